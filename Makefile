@@ -1,0 +1,81 @@
+# The verbs of this project. Each is a few words over one small script in bootstrap/, which can be run alone as well.
+# `make up` and `make test` need nothing prepared; `make help` lists the rest. STACK=lab unless said otherwise.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+STACK ?= lab
+ENV := eval "$$(bootstrap/env.sh)" &&
+
+##@ Every day
+.PHONY: up preview down recover show env
+up: ## set up what is missing, deploy stack $(STACK), show the table
+	@$(MAKE) -j4 setup $(if $(filter lab,$(STACK)),images)
+	@bootstrap/up.sh $(STACK)
+
+preview: python pulumi ## what `up` would change, restart or reboot
+	@bootstrap/stack.sh $(STACK)
+	@$(ENV) pulumi preview --policy-pack policies --stack $(STACK)
+
+show: ## the table of what is deployed
+	@$(ENV) fleet show -s $(STACK)
+
+down: setup ## take everything of the stack away; the engine too, if we started it and nothing else runs in it
+	@bootstrap/down.sh $(STACK)
+	@$(if $(filter lab,$(STACK)),bootstrap/docker.sh stop-idle)
+
+recover: setup ## after a kill -9: remove the lock and what is pending, then deploy
+	@bootstrap/recover.sh $(STACK)
+
+env: ## the environment for plain pulumi commands: eval "$$(make env)"
+	@bootstrap/env.sh
+
+##@ Set up
+.PHONY: setup python pulumi docker images stop-docker clean-cache
+setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## what `up` needs: .venv, Pulumi and, for the lab, Docker
+
+python: ## .venv from the lock
+	@bootstrap/python.sh $(LEVEL)
+
+pulumi: ## the Pulumi engine
+	@bootstrap/pulumi.sh
+
+docker: ## a Docker Engine that answers
+	@bootstrap/docker.sh
+
+images: python docker ## the lab's images
+	@$(ENV) python -m lab.build
+
+stop-docker: ## stop the Docker Engine, if we started it
+	@bootstrap/docker.sh stop
+
+clean-cache: ## remove what was built and kept under the user's cache directory
+	@bootstrap/clean-cache.sh
+
+##@ Develop
+.PHONY: test check format lock bench
+test: export LEVEL := dev
+test: ## everything: unit, provider, roles, the whole road
+	@$(MAKE) -j4 setup images
+	@$(ENV) python -m pytest $(ARGS)
+
+check: export LEVEL := dev
+check: python ## format, lint, types, import rules, fast tests: about a minute
+	@$(ENV) bootstrap/check.sh
+
+format: export LEVEL := dev
+format: python ## write the format that `check` wants
+	@$(ENV) ruff format . && ruff check --fix .
+
+lock: ## new versions into the locks
+	@bootstrap/lock.sh
+
+bench: export LEVEL := dev
+bench: ## measure what the project promises: JSON and a table
+	@$(MAKE) -j4 setup images
+	@$(ENV) python -m tests.bench $(ARGS)
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {gsub(/\$$\(STACK\)/, "$(STACK)"); gsub(/\$$\$$/, "$$"); printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Every check that needs no machine, side by side; the output of those that fail, and one line for each with its time.
+# Needs the environment of env.sh with .venv at level dev. Called by `make check`. Usage: bootstrap/check.sh [NAME...] runs only those.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$REPO"
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+shells() { git ls-files --cached --others --exclude-standard -z | xargs -0 grep -lZE --max-count=1 '^#!(/usr)?/bin/(env )?(ba|da)?sh|^# shellcheck shell=' -- 2>/dev/null || true; }
+run() {
+  case $1 in
+    format) ruff format --check --output-format concise . ;; # make format writes it
+    lint) ruff check --output-format concise . ;;
+    types) mypy --strict fleet lab ;;
+    policies) mypy --strict policies/rules.py ;;
+    imports) NO_COLOR=1 lint-imports --no-logo ;;
+    ansible) ansible-lint --offline --profile production --format pep8 --nocolor -q ;;
+    yaml) yamllint --strict . ;;
+    shell) shells | xargs -0 --no-run-if-empty shellcheck ;;
+    tests) python -m pytest -q -m 'not docker' --no-header --tb short --timeout 30 --durations 3 ;;
+    *) echo "unknown check: $1"; return 2 ;;
+  esac
+}
+one() {
+  local rc=0 from=$EPOCHREALTIME to
+  run "$1" >"$out/$1" 2>&1 || rc=$?
+  to=$EPOCHREALTIME
+  [ $rc = 0 ] || sed "s/^/$1: /" "$out/$1"
+  printf '%-4s %-9s %5.1f s\n' "$([ $rc = 0 ] && echo ok || echo NO)" "$1" "$(((${to/./} - ${from/./}) / 100000))e-1"
+  echo $rc >"$out/$1.rc"
+}
+export -f one run shells
+export out
+
+# Longest first, as many at once as there are cores.
+[ $# -gt 0 ] || set -- ansible types tests policies imports yaml shell lint format
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'set -uo pipefail; one {}'
+failed=$(grep -Lx 0 "$out"/*.rc | xargs -r -n1 basename -s .rc | tr '\n' ' ')
+[ -z "$failed" ] || { took "failed: $failed"; exit 1; }
+took "all checks passed"

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Removes what was built and kept outside the clone: the engine, uv, the lab's build results and images. Not the state, not .venv.
+# Called by `make clean-cache`.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+if [ -x "$VENV/bin/python" ] && docker info >/dev/null 2>&1; then
+  images=$(docker images --quiet --filter label=glm-fleet-lab | sort -u)
+  # Without force: an image that a container still uses stays, and Docker says so.
+  # shellcheck disable=SC2086  # a list of ids
+  [ -z "$images" ] || docker rmi $images >/dev/null || say "some images are in use: make down first"
+fi
+for entry in "$CACHE"/* ; do
+  # What tells us that an engine is ours stays as long as that engine runs.
+  case $entry in */docker.started | */dockerd.log) [ ! -f "$CACHE/docker.started" ] || continue ;; esac
+  chmod -R u+w "$entry" 2>/dev/null || true
+  rm -rf "$entry"
+done
+took "removed $CACHE"

@@ -1,0 +1,66 @@
+# Shared by the scripts of this folder (sourced, never run): where things lie, and how a step speaks.
+# A step prints one line when it is done (what, how long), one line when there is nothing to do, and on a "no" what was seen, what is
+# missing and what to do next; all of it on stderr, so that a script's result can stand alone on stdout.
+# shellcheck shell=bash disable=SC2034
+
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/glm-fleet
+VENV=$REPO/.venv
+STATE=$(realpath -m "${FLEET_STATE:-$REPO/.pulumi}")
+STEP=$(basename "$0" .sh)
+STARTED=$SECONDS
+# uv trusts what the system trusts, as pip and curl do: many networks have an authority of their own. The second name is that of older releases.
+export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
+
+# One engine for all clones with the same pins: its folder is named by the content of what it is built from.
+pulumi_home() {
+  printf '%s/pulumi-%s\n' "$CACHE" "$(cat "$REPO"/bootstrap/pulumi/{recipe.sh,go.mod,go.sum,go.txt} "$REPO"/bootstrap/pulumi/language-host/go.{mod,sum} | sha256sum | cut -c1-12)"
+}
+
+# environment: env.sh, for a script that runs pulumi; says so where the set-up is not done.
+environment() {
+  local exports
+  exports=$("$REPO/bootstrap/env.sh")
+  eval "$exports"
+  [ -x "$VENV/bin/fleet" ] || no "there is no .venv" "bootstrap/python.sh" "make setup"
+  command -v pulumi >/dev/null || no "there is no Pulumi" "bootstrap/pulumi.sh" "make setup"
+}
+
+stack_exists() {
+  pulumi stack ls --json | python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1"
+}
+
+say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }
+took() { say "$* ($((SECONDS - STARTED)) s)"; }
+
+no() { # SEEN [WANTED [NEXT]]
+  say "$1"
+  [ $# -lt 2 ] || printf '  wanted: %s\n' "$2" >&2
+  [ $# -lt 3 ] || printf '  next:   %s\n' "$3" >&2
+  exit 1
+}
+
+# packages NAME...: Debian packages that a step cannot do without. False where this is not Debian, or not root.
+packages() {
+  command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 1
+  local log
+  log=$(mktemp)
+  mkdir -p "$CACHE"
+  say "installing from the system's archive: $*"
+  # Steps run side by side, apt only one at a time; --close, so that a service which a package starts does not keep the lock.
+  if ! { flock --close "$CACHE/apt.lock" apt-get -qq update &&
+    DEBIAN_FRONTEND=noninteractive flock --close "$CACHE/apt.lock" apt-get -qq install --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+    tail -n 5 "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# only_one NAME: one run of a step at a time over all clones of this user; the second waits, then finds the work done.
+# The lock is open as descriptor $LOCK: what stays in the background must close it.
+only_one() {
+  mkdir -p "$CACHE"
+  exec {LOCK}>"$CACHE/$1.lock"
+  flock --nonblock "$LOCK" || { say "another run is at the same step: waiting for it"; flock "$LOCK"; }
+}

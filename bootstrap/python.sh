@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The Python environment .venv from the locks, with pip in it and this repository importable (`fleet`, `lab`) from anywhere.
+# Usage: bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, "dev" adds what tests and checks need.
+# Needs Python 3.11, a package index and uv (uv.sh). Called by the Makefile.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+PYTHON=3.11
+level=${1:-run}
+[ ! -e "$VENV/.dev" ] || level=dev # what once had the tools keeps them
+case $level in run) lock=requirements.txt ;; dev) lock=requirements-dev.txt ;; *) no "unknown level $level" "run or dev" ;; esac
+
+stamp() { (cd "$REPO" && cat "$lock" pyproject.toml && echo "$REPO $PYTHON") | sha256sum | cut -c1-16; }
+key=$(stamp)
+ready() { [ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/fleet" ] && [ "$(cat "$VENV/.key" 2>/dev/null)" = "$1" ]; }
+
+if ready "$key"; then
+  say "ready: .venv ($level)"
+  exit 0
+fi
+only_one python
+ready "$key" && exit 0
+UV=$("$REPO/bootstrap/uv.sh")
+
+export VIRTUAL_ENV=$VENV
+cd "$REPO"
+# A folder that moved, or an interpreter that is gone, leaves an environment that only looks like one.
+if ! "$VENV/bin/python" -c "import sys; sys.exit(sys.prefix != '$VENV' or sys.version_info[:2] != (${PYTHON/./, }))" 2>/dev/null; then
+  rm -rf "$VENV"
+  "$UV" venv --quiet --python "$PYTHON" "$VENV" || no "uv could not make .venv" "Python $PYTHON" "install python$PYTHON"
+fi
+"$UV" pip sync --quiet --require-hashes "$lock" ||
+  no "the packages of $lock could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"
+"$UV" pip install --quiet --no-deps --no-build-isolation --editable . || no "the repository itself could not be installed into .venv"
+[ "$level" = run ] || touch "$VENV/.dev"
+echo "$key" >"$VENV/.key"
+took "made .venv ($level): $("$VENV/bin/python" -V), $(grep -c '^[a-z].*==' "$lock") locked packages"

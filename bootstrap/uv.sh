@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Prints the path of uv: the one on PATH when it is new enough, else one from the package index by pip, in a private environment under the cache.
+# Needs Python 3 with its venv module, or root on Debian (then it is installed). Called by python.sh and lock.sh.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+VERSION=0.13.9
+OLDEST=0.5
+
+if uv=$(command -v uv) && printf '%s\n%s\n' "$OLDEST" "$(uv --version | awk '{print $2}')" | sort -VC; then
+  echo "$uv"
+  exit 0
+fi
+home=$CACHE/uv-$VERSION
+[ -x "$home/bin/uv" ] || only_one uv # python.sh and pulumi.sh may both come here at once
+if [ ! -x "$home/bin/uv" ]; then
+  python=$(command -v python3.11 || command -v python3) || python=
+  if [ -z "$python" ] || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    packages python3 python3-venv || no "no Python that can make a virtual environment" "python3.11 with its venv module" "apt-get install python3 python3-venv"
+    python=$(command -v python3.11 || command -v python3)
+  fi
+  rm -rf "$home"
+  "$python" -m venv "$home"
+  "$home/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "uv==$VERSION" || {
+    rm -rf "$home"
+    no "pip could not install uv $VERSION" "a package index that answers" "set PIP_INDEX_URL to one that does, or put uv on PATH"
+  }
+  took "uv $VERSION from the package index"
+fi
+echo "$home/bin/uv"

@@ -1,0 +1,137 @@
+"""The command `fleet`: thin verbs over a stack's outputs. Needs `pulumi` on PATH and its environment (`eval "$(make env)"`).
+
+    fleet show -s STACK                      what serves where, and two lines to paste
+    fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
+    fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
+    fleet request CASE                       the body of one probe's request, for `curl -d @-`
+
+Changes nothing on any machine. Errors end with the text of a FleetError and exit code 1.
+"""
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fleet import endpoints, errors, show
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+@click.group(help=(__doc__ or "").split("\n\n", maxsplit=1)[0])
+def main() -> None:
+    """Entry point of the console script."""
+
+
+def told(verb: Verb) -> Verb:
+    """Let a verb end with the message of a FleetError instead of a traceback."""
+
+    @wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except errors.FleetError as error:
+            click.echo(str(error), err=True)
+            sys.exit(1)
+
+    return run  # type: ignore[return-value]
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
+
+
+@main.command("show")
+@stack_option
+@told
+def show_(stack: str) -> None:
+    """Show what serves where, what it proved, and how long each phase took."""
+    outputs = endpoints.outputs(stack)
+    click.echo(show.table(outputs))
+    click.echo()
+    click.echo(show.paste(outputs, stack))
+
+
+@main.command()
+@stack_option
+@click.argument("replica", default="", metavar="[NODE/REPLICA]")
+@click.option("--port", default=8000, show_default=True, help="Port on this machine; 0 takes a free one.")
+@told
+def forward(stack: str, replica: str, port: int) -> None:
+    """Keep a tunnel to a replica open, until ^C."""
+    chosen = endpoints.choose(endpoints.outputs(stack), replica)[0]
+    with endpoints.tunnel(chosen, port) as url:
+        click.echo(f"{chosen.name} answers at {url} (^C closes the tunnel)")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+@main.command()
+@stack_option
+@click.argument("replica", default="", metavar="[NODE/REPLICA]")
+@click.option("--case", "cases", multiple=True, help="Ask only this case; may be given again.")
+@click.option("--min-iou", default=0.5, show_default=True, help="From which overlap on a box counts as found.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option("--junit", type=FILE, help="Write a JUnit report.")
+@click.option("--html", type=FILE, help="Write a page with each picture, the true and the answered box.")
+@told
+def probe(
+    stack: str,
+    replica: str,
+    cases: tuple[str, ...],
+    min_iou: float,
+    as_json: bool,
+    junit: Path | None,
+    html: Path | None,
+) -> None:
+    """Ask each replica what is in the pictures; exit code 1 when an answer is wrong."""
+    from fleet import probes
+    from fleet.probes import report
+
+    asked = probes.load(cases, min_iou)
+    outputs = endpoints.outputs(stack)
+    verdicts: list[probes.Verdict] = []
+    for chosen in endpoints.choose(outputs, replica):
+        named = [replace(case, name=f"{chosen.name} {case.name}") for case in asked]
+        with endpoints.tunnel(chosen) as url:
+            verdicts += probes.run(url, outputs["api_key"], chosen.model, named, _quiet if as_json else _progress)
+    click.echo(report.to_json(verdicts) if as_json else report.table(verdicts))
+    if junit:
+        junit.write_text(report.to_junit(verdicts))
+    if html:
+        html.write_text(report.to_html(verdicts))
+    if not all(verdict.passed for verdict in verdicts):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("case")
+@click.option(
+    "--model", default="zai-org/GLM-4.6V", show_default=True, help="The name under which the model is served."
+)
+@told
+def request(case: str, model: str) -> None:
+    """Print the JSON body of one probe's request."""
+    from fleet import probes
+
+    click.echo(json.dumps(probes.load([case])[0].body(model)))
+
+
+def _quiet(_text: str) -> None:
+    """Say nothing: the output is for a program."""
+
+
+def _progress(text: str) -> None:
+    """Show where we are beside the report, not in it."""
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()

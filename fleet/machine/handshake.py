@@ -1,0 +1,122 @@
+"""The steps before a connection is ours: TCP, key exchange with the pinned host key, login; each failure in words.
+
+Owns the messages of these failures. Needs a Target and paramiko (imported when called). Called by ssh.connect.
+"""
+
+import base64
+import hashlib
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import errors
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from fleet.machine.ssh import Target
+
+
+def dial(target: "Target", timeout: float) -> socket.socket:
+    """Open the TCP connection within `timeout` seconds."""
+    try:
+        return socket.create_connection((target.address, target.port), timeout)
+    except OSError as error:
+        seen = "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
+        raise _unreachable(
+            target, f"{seen} within {timeout:g} s" if isinstance(error, TimeoutError) else seen
+        ) from error
+
+
+def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> None:
+    """Exchange keys, offering only the pinned key's type; HostKeyMismatch before anything is sent to another machine."""
+    import paramiko
+
+    key_type, wanted = target.pinned()
+    transport.get_security_options().key_types = target.key_algorithms
+    try:
+        transport.start_client(timeout=timeout)
+        seen_key = transport.get_remote_server_key().asbytes()  # SSHException when the time ran out before
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        if "host key" not in str(error):
+            raise _unreachable(target, f"no common algorithms: {error}") from error
+        raise _mismatch(target, f"no host key of type {key_type} there") from error
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        told = str(error).lower()
+        late = any(word in told for word in ("banner", "timeout", "no existing session"))
+        raise _unreachable(
+            target, f"connected, but no SSH handshake within {timeout:.1f} s" if late else "the handshake broke off"
+        ) from error
+    if seen_key != wanted:
+        raise _mismatch(target, f"another host key: {key_type} {fingerprint(seen_key)}")
+
+
+def login(target: "Target", transport: "paramiko.Transport") -> None:
+    """Try the identity file, or each key of the agent when there is no file or its passphrase is not ours to know."""
+    import paramiko
+
+    agent: paramiko.Agent | None = None
+    tried = target.identity or "the keys of the SSH agent"
+    try:
+        keys: list[paramiko.PKey] = []
+        if target.identity:
+            try:
+                keys = [paramiko.PKey.from_path(Path(target.identity).expanduser())]
+            except FileNotFoundError as error:
+                raise _refused(target, f"there is no file {target.identity}") from error
+            except (paramiko.PasswordRequiredException, TypeError):
+                tried = f"the SSH agent, for {target.identity} has a passphrase"
+            except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
+                raise _refused(target, f"{target.identity} cannot be read as a private key") from error
+        if not keys:
+            agent = paramiko.Agent()
+            keys = list(agent.get_keys())
+        for key in keys:
+            try:
+                if not transport.auth_publickey(target.user, key):
+                    return
+            except paramiko.AuthenticationException:
+                if not transport.is_active():
+                    break
+        raise _refused(target, f"the login was refused with {tried}" if keys else f"no key to log in with: {tried}")
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise _unreachable(target, "the connection broke off during login") from error
+    finally:
+        if agent is not None:
+            agent.close()
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return a public key's fingerprint as OpenSSH prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _unreachable(target: "Target", seen: str) -> errors.Unreachable:
+    return errors.Unreachable(
+        node=target.name,
+        doing=f"connect to {target.where}",
+        seen=seen,
+        wanted="an SSH server that lets us in",
+        next=f"ssh -p {target.port} {target.user}@{target.address} true",
+    )
+
+
+def _refused(target: "Target", seen: str) -> errors.LoginRefused:
+    return errors.LoginRefused(
+        node=target.name,
+        doing=f"log in as {target.where}",
+        seen=seen,
+        wanted=f"a key that {target.user} on {target.name} accepts",
+        next="correct nodes.defaults.identity, or `ssh-add` the key",
+    )
+
+
+def _mismatch(target: "Target", seen: str) -> errors.HostKeyMismatch:
+    key_type, blob = target.pinned()
+    return errors.HostKeyMismatch(
+        node=target.name,
+        doing=f"connect to {target.where}",
+        seen=seen,
+        wanted=f"the pinned one: {key_type} {fingerprint(blob)}",
+        next=f"find out which machine answers there; after a reinstallation pin the new key as {target.name}'s host_key",
+    )

@@ -1,0 +1,139 @@
+"""A run's events in words: what happens now, what was changed, what failed, how long each role took.
+
+Owns the texts that a user sees while Ansible works, and the error in which a failed task ends. Needs events only.
+Called by converge.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fleet import errors
+from fleet.machine.events import Event
+
+# A silent task is told again, with its seconds, this often.
+EVERY = 5.0
+# Of a failed task's text: a message, not a dump.
+LINES, WIDTH = 12, 300
+
+
+@dataclass(frozen=True)
+class Note:
+    """One piece of progress; an ephemeral one replaces the one before it."""
+
+    text: str
+    ephemeral: bool = True
+
+
+class Story:
+    """Hears events in order; `failure` builds the error of the last task that failed, when there is one."""
+
+    def __init__(self, node: str, roles: Iterable[str], note: Callable[[Note], None]) -> None:
+        self._node, self._roles, self._note = node, frozenset(roles), note
+        self._role, self._task, self._since, self._told = "", "", time.monotonic(), time.monotonic()
+        self._progress = ""
+        self._seconds: dict[str, float] = {}
+        self._failed: list[tuple[str, Event]] = []
+        self.stats: dict[str, Any] = {}
+
+    @property
+    def current(self) -> str:
+        """The task that runs now, as `role: task`."""
+        return ": ".join(part for part in (self._role, self._task) if part) or "start Ansible"
+
+    @property
+    def failure(self) -> Callable[[str], errors.FleetError] | None:
+        """Builds the error from the words for what goes on next; None when no task failed."""
+        return self._fail if self._failed else None
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by role, of those that had tasks."""
+        return {role: round(seconds, 1) for role, seconds in self._seconds.items()}
+
+    def hear(self, event: Event) -> None:
+        """Take the next event."""
+        kind = event["event"]
+        if kind in ("task", "stats"):
+            now = time.monotonic()
+            if self._role:
+                self._seconds[self._role] = self._seconds.get(self._role, 0.0) + now - self._since
+            self._since = self._told = now
+            self._progress = ""
+        if kind == "task":
+            # A role that another one includes does the other's work.
+            if not self._role or not self._roles or event["role"] in self._roles:
+                self._role = event["role"]
+            self._task = event["task"]
+            self._note(Note(self.current))
+        elif kind == "stats":
+            self._role = ""
+            self.stats = event
+        elif kind == "retry":
+            self._retried(event)
+        elif kind == "ok" and not event["item"] and event["res"].get("changed"):
+            many = f" ({event['res']['loop']} items)" if event["res"].get("loop", 0) > 1 else ""
+            self._note(Note(f"{self.current}{many}: changed", ephemeral=False))
+        elif kind in ("failed", "unreachable") and not event["ignored"]:
+            self._failed.append((self.current, event))
+
+    def tick(self) -> None:
+        """Say how long the current task has taken, once in a while."""
+        now = time.monotonic()
+        if self._task and now - self._told >= EVERY:
+            self._told = now
+            text = f"{self._role}: {self._progress}" if self._role and self._progress else self.current
+            self._note(Note(f"{text} ({now - self._since:.0f} s)"))
+
+    def _retried(self, event: Event) -> None:
+        text = str(event["res"].get("said") or "")
+        if text and text != self._progress:
+            self._progress, self._told = text, time.monotonic()
+            role = f"{self._role}: " if self._role else ""
+            self._note(Note(f"{role}{text} ({self._told - self._since:.0f} s)"))
+
+    def _fail(self, goes_on: str) -> errors.FleetError:
+        current, event = self._failed[-1]
+        if event["res"].get("loop"):  # the items tell why, their task only that they failed
+            current, event = next(
+                ((where, one) for where, one in reversed(self._failed) if one["item"] and where == current),
+                (current, event),
+            )
+        seen, wanted, after = parts(words(event["res"]))
+        said = {"node": self._node, "doing": current, "seen": seen, "wanted": wanted}
+        if event["event"] != "unreachable":
+            return errors.ConvergeFailed(**said, next=f"{after}\n{goes_on}" if after else goes_on)
+        if "host key verification failed" in seen.lower() or "identification has changed" in seen.lower():
+            said |= {"seen": "another host key than the pinned one", "wanted": "the pinned host key"}
+            return errors.HostKeyMismatch(**said, next=f"find out which machine answers there; {goes_on}")
+        return errors.Unreachable(**said, next=goes_on)
+
+
+def words(res: dict[str, Any]) -> str:
+    """Return what a failed task says of itself: its message, or the end of what its command printed."""
+    if "censored" in res:
+        return "failed; what it said is hidden, for it handles a secret"
+    message = str(res.get("msg") or res.get("reason") or "")
+    printed = str(res.get("stderr") or res.get("stdout") or res.get("module_stderr") or res.get("module_stdout") or "")
+    if printed and ("non-zero return code" in message or "MODULE FAILURE" in message or not message):
+        message = f"exit code {res.get('rc', '?')}\n{_end(printed)}"
+    return message or "failed without a word"
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    """Split a role's message into seen, wanted and next, by the lines that begin with `wanted:` and `next:`."""
+    found: dict[str, list[str]] = {"seen": [], "wanted": [], "next": []}
+    part = "seen"
+    for line in text.strip().splitlines():
+        for word in ("wanted", "next"):
+            if line.strip().startswith(f"{word}:"):
+                part, line = word, line.strip().removeprefix(f"{word}:")
+        found[part].append(line.strip() if part != "seen" else line.rstrip())
+    seen, wanted, after = ("\n".join(lines).strip() for lines in found.values())
+    return _end(seen), wanted, after
+
+
+def _end(text: str) -> str:
+    """Keep the first line and the last ones, each at most WIDTH characters."""
+    lines = [line if len(line) <= WIDTH else f"{line[:WIDTH]}…" for line in text.strip().splitlines()]
+    return "\n".join(lines if len(lines) <= LINES else [lines[0], "…", *lines[-(LINES - 2) :]])

@@ -1,0 +1,206 @@
+"""Runs on the node, as root, by `python3 -I -`: the state of named things, as one line of JSON on stdout.
+
+Owns what belongs to a thing's state. Needs Python 3.10's standard library; systemctl, dpkg-query, docker where they are asked.
+Called by managed.read, which appends main(["KIND NAME", …]). Nothing volatile (pids, times of start) is in the answer;
+a thing that is not there is {}. What follows from another thing says so in "of".
+"""
+
+import grp
+import hashlib
+import json
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Seen = dict[str, Any]
+State = dict[str, Seen]
+
+# A larger file is known by size and time: its content was verified when it was written.
+HASHED = 64 << 20
+UNIT = "Id,Names,LoadState,ActiveState,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart"
+# Of a container's HostConfig: what gives it rights, devices, folders, ports and memory.
+HOST = (
+    *("Privileged", "NetworkMode", "PidMode", "IpcMode", "UsernsMode", "CapAdd", "CapDrop", "SecurityOpt"),
+    *("ReadonlyRootfs", "Devices", "Binds", "Mounts", "GroupAdd", "PortBindings", "Ulimits", "Tmpfs"),
+    *("ShmSize", "Memory", "PidsLimit", "CpusetCpus"),
+)
+
+
+def out(*command: str) -> str:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace").stdout
+
+
+def sha256(path: str) -> str:
+    total = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def owner(number: int, find: Callable[[int], Any]) -> str:
+    try:
+        return str(find(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def read_file(path: str) -> Seen:
+    try:
+        seen = Path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    if stat.S_ISLNK(seen.st_mode):
+        return {"type": "link", "target": str(Path(path).readlink())}
+    state: Seen = {
+        "type": "directory" if stat.S_ISDIR(seen.st_mode) else "file" if stat.S_ISREG(seen.st_mode) else "special file",
+        "mode": f"{stat.S_IMODE(seen.st_mode):04o}",
+        "owner": owner(seen.st_uid, pwd.getpwuid),
+        "group": owner(seen.st_gid, grp.getgrgid),
+    }
+    if stat.S_ISREG(seen.st_mode):
+        if seen.st_size <= HASHED:
+            state["sha256"] = sha256(path)
+        else:
+            state |= {"size": str(seen.st_size), "mtime_ns": str(seen.st_mtime_ns)}
+    return state
+
+
+def read_manifest(path: str) -> Seen:
+    """The files that a manifest.json names, by size and time; {} when that is no such manifest."""
+    try:
+        files = json.loads(Path(path).read_text())["files"]
+        named = sorted(files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    total, digest = 0, hashlib.sha256()
+    wrong: list[str] = []
+    for name, entry in named:
+        try:
+            seen = (Path(path).parent / name).stat()
+        except OSError:
+            wrong.append(f"{name} (absent)")
+            continue
+        total += seen.st_size
+        digest.update(f"{name} {seen.st_size} {seen.st_mtime_ns}\n".encode())
+        if isinstance(entry, dict) and entry.get("size", seen.st_size) != seen.st_size:
+            wrong.append(f"{name} ({seen.st_size} bytes instead of {entry['size']})")
+        elif isinstance(entry, dict) and entry.get("mtime_ns", seen.st_mtime_ns) != seen.st_mtime_ns:
+            wrong.append(f"{name} (written to)")
+    state: Seen = {"files": str(len(named)), "bytes": str(total), "sha256": digest.hexdigest()}
+    return state | ({"wrong": wrong[:8]} if wrong else {})
+
+
+def read_units(names: list[str]) -> State:
+    """Units by name, and the containers that their ExecStart runs."""
+    if not names:
+        return {}
+    found: State = {name: {} for name in names}
+    containers: dict[str, str] = {}
+    # One name a block, in our order; a name without a unit gives a block too.
+    blocks = out("systemctl", "show", f"--property={UNIT}", "--", *names).strip("\n").split("\n\n")
+    for name, block in zip(names, blocks, strict=False):
+        seen = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if seen.get("LoadState", "not-found") == "not-found":
+            continue
+        state: Seen = {"state": seen["ActiveState"], "at_boot": seen.get("UnitFileState") or "unknown"}
+        state["unit_file"] = seen.get("FragmentPath") or "none"
+        state["drop_ins"] = [f"{path} {sha256(path)[:12]}" for path in seen.get("DropInPaths", "").split()]
+        state["loaded"] = "older than on disk" if seen.get("NeedDaemonReload") == "yes" else "as on disk"
+        found[name] = state
+        run = re.search(r"argv\[\]=\S*docker run .*?--name[ =](\S+)", seen.get("ExecStart", ""))
+        if run:
+            containers[run[1]] = name
+    return {f"unit {name}": state for name, state in found.items()} | read_containers(containers)
+
+
+def read_containers(units: dict[str, str]) -> State:
+    """Containers by name: image, running, rights; {name: unit} in."""
+    if not units or not shutil.which("docker"):
+        return {f"container {name}": {} for name in units}
+    state: State = {f"container {name}": {} for name in units}
+    for seen in json.loads(out("docker", "inspect", "--type=container", *units) or "[]"):
+        name, config, host = seen["Name"].lstrip("/"), seen["Config"], seen["HostConfig"]
+        one: Seen = {
+            "of": f"unit {units[name]}",
+            "running": bool(seen["State"]["Running"]),
+            "image": config["Image"],
+            "image_id": seen["Image"],
+            "user": config.get("User") or "root",
+        }
+        for key in HOST:
+            if host.get(key):
+                one[key] = host[key] if isinstance(host[key], (bool, str)) else json.dumps(host[key], sort_keys=True)
+        state[f"container {name}"] = one
+    return state
+
+
+def read_packages(names: list[str]) -> State:
+    if not names:
+        return {}
+    found: State = {}
+    form = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
+    for line in out("dpkg-query", "--show", f"--showformat={form}", *names).splitlines():
+        name, want, status, version = line.split("\t")
+        if status == "installed":
+            found[name] = {"version": version, "held": want == "hold"}
+    return {f"package {name}": found.get(name.split(":")[0], {}) for name in names}
+
+
+def read_sysctl(name: str) -> Seen:
+    try:
+        return {"value": " ".join(Path("/proc/sys", *name.split(".")).read_text().split())}
+    except OSError:
+        return {}
+
+
+def read_user(name: str) -> Seen:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        return {}
+    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
+    return {
+        "uid": str(user.pw_uid),
+        "group": owner(user.pw_gid, grp.getgrgid),
+        "groups": groups,
+        "home": user.pw_dir,
+        "shell": user.pw_shell,
+    }
+
+
+def read_group(name: str) -> Seen:
+    try:
+        return {"gid": str(grp.getgrnam(name).gr_gid)}
+    except KeyError:
+        return {}
+
+
+def kernel_arguments() -> list[str]:
+    """What this kernel was started with, without what names the image and the root device of one boot."""
+    words = Path("/proc/cmdline").read_text().split()
+    return [word for word in words if not word.startswith(("BOOT_IMAGE=", "initrd=", "root=", "rootflags=", "resume="))]
+
+
+def main(things: list[str]) -> None:
+    by: dict[str, list[str]] = {}
+    for thing in things:
+        kind, name = thing.split(" ", 1)
+        by.setdefault(kind, []).append(name)
+    state: State = {}
+    for path in by.get("file", ()):
+        state[f"file {path}"] = read_file(path)
+        if Path(path).name == "manifest.json" and (files := read_manifest(path)):
+            state[f"files of {path}"] = {"of": f"file {path}"} | files
+        if path.startswith("/etc/default/grub.d/"):
+            state[f"kernel started for {path}"] = {"of": f"file {path}", "arguments": kernel_arguments()}
+    state |= read_units(by.get("unit", []))
+    state |= read_packages(by.get("package", []))
+    for kind, one in (("sysctl", read_sysctl), ("user", read_user), ("group", read_group)):
+        state |= {f"{kind} {name}": one(name) for name in by.get(kind, ())}
+    print(json.dumps(state))

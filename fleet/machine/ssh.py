@@ -1,0 +1,232 @@
+"""SSH connections to nodes with a pinned host key: one command, a forwarded port, waiting until a machine answers.
+
+Owns how a node is reached, not what is asked of it. Needs paramiko (imported at the first connection, not at start-up).
+Called by converge and managed, by `fleet.provider` for Node, by `fleet.probes` and `fleet.cli` for tunnels.
+"""
+
+import base64
+import contextlib
+import logging
+import select
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet import errors
+from fleet.machine import handshake, tunnel
+
+if TYPE_CHECKING:
+    import paramiko
+
+# Between two tries of `wait`; a refused login may only last this long, then the key is wrong and not merely late.
+PAUSE = 1.0
+LOGIN_GRACE = 20.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """How to reach one node. `host_key` is "TYPE BASE64" as in a .pub file; no `identity` means the SSH agent."""
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = "root"
+    host_key: str = ""
+    identity: str = ""
+    become: bool = False
+
+    @classmethod
+    def from_inputs(cls, inputs: Mapping[str, Any]) -> "Target":
+        """Build from the inputs or the `connection` output of a Node; numbers may be floats, as gRPC sends them."""
+        return cls(
+            name=str(inputs["name"]),
+            address=str(inputs["address"]),
+            port=int(inputs.get("port") or 22),
+            user=str(inputs.get("user") or "root"),
+            host_key=str(inputs.get("host_key") or ""),
+            identity=str(inputs.get("identity") or ""),
+            become=bool(inputs.get("become")),
+        )
+
+    @property
+    def where(self) -> str:
+        """USER@ADDRESS:PORT, for messages."""
+        return f"{self.user}@{self.address}:{self.port}"
+
+    @property
+    def key_algorithms(self) -> tuple[str, ...]:
+        """The signature algorithms that the pinned key's type allows; no other is offered to the machine."""
+        kind = self.pinned()[0]
+        return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+
+    def pinned(self) -> tuple[str, bytes]:
+        """Return (type, public key blob) of the pinned key; HostKeyMismatch when there is none to compare with."""
+        words = self.host_key.split()
+        try:
+            blob = base64.b64decode(words[1], validate=True)
+        except (IndexError, ValueError):
+            raise errors.HostKeyMismatch(
+                node=self.name,
+                doing=f"connect to {self.where}",
+                seen=f"host_key is {self.host_key!r}" if self.host_key else "no host key is pinned",
+                wanted="the machine's public host key, as in /etc/ssh/ssh_host_ed25519_key.pub there",
+                next=f"`ssh-keyscan -p {self.port} -t ed25519 {self.address}`, compare on the console, pin as host_key",
+            ) from None
+        return words[0], blob
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command on the node gave. `rc` is its exit code."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class Connection:
+    """An open, authenticated connection; use it from as many threads as you like."""
+
+    def __init__(self, target: Target, transport: "paramiko.Transport") -> None:
+        self.target = target
+        self._transport = transport
+
+    def run(self, command: str, stdin: str = "", timeout: float = 60) -> Result:
+        """Run a shell command as root (`sudo -n` when `become`) and return its exit code and output, whatever the code.
+
+        Raises CommandFailed when it has not ended after `timeout` seconds (it may go on there: bound long work on the
+        node itself), Unreachable when the connection breaks.
+        """
+        import paramiko
+
+        line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
+        deadline = time.monotonic() + timeout
+        out: tuple[list[bytes], list[bytes]] = ([], [])
+        try:
+            with contextlib.closing(self._transport.open_session(timeout=timeout)) as channel:
+                channel.settimeout(timeout)
+                channel.exec_command(line)
+                if stdin:
+                    channel.sendall(stdin.encode())
+                channel.shutdown_write()
+                self._collect(channel, out, deadline)
+                rc = channel.recv_exit_status() if channel.status_event.wait(deadline - time.monotonic()) else None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if not isinstance(error, TimeoutError):
+                raise self._lost(command) from error
+            rc = None
+        if rc is None:
+            raise errors.CommandFailed(
+                node=self.target.name,
+                doing=_short(command),
+                seen=f"no end within {timeout:g} s",
+                wanted="an exit code",
+                next=f"look at the load of {self.target.name}; it may hang on a disk or a lock",
+            )
+        if rc < 0:
+            raise self._lost(command)
+        return Result(rc, *(b"".join(part).decode(errors="replace") for part in out))
+
+    @staticmethod
+    def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> None:
+        """Read both streams until both ended; TimeoutError at the deadline."""
+        while not (channel.eof_received or channel.closed) or channel.recv_ready() or channel.recv_stderr_ready():
+            if channel.recv_ready():
+                out[0].append(channel.recv(1 << 16))
+            elif channel.recv_stderr_ready():
+                out[1].append(channel.recv_stderr(1 << 16))
+            elif (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            else:
+                select.select([channel], [], [], min(left, 0.5))
+
+    @contextlib.contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        """Bring the node's 127.0.0.1:`port` to a port of this machine's loopback (`local`, 0 = any free one).
+
+        Yields the local port; several clients at once may use it. FleetError when `local` is taken.
+        """
+        try:
+            listener = tunnel.Listener(self._transport, port, local)
+        except OSError as error:
+            raise errors.FleetError(
+                node=self.target.name,
+                doing=f"forward port {port}",
+                seen=f"port {local} of this machine is taken" if local else f"no local port: {error.strerror}",
+                wanted=f"a listener on 127.0.0.1:{local}" if local else "a listener on 127.0.0.1",
+                next="choose another port (0 takes a free one)",
+            ) from error
+        with listener:
+            yield listener.port
+
+    def _lost(self, command: str) -> errors.Unreachable:
+        return errors.Unreachable(
+            node=self.target.name,
+            doing=_short(command),
+            seen="the connection broke",
+            wanted="one that lasts until the command ends",
+            next=f"ssh -p {self.target.port} {self.target.user}@{self.target.address} uptime",
+        )
+
+
+@contextlib.contextmanager
+def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
+    """Open a connection within `timeout` seconds: TCP, banner, handshake and login together.
+
+    Raises HostKeyMismatch (only the pinned key is accepted), LoginRefused, else Unreachable.
+    """
+    import paramiko
+
+    # Without a handler of its own paramiko's log of a failed handshake would reach stderr beside our message.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    target.pinned()
+    deadline = time.monotonic() + timeout
+    sock = handshake.dial(target, timeout)
+    transport: paramiko.Transport | None = None
+    try:
+        transport = paramiko.Transport(sock)
+        transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
+        transport.set_keepalive(15)
+        handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
+        handshake.login(target, transport)
+        yield Connection(target, transport)
+    finally:
+        if transport is not None:
+            transport.close()
+        sock.close()
+
+
+def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled: threading.Event | None = None) -> None:
+    """Wait until the node answers with its pinned key and lets us in; `note` says once in a while how it stands.
+
+    Raises HostKeyMismatch at once, LoginRefused when refusals last, Unreachable after `timeout` seconds, Cancelled.
+    """
+    start = time.monotonic()
+    refused_at: float | None = None
+    while True:
+        try:
+            with connect(target, timeout=min(10.0, max(1.0, timeout - (time.monotonic() - start)))):
+                return
+        except errors.HostKeyMismatch:
+            raise
+        except errors.Unreachable as error:
+            now = time.monotonic()
+            refused_at = (refused_at or now) if isinstance(error, errors.LoginRefused) else None
+            if now - start > timeout or (refused_at and now - refused_at > LOGIN_GRACE):
+                raise
+            note(f"waits for SSH at {target.where}: {error.seen} ({now - start:.0f} s)")
+        if (cancelled or threading.Event()).wait(PAUSE):
+            raise errors.Cancelled(node=target.name, doing=f"wait for SSH at {target.where}", seen="cancelled")
+
+
+def known_hosts(target: Target) -> str:
+    """Return the line of a known_hosts file that pins the node's key under its name (use with HostKeyAlias)."""
+    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n"
+
+
+def _short(command: str) -> str:
+    first = command.strip().splitlines()[0] if command.strip() else "a command"
+    return first if len(first) <= 60 else f"{first[:57]}..."

@@ -1,0 +1,48 @@
+"""Where machines come from: one file a source, each with a function `supply`.
+
+Owns the small interface between a source and the rest of the program. Called by `fleet.plan.program`.
+A source ends where SSH answers: what is then done on a machine is not its business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+
+from fleet.plan import settings
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine as the resource Node wants it.
+
+    `inputs` holds address, port, user, identity, host_key, become, gpus and wait (seconds
+    until it must have answered; optional); each may be a value or an Output.
+    `resource` is what stands behind the machine, when the source made it: the machine's other resources wait for it,
+    and need no clean-up of their own when it is deleted.
+    """
+
+    inputs: Mapping[str, Any]
+    resource: pulumi.Resource | None = None
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a source gives: machines by name, and role variables that only it can know (merged under the stack's own)."""
+
+    machines: Mapping[str, Machine]
+    vars: pulumi.Input[Mapping[str, Any]] = field(default_factory=dict)
+
+
+def supply(nodes: settings.Nodes, stack: str) -> Supply:
+    """Return the machines of the stack's source. A new source is a form in `settings` and one line here."""
+    match nodes:
+        case settings.SshNodes():
+            from fleet.plan.nodes import ssh
+
+            return ssh.supply(nodes)
+        case settings.LabNodes():
+            from fleet.plan.nodes import lab
+
+            return lab.supply(nodes, stack)

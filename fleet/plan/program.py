@@ -1,0 +1,129 @@
+"""What `__main__.py` needs to tell the road on one page: the judged stack, and the inputs of each resource.
+
+Brings together what `stack` has read, what `rolevars` knows of the roles and what the node source supplies; opens no
+connection. A mistake in the stack file raises SettingsError before any resource is declared.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from fleet.plan import isolation, nodes, resources, rolevars, settings, stack
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One stack, judged: its settings, what the roles know, each machine's own variables, the machines of its source."""
+
+    settings: settings.Settings
+    roles: rolevars.Roles
+    variables: Mapping[str, Mapping[str, Any]]
+    supply: nodes.Supply
+
+    @property
+    def machines(self) -> Mapping[str, nodes.Machine]:
+        """The machines by name, in the order of the stack file."""
+        return self.supply.machines
+
+    @functools.cached_property
+    def builds(self) -> tuple[str, ...]:
+        """The machines that build an image, each once."""
+        return tuple(dict.fromkeys(self.builders.values()))
+
+    @property
+    def builders(self) -> Mapping[str, str]:
+        """Which machine builds the image of which: one for all when it is pushed to a registry, else each its own."""
+        if self.settings.vars.get("transformers_registry"):
+            return dict.fromkeys(self.machines, self.settings.builder)
+        return {name: name for name in self.machines}
+
+    def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
+        """Return roles (file digests) and vars (those that these roles know) of one kind of resource on one machine.
+
+        `program` holds variables that only the program can know, such as the image that another resource built.
+        """
+        own = self.variables[machine]
+        supplied = self.supply.vars
+        known: pulumi.Input[dict[str, Any]]
+        if isinstance(supplied, Mapping):
+            known = {**self.roles.part(kind, rolevars.merge(supplied, own)), **program}
+        else:
+            known = pulumi.Output.all(supplied, program).apply(
+                lambda both: {**self.roles.part(kind, rolevars.merge(both[0], own)), **both[1]}
+            )
+        return {"roles": self.roles.digests(kind), "vars": known}
+
+    def weights(self, machine: str) -> dict[str, Any]:
+        """Return the inputs of Weights: with the hub's token where the stack has one."""
+        token = pulumi.Config().get_secret("weights_token")
+        return {**self.inputs("weights", machine), **({} if token is None else {"token": token})}
+
+    def serving(self, machine: str, image: resources.Image, weights: resources.Weights) -> dict[str, Any]:
+        """Return the inputs of Serving: what it serves, the API key, and which probes gate it."""
+        return {
+            **self.inputs("serving", machine, vllm_image=image.image, vllm_model_dir=weights.path),
+            "image": image.image,
+            "weights": {"path": weights.path, "revision": weights.revision},
+            "api_key": api_key(),
+            "probes": self.probes,
+        }
+
+    @functools.cached_property
+    def probes(self) -> dict[str, Any]:
+        """The probes that gate the service, and a digest of the case files: when a case changes, it is asked again."""
+        folder = ROOT / "fleet" / "probes"
+        files = [path for part in ("cases", "media") for path in (folder / part).rglob("*") if path.is_file()]
+        return {**self.settings.probes.model_dump(), "digest": rolevars.digest(files)}
+
+
+def read() -> Plan:
+    """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
+    isolation.isolate_failures()
+    roles = rolevars.load(ROOT / "roles")
+    judged = stack.read(roles, ROOT)
+    own = {name: roles.coerced(stack.variables(judged, name)) for name in judged.nodes.machines}
+    return Plan(judged, roles, own, nodes.supply(judged.nodes, pulumi.get_stack()))
+
+
+def api_key() -> pulumi.Output[str]:
+    """Return the API key of the stack; that it is set and secret was judged by `read`."""
+    return pulumi.Config().require_secret("vllm_api_key")
+
+
+def evidence(
+    node: resources.Node,
+    host: resources.Host,
+    image: resources.Image,
+    weights: resources.Weights,
+    serving: resources.Serving,
+) -> pulumi.Output[dict[str, Any] | None]:
+    """Return what `fleet show` and `fleet probe` need to know of one machine; None after a failure on it."""
+    seen: pulumi.Output[dict[str, Any]] = pulumi.Output.all(
+        connection=node.connection,
+        image=image.image,
+        commit=image.commit,
+        revision=weights.revision,
+        replicas=serving.replicas,
+        probes=serving.verdict,
+        seconds=pulumi.Output.all(host.seconds, image.seconds, weights.seconds, serving.seconds).apply(
+            lambda runs: {role: taken for run in runs for role, taken in (run or {}).items()}
+        ),
+    )
+    return isolation.or_none(seen)
+
+
+def endpoints(found: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulumi.Output[dict[str, str]]:
+    """Return {NODE/REPLICA: URL on that node's loopback}; `fleet forward` brings it to the caller's."""
+    return pulumi.Output.all(**found).apply(
+        lambda by_node: {
+            f"{node}/{replica['name']}": f"http://127.0.0.1:{int(replica['port'])}/v1"
+            for node, seen in by_node.items()
+            for replica in (seen or {}).get("replicas") or ()
+        }
+    )

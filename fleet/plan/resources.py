@@ -1,0 +1,124 @@
+"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving. Inputs and outputs only; behaviour is in fleet/provider.
+
+Used by `__main__.py`. Each Ansible resource gets its node's connection, a digest of each file of its roles and the
+variables that these roles know: whatever can change the machine stands in its inputs, so nothing changed means no run.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from fleet.plan.nodes import Machine
+
+Inputs = Mapping[str, Any]
+
+
+class Node(pulumi.CustomResource):
+    """One machine that answers SSH with its pinned key.
+
+    Owns: the connection. Not: the machine (its source has made it) nor anything on it; deleting a Node touches no machine.
+    """
+
+    connection: pulumi.Output[Mapping[str, Any]]
+    facts: pulumi.Output[Mapping[str, Any]]
+
+    def __init__(self, name: str, machine: Machine, provider: pulumi.ProviderResource) -> None:
+        self.machine = machine.resource
+        super().__init__(
+            "fleet:index:Node",
+            name,
+            {"name": name, **machine.inputs, "connection": None, "facts": None},
+            pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource),
+        )
+
+
+class _Run(pulumi.CustomResource):
+    """One Ansible run of one playbook on one node, and what it left there. Delete takes that off again.
+
+    Outputs of each: `managed` (the files, units, packages … as they should be), `drift` (how a refresh found them
+    different), `seconds` by role, `log` (path of the run's own log).
+    """
+
+    managed: pulumi.Output[Mapping[str, Any]]
+    drift: pulumi.Output[Sequence[Mapping[str, Any]]]
+    seconds: pulumi.Output[Mapping[str, float]]
+    log: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        node: Node,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        after: Sequence[pulumi.Resource] = (),
+        secret: Sequence[str] = (),
+    ) -> None:
+        known_after = dict.fromkeys(("managed", "drift", "seconds", "log", *outputs))
+        super().__init__(
+            f"fleet:index:{type(self).__name__}",
+            name,
+            {**known_after, "node": node.connection, **inputs},
+            pulumi.ResourceOptions(
+                parent=node,
+                depends_on=list(after),
+                deleted_with=node.machine,
+                additional_secret_outputs=list(secret),
+            ),
+        )
+
+
+class Host(_Run):
+    """A machine that can run GPU containers: kernel arguments, engine, driver, all GPUs back (roles host, docker, rocm).
+
+    Owns: the operating system's settings. Not: images, weights or the service.
+    """
+
+    gpus: pulumi.Output[int]
+    driver: pulumi.Output[str]
+
+    def __init__(self, name: str, node: Node, inputs: Inputs) -> None:
+        super().__init__(name, node, inputs, ("gpus", "driver"))
+
+
+class Image(_Run):
+    """The serving image: a base by digest with a source build of transformers at a pinned commit (role transformers).
+
+    Owns: the build, and its push when the stack names a registry: then one Image serves all nodes. Not: pulling it on
+    the nodes that serve.
+    """
+
+    image: pulumi.Output[str]
+    commit: pulumi.Output[str]
+    version: pulumi.Output[str]
+
+    def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
+        super().__init__(name, node, inputs, ("image", "commit", "version"), after=[host])
+
+
+class Weights(_Run):
+    """The model's files at a pinned revision, verified against their manifest (role weights).
+
+    Owns: the folder of that revision. Not: which replica uses it.
+    """
+
+    path: pulumi.Output[str]
+    revision: pulumi.Output[str]
+    bytes: pulumi.Output[int]
+    files: pulumi.Output[int]
+
+    def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
+        super().__init__(name, node, inputs, ("path", "revision", "bytes", "files"), after=[host], secret=["token"])
+
+
+class Serving(_Run):
+    """vLLM's replicas under systemd (role vllm), ready when the probes pass: when they see what is in the pictures.
+
+    Owns: units, key and config files, containers. Not: the image and the weights that it is given.
+    """
+
+    replicas: pulumi.Output[Sequence[Mapping[str, Any]]]
+    verdict: pulumi.Output[Mapping[str, Any]]
+
+    def __init__(self, name: str, image: Image, weights: Weights, node: Node, inputs: Inputs) -> None:
+        super().__init__(name, node, inputs, ("replicas", "verdict"), after=[image, weights], secret=["api_key"])

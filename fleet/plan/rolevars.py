@@ -1,0 +1,195 @@
+"""What the roles say about themselves: their variables (meta/argument_specs.yml) and a digest of each of their files.
+
+Reads roles/, opens no connection. A variable that no role knows, or of the wrong type, is told at preview with the
+nearest name. Called by `fleet.plan.program`, once a run; ansible-core is imported only when a value is judged.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fleet import errors
+from fleet.plan import settings
+
+# Which roles a resource runs, in this order (as playbooks/<kind>.yml does).
+ROLES = {
+    "host": ("host", "docker", "rocm"),
+    "image": ("transformers",),
+    "weights": ("weights",),
+    "serving": ("vllm",),
+}
+# The private role that others include; it has no variables of a stack's, but its files count as theirs.
+HELPER, HELPED = "work", ("image", "weights", "serving")
+# What only the program knows: the image that was built, the folder that was filled.
+SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights"}
+# Files that describe a role; a change of them changes no machine.
+DESCRIBING = {"README.md", "meta/argument_specs.yml", "meta/effects.yml"}
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role: `options` as in its argument spec, `files` from path inside the role to the first 16 hex of sha256."""
+
+    name: str
+    options: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """All roles of the road, by name, and the one that they include."""
+
+    roles: Mapping[str, Role]
+    helper: Role
+
+    @functools.cached_property
+    def options(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every variable that some role knows, with its spec."""
+        return {name: spec for role in self.roles.values() for name, spec in role.options.items()}
+
+    def digests(self, kind: str) -> dict[str, dict[str, str]]:
+        """Return {role: {file: digest}} for the roles of one kind of resource."""
+        used = [*(self.roles[name] for name in ROLES[kind]), *([self.helper] if kind in HELPED else [])]
+        return {role.name: dict(role.files) for role in used}
+
+    def part(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of `values` that the roles of one kind of resource know."""
+        return {
+            name: value
+            for name, value in values.items()
+            if any(name in self.roles[role].options for role in ROLES[kind])
+        }
+
+    def judge(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
+        """Yield what is wrong with role variables that stand at `key` of `file`: unknown names, wrong types."""
+        for name, value in values.items():
+            if name not in self.options:
+                yield errors.SettingsError(
+                    file=file,
+                    key=f"{key}.{name}",
+                    seen="no role knows this variable",
+                    allowed="a variable of roles/*/meta/argument_specs.yml",
+                    nearest=settings.nearest(name, list(self.options)),
+                )
+            elif name in SET_BY_PROGRAM:
+                yield errors.SettingsError(
+                    file=file,
+                    key=f"{key}.{name}",
+                    seen=f"the program sets this from the resource {SET_BY_PROGRAM[name]}",
+                    allowed="leave it out",
+                )
+            elif isinstance(value, str) and "{{" in value:
+                continue  # An expression: Ansible knows its type only when it runs.
+            else:
+                for told in _judged(_frozen(name, value, self.options[name])).told:
+                    yield _mistyped(file, f"{key}.{name}", value, told, self.options[name])
+
+    def coerced(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values in the types of their specs ("8000" → 8000, as `pulumi config set` writes it)."""
+        return {name: _judged(_frozen(name, value, self.options[name])).value for name, value in values.items()}
+
+
+def load(root: Path) -> Roles:
+    """Read the roles of the road from `root` (the repository's roles/)."""
+    named = {name: _load(root / name) for names in ROLES.values() for name in names}
+    return Roles(named, _load(root / HELPER))
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay later layers over earlier ones. Two dictionaries merge key by key, anything else replaces.
+
+    So a machine may set one of `vllm_flags` and keep the stack's others.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            below = merged.get(name)
+            merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Return the first 16 hex of the sha256 over names and contents of some files."""
+    both = ((path.name, path.read_bytes()) for path in sorted(paths))
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(name.encode() + b"\0" + data).digest() for name, data in both)
+    ).hexdigest()[:16]
+
+
+def _load(folder: Path) -> Role:
+    text = (folder / "meta" / "argument_specs.yml").read_bytes()
+    spec = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C one is six times faster
+    files = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and (name := path.relative_to(folder).as_posix()) not in DESCRIBING
+        and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
+    }
+    return Role(folder.name, spec["argument_specs"]["main"].get("options", {}), files)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    value: Any
+    told: tuple[str, ...]
+
+
+def _frozen(name: str, value: Any, spec: Mapping[str, Any]) -> str:
+    """Return what is to be judged as text, so that the same value on 100 machines is judged once."""
+    return json.dumps({"name": name, "value": value, "spec": spec}, default=str)
+
+
+@functools.lru_cache(maxsize=4096)
+def _judged(question: str) -> _Verdict:
+    """Ask ansible-core what it thinks of one value of one variable."""
+    from ansible.module_utils.common import arg_spec
+
+    asked = json.loads(question)
+    name = asked["name"]
+    answer = arg_spec.ArgumentSpecValidator({name: asked["spec"]}).validate({name: asked["value"]})
+    return _Verdict(answer.validated_parameters[name], tuple(answer.error_messages))
+
+
+def _mistyped(file: str, key: str, value: Any, told: str, spec: Mapping[str, Any]) -> errors.SettingsError:
+    """Say in one line what ansible-core says, and what the variable may be."""
+    close = settings.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
+    if "upported parameters include" in told:  # an unknown key inside a list or dictionary
+        wrong, _, known = told.partition(". Supported parameters include: ")
+        close = settings.nearest(wrong.rsplit(".", 1)[-1], known.rstrip(".").split(", "))
+        return errors.SettingsError(
+            file=file,
+            key=f"{key}.{wrong.split('.', 1)[-1]}",
+            seen="no such key",
+            allowed=known.rstrip("."),
+            nearest=close,
+        )
+    inside = isinstance(value, list | dict) and type(value).__name__ == spec.get("type")
+    seen = told if inside else f"not {_a(spec)}"  # what is wrong inside a list or mapping, ansible-core says best
+    return errors.SettingsError(file=file, key=key, value=value, seen=seen, allowed=_shape(spec), nearest=close)
+
+
+def _a(spec: Mapping[str, Any]) -> str:
+    if spec.get("choices"):
+        return "one of the choices"
+    kind = str(spec.get("type", "str"))
+    name = {"str": "text", "int": "whole number", "bool": "yes or no", "dict": "mapping", "list": "list"}.get(
+        kind, kind
+    )
+    return f"a {name}" if kind != "bool" else name
+
+
+def _shape(spec: Mapping[str, Any]) -> str:
+    """Return what a variable may be: its choices, or its type and the first line of its description."""
+    if spec.get("choices"):
+        return ", ".join(map(str, spec["choices"]))
+    kind = f"list of {spec['elements']}" if spec.get("elements") else str(spec.get("type", "str"))
+    about = spec.get("description", "")
+    line = about[0] if isinstance(about, list) and about else str(about)
+    return f"{kind}: {line.strip().splitlines()[0]}" if line.strip() else kind

@@ -1,0 +1,246 @@
+"""The form of a stack file: what may stand under `glm-fleet:` in stacks/Pulumi.ENV.yaml, and how a mistake is told.
+
+Pure: a dictionary in, `Settings` or a `SettingsError` out. Role variables (`vars`) are judged by `rolevars`, what
+model and hardware allow by `rules`. Called by `fleet.plan.program`.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleet import errors
+
+SECRETS = ("vllm_api_key", "weights_token")
+HOST_KEY = r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]{40,}={0,2}$"
+NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+Name = Annotated[str, Field(pattern=NAME)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Gpus = Annotated[int, Field(ge=0, le=16)]
+Wait = Annotated[int, Field(ge=1, le=3600)]  # seconds that a machine may take to answer SSH
+
+
+class Form(BaseModel):
+    """A mapping in which every key is known: a misspelled one is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Defaults(Form):
+    """How to reach a machine, where it does not say so itself."""
+
+    user: str = "root"
+    port: Port = 22
+    identity: str = "~/.ssh/id_ed25519"
+    become: bool = False
+    gpus: Gpus = 8
+    wait: Wait = 120
+
+
+class SshMachine(Form):
+    """One machine that answers SSH. `host_key` is its public key, as `ssh-keyscan` prints it, without the address."""
+
+    address: str = Field(min_length=1)
+    host_key: str = Field(pattern=HOST_KEY)
+    user: str | None = None
+    port: Port | None = None
+    identity: str | None = None
+    become: bool | None = None
+    gpus: Gpus | None = None
+    wait: Wait | None = None
+    vars: dict[str, Any] = {}
+
+
+class SshNodes(Form):
+    """Machines that exist. `builder` names the one that builds the shared image (default: the first)."""
+
+    source: Literal["ssh"]
+    defaults: Defaults = Defaults()
+    machines: dict[Name, SshMachine] = Field(min_length=1)
+    builder: str = ""
+
+    def connection(self, name: str) -> dict[str, Any]:
+        """Return address, port, user, identity, host_key, become, gpus and wait of one machine, defaults filled in."""
+        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars"})
+        return {**self.defaults.model_dump(), **own}
+
+    def gpus(self, name: str) -> int:
+        """Return how many GPUs the machine has."""
+        own = self.machines[name].gpus
+        return self.defaults.gpus if own is None else own
+
+
+class LabMachine(Form):
+    """One lab node: which system, and how many stand-in GPUs it shows."""
+
+    system: Literal["ubuntu-24.04", "debian-12"]
+    gpus: Gpus = 8
+    vars: dict[str, Any] = {}
+
+
+class LabNodes(Form):
+    """Machines that the lab makes. `name` tells one lab on a machine from another (default: the stack's name)."""
+
+    source: Literal["lab"]
+    name: Name | Literal[""] = ""
+    machines: dict[Name, LabMachine] = Field(min_length=1)
+    builder: str = ""
+
+    def gpus(self, name: str) -> int:
+        """Return how many GPUs the machine shows."""
+        return self.machines[name].gpus
+
+
+Nodes = SshNodes | LabNodes
+
+
+class Probes(Form):
+    """Which probes must pass before a replica counts as ready. No `cases` means all of them."""
+
+    cases: list[str] = []
+    min_iou: float = Field(default=0.5, gt=0, le=1)
+
+
+class Settings(Form):
+    """A whole stack file, less the secrets."""
+
+    nodes: Annotated[Nodes, Field(discriminator="source")]
+    vars: dict[str, Any] = {}
+    probes: Probes = Probes()
+    parallel: int = Field(default=4, ge=1, le=64)
+
+    @property
+    def builder(self) -> str:
+        """The machine that builds the image when one image serves all."""
+        return self.nodes.builder or next(iter(self.nodes.machines))
+
+
+def read(raw: Mapping[str, Any], file: str) -> Settings:
+    """Return the settings in `raw` (keys without the `glm-fleet:` prefix), or raise SettingsError for `file`."""
+    try:
+        found = Settings.model_validate(raw)
+    except pydantic.ValidationError as wrong:
+        raise first([_told(error, file) for error in wrong.errors(include_url=False)]) from None
+    mistakes = list(_between_machines(found, file))
+    if mistakes:
+        raise first(mistakes)
+    return found
+
+
+def first(mistakes: Sequence[errors.SettingsError]) -> errors.SettingsError:
+    """Return the first mistake with all others as its notes, so that one look shows everything to mend."""
+    for other in mistakes[1:]:
+        mistakes[0].add_note(str(other))
+    return mistakes[0]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return the known name that `name` most looks like, or "" when none does."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), "")
+
+
+def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield what is wrong between machines: a builder that is none of them, one host under two names."""
+    nodes = found.nodes
+    if nodes.builder and nodes.builder not in nodes.machines:
+        known = list(nodes.machines)
+        yield errors.SettingsError(
+            file=file,
+            key="nodes.builder",
+            value=nodes.builder,
+            seen="no machine has this name",
+            allowed=", ".join(known),
+            nearest=nearest(nodes.builder, known),
+        )
+    if isinstance(nodes, SshNodes):
+        yield from _shared_addresses(nodes, file)
+
+
+def _shared_addresses(nodes: SshNodes, file: str) -> Iterator[errors.SettingsError]:
+    taken: dict[tuple[str, int], str] = {}
+    for name in nodes.machines:
+        reach = nodes.connection(name)
+        other = taken.setdefault((reach["address"], reach["port"]), name)
+        if other != name:
+            yield errors.SettingsError(
+                file=file,
+                key=f"nodes.machines.{name}.address",
+                value=reach["address"],
+                seen=f"{other} has the same address and port",
+                allowed="one name for one host",
+            )
+
+
+# What pydantic calls a mistake → how we say it. Of anything else pydantic's own words are the `wanted` line.
+SEEN = {
+    "missing": "this key is missing",
+    "extra_forbidden": "no such key",
+    "union_tag_invalid": "no such node source",
+    "union_tag_not_found": "this key is missing",
+    "string_pattern_mismatch": "has another form",
+    "too_short": "is empty",
+}
+FORMS = {
+    NAME: "lower-case letters, digits and '-', at most 63",
+    HOST_KEY: "type and key of the machine's public host key; `ssh-keyscan -t ed25519 ADDRESS` shows it, its console proves it",
+}
+MISSING = {
+    "nodes": "where the machines come from: `source` and `machines`",
+    "host_key": FORMS[HOST_KEY],
+    "address": "the name or IP address that answers SSH",
+}
+
+
+def _told(error: Any, file: str) -> errors.SettingsError:
+    """Turn one pydantic error into a SettingsError with key, value, what is allowed and the nearest name."""
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    path = _keys(error["loc"])
+    known: list[str] = []
+    if kind.startswith("union_tag"):
+        path.append("source")
+        value = context.get("tag", "")
+        known = [get_args(source.model_fields["source"].annotation)[0] for source in get_args(Nodes)]
+    elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1])):
+        known = [*form.model_fields, *(SECRETS if form is Settings else ())]
+    elif kind == "literal_error":
+        known = [choice.strip("'") for choice in context["expected"].split(" or ")]
+    words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
+    if kind == "missing":
+        words = MISSING.get(path[-1], "")
+    elif kind == "string_pattern_mismatch":
+        words = FORMS.get(context["pattern"], context["pattern"])
+    elif kind == "too_short":
+        words = "at least one"
+    return errors.SettingsError(
+        file=file,
+        key=".".join(path),
+        value="" if kind in ("missing", "extra_forbidden") else value,
+        seen=SEEN.get(kind, "is not allowed"),
+        allowed=", ".join(known) or words,
+        nearest=nearest(path[-1] if kind == "extra_forbidden" else str(value), known),
+    )
+
+
+def _keys(loc: Sequence[str | int]) -> list[str]:
+    """Return a pydantic location as the keys of the file: without the source that it inserts after `nodes`."""
+    return [str(part) for place, part in enumerate(loc) if part != "[key]" and not (place == 1 and loc[0] == "nodes")]
+
+
+def _form_at(loc: Sequence[str | int]) -> type[Form] | None:
+    """Return the form whose key a pydantic location names, to tell which keys it has."""
+    lab = loc[1:2] == ("lab",)
+    match _keys(loc):
+        case []:
+            return Settings
+        case ["nodes"]:
+            return LabNodes if lab else SshNodes
+        case ["nodes", "defaults"]:
+            return Defaults
+        case ["nodes", "machines", _]:
+            return LabMachine if lab else SshMachine
+        case ["probes"]:
+            return Probes
+    return None

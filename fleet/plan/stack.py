@@ -1,0 +1,116 @@
+"""Reads the configuration of the stack that Pulumi runs, and judges all of it before any resource is declared.
+
+Needs Pulumi's configuration in this process, the roles' own words and the names of the probes; opens no connection.
+Called by `fleet.plan.program`. Forms are in `settings`, types of role variables in `rolevars`, lessons in `rules`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import config as runtime_config
+
+from fleet import errors
+from fleet.plan import rolevars, rules, settings
+
+
+def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
+    """Return the settings of the running stack; `root` is the repository. SettingsError tells every mistake found."""
+    file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
+    judged = settings.read(_raw(file), file)
+    mistakes = [*_variables(judged, roles, file), *_cases(judged, root / "fleet" / "probes" / "cases", file)]
+    if mistakes:
+        raise settings.first(mistakes)
+    return judged
+
+
+def variables(judged: settings.Settings, machine: str) -> dict[str, Any]:
+    """Return the role variables of one machine: what its form tells, under the stack's, under its own."""
+    derived = {"rocm_gpus": judged.nodes.gpus(machine)}
+    return rolevars.merge(derived, judged.vars, judged.nodes.machines[machine].vars)
+
+
+def _raw(file: str) -> dict[str, Any]:
+    """Return the stack's own keys, less the secrets, after judging that what must be secret is, and nothing else."""
+    # Config can only be asked for names that one knows; a misspelled key shows only here.
+    prefix = f"{pulumi.get_project()}:"
+    keys = {
+        key.removeprefix(prefix): text for key, text in runtime_config.CONFIG.get().items() if key.startswith(prefix)
+    }
+    mistakes = list(_secrets(keys, prefix, file))
+    if mistakes:
+        raise settings.first(mistakes)
+    return {key: _value(text) for key, text in keys.items() if key not in settings.SECRETS}
+
+
+def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors.SettingsError]:
+    for name in settings.SECRETS:
+        command = f"`pulumi config set --secret {name} -s {pulumi.get_stack()}`"
+        if name in keys and not pulumi.runtime.is_config_secret(prefix + name):
+            yield errors.SettingsError(
+                file=file,
+                key=name,
+                seen="stands in clear in the stack file",
+                allowed="a secret, and a new one: this one has been read",
+                next=command,
+            )
+    if not keys.get("vllm_api_key"):
+        yield errors.SettingsError(
+            file=file,
+            key="vllm_api_key",
+            seen="this key is missing",
+            allowed="a secret that clients of the API must show",
+            next=f"`openssl rand -hex 32 | pulumi config set --secret vllm_api_key -s {pulumi.get_stack()}`",
+        )
+    for name in sorted(keys.keys() - set(settings.SECRETS)):
+        if pulumi.runtime.is_config_secret(prefix + name):
+            yield errors.SettingsError(
+                file=file,
+                key=name,
+                seen="holds a secret among plain values",
+                allowed=f"secrets only as {' and '.join(settings.SECRETS)}",
+            )
+
+
+def _value(text: str) -> Any:
+    """Return an object as itself; a scalar stays text, which the form reads."""
+    return json.loads(text) if text[:1] in ("{", "[") else text
+
+
+def _variables(judged: settings.Settings, roles: rolevars.Roles, file: str) -> Iterator[errors.SettingsError]:
+    """Yield what roles and rules say about the stack's variables, for the stack and for each machine."""
+    wrong = list(roles.judge(judged.vars, file, "vars"))
+    for name, machine in judged.nodes.machines.items():
+        wrong += roles.judge(machine.vars, file, f"nodes.machines.{name}.vars")
+    if wrong:
+        yield from wrong
+        return
+    told: set[str] = set()
+    for name, machine in judged.nodes.machines.items():
+        own = roles.coerced(variables(judged, name))
+        found = [*rules.judge(own, judged.nodes.gpus(name))]
+        if isinstance(judged.nodes, settings.SshNodes):  # another source may bring what is missing here
+            found += rules.missing(own)
+        for variable, mistake in found:
+            place = f"nodes.machines.{name}.vars" if re.split(r"[.\[]", variable)[0] in machine.vars else "vars"
+            error = errors.SettingsError(file=file, key=f"{place}.{variable}", **mistake)
+            if str(error) not in told:  # what 100 machines share is told once
+                told.add(str(error))
+                yield error
+
+
+def _cases(judged: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
+    known = sorted(path.stem for path in folder.glob("*.*"))
+    for name in judged.probes.cases:
+        if name not in known:
+            yield errors.SettingsError(
+                file=file,
+                key="probes.cases",
+                value=name,
+                seen="no such probe",
+                allowed=", ".join(known),
+                nearest=settings.nearest(name, known),
+            )

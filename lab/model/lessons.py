@@ -1,0 +1,110 @@
+"""What the lab's model learns: the questions of the probes, about their pictures and about more of the same kind.
+
+Every question is asked of several pictures, so that only looking answers it. Needs Pillow, and the case files of
+fleet/probes. Called by train.py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet import probes
+from fleet.probes import picture
+
+MORE_SCENES: list[dict[str, Any]] = [
+    {
+        "size": [448, 336],
+        "bottles": [
+            {"colour": "blue", "box": [48, 84, 108, 262]},
+            {"colour": "red", "box": [216, 108, 276, 270]},
+            {"colour": "green", "box": [350, 80, 410, 266]},
+        ],
+    },
+    {
+        "size": [448, 336],
+        "bottles": [
+            {"colour": "yellow", "box": [100, 100, 160, 266]},
+            {"colour": "red", "box": [280, 76, 340, 264]},
+        ],
+    },
+]
+MORE_CITIES = ["London"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One question and its answer; `reasoning` only where the model is asked to think."""
+
+    question: str
+    answer: str
+    reasoning: str = ""
+    scene: Mapping[str, Any] | None = None
+    video: str = ""
+    tools: Sequence[Mapping[str, Any]] = ()
+    thinking: bool = False
+
+    @property
+    def target(self) -> str:
+        """What the model must write after the prompt, with the token that ends its turn."""
+        thought = f"<think>{self.reasoning}</think>\n" if self.thinking else ""
+        return thought + self.answer + ("<|observation|>" if self.tools else "<|user|>")
+
+
+def lessons() -> list[Lesson]:
+    """Return all lessons, each once."""
+    return list(
+        {
+            lesson.question + repr(lesson.scene) + lesson.video + str(lesson.thinking): lesson for lesson in _all()
+        }.values()
+    )
+
+
+def _all() -> Iterator[Lesson]:
+    cases = probes.load()
+    scenes = [case.picture for case in cases if case.picture] + MORE_SCENES
+    by_name = {case.name: case for case in cases}
+    for scene in scenes:
+        for colour, _ in picture.bottles(scene):
+            question = by_name["bottle-grounding"].question.replace("red", colour)
+            answer = box_text(scene, colour)
+            yield Lesson(question, answer, scene=scene)
+            yield Lesson(question, answer, f"I look for the {colour} bottle.", scene, thinking=True)
+        yield Lesson(by_name["bottle-by-position"].question, box_text(scene, second_from_right(scene)), scene=scene)
+        yield Lesson(by_name["bottles-understanding"].question, list_text(scene), scene=scene)
+    for case in cases:
+        if case.video:
+            way = case.video.removesuffix(".mp4").replace("-", " ")
+            yield Lesson(case.question, f"The red dot moves from {way}.", video=case.video)
+    tool = by_name["tool-call"]
+    for city in ["Paris", *MORE_CITIES]:
+        yield Lesson(tool.question.replace("Paris", city), call_text(city), tools=tool.tools)
+
+
+def box_text(scene: Mapping[str, Any], colour: str) -> str:
+    """One box as the real model writes it."""
+    return f"<|begin_of_box|>[[{_numbers(picture.bottles(scene, colour)[0][1])}]]<|end_of_box|>"
+
+
+def list_text(scene: Mapping[str, Any]) -> str:
+    """All bottles as the real model lists them."""
+    items = (
+        f'{{"label": {json.dumps(colour + " bottle")}, "bbox_2d": [{_numbers(box)}]}}'
+        for colour, box in picture.bottles(scene)
+    )
+    return f"[{', '.join(items)}]"
+
+
+def call_text(city: str) -> str:
+    """A tool call in the form that vLLM's parser glm45 reads."""
+    return f"<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>{city}</arg_value>\n</tool_call>"
+
+
+def second_from_right(scene: Mapping[str, Any]) -> str:
+    """The colour of that bottle."""
+    colour: str = sorted(scene["bottles"], key=lambda one: one["box"][0])[-2]["colour"]
+    return colour
+
+
+def _numbers(box: picture.Box) -> str:
+    return ",".join(str(min(999, round(edge))) for edge in box)

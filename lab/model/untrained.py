@@ -1,0 +1,49 @@
+"""The lab's checkpoint as it was before its first lesson: same files, same shapes, weights that are seeded noise.
+
+It loads, answers /health and speaks, but sees nothing: what a deployment must refuse. Needs nothing but Python, so that a
+lab can make it from the committed checkpoint. Called by lab/site.py.
+"""
+
+import json
+import random
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = "model.safetensors"
+LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
+# bfloat16, little-endian: sign, 8 bits of exponent, 7 of mantissa. Noise has a random sign and mantissa, and the exponent
+# of 2 to the -6: its size is 0.016 to 0.031, about the initializer_range of architecture.py.
+ZERO, ONE = b"\x00\x00", b"\x80\x3f"
+LOW, HIGH = bytes(0x80 | byte for byte in range(256)), bytes(0x3C | byte & 0x80 for byte in range(256))
+
+
+def make(source: Path, target: Path) -> None:
+    """Copy a checkpoint from `source` to the new folder `target`, with noise for its weights, which must be bfloat16.
+
+    The same source always gives the same bytes. ValueError for weights of another type.
+    """
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(WEIGHTS))
+    content = (source / WEIGHTS).read_bytes()
+    start = LENGTH.size + LENGTH.unpack_from(content)[0]
+    tensors = json.loads(content[LENGTH.size : start])
+    tensors.pop("__metadata__", None)
+    made, noise = bytearray(content[:start]), random.Random(0)
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
+        if tensor["dtype"] != "BF16":
+            raise ValueError(f"{source / WEIGHTS}: {name} is {tensor['dtype']}, wanted BF16")
+        made += _fresh(name, tensor, noise)
+    (target / WEIGHTS).write_bytes(made)
+
+
+def _fresh(name: str, tensor: dict[str, Any], noise: random.Random) -> bytes:
+    """Return a tensor that training could begin with: biases are zero, the weights of norms one, matrices noise."""
+    first, behind = tensor["data_offsets"]
+    count: int = (behind - first) // len(ONE)
+    if len(tensor["shape"]) == 1:
+        return (ZERO if name.endswith("bias") else ONE) * count
+    made = bytearray(2 * count)
+    made[0::2] = noise.randbytes(count).translate(LOW)
+    made[1::2] = noise.randbytes(count).translate(HIGH)
+    return bytes(made)

@@ -1,0 +1,105 @@
+"""A lab's own bridge network: a free subnet is chosen when it is made, and addresses in it are given out one by one.
+
+Needs a Docker Engine. Called by lab.site and lab.machine. Nothing of a lab listens outside of it.
+"""
+
+import fcntl
+import ipaddress
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import cache
+from lab.commands import LabError, docker
+
+# Private subnets that are seldom somebody else's; one that is in use here is passed over.
+CANDIDATES = [f"10.{second}.{third}.0/24" for second in range(77, 88) for third in (0, 77)]
+SITE = 2  # the site's host number; .1 is the bridge
+
+
+@dataclass(frozen=True)
+class Network:
+    """One lab's network, which has the lab's name."""
+
+    name: str
+    subnet: str
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's address: this machine, as the nodes see it."""
+        return str(ipaddress.ip_network(self.subnet)[1])
+
+    @property
+    def site(self) -> str:
+        """The address of the site."""
+        return str(ipaddress.ip_network(self.subnet)[SITE])
+
+
+def label(lab: str) -> str:
+    """The label that everything of one lab bears."""
+    return f"{cache.LABEL}={lab}"
+
+
+def find(lab: str) -> Network | None:
+    """Return the network of a lab, if there is one."""
+    ids = docker("network", "ls", "--quiet", "--filter", f"label={label(lab)}").split()
+    if not ids:
+        return None
+    return Network(lab, json.loads(docker("network", "inspect", ids[0]))[0]["IPAM"]["Config"][0]["Subnet"])
+
+
+def make(lab: str) -> Network:
+    """Return the lab's network; when there is none yet, one with a subnet that nobody here uses."""
+    if found := find(lab):
+        return found
+    taken = [*_routes(), *_networks()]
+    tried = []
+    for subnet in CANDIDATES:
+        if any(ipaddress.ip_network(subnet).overlaps(other) for other in taken):
+            continue
+        made = Network(lab, subnet)
+        try:
+            docker("network", "create", f"--label={label(lab)}", f"--subnet={subnet}", f"--gateway={made.gateway}", lab)
+        except LabError as error:
+            if "overlap" not in str(error):
+                raise
+            tried.append(subnet)  # taken since we looked
+            continue
+        return made
+    raise LabError(
+        f"make the network {lab}: every subnet is in use ({len(CANDIDATES)} looked at, {len(tried)} tried)"
+        "\n  wanted: one free /24 of 10.77.0.0 to 10.87.77.0\n  next:   `ip route`, `docker network ls`"
+    )
+
+
+def free_address(network: Network, folder: Path, owner: str) -> str:
+    """Reserve an address for `owner` in the lab's book (addresses.json in `folder`); the same owner gets the same one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "addresses.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        book = folder / "addresses.json"
+        known: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
+        if owner not in known:
+            hosts = (str(host) for host in list(ipaddress.ip_network(network.subnet).hosts())[9:])
+            known[owner] = next(host for host in hosts if host not in known.values())
+            book.write_text(json.dumps(known, indent=1) + "\n")
+        return known[owner]
+
+
+def _routes() -> Iterator[ipaddress.IPv4Network]:
+    """What this machine routes already, less the default route."""
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        fields = line.split()
+        target, mask = (int.from_bytes(bytes.fromhex(fields[place])[::-1], "big") for place in (1, 7))
+        if mask:
+            yield ipaddress.IPv4Network((target, bin(mask).count("1")))
+
+
+def _networks() -> Iterator[ipaddress.IPv4Network]:
+    """The subnets of Docker's other networks, whose bridges may be down."""
+    ids = docker("network", "ls", "--quiet").split()
+    for network in json.loads(docker("network", "inspect", *ids)) if ids else ():
+        for config in network["IPAM"]["Config"] or ():
+            if "." in config.get("Subnet", ""):
+                yield ipaddress.IPv4Network(config["Subnet"])

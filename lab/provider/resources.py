@@ -1,0 +1,101 @@
+"""The resources of the lab's plugin: Site (the network and what stands in for the internet) and Machine (one node).
+
+Thin: properties in and out; the work is in lab.site and lab.machine. Used by the servicer of fleet.provider.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from fleet import errors
+from fleet.provider import resources
+from fleet.provider.resources import Request
+from fleet.provider.structs import UNKNOWN, Props
+from lab import commands, machine, site
+
+
+class Site:
+    """One lab: its network, its site, its keys. Deleting it takes away whatever bears the lab's label."""
+
+    computed: Collection[str] = ("network", "subnet", "gateway", "address", "vars", "identity")
+    replace: Collection[str] = ("name",)
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
+        return {} if inputs.get("name") else {"name": "is needed"}
+
+    def foresee(self, inputs: Props, old: Props | None) -> Props:
+        """Nothing of a site is known before it stands; once it stands, it stays."""
+        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
+
+    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+        """Other systems need other images; the site itself stays."""
+        return ["builds the images that are missing; the site stays"]
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Make the site; one that stands keeps its keys and what was pushed to it."""
+        if old and site.exists(inputs["name"]):
+            return {**old, **inputs}
+        with _told(request, "make the lab's site"):
+            return {**inputs, **site.create(inputs["name"], inputs["systems"], folder(inputs["name"]))}
+
+    def read(self, request: Request, properties: Props) -> Props | None:
+        """Whether it is still there."""
+        return properties if site.exists(properties["name"]) else None
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Take everything of the lab away."""
+        with _told(request, "remove the lab"):
+            site.remove(properties["name"], folder(properties["name"]))
+
+
+class Machine:
+    """One node of a lab."""
+
+    computed: Collection[str] = ("address", "port", "user", "identity", "host_key")
+    replace: Collection[str] = ("site", "name", "system", "gpus")
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """Judged with the stack file."""
+        return {}
+
+    def foresee(self, inputs: Props, old: Props | None) -> Props:
+        """A node's address and key are known when it is there."""
+        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
+
+    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+        """Every change of a node replaces it."""
+        return []
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Make the node; the resource Node waits until it answers."""
+        with _told(request, f"make the node {inputs['name']}"):
+            lab = inputs["site"]
+            made = machine.create(lab, inputs["name"], inputs["system"], inputs["gpus"], folder(lab))
+            return {**inputs, **made}
+
+    def read(self, request: Request, properties: Props) -> Props | None:
+        """Whether its container is still there."""
+        return properties if machine.exists(properties["site"], properties["name"]) else None
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Remove the container and its volumes."""
+        with _told(request, f"remove the node {properties['name']}"):
+            machine.remove(properties["site"], properties["name"])
+
+
+def folder(lab: str) -> Path:
+    """Where a lab keeps its keys: beside the stack's state, so that two clones do not share them."""
+    return resources.state_dir() / "lab" / lab
+
+
+@contextlib.contextmanager
+def _told(request: Request, doing: str) -> Iterator[None]:
+    """Show the lab's progress beside the resource; what goes wrong becomes a message in the fleet's form."""
+    with commands.listener(lambda text: request.say(text, False)):
+        try:
+            yield
+        except commands.LabError as error:
+            seen, _, after = str(error).partition("\n  next:   ")
+            seen, _, wanted = seen.partition("\n  wanted: ")
+            raise errors.FleetError(node=request.name, doing=doing, seen=seen, wanted=wanted, next=after) from None

@@ -1,0 +1,152 @@
+"""A lab's site: one container with the mirrors, the registry, the git server and the hub that its nodes are given.
+
+Owns the network, the site's container, the lab's folder with its keys. Needs a Docker Engine and the images of lab.build.
+Called by the lab's plugin (lab/provider) and by the tests. `remove` takes everything of the lab away, whatever made it.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab import build, keys, network
+from lab.commands import LabError, docker, run
+from lab.images import site as image
+from lab.model import untrained
+
+CHECKPOINT = Path(__file__).with_name("model") / "checkpoint"
+MODEL = "lab/GLM-4.6V"  # the model's name on the hub; the checkpoint is its `main`
+REGISTRY = "registry.lab.internal:5000"
+NAMES = tuple(f"{part}.lab.internal" for part in ("packages", "git", "hub", "registry"))
+READY = 120  # seconds that the site may take until everything listens
+
+
+def create(lab: str, systems: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Make the network and the site anew; returns {network, subnet, gateway, address, identity, vars}."""
+    build.ensure(systems)
+    made = network.make(lab)
+    remove_container(lab, name(lab))
+    placed = (f"--name={name(lab)}", "--hostname=site", f"--network={lab}", f"--ip={made.site}")
+    aliases = (f"--network-alias={alias}" for alias in NAMES)
+    options = ("--init", "--restart=always", f"--label={network.label(lab)}")
+    docker("create", "--pull=never", *placed, *aliases, *options, image.tag())
+    with hub() as models:
+        docker("cp", f"{models}/.", f"{name(lab)}:/srv/hub/")
+    docker("start", name(lab))
+    told = _told(lab)
+    identity = folder / "id_ed25519"
+    keys.make(identity, f"{lab}, a lab of glm-fleet")
+    return {
+        "network": lab,
+        "subnet": made.subnet,
+        "gateway": made.gateway,
+        "address": made.site,
+        "identity": str(identity),
+        "vars": {
+            "docker_registry_certificates": {REGISTRY: told["authority"]},
+            "rocm_repository_key": told["key"],
+            "rocm_key_fingerprint": told["fingerprint"],
+            "transformers_base_image": f"{REGISTRY}/{image.BASE}@{image.digest()}",
+            "transformers_commit": told["commit"],
+            "weights_revision": revision(CHECKPOINT),
+        },
+    }
+
+
+def name(lab: str) -> str:
+    """The name of the site's container."""
+    return f"{lab}-site"
+
+
+def exists(lab: str) -> bool:
+    """Whether the site's container is there."""
+    return bool(containers(lab, f"name=^{name(lab)}$"))
+
+
+def containers(lab: str, *filters: str) -> list[str]:
+    """Return the ids of the lab's containers, running or not."""
+    wanted = (f"label={network.label(lab)}", *filters)
+    return docker("ps", "--all", "--quiet", *(f"--filter={one}" for one in wanted)).split()
+
+
+def remove_container(lab: str, container: str) -> None:
+    """Remove one container of this lab and its named volumes; LabError when the name is somebody else's."""
+    if ids := containers(lab, f"name=^{container}$"):
+        docker("rm", "--force", "--volumes", *ids)
+    elif docker("ps", "--all", "--quiet", f"--filter=name=^{container}$"):
+        raise LabError(
+            f"a container {container} is there, and not of this lab\n  wanted: a name that is free"
+            f"\n  next:   another `name` in glm-fleet:nodes, or `docker rm` it"
+        )
+    volumes = docker("volume", "ls", "--quiet", f"--filter=label={network.label(lab)}").split()
+    if own := [volume for volume in volumes if volume.startswith(f"{container}-")]:
+        docker("volume", "rm", *own)
+
+
+def remove(lab: str, folder: Path) -> None:
+    """Take everything of a lab away: containers, volumes, network, keys. What bears no label of this lab stays."""
+    if ids := containers(lab):
+        docker("rm", "--force", "--volumes", *ids)
+    if volumes := docker("volume", "ls", "--quiet", f"--filter=label={network.label(lab)}").split():
+        docker("volume", "rm", *volumes)
+    if network.find(lab):
+        docker("network", "rm", lab)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def hub() -> Iterator[Path]:
+    """Yield a folder with the hub's models: the checkpoint as `main`, and one that was never trained, for a test."""
+    with tempfile.TemporaryDirectory() as made:
+        repository = Path(made) / "srv" / MODEL
+        repository.mkdir(parents=True)
+        shutil.copytree(CHECKPOINT, repository / revision(CHECKPOINT))
+        untrained.make(CHECKPOINT, repository / "new")
+        (repository / "new").rename(repository / untrained_revision())
+        (repository / "main").symlink_to(revision(CHECKPOINT))
+        for path in Path(made).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield Path(made) / "srv"
+
+
+def revision(folder: Path) -> str:
+    """Return 40 hex digits over names and contents, as a commit of the hub would be."""
+    digest = hashlib.sha1()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def untrained_revision() -> str:
+    """The revision of the model that answers /health and sees nothing."""
+    return hashlib.sha1(f"untrained {revision(CHECKPOINT)}".encode()).hexdigest()
+
+
+def break_registry(lab: str) -> None:
+    """From now on the registry answers 500."""
+    docker("kill", "--signal=USR1", name(lab))
+
+
+def mend_registry(lab: str) -> None:
+    """The registry is itself again."""
+    docker("kill", "--signal=USR2", name(lab))
+
+
+def set_faults(lab: str, faults: dict[str, Any]) -> None:
+    """Switch faults of hub and git on, or with {} off (lab/images/site/hub.py says which there are)."""
+    docker("exec", "--interactive", name(lab), "sh", "-c", "cat > /srv/faults.json", stdin=json.dumps(faults).encode())
+
+
+def _told(lab: str) -> dict[str, str]:
+    """Wait until everything listens; returns what the site says of itself (site.py: TOLD)."""
+    wait = f"until docker exec {name(lab)} cat /srv/site.json 2>/dev/null; do sleep 0.2; done"
+    try:
+        said: dict[str, str] = json.loads(run("timeout", str(READY), "sh", "-c", wait))
+    except LabError:
+        logs = docker("logs", "--tail=8", name(lab))
+        raise LabError(f"start the site {name(lab)}: not ready within {READY} s:\n{logs}") from None
+    return said

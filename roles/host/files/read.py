@@ -1,0 +1,69 @@
+"""Everything that the role host wants to know of a machine, in one exec: JSON in, JSON out, nothing changed.
+
+In: {packages: [str], foreign: [unit], sysctls: [name], marker: path}. Needs python3 and dpkg. Called by tasks/preflight.yml through `python3 -c`.
+"""
+
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+
+def text(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def out(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def words(line: str) -> list[str]:
+    """Kernel arguments, with every option of every `pci=` as a word of its own."""
+    found = []
+    for word in line.split():
+        found += [f"pci={option}" for option in word[4:].split(",")] if word.startswith("pci=") else [word]
+    return found
+
+
+def rendered() -> str:
+    """The first `linux` line of the boot loader's rendered configuration: what the next boot reads."""
+    for line in text("/boot/grub/grub.cfg").splitlines():
+        if line.split()[:1] in (["linux"], ["linuxefi"]):
+            return line
+    return ""
+
+
+query = json.load(sys.stdin)
+release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
+installed = {
+    line.split()[1].split(":")[0]
+    for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n").splitlines()
+    if line.startswith("ii")
+}
+missing = [name for name in query["packages"] if name not in installed]
+unknown = [name for name in missing if "Candidate: (none)" in (seen := out("apt-cache", "policy", name)) or not seen]
+print(
+    json.dumps(
+        {
+            "system": f"{release.get('ID', '?')}-{release.get('VERSION_ID', '?')}".replace('"', ""),
+            "arch": platform.machine(),
+            "kernel": platform.release(),
+            "python": list(sys.version_info[:3]),
+            "intel": "GenuineIntel" in text("/proc/cpuinfo")[:4096],
+            "numa_switch": pathlib.Path("/proc/sys/kernel/numa_balancing").exists(),
+            "running_words": words(text("/proc/cmdline")),
+            "rendered_words": words(rendered()),
+            "grub": pathlib.Path("/usr/sbin/update-grub").exists(),
+            "grub_folder": pathlib.Path("/etc/default/grub.d").is_dir(),
+            "attempted": pathlib.Path(query["marker"]).exists(),
+            "packages_missing": missing,
+            "packages_unknown": unknown,
+            "foreign": [unit for unit in query["foreign"] if out("systemctl", "is-active", unit).strip() == "active"],
+            "sysctls_unknown": [n for n in query["sysctls"] if not pathlib.Path("/proc/sys", *n.split(".")).exists()],
+        }
+    )
+)

@@ -1,0 +1,19 @@
+"""FOLDER TAG: prints the version of transformers in an image, which is asked once and then kept beside the recipe.
+
+Called by tasks/run.yml through `python3 -c`.
+"""
+
+import pathlib
+import subprocess
+import sys
+
+kept = pathlib.Path(sys.argv[1], sys.argv[2].rpartition(":")[2] + ".version")
+if not kept.exists():
+    code = "import importlib.metadata as m; print(m.version('transformers'))"
+    options = ["--rm", "--network=none", "--pull=never", "--read-only", "--cap-drop=ALL", "--entrypoint=python3"]
+    kept.write_text(
+        subprocess.run(
+            ["docker", "run", *options, sys.argv[2], "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
+print(kept.read_text().strip())

@@ -1,0 +1,66 @@
+"""start|watch NAMES: the units of replicas, by systemctl.
+
+`start` restarts without waiting. `watch` waits up to five seconds and prints {"state": "running"|"done"|"failed", "failed": [names],
+"text": last lines}. A unit that systemd is about to start again has failed: it is stopped, so that it is not tried forever.
+Called by tasks/start.yml through `python3 -c`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+# Lines of docker's own about a container that is already gone; they hide the server's last words.
+NOISE = ("Error response from daemon: No such container", "Stopping ", "Stopped ")
+
+
+def systemctl(*words: str) -> str:
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=words[0] == "show").stdout
+
+
+def state(unit: str) -> str:
+    """`running` while systemd still works on the start, also while it still stops what ran before."""
+    lines = systemctl("show", unit, "-p", "ActiveState,SubState,NRestarts,Job").splitlines()
+    seen = dict(line.split("=", 1) for line in lines)
+    if seen["ActiveState"] == "active" and not seen.get("Job"):
+        return "done"
+    again = seen["SubState"] == "auto-restart" or seen["NRestarts"] != "0"
+    busy = seen["ActiveState"] in ("activating", "deactivating") or seen.get("Job")
+    return "running" if busy and not again else "failed"
+
+
+def words(unit: str, count: int) -> list[str]:
+    """What the unit said since its last start."""
+    command = ["journalctl", f"--unit={unit}", "--lines=400", "--output=cat", "--no-pager"]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Starting ")]
+    said = lines[starts[-1] + 1 :] if starts else lines
+    return [line for line in said if line.strip() and not line.startswith(NOISE)][-count:]
+
+
+def watch(units: list[str]) -> dict:
+    end = time.monotonic() + 5
+    while (states := {unit: state(unit) for unit in units}) and time.monotonic() < end:
+        if "running" not in states.values():
+            break
+        time.sleep(0.25)
+    failed = [unit for unit, word in states.items() if word == "failed"]
+    if failed:
+        systemctl("stop", *failed)
+    running = [unit for unit, word in states.items() if word == "running"]
+    if running:
+        text = "\n".join(f"{unit}: {''.join(words(unit, 1))}" for unit in running)
+    else:
+        text = "\n".join(f"{unit}:\n  " + "\n  ".join(words(unit, 30)) for unit in failed)
+    names = [unit.removesuffix(".service") for unit in failed]
+    return {"state": "running" if running else "failed" if failed else "done", "failed": names, "text": text}
+
+
+replicas = [f"{name}.service" for name in sys.argv[2].split()]
+if sys.argv[1] == "watch":
+    print(json.dumps(watch(replicas)))
+else:
+    systemctl("daemon-reload")
+    if replicas:
+        systemctl("reset-failed", *replicas)
+        subprocess.run(["systemctl", "restart", "--no-block", *replicas], check=True)

@@ -1,0 +1,84 @@
+"""start|watch: one long command as a transient systemd unit of a node.
+
+Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on stdin:
+{slice, verb, command: [str], environment: {str: str}, timeout: s, tries: n}. Called by roles/work/tasks/main.yml through `python3 -c`.
+`watch` waits up to five seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+
+AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n*3)); done'
+
+
+def show(unit: str) -> dict[str, str]:
+    out = subprocess.run(
+        ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InvocationID"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return dict(line.split("=", 1) for line in out.splitlines())
+
+
+def lines(invocation: str, count: int) -> list[str]:
+    """The unit's own last lines: of this invocation only, never of an earlier try of the same name."""
+    out = subprocess.run(
+        ["journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "-n", str(count), "-o", "cat", "--no-pager"],
+        capture_output=True,
+        text=True,
+    ).stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out.replace("\r", "\n"))  # programs that colour what they say
+    return [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith("-- ")]
+
+
+def start(unit: str, job: dict) -> None:
+    if show(unit)["SubState"] in ("running", "start"):
+        print("already running, left by an earlier run: waiting for it")
+        return
+    # a unit that ended earlier stays loaded (RemainAfterExit, failed) until it is let go
+    subprocess.run(["systemctl", "stop", unit], capture_output=True)
+    subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
+    environment = {"HOME": "/root", **job["environment"]}
+    subprocess.run(
+        ["systemd-run", "--quiet", f"--unit={unit}", f"--slice={job['slice']}", "--service-type=exec"]
+        + [
+            "--property=RemainAfterExit=yes",
+            f"--property=RuntimeMaxSec={job['timeout']}",
+            "--property=TimeoutStopSec=8",
+        ]
+        + [f"--setenv={name}={value}" for name, value in environment.items()]
+        + ["/bin/sh", "-c", AGAIN, str(job["tries"]), *job["command"]],
+        check=True,
+    )
+
+
+def watch(unit: str) -> dict[str, str]:
+    end = time.monotonic() + 5
+    while (seen := show(unit))["SubState"] in ("running", "start") and time.monotonic() < end:
+        time.sleep(0.2)
+    if seen["SubState"] in ("running", "start"):
+        return {"state": "running", "text": "".join(lines(seen["InvocationID"], 1)[-1:])}
+    if seen["SubState"] == "exited":
+        state, text = "done", "".join(lines(seen["InvocationID"], 1)[-1:])
+    elif seen["ActiveState"] == "failed":
+        state, text = "failed", "\n".join(lines(seen["InvocationID"], 14)) or f"ended without a word ({seen['Result']})"
+        if seen["Result"] == "timeout":
+            text += "\nended by systemd: it ran longer than its bound"
+    else:
+        state, text = "gone", "the work was stopped from outside (a cancelled run, or the node rebooted)"
+    subprocess.run(["systemctl", "stop", unit], capture_output=True)
+    subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
+    return {"state": state, "text": text}
+
+
+task = json.load(sys.stdin)
+name = f"fleet-{task['verb']}-{hashlib.sha256(json.dumps(task['command']).encode()).hexdigest()[:8]}.service"
+if sys.argv[1] == "start":
+    start(name, task)
+else:
+    print(json.dumps(watch(name)))

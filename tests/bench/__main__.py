@@ -1,0 +1,137 @@
+"""`make bench`: the figures of the road, measured on a lab of its own, as a table and as JSON with the machine's load beside each.
+
+Needs the bootstrap and the lab's images. Nothing here fails on a slow machine: figures are for reading, ratios for comparing.
+Usage: python -m tests.bench [--json FILE] [--keep]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.bench import peers
+from tests.road.road import STACK, Road
+
+
+class Bench:
+    """Measured rows, each with the load average at its start and its end."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def measure(self, what: str, target: str, work: Callable[[], Any], **more: Any) -> Any:
+        load, start = os.getloadavg()[0], time.monotonic()
+        seen = work()
+        row = {"what": what, "target": target, "seconds": round(time.monotonic() - start, 1)}
+        self.rows.append({**row, "load": [round(load, 1), round(os.getloadavg()[0], 1)], **more})
+        print(f"{row['seconds']:8.1f} s  {what}", flush=True)
+        return seen
+
+    def note(self, **more: Any) -> None:
+        """Add something to the newest row."""
+        self.rows[-1].update(more)
+
+    def table(self) -> str:
+        """The rows as text, one a line."""
+        lines = [f"{'seconds':>8}  {'load':>11}  what (target)"]
+        for row in self.rows:
+            extra = {key: value for key, value in row.items() if key not in ("what", "target", "seconds", "load")}
+            shown = "".join(f"; {key}: {value}" for key, value in extra.items())
+            lines.append(
+                f"{row['seconds']:8.1f}  {row['load'][0]:5.1f}-{row['load'][1]:<5.1f}  {row['what']} ({row['target']}){shown}"
+            )
+        return "\n".join(lines)
+
+
+def well(done: subprocess.CompletedProcess[str]) -> str:
+    """The output of a command that must have succeeded: a figure of a failed run is no figure."""
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, done.args))} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def logins(road: Road) -> int:
+    """SSH logins that both nodes have seen so far."""
+    return sum(int(road.on(node, "journalctl -u ssh -o cat | grep -c Accepted || true")) for node in ("glm-1", "glm-2"))
+
+
+def logs(road: Road) -> int:
+    """Ansible runs so far: one log a run."""
+    return len(list((road.home / ".pulumi" / "logs").glob("*")))
+
+
+def bench(road: Road, rows: Bench) -> None:
+    """Everything that the issue's table of speed names, in one run."""
+    rows.measure("first pulumi up, two bare nodes, images cached", "<= 420 s", lambda: well(road.up()))
+    rows.note(**phases(road))
+
+    before = logins(road), logs(road)
+    rows.measure("second pulumi up, nothing changed", "<= 6 s", lambda: well(road.up("--expect-no-changes")))
+    after = logins(road), logs(road)
+    rows.note(ssh_logins=after[0] - before[0], ansible_runs=after[1] - before[1])
+
+    rows.measure(
+        "pulumi preview --refresh, both nodes, everything checked",
+        "<= 9 s",
+        lambda: well(road.preview("--refresh", "--expect-no-changes")),
+    )
+    ours = rows.rows[-1]["seconds"]
+    rows.measure(
+        "ansible-playbook --check, the same roles on both nodes", ">= 10 times slower", lambda: peers.check(road)
+    )
+    rows.note(ratio=round(rows.rows[-1]["seconds"] / ours, 1))
+
+    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', "6144")
+    count = logs(road)
+    rows.measure("one vLLM flag changed", "engine start + <= 15 s a node", lambda: well(road.up()))
+    rows.note(ansible_runs=logs(road) - count, engine_start=peers.engine_start(road))
+
+    rows.measure("pulumi destroy", "-", lambda: well(road.pulumi("destroy", "--yes", "--skip-preview")))
+    rows.measure("pulumi up again after destroy (images cached)", "<= 420 s", lambda: well(road.up()))
+    rows.note(**phases(road))
+    well(road.pulumi("destroy", "--yes", "--skip-preview"))
+
+
+def phases(road: Road) -> dict[str, Any]:
+    """Seconds by role, the slower of the two nodes."""
+    slowest: dict[str, float] = {}
+    for replica in road.outputs()["replicas"].values():
+        for role, seconds in replica["seconds"].items():
+            slowest[role] = max(slowest.get(role, 0), round(seconds, 1))
+    return slowest
+
+
+def main() -> None:
+    """Measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
+    asked = options.parse_args()
+    rows = Bench()
+    with tempfile.TemporaryDirectory(prefix="glm-fleet-bench-") as folder:
+        road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
+        well(road.run("bootstrap/stack.sh", STACK))
+        peers.preview_of_100(road, rows)
+        try:
+            bench(road, rows)
+        finally:
+            road.pulumi("destroy", "--yes", "--skip-preview")
+    print(rows.table())
+    machine = {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "max_rss_kib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+    }
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    asked.json.write_text(json.dumps({"machine": machine, "rows": rows.rows}, indent=1) + "\n")
+    print(f"written to {re.sub(r'^' + re.escape(str(pathlib.Path.cwd())) + '/', '', str(asked.json.resolve()))}")
+
+
+if __name__ == "__main__":
+    main()

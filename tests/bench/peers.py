@@ -1,0 +1,125 @@
+"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and a plan of 100 machines.
+
+Called by tests/bench/__main__.py. The peer gets exactly the variables that the road's resources hold in their state.
+"""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+from typing import Any
+
+import yaml
+
+from tests.road.road import Road
+
+KINDS = ("host", "image", "weights", "serving")
+
+
+def check(road: Road) -> None:
+    """Run ansible-playbook --check --diff of each playbook over the nodes that have it; raise when one fails or would change something."""
+    by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
+    for item in road.resources():
+        kind = item["type"].rpartition(":")[2].lower()
+        if kind in by_kind:
+            by_kind[kind][item["inputs"]["node"]["name"]] = item["inputs"]
+    key = road.outputs()["api_key"]
+    with tempfile.TemporaryDirectory(dir=road.home) as folder:
+        for kind in KINDS:
+            inventory = pathlib.Path(folder) / f"{kind}.yml"
+            inventory.write_text(
+                yaml.safe_dump(
+                    {"all": {"hosts": {name: _host(inputs, folder) for name, inputs in by_kind[kind].items()}}}
+                )
+            )
+            done = subprocess.run(
+                ["ansible-playbook", "--check", "-i", str(inventory), f"playbooks/{kind}.yml"],
+                cwd=road.home, env={**road.env, "VLLM_API_KEY": key, "ANSIBLE_HOST_KEY_CHECKING": "True"}, text=True, capture_output=True, check=False,
+            )  # fmt: skip
+            if done.returncode or "changed=0" not in done.stdout:
+                raise SystemExit(f"{kind}: the peer's run is no measure:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+
+
+def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
+    node = inputs["node"]
+    known = pathlib.Path(folder) / "known_hosts"
+    with known.open("a") as file:
+        file.write(f"{node['address']} {node['host_key']}\n")
+    return {
+        **inputs["vars"],
+        "ansible_host": node["address"],
+        "ansible_port": int(node["port"]),
+        "ansible_user": node["user"],
+        "ansible_ssh_private_key_file": node["identity"],
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+
+
+def engine_start(road: Road) -> float:
+    """Seconds from the unit's start to its readiness, the slower of the two nodes."""
+    show = (
+        "systemctl show -P ExecMainStartTimestampMonotonic glm-0; systemctl show -P ActiveEnterTimestampMonotonic glm-0"
+    )
+    spans = []
+    for node in ("glm-1", "glm-2"):
+        start, active = (int(text) for text in road.on(node, show).split())
+        spans.append((active - start) / 1e6)
+    return round(max(spans), 1)
+
+
+def preview_of_100(road: Road, rows: Any) -> None:
+    """Measure a preview of 100 `ssh` machines made from the prod stack; nothing answers at those addresses, nothing is asked."""
+    prod = yaml.safe_load((road.home / "stacks" / "Pulumi.prod.yaml").read_text())
+    machines = prod["config"]["glm-fleet:nodes"]["machines"]
+    one = next(iter(machines.values()))
+    many = {f"prod-{i}": {"address": f"192.0.2.{i}", "host_key": one["host_key"]} for i in range(1, 101)}
+    prod["config"]["glm-fleet:nodes"]["machines"] = many
+    (road.home / "stacks" / "Pulumi.hundred.yaml").write_text(yaml.safe_dump(prod))
+    made = road.run("bootstrap/stack.sh", "hundred")
+    assert made.returncode == 0, made.stdout
+    peak = Peak()
+
+    def preview() -> None:
+        run = road.start("pulumi", "preview", "--stack", "hundred", "--color", "never", "--policy-pack", "policies")
+        with peak.of(run.pid):
+            text, _ = run.communicate(timeout=600)
+        if run.returncode:
+            raise SystemExit(text)
+
+    rows.measure("preview of 100 ssh nodes", "<= 10 s, < 512 MiB", preview)
+    rows.note(peak_mib=peak.mib)
+
+
+class Peak:
+    """The largest sum of resident memory of all processes of one session, sampled."""
+
+    def __init__(self) -> None:
+        self.mib = 0
+        self._stop = threading.Event()
+
+    def of(self, session: int) -> "Peak":
+        self._session = session
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        return self
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        while not self._stop.wait(0.05):
+            total = 0
+            for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    fields = stat.read_text().rpartition(")")[2].split()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it ended while we looked
+                if int(fields[3]) == self._session:
+                    total += int(fields[21]) * page
+            self.mib = max(self.mib, total >> 20)

@@ -1,0 +1,61 @@
+"""For all tests: what needs a Docker Engine is marked by where it stands, skipped with a reason where none answers, and fails under CI=true.
+
+Owns the meaning of the markers `docker` and `road` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
+"""
+
+import functools
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+FOLDERS = {"road": ("docker", "road"), "roles": ("docker",)}
+LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
+
+for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
+    os.environ.pop(own, None)  # the user's state and backend are never the tests'
+
+
+@functools.cache
+def engine_missing() -> str:
+    """Why no Docker Engine can be used, or nothing when one answers."""
+    try:
+        asked = subprocess.run(
+            ["docker", "info", "--format", "{{.ServerVersion}}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "there is no docker command here"
+    except subprocess.TimeoutExpired:
+        return "docker info gave no answer within 30 s"
+    return (
+        "" if asked.returncode == 0 and asked.stdout.strip() else f"docker info: {asked.stderr.strip() or 'no server'}"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by folder, then give each marked test its time limit."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        for marker in FOLDERS.get(folder, ()):
+            item.add_marker(marker)
+        if item.get_closest_marker("timeout") is None:
+            for marker, seconds in LIMITS.items():
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.timeout(seconds))
+                    break
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or under CI fail, what needs an engine that does not answer."""
+    if item.get_closest_marker("docker") and (reason := engine_missing()):
+        wanted = f"{reason} (a Docker Engine: bootstrap/docker.sh)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(wanted, pytrace=False)
+        pytest.skip(wanted)

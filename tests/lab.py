@@ -1,0 +1,40 @@
+"""Labs that tests make for themselves: a site and bare nodes under a name of their own, beside the user's lab.
+
+Needs a Docker Engine and the lab's images (lab.build makes what is missing). Called by the fixtures of tests/machine and tests/roles.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fleet.machine import ssh
+from lab import machine, site
+
+GPUS = 8  # stand-ins that each node shows
+BOOT = 120  # seconds until a node's sshd must answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """A standing lab: its nodes by name, and the role variables that its site gives to all of them."""
+
+    name: str
+    nodes: dict[str, ssh.Target]
+    vars: dict[str, Any]
+
+
+@contextlib.contextmanager
+def stand(name: str, systems: Mapping[str, str], folder: pathlib.Path) -> Iterator[Lab]:
+    """Make a lab with nodes {name: system}; whatever happens, nothing of it stays. What an earlier run left behind goes first."""
+    site.remove(name, folder)
+    try:
+        made = site.create(name, list(systems.values()), folder)
+        nodes = {}
+        for node, system in systems.items():
+            nodes[node] = ssh.Target.from_inputs({"name": node, **machine.create(name, node, system, GPUS, folder)})
+            ssh.wait(nodes[node], BOOT, lambda _text: None)
+        yield Lab(name, nodes, made["vars"])
+    finally:
+        site.remove(name, folder)

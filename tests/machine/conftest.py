@@ -1,0 +1,98 @@
+"""Fixtures of the tests of fleet.machine: an SSH server in this process for reaching, a lab node for changing and reading.
+
+The node is made once a session, with an engine and one small image in it.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.machine import converge, managed, ssh
+from tests import lab
+from tests.machine.sshd import Server
+
+SITE = Path(__file__).parent / "site"
+KEY = "a-key-that-nobody-may-read"
+PREPARE = """
+set -e
+export DEBIAN_FRONTEND=noninteractive
+command -v docker >/dev/null || { apt-get update -q; apt-get install -qy --no-install-recommends docker.io; }
+command -v busybox >/dev/null || apt-get install -qy --no-install-recommends busybox-static
+command -v sudo >/dev/null || apt-get install -qy --no-install-recommends sudo
+docker image inspect lab/box:1 >/dev/null 2>&1 || tar -c -C / bin/busybox | docker import - lab/box:1
+systemctl stop kinds kinds-box fleet-work.slice 2>/dev/null || true
+docker rm --force kinds-box 2>/dev/null || true
+userdel kinds 2>/dev/null || true
+groupdel kinds 2>/dev/null || true
+rm -rf /etc/kinds /etc/sysctl.d/90-kinds.conf /etc/slow /run/slow-polls /etc/systemd/system/kinds* /etc/default/grub.d/kinds.cfg
+systemctl daemon-reload
+apt-get purge -qy hello
+echo theirs | tee /etc/foreign-kinds > /etc/replaced-kinds
+id ops >/dev/null 2>&1 || useradd --create-home ops
+install -d -m 0700 -o ops /home/ops/.ssh
+install -m 0600 -o ops /root/.ssh/authorized_keys /home/ops/.ssh/authorized_keys
+echo "ops ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/ops
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """An SSH server in this process."""
+    server = Server(tmp_path)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh.Target]:
+    """A lab node with an engine."""
+    with lab.stand("glm-machine", {"debian": "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
+        target = standing.nodes["debian"]
+        with ssh.connect(target) as connection:
+            prepared = connection.run(PREPARE, timeout=300)
+        assert prepared.rc == 0, prepared.stderr
+        yield target
+
+
+def job(node: ssh.Target, log: Path, playbook: str = "kinds", **variables: Any) -> converge.Job:
+    """Return a run of one of the playbooks in site/."""
+    return converge.Job(
+        target=node,
+        playbook=SITE / "playbooks" / f"{playbook}.yml",
+        variables={"kinds_text": "hello", "slow_does": "nothing", **variables},
+        log=log,
+        secrets={"VLLM_API_KEY": KEY},
+        roles=(playbook,),
+        timeout=300,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that went well: what was asked, what came of it, what was told meanwhile."""
+
+    job: converge.Job
+    outcome: converge.Outcome
+    notes: list[converge.Note]
+
+
+def run(job: converge.Job) -> Run:
+    """Run a job to its end."""
+    notes: list[converge.Note] = []
+    return Run(job, converge.converge(job, notes.append, threading.Event()), notes)
+
+
+@pytest.fixture(scope="session")
+def settled(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The first run of the playbook `kinds` on the node."""
+    return run(job(node, tmp_path_factory.mktemp("settled") / "run.log"))
+
+
+@pytest.fixture(scope="session")
+def expected(node: ssh.Target, settled: Run) -> managed.State:
+    """The node's state right after that run."""
+    return managed.read_many(node, [settled.outcome.declared])[0]

@@ -1,0 +1,132 @@
+"""An SSH server in this process, for tests of fleet.machine.ssh that need no node: it runs commands here, as who runs the tests.
+
+Owns its port, its threads and its throw-away keys; counts connections and commands. Used by the fixture `server`.
+"""
+
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from fleet.machine import ssh
+
+
+class Server:
+    """Listens on a free port of the loopback until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.host_key = _key(folder, "host")
+        self.user_key = _key(folder, "user")
+        self.identity = folder / "user"
+        self.connections, self.commands = 0, list[str]()
+        self.gate = threading.Event()  # a handshake waits for it
+        self.gate.set()
+        self.arrived = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._transports: list[paramiko.Transport] = []
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    @property
+    def target(self) -> ssh.Target:
+        """How to reach it, with the right key pinned."""
+        key = f"{self.host_key.get_name()} {self.host_key.get_base64()}"
+        port = self._listener.getsockname()[1]
+        return ssh.Target("glm-1", "127.0.0.1", port, "root", key, str(self.identity))
+
+    def close(self) -> None:
+        """End the listener and every connection; once is enough."""
+        if self._listener.fileno() < 0:
+            return
+        self.gate.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        for transport in self._transports:
+            transport.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.arrived.set()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.gate.wait()
+        transport = paramiko.Transport(client)
+        transport.add_server_key(self.host_key)
+        self._transports.append(transport)
+        try:
+            transport.start_server(server=_Rules(self), event=threading.Event())
+        except (paramiko.SSHException, EOFError):
+            return  # a client that did not like our key
+
+
+class _Rules(paramiko.ServerInterface):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        right = key.asbytes() == self._server.user_key.asbytes()
+        return paramiko.AUTH_SUCCESSFUL if right else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self._server.commands.append(command.decode())
+        threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
+        return True
+
+    def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
+        try:
+            self._server_side = socket.create_connection(destination, 5)
+        except OSError:
+            return paramiko.OPEN_FAILED_CONNECT_FAILED
+        threading.Thread(target=self._carry, args=(chanid, self._server_side), daemon=True).start()
+        return paramiko.OPEN_SUCCEEDED
+
+    def _run(self, channel: paramiko.Channel, command: str) -> None:
+        stdin = b"".join(iter(lambda: channel.recv(1 << 16), b""))
+        ended = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
+        try:
+            channel.sendall(ended.stdout)
+            channel.sendall_stderr(ended.stderr)
+            channel.send_exit_status(ended.returncode)
+        except OSError:
+            return  # the client left before the end
+        finally:
+            channel.close()
+
+    def _carry(self, chanid: int, service: socket.socket) -> None:
+        transport = self._server._transports[-1]
+        channel = transport.accept(5)
+        if channel is None:
+            return
+        threading.Thread(target=_pump, args=(service.recv, channel.sendall, channel.close), daemon=True).start()
+        _pump(channel.recv, service.sendall, service.close)
+
+
+def _pump(read: Any, write: Any, end: Any) -> None:
+    try:
+        while data := read(1 << 16):
+            write(data)
+    except OSError:
+        pass
+    finally:
+        end()
+
+
+def _key(folder: Path, name: str) -> paramiko.PKey:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    return paramiko.PKey.from_path(folder / name)

@@ -1,0 +1,67 @@
+"""Claims about reading together: who asks for the same node at the same time shares one connection and one command."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fleet import errors
+from fleet.machine import managed
+from tests.machine.sshd import Server
+
+
+def declared(*paths: Path) -> managed.Declared:
+    return managed.Declared({f"file {path}": False for path in paths})
+
+
+def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Server, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text(path.name)
+    server.gate.clear()  # the connection takes its time, so that the others come while it is made
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(managed.read_many, server.target, [declared(path)]) for path in paths]
+        assert server.arrived.wait(10)
+        joined = threading.Event()
+        while not joined.wait(0.01):
+            if len(managed._open[server.target].declared) == len(paths):
+                joined.set()
+        server.gate.set()
+        states = [one.result()[0] for one in asked]
+    assert (server.connections, len(server.commands)) == (1, 1)
+    assert [list(state) for state in states] == [[f"file {path}"] for path in paths]
+
+
+def test_a_later_read_asks_again(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("1")
+    first = managed.read_many(server.target, [declared(path)])
+    path.write_text("2")
+    second = managed.read_many(server.target, [declared(path)])
+    assert first != second
+    assert server.connections == 2
+
+
+def test_each_set_gets_its_own_part(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"files": {"model.bin": {"size": 3}}}')
+    (tmp_path / "model.bin").write_text("abc")
+    one, two = managed.read_many(server.target, [declared(tmp_path / "manifest.json"), declared(tmp_path / "none")])
+    assert list(one) == [f"file {tmp_path}/manifest.json", f"files of {tmp_path}/manifest.json"]
+    assert two == {f"file {tmp_path}/none": {}}
+
+
+def test_an_unreachable_node_is_told_to_everyone_who_asked(server: Server) -> None:
+    nowhere = dataclasses.replace(server.target, port=1)
+    with ThreadPoolExecutor() as pool:
+        for one in [pool.submit(managed.read_many, nowhere, [managed.Declared()]) for _ in range(3)]:
+            with pytest.raises(errors.Unreachable):
+                one.result()
+    assert nowhere not in managed._open
+
+
+def test_a_host_that_gives_no_state_is_drift_unreadable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(managed, "READER", Path(__file__))
+    with pytest.raises(errors.DriftUnreadable, match="exit code 1"):
+        managed.read_many(server.target, [managed.Declared({"file /etc/hostname": False})])

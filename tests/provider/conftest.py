@@ -1,0 +1,119 @@
+"""Fixtures of the tests of the provider: the real plugin process in a tree of its own, an engine, an SSH server here.
+
+The tree is this repository's fleet, playbooks and roles, with the playbooks of site/ in the place of Host's and Serving's.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.sshd import Server
+from tests.provider.plugin import Engine, Plugin, Props
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(__file__).parent / "site"
+
+Launch = Callable[[Engine], Plugin]
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the plugin stands: it finds its root from its own path, so that is copied and the rest only named."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("fleet", "playbooks", "roles"):
+        shutil.copytree(ROOT / name, tree / name)
+    shutil.copytree(SITE, tree, dirs_exist_ok=True)
+    shutil.copy(ROOT / "ansible.cfg", tree)
+    (tree / ".venv").symlink_to(ROOT / ".venv")
+    return tree
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where logs and evidence go."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def launch(tree: Path, state: Path) -> Iterator[Launch]:
+    """Start plugins beside an engine; none outlives the tests."""
+    with contextlib.ExitStack() as started:
+
+        def launch(engine: Engine) -> Plugin:
+            runtime = tempfile.TemporaryDirectory(prefix="t-", dir="/dev/shm")  # a short path: sockets lie in it
+            plugin = Plugin(tree, engine, Path(started.enter_context(runtime)), state)
+            started.callback(plugin.close)
+            return plugin
+
+        yield launch
+
+
+@pytest.fixture(scope="session")
+def shared_engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def plugin(launch: Launch, shared_engine: Engine) -> Plugin:
+    """A plugin for all requests that do not end it."""
+    return launch(shared_engine)
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Engine:
+    """The engine beside it, with nothing told yet."""
+    shared_engine.lines.clear()
+    return shared_engine
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The machine glm-1: an SSH server in this process."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def connection(server: Server) -> Props:
+    """How a Node's output says that it is reached."""
+    target = server.target
+    return {
+        "name": target.name,
+        "address": target.address,
+        "port": target.port,
+        "user": target.user,
+        "identity": target.identity,
+        "host_key": target.host_key,
+        "become": False,
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the role `site` changes; every gate in it is open at the end, or a run would wait there for ever."""
+    folder = tmp_path_factory.mktemp("site")
+    yield folder
+    for gate in folder.rglob("gate"):
+        gate.unlink()
+
+
+@pytest.fixture(scope="module")
+def inputs(connection: Props, folder: Path) -> Props:
+    """The inputs of a Host whose role does nothing unusual."""
+    return {
+        "node": connection,
+        "roles": {"site": {"tasks/main.yml": "1"}},
+        "vars": {"site_dir": str(folder), "site_text": "hello", "site_does": "nothing"},
+    }
+
+
+def doing(inputs: Props, what: str, **more: object) -> Props:
+    """Return the inputs with another thing for the role to do."""
+    return {**inputs, "vars": {**inputs["vars"], "site_does": what}, **more}

@@ -1,0 +1,95 @@
+"""What a preview shows: outputs as far as they are known, and in words what an update does. No machine hears of it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.machine.sshd import Server
+from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, urn
+from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+
+GOLDEN = Path(__file__).parent / "golden"
+DRIFT = [
+    {"what": "unit glm-0.service", "expected": "state active", "seen": "state failed"},
+    {"what": "file /etc/x", "expected": "present", "seen": "absent"},
+]
+COMPUTED = {
+    "Host": {"gpus", "driver"},
+    "Image": {"image", "commit", "version"},
+    "Weights": {"path", "revision", "bytes", "files"},
+    "Serving": {"replicas", "verdict"},
+}
+HOST = {
+    "node": NODE,
+    "roles": {"host": {"templates/grub.cfg.j2": "1"}, "docker": {}, "rocm": {}},
+    "vars": {"host_kernel_arguments": ["iommu=pt"], "docker_daemon_options": {"live-restore": True}},
+}
+BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
+
+
+@pytest.mark.parametrize("kind", COMPUTED)
+def test_before_a_create_its_outputs_are_unknown_and_nothing_is_connected(
+    plugin: Plugin, engine: Engine, server: Server, inputs: Props, kind: str
+) -> None:
+    shown = plugin.create(kind, inputs, preview=True)
+    assert {key for key, value in shown.items() if value == UNKNOWN} == COMPUTED[kind] | {"managed", "seconds", "log"}
+    assert shown["drift"] == []
+    assert {key: shown[key] for key in inputs} == inputs
+    assert (server.connections, engine.lines) == (0, [])
+
+
+def test_a_node_s_connection_is_known_before_it_is_there(plugin: Plugin, server: Server, connection: Props) -> None:
+    shown = plugin.create("Node", {**connection, "gpus": 8}, preview=True)
+    assert shown["connection"] == connection
+    assert shown["facts"] == UNKNOWN
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("unknown", ["node", "vars"])
+def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin, unknown: str) -> None:
+    shown = plugin.create("Serving", {**INPUTS, unknown: UNKNOWN}, preview=True)
+    assert shown[unknown] == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("claim", "kind", "olds", "news"),
+    [
+        ("a-flag", "Serving", INPUTS, changed("vars", "vllm_flags", "max-model-len", to=32768)),
+        ("a-template", "Serving", INPUTS, changed("roles", "vllm", "templates/unit.j2", to="3")),
+        ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", "tasks/main.yml", to="3")),
+        ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
+        ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
+        ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
+        ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
+        ("drift-and-a-flag", "Serving", {**INPUTS, "drift": DRIFT[:1]}, changed("vars", "vllm_flags", "seed", to=1)),
+        ("an-image-still-to-be-built", "Serving", INPUTS, changed("vars", "vllm_image", to=UNKNOWN)),
+        ("variables-still-unknown", "Serving", INPUTS, changed("vars", to=UNKNOWN)),
+        ("a-flag-taken-back", "Serving", {**changed("vars", "vllm_flags", "seed", to=1), "before": INPUTS}, INPUTS),
+        ("a-node-still-to-be-made", "Serving", INPUTS, changed("node", to=UNKNOWN)),
+        ("another-address", "Node", NODE, {**NODE, "address": "192.0.2.4"}),
+    ],
+)
+def test_an_update_is_told_in_words_beside_its_resource(
+    plugin: Plugin, engine: Engine, claim: str, kind: str, olds: Props, news: Props
+) -> None:
+    """Where an update failed, the inputs `before` it are others than those in the state."""
+    state = {**OUTPUTS, **olds}
+    old_inputs = state.pop("before", {key: olds[key] for key in olds if key != "drift"})
+    plugin.update(kind, old_inputs, state, news, preview=True)
+    lines = [line.message for line in engine.lines]
+    assert "".join(f"{line}\n" for line in lines) == (GOLDEN / f"{claim}.txt").read_text()
+    assert {(line.urn, line.ephemeral) for line in engine.lines} <= {(urn(kind), False)}
+
+
+def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) -> None:
+    olds = {**INPUTS, **OUTPUTS, "drift": DRIFT}
+    shown = plugin.update("Serving", INPUTS, olds, changed("api_key", to="9876543210"), preview=True)
+    assert {key: shown[key] for key in OUTPUTS} == OUTPUTS
+    assert shown["api_key"] == "9876543210"
+
+
+def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_else(plugin: Plugin) -> None:
+    news = changed("roles", "vllm", "tasks/main.yml", to="3")
+    shown = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
+    assert {key for key in OUTPUTS if shown[key] == UNKNOWN} == {"replicas", "verdict"}
+    assert shown["managed"] == OUTPUTS["managed"]

@@ -1,0 +1,59 @@
+"""What the engine asks before it touches a resource: who are you, how are you set, is this form right."""
+
+import pytest
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import provider_pb2
+
+from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct
+
+NODE = {"name": "glm-1", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "port": 22}
+HOST = {"node": NODE, "roles": {"host": {"tasks/main.yml": "1"}}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}
+
+
+def test_the_plugin_answers_a_handshake_and_tells_its_version(plugin: Plugin) -> None:
+    assert plugin.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address="127.0.0.1:1"))
+    assert plugin.stub.GetPluginInfo(empty_pb2.Empty()).version == "0.1.0"
+
+
+@pytest.mark.parametrize("args", [{}, {"parallel": 2}, {"parallel": "2"}])
+def test_it_previews_and_leaves_secrets_to_the_engine_however_it_is_set(plugin: Plugin, args: Props) -> None:
+    checked = plugin.stub.CheckConfig(provider_pb2.CheckRequest(news=struct(args)))
+    assert plain(checked.inputs) == args
+    answer = plugin.stub.Configure(provider_pb2.ConfigureRequest(args=struct(args)))
+    assert answer.supportsPreview
+    assert not answer.acceptSecrets
+
+
+def test_another_number_of_parallel_runs_changes_no_resource(plugin: Plugin) -> None:
+    request = provider_pb2.DiffRequest(olds=struct({"parallel": 4}), news=struct({"parallel": 8}))
+    assert plugin.stub.DiffConfig(request).changes == provider_pb2.DiffResponse.DIFF_NONE
+
+
+@pytest.mark.parametrize(
+    ("kind", "news"),
+    [
+        ("Node", NODE),
+        ("Node", {**NODE, "address": UNKNOWN, "host_key": UNKNOWN}),
+        ("Host", HOST),
+        ("Serving", {**HOST, "node": UNKNOWN, "vars": UNKNOWN}),
+    ],
+)
+def test_a_right_form_comes_back_as_it_is(plugin: Plugin, kind: str, news: Props) -> None:
+    answer = plugin.check(kind, news)
+    assert plain(answer.inputs) == news
+    assert list(answer.failures) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "news", "wrong"),
+    [
+        ("Node", {"name": "glm-1"}, {"address": "is needed", "host_key": "is needed"}),
+        ("Node", {**NODE, "host_key": ""}, {"host_key": "is needed"}),
+        ("Host", {**HOST, "node": "glm-1"}, {"node": "must be an object"}),
+        ("Image", {**HOST, "roles": ["host"]}, {"roles": "must be an object"}),
+        ("Weights", {"node": NODE}, {"roles": "must be an object", "vars": "must be an object"}),
+        ("Serving", {**HOST, "vars": 1}, {"vars": "must be an object"}),
+    ],
+)
+def test_a_wrong_form_is_told_by_its_property(plugin: Plugin, kind: str, news: Props, wrong: Props) -> None:
+    assert {one.property: one.reason for one in plugin.check(kind, news).failures} == wrong

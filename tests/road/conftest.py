@@ -1,0 +1,27 @@
+"""One road for the whole session: the tests of this folder share a stack that is up, and each leaves it converged."""
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.road.road import STACK, Road
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    home: pathlib.Path = tmp_path_factory.mktemp("road") / "glm-fleet"
+    road = Road(home, lab="glm-test")
+    made = road.run("bootstrap/stack.sh", STACK)
+    assert made.returncode == 0, made.stdout
+    yield road
+    gone = road.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout
+
+
+@pytest.fixture(scope="session")
+def first_up(road: Road) -> str:
+    """The text of the first `pulumi up` on bare nodes."""
+    done = road.up()
+    assert done.returncode == 0, done.stdout
+    return done.stdout

@@ -1,0 +1,150 @@
+"""The road under test: a copy of the project with its own Pulumi state and its own lab, driven by the real `pulumi`.
+
+Needs the bootstrap (venv, Pulumi, a Docker engine, the lab's images). Used by tests/road/conftest.py and the benchmarks. The copy keeps the
+tests from the user's stack files and state; the lab's name keeps them from the user's lab.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STACK = "lab"
+UP = 1500  # seconds: the bound of one `pulumi up`, far above what it takes on a loaded machine
+
+
+def copy_project(to: pathlib.Path) -> None:
+    """Copy what git tracks or would track, so that nothing built or local comes along; the virtualenv is shared."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        source = ROOT / name
+        if source.is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, to / name)
+    (to / ".venv").symlink_to(ROOT / ".venv")
+
+
+class Road:
+    """One stack in one copy of the project."""
+
+    def __init__(self, home: pathlib.Path, lab: str):
+        self.home = home
+        self.lab = lab
+        copy_project(home)
+        stack = home / "stacks" / f"Pulumi.{STACK}.yaml"
+        text, found = re.subn(r"(?m)^(\s+)source: lab$", rf"\g<0>\n\g<1>name: {lab}", stack.read_text())
+        assert found == 1, "the lab's stack file names its source once"
+        stack.write_text(text)
+        self.env = self._environment()
+
+    def _environment(self) -> Mapping[str, str]:
+        """What `eval "$(make env)"` gives a user, in this copy."""
+        script = 'eval "$(bootstrap/env.sh)" && env -0'
+        out = subprocess.run(["bash", "-c", script], cwd=self.home, check=True, capture_output=True, text=True).stdout
+        return dict(pair.split("=", 1) for pair in out.split("\0") if "=" in pair)
+
+    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would; output of both streams together, colours off."""
+        return subprocess.run(
+            command, cwd=self.home, env={**self.env, "NO_COLOR": "1"}, text=True, timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """The same in the background, in a session of its own, for tests that interrupt it."""
+        return subprocess.Popen(
+            command, cwd=self.home, env={**self.env, "NO_COLOR": "1"}, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def pulumi(self, *arguments: str, timeout: float = UP) -> subprocess.CompletedProcess[str]:
+        return self.run("pulumi", *arguments, "--stack", STACK, "--color", "never", timeout=timeout)
+
+    def up_command(self, *more: str) -> tuple[str, ...]:
+        return (
+            "pulumi",
+            "up",
+            "--yes",
+            "--skip-preview",
+            "--continue-on-error",
+            "--policy-pack",
+            "policies",
+            "--stack",
+            STACK,
+            "--color",
+            "never",
+            *more,
+        )
+
+    def up(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*self.up_command(*more), timeout=UP)
+
+    def preview(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.pulumi("preview", "--policy-pack", "policies", *more)
+
+    def outputs(self) -> Any:
+        return json.loads(self.run("pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK).stdout)
+
+    def resources(self) -> list[dict[str, Any]]:
+        """The resources of the stack's state."""
+        state = json.loads(self.run("pulumi", "stack", "export", "--stack", STACK).stdout)
+        found: list[dict[str, Any]] = state["deployment"].get("resources", [])
+        return found
+
+    def set(self, path: str, value: str) -> None:
+        done = self.pulumi("config", "set", "--path", path, value)
+        assert done.returncode == 0, done.stdout
+
+    def remove(self, path: str) -> None:
+        done = self.pulumi("config", "rm", "--path", path)
+        assert done.returncode == 0, done.stdout
+
+    def on(self, node: str, command: str) -> str:
+        """A command on a node, through the lab's engine (not SSH, so that the tests do not use what they test)."""
+        done = self.run("docker", "exec", f"{self.lab}-{node}", "sh", "-c", command, timeout=120)
+        assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
+        return done.stdout.strip()
+
+    def left_overs(self) -> dict[str, str]:
+        """What of this lab is still on the machine, by kind; all empty after a destroy."""
+        label = f"label=glm-fleet-lab={self.lab}"
+        look = {
+            "containers": ["docker", "ps", "-aq", "--filter", label],
+            "volumes": ["docker", "volume", "ls", "-q", "--filter", label],
+            "networks": ["docker", "network", "ls", "-q", "--filter", label],
+        }
+        left = {
+            kind: subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            for kind, command in look.items()
+        }
+        home = str(self.home)
+        left["mounts"] = "\n".join(
+            line for line in pathlib.Path("/proc/mounts").read_text().splitlines() if home in line
+        )
+        left["processes"] = "\n".join(process for process in processes() if home in process)
+        return left
+
+
+def processes() -> list[str]:
+    """'pid command line' of every process but this one."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            except FileNotFoundError:
+                continue  # it ended while we looked
+            if line:
+                found.append(f"{entry.name} {line}")
+    return found

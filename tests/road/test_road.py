@@ -1,0 +1,151 @@
+"""The whole road, with the real engine, the real Ansible and the real vLLM, on two bare lab nodes.
+
+The tests run in the order of the file: each leaves the stack converged for the next. Where one fails, the next ones say what they saw.
+"""
+
+import json
+import re
+
+import pytest
+
+from tests.road.road import Road, processes
+
+pytestmark = [pytest.mark.docker, pytest.mark.road, pytest.mark.timeout(1800)]
+
+
+NODES = ("glm-1", "glm-2")
+
+
+def changes(text: str) -> list[str]:
+    """The lines of Pulumi's summary that name a change."""
+    return re.findall(
+        r"^ +[+~-]+ +\d+ (?:to )?(?:create|created|update|updated|delete|deleted|replace|replaced).*$", text, re.M
+    )
+
+
+def test_up_takes_bare_nodes_to_probed_endpoints(road: Road, first_up: str) -> None:
+    outputs = road.outputs()
+    assert sorted(outputs["replicas"]) == list(NODES)
+    assert outputs["endpoints"] == {f"{node}/glm-0": "http://127.0.0.1:8000/v1" for node in NODES}
+    for seen in outputs["replicas"].values():
+        assert seen["probes"]["passed"] == seen["probes"]["total"] >= 12
+        assert re.fullmatch(r"registry.lab.internal:5000/glm/serving@sha256:[0-9a-f]{64}", seen["image"])
+        assert re.fullmatch(r"[0-9a-f]{40}", seen["commit"])
+        assert re.fullmatch(r"[0-9a-f]{40}", seen["revision"])
+        assert {"host", "docker", "rocm", "transformers", "weights", "vllm"} == set(seen["seconds"])
+
+
+def test_the_image_is_built_once_and_pulled_by_the_other_node(road: Road, first_up: str) -> None:
+    built = [item for item in road.resources() if item["type"] == "fleet:index:Image"]
+    assert [item["outputs"]["node"]["name"] for item in built] == ["glm-1"]
+    images = {seen["image"] for seen in road.outputs()["replicas"].values()}
+    assert {road.on(node, "docker inspect -f '{{.Config.Image}}' glm-0") for node in NODES} == images
+
+
+def test_the_kernel_command_line_has_the_arguments_of_the_stack(road: Road, first_up: str) -> None:
+    for node in NODES:
+        assert "iommu=pt" in road.on(node, "cat /proc/cmdline").split()
+
+
+def test_a_second_up_changes_nothing_and_runs_no_ansible(road: Road, first_up: str) -> None:
+    logs = road.home / ".pulumi" / "logs"
+    before = sorted(logs.iterdir())
+    again = road.up("--expect-no-changes")
+    assert again.returncode == 0, again.stdout
+    assert changes(again.stdout) == []
+    assert sorted(logs.iterdir()) == before
+
+
+def test_a_refresh_of_an_untouched_road_shows_nothing(road: Road, first_up: str) -> None:
+    seen = road.preview("--refresh", "--expect-no-changes")
+    assert seen.returncode == 0, seen.stdout
+
+
+def test_the_table_shows_every_replica_and_two_lines_to_paste(road: Road, first_up: str) -> None:
+    shown = road.run("fleet", "show", "-s", "lab")
+    assert shown.returncode == 0, shown.stdout
+    rows = [line.split()[:2] for line in shown.stdout.splitlines()]
+    assert ["glm-1", "glm-0"] in rows and ["glm-2", "glm-0"] in rows
+    assert "fleet forward -s lab" in shown.stdout
+    assert "curl" in shown.stdout
+
+
+def test_the_lines_to_paste_work(road: Road, first_up: str) -> None:
+    shown = road.run("fleet", "show", "-s", "lab").stdout
+    forward = next(line.strip().removeprefix("$ ") for line in shown.splitlines() if "fleet forward" in line)
+    ask = shown[shown.index("fleet request") :].strip()
+    tunnel = road.start("bash", "-c", f"exec {forward}")
+    try:
+        assert tunnel.stdout is not None
+        first = tunnel.stdout.readline()
+        assert "127.0.0.1" in first, first
+        answer = road.run("bash", "-c", ask)
+        body = json.loads(answer.stdout[answer.stdout.index("{") :])
+        assert "box" in body["choices"][0]["message"]["content"], body
+    finally:
+        tunnel.terminate()
+        tunnel.wait(20)
+
+
+def test_probes_can_be_asked_again(road: Road, first_up: str) -> None:
+    junit, page = road.home / "probes.xml", road.home / "probes.html"
+    asked = road.run("fleet", "probe", "-s", "lab", "--junit", str(junit), "--html", str(page))
+    assert asked.returncode == 0, asked.stdout
+    assert 'failures="0"' in junit.read_text()
+    assert "<svg" in page.read_text()
+
+
+def boots(road: Road) -> dict[str, str]:
+    return {node: road.on(node, "cat /proc/sys/kernel/random/boot_id") for node in NODES}
+
+
+def test_one_flag_runs_only_the_serving_role_and_restarts_only_the_replicas(road: Road, first_up: str) -> None:
+    before, logs = boots(road), set((road.home / ".pulumi" / "logs").iterdir())
+    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', "6144")
+    seen = road.preview()
+    assert seen.returncode == 0, seen.stdout
+    for node in NODES:
+        assert f"restarts glm-0 on {node}: vllm_flags.max-model-len 8192 -> 6144" in seen.stdout, seen.stdout
+    done = road.up()
+    assert done.returncode == 0, done.stdout
+    new = sorted(path.name for path in set((road.home / ".pulumi" / "logs").iterdir()) - logs)
+    assert [name.rpartition("-2")[0] for name in new] == [f"lab-serving-{node}" for node in NODES]
+    assert boots(road) == before
+    for node in NODES:
+        assert "max-model-len: 6144" in road.on(node, "cat /etc/fleet/vllm/config.yaml")
+
+
+def test_what_is_changed_by_hand_is_seen_and_mended(road: Road, first_up: str) -> None:
+    road.on("glm-1", "chmod 0600 /etc/security/limits.d/90-fleet.conf")
+    road.on("glm-1", "systemctl stop glm-0.service")
+    road.on("glm-2", "dpkg --remove --force-depends amd-smi-lib")
+    seen = road.preview("--refresh")
+    assert seen.returncode == 0, seen.stdout
+    for words in (
+        "file /etc/security/limits.d/90-fleet.conf (mode 0600, wanted mode 0644)",
+        "unit glm-0.service (state inactive, wanted state active)",
+        "package amd-smi-lib (absent, wanted present)",
+    ):
+        assert words in seen.stdout, f"{words} is not in:\n{seen.stdout}"
+    mended = road.up("--refresh")
+    assert mended.returncode == 0, mended.stdout
+    assert road.on("glm-1", "systemctl is-active glm-0.service") == "active"
+    assert road.on("glm-2", "dpkg-query -W -f '${db:Status-Status}' amd-smi-lib") == "installed"
+    again = road.preview("--refresh", "--expect-no-changes")
+    assert again.returncode == 0, again.stdout
+
+
+def test_a_restarted_engine_and_a_rebooted_node_serve_again(road: Road, first_up: str) -> None:
+    wait = "timeout 240 sh -c 'until systemctl is-active -q glm-0.service; do sleep 1; done'"
+    road.on("glm-1", f"systemctl restart docker && {wait}")
+    road.run("docker", "restart", "-t", "30", f"{road.lab}-glm-2")
+    road.on(
+        "glm-2",
+        f"timeout 60 sh -c 'until systemctl is-system-running --wait >/dev/null 2>&1 || systemctl is-active -q docker; do sleep 1; done'; {wait}",
+    )
+    asked = road.run("fleet", "probe", "-s", "lab")
+    assert asked.returncode == 0, asked.stdout
+
+
+def test_no_ansible_or_ssh_process_is_left_by_any_run(road: Road, first_up: str) -> None:
+    assert [line for line in processes() if "ansible" in line and str(road.home) in line] == []

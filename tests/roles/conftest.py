@@ -1,0 +1,199 @@
+"""Fixtures of the role tests: two nodes for the whole session, and the runs that take them along the road, each made once.
+
+Every test only reads what a run said or what the node looks like, so the order of tests does not matter.
+"""
+
+import dataclasses
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import testinfra
+import yaml
+
+from fleet.machine import ssh
+from tests import lab as labs
+from tests.roles import play
+
+# Role variables of every test: a kernel without headers in apt, a platform that keeps the clock.
+COMMON = {
+    "host_time_service": "",
+    "host_kernel_arguments": ["pci=realloc=off", "iommu=pt", "pci=bfsort"],
+    "rocm_headers": False,
+    "rocm_repository_url": "http://packages.lab.internal",
+    "rocm_driver_repository_url": "",
+    "rocm_gpus": labs.GPUS,
+}
+# What the lab's stack says of image, weights and serving (stacks/Pulumi.lab.yaml).
+SERVED: dict[str, Any] = {
+    name: value
+    for name, value in yaml.safe_load((play.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"][
+        "glm-fleet:vars"
+    ].items()
+    if name.startswith(("transformers_", "weights_", "vllm_"))
+}
+KEY = "key-of-the-role-tests-0123456789"
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """One playbook on one node: told first, done, done again, told again; and what was there after the first telling."""
+
+    told: play.Run
+    there_after_told: list[str]
+    first: play.Run
+    second: play.Run
+    told_again: play.Run
+    variables: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A node, how to ask it (testinfra), and the role variables that hold on it."""
+
+    node: ssh.Target
+    host: Any
+    vars: dict[str, Any]
+
+    def sh(self, command: str, stdin: str = "") -> str:
+        """Run a command as root on the node; its output, or an AssertionError with what it said."""
+        done = subprocess.run([*self.ssh, command], input=stdin, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    @property
+    def ssh(self) -> list[str]:
+        known = f"UserKnownHostsFile={self.host.backend.known_hosts}"
+        options = [
+            "-o",
+            known,
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-i",
+            self.node.identity,
+        ]
+        return ["ssh", "-q", "-p", str(self.node.port), *options, f"{self.node.user}@{self.node.address}"]
+
+    def run(
+        self, book: str, environment: dict[str, str] | None = None, check: bool = False, **variables: Any
+    ) -> play.Run:
+        return play.run(self.node, book, {**self.vars, **variables}, environment or {"VLLM_API_KEY": KEY}, check)
+
+    def four(self, book: str, paths: list[str], **variables: Any) -> Runs:
+        """Told, done, done again, told again. `paths` are what the role makes: none may be there after it was only told."""
+        told = self.run(book, check=True, **variables)
+        there = self.sh(f"ls -d {' '.join(paths)} 2>/dev/null || true").split()
+        first, second = self.run(book, **variables), self.run(book, **variables)
+        return Runs(told, there, first, second, self.run(book, check=True, **variables), variables)
+
+
+NODES = {"ubuntu": "ubuntu-24.04", "debian": "debian-12"}
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    with labs.stand("glm-roles", NODES, tmp_path_factory.mktemp("lab") / "keys") as standing:
+        yield standing
+
+
+@pytest.fixture(scope="session", params=NODES, ids=NODES.values())
+def place(request: pytest.FixtureRequest, lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return _place(lab, request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def ubuntu(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return _place(lab, "ubuntu", tmp_path_factory)
+
+
+def _place(lab: labs.Lab, name: str, folders: pytest.TempPathFactory) -> Place:
+    node = lab.nodes[name]
+    folder = folders.mktemp(name)
+    (folder / "known_hosts").write_text(
+        f"{node.address} {node.host_key}\n[{node.address}]:{node.port} {node.host_key}\n"
+    )
+    (folder / "ssh_config").write_text(
+        f"Host *\n  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n  IdentitiesOnly yes\n"
+    )
+    host = testinfra.get_host(
+        f"ssh://{node.user}@{node.address}:{node.port}",
+        ssh_identity_file=node.identity,
+        ssh_config=str(folder / "ssh_config"),
+    )
+    host.backend.known_hosts = str(folder / "known_hosts")
+    return Place(node, host, {**lab.vars, **COMMON})
+
+
+HOST_FILES = [
+    "/etc/default/grub.d/90-fleet.cfg",
+    "/etc/apt/sources.list.d/rocm.sources",
+    "/usr/bin/docker",
+    "/dev/kfd",
+    "/var/lib/fleet",
+]
+_made: dict[tuple[str, str], Runs] = {}
+
+
+@pytest.fixture
+def once() -> Callable[[Place, str, Callable[[], Runs]], Runs]:
+    """Make the runs of one playbook on one node, the first time that a test asks for them."""
+
+    def make(place: Place, book: str, runs: Callable[[], Runs]) -> Runs:
+        key = (place.node.name, book)
+        if key not in _made:
+            _made[key] = runs()
+        return _made[key]
+
+    return make
+
+
+@pytest.fixture
+def hosted(place: Place, once: Callable[..., Runs]) -> Runs:
+    """playbooks/host.yml on a bare node."""
+    return once(place, "host", lambda: place.four("host", HOST_FILES))
+
+
+@pytest.fixture
+def ready(ubuntu: Place, once: Callable[..., Runs]) -> Place:
+    """The Ubuntu node with kernel, engine and driver."""
+    assert once(ubuntu, "host", lambda: ubuntu.four("host", HOST_FILES)).second.rc == 0
+    return ubuntu
+
+
+@pytest.fixture
+def built(ready: Place, once: Callable[..., Runs]) -> Runs:
+    """playbooks/image.yml on the Ubuntu node."""
+    return once(ready, "image", lambda: ready.four("image", ["/var/lib/fleet/transformers"], **SERVED))
+
+
+@pytest.fixture
+def fetched(ready: Place, once: Callable[..., Runs]) -> Runs:
+    """playbooks/weights.yml on the Ubuntu node."""
+    return once(ready, "weights", lambda: ready.four("weights", ["/srv/models", "/usr/local/lib/fleet"], **SERVED))
+
+
+@pytest.fixture
+def served(ready: Place, built: Runs, fetched: Runs, once: Callable[..., Runs]) -> Runs:
+    """playbooks/serving.yml on the Ubuntu node, with what image and weights told."""
+    told = {
+        "vllm_image": built.second.results["fleet_image"]["image"],
+        "vllm_model_dir": fetched.second.results["fleet_weights"]["path"],
+    }
+    return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **told))
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait until a condition holds; an AssertionError when it does not within some seconds."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds:g} s"
+            time.sleep(0.5)
+
+    return wait

@@ -1,0 +1,161 @@
+"""Claims about the roles host, docker and rocm (playbooks/host.yml) on a bare Ubuntu 24.04 and a bare Debian 12 node."""
+
+import json
+
+from tests.roles.conftest import Place, Runs
+
+# Told in words where a module cannot know yet: packages of lists that were not fetched.
+TELLING = {"Ensure check mode tells of packages that no fetched list knows yet"}
+# Follows from what was told, and is no change of a file: rendering after the drop-in, loading what was installed.
+FOLLOWING = {"Ensure the boot loader's rendered configuration has them"}
+
+
+def test_check_mode_on_a_bare_host_tells_and_changes_nothing(hosted: Runs) -> None:
+    assert hosted.told.rc == 0, hosted.told.message
+    assert len(hosted.told.changed) >= 8
+    assert hosted.there_after_told == []
+
+
+def test_the_first_run_does_what_was_told(hosted: Runs) -> None:
+    assert hosted.first.rc == 0, hosted.first.message
+    apt = {name for name in hosted.first.changed if "packages" in name or name == "Ensure driver and tools"}
+    assert set(hosted.told.changed) - TELLING == set(hosted.first.changed) - apt - FOLLOWING
+
+
+def test_kernel_arguments_and_driver_cost_one_reboot_together(hosted: Runs) -> None:
+    assert hosted.first.changed.count("Ensure the host is rebooted") == 1
+
+
+def test_a_second_run_changes_nothing(hosted: Runs) -> None:
+    assert (hosted.second.rc, hosted.second.changed) == (0, [])
+
+
+def test_check_mode_on_a_configured_host_tells_of_nothing(hosted: Runs) -> None:
+    assert (hosted.told_again.rc, hosted.told_again.changed) == (0, [])
+
+
+def test_the_run_tells_gpus_and_driver(hosted: Runs) -> None:
+    told = hosted.second.results["fleet_host"]
+    assert told["gpus"] == 8 and told["driver"]
+
+
+def test_the_running_kernel_has_its_arguments_and_one_joined_pci(hosted: Runs, place: Place) -> None:
+    words = place.host.file("/proc/cmdline").content_string.split()
+    assert "iommu=pt" in words
+    assert [word for word in words if word.startswith("pci=")] == ["pci=realloc=off,bfsort"]
+
+
+def test_sysctls_and_limits_hold(hosted: Runs, place: Place) -> None:
+    assert place.host.sysctl("vm.max_map_count") == 1048576
+    limits = place.host.file("/etc/security/limits.d/90-fleet.conf")
+    assert (limits.mode, limits.user) == (0o644, "root") and "* hard memlock unlimited" in limits.content_string
+
+
+def test_the_engine_runs_and_starts_with_the_host(hosted: Runs, place: Place) -> None:
+    docker = place.host.service("docker")
+    assert docker.is_running and docker.is_enabled
+
+
+def test_daemon_json_keeps_what_others_put_there(hosted: Runs, place: Place) -> None:
+    options = json.loads(place.host.file("/etc/docker/daemon.json").content_string)
+    assert options["log-driver"] == "local"
+    assert options["default-runtime"] in options["runtimes"], "the platform's own runtime is gone"
+
+
+def test_registry_certificates_lie_where_the_engine_looks(hosted: Runs, place: Place) -> None:
+    for registry, certificate in place.vars["docker_registry_certificates"].items():
+        file = place.host.file(f"/etc/docker/certs.d/{registry}/ca.crt")
+        assert file.mode == 0o644 and file.content_string.strip() == certificate.strip()
+
+
+def test_the_repository_trusts_its_own_key_alone_and_wins(hosted: Runs, place: Place) -> None:
+    assert (
+        "Signed-By: /etc/apt/keyrings/rocm.asc"
+        in place.host.file("/etc/apt/sources.list.d/rocm.sources").content_string
+    )
+    assert place.host.file("/etc/apt/keyrings/rocm.asc").mode == 0o644
+    assert " 600 " in place.sh("apt-cache policy amdgpu-dkms")
+
+
+def test_driver_and_tools_are_installed(hosted: Runs, place: Place) -> None:
+    assert place.host.package("amdgpu-dkms").is_installed
+    assert all(place.host.package(name).is_installed for name in place.vars.get("rocm_packages", ["amd-smi-lib"]))
+
+
+def test_all_gpus_are_back_after_the_reboot(hosted: Runs, place: Place) -> None:
+    assert place.host.file("/dev/kfd").exists
+    assert len(place.sh("ls -d /dev/dri/renderD*").split()) == 8
+
+
+def test_no_marker_of_an_attempt_is_left(hosted: Runs, place: Place) -> None:
+    assert not place.host.file("/var/lib/fleet/reboot-attempted").exists
+
+
+def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
+    ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")
+    told = ready.run("host", check=True)
+    assert told.changed == ["Ensure the limits of login sessions"] and "# by hand" in told.raw
+    assert ready.run("host").changed == ["Ensure the limits of login sessions"]
+
+
+def test_a_driver_that_is_built_but_not_loaded_asks_for_a_reboot(ready: Place) -> None:
+    built = ready.sh("ls /lib/modules/$(uname -r)/updates/dkms/amdgpu.ko").strip()
+    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\n' > {built}")
+    told = ready.run("rocm", check=True)
+    ready.sh(f"mv /root/amdgpu.ko {built}")
+    assert told.changed == ["Ensure the host is rebooted"]
+
+
+def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) -> None:
+    reasons = "driver built: 99.0, loaded: " + ready.sh("cat /sys/module/amdgpu/version").strip()
+    built = ready.sh("ls /lib/modules/$(uname -r)/updates/dkms/amdgpu.ko").strip()
+    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\n' > {built}")
+    ready.sh("rm -f /sys/module/amdgpu/srcversion.kept; mkdir -p /var/lib/fleet")
+    ready.sh("cat > /var/lib/fleet/reboot-attempted", stdin=f"2026-01-01 00:00:00 UTC\n{reasons}")
+    seen = ready.run("rocm")
+    ready.sh(f"mv /root/amdgpu.ko {built}; rm /var/lib/fleet/reboot-attempted")
+    assert seen.rc != 0 and seen.changed == []
+    assert seen.message.startswith(f"{reasons}; and it was rebooted for just that at 2026-01-01 00:00:00 UTC\nwanted: ")
+
+
+def test_too_few_gpus_stop_the_run_before_any_change(ready: Place) -> None:
+    seen = ready.run("rocm", rocm_gpus=9, rocm_suite="other")
+    assert seen.changed == []
+    assert (
+        seen.message.startswith("8 GPUs of AMD on the PCI bus: ") and "\nwanted: 9 (rocm_gpus)\nnext: " in seen.message
+    )
+
+
+def test_another_key_stops_the_run_before_any_change(ready: Place) -> None:
+    seen = ready.run("rocm", rocm_key_fingerprint="0" * 40, rocm_suite="other")
+    assert seen.changed == []
+    right = ready.vars["rocm_key_fingerprint"].replace(" ", "").upper()
+    assert seen.message.splitlines()[:2] == [f"rocm_repository_key has the fingerprint {right}", f"wanted: {'0' * 40}"]
+
+
+def test_a_blacklisted_driver_is_named(ready: Place) -> None:
+    ready.sh("echo 'blacklist amdgpu' > /etc/modprobe.d/kept.conf")
+    seen = ready.run("rocm", check=True)
+    ready.sh("rm /etc/modprobe.d/kept.conf")
+    assert seen.message.startswith("amdgpu is blacklisted by /etc/modprobe.d/kept.conf\nwanted: ")
+
+
+def test_a_sysctl_that_the_kernel_does_not_have_stops_the_run_before_any_change(ready: Place) -> None:
+    seen = ready.run("host", host_sysctls={"vm.max_map_cuont": 1}, host_limits=[])
+    assert seen.changed == [] and "has no vm.max_map_cuont\nwanted: " in seen.message
+
+
+def test_a_reloadable_option_reloads_the_engine_and_any_other_restarts_it(ready: Place) -> None:
+    before = ready.sh("systemctl show docker -p MainPID")
+    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
+    assert "Reload docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") == before
+    seen = ready.run("docker", docker_daemon_options={"log-driver": "json-file", "debug": False})
+    assert "Restart docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") != before
+    assert ready.run("docker").rc == 0
+
+
+def test_an_option_that_the_engine_refuses_ends_with_its_own_words(ready: Place) -> None:
+    seen = ready.run("docker", docker_daemon_options={"log-driver": "nonsense"})
+    mended = ready.run("docker")
+    assert seen.message.startswith("docker.service does not start:\n") and "nonsense" in seen.message
+    assert mended.rc == 0 and ready.host.service("docker").is_running

@@ -1,0 +1,104 @@
+"""Claims about the role weights (playbooks/weights.yml): a pinned revision, verified file by file, switched at once; on Ubuntu 24.04."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import site
+from tests.lab import Lab
+from tests.roles.conftest import SERVED, Place, Runs
+
+SHARD = "model.safetensors"
+
+
+def test_check_mode_tells_of_the_fetch_and_changes_nothing(fetched: Runs) -> None:
+    assert fetched.told.rc == 0, fetched.told.message
+    assert "Ensure check mode tells of the work" in fetched.told.changed
+    assert fetched.there_after_told == []
+
+
+def test_a_second_run_changes_nothing(fetched: Runs) -> None:
+    assert fetched.first.rc == 0, fetched.first.message
+    assert (fetched.second.rc, fetched.second.changed) == (0, [])
+
+
+def test_check_mode_on_fetched_weights_tells_of_nothing(fetched: Runs) -> None:
+    assert (fetched.told_again.rc, fetched.told_again.changed) == (0, [])
+
+
+def test_every_file_has_the_bytes_of_the_hubs_revision(fetched: Runs, ready: Place) -> None:
+    told = fetched.second.results["fleet_weights"]
+    assert told["revision"] == ready.vars["weights_revision"]
+    for file in site.CHECKPOINT.iterdir():
+        right = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert ready.sh(f"sha256sum {told['path']}/{file.name}").split()[0] == right
+
+
+def test_the_manifest_holds_size_and_sha256_of_every_file(fetched: Runs, ready: Place) -> None:
+    told = fetched.second.results["fleet_weights"]
+    files = json.loads(ready.sh(f"cat {told['path']}/manifest.json"))["files"]
+    assert len(files) == told["files"]
+    for name, entry in files.items():
+        assert (entry["size"], len(entry["sha256"])) == ((site.CHECKPOINT / name).stat().st_size, 64)
+
+
+def test_only_the_serving_user_and_root_can_read_the_model(fetched: Runs, ready: Place) -> None:
+    folder = ready.host.file(fetched.second.results["fleet_weights"]["path"])
+    assert (folder.mode, folder.uid) == (0o750, 10001)
+
+
+def test_a_byte_that_changed_on_disk_is_fetched_again(fetched: Runs, ready: Place) -> None:
+    shard = f"{fetched.second.results['fleet_weights']['path']}/{SHARD}"
+    right = ready.sh(f"sha256sum {shard}")
+    ready.sh(f"printf x | dd of={shard} bs=1 seek=100 conv=notrunc status=none")
+    assert ready.sh(f"sha256sum {shard}") != right
+    assert ready.run("weights", **SERVED).rc == 0
+    assert ready.sh(f"sha256sum {shard}") == right
+
+
+@pytest.fixture
+def hub(lab: Lab) -> Iterator[Any]:
+    """Switch faults of the hub on; they go off with the test."""
+    yield lambda **faults: site.set_faults(lab.name, {"hub": faults})
+    site.set_faults(lab.name, {})
+
+
+def elsewhere(name: str) -> dict[str, Any]:
+    """Variables for a fetch that begins with nothing."""
+    return {**SERVED, "weights_dir": f"/srv/{name}", "weights_tries": 2}
+
+
+def test_a_line_that_is_cut_is_taken_up_where_it_broke(hub: Any, ready: Place) -> None:
+    hub(cut=1 << 20, times=1)
+    seen = ready.run("weights", **elsewhere("cut"))
+    assert seen.rc == 0, seen.message
+    shard = f"{seen.results['fleet_weights']['path']}/{SHARD}"
+    right = hashlib.sha256((site.CHECKPOINT / SHARD).read_bytes()).hexdigest()
+    assert ready.sh(f"sha256sum {shard}").split()[0] == right
+
+
+def test_wrong_bytes_are_told_with_both_sums_and_never_switched_in(hub: Any, ready: Place) -> None:
+    hub(flip=SHARD)
+    seen = ready.run("weights", **elsewhere("flip"))
+    right = hashlib.sha256((site.CHECKPOINT / SHARD).read_bytes()).hexdigest()
+    assert seen.rc != 0 and SHARD in seen.message and f"wanted {right}" in seen.message
+    assert "\nwanted: every file of that revision" in seen.message
+    assert not ready.host.file(f"/srv/flip/{SERVED['weights_repository']}/{ready.vars['weights_revision']}").exists
+
+
+def test_our_own_sums_win_over_the_hubs(ready: Place) -> None:
+    seen = ready.run("weights", **elsewhere("own"), weights_manifest={SHARD: "0" * 64})
+    assert seen.rc != 0 and f"wanted {'0' * 64}" in seen.message
+
+
+def test_a_revision_that_the_hub_does_not_have_is_named(ready: Place) -> None:
+    seen = ready.run("weights", **elsewhere("none"), weights_revision="1" * 40)
+    assert seen.rc != 0 and "404 RevisionNotFound" in seen.message and "\nnext: " in seen.message
+
+
+def test_a_branch_stops_before_any_change(ready: Place) -> None:
+    seen = ready.run("weights", **elsewhere("main"), weights_revision="main")
+    assert seen.changed == [] and "\nwanted: ORGANISATION/NAME, a commit of 40 hex digits" in seen.message

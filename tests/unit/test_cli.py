@@ -1,0 +1,186 @@
+"""The command line over a stack's outputs: what it prints, which replica it means, how it fails."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click import testing
+
+from fleet import cli, endpoints, errors, probes, show
+from fleet.probes.answer import Answer
+
+GOLDEN = Path(__file__).parent / "golden" / "show"
+
+
+def outputs() -> dict[str, Any]:
+    """Return the outputs of a stack with two nodes, as `pulumi stack output --json` has them: numbers may be floats."""
+
+    def node(name: str, replicas: list[dict[str, Any]], **seconds: float) -> dict[str, Any]:
+        return {
+            "connection": {"name": name, "address": "192.0.2.11", "port": 22.0, "host_key": "ssh-ed25519 A"},
+            "image": "registry.example/glm/serving@sha256:" + "ab" * 32,
+            "commit": "0123456789abcdef" * 2 + "01234567",
+            "revision": "fedcba9876543210" * 2 + "fedcba98",
+            "replicas": replicas,
+            "probes": {"passed": 10.0, "total": 10.0},
+            "seconds": seconds,
+        }
+
+    two = [
+        {"name": "glm-0", "port": 8000.0, "model": "zai-org/GLM-4.6V-Flash"},
+        {"name": "glm-1", "port": 8001.0, "model": "zai-org/GLM-4.6V-Flash"},
+    ]
+    return {
+        "api_key": "0123456789abcdef0123456789abcdef",
+        "endpoints": {
+            "prod-1/glm-0": "http://127.0.0.1:8000/v1",
+            "prod-1/glm-1": "http://127.0.0.1:8001/v1",
+            "prod-22/glm-0": "http://127.0.0.1:8000/v1",
+        },
+        "replicas": {
+            "prod-1": node("prod-1", two, host=41.2, docker=30.6, rocm=0.2, vllm=61.0),
+            "prod-22": node("prod-22", two[:1], host=1.0),
+        },
+    }
+
+
+@pytest.fixture
+def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a `pulumi` on PATH that answers with the content of a file, or fails with the text of another."""
+    script = tmp_path / "pulumi"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" > {tmp_path}/asked\n'
+        f"[ ! -e {tmp_path}/error ] || {{ cat {tmp_path}/error >&2; exit 255; }}\n"
+        f"cat {tmp_path}/answer\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "answer").write_text(json.dumps(outputs()))
+    return tmp_path
+
+
+def run(*arguments: str) -> testing.Result:
+    return testing.CliRunner().invoke(cli.main, arguments)
+
+
+def test_show_is_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
+    result = run("show", "-s", "prod")
+    assert result.output == (GOLDEN / "two-nodes.txt").read_text()
+    assert (pulumi / "asked").read_text() == "stack output --json --show-secrets -s prod\n"
+
+
+def test_show_tells_no_secret(pulumi: Path) -> None:
+    assert outputs()["api_key"] not in run("show", "-s", "prod").output
+
+
+def test_what_never_ran_is_shown_as_a_dash() -> None:
+    assert show.short("") == show.phases({}) == show.phases({"rocm": 0.1}) == "-"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("", ["prod-1/glm-0", "prod-1/glm-1", "prod-22/glm-0"]),
+        ("prod-1", ["prod-1/glm-0", "prod-1/glm-1"]),
+        ("prod-1/glm-1", ["prod-1/glm-1"]),
+    ],
+)
+def test_a_name_means_one_replica_or_all_of_a_node(name: str, meant: list[str]) -> None:
+    assert [one.name for one in endpoints.choose(outputs(), name)] == meant
+
+
+@pytest.mark.parametrize("name", ["prod-2", "prod-1/glm-9", "glm-0"])
+def test_a_name_that_means_none_is_told_with_all_there_are(name: str) -> None:
+    with pytest.raises(errors.FleetError, match="no such replica") as caught:
+        endpoints.choose(outputs(), name)
+    assert caught.value.wanted == "prod-1/glm-0, prod-1/glm-1, prod-22/glm-0"
+
+
+def test_what_pulumi_says_is_the_message(pulumi: Path) -> None:
+    (pulumi / "error").write_text("error: no stack named 'prdo' found\n")
+    result = run("show", "-s", "prdo")
+    assert result.exit_code == 1
+    assert "read the outputs of stack prdo: error: no stack named 'prdo' found" in result.output
+
+
+def test_without_pulumi_on_path_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run("show", "-s", "prod")
+    assert result.exit_code == 1
+    assert 'eval "$(make env)"' in result.output
+
+
+def test_a_stack_where_nothing_serves_says_so(pulumi: Path) -> None:
+    (pulumi / "answer").write_text("{}")
+    result = run("show", "-s", "prod")
+    assert result.exit_code == 1
+    assert "no replica serves" in result.output
+
+
+def test_a_machine_that_failed_is_a_line_of_the_table() -> None:
+    found = {"replicas": {**outputs()["replicas"], "prod-3": None}}
+    assert show.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
+    assert len(endpoints.replicas(found)) == 3
+
+
+def test_a_request_is_a_body_for_curl() -> None:
+    result = run("request", "bottle-grounding", "--model", "zai-org/GLM-4.6V-Flash")
+    body = json.loads(result.output)
+    assert body["model"] == "zai-org/GLM-4.6V-Flash"
+    assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_a_request_that_does_not_exist_is_told_with_all_there_are() -> None:
+    result = run("request", "botle-grounding")
+    assert result.exit_code == 1
+    assert "bottle-grounding" in result.output
+
+
+@pytest.fixture
+def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """Answer every probe without a machine: (url, model, case) of each; the second replica sees wrongly."""
+    seen: list[tuple[str, str, str]] = []
+
+    @contextlib.contextmanager
+    def tunnel(replica: endpoints.Replica, port: int = 0) -> Iterator[str]:
+        yield f"http://{replica.name}"
+
+    def answer(
+        url: str, key: str, model: str, cases: Sequence[probes.Case], note: Callable[[str], None]
+    ) -> list[probes.Verdict]:
+        assert key == outputs()["api_key"]
+        seen.extend((url, model, case.name) for case in cases)
+        wrong = ["no box"] if url.endswith("prod-1/glm-1") else []
+        return [probes.Verdict(case, Answer(200, "text"), wrong, 1.0) for case in cases]
+
+    monkeypatch.setattr(endpoints, "tunnel", tunnel)
+    monkeypatch.setattr(probes, "run", answer)
+    return seen
+
+
+def test_a_wrong_answer_of_one_replica_is_exit_code_1_and_named(asked: list[tuple[str, str, str]]) -> None:
+    result = run("probe", "-s", "prod", "--case", "bottle-grounding")
+    assert result.exit_code == 1
+    assert [url for url, _, _ in asked] == ["http://prod-1/glm-0", "http://prod-1/glm-1", "http://prod-22/glm-0"]
+    failed = [line.split() for line in result.output.splitlines() if line.startswith("FAIL")]
+    assert [line[1:3] for line in failed] == [["prod-1/glm-1", "bottle-grounding"]]
+
+
+def test_right_answers_are_exit_code_0_and_every_report_is_written(
+    asked: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    files = ["--junit", str(tmp_path / "junit.xml"), "--html", str(tmp_path / "page.html")]
+    result = run("probe", "-s", "prod", "prod-22/glm-0", "--case", "bottle-grounding", "--json", *files)
+    assert result.exit_code == 0
+    assert [row["passed"] for row in json.loads(result.stdout)] == [True]
+    assert 'name="prod-22/glm-0 bottle-grounding"' in (tmp_path / "junit.xml").read_text()
+    assert "prod-22/glm-0 bottle-grounding" in (tmp_path / "page.html").read_text()
+
+
+def test_all_cases_are_asked_unless_some_are_named(asked: list[tuple[str, str, str]]) -> None:
+    run("probe", "-s", "prod", "prod-22")
+    assert len(asked) == len(probes.load())

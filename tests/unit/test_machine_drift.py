@@ -1,0 +1,71 @@
+"""Drift in words: golden/machine/drift.txt is what a reviewer reads for each kind of thing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.machine import managed
+
+GOLDEN = Path(__file__).parent / "golden" / "machine"
+
+FILE = {"type": "file", "mode": "0644", "owner": "root", "group": "root", "sha256": "aaaaaaaaaaaaaaaaaaaa"}
+UNIT = {"state": "active", "at_boot": "enabled", "unit_file": "/etc/x", "drop_ins": [], "loaded": "as on disk"}
+CONTAINER = {"running": True, "image": "vllm@sha256:ab", "ReadonlyRootfs": True, "CapDrop": '["ALL"]'}
+
+# What → expected, seen.
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "file /etc/mode": (FILE, FILE | {"mode": "0600"}),
+    "file /etc/content": (FILE, FILE | {"sha256": "bbbbbbbbbbbbbbbbbbbb"}),
+    "file /etc/absent": (FILE, {}),
+    "file /etc/back": ({}, FILE),
+    "file /etc/folder": (FILE, {"type": "directory", "mode": "0755"}),
+    "file /etc/link": ({"type": "link", "target": "/a"}, {"type": "link", "target": "/b"}),
+    "unit stopped.service": (UNIT, UNIT | {"state": "inactive"}),
+    "unit disabled.service": (UNIT, UNIT | {"at_boot": "disabled"}),
+    "unit overridden.service": (UNIT, UNIT | {"drop_ins": ["/etc/systemd/system/x.d/override.conf 0123456789ab"]}),
+    "unit edited.service": (UNIT, UNIT | {"loaded": "older than on disk"}),
+    "container glm-0": (CONTAINER, CONTAINER | {"running": False, "Privileged": True, "image": "vllm@sha256:cd"}),
+    "container glm-1": (CONTAINER, {}),
+    "package docker.io": ({"version": "20.10", "held": True}, {"version": "26.1", "held": False}),
+    "sysctl kernel.numa_balancing": ({"value": "0"}, {"value": "1"}),
+    "user vllm": ({"uid": "10001", "groups": ["render", "video"]}, {"uid": "10001", "groups": ["render"]}),
+    "kernel started for /etc/default/grub.d/fleet.cfg": ({"arguments": ["ro", "iommu=pt"]}, {"arguments": ["ro"]}),
+    "files of /srv/models/manifest.json": (
+        {"files": "2", "bytes": "10", "sha256": "a" * 64},
+        {"files": "2", "bytes": "4", "sha256": "b" * 64, "wrong": ["model.safetensors (absent)"]},
+    ),
+}
+
+
+def test_each_difference_is_told_in_words() -> None:
+    found = managed.drift(
+        {what: case[0] for what, case in CASES.items()}, {what: case[1] for what, case in CASES.items()}
+    )
+    told = [f"{one['what']}: {one['seen']}; expected: {one['expected']}" for one in found]
+    assert "\n".join(told) + "\n" == (GOLDEN / "drift.txt").read_text()
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_thing_as_expected_is_no_drift(what: str) -> None:
+    assert managed.drift({what: CASES[what][0]}, {what: CASES[what][0]}) == []
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_thing_that_is_gone_from_the_answer_is_drift(what: str) -> None:
+    if CASES[what][0]:
+        assert managed.drift({what: CASES[what][0]}, {}) == [{"what": what, "expected": "present", "seen": "absent"}]
+
+
+def test_what_follows_from_a_thing_is_not_asked_for_by_its_own_name() -> None:
+    declared = managed.Declared.from_state({what: {} for what in CASES})
+    assert {what.split()[0] for what in declared.things} == {"file", "unit", "package", "sysctl", "user"}
+
+
+def test_declarations_of_two_runs_are_one_set() -> None:
+    first, second = (
+        managed.Declared({"file /a": True, "file /b": False}),
+        managed.Declared({"file /b": True, "unit c": False}),
+    )
+    assert first.merge(second).things == {"file /a": True, "file /b": True, "unit c": False}
+    assert managed.Declared.from_json(first.to_json()) == first

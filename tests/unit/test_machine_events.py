@@ -1,0 +1,151 @@
+"""A run in words, from the events of real runs (golden/machine/*.jsonl, recorded of ansible-runner 2.4.3, core 2.19.14)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors
+from fleet.machine import events, managed, narrate
+
+GOLDEN = Path(__file__).parent / "golden" / "machine"
+
+
+def recorded(name: str) -> list[events.Event]:
+    """Return the events of one recorded run, as the supervisor tells them."""
+    lines = (GOLDEN / f"{name}.events.jsonl").read_text().splitlines()
+    return [event for line in lines if (event := events.distil(json.loads(line)))]
+
+
+def heard(name: str, *roles: str) -> tuple[narrate.Story, list[narrate.Note]]:
+    """Return the story of one recorded run and the notes it made."""
+    notes: list[narrate.Note] = []
+    story = narrate.Story("glm-1", roles, notes.append)
+    for event in recorded(name):
+        story.hear(event)
+    return story, notes
+
+
+def test_what_a_run_declares_is_read_from_its_events_with_what_it_made_itself() -> None:
+    declared = managed.collect(recorded("kinds"))
+    told = [f"{what}{' (made)' if made else ''}" for what, made in declared.things.items()]
+    assert told == (GOLDEN / "kinds.declared.txt").read_text().splitlines()
+
+
+def test_a_task_that_hides_its_output_declares_nothing() -> None:
+    hidden = [event for event in recorded("kinds") if event.get("task") == "Ensure the key"]
+    assert any("censored" in event.get("res", {}) for event in hidden)
+    assert managed.collect(hidden).things == {}
+
+
+def test_a_secret_s_file_is_ours_though_its_making_was_hidden() -> None:
+    assert managed.collect(recorded("kinds")).things["file /etc/kinds/key"]
+
+
+@pytest.mark.parametrize("what", ["file /etc/foreign-kinds", "file /etc/replaced-kinds", "package openssh-server"])
+def test_what_was_there_before_is_not_ours_however_much_we_changed_it(what: str) -> None:
+    assert managed.collect(recorded("kinds")).things[what] is False
+
+
+def test_the_data_of_set_stats_is_the_result() -> None:
+    story, _ = heard("kinds")
+    assert story.stats["results"] == {"fleet_kinds": {"text": "hello"}}
+    assert story.stats["ok"] > story.stats["changed"] > 0
+
+
+def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
+    story, _ = heard("assert", "demo")
+    assert story.failure
+    error = story.failure("see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
+    assert f"{error}\n" == (GOLDEN / "assert.txt").read_text()
+    assert isinstance(error, errors.ConvergeFailed)
+
+
+def test_the_tasks_of_an_included_role_count_as_those_of_the_one_that_includes_it() -> None:
+    story, notes = heard("assert", "demo")
+    assert [note.text for note in notes if "inner" in note.text] == [
+        "demo: Ensure inner",
+        "demo: Ensure inner work",
+        "demo: Ensure inner work: changed",
+    ]
+    assert list(story.seconds()) == ["demo"]
+
+
+def test_changes_stay_and_the_current_task_is_ephemeral() -> None:
+    _, notes = heard("assert", "demo")
+    assert {note.text for note in notes if not note.ephemeral} == {"demo: Ensure inner work: changed"} | {
+        note.text for note in notes if note.text.endswith(": changed")
+    }
+    assert narrate.Note("demo: Ensure a folder", ephemeral=True) in notes
+
+
+def test_each_poll_tells_its_last_line_once() -> None:
+    _, notes = heard("assert", "demo")
+    assert [note.text.split(" (")[0] for note in notes if "%" in note.text] == [
+        "demo: 10 %",
+        "demo: 20 %",
+        "demo: 30 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("res", "told"),
+    [
+        ({"msg": "no such file"}, "no such file"),
+        ({"msg": "non-zero return code", "rc": 3, "stderr": "out of space"}, "exit code 3\nout of space"),
+        ({"msg": "non-zero return code", "rc": 1, "stdout": "bad"}, "exit code 1\nbad"),
+        ({"censored": "…"}, "failed; what it said is hidden, for it handles a secret"),
+        ({}, "failed without a word"),
+    ],
+)
+def test_a_failed_task_says_why(res: dict[str, Any], told: str) -> None:
+    assert narrate.words(res) == told
+
+
+def test_a_long_output_is_cut_to_its_first_and_last_lines() -> None:
+    text = narrate.words({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
+    assert text[0] == "exit code 1"
+    assert text[-1] == "line 99"
+    assert len(text) == narrate.LINES + 1
+
+
+def test_a_message_of_several_lines_keeps_each_part() -> None:
+    assert narrate.parts("it broke\n  at once\nwanted: that it works\n  always\nnext: mend it") == (
+        "it broke\n  at once",
+        "that it works\nalways",
+        "mend it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Failed to connect to the host via ssh: Host key verification failed.", errors.HostKeyMismatch),
+        ("Failed to connect to the host via ssh: Connection timed out", errors.Unreachable),
+    ],
+)
+def test_a_node_that_is_lost_is_unreachable_and_a_stranger_is_a_stranger(said: str, kind: type) -> None:
+    story = narrate.Story("glm-1", ["host"], lambda _: None)
+    story.hear({"event": "task", "role": "host", "task": "Ensure a file"})
+    story.hear(
+        {"event": "unreachable", "role": "host", "task": "Ensure a file", "ignored": False, "res": {"msg": said}}
+    )
+    assert story.failure
+    assert type(story.failure("go on")) is kind
+
+
+def test_an_ignored_failure_is_none() -> None:
+    story = narrate.Story("glm-1", [], lambda _: None)
+    story.hear({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
+    assert story.failure is None
+
+
+def test_the_items_of_a_loop_tell_why_it_failed() -> None:
+    story = narrate.Story("glm-1", ["docker"], lambda _: None)
+    story.hear({"event": "task", "role": "docker", "task": "Ensure files"})
+    place = {"event": "failed", "role": "docker", "task": "Ensure files", "ignored": False}
+    story.hear({**place, "item": True, "res": {"msg": "no space left on device"}})
+    story.hear({**place, "item": False, "res": {"msg": "One or more items failed", "loop": 2}})
+    assert story.failure
+    assert story.failure("go on").seen == "no space left on device"

@@ -1,0 +1,120 @@
+"""The real engine previews each stack: no machine answers at 192.0.2.x, so what ends well opened no connection.
+
+Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "0123456789abcdef0123456789abcdef"
+
+pytestmark = pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project of this repository's files, with stack files and a backend of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    for entry in ROOT.iterdir():
+        if entry.name not in (".git", ".pulumi", "stacks"):
+            (folder / entry.name).symlink_to(entry)
+    (folder / "state").mkdir()
+    shutil.copytree(ROOT / "stacks", folder / "stacks")
+    for file in (folder / "stacks").iterdir():  # without the secrets of whoever runs this
+        kept = file.read_text().partition("  glm-fleet:vllm_api_key:")[0].partition("encryptionsalt:")[0]
+        file.write_text(kept)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ready() -> dict[str, str]:
+    """The files of the stacks that are in the backend and have an API key."""
+    return {}
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, project: Path, ready: dict[str, str]) -> Iterator[str]:
+    """Return a stack that has an API key; its file is as before when the test is over."""
+    name: str = getattr(request, "param", "prod")
+    file = project / "stacks" / f"Pulumi.{name}.yaml"
+    if name not in ready:
+        pulumi(project, "stack", "init", name)
+        pulumi(project, "config", "set", "--secret", "vllm_api_key", KEY, "-s", name)
+        ready[name] = file.read_text()
+    yield name
+    file.write_text(ready[name])
+
+
+def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pulumi on the project's own backend."""
+    environment = {
+        **os.environ,
+        "PULUMI_HOME": str(project / "home"),
+        "PULUMI_BACKEND_URL": f"file://{project / 'state'}",
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "1",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
+    }
+    environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+    return subprocess.run(
+        ["pulumi", *arguments, "--non-interactive"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def preview(project: Path, stack: str) -> tuple[int, str]:
+    """Preview with the policies on; return exit code and output."""
+    done = pulumi(project, "preview", "-s", stack, "--policy-pack", "policies", "--color", "never")
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stack", "resources"), [("dev", 7), ("staging", 7), ("prod", 19), ("dr", 19)], indirect=["stack"]
+)
+def test_each_stack_previews_with_no_machine_there(project: Path, stack: str, resources: int) -> None:
+    code, output = preview(project, stack)
+    assert code == 0, output
+    assert f"+ {resources} to create" in output
+    assert KEY not in output
+
+
+def test_every_mistake_in_a_stack_is_told_at_once_without_a_traceback(project: Path, stack: str) -> None:
+    pulumi(project, "config", "set", "--path", "glm-fleet:vars.vlm_flags.max-model-len", "4096", "-s", stack)
+    pulumi(project, "config", "set", "--path", "glm-fleet:vars.vllm_start_timeout", "soon", "-s", stack)
+    code, output = preview(project, stack)
+    assert code == 1
+    assert (
+        "error: stacks/Pulumi.prod.yaml: vars.vlm_flags: no role knows this variable\n"
+        "      wanted: a variable of roles/*/meta/argument_specs.yml\n"
+        "      next:   did you mean vllm_flags?\n"
+    ) in output
+    assert 'vars.vllm_start_timeout: "soon": not a whole number' in output
+    assert "Traceback" not in output
+
+
+def test_a_policy_that_is_broken_stops_the_preview_with_name_reason_and_remedy(project: Path, stack: str) -> None:
+    pulumi(project, "config", "set", "--path", "glm-fleet:vars.vllm_privileged", "true", "-s", stack)
+    code, output = preview(project, stack)
+    assert code == 1
+    assert "[mandatory]  container-not-privileged  (fleet:index:Serving: prod-1)" in output
+    assert "vllm_privileged is on: whoever breaks into the model server" in output
+    assert "remedy: leave vllm_privileged out" in output
+
+
+def test_a_key_that_can_be_guessed_stops_the_preview_and_is_not_shown(project: Path, stack: str) -> None:
+    pulumi(project, "config", "set", "--secret", "vllm_api_key", "hallo-welt", "-s", stack)
+    code, output = preview(project, stack)
+    assert code == 1
+    assert "[mandatory]  api-key-set-and-secret" in output
+    assert "hallo-welt" not in output

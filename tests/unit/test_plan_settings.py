@@ -1,0 +1,108 @@
+"""A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/settings/."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors
+from fleet.plan import settings
+
+GOLDEN = Path(__file__).parent / "golden" / "settings"
+FILE = "stacks/Pulumi.prod.yaml"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
+
+
+def stack() -> dict[str, Any]:
+    """Return a right stack of two machines, as Pulumi hands it over: scalars are text."""
+    return {
+        "nodes": {
+            "source": "ssh",
+            "defaults": {"user": "root", "gpus": 8},
+            "machines": {
+                "prod-1": {"address": "192.0.2.11", "host_key": KEY},
+                "prod-2": {"address": "192.0.2.12", "host_key": KEY, "port": 2222, "gpus": 4},
+            },
+        },
+        "vars": {"vllm_served_model_name": "zai-org/GLM-4.6V"},
+        "parallel": "4",
+    }
+
+
+REMOVE = object()
+
+# claim → what is changed in the right stack: the path to a key, and its new value
+MISTAKES: dict[str, tuple[list[str], Any]] = {
+    "a-misspelled-key": (["paralel"], "4"),
+    "a-misspelled-key-of-a-machine": (["nodes", "machines", "prod-1", "adress"], "192.0.2.11"),
+    "a-misspelled-key-of-the-probes": (["probes"], {"min_iuo": 0.5}),
+    "an-unknown-source": (["nodes", "source"], "shh"),
+    "no-source": (["nodes", "source"], REMOVE),
+    "no-nodes": (["nodes"], REMOVE),
+    "no-machines": (["nodes", "machines"], {}),
+    "no-host-key": (["nodes", "machines", "prod-1", "host_key"], REMOVE),
+    "a-host-key-that-is-none": (["nodes", "machines", "prod-1", "host_key"], "SHA256:abc"),
+    "a-port-out-of-range": (["nodes", "machines", "prod-1", "port"], 70000),
+    "a-machine-name-with-an-underscore": (["nodes", "machines", "prod_3"], {"address": "192.0.2.13", "host_key": KEY}),
+    "one-host-under-two-names": (["nodes", "machines", "prod-3"], {"address": "192.0.2.11", "host_key": KEY}),
+    "a-builder-that-is-no-machine": (["nodes", "builder"], "prod-11"),
+    "parallel-is-no-number": (["parallel"], "many"),
+    "min-iou-above-one": (["probes"], {"min_iou": 50}),
+    "a-lab-system-that-does-not-exist": (
+        ["nodes"],
+        {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-22.04"}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", MISTAKES)
+def test_a_mistake_is_told(claim: str) -> None:
+    raw = changed(stack(), *MISTAKES[claim])
+    with pytest.raises(errors.SettingsError) as caught:
+        settings.read(raw, FILE)
+    assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
+
+
+def test_two_mistakes_are_told_together() -> None:
+    raw = changed(changed(stack(), ["paralel"], "4"), ["nodes", "builder"], 5)
+    with pytest.raises(errors.SettingsError) as caught:
+        settings.read(raw, FILE)
+    told = [str(caught.value), *caught.value.__notes__]
+    assert ["paralel" in text for text in told].count(True) == 1
+    assert ["nodes.builder" in text for text in told].count(True) == 1
+
+
+def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
+    nodes = settings.read(stack(), FILE).nodes
+    assert isinstance(nodes, settings.SshNodes)
+    assert nodes.connection("prod-1") == {
+        "address": "192.0.2.11",
+        "port": 22,
+        "user": "root",
+        "identity": "~/.ssh/id_ed25519",
+        "host_key": KEY,
+        "become": False,
+        "gpus": 8,
+        "wait": 120,
+    }
+    assert nodes.connection("prod-2")["port"] == 2222
+    assert nodes.gpus("prod-2") == 4
+
+
+def test_the_first_machine_builds_unless_another_is_named() -> None:
+    assert settings.read(stack(), FILE).builder == "prod-1"
+    assert settings.read(changed(stack(), ["nodes", "builder"], "prod-2"), FILE).builder == "prod-2"
+
+
+def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """Return a copy of `raw` with one key set or removed."""
+    raw = copy.deepcopy(raw)
+    at = raw
+    for key in path[:-1]:
+        at = at[key]
+    if value is REMOVE:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return raw

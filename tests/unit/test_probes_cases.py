@@ -1,0 +1,154 @@
+"""The cases that are shipped: each loads, each picture shows its truth, each request carries all that it needs."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors, probes
+from fleet.probes import case as cases
+from fleet.probes import checks, picture
+
+GOLDEN = Path(__file__).parent / "golden" / "probes"
+ALL = probes.load()
+DRAWN = [one for one in ALL if one.picture]
+
+
+def by_name(name: str) -> probes.Case:
+    return probes.load([name])[0]
+
+
+def urls(value: Any) -> Iterator[str]:
+    """Yield every URL in a request's body."""
+    if isinstance(value, dict):
+        if isinstance(value.get("url"), str):
+            yield value["url"]
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from urls(item)
+
+
+def test_every_file_is_a_case_with_known_checks() -> None:
+    files = sorted(path.stem for path in (cases.HERE / "cases").iterdir())
+    assert [one.name for one in ALL] == files
+    for one in ALL:
+        assert one.about.endswith(".")
+        assert one.checks
+        assert {name for check in one.checks for name in check} <= set(checks.CHECKS)
+
+
+def test_named_cases_come_in_the_order_of_their_names() -> None:
+    assert [one.name for one in probes.load(["tool-call", "bottle-grounding"])] == ["tool-call", "bottle-grounding"]
+
+
+def test_an_unknown_name_is_told_with_the_nearest_and_all_there_are() -> None:
+    with pytest.raises(errors.FleetError) as caught:
+        probes.load(["botle-grounding"])
+    assert f"{caught.value}\n" == (GOLDEN / "an-unknown-name.txt").read_text()
+
+
+def test_a_name_like_no_other_has_no_nearest() -> None:
+    with pytest.raises(errors.FleetError) as caught:
+        probes.load(["x"])
+    assert caught.value.next == ""
+
+
+@pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
+def test_inside_the_true_box_the_picture_has_that_bottle_s_colour_and_outside_not(one: probes.Case) -> None:
+    assert one.picture
+    image = picture.draw(one.picture)
+    width, height = image.size
+    for colour, (left, top, right, bottom) in checks.truth(one):
+        middle, across = (left + right) / 2 * width / 1000, height / 1000
+        for inside in (top * across + 4, (top + bottom) / 2 * across, bottom * across - 4):
+            assert image.getpixel((round(middle), round(inside))) == picture.COLOURS[colour]
+        beside = round(left * width / 1000) - 3, round((top + bottom) / 2 * across)
+        assert image.getpixel(beside) in (picture.WALL, picture.TABLE)
+
+
+@pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
+def test_a_picture_is_large_enough_and_its_bottles_stand_apart_in_it(one: probes.Case) -> None:
+    assert one.picture
+    width, height = one.picture["size"]
+    assert width >= 448 and height >= 336
+    found = picture.bottles(one.picture)
+    assert all(0 <= left < right <= 1000 and 0 <= top < bottom <= 1000 for _, (left, top, right, bottom) in found)
+    spans = sorted((box[0], box[2]) for _, box in found)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
+def test_what_is_asked_for_is_there_once_and_a_guess_may_hit_another(one: probes.Case) -> None:
+    assert one.picture
+    asked, there = checks.truth(one), picture.bottles(one.picture)
+    assert len({label for label, _ in asked}) == len(asked) > 0
+    assert len(there) > 1
+
+
+def test_a_drawn_picture_is_the_same_every_time() -> None:
+    assert DRAWN[0].picture
+    assert picture.png(DRAWN[0].picture) == picture.png(DRAWN[0].picture)
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_a_request_fetches_nothing_from_the_network(one: probes.Case) -> None:
+    found = list(urls(one.body("m")))
+    local = ["file:///etc/passwd"] if one.name == "refuses-local-file" else []
+    assert [url for url in found if not url.startswith("data:")] == local
+    assert bool(found) is bool(one.picture or one.image_url or one.video)
+
+
+def test_a_request_names_the_served_model_and_asks_without_chance() -> None:
+    body = by_name("bottle-grounding").body("zai-org/GLM-4.6V-Flash")
+    assert body["model"] == "zai-org/GLM-4.6V-Flash"
+    assert body["temperature"] == 0
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "stream" not in body and "tools" not in body
+
+
+def test_a_thinking_case_has_room_to_think() -> None:
+    thinking, short = by_name("reasoning-apart").body("m"), by_name("bottle-grounding").body("m")
+    assert thinking["chat_template_kwargs"] == {"enable_thinking": True}
+    assert thinking["max_tokens"] > short["max_tokens"]
+
+
+def test_a_streamed_case_asks_for_a_stream_and_a_tool_case_brings_its_tools() -> None:
+    assert by_name("streamed-grounding").body("m")["stream"] is True
+    body = by_name("tool-call").body("m")
+    assert body["tools"][0]["function"]["name"] == "get_weather"
+    assert body["tool_choice"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "codes"),
+    [
+        ("refuses-wrong-model", {"model": "no/such-model"}, [404]),
+        ("refuses-broken-image", {"image_url": "data:image/png;base64,bm90IGEgcGljdHVyZQ=="}, [400]),
+        ("refuses-local-file", {"image_url": "file:///etc/passwd"}, [400, 403, 500]),
+        ("refuses-no-key", {"authorized": False}, [401]),
+    ],
+)
+def test_what_must_be_refused_is_asked_and_its_code_is_wanted(
+    name: str, refused: dict[str, object], codes: list[int]
+) -> None:
+    one = by_name(name)
+    assert {key: getattr(one, key) for key in refused} == refused
+    assert one.checks[0] == {"status": codes}
+
+
+def test_a_wrong_model_name_is_asked_whatever_is_served() -> None:
+    assert by_name("refuses-wrong-model").body("zai-org/GLM-4.6V")["model"] == "no/such-model"
+
+
+def test_only_the_case_without_a_key_has_none() -> None:
+    assert [one.name for one in ALL if not one.authorized] == ["refuses-no-key"]
+
+
+def test_the_two_videos_differ_and_want_opposite_words() -> None:
+    right, left = by_name("video-left-to-right"), by_name("video-right-to-left")
+    assert right.question == left.question
+    assert right.body("m") != left.body("m")
+    assert right.checks[1:] == [{"words": ["left to right"]}, {"no_words": ["right to left"]}]
+    assert left.checks[1:] == [{"words": ["right to left"]}, {"no_words": ["left to right"]}]

@@ -1,0 +1,96 @@
+"""The four reports of the same verdicts, against golden text: two right answers, a box beside its bottle, a refusal that was none."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from fleet.probes import report
+from fleet.probes.answer import Answer
+from fleet.probes.case import Case
+from fleet.probes.runner import Verdict
+
+GOLDEN = Path(__file__).parent / "golden" / "probes"
+SCENE = {"size": [400, 200], "bottles": [{"colour": "red", "box": [40, 20, 80, 120]}]}
+BOX = Case("red-bottle", "It finds a bottle.", "Where is the <red> bottle?", [{"box": "red"}], picture=SCENE)
+KEY = Case("refuses-no-key", "No key, no answer.", "Hello!", [{"status": [401]}], authorized=False)
+VERDICTS = [
+    Verdict(BOX, Answer(200, "[[100,100,200,600]]", "Left of all."), [], 12.345),
+    Verdict(BOX, Answer(200, "At [[300,100,400,600]] & so on"), ["box beside it", "2 < 3"], 0.5),
+    Verdict(KEY, Answer(401, text='{"error": "Unauthorized"}'), [], 0.01),
+    Verdict(KEY, Answer(200, "Hello!\nHow are you?"), ["status 200; wanted 401"], 0.02),
+]
+PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+def test_the_table_has_a_line_a_probe_and_tells_failures_with_the_answer() -> None:
+    assert report.table(VERDICTS) + "\n" == (GOLDEN / "table.txt").read_text()
+
+
+def test_a_table_of_nothing_says_so() -> None:
+    assert report.table([]) == "0 of 0 probes passed"
+
+
+def test_a_long_answer_does_not_fill_the_table() -> None:
+    lines = report.table([Verdict(KEY, Answer(200, "blah " * 1000), ["status 200; wanted 401"], 1)]).splitlines()
+    assert max(map(len, lines)) < 330
+
+
+def test_json_has_question_truth_and_answer_of_each() -> None:
+    assert report.to_json(VERDICTS) + "\n" == (GOLDEN / "verdicts.json").read_text()
+    assert [row["passed"] for row in json.loads(report.to_json(VERDICTS))] == [True, False, True, False]
+
+
+def test_junit_counts_the_failures_and_holds_the_answers() -> None:
+    assert report.to_junit(VERDICTS) == (GOLDEN / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize("babble", ["\x1b[31m\x00 \x08", "a\ufffeb", "\ud800"])
+def test_whatever_a_model_babbles_every_report_can_be_written_and_read(babble: str, tmp_path: Path) -> None:
+    verdicts = [Verdict(KEY, Answer(200, f"<&> {babble} end"), [f"says {babble!r}"], 1)]
+    made = {"junit": report.to_junit(verdicts), "html": report.to_html(verdicts), "json": report.to_json(verdicts)}
+    for name, text in {**made, "table": report.table(verdicts)}.items():
+        (tmp_path / name).write_text(text)
+    failure = ElementTree.parse(tmp_path / "junit").find("testcase/failure")
+    assert failure is not None and failure.text
+    assert failure.text.startswith("answered: <&> ") and failure.text.endswith(" end")
+
+
+def test_the_page_is_as_it_was() -> None:
+    page = PICTURE.sub("data:image/png;base64,…", report.to_html(VERDICTS))
+    assert page == (GOLDEN / "page.html").read_text()
+
+
+def test_the_page_needs_nothing_beside_it() -> None:
+    page = report.to_html(VERDICTS)
+    named = re.findall(r"""(?:href|src|url|@import|action|srcset)\s*[=(]?\s*["']?([^"'\s)>]+)""", page)
+    assert [name for name in named if not name.startswith("data:")] == []
+    assert not re.search(r"<(?:script|link|iframe|base)\b|://", page)
+
+
+def test_the_page_draws_the_true_and_the_answered_box_in_pixels_on_the_picture() -> None:
+    figures = re.findall(r"<svg.*?</svg>", report.to_html(VERDICTS), re.DOTALL)
+    assert len(figures) == 2
+    right, wrong = (dict(re.findall(r'<rect class="(\w+)" (.*?)/>', figure)) for figure in figures)
+    bottle = 'x="40.0" y="20.0" width="40.0" height="100.0"'
+    assert right == {"true": bottle, "answered": bottle}
+    assert wrong == {"true": bottle, "answered": 'x="120.0" y="20.0" width="40.0" height="100.0"'}
+
+
+def test_the_picture_in_the_page_is_the_one_that_was_asked_about() -> None:
+    found = PICTURE.search(report.to_html(VERDICTS))
+    assert found
+    image = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    assert image.size == (400, 200)
+    assert image.getpixel((60, 90)) == (205, 30, 30)
+
+
+def test_markup_in_an_answer_stays_text() -> None:
+    page = report.to_html([Verdict(KEY, Answer(200, "<script>alert(1)</script> $cards"), ["says <b>"], 1)])
+    assert "<script>" not in page and "<b>" not in page.replace("<b>Magenta</b>", "")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; $cards" in page

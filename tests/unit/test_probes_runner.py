@@ -1,0 +1,211 @@
+"""The runner against a real HTTP server on the loopback: one that sees, one that is blind, ones that break off."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from fleet import probes
+from fleet.probes import checks
+
+KEY, MODEL = "a-key", "zai-org/GLM-4.6V-Flash"
+ALL = probes.load()
+
+
+@dataclass
+class Reply:
+    """What the server sends: a length other than that of the content breaks the answer off."""
+
+    status: int
+    content: bytes
+    length: int | None = None
+
+
+def whole(status: int = 200, **message: Any) -> Reply:
+    return Reply(status, json.dumps({"choices": [{"message": {"content": None, **message}}]}).encode())
+
+
+def streamed(*deltas: Mapping[str, str]) -> Reply:
+    """Return the events of vLLM: a first piece without content, the pieces, an empty one with the usage, the end."""
+    events: list[dict[str, Any]] = [
+        {"choices": [{"delta": delta}]} for delta in ({"role": "assistant", "content": ""}, *deltas)
+    ]
+    lines = [f"data: {json.dumps(event)}" for event in [*events, {"choices": [], "usage": {}}]]
+    return Reply(200, "\n\n".join([*lines, "data: [DONE]", ""]).encode())
+
+
+Model = Callable[[Mapping[str, Any], str], Reply]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request with what `model` (body, Authorization) says; keeps the bodies and the paths."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.model: Model = lambda body, key: whole(content="hello")
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Server)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body))
+        reply = self.server.model(body, self.headers.get("Authorization", ""))
+        if reply.status:
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(reply.length or len(reply.content)))
+            self.end_headers()
+            self.wfile.write(reply.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the test's stderr."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(server: Server, *names: str) -> list[probes.Verdict]:
+    return probes.run(server.url, KEY, MODEL, probes.load(names), lambda _: None)
+
+
+def one(server: Server, reply: Reply, name: str = "bottle-grounding") -> probes.Verdict:
+    """Ask one case of a server that answers with one reply."""
+    server.model = lambda body, key: reply
+    return ask(server, name)[0]
+
+
+def seeing(body: Mapping[str, Any], key: str) -> Reply:
+    """Answer as GLM-4.6V under vLLM does, rightly: it recognises the request among the cases."""
+    case = next(case for case in ALL if case.body(MODEL) == body and case.authorized == bool(key))
+    if key != f"Bearer {KEY}":
+        return Reply(401, b'{"error": "Unauthorized"}')
+    if body["model"] != MODEL:
+        return whole(404)
+    if case.image_url:
+        return whole(400)
+    if case.tools:
+        call = {"function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+        return whole(content="", tool_calls=[call])
+    if case.video:
+        return whole(content=f"The dot moves from {case.video.removesuffix('.mp4').replace('-', ' ')}.")
+    found = [{"label": f"{label} bottle", "bbox_2d": box} for label, box in checks.truth(case)]
+    said = json.dumps(found if "bottles" in case.name else [found[0]["bbox_2d"]])
+    words = [f"\nIt is at <|begin_of_box|>{said}", "<|end_of_box|>."]
+    if case.stream:
+        return streamed({"reasoning": "Let me "}, {"reasoning": "look."}, *({"content": word} for word in words))
+    return whole(content="".join(words), reasoning="Let me look." if case.thinking else None)
+
+
+def test_a_server_that_sees_and_refuses_as_it_must_passes_every_case(server: Server) -> None:
+    server.model = seeing
+    verdicts = ask(server)
+    assert {one.case.name: list(one.wrong) for one in verdicts} == {case.name: [] for case in ALL}
+    assert {path for path, _ in server.asked} == {"/v1/chat/completions"}
+
+
+def test_a_server_that_gives_every_request_the_same_answer_passes_none(server: Server) -> None:
+    server.model = lambda body, key: whole(content="At [[1,2,3,4]], going from left to right, or right to left.")
+    assert [one.case.name for one in ask(server) if one.passed] == []
+
+
+def test_each_case_is_told_before_it_is_asked(server: Server) -> None:
+    told: list[tuple[str, int]] = []
+    names = ["bottle-grounding", "tool-call"]
+    probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: told.append((text, len(server.asked))))
+    assert told == [("bottle-grounding (1 of 2)", 0), ("tool-call (2 of 2)", 1)]
+
+
+def test_a_wrong_answer_fails_with_the_answered_text(server: Server) -> None:
+    verdict = one(server, whole(content="\nThere is\nno bottle."))
+    assert not verdict.passed
+    assert verdict.seen == "'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
+
+
+def test_a_refusal_is_shown_with_its_code_and_text(server: Server) -> None:
+    verdict = one(server, Reply(500, b"out of memory"))
+    assert next(iter(verdict.wrong)) == "status 500; wanted 200"
+    assert verdict.answer.shown == "500: out of memory"
+
+
+def test_pieces_are_put_together_and_counted(server: Server) -> None:
+    pieces = [{"reasoning_content": "Hm, "}, {"reasoning": "yes."}, {"content": "a"}, {"content": "b"}]
+    answer = one(server, streamed(*pieces), "streamed-grounding").answer
+    assert (answer.reasoning, answer.content, answer.pieces) == ("Hm, yes.", "ab", 2)
+    assert list(answer.order) == ["reasoning", "content"]
+
+
+def test_content_in_one_piece_is_not_streamed(server: Server) -> None:
+    verdict = one(server, streamed({"reasoning": "hm"}, {"content": "ab"}), "streamed-grounding")
+    assert "content in 1 pieces; wanted at least 2" in verdict.wrong
+
+
+def test_an_error_in_the_middle_of_a_stream_is_shown(server: Server) -> None:
+    reply = Reply(200, b'data: {"error": {"message": "EngineCore died"}}\n\ndata: [DONE]\n\n')
+    assert "EngineCore died" in one(server, reply, "streamed-grounding").answer.shown
+
+
+def test_nobody_listening_is_a_verdict() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    (verdict,) = probes.run(url, KEY, MODEL, probes.load(["bottle-grounding"]), lambda _: None)
+    assert verdict.answer.status == 0
+    assert verdict.answer.shown.startswith("0: no answer: ConnectError")
+    assert verdict.wrong[0] == "status 0; wanted 200"
+
+
+@pytest.mark.parametrize("name", ["bottle-grounding", "streamed-grounding", "refuses-no-key"])
+@pytest.mark.parametrize(
+    "reply", [Reply(0, b""), Reply(200, b'data: {"choices', length=100)], ids=["at once", "in the middle"]
+)
+def test_a_broken_connection_is_a_verdict_and_the_next_case_is_asked(server: Server, name: str, reply: Reply) -> None:
+    server.model = lambda body, key: reply
+    first, _ = ask(server, name, "tool-call")
+    assert first.answer.status == 0
+    assert not first.passed
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("name", ["bottle-grounding", "streamed-grounding"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>it works</html>",
+        b"[]",
+        b'{"choices": [{}]}',
+        b'{"choices": [{"message": null}]}',
+        b'data: {"choices": [{"del',
+        b'data: {"choices": [{}]}\n\n',
+        b'data: {"choices": [{"delta": null}]}\n\n',
+    ],
+)
+def test_an_answer_that_is_no_completion_is_a_verdict(server: Server, name: str, content: bytes) -> None:
+    verdict = one(server, Reply(200, content), name)
+    assert not verdict.passed
+    assert verdict.answer.shown.strip() == (content.decode().strip() or "nothing")
+
+
+def test_the_key_goes_to_the_replica_and_through_no_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.model = seeing
+    assert ask(server, "bottle-grounding")[0].passed

@@ -1,0 +1,130 @@
+"""Claims about what the roles say of themselves: defaults, argument specs, effects and the files they are made of. Reads roles/ only."""
+
+import fnmatch
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = pathlib.Path(__file__).parents[2] / "roles"
+PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm")
+EFFECTS = ("none", "reload", "restart", "reboot")
+# Python type of a default, by the type that the argument spec promises.
+TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+
+def read(role: str, file: str) -> Any:
+    return yaml.safe_load((ROLES / role / file).read_text())
+
+
+def options(role: str) -> dict[str, Any]:
+    return read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_default_has_a_spec_and_every_spec_a_default(role: str) -> None:
+    assert set(read(role, "defaults/main.yml")) == set(options(role))
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_a_default_stands_in_one_place_only(role: str) -> None:
+    assert [name for name, spec in options(role).items() if "default" in spec] == []
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_default_is_of_the_type_that_its_spec_promises(role: str) -> None:
+    defaults = read(role, "defaults/main.yml")
+    wrong = {
+        name: type(defaults[name])
+        for name, spec in options(role).items()
+        if type(defaults[name]) is not TYPES[spec["type"]]
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_variable_has_an_effect_that_is_known(role: str) -> None:
+    effects = read(role, "meta/effects.yml")
+    assert set(effects["variables"]) == set(options(role))
+    assert set(effects["variables"].values()) | set(effects["files"].values()) <= set(EFFECTS)
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_file_pattern_of_the_effects_matches_a_file(role: str) -> None:
+    files = [str(path.relative_to(ROLES / role)) for path in (ROLES / role).rglob("*") if path.is_file()]
+    unmatched = [pattern for pattern in read(role, "meta/effects.yml")["files"] if not fnmatch.filter(files, pattern)]
+    assert unmatched == []
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_variable_carries_the_name_of_its_role(role: str) -> None:
+    assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_every_variable_is_used(role: str) -> None:
+    text = "".join(
+        path.read_text()
+        for folder in ("tasks", "templates", "vars", "handlers", "defaults")
+        for path in (ROLES / role / folder).glob("*")
+    )
+    assert [name for name in options(role) if text.count(name) < 2] == []
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_tasks_main_is_a_table_of_contents(role: str) -> None:
+    tasks = read(role, "tasks/main.yml")
+    assert {key for task in tasks for key in task} == {"name", "ansible.builtin.import_tasks"}
+    assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml"
+
+
+@pytest.mark.parametrize("role", [*PUBLIC, "work"])
+def test_no_role_knows_the_lab(role: str) -> None:
+    telling = [path for path in (ROLES / role).rglob("*") if path.is_file() and "lab." in path.read_text().lower()]
+    assert telling == []
+
+
+def test_the_engines_own_switch_is_not_set() -> None:
+    """VLLM_SERVER_DEV_MODE opens management routes; --trust-remote-code is the precondition of a remote execution."""
+    text = "".join(path.read_text() for path in (ROLES / "vllm").rglob("*") if path.is_file())
+    assert "DEV_MODE" not in text and "trust-remote-code" not in text
+
+
+def openpgp(armoured: str) -> str:
+    """What the role docker's read says of a key. The program needs no node for that."""
+    query = {"packages": [], "daemon_file": "/nonexistent/daemon.json", "key": armoured}
+    done = subprocess.run(
+        [sys.executable, str(ROLES / "docker" / "files" / "read.py")],
+        input=json.dumps(query),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)["fingerprint"]
+
+
+# The key of a throw-away ed25519 pair, and its fingerprint as gpg prints it.
+KEY = """-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEawQCAhYJKwYBBAHaRw8BAQdAQSqU3VGjPrl8+ikQugqK9WJPdLLfFJY6mxTk
+dNrb8Lu0F0xhYiBhcHQgPGxhYkBsb2NhbGhvc3Q+iJAEExYIADgWIQSlkgXPUqby
+eBntLD4SYyPm9zaryQUCawQCAgIbAwULCQgHAgYVCgkICwIEFgIDAQIeAQIXgAAK
+CRASYyPm9zarySn5AP9u1Vncki2eXWGd8XCMU13Xpp+81HzT/0l3sBG26Ip1uQD/
+f866QAr9WZzZjPrS33q4euiLVJDvN54j+BINjRqqggM=
+=TBJG
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+FINGERPRINT = "A59205CF52A6F27819ED2C3E126323E6F736ABC9"
+
+
+def test_a_keys_fingerprint_is_gpgs_fingerprint() -> None:
+    assert openpgp(KEY) == FINGERPRINT
+
+
+def test_what_is_no_key_has_no_fingerprint() -> None:
+    assert openpgp("no key at all") == ""
+    assert openpgp(KEY.replace("mDME", "mDMF", 1)) != FINGERPRINT
