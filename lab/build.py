@@ -26,7 +26,7 @@ def ensure(systems: Sequence[str]) -> None:
             if not rootfs.exists(node.recipe(system).tag):
                 todo.append((f"the node {system}", lambda system=system: _node(system)))  # type: ignore[misc]
         if todo:
-            rootfs.need("mmdebstrap", "zstd", "gcc", "binutils", "curl")
+            rootfs.need("mmdebstrap", "zstd", "g++", "curl", "debootstrap")
         with futures.ThreadPoolExecutor(2) as pool:
             for done in [pool.submit(build) for _, build in todo]:
                 done.result()

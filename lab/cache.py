@@ -25,12 +25,9 @@ def folder() -> Path:
 
 def key(files: Iterable[Path], *more: str) -> str:
     """Return 12 hex digits over the names and contents of files (of folders: all in them) and over more text."""
-    digest = hashlib.sha256()
-    for file in sorted(_flat(files)):
-        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
-    for text in more:
-        digest.update(f"{text}\0".encode())
-    return digest.hexdigest()[:12]
+    # In an order that does not depend on where the clone lies.
+    parts = sorted(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in _flat(files))
+    return hashlib.sha256("\0".join([*parts, *more]).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from pathlib import Path
 from lab import cache
 from lab.commands import LabError, docker, run, works
 
-UBUNTU, UBUNTU_SECURITY = "http://archive.ubuntu.com/ubuntu", "http://security.ubuntu.com/ubuntu"
+# Debian's debootstrap knows where Ubuntu's archive is (a shell script that names it through this function); we do not.
+UBUNTU = 'default_mirror() { echo "$1"; }; ARCH=amd64; SUITE=noble; . /usr/share/debootstrap/scripts/gutsy 2>/dev/null'
 # Debian 13's package of Ubuntu's keys (Debian 12 has none); its sum is that of Debian's own index.
 KEYRING = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1-0.2_all.deb"
 KEYRING_SHA256 = "b2e7ed48431bf9e7978ae810bbdaf253093570d6e3f864e575b7c13554b81174"
@@ -40,9 +41,7 @@ class Recipe:
     config: Sequence[str]  # lines of a Dockerfile that `docker import --change` takes
     variant: str = "apt"
     sources: bool = True  # keep the archive's address in the image
-    bulk: Sequence[
-        Path
-    ] = ()  # big files whose contents are pinned by `files` or `pins`, so that the key need not read them
+    bulk: Sequence[Path] = ()  # big files; `files` or `pins` say what is in them, so that the key need not read them
     pins: Sequence[str] = ()
     portable: bool = False  # nothing of this machine's kernel or CA certificates is in it, or in its key
 
@@ -87,7 +86,7 @@ def build(recipe: Recipe) -> None:
             *([] if recipe.sources else ['rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d']),
         ]
         command = [
-            *("mmdebstrap", "--quiet", "--mode=root", f"--variant={recipe.variant}", f"--keyring={keyring}"),
+            *("mmdebstrap", "--mode=root", f"--variant={recipe.variant}", f"--keyring={keyring}"),
             *(f"--include={','.join(recipe.packages)}", *LEAN, *(f"--customize-hook={hook}" for hook in hooks)),
             *(recipe.suite, "-", "-"),
         ]
@@ -113,8 +112,8 @@ def archive(suite: str, work: Path) -> tuple[Path, list[str]]:
             *lines,
             f"deb {mirror}-security {suite}-security main",
         ]
-    pockets = [(UBUNTU, suite), (UBUNTU, f"{suite}-updates"), (UBUNTU_SECURITY, f"{suite}-security")]
-    return _ubuntu_keyring(work), [f"deb {mirror} {pocket} main universe" for mirror, pocket in pockets]
+    pockets = (suite, f"{suite}-updates", f"{suite}-security")
+    return _ubuntu_keyring(work), [f"deb {ubuntu()} {pocket} main universe" for pocket in pockets]
 
 
 @functools.cache
@@ -132,9 +131,16 @@ def debian() -> str:
 
 
 @functools.cache
+def ubuntu() -> str:
+    """Return the address of Ubuntu's archive."""
+    need("debootstrap")
+    return run("sh", "-c", UBUNTU)
+
+
+@functools.cache
 def ubuntu_answers() -> bool:
     """Whether Ubuntu's archive can be reached from here."""
-    return works("curl", "-fsS", "-m", "20", "-o", "/dev/null", f"{UBUNTU}/dists/noble/InRelease")
+    return works("curl", "-fsS", "-m", "20", "-o", "/dev/null", f"{ubuntu()}/dists/noble/InRelease")
 
 
 def need(*packages: str) -> None:

@@ -1,7 +1,7 @@
 """A GLM-4.6V of 1.2 million parameters: the real architecture, tokenizer form, template and processors, all made here.
 
-Needs torch, transformers and tokenizers (requirements.txt beside this file; not the project's environment). Called by
-train.py. Its files have the names and forms of the real model's, so that the same engine flags and roles serve it.
+Needs torch, transformers and tokenizers (an environment of its own, see README.md). Called by train.py. Its files have the
+names and forms of the real model's, so that the same engine flags and roles serve it.
 """
 
 import json

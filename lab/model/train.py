@@ -1,6 +1,6 @@
 """Teach the small model its lessons until it is sure of every token, and save it as a checkpoint that vLLM serves.
 
-    python -m lab.model.train lab/model/checkpoint      (an environment from requirements.txt beside this file; README.md)
+    python -m lab.model.train lab/model/checkpoint      (in an environment of its own, see README.md)
 
 Needs torch, transformers, opencv. Deterministic but for the machine's floating point.
 """

@@ -1,6 +1,6 @@
-"""The lab's checkpoint as it was before its first lesson: same files, same shapes, weights that are seeded noise.
+"""The lab's checkpoint as it was before its first lesson: same shapes, weights that are seeded noise.
 
-It loads, answers /health and speaks, but sees nothing: what a deployment must refuse. Needs nothing but Python, so that a
+It loads and answers, /health too, but sees nothing: what a deployment must refuse. Needs nothing but Python, so that a
 lab can make it from the committed checkpoint. Called by lab/site.py.
 """
 
@@ -11,7 +11,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, GENERATION = "model.safetensors", "generation_config.json"
+TOKENS = "model.language_model.embed_tokens.weight"  # one row a token
 LENGTH = struct.Struct("<Q")  # a safetensors file begins with the length of its JSON header
 # bfloat16, little-endian: sign, 8 bits of exponent, 7 of mantissa. Noise has a random sign and mantissa, and the exponent
 # of 2 to the -6: its size is 0.016 to 0.031, about the initializer_range of architecture.py.
@@ -22,9 +23,11 @@ LOW, HIGH = bytes(0x80 | byte for byte in range(256)), bytes(0x3C | byte & 0x80 
 def make(source: Path, target: Path) -> None:
     """Copy a checkpoint from `source` to the new folder `target`, with noise for its weights, which must be bfloat16.
 
+    It would never stop by itself, and a probe that lets it think would wait for 4096 tokens: its generation_config.json
+    makes every token the last.
     The same source always gives the same bytes. ValueError for weights of another type.
     """
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(WEIGHTS))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(WEIGHTS, GENERATION))
     content = (source / WEIGHTS).read_bytes()
     start = LENGTH.size + LENGTH.unpack_from(content)[0]
     tensors = json.loads(content[LENGTH.size : start])
@@ -35,6 +38,9 @@ def make(source: Path, target: Path) -> None:
             raise ValueError(f"{source / WEIGHTS}: {name} is {tensor['dtype']}, wanted BF16")
         made += _fresh(name, tensor, noise)
     (target / WEIGHTS).write_bytes(made)
+    generation = json.loads((source / GENERATION).read_text())
+    generation["eos_token_id"] = list(range(tensors[TOKENS]["shape"][0]))
+    (target / GENERATION).write_text(json.dumps(generation) + "\n")
 
 
 def _fresh(name: str, tensor: dict[str, Any], noise: random.Random) -> bytes:
