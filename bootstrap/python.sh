@@ -15,6 +15,9 @@ stamp() { (cd "$REPO" && cat "$lock" pyproject.toml && echo "$REPO $PYTHON") | s
 key=$(stamp)
 ready() { [ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/fleet" ] && [ "$(cat "$VENV/.key" 2>/dev/null)" = "$1" ]; }
 
+# Ansible reaches the nodes with OpenSSH's client, which a bare system may lack.
+command -v ssh >/dev/null || packages openssh-client || no "there is no ssh command" "OpenSSH's client" "install openssh-client"
+
 if ready "$key"; then
   say "ready: .venv ($level)"
   exit 0
@@ -33,6 +36,9 @@ fi
 "$UV" pip sync --quiet --require-hashes "$lock" ||
   no "the packages of $lock could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"
 "$UV" pip install --quiet --no-deps --no-build-isolation --editable . || no "the repository itself could not be installed into .venv"
+# Every command here starts Python several times; without bytecode each start would compile for a second.
+# A few packages carry files for other versions of Python: those fail, and nobody imports them.
+"$VENV/bin/python" -m compileall -q -j 0 -x 'ansible_collections|/tests?/|mypy' "$VENV/lib/python$PYTHON/site-packages" >/dev/null || true
 [ "$level" = run ] || touch "$VENV/.dev"
 echo "$key" >"$VENV/.key"
 took "made .venv ($level): $("$VENV/bin/python" -V), $(grep -c '^[a-z].*==' "$lock") locked packages"

@@ -11,6 +11,7 @@ cd "$REPO"
 
 "$REPO/bootstrap/stack.sh" "$stack"
 # One failed node does not stop the others: their work is saved, and the summary says which failed.
-pulumi up --yes --skip-preview --continue-on-error --policy-pack policies --stack "$stack" "$@"
+# The table below tells what the outputs hold.
+pulumi up --yes --skip-preview --suppress-outputs --continue-on-error --policy-pack policies --stack "$stack" "$@"
 took "stack $stack is up"
 fleet show -s "$stack"

@@ -12,8 +12,9 @@ from typing import Any
 from fleet import errors
 from fleet.machine.events import Event
 
-# A silent task is told again, with its seconds, this often.
-EVERY = 5.0
+# A silent task is told again, with its seconds, this often; and a task that ends sooner than SOON after another was told is
+# not told at all: a run has a hundred of them, and where there is no terminal each is a line.
+EVERY, SOON = 5.0, 1.0
 # Of a failed task's text: a message, not a dump.
 LINES, WIDTH = 12, 300
 
@@ -33,6 +34,7 @@ class Story:
         self._node, self._roles, self._note = node, frozenset(roles), note
         self._role, self._task, self._since, self._told = "", "", time.monotonic(), time.monotonic()
         self._progress = ""
+        self._spoke, self._owed = float("-inf"), False  # when a task was told last; whether the current one was not
         self._seconds: dict[str, float] = {}
         self._failed: list[tuple[str, Event]] = []
         self.stats: dict[str, Any] = {}
@@ -65,7 +67,8 @@ class Story:
             if not self._role or not self._roles or event["role"] in self._roles:
                 self._role = event["role"]
             self._task = event["task"]
-            self._note(Note(self.current))
+            self._owed = True
+            self._tell()
         elif kind == "stats":
             self._role = ""
             self.stats = event
@@ -78,12 +81,19 @@ class Story:
             self._failed.append((self.current, event))
 
     def tick(self) -> None:
-        """Say how long the current task has taken, once in a while."""
+        """Say which task it is, if that was not said yet, and once in a while how long it has taken."""
+        self._tell()
         now = time.monotonic()
         if self._task and now - self._told >= EVERY:
             self._told = now
             text = f"{self._role}: {self._progress}" if self._role and self._progress else self.current
             self._note(Note(f"{text} ({now - self._since:.0f} s)"))
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if self._owed and now - self._spoke >= SOON:
+            self._owed, self._spoke = False, now
+            self._note(Note(self.current))
 
     def _retried(self, event: Event) -> None:
         text = str(event["res"].get("said") or "")

@@ -16,16 +16,8 @@ import yaml
 
 from fleet import errors
 from fleet.plan import settings
+from fleet.plan.kinds import HELPED, HELPER, ROLES
 
-# Which roles a resource runs, in this order (as playbooks/<kind>.yml does).
-ROLES = {
-    "host": ("host", "docker", "rocm"),
-    "image": ("transformers",),
-    "weights": ("weights",),
-    "serving": ("vllm",),
-}
-# The private role that others include; it has no variables of a stack's, but its files count as theirs.
-HELPER, HELPED = "work", ("image", "weights", "serving")
 # What only the program knows: the image that was built, the folder that was filled.
 SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights"}
 # Files that describe a role; a change of them changes no machine.

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet import errors
 from fleet.machine import converge, managed, narrate, ssh
-from fleet.plan import effects, rolevars
+from fleet.plan import effects, kinds
 from fleet.provider import resources
 from fleet.provider.resources import ROOT, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
@@ -111,7 +111,7 @@ class Playbook:
             variables=inputs["vars"],
             log=log,
             secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
-            roles=rolevars.ROLES[self._kind],
+            roles=kinds.ROLES[self._kind],
         )
         try:
             with self._slots.one(request):

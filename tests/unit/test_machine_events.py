@@ -64,12 +64,21 @@ def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
 
 def test_the_tasks_of_an_included_role_count_as_those_of_the_one_that_includes_it() -> None:
     story, notes = heard("assert", "demo")
-    assert [note.text for note in notes if "inner" in note.text] == [
-        "demo: Ensure inner",
-        "demo: Ensure inner work",
-        "demo: Ensure inner work: changed",
-    ]
+    assert [note.text for note in notes if "inner" in note.text] == ["demo: Ensure inner work: changed"]
     assert list(story.seconds()) == ["demo"]
+
+
+def test_a_task_is_told_when_it_lasts_and_not_when_the_next_one_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(narrate.time, "monotonic", lambda: now[0])
+    told: list[str] = []
+    story = narrate.Story("glm-1", ["demo"], lambda note: told.append(note.text))
+    for task, seconds in (("first", 0.1), ("short", 0.1), ("long", 7.0)):
+        story.hear({"event": "task", "role": "demo", "task": task})
+        for _ in range(round(seconds * 10)):
+            now[0] += 0.1
+            story.tick()
+    assert told == ["demo: first", "demo: long", "demo: long (5 s)"]
 
 
 def test_changes_stay_and_the_current_task_is_ephemeral() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import rolevars
+from fleet.plan import kinds, rolevars
 
 GOLDEN = Path(__file__).parent / "golden" / "rolevars"
 FILE = "stacks/Pulumi.prod.yaml"
@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def roles(tmp_path: Path) -> rolevars.Roles:
-    for names in (*rolevars.ROLES.values(), (rolevars.HELPER,)):
+    for names in (*kinds.ROLES.values(), (kinds.HELPER,)):
         for name in names:
             write(tmp_path / name / "meta" / "argument_specs.yml", OPTIONS.get(name, {}))
             (tmp_path / name / "tasks").mkdir()
