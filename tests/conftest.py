@@ -12,6 +12,9 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 FOLDERS = {"road": ("docker", "road"), "roles": ("docker",)}
+# Folders whose tests share a lab or a plugin: each goes to one worker of `make test`, the longest first. A worker takes the first
+# and the third of them, the other the second and the fourth.
+TOGETHER = ("road", "roles", "provider", "machine")
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
@@ -38,10 +41,18 @@ def engine_missing() -> str:
     )
 
 
+def folder_of(item: pytest.Item) -> str:
+    """The folder below tests/ in which a test stands."""
+    return item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by folder, then give each marked test its time limit."""
+    """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
+    items.sort(key=lambda item: TOGETHER.index(folder_of(item)) if folder_of(item) in TOGETHER else len(TOGETHER))
     for item in items:
-        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+        folder = folder_of(item)
+        if folder in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(folder))
         for marker in FOLDERS.get(folder, ()):
             item.add_marker(marker)
         if item.get_closest_marker("timeout") is None:

@@ -23,6 +23,7 @@ class Lab:
     name: str
     nodes: dict[str, ssh.Target]
     vars: dict[str, Any]
+    folder: pathlib.Path  # its keys
 
 
 @contextlib.contextmanager
@@ -35,6 +36,6 @@ def stand(name: str, systems: Mapping[str, str], folder: pathlib.Path) -> Iterat
         for node, system in systems.items():
             nodes[node] = ssh.Target.from_inputs({"name": node, **machine.create(name, node, system, GPUS, folder)})
             ssh.wait(nodes[node], BOOT, lambda _text: None)
-        yield Lab(name, nodes, made["vars"])
+        yield Lab(name, nodes, made["vars"], folder)
     finally:
         site.remove(name, folder)

@@ -112,7 +112,7 @@ class Road:
 
     def on(self, node: str, command: str) -> str:
         """A command on a node, through the lab's engine (not SSH, so that the tests do not use what they test)."""
-        done = self.run("docker", "exec", f"{self.lab}-{node}", "sh", "-c", command, timeout=120)
+        done = self.run("docker", "exec", f"{self.lab}-{node}", "sh", "-c", command, timeout=660)
         assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
         return done.stdout.strip()
 

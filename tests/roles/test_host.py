@@ -100,17 +100,18 @@ def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
 
 def test_a_driver_that_is_built_but_not_loaded_asks_for_a_reboot(ready: Place) -> None:
     built = ready.sh("ls /lib/modules/$(uname -r)/updates/dkms/amdgpu.ko").strip()
-    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\n' > {built}")
+    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\nsrcversion=ABC\\n' > {built}")
     told = ready.run("rocm", check=True)
     ready.sh(f"mv /root/amdgpu.ko {built}")
     assert told.changed == ["Ensure the host is rebooted"]
 
 
 def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) -> None:
-    reasons = "driver built: 99.0, loaded: " + ready.sh("cat /sys/module/amdgpu/version").strip()
+    loaded = " ".join(ready.sh("cat /sys/module/amdgpu/version /sys/module/amdgpu/srcversion").split())
+    reasons = f"driver built: 99.0 ABC, loaded: {loaded}"
     built = ready.sh("ls /lib/modules/$(uname -r)/updates/dkms/amdgpu.ko").strip()
-    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\n' > {built}")
-    ready.sh("rm -f /sys/module/amdgpu/srcversion.kept; mkdir -p /var/lib/fleet")
+    ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\nsrcversion=ABC\\n' > {built}")
+    ready.sh("mkdir -p /var/lib/fleet")
     ready.sh("cat > /var/lib/fleet/reboot-attempted", stdin=f"2026-01-01 00:00:00 UTC\n{reasons}")
     seen = ready.run("rocm")
     ready.sh(f"mv /root/amdgpu.ko {built}; rm /var/lib/fleet/reboot-attempted")
@@ -155,7 +156,15 @@ def test_a_reloadable_option_reloads_the_engine_and_any_other_restarts_it(ready:
 
 
 def test_an_option_that_the_engine_refuses_ends_with_its_own_words(ready: Place) -> None:
-    seen = ready.run("docker", docker_daemon_options={"log-driver": "nonsense"})
-    mended = ready.run("docker")
-    assert seen.message.startswith("docker.service does not start:\n") and "nonsense" in seen.message
+    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": "perhaps"})
+    mended = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": False})
+    assert seen.message.startswith("docker.service does not start:\n") and "daemon.json" in seen.message
     assert mended.rc == 0 and ready.host.service("docker").is_running
+
+
+def test_an_engine_that_was_started_too_often_is_started_all_the_same(ready: Place) -> None:
+    ready.sh(
+        "systemctl stop docker.socket docker; for n in 1 2 3 4; do systemctl start docker; systemctl stop docker; done || true"
+    )
+    assert ready.sh("systemctl is-failed docker || true").strip() == "failed"
+    assert ready.run("docker").rc == 0 and ready.host.service("docker").is_running

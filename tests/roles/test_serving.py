@@ -92,7 +92,7 @@ def test_flags_stand_in_the_engines_own_configuration(served: Runs, ready: Place
 def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Place, until: Callable[..., None]) -> None:
     before = container(ready)["Id"]
     ready.sh("docker kill glm-0")
-    until(lambda: active(ready) and container(ready)["Id"] != before, 240)
+    until(lambda: active(ready) and container(ready)["Id"] != before, 600)
     assert status(ready, "/health") == "200"
 
 

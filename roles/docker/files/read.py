@@ -55,9 +55,11 @@ except FileNotFoundError:
     pass
 except ValueError as problem:
     error = str(problem)
+units = out("systemctl", "list-units", "--all", "--plain", "--no-legend", "docker.service", "docker.socket")
 print(
     json.dumps(
         {
+            "units": [line.split()[0] for line in units.splitlines() if "not-found" not in line],
             "installed": pathlib.Path("/usr/bin/dockerd").exists() or pathlib.Path("/usr/sbin/dockerd").exists(),
             "folder": pathlib.Path(query["daemon_file"]).parent.is_dir(),
             "packages_missing": missing,

@@ -1,0 +1,85 @@
+"""Claims about deletion: what our runs put on a bare machine goes, and what was there before them is as it was. On a Debian 12 node.
+
+Goes the provider's own way (apply, then delete), with the real playbooks. What stays on purpose is named here.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fleet.machine import ssh
+from fleet.plan import rolevars
+from fleet.provider import resources
+from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.resources import Request
+from lab import machine
+from tests import lab as labs
+from tests.roles.conftest import COMMON, SERVED
+
+# The engine's options were merged into a file that was there before us: our keys stay in it. Keys of the registry lie in folders
+# that the engine's package owns. GRUB's rendered configuration is rendered anew, without our arguments.
+STAYS = ("/etc/docker/daemon.json", "/boot/grub/")
+# Logs, caches and databases of the package system change with every package that comes or goes.
+LOOK = """
+find /etc /usr/local /srv /boot -xdev -type f ! -path '/etc/ssl/certs/*' ! -name '*.cache' ! -name '*-' ! -path /etc/mtab -print0 \
+  | xargs -0 sha256sum | sort -k 2
+"""
+PACKAGES = "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' | grep ^ii"
+
+
+class Bare:
+    """A node, and what it looks like."""
+
+    def __init__(self, target: ssh.Target) -> None:
+        self.target = target
+
+    def files(self) -> set[str]:
+        return set(self._lines(LOOK))
+
+    def packages(self) -> set[str]:
+        return set(self._lines(PACKAGES))
+
+    def _lines(self, command: str) -> list[str]:
+        with ssh.connect(self.target) as connection:
+            done = connection.run(command)
+        assert done.rc == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+@pytest.fixture
+def bare(lab: labs.Lab) -> Iterator[Bare]:
+    made = machine.create(lab.name, "bare", "debian-12", labs.GPUS, lab.folder)
+    target = ssh.Target.from_inputs({"name": "bare", **made})
+    ssh.wait(target, labs.BOOT, lambda _text: None)
+    yield Bare(target)
+    machine.remove(lab.name, "bare")
+
+
+def test_a_deleted_host_is_what_it_was_before(
+    lab: labs.Lab, bare: Bare, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    files, packages = bare.files(), bare.packages()
+    roles = rolevars.load(resources.ROOT / "roles")
+    node = {name: getattr(bare.target, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
+    kinds = {"Host": Playbook("Host", ("gpus", "driver"), Slots()), "Weights": Playbook("Weights", ("path",), Slots())}
+    made = {}
+    for kind, resource in kinds.items():
+        values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
+        inputs = {"node": node, "roles": roles.digests(kind.lower()), "vars": values}
+        made[kind] = resource.apply(request(kind), inputs, None)
+    assert bare.packages() > packages and bare.files() - files
+    for kind in reversed(kinds):
+        kinds[kind].delete(request(kind), made[kind])
+    assert bare.packages() == packages
+    assert {
+        line for line in bare.files() ^ files if not any(place in line for place in (*STAYS, "/srv/models/"))
+    } == set()
+
+
+def request(kind: str) -> Request:
+    return Request(
+        f"urn:pulumi:test::glm-fleet::fleet:index:{kind}::bare", lambda _text, _ephemeral: None, threading.Event()
+    )
