@@ -7,34 +7,46 @@ Needs a Docker Engine, and packages from the system's archives and PyPI. Called 
 import fcntl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 
 from lab import cache
 from lab.commands import LabError, say, step
 from lab.images import node, rootfs, serving, site
+from lab.images.rootfs import Recipe
 
 
 def ensure(systems: Sequence[str]) -> None:
     """Build what these systems' nodes and their site need and the engine does not hold. One build at a time on a machine."""
-    with (cache.folder() / "build.lock").open("w") as lock:
+    with (cache.folder() / "build.lock").open("w") as lock, futures.ThreadPoolExecutor(2) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        todo: list[tuple[str, Callable[[], None]]] = []
-        if not rootfs.exists(site.tag()):
-            todo.append(("the site", _site))
-        for system in sorted(set(map(node.available, systems))):
-            if not rootfs.exists(node.recipe(system).tag):
-                todo.append((f"the node {system}", lambda system=system: _node(system)))  # type: ignore[misc]
-        if todo:
-            rootfs.need("mmdebstrap", "zstd", "g++", "curl", "debootstrap")
-        with futures.ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(build) for _, build in todo]:
-                done.result()
+        nodes = [system for system in sorted(set(map(node.available, systems))) if not _there(node.recipe(system))]
+        whole = rootfs.exists(site.tag())
+        if whole and not nodes:
+            return
+        rootfs.need("mmdebstrap", "zstd", "g++", "curl", "debootstrap")
+        running = []
+        if not whole:
+            services = pool.submit(_services)
+            running = [services, pool.submit(_site, services)]
+        for done in [*running, *(pool.submit(_node, system) for system in nodes)]:
+            done.result()
 
 
-def _site() -> None:
-    if not rootfs.exists(serving.recipe().tag):
+def _there(recipe: Recipe) -> bool:
+    return rootfs.exists(recipe.tag)
+
+
+def _services() -> None:
+    if not _there(site.recipe()):
+        site.build_services()
+
+
+def _site(services: "futures.Future[None]") -> None:
+    """The longest: the serving image's base; then its push into the services, which the other thread has built meanwhile."""
+    if not _there(serving.recipe()):
         serving.build()
+    services.result()
     site.build()
 
 

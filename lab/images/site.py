@@ -52,14 +52,16 @@ def digest() -> str:
     return docker("image", "inspect", "-f", f'{{{{index .Config.Labels "{DIGEST}"}}}}', tag())
 
 
+def build_services() -> None:
+    """Build the services, without the pushed base."""
+    with step("build the site's services"):
+        rootfs.build(recipe())
+
+
 def build() -> None:
-    """Build the services, push the serving image's base into their registry, and keep that as the site's image."""
-    services = recipe()
-    if not rootfs.exists(services.tag):
-        with step("build the site's services"):
-            rootfs.build(services)
+    """Push the serving image's base into the registry of the services, and keep that as the site's image. Needs both images."""
     with step("push the serving image's base into the site's registry"):
-        _commit(services.tag, serving.recipe().tag)
+        _commit(recipe().tag, serving.recipe().tag)
 
 
 def _commit(services: str, base: str) -> None:

@@ -18,6 +18,7 @@ from lab import machine
 from tests import lab as labs
 from tests.roles.conftest import COMMON, SERVED
 
+# Dependencies of our packages stay, marked as automatic: apt cannot tell whether somebody else counts on them by now, nor can we.
 # The engine's options were merged into a file that was there before us: our keys stay in it. Keys of the registry lie in folders
 # that the engine's package owns. GRUB's rendered configuration is rendered anew, without our arguments.
 STAYS = ("/etc/docker/daemon.json", "/boot/grub/")
@@ -40,6 +41,11 @@ class Bare:
 
     def packages(self) -> set[str]:
         return set(self._lines(PACKAGES))
+
+    def automatic(self) -> set[str]:
+        """Packages that nothing needs any more: what ours depended on, which `apt-get autoremove` would take."""
+        names = [line.split()[1] for line in self._lines("apt-get -s autoremove") if line.startswith("Remv ")]
+        return {line for line in self.packages() if line.split()[1] in names}
 
     def _lines(self, command: str) -> list[str]:
         with ssh.connect(self.target) as connection:

@@ -3,6 +3,7 @@
 Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -24,7 +25,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for entry in ROOT.iterdir():
         if entry.name not in (".git", ".pulumi", "stacks"):
             (folder / entry.name).symlink_to(entry)
-    (folder / "state").mkdir()
     shutil.copytree(ROOT / "stacks", folder / "stacks")
     for file in (folder / "stacks").iterdir():  # without the secrets of whoever runs this
         kept = file.read_text().partition("  glm-fleet:vllm_api_key:")[0].partition("encryptionsalt:")[0]
@@ -51,17 +51,20 @@ def stack(request: pytest.FixtureRequest, project: Path, ready: dict[str, str]) 
     file.write_text(ready[name])
 
 
+@functools.cache
+def environment_of(state: Path) -> dict[str, str]:
+    """What `eval "$(make env)"` gives a user whose state is there: backend, passphrase, runner of the policies."""
+    asked = {**os.environ, "FLEET_STATE": str(state)}
+    script = 'eval "$(bootstrap/env.sh)" && env -0'
+    told = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=asked, check=True, capture_output=True, text=True
+    ).stdout
+    return dict(pair.split("=", 1) for pair in told.split("\0") if "=" in pair)
+
+
 def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run pulumi on the project's own backend."""
-    environment = {
-        **os.environ,
-        "PULUMI_HOME": str(project / "home"),
-        "PULUMI_BACKEND_URL": f"file://{project / 'state'}",
-        "PULUMI_CONFIG_PASSPHRASE": "test",
-        "PULUMI_SKIP_UPDATE_CHECK": "1",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
-    }
-    environment.pop("PULUMI_CONFIG_PASSPHRASE_FILE", None)
+    environment = environment_of(project / "state")
     return subprocess.run(
         ["pulumi", *arguments, "--non-interactive"],
         cwd=project,

@@ -55,12 +55,17 @@ except FileNotFoundError:
     pass
 except ValueError as problem:
     error = str(problem)
+try:
+    help_text = out("dockerd", "--help")  # --validate came with Engine 23
+except FileNotFoundError:
+    help_text = ""
 units = out("systemctl", "list-units", "--all", "--plain", "--no-legend", "docker.service", "docker.socket")
 print(
     json.dumps(
         {
             "units": [line.split()[0] for line in units.splitlines() if "not-found" not in line],
             "installed": pathlib.Path("/usr/bin/dockerd").exists() or pathlib.Path("/usr/sbin/dockerd").exists(),
+            "validates": "--validate" in help_text,
             "folder": pathlib.Path(query["daemon_file"]).parent.is_dir(),
             "packages_missing": missing,
             "packages_unknown": unknown,
