@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef0123456789abcdef"
 
-pytestmark = pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
+]
 
 
 @pytest.fixture(scope="module")
