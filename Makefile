@@ -57,7 +57,7 @@ clean-cache: ## remove what was built and kept under the user's cache directory
 test: export LEVEL := dev
 test: ## everything: unit, provider, roles, the whole road
 	@$(MAKE) -j4 setup images
-	@$(ENV) python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(ENV) python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 check: export LEVEL := dev
 check: python ## format, lint, types, import rules, fast tests: about a minute

@@ -9,11 +9,12 @@ import pathlib
 import subprocess
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = pathlib.Path(__file__).parent
 FOLDERS = {"road": ("docker", "road"), "roles": ("docker",)}
-# Folders whose tests share a lab or a plugin: each goes to one worker of `make test`, the longest first. A worker takes the first
-# and the third of them, the other the second and the fourth.
+# Folders whose tests share a lab or a plugin: each goes whole to one worker of `make test`, the longest first.
 TOGETHER = ("road", "roles", "provider", "machine")
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
@@ -46,14 +47,28 @@ def folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
 
 
+class ByFolder(LoadScopeScheduling):
+    """Gives a worker a whole folder of TOGETHER, or one file of any other.
+
+    xdist's own groups (`--dist loadgroup`) do nothing with pytest 9.2: xdist 3.8 writes them into an attribute that is no longer read.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        folder = file.removeprefix("tests/").split("/")[0]
+        return folder if folder in TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    """Hook of xdist: whatever --dist says, the folders stay whole."""
+    return ByFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
     items.sort(key=lambda item: TOGETHER.index(folder_of(item)) if folder_of(item) in TOGETHER else len(TOGETHER))
     for item in items:
-        folder = folder_of(item)
-        if folder in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(folder))
-        for marker in FOLDERS.get(folder, ()):
+        for marker in FOLDERS.get(folder_of(item), ()):
             item.add_marker(marker)
         if item.get_closest_marker("timeout") is None:
             for marker, seconds in LIMITS.items():
