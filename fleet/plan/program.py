@@ -5,14 +5,14 @@ connection. A mistake in the stack file raises SettingsError before any resource
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
-from fleet.plan import isolation, nodes, resources, rolevars, settings, stack
+from fleet.plan import isolation, nodes, quiet, resources, rolevars, settings, stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,6 +84,7 @@ class Plan:
 
 def read() -> Plan:
     """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
+    quiet.hush()
     isolation.isolate_failures()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
@@ -104,18 +105,21 @@ def evidence(
     serving: resources.Serving,
 ) -> pulumi.Output[dict[str, Any] | None]:
     """Return what `fleet show` and `fleet probe` need to know of one machine; None after a failure on it."""
-    seen: pulumi.Output[dict[str, Any]] = pulumi.Output.all(
-        connection=node.connection,
-        image=image.image,
-        commit=image.commit,
-        revision=weights.revision,
-        replicas=serving.replicas,
-        probes=serving.verdict,
-        seconds=pulumi.Output.all(host.seconds, image.seconds, weights.seconds, serving.seconds).apply(
-            lambda runs: {role: taken for run in runs for role, taken in (run or {}).items()}
-        ),
-    )
-    return isolation.or_none(seen)
+    parts = {
+        "connection": node.connection,
+        "image": image.image,
+        "commit": image.commit,
+        "revision": weights.revision,
+        "replicas": serving.replicas,
+        "probes": serving.verdict,
+    }
+
+    def shape(seen: Sequence[Any]) -> dict[str, Any]:
+        seconds = {role: taken for run in seen[len(parts) :] for role, taken in (run or {}).items()}
+        return {**dict(zip(parts, seen, strict=False)), "seconds": seconds}
+
+    runs = (host.seconds, image.seconds, weights.seconds, serving.seconds)
+    return isolation.together(shape, *parts.values(), *runs)
 
 
 def endpoints(found: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulumi.Output[dict[str, str]]:
