@@ -5,14 +5,12 @@ Owns the meaning of the markers `docker` and `road` (pyproject.toml) and their t
 
 import functools
 import os
-import pathlib
 import subprocess
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-HERE = pathlib.Path(__file__).parent
 FOLDERS = {"road": ("docker", "road"), "roles": ("docker",)}
 # Folders whose tests share a lab or a plugin: each goes whole to one worker of `make test`, the longest first.
 TOGETHER = ("road", "roles", "provider", "machine")
@@ -42,9 +40,9 @@ def engine_missing() -> str:
     )
 
 
-def folder_of(item: pytest.Item) -> str:
+def folder_of(nodeid: str) -> str:
     """The folder below tests/ in which a test stands."""
-    return item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+    return nodeid.removeprefix("tests/").split("/")[0]
 
 
 class ByFolder(LoadScopeScheduling):
@@ -54,9 +52,8 @@ class ByFolder(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        folder = file.removeprefix("tests/").split("/")[0]
-        return folder if folder in TOGETHER else file
+        folder = folder_of(nodeid)
+        return folder if folder in TOGETHER else nodeid.split("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
@@ -66,9 +63,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
-    items.sort(key=lambda item: TOGETHER.index(folder_of(item)) if folder_of(item) in TOGETHER else len(TOGETHER))
+    items.sort(
+        key=lambda item: TOGETHER.index(folder_of(item.nodeid)) if folder_of(item.nodeid) in TOGETHER else len(TOGETHER)
+    )
     for item in items:
-        for marker in FOLDERS.get(folder_of(item), ()):
+        for marker in FOLDERS.get(folder_of(item.nodeid), ()):
             item.add_marker(marker)
         if item.get_closest_marker("timeout") is None:
             for marker, seconds in LIMITS.items():

@@ -44,7 +44,7 @@ def together(shape: Callable[[Sequence[Any]], T], *parts: pulumi.Output[Any]) ->
 
     Where a part is not known, the whole is not yet known in a preview, and None after a failure left it unknown.
     `Output.all` would do, but makes ninety outputs for each machine, and the SDK waits for all of them again and again:
-    a fifth of a preview of 100 machines.
+    a twentieth of a preview of 100 machines.
     """
 
     async def complete() -> bool:

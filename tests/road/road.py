@@ -10,8 +10,9 @@ import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from typing import Any
+
+from tests.environment import user_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "lab"
@@ -46,13 +47,7 @@ class Road:
         text, found = re.subn(r"(?m)^(\s+)source: lab$", rf"\g<0>\n\g<1>name: {lab}", stack.read_text())
         assert found == 1, "the lab's stack file names its source once"
         stack.write_text(text)
-        self.env = self._environment()
-
-    def _environment(self) -> Mapping[str, str]:
-        """What `eval "$(make env)"` gives a user, in this copy."""
-        script = 'eval "$(bootstrap/env.sh)" && env -0'
-        out = subprocess.run(["bash", "-c", script], cwd=self.home, check=True, capture_output=True, text=True).stdout
-        return dict(pair.split("=", 1) for pair in out.split("\0") if "=" in pair)
+        self.env = user_environment(home)
 
     def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; output of both streams together, colours off."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import user_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -56,13 +58,8 @@ def stack(request: pytest.FixtureRequest, project: Path, ready: dict[str, str]) 
 
 @functools.cache
 def environment_of(state: Path) -> dict[str, str]:
-    """What `eval "$(make env)"` gives a user whose state is there: backend, passphrase, runner of the policies."""
-    asked = {**os.environ, "FLEET_STATE": str(state)}
-    script = 'eval "$(bootstrap/env.sh)" && env -0'
-    told = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=asked, check=True, capture_output=True, text=True
-    ).stdout
-    return dict(pair.split("=", 1) for pair in told.split("\0") if "=" in pair)
+    """The environment of a user whose state is there: backend, passphrase, runner of the policies."""
+    return user_environment(ROOT, {**os.environ, "FLEET_STATE": str(state)})
 
 
 def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
