@@ -143,9 +143,16 @@ def ubuntu_answers() -> bool:
     return works("curl", "-fsS", "-m", "20", "-o", "/dev/null", f"{ubuntu()}/dists/noble/InRelease")
 
 
+def installed() -> set[str]:
+    """Return the packages that are on this machine; dpkg also knows others, which were removed or are only suggested."""
+    form = "${db:Status-Status} ${Package}\n"
+    lines = run("dpkg-query", "-W", "-f", form).splitlines()
+    return {name for status, _, name in (line.partition(" ") for line in lines) if status == "installed"}
+
+
 def need(*packages: str) -> None:
     """Install Debian packages that this machine lacks, when we may."""
-    missing = [name for name in packages if not works("dpkg-query", "-W", name)]
+    missing = sorted({*packages} - installed())
     if not missing:
         return
     if os.geteuid():
