@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from fleet.plan import rolefiles
+
 LEVELS = ("none", "reload", "restart", "reboot")
 # A value longer than this says less than its name.
 WIDTH = 48
@@ -80,18 +82,16 @@ def mends(drift: Sequence[Mapping[str, str]], node: str) -> str:
 def _effects(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> Iterator[tuple[str, tuple[str, ...], str]]:
     old_vars, new_vars = old.get("vars") or {}, new.get("vars") or {}
     changed = [name for name in sorted({*old_vars, *new_vars}) if old_vars.get(name) != new_vars.get(name)]
-    for role, files in (new.get("roles") or {}).items():
+    for role, listing in (new.get("roles") or {}).items():
         told = statement(roles, role)
         hit = _hit(told.restarts, old_vars, new_vars)
         for name in changed:
             if name in told.variables:
                 for because in _leaves(name, old_vars.get(name), new_vars.get(name)):
                     yield told.variables[name], _what(told.variables[name], hit), because
-        before = (old.get("roles") or {}).get(role) or {}
-        for name in sorted({*files, *before}):
-            if files.get(name) != before.get(name):
-                level = told.of_file(name)
-                yield level, _what(level, hit), f"roles/{role}/{name} changed"
+        for name in rolefiles.changed((old.get("roles") or {}).get(role) or "", listing):
+            level = told.of_file(name)
+            yield level, _what(level, hit), f"roles/{role}/{name} changed"
         if "api_key" in new and old.get("api_key") != new["api_key"]:
             yield "restart", hit, "the API key changed"
     if old.get("probes") != new.get("probes") and "probes" in new:

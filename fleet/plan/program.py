@@ -44,7 +44,7 @@ class Plan:
         return {name: name for name in self.machines}
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
-        """Return roles (file digests) and vars (those that these roles know) of one kind of resource on one machine.
+        """Return roles (their files, by digest) and vars (those that these roles know) of one kind of resource on one machine.
 
         `program` holds variables that only the program can know, such as the image that another resource built.
         """
@@ -57,7 +57,7 @@ class Plan:
             known = pulumi.Output.all(supplied, program).apply(
                 lambda both: {**self.roles.part(kind, rolevars.merge(both[0], own)), **both[1]}
             )
-        return {"roles": self.roles.digests(kind), "vars": known}
+        return {"roles": self.roles.files(kind), "vars": known}
 
     def weights(self, machine: str) -> dict[str, Any]:
         """Return the inputs of Weights: with the hub's token where the stack has one."""

@@ -1,6 +1,6 @@
 """The Pulumi classes of the road: Node, Host, Image, Weights, Serving. Inputs and outputs only; behaviour is in fleet/provider.
 
-Used by `__main__.py`. Each Ansible resource gets its node's connection, a digest of each file of its roles and the
+Used by `__main__.py`. Each Ansible resource gets its node's connection, the files of its roles by digest, and the
 variables that these roles know: whatever can change the machine stands in its inputs, so nothing changed means no run.
 """
 

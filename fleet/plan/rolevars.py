@@ -1,4 +1,4 @@
-"""What the roles say about themselves: their variables (meta/argument_specs.yml) and a digest of each of their files.
+"""What the roles say about themselves: their variables (meta/argument_specs.yml) and the files that they are made of.
 
 Reads roles/, opens no connection. A variable that no role knows, or of the wrong type, is told at preview with the
 nearest name. Called by `fleet.plan.program`, once a run; ansible-core is imported only when a value is judged.
@@ -15,22 +15,20 @@ from typing import Any
 import yaml
 
 from fleet import errors
-from fleet.plan import settings
+from fleet.plan import rolefiles, settings
 from fleet.plan.kinds import HELPED, HELPER, ROLES
 
 # What only the program knows: the image that was built, the folder that was filled.
 SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights"}
-# Files that describe a role; a change of them changes no machine.
-DESCRIBING = {"README.md", "meta/argument_specs.yml", "meta/effects.yml"}
 
 
 @dataclass(frozen=True)
 class Role:
-    """One role: `options` as in its argument spec, `files` from path inside the role to the first 16 hex of sha256."""
+    """One role: `options` as in its argument spec, `files` as `rolefiles.listing` gives them."""
 
     name: str
     options: Mapping[str, Mapping[str, Any]]
-    files: Mapping[str, str]
+    files: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,10 @@ class Roles:
         """Every variable that some role knows, with its spec."""
         return {name: spec for role in self.roles.values() for name, spec in role.options.items()}
 
-    def digests(self, kind: str) -> dict[str, dict[str, str]]:
-        """Return {role: {file: digest}} for the roles of one kind of resource."""
+    def files(self, kind: str) -> dict[str, str]:
+        """Return {role: its files} for the roles of one kind of resource."""
         used = [*(self.roles[name] for name in ROLES[kind]), *([self.helper] if kind in HELPED else [])]
-        return {role.name: dict(role.files) for role in used}
+        return {role.name: role.files for role in used}
 
     def part(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of `values` that the roles of one kind of resource know."""
@@ -117,14 +115,7 @@ def digest(paths: Iterable[Path]) -> str:
 def _load(folder: Path) -> Role:
     text = (folder / "meta" / "argument_specs.yml").read_bytes()
     spec = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C one is six times faster
-    files = {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and (name := path.relative_to(folder).as_posix()) not in DESCRIBING
-        and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
-    }
-    return Role(folder.name, spec["argument_specs"]["main"].get("options", {}), files)
+    return Role(folder.name, spec["argument_specs"]["main"].get("options", {}), rolefiles.listing(folder))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ THREADS = 256
 
 def serve(made: Mapping[str, Resource] | None = None) -> None:
     """Serve these resources (none: the fleet's own) until the engine is gone."""
-    address = next(argument for argument in sys.argv[1:] if not argument.startswith("-"))
+    address = sys.argv[-1]  # flags stand before it
     provider = servicer.Fleet(engine.Engine(address), made)
     engine.watch(address, provider.cancelled.set, provider.busy)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=engine.OPTIONS)

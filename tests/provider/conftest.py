@@ -17,7 +17,7 @@ from tests.provider.plugin import Engine, Plugin, Props
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).parent / "site"
 
-Launch = Callable[[Engine], Plugin]
+Launch = Callable[..., Plugin]  # an engine, flags
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,9 @@ def launch(tree: Path, state: Path) -> Iterator[Launch]:
     """Start plugins beside an engine; none outlives the tests."""
     with contextlib.ExitStack() as started:
 
-        def launch(engine: Engine) -> Plugin:
+        def launch(engine: Engine, *flags: str) -> Plugin:
             runtime = tempfile.TemporaryDirectory(prefix="t-", dir="/dev/shm")  # a short path: sockets lie in it
-            plugin = Plugin(tree, engine, Path(started.enter_context(runtime)), state)
+            plugin = Plugin(tree, engine, Path(started.enter_context(runtime)), state, *flags)
             started.callback(plugin.close)
             return plugin
 
@@ -109,7 +109,7 @@ def inputs(connection: Props, folder: Path) -> Props:
     """The inputs of a Host whose role does nothing unusual."""
     return {
         "node": connection,
-        "roles": {"site": {"tasks/main.yml": "1"}},
+        "roles": {"site": "1  tasks/main.yml"},
         "vars": {"site_dir": str(folder), "site_text": "hello", "site_does": "nothing"},
     }
 

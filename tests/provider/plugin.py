@@ -18,6 +18,8 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, prov
 
 Props = dict[str, Any]
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+# What stands before the engine's address with `pulumi --logtostderr --logflow -v=9 --tracing …`.
+DEBUG = ("--logtostderr", "-v=9", "--tracing", "tcp://127.0.0.1:1")
 PATIENCE = 60  # seconds for what has no bound of its own
 
 
@@ -51,10 +53,10 @@ class Engine(engine_pb2_grpc.EngineServicer):
 class Plugin:
     """One plugin process; a request is the kind of a resource and dictionaries. Its runs' private folders lie in `runtime`."""
 
-    def __init__(self, tree: Path, engine: Engine, runtime: Path, state: Path) -> None:
+    def __init__(self, tree: Path, engine: Engine, runtime: Path, state: Path, *flags: str) -> None:
         self.engine, self.runtime = engine, runtime
         self.process = subprocess.Popen(
-            [tree / "fleet" / "provider" / "pulumi-resource-fleet", engine.address],
+            [tree / "fleet" / "provider" / "pulumi-resource-fleet", *flags, engine.address],
             cwd=tree,
             env={**os.environ, "XDG_RUNTIME_DIR": str(runtime), "FLEET_STATE": str(state)},
             stdout=subprocess.PIPE,

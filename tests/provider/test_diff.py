@@ -35,9 +35,8 @@ def test_the_same_inputs_are_no_change_whatever_the_outputs_are(plugin: Plugin) 
         (changed("node", to=UNKNOWN), "node", "UPDATE"),
         (changed("node", "address", to="192.0.2.4"), "node.address", "UPDATE"),
         (changed("api_key", to="9876543210"), "api_key", "UPDATE"),
-        (changed("roles", "vllm", "templates/unit.j2", to="3"), 'roles.vllm["templates/unit.j2"]', "UPDATE"),
-        (changed("roles", "vllm", "templates/new.j2", to="1"), 'roles.vllm["templates/new.j2"]', "ADD"),
-        (changed("roles", "vllm", "tasks/main.yml", to=None), 'roles.vllm["tasks/main.yml"]', "DELETE"),
+        (changed("roles", "vllm", to="3  tasks/main.yml"), "roles.vllm", "UPDATE"),
+        (changed("roles", "work", to="1  tasks/main.yml"), "roles.work", "ADD"),
     ],
 )
 def test_a_change_is_told_by_the_path_of_what_changed(plugin: Plugin, news: Props, path: str, kind: str) -> None:

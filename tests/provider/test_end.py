@@ -1,7 +1,10 @@
 """How work in hand ends: by Cancel within ten seconds with its state kept, and with the engine, however that ended."""
 
 import functools
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +13,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from fleet.provider.resources import ROOT
 from tests.provider.conftest import Launch, doing
-from tests.provider.plugin import PATIENCE, Engine, HalfMade, Plugin, Props, half_made
+from tests.provider.plugin import DEBUG, PATIENCE, Engine, HalfMade, Plugin, Props, half_made
 
 PROGRAMS = ("fleet.machine.supervisor", "ansible-playbook", "HostKeyAlias=glm-1", "[mux]")
 
@@ -45,7 +49,7 @@ class Begun:
 
 @pytest.fixture(scope="module")
 def begun(launch: Launch, inputs: Props, folder: Path) -> list[Begun]:
-    """Two of them, begun side by side: one to be cancelled, one to lose its engine."""
+    """Two of them, begun side by side, with an engine that logs all: one to be cancelled, one to lose its engine."""
     found = []
     for name in ("cancel", "gone"):
         place = folder / name
@@ -53,7 +57,7 @@ def begun(launch: Launch, inputs: Props, folder: Path) -> list[Begun]:
         (place / "gate").touch()
         waits = doing(inputs, "wait")
         waits["vars"]["site_dir"] = str(place)
-        plugin = launch(Engine())
+        plugin = launch(Engine(), *DEBUG)
         found.append(Begun(plugin, plugin.start("Host", waits), place))
     for one in found:
         one.plugin.engine.hear("site: Ensure the gate is open")
@@ -128,3 +132,22 @@ def test_when_the_engine_is_gone_the_plugin_ends_and_takes_its_children_along(be
     plugin.engine.close()
     assert plugin.process.wait(PATIENCE) == 1
     assert comes_true(lambda: nothing_is_left(plugin))
+
+
+@pytest.mark.parametrize("flags", [(), DEBUG], ids=["", "debug"])
+def test_when_the_engine_is_gone_the_policy_pack_ends_too(flags: tuple[str, ...]) -> None:
+    engine = Engine()
+    pack = subprocess.Popen(
+        ["sh", ROOT / "bootstrap" / "pulumi" / "policy-py.sh", *flags, engine.address, ROOT / "policies"],
+        env={**os.environ, "PULUMI_PYTHON_CMD": sys.executable},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert pack.stdout and int(pack.stdout.readline()), "it tells the port on which it serves"
+        assert pack.poll() is None
+        engine.close()
+        assert pack.wait(PATIENCE) == 1
+    finally:
+        pack.kill()
+        pack.communicate()

@@ -21,7 +21,7 @@ COMPUTED = {
 }
 HOST = {
     "node": NODE,
-    "roles": {"host": {"templates/grub.cfg.j2": "1"}, "docker": {}, "rocm": {}},
+    "roles": {"host": "1  templates/grub.cfg.j2", "docker": "", "rocm": ""},
     "vars": {"host_kernel_arguments": ["iommu=pt"], "docker_daemon_options": {"live-restore": True}},
 }
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
@@ -55,8 +55,8 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
     ("claim", "kind", "olds", "news"),
     [
         ("a-flag", "Serving", INPUTS, changed("vars", "vllm_flags", "max-model-len", to=32768)),
-        ("a-template", "Serving", INPUTS, changed("roles", "vllm", "templates/unit.j2", to="3")),
-        ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", "tasks/main.yml", to="3")),
+        ("a-template", "Serving", INPUTS, changed("roles", "vllm", to="1  tasks/main.yml\n3  templates/unit.j2")),
+        ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")),
         ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
@@ -89,7 +89,7 @@ def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) 
 
 
 def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_else(plugin: Plugin) -> None:
-    news = changed("roles", "vllm", "tasks/main.yml", to="3")
+    news = changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")
     shown = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
     assert {key for key in OUTPUTS if shown[key] == UNKNOWN} == {"replicas", "verdict"}
     assert shown["managed"] == OUTPUTS["managed"]

@@ -7,7 +7,7 @@ from pulumi.runtime.proto import provider_pb2
 from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct
 
 NODE = {"name": "glm-1", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "port": 22}
-HOST = {"node": NODE, "roles": {"host": {"tasks/main.yml": "1"}}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}
+HOST = {"node": NODE, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}
 
 
 def test_the_plugin_answers_a_handshake_and_tells_its_version(plugin: Plugin) -> None:

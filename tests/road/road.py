@@ -132,14 +132,15 @@ class Road:
 
 
 def processes() -> list[str]:
-    """'pid command line' of every process but this one."""
+    """'pid folder command line' of every process but this one; the folder is the one that it works in."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                folder = (entry / "cwd").readlink()
             except FileNotFoundError:
-                continue  # it ended while we looked
+                continue  # it ended while we looked, or is one of the kernel's
             if line:
-                found.append(f"{entry.name} {line}")
+                found.append(f"{entry.name} {folder} {line}")
     return found

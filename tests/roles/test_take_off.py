@@ -80,7 +80,7 @@ def test_a_deleted_host_is_what_it_was_before(
     made = {}
     for kind, resource in kinds.items():
         values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
-        inputs = {"node": node, "roles": roles.digests(kind.lower()), "vars": values}
+        inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
         made[kind] = resource.apply(request(kind), inputs, None)
     assert bare.packages() > packages and bare.files() - files
     for kind in reversed(kinds):

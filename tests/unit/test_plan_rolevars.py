@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import kinds, rolevars
+from fleet.plan import kinds, rolefiles, rolevars
 
 GOLDEN = Path(__file__).parent / "golden" / "rolevars"
 FILE = "stacks/Pulumi.prod.yaml"
@@ -84,15 +84,15 @@ def test_a_resource_gets_only_the_variables_of_its_roles(roles: rolevars.Roles) 
 
 def test_an_edited_task_shows_as_a_change_of_that_file_of_that_role(roles: rolevars.Roles, tmp_path: Path) -> None:
     (tmp_path / "docker" / "tasks" / "main.yml").write_text("# edited\n")
-    before, after = roles.digests("host"), rolevars.load(tmp_path).digests("host")
-    changed = [(role, file) for role in before for file in before[role] if before[role][file] != after[role][file]]
-    assert changed == [("docker", "tasks/main.yml")]
+    before, after = roles.files("host"), rolevars.load(tmp_path).files("host")
+    changed = {role: rolefiles.changed(before[role], after[role]) for role in before}
+    assert changed == {"host": [], "docker": ["tasks/main.yml"], "rocm": []}
 
 
 def test_an_edited_description_changes_nothing(roles: rolevars.Roles, tmp_path: Path) -> None:
     write(tmp_path / "docker" / "meta" / "argument_specs.yml", {})
     (tmp_path / "docker" / "README.md").write_text("words")
-    assert rolevars.load(tmp_path).digests("host") == roles.digests("host")
+    assert rolevars.load(tmp_path).files("host") == roles.files("host")
 
 
 def test_a_machine_may_set_one_flag_and_keep_the_others() -> None:
