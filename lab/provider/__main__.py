@@ -1,6 +1,10 @@
 """The lab plugin's process; speaks Pulumi's protocol through the fleet's own servicer (fleet/provider/plugin.py)."""
 
-from fleet.provider import plugin
-from lab.provider.resources import Machine, Site
+from fleet.provider import lean
+
+lean.load()
+
+from fleet.provider import plugin  # noqa: E402, after it
+from lab.provider.resources import Machine, Site  # noqa: E402
 
 plugin.serve({"Site": Site(), "Machine": Machine()})

@@ -1,5 +1,8 @@
 """What the engine asks before it touches a resource: who are you, how are you set, is this form right."""
 
+import subprocess
+import sys
+
 import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
@@ -8,6 +11,16 @@ from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct
 
 NODE = {"name": "glm-1", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "port": 22}
 HOST = {"node": NODE, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}
+
+
+def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
+    """What it imports first, and all that it imports later; what a resource needs of fleet.plan knows no Pulumi."""
+    later = "fleet.provider.plugin, fleet.probes, lab.provider.resources, sys"
+    show = "print(*[name for name in sys.modules if re.match('pulumi(?!.runtime.proto)', name)])"
+    told = subprocess.check_output(
+        [sys.executable, "-c", f"from fleet.provider import lean; lean.load(); import re, {later}; {show}"], text=True
+    )
+    assert told.split() == ["pulumi", "pulumi.runtime"]
 
 
 def test_the_plugin_answers_a_handshake_and_tells_its_version(plugin: Plugin) -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from tests.environment import user_environment
+from tests.environment import forget_secrets, user_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "lab"
@@ -43,6 +43,7 @@ class Road:
         self.home = home
         self.lab = lab
         copy_project(home)
+        forget_secrets(home)
         stack = home / "stacks" / f"Pulumi.{STACK}.yaml"
         text, found = re.subn(r"(?m)^(\s+)source: lab$", rf"\g<0>\n\g<1>name: {lab}", stack.read_text())
         assert found == 1, "the lab's stack file names its source once"
