@@ -44,7 +44,7 @@ docker: ## a Docker Engine that answers
 	@bootstrap/docker.sh
 
 images: python docker ## the lab's images
-	@$(ENV) python -m lab.build
+	@$(ENV) python -m lab.build $(SYSTEMS)
 
 stop-docker: ## stop the Docker Engine, if we started it
 	@bootstrap/docker.sh stop
@@ -53,11 +53,14 @@ clean-cache: ## remove what was built and kept under the user's cache directory
 	@bootstrap/clean-cache.sh
 
 ##@ Develop
-.PHONY: test check format lock bench
+.PHONY: test test-all check format docs lock bench
 test: export LEVEL := dev
 test: ## everything: unit, provider, roles, the whole road
-	@$(MAKE) -j4 setup images
+	@$(MAKE) -j4 setup images SYSTEMS=all
 	@$(ENV) python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
+
+test-all: ## the same, and every scenario of docs/systems.md on every system
+	@$(MAKE) test ARGS="--all-systems $(ARGS)"
 
 check: export LEVEL := dev
 check: python ## format, lint, types, import rules, fast tests: about a minute
@@ -66,6 +69,10 @@ check: python ## format, lint, types, import rules, fast tests: about a minute
 format: export LEVEL := dev
 format: python ## write the format that `check` wants
 	@$(ENV) ruff format . && ruff check --fix .
+
+docs: export LEVEL := dev
+docs: python ## the pages of docs/ that are made from data
+	@$(ENV) python -m tests.matrix.page >docs/systems.md
 
 lock: ## new versions into the locks
 	@bootstrap/lock.sh

@@ -1,9 +1,11 @@
-"""Builds what a lab is made of, where it is missing: node images, the serving image's base, the site. `python -m lab.build`.
+"""Builds what a lab is made of, where it is missing: node images, the serving image's base, the site. `python -m lab.build`,
+with names of systems or `all`.
 
 Needs a Docker Engine, and packages from the system's archives and PyPI. Called by `make images`, and by the lab's plugin for a
 `pulumi up` without make. Two things at a time: fetching waits on the network, unpacking on a core.
 """
 
+import argparse
 import fcntl
 import sys
 import time
@@ -14,6 +16,8 @@ from lab import cache
 from lab.commands import LabError, say, step
 from lab.images import node, rootfs, serving, site
 from lab.images.rootfs import Recipe
+
+USUAL = ("ubuntu-24.04", "debian-12")  # as in stacks/Pulumi.lab.yaml
 
 
 def ensure(systems: Sequence[str]) -> None:
@@ -56,10 +60,16 @@ def _node(system: str) -> None:
 
 
 def main() -> None:
-    """Build for every system that a lab node can have."""
+    """Build for the systems that are named, or for those of the stack lab."""
+    known = ["all", *node.SUITES]
+    options = argparse.ArgumentParser(prog="python -m lab.build", description=main.__doc__)
+    options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(known)}")
+    asked = options.parse_args().systems or USUAL
+    if unknown := [system for system in asked if system not in known]:
+        options.error(f"no lab node has the system {unknown[0]}; known are {', '.join(known)}")
     start = time.monotonic()
     try:
-        ensure(list(node.SUITES))
+        ensure(list(node.SUITES) if "all" in asked else asked)
     except LabError as error:
         sys.exit(f"lab: {error}")
     say(f"images are ready ({time.monotonic() - start:.0f} s)")

@@ -11,9 +11,9 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-FOLDERS = {"road": ("docker", "road"), "roles": ("docker",)}
+FOLDERS = {"road": ("docker", "road"), "roles": ("docker",), "matrix": ("docker",)}
 # Folders whose tests share a lab or a plugin: each goes whole to one worker of `make test`, the longest first.
-TOGETHER = ("road", "roles", "provider", "machine")
+TOGETHER = ("road", "roles", "matrix", "provider", "machine")
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
@@ -61,8 +61,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
     return ByFolder(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-systems", action="store_true", help="go through every scenario on every system (an hour)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
+    if not config.getoption("--all-systems"):
+        more = [item for item in items if item.get_closest_marker("all_systems")]
+        config.hook.pytest_deselected(items=more)
+        items[:] = [item for item in items if item not in more]
     items.sort(
         key=lambda item: TOGETHER.index(folder_of(item.nodeid)) if folder_of(item.nodeid) in TOGETHER else len(TOGETHER)
     )

@@ -24,7 +24,13 @@ State = dict[str, dict[str, Any]]
 
 KINDS = ("file", "unit", "package", "sysctl", "user", "group")
 # What one item of a list is called.
-ONE = {"drop_ins": "drop-in", "groups": "group", "arguments": "kernel argument", "wrong": "wrong file"}
+ONE = {
+    "drop_ins": "drop-in",
+    "groups": "group",
+    "arguments": "kernel argument",
+    "wrong": "wrong file",
+    "environment": "variable",
+}
 READER = Path(__file__).with_name("remote_read.py")
 
 _PATH_MODULES = {

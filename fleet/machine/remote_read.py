@@ -132,12 +132,21 @@ def read_containers(units: dict[str, str]) -> State:
             "image": config["Image"],
             "image_id": seen["Image"],
             "user": config.get("User") or "root",
+            "command": [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])],
+            "environment": sorted(map(shown, config.get("Env") or [])),
         }
         for key in HOST:
             if host.get(key):
                 one[key] = host[key] if isinstance(host[key], (bool, str)) else json.dumps(host[key], sort_keys=True)
         state[f"container {name}"] = one
     return state
+
+
+def shown(variable: str) -> str:
+    """NAME=VALUE; of what may be a secret only a digest."""
+    name, _, value = variable.partition("=")
+    secret = any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD"))
+    return f"{name}={hashlib.sha256(value.encode()).hexdigest()[:12] if secret else value}"
 
 
 def read_packages(names: list[str]) -> State:

@@ -76,7 +76,7 @@ class SshNodes(Form):
 class LabMachine(Form):
     """One lab node: which system, and how many stand-in GPUs it shows."""
 
-    system: Literal["ubuntu-24.04", "debian-12"]
+    system: Literal["ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04", "debian-12", "debian-13"]
     gpus: Gpus = 8
     vars: dict[str, Any] = {}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet import errors
-from fleet.machine import converge, managed, narrate, ssh
+from fleet.machine import converge, managed, narrate, ssh, undo
 from fleet.plan import effects, kinds
 from fleet.provider import resources
 from fleet.provider.resources import ROOT, Incomplete, Request
@@ -105,23 +105,27 @@ class Playbook:
             "drift": [],
             "seconds": {},
         }
-        job = converge.Job(
-            target=target,
-            playbook=ROOT / "playbooks" / f"{self._kind}.yml",
-            variables=inputs["vars"],
-            log=log,
-            secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
-            roles=kinds.ROLES[self._kind],
-        )
         try:
             with self._slots.one(request):
+                drifted = self._drifted(target, old or {}, declared)
+                job = converge.Job(
+                    target=target,
+                    playbook=ROOT / "playbooks" / f"{self._kind}.yml",
+                    variables={**inputs["vars"], **drifted.variables},
+                    log=log,
+                    secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
+                    roles=kinds.ROLES[self._kind],
+                )
                 outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
             now = outcome.declared.merge(_still(declared, outcome.declared))
             expected = self._read(target, [now])[0]
         except errors.FleetError as error:
             tried = declared.merge(managed.Declared.from_json(error.partial))
             kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
-            raise Incomplete({**known, "managed": kept}, error) from error
+            still = (old or {}).get("drift") or []
+            raise Incomplete({**known, "managed": kept, "drift": still}, error) from error
+        for line in drifted.left(expected):
+            request.say(f"not put back, and taken as it is from now on: {line}", False)
         results = outcome.results.get(f"fleet_{self._kind}") or {}
         return {
             **known,
@@ -129,6 +133,13 @@ class Playbook:
             "managed": {"declared": now.to_json(), "expected": expected},
             "seconds": outcome.seconds,
         }
+
+    def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:
+        """What a refresh found changed by hand, as it is now."""
+        if not old.get("drift"):
+            return undo.Drifted()
+        expected = old["managed"].get("expected") or {}
+        return undo.Drifted({one["what"] for one in old["drift"]}, expected, self._read(target, [declared])[0])
 
     def read(self, request: Request, properties: Props) -> Props:
         """Compare the managed set with the host; what differs is `drift`."""

@@ -10,7 +10,13 @@ from lab.images import rootfs
 from lab.images.rootfs import Recipe
 
 FILES = Path(__file__).with_name("node")
-SUITES = {"debian-12": "bookworm", "ubuntu-24.04": "noble"}
+SUITES = {
+    "debian-12": "bookworm",
+    "debian-13": "trixie",
+    "ubuntu-22.04": "jammy",
+    "ubuntu-24.04": "noble",
+    "ubuntu-26.04": "resolute",
+}
 PACKAGES = [
     "systemd",
     "systemd-sysv",

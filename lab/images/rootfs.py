@@ -16,6 +16,7 @@ from pathlib import Path
 from lab import cache
 from lab.commands import LabError, docker, run, works
 
+DEBIAN = ("bookworm", "trixie")
 # Debian's debootstrap knows where Ubuntu's archive is (a shell script that names it through this function); we do not.
 UBUNTU = 'default_mirror() { echo "$1"; }; ARCH=amd64; SUITE=noble; . /usr/share/debootstrap/scripts/gutsy 2>/dev/null'
 # Debian 13's package of Ubuntu's keys (Debian 12 has none); its sum is that of Debian's own index.
@@ -105,7 +106,7 @@ def _gather(recipe: Recipe, folder: Path) -> None:
 
 def archive(suite: str, work: Path) -> tuple[Path, list[str]]:
     """Return the keyring and the sources of a suite."""
-    if suite == "bookworm":
+    if suite in DEBIAN:
         mirror = debian()
         lines = [f"deb {mirror} {suite} main", f"deb {mirror} {suite}-updates main"]
         return Path("/usr/share/keyrings/debian-archive-keyring.gpg"), [

@@ -99,7 +99,7 @@ def bench(road: Road, rows: Bench) -> None:
     )
     rows.note(ratio=round(peer / ours, 1))
 
-    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', "6144")
+    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', road.another_length())
     count = logs(road)
     rows.measure("one vLLM flag changed", "engine start + <= 15 s a node", lambda: well(road.up()))
     rows.note(ansible_runs=logs(road) - count, engine_start=peers.engine_start(road))

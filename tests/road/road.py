@@ -49,6 +49,7 @@ class Road:
         assert found == 1, "the lab's stack file names its source once"
         stack.write_text(text)
         self.env = user_environment(home)
+        self._length = 8192
 
     def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; output of both streams together, colours off."""
@@ -102,13 +103,21 @@ class Road:
         done = self.pulumi("config", "set", "--path", path, value)
         assert done.returncode == 0, done.stdout
 
+    def another_length(self) -> str:
+        """A max-model-len that neither the stack file (a user may have changed it) nor any node has: setting it is a change."""
+        taken = (self.home / "stacks" / f"Pulumi.{STACK}.yaml").read_text()
+        self._length -= 256
+        while str(self._length) in taken:
+            self._length -= 256
+        return str(self._length)
+
     def remove(self, path: str) -> None:
         done = self.pulumi("config", "rm", "--path", path)
         assert done.returncode == 0, done.stdout
 
     def on(self, node: str, command: str) -> str:
         """A command on a node, through the lab's engine (not SSH, so that the tests do not use what they test)."""
-        done = self.run("docker", "exec", f"{self.lab}-{node}", "sh", "-c", command, timeout=660)
+        done = self.run("docker", "exec", f"{self.lab}-{node}", "bash", "-c", command, timeout=660)
         assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
         return done.stdout.strip()
 
@@ -133,7 +142,10 @@ class Road:
 
 
 def processes() -> list[str]:
-    """'pid folder command line' of every process but this one; the folder is the one that it works in."""
+    """'pid folder command line' of every process but this one and Pulumi's language hosts; the folder is the one that it works in.
+
+    A language host looks every five minutes whether its engine is still there; it knows no machine.
+    """
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -142,6 +154,8 @@ def processes() -> list[str]:
                 folder = (entry / "cwd").readlink()
             except FileNotFoundError:
                 continue  # it ended while we looked, or is one of the kernel's
-            if line:
+            except PermissionError:
+                folder = pathlib.Path("?")  # not even root may look there: of a sandbox, and none of ours
+            if line and "/pulumi-language-python" not in line:
                 found.append(f"{entry.name} {folder} {line}")
     return found

@@ -46,7 +46,8 @@ def test_an_untrained_checkpoint_that_answers_health_fails_the_deployment(road: 
 
 
 def test_a_paused_node_is_named_and_the_other_one_finishes(road: Road, first_up: str) -> None:
-    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', "7168")
+    length = road.another_length()
+    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', length)
     road.run("docker", "pause", f"{road.lab}-glm-2")
     try:
         failed = road.up()
@@ -55,7 +56,7 @@ def test_a_paused_node_is_named_and_the_other_one_finishes(road: Road, first_up:
     assert failed.returncode != 0
     assert re.search(r"glm-2: .*(no answer|timed out|handshake)", failed.stdout), failed.stdout
     assert "next:" in failed.stdout
-    assert "max-model-len: 7168" in road.on("glm-1", "cat /etc/fleet/vllm/config.yaml")
+    assert f"max-model-len: {length}" in road.on("glm-1", "cat /etc/fleet/vllm/config.yaml")
     converges(road)
 
 
@@ -93,10 +94,7 @@ def gone(road: Road, seconds: float = 20) -> list[str]:
     ("victim", "sign"), [("cli", signal.SIGKILL), ("plugin", signal.SIGKILL), ("cli", signal.SIGINT)]
 )
 def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: str, victim: str, sign: int) -> None:
-    length = {("cli", signal.SIGKILL): "5120", ("plugin", signal.SIGKILL): "5632", ("cli", signal.SIGINT): "8192"}[
-        victim, signal.Signals(sign)
-    ]
-    road.set(f'{GLM_1}.vllm_flags["max-model-len"]', length)
+    road.set(f'{GLM_1}.vllm_flags["max-model-len"]', road.another_length())
     interrupted(road, victim, sign)
     assert gone(road) == []
     recovered = road.run("bootstrap/recover.sh", "lab", timeout=UP)

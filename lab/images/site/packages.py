@@ -12,8 +12,8 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path("/srv/packages")
-# AMD's names of the suites for which it builds; Debian 12 takes jammy.
-SUITES = ("jammy", "noble")
+# AMD's names of the suites for which it builds; Debian 12 takes jammy, Debian 13 noble.
+SUITES = ("jammy", "noble", "resolute")
 # Versions as AMD's releases 30.30.3 and 30.30.4 have them; the module's srcversion tells two builds apart.
 DRIVERS = {
     "1:6.16.13.30300300-2327507": "533BB7E5866E52F63B9ACCB",

@@ -38,11 +38,14 @@ def groups(cards: list[dict]) -> list[int]:
 
 
 def active_state(name: str) -> str:
-    command = ["systemctl", "show", f"{name}.service", "-p", "ActiveState,SubState"]
+    """As systemd says; a start that systemd tries again counts as none: what made the first one fail may be mended by now."""
+    command = ["systemctl", "show", f"{name}.service", "-p", "ActiveState,SubState,NRestarts"]
     seen = dict(
         line.split("=", 1) for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     )
-    return "auto-restart" if seen.get("SubState") == "auto-restart" else seen.get("ActiveState", "")
+    state = seen.get("ActiveState", "")
+    again = seen.get("SubState") == "auto-restart" or (state == "activating" and seen.get("NRestarts", "0") != "0")
+    return "auto-restart" if again else state
 
 
 def listening(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Claims about deletion: what our runs put on a bare machine goes, and what was there before them is as it was. On a Debian 12 node.
+"""Claims about deletion: what our runs put on a bare machine goes, and what was there before them is as it was (take-off.yml).
 
 Goes the provider's own way (apply, then delete), with the real playbooks. What stays on purpose is named here.
 """
@@ -16,6 +16,7 @@ from fleet.provider.playbook import Playbook, Slots
 from fleet.provider.resources import Request
 from lab import machine
 from tests import lab as labs
+from tests.matrix import scenario
 from tests.roles.conftest import COMMON, SERVED
 
 # Dependencies of our packages stay, marked as automatic: apt cannot tell whether somebody else counts on them by now, nor can we.
@@ -60,9 +61,15 @@ class Bare:
         return done.stdout.splitlines()
 
 
-@pytest.fixture
-def bare(lab: labs.Lab) -> Iterator[Bare]:
-    made = machine.create(lab.name, "bare", "debian-12", labs.GPUS, lab.folder)
+CELLS = [
+    pytest.param(system, marks=() if usual else pytest.mark.all_systems, id=system)
+    for system, _, usual in scenario.cells("test_take_off.py")
+]
+
+
+@pytest.fixture(params=CELLS)
+def bare(lab: labs.Lab, request: pytest.FixtureRequest) -> Iterator[Bare]:
+    made = machine.create(lab.name, "bare", request.param, labs.GPUS, lab.folder)
     target = ssh.Target.from_inputs({"name": "bare", **made})
     ssh.wait(target, labs.BOOT, lambda _text: None)
     yield Bare(target)
@@ -81,10 +88,10 @@ def test_a_deleted_host_is_what_it_was_before(
     for kind, resource in kinds.items():
         values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
         inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
-        made[kind] = resource.apply(request(kind), inputs, None)
+        made[kind] = resource.apply(asking(kind), inputs, None)
     assert bare.packages() > packages and bare.files() - files
     for kind in reversed(kinds):
-        kinds[kind].delete(request(kind), made[kind])
+        kinds[kind].delete(asking(kind), made[kind])
     left = bare.packages()
     assert left >= packages
     assert left - packages <= bare.automatic()
@@ -92,7 +99,7 @@ def test_a_deleted_host_is_what_it_was_before(
     assert {line for line in bare.files() ^ files if not any(place in line for place in STAYS)} == set()
 
 
-def request(kind: str) -> Request:
+def asking(kind: str) -> Request:
     return Request(
         f"urn:pulumi:test::glm-fleet::fleet:index:{kind}::bare", lambda _text, _ephemeral: None, threading.Event()
     )

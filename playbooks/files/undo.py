@@ -1,0 +1,45 @@
+"""Undoes on a host what was added beside what we manage: JSON in, {"undone": [what was done]} out. What is not there is no error.
+
+In: {files, unmask, restart, containers, unhold: [str], attributes: [{path, mode, owner, group}]}. Called by playbooks/tasks/undo.yml through `python3 -c`.
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+asked, undone = json.load(sys.stdin), []
+
+
+def run(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, text=True).returncode == 0
+
+
+for unit in asked.get("unmask") or []:
+    if run("systemctl", "unmask", unit) and run("systemctl", "unmask", "--runtime", unit):
+        undone.append(f"unmasked {unit}")
+for path in map(pathlib.Path, asked.get("files") or []):
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+        undone.append(f"removed {path}")
+        if path.parent.name.endswith(".d") and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+for one in asked.get("attributes") or []:
+    path = pathlib.Path(one["path"])
+    if path.exists() and not path.is_symlink():
+        shutil.chown(path, *(int(name) if name.isdigit() else name for name in (one["owner"], one["group"])))
+        path.chmod(int(one["mode"], 8))
+        undone.append(f"gave back {path}")
+run("systemctl", "daemon-reload")
+for unit in asked.get("restart") or []:
+    if run("systemctl", "try-restart", unit):
+        undone.append(f"restarted {unit}")
+for name in asked.get("containers") or [] if shutil.which("docker") else []:
+    run("systemctl", "stop", f"{name}.service")  # the role starts it again, from its unit
+    run("docker", "rm", "--force", name)
+    undone.append(f"stopped {name}")
+for package in asked.get("unhold") or []:
+    if run("apt-mark", "unhold", package):
+        undone.append(f"released {package}")
+print(json.dumps({"undone": undone}))

@@ -1,0 +1,71 @@
+"""Every scenario on every system, as scenarios/ says it; what a scenario needs before it is done first, on the same node.
+
+`make test` goes through a part of them (`make_test` of each), `make test-all` through all: docs/systems.md shows both.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.matrix import scenario
+from tests.matrix.conftest import Bed
+from tests.matrix.scenario import Scenario
+from tests.roles import play
+
+CELLS = [
+    pytest.param(system, name, marks=() if usual else pytest.mark.all_systems, id=f"{system}-{name}")
+    for system, name, usual in scenario.cells("test_matrix.py")
+]
+
+
+@pytest.mark.parametrize(("system", "name"), CELLS)
+def test_a_scenario_ends_as_it_should(beds: Callable[[str], Bed], system: str, name: str) -> None:
+    bed = beds(system)
+    for one in scenario.load()[name].chain():
+        if one.name not in bed.done:
+            go_through(bed, one)
+            bed.done.append(one.name)
+
+
+def go_through(bed: Bed, one: Scenario) -> None:
+    """Do what the scenario says, and look."""
+    expected = one.expect
+    assert expected is not None
+    boot, since = bed.boot(), {unit: bed.since(unit) for unit in expected.restarted}
+    assert all(since.values()), since
+    if one.reboot:
+        bed.reboot()
+    bed.asked |= one.vars
+    ran = go(bed, one, expected.changed)
+    assert (bed.boot() != boot) is bool(expected.reboots)
+    rebooted = [task for run in ran for task in run.changed if task == "Ensure the host is rebooted"]
+    assert len(rebooted) + one.reboot == expected.reboots or all(run.check for run in one.runs)
+    present = bed.sh(f"ls -d {' '.join(expected.absent)} 2>/dev/null || true") if expected.absent else ""
+    assert present == ""
+    for unit in expected.active:
+        assert bed.sh(f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == ["active", "enabled"]
+    assert set(expected.arguments) <= set(bed.sh("cat /proc/cmdline").split())
+    assert [unit for unit, before in since.items() if bed.since(unit) == before] == []
+    if expected.gpus is not None:
+        assert bed.told["fleet_host"]["gpus"] == expected.gpus
+    if expected.driver is not None:
+        assert bed.told["fleet_host"]["driver"] == expected.driver
+    if one.again:
+        go(bed, one, "none")
+
+
+def go(bed: Bed, one: Scenario, changed: str | list[str]) -> list[play.Run]:
+    """Do the runs: each goes well, and changes what it should."""
+    ran = []
+    for asked in one.runs:
+        run = bed.run(asked.book, asked.check)
+        assert (run.rc, run.message) == (0, ""), run.raw[-3000:]
+        match changed:
+            case "some":
+                assert run.changed != []
+            case "none":
+                assert run.changed == []
+            case names:
+                assert run.changed == names
+        ran.append(run)
+    return ran

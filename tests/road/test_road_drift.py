@@ -1,0 +1,45 @@
+"""The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended."""
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.road.road import Road
+
+pytestmark = [pytest.mark.docker, pytest.mark.road, pytest.mark.timeout(1800)]
+
+WAVES: list[list[dict[str, Any]]] = yaml.safe_load((pathlib.Path(__file__).with_name("drift.yml")).read_text())
+BACK = 300  # seconds until a rebooted node serves again
+
+
+def by_hand(road: Road, change: dict[str, Any]) -> None:
+    """Do it, and wait until what it stopped on its way runs again."""
+    road.on(change["node"], change["do"])
+    if change.get("reboot"):
+        again = road.run("docker", "restart", "-t", "30", f"{road.lab}-{change['node']}")
+        assert again.returncode == 0, again.stdout
+        serves = "curl -fs -o /dev/null http://127.0.0.1:8000/health"
+        road.on(change["node"], f"timeout {BACK} sh -c 'until {serves}; do sleep 1; done'")
+
+
+def is_told(words: str, text: str) -> bool:
+    """Whether the words are in the text; `*` is anything that is no bracket."""
+    return bool(re.search(re.escape(words).replace(r"\*", r"[^()]*"), text))
+
+
+@pytest.mark.parametrize("wave", WAVES, ids=range(1, len(WAVES) + 1))
+def test_what_is_changed_by_hand_is_told_and_mended(road: Road, first_up: str, wave: list[dict[str, Any]]) -> None:
+    for change in wave:
+        by_hand(road, change)
+        seen = road.preview("--refresh")
+        assert seen.returncode == 0, seen.stdout
+        for words in [change["told"]] if isinstance(change["told"], str) else change["told"]:
+            assert is_told(words, seen.stdout), f"{change['kind']}: {words}\nis not in\n{seen.stdout}"
+    mended = road.up("--refresh")
+    assert mended.returncode == 0, mended.stdout
+    assert "not put back" not in mended.stdout, mended.stdout
+    again = road.preview("--refresh", "--expect-no-changes")
+    assert again.returncode == 0, again.stdout

@@ -1,0 +1,15 @@
+"""The pages of docs/ that are made from data say what the data says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.matrix import page
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(("name", "made"), [("systems.md", page.page)])
+def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
+    assert (DOCS / name).read_text() == made(), "`make docs` writes it"
