@@ -37,9 +37,16 @@ def test_it_previews_and_leaves_secrets_to_the_engine_however_it_is_set(plugin: 
     assert not answer.acceptSecrets
 
 
-def test_another_number_of_parallel_runs_changes_no_resource(plugin: Plugin) -> None:
-    request = provider_pb2.DiffRequest(olds=struct({"parallel": 4}), news=struct({"parallel": 8}))
-    assert plugin.stub.DiffConfig(request).changes == provider_pb2.DiffResponse.DIFF_NONE
+@pytest.mark.parametrize(("parallel", "changes"), [(4, "DIFF_NONE"), (8, "DIFF_SOME")])
+def test_another_number_of_parallel_runs_is_taken_over_and_replaces_nothing(
+    plugin: Plugin, parallel: int, changes: str
+) -> None:
+    """What is told to be the same, the engine sets as it was before."""
+    old = struct({"parallel": 4})
+    request = provider_pb2.DiffRequest(old_inputs=old, olds=old, news=struct({"parallel": parallel}))
+    answer = plugin.stub.DiffConfig(request)
+    assert provider_pb2.DiffResponse.DiffChanges.Name(answer.changes) == changes
+    assert list(answer.replaces) == []
 
 
 @pytest.mark.parametrize(
