@@ -13,6 +13,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from fleet import errors
+from fleet.plan import effects
 from fleet.provider import diffs, resources
 from fleet.provider.engine import Engine
 from fleet.provider.node import Node
@@ -125,7 +126,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, None)))
         # Deterministic: a second try after a crash finds the same thing.
-        ident = f"{resources.kind_of(request.urn).lower()}/{request.urn.rpartition('::')[2]}"
+        ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
         with self._work(context, ident):
             made = resource.apply(self._request(request.urn), inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(made))
@@ -133,8 +134,10 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
         if request.preview:
-            for line in resource.words(to_dict(request.old_inputs), inputs, olds):
-                self._engine.say(request.urn, line)
+            foreseen = resource.effects(to_dict(request.old_inputs), inputs, olds)
+            for effect in reversed(foreseen):  # a status: the last, the strongest, stays
+                words = effects.in_words(effect, resources.name_of(request.urn))
+                self._engine.say(request.urn, words, ephemeral=True)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds)))
         with self._work(context, request.id):
             made = resource.apply(self._request(request.urn), inputs, olds)

@@ -87,9 +87,11 @@ class Plugin:
         """Begin a create and do not wait for it."""
         return self.stub.Create.future(creation(kind, inputs, False))
 
-    def update(self, kind: str, old_inputs: Props, olds: Props, news: Props, preview: bool = False) -> Props:
+    def update(
+        self, kind: str, old_inputs: Props, olds: Props, news: Props, preview: bool = False, name: str = "glm-1"
+    ) -> Props:
         given = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
-        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind), preview=preview, **given)
+        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind, name), preview=preview, **given)
         return plain(self.stub.Update(request).properties)
 
     def read(self, kind: str, inputs: Props, properties: Props) -> Props:
