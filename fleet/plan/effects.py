@@ -1,6 +1,7 @@
 """What a run does to a running host, in words: for what changed, and for what a refresh found changed by hand.
 
-Pure: reads the roles' own statements (roles/ROLE/meta/effects.yml), opens no connection. Called by the provider at preview.
+Pure: reads the roles' own statements (roles/ROLE/meta/effects.yml), opens no connection. Called by the provider at preview;
+`forecast` puts the effects on many hosts into a few lines.
 """
 
 import fnmatch
@@ -10,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import yaml
 
 from fleet.plan import rolefiles
 
@@ -54,6 +53,8 @@ class Statement:
 @functools.cache
 def statement(roles: Path, role: str) -> Statement:
     """Read one role's statement; a role without one is said to have no effect."""
+    import yaml  # a fifth of a plugin's start, which a run that changes nothing need not pay
+
     file = roles / role / "meta" / "effects.yml"
     told = yaml.safe_load(file.read_text()) if file.exists() else {}
     variables, files, drift = (told.get(part) or {} for part in ("variables", "files", "drift"))

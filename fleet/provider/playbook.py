@@ -14,12 +14,13 @@ from fleet import errors
 from fleet.machine import converge, managed, narrate, ssh
 from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
-from fleet.provider import resources
+from fleet.provider import notes, resources
 from fleet.provider.node import REACHED
 from fleet.provider.resources import ROOT, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
-BASE = ("managed", "drift", "seconds", "log")
+# `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
+BASE = ("managed", "drift", "seconds", "took", "log")
 # Secret inputs, and the environment variable by which the playbook gets each.
 SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
 
@@ -118,6 +119,7 @@ class Playbook:
             "log": str(log),
             "drift": [],
             "seconds": {},
+            "took": (old or {}).get("took") or {},
         }
         job = converge.Job(
             target=target,
@@ -142,6 +144,9 @@ class Playbook:
             **{key: results.get(key) for key in self._outputs if key in results},
             "managed": {"declared": now.to_json(), "expected": expected},
             "seconds": outcome.seconds,
+            "took": notes.measured(
+                self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), known["took"]
+            ),
         }
 
     def read(self, request: Request, properties: Props) -> Props:

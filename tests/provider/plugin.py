@@ -103,6 +103,11 @@ class Plugin:
     def delete(self, kind: str, properties: Props) -> None:
         self.stub.Delete(provider_pb2.DeleteRequest(id=ident(kind), urn=urn(kind), properties=struct(properties)))
 
+    def forecast(self, beside: str) -> None:
+        """Call the one function, as the program does at the end of a preview."""
+        args = struct({"beside": beside})
+        self.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:forecast", args=args))
+
     def processes(self) -> list[str]:
         """Return the command lines of its runs' living processes: they bear a mark, or (an ssh master) name their socket."""
         mark, found = f"FLEET_RUN={self.runtime}/".encode(), []

@@ -19,6 +19,7 @@ OUTPUTS = {
     "managed": {"declared": {"file /etc/x": True}, "expected": {}},
     "drift": [],
     "seconds": {"vllm": 1.5},
+    "took": {"new": 1.5},
     "log": "a.log",
     "replicas": [],
     "verdict": {"passed": 12, "total": 12},

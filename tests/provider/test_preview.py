@@ -46,6 +46,7 @@ def test_before_a_create_its_outputs_are_unknown_and_nothing_is_connected(
     assert {key for key, value in shown.items() if value == UNKNOWN} == COMPUTED[kind] | {
         "managed",
         "seconds",
+        "took",
         "log",
     }
     assert shown["drift"] == []

@@ -23,6 +23,13 @@ def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
     assert told.split() == ["pulumi", "pulumi.runtime"]
 
 
+def test_a_plugin_s_start_reads_no_yaml() -> None:
+    """Only a change that is foretold does: it asks the roles."""
+    start = "import sys; from fleet.provider import lean; lean.load(); import fleet.provider.plugin"
+    told = subprocess.check_output([sys.executable, "-c", f"{start}; print('yaml' in sys.modules)"], text=True)
+    assert told == "False\n"
+
+
 def test_the_plugin_answers_a_handshake_and_tells_its_version(plugin: Plugin) -> None:
     assert plugin.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address="127.0.0.1:1"))
     assert plugin.stub.GetPluginInfo(empty_pb2.Empty()).version == "0.1.0"
