@@ -102,8 +102,9 @@ def _of_change(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> I
         told = statement(roles, role)
         for name in changed:
             if name in told.variables:
+                level, hit = told.variables[name], _hit_by(name, old_vars, new_vars, hits[role])
                 for because in _leaves(name, old_vars.get(name), new_vars.get(name)):
-                    yield told.variables[name], _what(told.variables[name], hits[role]), because
+                    yield level, _what(level, hit), because
         for name in rolefiles.changed((old.get("roles") or {}).get(role) or "", listing):
             level = told.of_file(name)
             yield level, _what(level, hits[role]), f"roles/{role}/{name} changed"
@@ -173,18 +174,34 @@ def _what(level: str, hit: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hits(inputs: Sequence[Mapping[str, Any]], roles: Path) -> dict[str, tuple[str, ...]]:
-    """Return what each role restarts, by role: the replicas of all these inputs (the newest first), or what it says."""
+    """Return what each role restarts, by role: the replicas of all these inputs (the newest first), or what it says.
+
+    A stack that does not set vllm_replicas has the role's own, whose names are not among the inputs.
+    """
     newest = inputs[::-1]
-    replicas = [one["name"] for side in newest for one in (side.get("vars") or {}).get("vllm_replicas") or ()]
+    names = [one["name"] for side in newest for one in (side.get("vars") or {}).get("vllm_replicas") or ()]
     told = {role: statement(roles, role).restarts for side in newest for role in side.get("roles") or {}}
-    return {
-        role: tuple(dict.fromkeys(replicas)) if restarts == "{replicas}" else (restarts,) if restarts else ()
-        for role, restarts in told.items()
-    }
+    said = {"{replicas}": tuple(dict.fromkeys(names)) or ("every replica",), "": ()}
+    return {role: said.get(restarts, (restarts,)) for role, restarts in told.items()}
+
+
+def _hit_by(name: str, old: Mapping[str, Any], new: Mapping[str, Any], hit: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a changed variable hits: of the list of replicas those whose own entry differs, else all that its role restarts."""
+    if name != "vllm_replicas":
+        return hit
+    before, after = _by_name(old.get(name)), _by_name(new.get(name))
+    return tuple(one for one in hit if not (before and after) or before.get(one) != after.get(one))
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list of things with names as {name: thing}, anything else as it is."""
+    named = isinstance(value, list) and all(isinstance(one, Mapping) and "name" in one for one in value)
+    return {one["name"]: one for one in value} if named else value
 
 
 def _leaves(path: str, old: Any, new: Any) -> Iterator[str]:
     """Yield each changed leaf as `path old -> new`."""
+    old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):

@@ -33,6 +33,8 @@ HOST = {
     "roles": {"host": "1  templates/grub.cfg.j2", "docker": "", "rocm": ""},
     "vars": {"host_kernel_arguments": ["iommu=pt"], "docker_daemon_options": {"live-restore": True}},
 }
+REPLICAS = INPUTS["vars"]["vllm_replicas"]
+ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
 WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
 IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
@@ -74,6 +76,10 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-template", "Serving", INPUTS, changed("roles", "vllm", to="1  tasks/main.yml\n3  templates/unit.j2")),
         ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")),
         ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
+        ("a-replica-s-port", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
+        ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
+        ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
+        ("a-replica-less", "Serving", INPUTS, changed("vars", "vllm_replicas", to=REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
