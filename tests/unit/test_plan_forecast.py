@@ -30,6 +30,7 @@ def nodes(count: int) -> list[str]:
     return [f"prod-{number}" for number in range(1, count + 1)]
 
 
+WHOLE = ("new", "replace")  # what of a machine is new, or replaced, is one line
 ROAD = ("Node", "Host", "Weights", "Serving")
 REBOOT = Effect("reboot", (), ('host_kernel_arguments ["iommu=pt"] -> ["amd_iommu=on"]',))
 DRIFT = "file /etc/x (absent, wanted present)", "package pciutils (absent, wanted present)"
@@ -106,6 +107,17 @@ def test_the_lines_do_not_depend_on_which_machine_was_previewed_first(claim: str
         random.Random(seed).shuffle(machines)
         mixed = [change for changes in machines for change in changes]
         assert forecast.lines(mixed, 4) == forecast.lines(CASES[claim], 4)
+
+
+@pytest.mark.parametrize("claim", CASES)
+def test_no_machine_is_lost_in_a_group(claim: str) -> None:
+    told = [line.partition(": ")[0] for line in forecast.lines(CASES[claim], 4)]
+    counted = [int(who.split()[0]) if who.endswith(" nodes") else len(who.split(", ")) for who in told]
+    effects = {
+        (one.node, one.effect.level, one.effect.sure, one.effect.level in WHOLE or one.effect.what)
+        for one in CASES[claim]
+    }
+    assert sum(counted) == len(effects)
 
 
 def test_every_golden_text_is_a_claim_s() -> None:
