@@ -46,6 +46,7 @@ def road() -> None:
     pulumi.export("endpoints", program.endpoints(found))
     pulumi.export("replicas", found)
     pulumi.export("api_key", program.api_key())
+    program.forecast(fleet, servings.values())
 
 
 try:

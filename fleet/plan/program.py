@@ -5,7 +5,7 @@ connection. A mistake in the stack file raises SettingsError before any resource
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,3 +131,21 @@ def endpoints(found: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulu
             for replica in (seen or {}).get("replicas") or ()
         }
     )
+
+
+def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource]) -> None:
+    """Let a preview end with a few lines, beside the stack, of all that it foretells: once the resources `last` are previewed.
+
+    A call and not a resource: it leaves nothing in the state, counts nowhere, and is not made during an update.
+    """
+
+    async def tell() -> bool:
+        for resource in last:
+            await resource.urn.future()
+        stack = pulumi.runtime.get_root_resource()
+        options = pulumi.InvokeOptions(provider=provider)
+        await pulumi.runtime.invoke_async("fleet:index:forecast", {"beside": stack.urn if stack else ""}, options)
+        return True
+
+    if pulumi.runtime.is_dry_run():
+        pulumi.Output.all(tell())  # an output: the program ends only when it is there

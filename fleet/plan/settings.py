@@ -5,6 +5,7 @@ model and hardware allow by `rules`. Called by `fleet.plan.program`.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -206,7 +207,7 @@ def _told(error: Any, file: str) -> errors.SettingsError:
     elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1])):
         known = [*form.model_fields, *(SECRETS if form is Settings else ())]
     elif kind == "literal_error":
-        known = [choice.strip("'") for choice in context["expected"].split(" or ")]
+        known = re.findall(r"'([^']*)'", context["expected"])
     words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
     if kind == "missing":
         words = MISSING.get(path[-1], "")

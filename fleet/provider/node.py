@@ -8,12 +8,15 @@ from collections.abc import Mapping
 
 from fleet import errors
 from fleet.machine import ssh
+from fleet.plan.effects import Effect
 from fleet.provider.resources import Request
 from fleet.provider.structs import UNKNOWN, Props
 
 # Seconds that a machine may take to answer where its source sets no `wait`: a bare-metal MI300X machine that was just
 # powered on needs minutes.
 BOOT = 900.0
+# Why an update of a connection, and of what goes through it, changes nothing that runs.
+REACHED = "only how it is reached"
 CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become")
 # One exec: what runs there, for the table and for messages.
 FACTS = """python3 -I -c '
@@ -37,9 +40,9 @@ class Node:
         """The connection follows from the inputs; the facts stay as they are."""
         return {**inputs, "connection": _connection(inputs), "facts": (old or {}).get("facts", UNKNOWN)}
 
-    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
-        """A changed connection changes nothing on the machine."""
-        return [f"changes nothing on {inputs['name']}: only how it is reached"]
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
+        """A changed connection restarts nothing on the machine."""
+        return [Effect("none", (), (REACHED,))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Wait until the machine answers, and read what runs there."""

@@ -13,13 +13,18 @@ from typing import Any
 from fleet import errors
 from fleet.machine import converge, managed, narrate, ssh, undo
 from fleet.plan import effects, kinds
-from fleet.provider import resources
+from fleet.plan.effects import Effect
+from fleet.provider import notes, resources
+from fleet.provider.node import REACHED
 from fleet.provider.resources import ROOT, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
-BASE = ("managed", "drift", "seconds", "log")
+# `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
+BASE = ("managed", "drift", "seconds", "took", "log")
 # Secret inputs, and the environment variable by which the playbook gets each.
 SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
+
+PARALLEL = 4  # runs at once, where the stack does not say
 
 Converge = Callable[[converge.Job, Callable[[narrate.Note], None], threading.Event], converge.Outcome]
 Read = Callable[[ssh.Target, Sequence[managed.Declared]], list[managed.State]]
@@ -28,7 +33,7 @@ Read = Callable[[ssh.Target, Sequence[managed.Declared]], list[managed.State]]
 class Slots:
     """How many Ansible runs may work at once; the others wait in line and say so."""
 
-    def __init__(self, number: int = 4) -> None:
+    def __init__(self, number: int = PARALLEL) -> None:
         self._free = threading.Semaphore(number)
 
     @contextlib.contextmanager
@@ -80,17 +85,27 @@ class Playbook:
         results = {key: old.get(key, UNKNOWN) if same else UNKNOWN for key in self._outputs}
         return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
 
-    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
-        """The effects that the roles state for what changed, and what is mended."""
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
+        """The effects that the roles state for what changed, and for what is mended."""
+        olds, roles = (
+            [old_inputs, old],
+            ROOT / "roles",
+        )  # as in Diff: after a failed update the state has what that one tried
         if has_unknown(inputs.get("node")):
-            return []
-        node, unknown = inputs["node"]["name"], inputs["vars"] == UNKNOWN
-        lines = [f"may change {node}: its variables are known once what they come from is there"] if unknown else []
-        for before in (old_inputs, old):  # as in Diff: after a failed update the state has what that one tried
-            after = {**inputs, "vars": before.get("vars") if unknown else spoken(inputs["vars"])}
-            lines += [effects.in_words(effect, node) for effect in effects.predict(before, after, ROOT / "roles")]
-        lines += [effects.mends(old["drift"], node)] if old.get("drift") else []
-        return list(dict.fromkeys(lines))
+            return [effects.at_worst(olds, "its machine is still to be made", roles)]
+        if inputs["vars"] == UNKNOWN:
+            after = {**inputs, "vars": old.get("vars")}
+            open_still = "its variables are known once what they come from is there"
+            found = effects.predict(
+                [{**one, "vars": old.get("vars")} for one in olds], after, old.get("drift") or (), roles
+            )
+            return [effects.at_worst(olds, open_still, roles), *found]
+        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, old.get("drift") or (), roles)
+        changed = [key for key in inputs if any(one.get(key) != inputs[key] for one in olds)]
+        if not found and not changed:
+            return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
+        names = REACHED if changed == ["node"] else f"{', '.join(changed)} changed"
+        return found or [Effect("none", (), (names,))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
@@ -104,6 +119,7 @@ class Playbook:
             "log": str(log),
             "drift": [],
             "seconds": {},
+            "took": (old or {}).get("took") or {},
         }
         try:
             with self._slots.one(request):
@@ -132,6 +148,9 @@ class Playbook:
             **{key: results.get(key) for key in self._outputs if key in results},
             "managed": {"declared": now.to_json(), "expected": expected},
             "seconds": outcome.seconds,
+            "took": notes.measured(
+                self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), known["took"]
+            ),
         }
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:

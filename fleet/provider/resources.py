@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet import errors
+from fleet.plan.effects import Effect
 from fleet.provider.structs import Props
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ class Request:
     @property
     def name(self) -> str:
         """The resource's name in the program."""
-        return self.urn.rpartition("::")[2]
+        return name_of(self.urn)
 
     @property
     def kind(self) -> str:
@@ -65,8 +66,8 @@ class Resource(Protocol):
     def foresee(self, inputs: Props, old: Props | None) -> Props:
         """Return the properties after a create (old is None) or update, as far as they are known before it."""
 
-    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
-        """Return what an update will do, a line each."""
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
+        """Return what an update will do to the machine, the strongest first."""
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Make it so; return the properties. Raises Incomplete or FleetError."""
@@ -81,6 +82,11 @@ class Resource(Protocol):
 def kind_of(urn: str) -> str:
     """Return the kind of a urn: the last part of its type, past the types of its parents."""
     return urn.split("::")[2].rpartition(":")[2]
+
+
+def name_of(urn: str) -> str:
+    """Return the name of a resource: of a fleet's, its machine's."""
+    return urn.rpartition("::")[2]
 
 
 def state_dir() -> Path:

@@ -13,10 +13,12 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from fleet import errors
+from fleet.plan import effects
 from fleet.provider import diffs, resources
 from fleet.provider.engine import Engine
 from fleet.provider.node import Node
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.notes import Notes
+from fleet.provider.playbook import PARALLEL, Playbook, Slots
 from fleet.provider.resources import Incomplete, Request, Resource
 from fleet.provider.serving import Serving
 from fleet.provider.structs import Props, to_dict, to_struct
@@ -44,6 +46,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._engine = engine
         self._made = made or kinds(Slots())
         self._fixed = made is not None
+        self._parallel = PARALLEL
+        self._notes = Notes()
         self._working = 0
         self._lock = threading.Lock()
         self.cancelled = threading.Event()
@@ -70,13 +74,16 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        """Another number of parallel runs is no reason to touch a resource."""
-        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+        """Another number of parallel runs touches no resource; it is told, or the engine would go on with the number before."""
+        found = to_dict(request.old_inputs) != to_dict(request.news)
+        return provider_pb2.DiffResponse(
+            changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE
+        )
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
-        parallel = to_dict(request.args).get("parallel")
-        if parallel and not self._fixed:
-            self._made = kinds(Slots(int(parallel)))
+        self._parallel = int(to_dict(request.args).get("parallel") or PARALLEL)
+        if not self._fixed:
+            self._made = kinds(Slots(self._parallel))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
@@ -86,6 +93,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     # --- resources
 
     def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        if request.olds.fields:
+            self._notes.there(request.urn)
         news = to_dict(request.news)
         wrong = self._resource(request.urn).check(news)
         return provider_pb2.CheckResponse(
@@ -106,6 +115,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         if olds.get("drift"):
             found["drift"] = diffs.Kind.UPDATE
         replaces = sorted(path for path, kind in found.items() if diffs.Kind.Kind.Name(kind).endswith("_REPLACE"))
+        if replaces:
+            self._notes.replaced(request.urn, [f"{path} changed" for path in replaces])
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
             diffs=sorted({path.split(".")[0].split("[")[0] for path in found}),
@@ -120,9 +131,10 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
+            self._notes.created(request.urn)
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, None)))
         # Deterministic: a second try after a crash finds the same thing.
-        ident = f"{resources.kind_of(request.urn).lower()}/{request.urn.rpartition('::')[2]}"
+        ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
         with self._work(context, ident):
             made = resource.apply(self._request(request.urn), inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(made))
@@ -130,8 +142,11 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
         if request.preview:
-            for line in resource.words(to_dict(request.old_inputs), inputs, olds):
-                self._engine.say(request.urn, line)
+            foreseen = resource.effects(to_dict(request.old_inputs), inputs, olds)
+            self._notes.updated(request.urn, foreseen, olds.get("took") or {})
+            for effect in reversed(foreseen):  # a status: the last, the strongest, stays
+                words = effects.in_words(effect, resources.name_of(request.urn))
+                self._engine.say(request.urn, words, ephemeral=True)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds)))
         with self._work(context, request.id):
             made = resource.apply(self._request(request.urn), inputs, olds)
@@ -149,6 +164,14 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         with self._work(context, request.id):
             self._resource(request.urn).delete(self._request(request.urn), to_dict(request.properties))
             return empty_pb2.Empty()
+
+    def Invoke(self, request: provider_pb2.InvokeRequest, context: Context) -> provider_pb2.InvokeResponse:
+        """The one function, `forecast`: tell beside the resource `beside` what the previews so far foretell, in a few lines."""
+        if request.tok != "fleet:index:forecast":
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no such function: {request.tok}")
+        for line in self._notes.lines(self._parallel):
+            self._engine.say(to_dict(request.args)["beside"], line)
+        return provider_pb2.InvokeResponse()
 
     # --- helpers
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from fleet import errors
+from fleet.plan.effects import Effect
 from fleet.provider import resources
 from fleet.provider.resources import Request
 from fleet.provider.structs import UNKNOWN, Props
@@ -28,9 +29,9 @@ class Site:
         """Nothing of a site is known before it stands; once it stands, it stays."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
-    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Other systems need other images; the site itself stays."""
-        return ["builds the images that are missing; the site stays"]
+        return [Effect("none", (), ("the images that are missing are built",))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Make the site; one that stands keeps its keys and what was pushed to it."""
@@ -63,7 +64,7 @@ class Machine:
         """A node's address and key are known when it is there."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
-    def words(self, old_inputs: Props, inputs: Props, old: Props) -> list[str]:
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Every change of a node replaces it."""
         return []
 

@@ -87,9 +87,11 @@ class Plugin:
         """Begin a create and do not wait for it."""
         return self.stub.Create.future(creation(kind, inputs, False))
 
-    def update(self, kind: str, old_inputs: Props, olds: Props, news: Props, preview: bool = False) -> Props:
+    def update(
+        self, kind: str, old_inputs: Props, olds: Props, news: Props, preview: bool = False, name: str = "glm-1"
+    ) -> Props:
         given = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
-        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind), preview=preview, **given)
+        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind, name), preview=preview, **given)
         return plain(self.stub.Update(request).properties)
 
     def read(self, kind: str, inputs: Props, properties: Props) -> Props:
@@ -100,6 +102,11 @@ class Plugin:
 
     def delete(self, kind: str, properties: Props) -> None:
         self.stub.Delete(provider_pb2.DeleteRequest(id=ident(kind), urn=urn(kind), properties=struct(properties)))
+
+    def forecast(self, beside: str) -> None:
+        """Call the one function, as the program does at the end of a preview."""
+        args = struct({"beside": beside})
+        self.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:forecast", args=args))
 
     def processes(self) -> list[str]:
         """Return the command lines of its runs' living processes: they bear a mark, or (an ssh master) name their socket."""

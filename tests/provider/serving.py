@@ -7,7 +7,7 @@ from tests.provider.plugin import Props
 NODE = {"name": "prod-3", "address": "192.0.2.3", "port": 22}
 INPUTS = {
     "node": NODE,
-    "roles": {"vllm": "1  tasks/main.yml\n2  templates/unit.j2"},
+    "roles": {"vllm": "1  tasks/main.yml\n2  templates/unit.j2", "work": "1  tasks/main.yml"},
     "vars": {
         "vllm_flags": {"max-model-len": 65536, "seed": 0},
         "vllm_replicas": [{"name": "glm-0", "port": 8000}, {"name": "glm-1", "port": 8001}],
@@ -19,6 +19,7 @@ OUTPUTS = {
     "managed": {"declared": {"file /etc/x": True}, "expected": {}},
     "drift": [],
     "seconds": {"vllm": 1.5},
+    "took": {"new": 1.5},
     "log": "a.log",
     "replicas": [],
     "verdict": {"passed": 12, "total": 12},

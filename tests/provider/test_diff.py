@@ -36,7 +36,7 @@ def test_the_same_inputs_are_no_change_whatever_the_outputs_are(plugin: Plugin) 
         (changed("node", "address", to="192.0.2.4"), "node.address", "UPDATE"),
         (changed("api_key", to="9876543210"), "api_key", "UPDATE"),
         (changed("roles", "vllm", to="3  tasks/main.yml"), "roles.vllm", "UPDATE"),
-        (changed("roles", "work", to="1  tasks/main.yml"), "roles.work", "ADD"),
+        (changed("roles", "docker", to="1  tasks/main.yml"), "roles.docker", "ADD"),
     ],
 )
 def test_a_change_is_told_by_the_path_of_what_changed(plugin: Plugin, news: Props, path: str, kind: str) -> None:

@@ -13,6 +13,15 @@ DRIFT = [
     {"what": "unit glm-0.service", "expected": "state active", "seen": "state failed"},
     {"what": "file /etc/x", "expected": "present", "seen": "absent"},
 ]
+DRIFT_OF_A_HOST = [
+    {
+        "what": "kernel started for /etc/default/grub.d/90-fleet.cfg",
+        "expected": "kernel argument iommu=pt",
+        "seen": "no such kernel argument",
+    },
+    {"what": "unit docker.service", "expected": "state active", "seen": "state inactive"},
+    {"what": "unit docker.service", "expected": "at boot enabled", "seen": "at boot disabled"},
+]
 COMPUTED = {
     "Host": {"gpus", "driver"},
     "Image": {"image", "commit", "version"},
@@ -24,6 +33,10 @@ HOST = {
     "roles": {"host": "1  templates/grub.cfg.j2", "docker": "", "rocm": ""},
     "vars": {"host_kernel_arguments": ["iommu=pt"], "docker_daemon_options": {"live-restore": True}},
 }
+REPLICAS = INPUTS["vars"]["vllm_replicas"]
+ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
+WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
+IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
 
 
@@ -32,7 +45,12 @@ def test_before_a_create_its_outputs_are_unknown_and_nothing_is_connected(
     plugin: Plugin, engine: Engine, server: Server, inputs: Props, kind: str
 ) -> None:
     shown = plugin.create(kind, inputs, preview=True)
-    assert {key for key, value in shown.items() if value == UNKNOWN} == COMPUTED[kind] | {"managed", "seconds", "log"}
+    assert {key for key, value in shown.items() if value == UNKNOWN} == COMPUTED[kind] | {
+        "managed",
+        "seconds",
+        "took",
+        "log",
+    }
     assert shown["drift"] == []
     assert {key: shown[key] for key in inputs} == inputs
     assert (server.connections, engine.lines) == (0, [])
@@ -58,27 +76,36 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-template", "Serving", INPUTS, changed("roles", "vllm", to="1  tasks/main.yml\n3  templates/unit.j2")),
         ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")),
         ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
+        ("a-replica-s-port", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
+        ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
+        ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
+        ("a-replica-less", "Serving", INPUTS, changed("vars", "vllm_replicas", to=REPLICAS[:1])),
+        ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
+        ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
         ("drift-and-a-flag", "Serving", {**INPUTS, "drift": DRIFT[:1]}, changed("vars", "vllm_flags", "seed", to=1)),
         ("an-image-still-to-be-built", "Serving", INPUTS, changed("vars", "vllm_image", to=UNKNOWN)),
         ("variables-still-unknown", "Serving", INPUTS, changed("vars", to=UNKNOWN)),
         ("a-flag-taken-back", "Serving", {**changed("vars", "vllm_flags", "seed", to=1), "before": INPUTS}, INPUTS),
         ("a-node-still-to-be-made", "Serving", INPUTS, changed("node", to=UNKNOWN)),
+        ("a-failed-run", "Serving", INPUTS, INPUTS),
+        ("a-failed-build", "Image", IMAGE, IMAGE),
+        ("another-address-of-what-runs-there", "Serving", INPUTS, changed("node", "address", to="192.0.2.4")),
         ("another-address", "Node", NODE, {**NODE, "address": "192.0.2.4"}),
     ],
 )
-def test_an_update_is_told_in_words_beside_its_resource(
+def test_an_update_is_told_in_words_as_the_status_of_its_resource(
     plugin: Plugin, engine: Engine, claim: str, kind: str, olds: Props, news: Props
 ) -> None:
-    """Where an update failed, the inputs `before` it are others than those in the state."""
+    """The strongest effect last: it stays. Where an update failed, the inputs `before` it are others than those in the state."""
     state = {**OUTPUTS, **olds}
     old_inputs = state.pop("before", {key: olds[key] for key in olds if key != "drift"})
-    plugin.update(kind, old_inputs, state, news, preview=True)
+    plugin.update(kind, old_inputs, state, news, preview=True, name="prod-3")
     lines = [line.message for line in engine.lines]
     assert "".join(f"{line}\n" for line in lines) == (GOLDEN / f"{claim}.txt").read_text()
-    assert {(line.urn, line.ephemeral) for line in engine.lines} <= {(urn(kind), False)}
+    assert {(line.urn, line.ephemeral) for line in engine.lines} == {(urn(kind, "prod-3"), True)}
 
 
 def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) -> None:

@@ -23,6 +23,13 @@ def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
     assert told.split() == ["pulumi", "pulumi.runtime"]
 
 
+def test_a_plugin_s_start_reads_no_yaml() -> None:
+    """Only a change that is foretold does: it asks the roles."""
+    start = "import sys; from fleet.provider import lean; lean.load(); import fleet.provider.plugin"
+    told = subprocess.check_output([sys.executable, "-c", f"{start}; print('yaml' in sys.modules)"], text=True)
+    assert told == "False\n"
+
+
 def test_the_plugin_answers_a_handshake_and_tells_its_version(plugin: Plugin) -> None:
     assert plugin.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address="127.0.0.1:1"))
     assert plugin.stub.GetPluginInfo(empty_pb2.Empty()).version == "0.1.0"
@@ -37,9 +44,16 @@ def test_it_previews_and_leaves_secrets_to_the_engine_however_it_is_set(plugin: 
     assert not answer.acceptSecrets
 
 
-def test_another_number_of_parallel_runs_changes_no_resource(plugin: Plugin) -> None:
-    request = provider_pb2.DiffRequest(olds=struct({"parallel": 4}), news=struct({"parallel": 8}))
-    assert plugin.stub.DiffConfig(request).changes == provider_pb2.DiffResponse.DIFF_NONE
+@pytest.mark.parametrize(("parallel", "changes"), [(4, "DIFF_NONE"), (8, "DIFF_SOME")])
+def test_another_number_of_parallel_runs_is_taken_over_and_replaces_nothing(
+    plugin: Plugin, parallel: int, changes: str
+) -> None:
+    """What is told to be the same, the engine sets as it was before."""
+    old = struct({"parallel": 4})
+    request = provider_pb2.DiffRequest(old_inputs=old, olds=old, news=struct({"parallel": parallel}))
+    answer = plugin.stub.DiffConfig(request)
+    assert provider_pb2.DiffResponse.DiffChanges.Name(answer.changes) == changes
+    assert list(answer.replaces) == []
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,13 @@
 Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
 """
 
-import functools
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.environment import forget_secrets, user_environment
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "0123456789abcdef0123456789abcdef"
+from tests.project import KEY, link_project, make_stack, pulumi
 
 pytestmark = [
     pytest.mark.engine,
@@ -25,14 +19,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project of this repository's files, with stack files and a backend of its own."""
-    folder = tmp_path_factory.mktemp("project")
-    for entry in ROOT.iterdir():
-        if entry.name not in (".git", ".pulumi", "stacks"):
-            (folder / entry.name).symlink_to(entry)
-    shutil.copytree(ROOT / "stacks", folder / "stacks")
-    forget_secrets(folder)
-    return folder
+    return link_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -45,33 +32,10 @@ def ready() -> dict[str, str]:
 def stack(request: pytest.FixtureRequest, project: Path, ready: dict[str, str]) -> Iterator[str]:
     """Return a stack that has an API key; its file is as before when the test is over."""
     name: str = getattr(request, "param", "prod")
-    file = project / "stacks" / f"Pulumi.{name}.yaml"
     if name not in ready:
-        pulumi(project, "stack", "init", name)
-        pulumi(project, "config", "set", "--secret", "vllm_api_key", KEY, "-s", name)
-        ready[name] = file.read_text()
+        ready[name] = make_stack(project, name).read_text()
     yield name
-    file.write_text(ready[name])
-
-
-@functools.cache
-def environment_of(state: Path) -> dict[str, str]:
-    """The environment of a user whose state is there: backend, passphrase, runner of the policies."""
-    return user_environment(ROOT, {**os.environ, "FLEET_STATE": str(state)})
-
-
-def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pulumi on the project's own backend."""
-    environment = environment_of(project / "state")
-    return subprocess.run(
-        ["pulumi", *arguments, "--non-interactive"],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    (project / "stacks" / f"Pulumi.{name}.yaml").write_text(ready[name])
 
 
 def preview(project: Path, stack: str) -> tuple[int, str]:

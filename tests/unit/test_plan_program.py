@@ -26,10 +26,11 @@ SITE_VARS = {"transformers_base_image": "registry.lab.internal:5000/lab/vllm@sha
 
 @dataclass
 class Declared:
-    """What a program declared: inputs by (kind, name), in order, and the stack's outputs."""
+    """What a program declared: inputs by (kind, name), in order, the stack's outputs, calls (token, arguments, resources before it)."""
 
     inputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
+    calls: list[tuple[str, dict[str, Any], int]] = field(default_factory=list)
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all resources of a kind."""
@@ -71,7 +72,8 @@ class Mocks(pulumi.runtime.Mocks):
         return f"{kind}/{args.name}", {**args.inputs, **made.get(kind, {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
-        raise AssertionError(f"the program calls no function, but did: {args.token}")
+        self.declared.calls.append((args.token, dict(args.args), len(self.declared.inputs)))
+        return {}
 
 
 @pytest.fixture(autouse=True)
@@ -105,14 +107,18 @@ class FailingMonitor(mocks_module.MockMonitor):
 
 
 def run(
-    stack: str, values: dict[str, Any], secrets: dict[str, str] | None = None, failing: tuple[str, ...] = ()
+    stack: str,
+    values: dict[str, Any],
+    secrets: dict[str, str] | None = None,
+    failing: tuple[str, ...] = (),
+    preview: bool = False,
 ) -> Declared:
     """Run `__main__.py` as the language host does, with `values` as the configuration of `stack`."""
     kept = {f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()}
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     mocks = Mocks()
     pulumi.runtime.set_mocks(
-        mocks, project="glm-fleet", stack=stack, preview=False, monitor=FailingMonitor(mocks, failing)
+        mocks, project="glm-fleet", stack=stack, preview=preview, monitor=FailingMonitor(mocks, failing)
     )
     pulumi.runtime.set_all_config({**texts, **kept}, list(kept))
 
@@ -243,6 +249,18 @@ def test_a_failing_machine_stops_no_other_and_loses_nothing_of_its_own() -> None
         assert sorted(declared.names(kind)) == ["prod-1", "prod-2", "prod-3", "prod-4"]
     assert declared.outputs["replicas"]["prod-2"] is None
     assert sorted(declared.outputs["endpoints"]) == [f"{node}/glm-0" for node in ("prod-1", "prod-3", "prod-4")]
+
+
+@pytest.mark.parametrize("failing", [(), ("Host/prod-2", "Weights/prod-2", "Serving/prod-2")])
+def test_a_preview_asks_what_it_foretells_once_everything_is_declared(failing: tuple[str, ...]) -> None:
+    declared = run("prod", config("prod"), failing=failing, preview=True)
+    ((token, arguments, before),) = declared.calls
+    assert (token, before) == ("fleet:index:forecast", len(declared.inputs))
+    assert "::pulumi:pulumi:Stack::" in arguments["beside"]
+
+
+def test_an_update_calls_nothing() -> None:
+    assert run("prod", config("prod")).calls == []
 
 
 @pytest.mark.parametrize(

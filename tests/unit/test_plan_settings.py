@@ -51,7 +51,7 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
     "min-iou-above-one": (["probes"], {"min_iou": 50}),
     "a-lab-system-that-does-not-exist": (
         ["nodes"],
-        {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-22.04"}}},
+        {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-20.04"}}},
     ),
 }
 

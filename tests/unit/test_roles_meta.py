@@ -1,6 +1,8 @@
-"""Claims about what the roles say of themselves: defaults, argument specs, effects and the files they are made of. Reads roles/ only."""
+"""Claims about what the roles say of themselves: defaults, argument specs and the files they are made of. Reads roles/ only.
 
-import fnmatch
+What they say of their effects is in test_roles_effects.py.
+"""
+
 import json
 import pathlib
 import subprocess
@@ -12,7 +14,6 @@ import yaml
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm")
-EFFECTS = ("none", "reload", "restart", "reboot")
 # Python type of a default, by the type that the argument spec promises.
 TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
 
@@ -44,20 +45,6 @@ def test_every_default_is_of_the_type_that_its_spec_promises(role: str) -> None:
         if type(defaults[name]) is not TYPES[spec["type"]]
     }
     assert wrong == {}
-
-
-@pytest.mark.parametrize("role", PUBLIC)
-def test_every_variable_has_an_effect_that_is_known(role: str) -> None:
-    effects = read(role, "meta/effects.yml")
-    assert set(effects["variables"]) == set(options(role))
-    assert set(effects["variables"].values()) | set(effects["files"].values()) <= set(EFFECTS)
-
-
-@pytest.mark.parametrize("role", PUBLIC)
-def test_every_file_pattern_of_the_effects_matches_a_file(role: str) -> None:
-    files = [str(path.relative_to(ROLES / role)) for path in (ROLES / role).rglob("*") if path.is_file()]
-    unmatched = [pattern for pattern in read(role, "meta/effects.yml")["files"] if not fnmatch.filter(files, pattern)]
-    assert unmatched == []
 
 
 @pytest.mark.parametrize("role", PUBLIC)

@@ -1,0 +1,71 @@
+"""The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. Started by the engine.
+
+Used by tests/unit/test_plan_engine_forecast.py, which needs a state of machines that were deployed. Reads machines.json of FLEET_STATE:
+{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.provider.standin ENGINE_ADDRESS.
+"""
+
+from fleet.provider import lean
+
+lean.load()
+
+import json  # noqa: E402, after it
+from typing import Any  # noqa: E402
+
+from fleet import errors  # noqa: E402
+from fleet.machine import converge, managed  # noqa: E402
+from fleet.plan import kinds  # noqa: E402
+from fleet.provider import node, plugin, resources  # noqa: E402
+from fleet.provider.playbook import Playbook, Slots  # noqa: E402
+from fleet.provider.structs import Props  # noqa: E402
+
+# What each kind tells, and one thing that it has put on its machine.
+RESULTS: dict[str, Props] = {
+    "Host": {"gpus": 8, "driver": "6.16"},
+    "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c", "version": "v"},
+    "Weights": {"path": "/srv/models/glm", "revision": "r", "bytes": 1, "files": 1},
+    "Serving": {"replicas": [{"name": "glm-0", "port": 8000}], "verdict": {"passed": 12, "total": 12}},
+}
+THINGS = {
+    "Host": "kernel started for /etc/default/grub.d/90-fleet.cfg",
+    "Image": "file /var/lib/fleet/transformers/Dockerfile",
+    "Weights": "file /usr/local/lib/fleet/fetch-weights",
+    "Serving": "unit glm-0.service",
+}
+
+
+def machines() -> Props:
+    """What the test says of the machines now."""
+    told: Props = json.loads((resources.state_dir() / "machines.json").read_text())
+    return told
+
+
+class Node(node.Node):
+    """A machine that needs no connection."""
+
+    def apply(self, request: resources.Request, inputs: Props, old: Props | None) -> Props:
+        """It answers."""
+        return {**self.foresee(inputs, old), "facts": {"kernel": "6.8"}}
+
+
+def playbook(kind: str, slots: Slots) -> Playbook:
+    """A kind whose runs do nothing and whose machines look as the test says."""
+    thing = THINGS[kind]
+    right = {"arguments": ["iommu=pt"]} if kind == "Host" else {"state": "active"}
+
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        seconds = {role: taken for role, taken in machines()["seconds"].items() if role in kinds.ROLES[kind.lower()]}
+        declared = managed.Declared({thing: True})
+        return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)
+
+    def read(target: Any, declared: Any) -> list[managed.State]:
+        now = machines()
+        if target.name in now["silent"]:
+            raise errors.Unreachable(node=target.name, doing="connect", seen="no answer")
+        return [{thing: now["drift"].get(f"{kind} {target.name}", right)}]
+
+    return Playbook(kind, tuple(RESULTS[kind]), slots, run=run, read=read)
+
+
+if __name__ == "__main__":
+    slots = Slots()
+    plugin.serve({"Node": Node(), **{kind: playbook(kind, slots) for kind in RESULTS}})

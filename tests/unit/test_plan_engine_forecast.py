@@ -1,0 +1,162 @@
+"""The real engine ends a preview with what it foretells, and nothing of that is left in a state or counted anywhere.
+
+The stack prod is deployed with a stand-in plugin: machines that are not there, and whose runs take as long as is said here.
+Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import ROOT, link_project, make_stack, pulumi
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
+]
+
+STACK = ("-s", "prod", "--color", "never")
+SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
+FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
+STANDIN = f"""#!/bin/sh
+PYTHONPATH={ROOT} exec {ROOT}/.venv/bin/python -u -m tests.provider.standin "$@"
+"""
+
+
+class Fleet:
+    """The stack prod of a project whose plugin is the stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = link_project(folder, "Pulumi.yaml")
+        plugin = folder / "standin" / "pulumi-resource-fleet"
+        plugin.parent.mkdir()
+        plugin.write_text(STANDIN)
+        plugin.chmod(0o755)
+        text = (ROOT / "Pulumi.yaml").read_text()
+        (folder / "Pulumi.yaml").write_text(text.replace("./fleet/provider", "./standin"))
+        (folder / "state").mkdir()
+        self.machines()
+        self.file = make_stack(folder, "prod")
+        self.as_deployed = self.file.read_text()
+
+    def machines(self, **told: Any) -> None:
+        """Say how the machines are: drift by "KIND NODE", nodes that are silent."""
+        (self.project / "state" / "machines.json").write_text(
+            json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **told})
+        )
+
+    def set(self, path: str, value: str) -> None:
+        done = pulumi(self.project, "config", "set", "--path", path, value, *STACK)
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run pulumi; return exit code and output."""
+        done = pulumi(self.project, *arguments, *STACK)
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fleet, str]:
+    """A stack that was previewed and not deployed, and that preview."""
+    fleet = Fleet(tmp_path_factory.mktemp("forecast"))
+    return fleet, fleet.run("preview")[1]
+
+
+@pytest.fixture(scope="module")
+def deployed(first: tuple[Fleet, str]) -> tuple[Fleet, str]:
+    """The same stack deployed, and what that said."""
+    code, output = first[0].run("up", "--yes", "--skip-preview")
+    assert code == 0, output
+    return first[0], output
+
+
+@pytest.fixture
+def fleet(deployed: tuple[Fleet, str]) -> Iterator[Fleet]:
+    """The deployed stack; its file and its machines are as before when the test is over."""
+    yield deployed[0]
+    deployed[0].file.write_text(deployed[0].as_deployed)
+    deployed[0].machines()
+
+
+def diagnostics(output: str) -> str:
+    """Return all that stands under Diagnostics, without its indent."""
+    told = output.partition("Diagnostics:\n")[2].partition("\nOutputs:")[0].partition("\nResources:")[0]
+    return "".join(f"{line.removeprefix('  ')}\n" for line in told.splitlines() if line.strip())
+
+
+def beside_the_stack(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in ("pulumi:pulumi:Stack (glm-fleet-prod):", *(f"  {line}" for line in lines)))
+
+
+def test_a_first_preview_says_that_all_machines_are_set_up(first: tuple[Fleet, str]) -> None:
+    told = beside_the_stack("4 nodes: set up, not measured yet", "  prod-1, prod-2, prod-3, prod-4")
+    assert diagnostics(first[1]) == told
+    assert "+ 19 to create" in first[1]
+
+
+def test_the_update_itself_foretells_nothing_and_makes_nothing_more(deployed: tuple[Fleet, str]) -> None:
+    assert diagnostics(deployed[1]) == ""
+    assert "+ 19 created" in deployed[1]
+
+
+def test_where_nothing_changes_nothing_is_said_or_counted(fleet: Fleet) -> None:
+    for more in ((), ("--refresh",)):
+        code, output = fleet.run("preview", "--expect-no-changes", *more)
+        assert code == 0, output
+        assert "19 unchanged" in output
+        assert "Diagnostics" not in output
+
+
+def test_a_preview_ends_with_every_machine_s_prediction_and_says_each_beside_its_resource(fleet: Fleet) -> None:
+    """The lines can only be whole when the engine has previewed everything before it asks for them."""
+    fleet.set(FLAG, "32768")
+    fleet.set("glm-fleet:nodes.machines.prod-3.vars.host_kernel_arguments[0]", "amd_iommu=on")
+    fleet.set("glm-fleet:parallel", "2")
+    code, output = fleet.run("preview")
+    assert code == 0, output
+    flag = "vllm_flags.max-model-len 65536 -> 32768"
+    assert diagnostics(output) == beside_the_stack(
+        'prod-3: reboot, about 4 min: host_kernel_arguments unset -> ["amd_iommu=on"]',
+        f"4 nodes: restart glm-0, glm-1, about 92 s each, 2 at a time: {flag}",
+        "  prod-1, prod-2, prod-3, prod-4",
+    )
+    assert f"fleet:index:Serving prod-4 update [diff: ~vars]; restarts glm-0, glm-1 on prod-4: {flag}" in output
+
+
+def test_drift_is_foretold_with_what_mending_it_costs(fleet: Fleet) -> None:
+    stopped = {"state": "inactive"}
+    fleet.machines(drift={"Host prod-1": {"arguments": []}, "Serving prod-2": stopped, "Weights prod-4": {}})
+    code, output = fleet.run("preview", "--refresh")
+    assert code == 0, output
+    assert diagnostics(output) == beside_the_stack(
+        "prod-1: reboot, about 4 min: kernel started for /etc/default/grub.d/90-fleet.cfg "
+        "(no such kernel argument, wanted kernel argument iommu=pt)",
+        "prod-2: restart glm-0, about 92 s: unit glm-0.service (state inactive, wanted state active)",
+        "prod-4: mend what drifted, nothing restarts: file /usr/local/lib/fleet/fetch-weights (absent, wanted present)",
+    )
+
+
+def test_a_review_by_machine_reads_the_same_lines(fleet: Fleet) -> None:
+    fleet.set(FLAG, "32768")
+    done = pulumi(fleet.project, "preview", "--json", *STACK)
+    assert [one["message"].splitlines()[0].split(": ")[0] for one in json.loads(done.stdout)["diagnostics"]] == [
+        "4 nodes"
+    ]
+
+
+def test_after_a_failed_machine_a_preview_foretells_what_is_left(fleet: Fleet) -> None:
+    """Last of all: it leaves the stack as no other test wants it."""
+    fleet.set(FLAG, "32768")
+    fleet.machines(silent=["prod-2"])
+    code, output = fleet.run("up", "--yes", "--skip-preview", "--continue-on-error")
+    assert code != 0
+    assert "3 updated" in output and "prod-2: connect: no answer" in output
+    code, output = fleet.run("preview")
+    assert code == 0, output
+    assert diagnostics(output) == beside_the_stack(
+        "prod-2: restart glm-0, glm-1, about 92 s: vllm_flags.max-model-len 65536 -> 32768"
+    )
