@@ -73,6 +73,7 @@ format: python ## write the format that `check` wants
 docs: export LEVEL := dev
 docs: python ## the pages of docs/ that are made from data
 	@$(ENV) python -m tests.matrix.page >docs/systems.md
+	@$(ENV) python -m tests.road.page >docs/drift.md
 
 lock: ## new versions into the locks
 	@bootstrap/lock.sh

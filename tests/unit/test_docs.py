@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import page
+from tests.matrix import page as systems
+from tests.road import page as drift
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize(("name", "made"), [("systems.md", page.page)])
+@pytest.mark.parametrize(("name", "made"), [("systems.md", systems.page), ("drift.md", drift.page)])
 def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
     assert (DOCS / name).read_text() == made(), "`make docs` writes it"

@@ -1,0 +1,28 @@
+"""docs/drift.md: what can be changed by hand on a machine, and how the next refresh tells it. `make docs` writes it from drift.yml."""
+
+import pathlib
+
+import yaml
+
+HEAD = """# What a refresh sees
+
+`pulumi preview --refresh` compares everything that our runs put on a machine with what is there now, in one SSH exec a machine;
+`pulumi up --refresh` mends it. Each row is done by hand on a lab node, told and mended in `tests/road/test_road_drift.py`; this page
+is made from its table, `tests/road/drift.yml` (`make docs`). `*` is any text. What no role can put back is said to be taken as it is.
+
+| changed by hand | told as |
+|---|---|"""
+
+
+def page() -> str:
+    """The page as Markdown."""
+    waves = yaml.safe_load(pathlib.Path(__file__).with_name("drift.yml").read_text())
+    lines = []
+    for change in (change for wave in waves for change in wave):
+        told = [change["told"]] if isinstance(change["told"], str) else change["told"]
+        lines.append(f"| {change['kind']} | {'<br>'.join(f'`{words}`' for words in told)} |")
+    return "\n".join([HEAD, *lines, ""])
+
+
+if __name__ == "__main__":
+    print(page(), end="")
