@@ -1,13 +1,14 @@
-"""The policy pack's server: started by the engine, never by hand (it blocks). The rules are in rules.py, and testable there."""
+"""The policy pack's process: started by the engine, never by hand (it serves until the engine is gone).
+
+The last two arguments are the engine's address and the folder of the pack.
+"""
 
 import sys
+from pathlib import Path
 
-import pulumi_policy
-import rules
+# The pack's own checkout, not whichever one the environment was installed from.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fleet.provider import engine
+from policies import server
 
-# After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for. The last two arguments are the
-# address of the engine and the folder of the pack.
-engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
-pulumi_policy.PolicyPack("glm-fleet", rules.POLICIES)
+server.serve(sys.argv[-2])
