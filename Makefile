@@ -53,7 +53,7 @@ clean-cache: ## remove what was built and kept under the user's cache directory
 	@bootstrap/clean-cache.sh
 
 ##@ Develop
-.PHONY: test check format lock bench
+.PHONY: test check format docs lock bench
 test: export LEVEL := dev
 test: ## everything: unit, provider, roles, the whole road
 	@$(MAKE) -j4 setup images
@@ -66,6 +66,10 @@ check: python ## format, lint, types, import rules, fast tests: about a minute
 format: export LEVEL := dev
 format: python ## write the format that `check` wants
 	@$(ENV) ruff format . && ruff check --fix .
+
+docs: export LEVEL := dev
+docs: python ## write docs/policies.md from the policies
+	@$(ENV) page=$$(python -m policies.docs) && printf '%s\n' "$$page" >docs/policies.md
 
 lock: ## new versions into the locks
 	@bootstrap/lock.sh
