@@ -3,12 +3,21 @@
 The last two arguments are the engine's address and the folder of the pack.
 """
 
+import datetime
+import os
 import sys
 from pathlib import Path
+
+import pulumi.runtime
+import pulumi_policy
 
 # The pack's own checkout, not whichever one the environment was installed from.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from policies import server
+from fleet.provider import engine
+from policies import pack, stack
 
-server.serve(sys.argv[-2])
+# After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for.
+engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
+judged = stack.read(pulumi.runtime.get_config_env(), stack.file_of(os.environ.get("PULUMI_STACK", "")))
+pulumi_policy.PolicyPack("glm-fleet", pack.policies(judged, datetime.datetime.now(datetime.UTC).date()))

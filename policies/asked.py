@@ -1,6 +1,6 @@
 """What a rule is asked about: one resource and its stack, with readers that know what is not known yet.
 
-Values arrive as `server.py` decoded them: plain dictionaries and lists, secrets in clear. Needs roles/*/defaults for what a
+Values arrive as `pack.py` made them: plain dictionaries and lists, secrets in clear, UNKNOWN. Needs roles/*/defaults for what a
 stack leaves out. Used by every rule.
 """
 
@@ -16,18 +16,8 @@ import yaml
 from policies.stack import Stack
 
 ROLES = Path(__file__).resolve().parents[1] / "roles"
-# How a value that is not known yet arrives at preview, by its type. Source: pulumi/sdk, plugin.UnknownBoolValue and the others.
-UNKNOWN = frozenset(
-    {
-        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # boolean
-        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
-        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # text
-        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # list
-        "030794c1-ac77-496b-92df-f27374a8bd58",  # asset
-        "e48ece36-62e2-4504-bad9-02848725956a",  # archive
-        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
-    }
-)
+# What stands in the place of a value that is not known yet, at preview.
+UNKNOWN: Any = object()
 
 Props = Mapping[str, Any]
 
@@ -36,15 +26,13 @@ Props = Mapping[str, Any]
 class Asked:
     """One resource: `kind` (Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
 
-    `secret` names the inputs that are secrets, `protect` is Pulumi's own option, `seen` holds the inputs of the resources
-    that were asked about before, by kind and name: those that this one depends on are among them. A rule that is asked
-    at the end gets outputs in `inputs`.
+    `protect` is Pulumi's own option, `seen` holds the inputs of the other resources that the rule reads, by kind and name.
+    A rule that is asked at the end gets outputs in both.
     """
 
     kind: str
     name: str
     inputs: Props
-    secret: frozenset[str] = frozenset()
     protect: bool = False
     stack: Stack = field(default_factory=Stack)
     seen: Mapping[tuple[str, str], Props] = field(default_factory=dict)
@@ -80,7 +68,7 @@ class Asked:
         """
         found = self.seen.get((kind, self.name))
         if found is None and kind == "Image":
-            images = [inputs for (seen, _), inputs in self.seen.items() if seen == "Image"]
+            images = [inputs for (seen, _), inputs in list(self.seen.items()) if seen == "Image"]
             found = images[0] if len(images) == 1 else None
         return found
 
@@ -92,7 +80,7 @@ def known(props: Props, *path: str, absent: Any = None) -> Any:
         if not isinstance(found, Mapping) or found.get(key) is None:
             return absent
         found = found[key]
-        if isinstance(found, str) and found in UNKNOWN:
+        if found is UNKNOWN:
             return None
     return found
 
@@ -101,7 +89,7 @@ def has_unknown(value: Any) -> bool:
     """Whether the value, or anything in it, is not known yet."""
     if isinstance(value, Mapping | list):
         return any(has_unknown(item) for item in (value.values() if isinstance(value, Mapping) else value))
-    return isinstance(value, str) and value in UNKNOWN
+    return value is UNKNOWN
 
 
 def on(value: Any) -> bool:

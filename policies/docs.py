@@ -54,8 +54,8 @@ def _rule(rule: Rule) -> str:
 
 
 def _waivers() -> str:
-    name, holds = pack.WAIVERS
-    return f"### {name}\n\n{holds} *The stack's own; a name that no rule has is mandatory, the rest advisory.*\n"
+    told = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory")]
+    return "\n".join(f"### {name}\n\n{holds} *The stack's own; {level}.*\n" for (name, holds), level in told)
 
 
 def _holes() -> str:

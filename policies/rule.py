@@ -26,7 +26,8 @@ class Breach:
 class Rule:
     """One rule. `holds` says in a sentence what is always so, `reason` why, `remedy` what to do, `source` where that is from.
 
-    `kinds` are the resources that it judges. `at_end`: it needs outputs, and is asked when all resources are there.
+    `kinds` are the resources that it judges, `reads` those that it needs beside them, which are asked about before.
+    `at_end`: it needs outputs, and is asked when all resources are there.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Rule:
     kinds: tuple[str, ...]
     judge: Callable[[Asked], Iterator[Breach]]
     level: Level = "mandatory"
+    reads: tuple[str, ...] = ()
     at_end: bool = False
 
     def message(self, breach: Breach) -> str:

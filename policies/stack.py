@@ -1,15 +1,22 @@
 """What the pack knows of the stack that is judged: where its machines come from, its waivers, its released machines.
 
-Read from the configuration that the engine hands over. A wrong form is told by the program itself (fleet/plan/settings.py);
-here it counts as not said. Needs nothing. Used by pack and rules.
+Read from the configuration with which the engine starts the pack; what of it is secret stands in the stack file only.
+A wrong form is told by the program itself (fleet/plan/settings.py); here it counts as not said. Used by __main__ and rules.
 """
 
 import contextlib
 import datetime
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+STACKS = Path(__file__).resolve().parents[1] / "stacks"
+PREFIX = "glm-fleet:"
+SECRETS = ("vllm_api_key", "weights_token")
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,13 @@ class Waiver:
 
     reason: str
     expires: datetime.date
+
+    def in_force(self, today: datetime.date) -> bool:
+        """Whether it counts: up to and on its last day."""
+        return self.expires >= today
+
+    def __str__(self) -> str:
+        return f"waived until {self.expires}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -35,19 +49,21 @@ class Stack:
         return self.source == "lab"
 
 
-SECRETS = ("vllm_api_key", "weights_token")
-
-
-def read(project: str, config: Mapping[str, str], secret: Collection[str]) -> Stack:
-    """Return what the configuration says. Its values are text, objects as JSON; `secret` has the keys of those that are secrets."""
-    nodes, waivers, release = (_object(config.get(f"{project}:{key}", "")) for key in ("nodes", "waivers", "release"))
-    clear = {name for name in SECRETS if f"{project}:{name}" in config and f"{project}:{name}" not in secret}
+def read(config: Mapping[str, str], file: str = "") -> Stack:
+    """Return what the configuration says (its values are text, objects as JSON), and which secrets `file` has in clear."""
+    nodes, waivers, release = (_object(config.get(PREFIX + key, "")) for key in ("nodes", "waivers", "release"))
     return Stack(
         source=str(nodes.get("source", "")),
         waivers={name: waiver for name, told in waivers.items() if (waiver := _waiver(told))},
         release={name: str(why) for name, why in release.items()},
-        clear=frozenset(clear),
+        clear=_clear(file),
     )
+
+
+def file_of(name: str) -> str:
+    """Return the text of a stack's file, or "" where there is none."""
+    file = STACKS / f"Pulumi.{name}.yaml"
+    return file.read_text() if file.is_file() else ""
 
 
 def _waiver(told: Any) -> Waiver | None:
@@ -56,6 +72,13 @@ def _waiver(told: Any) -> Waiver | None:
     with contextlib.suppress(ValueError):  # a date that YAML recognises arrives with a time of day
         return Waiver(str(told["reason"]), datetime.date.fromisoformat(str(told.get("expires"))[:10]))
     return None
+
+
+def _clear(file: str) -> frozenset[str]:
+    # The C loader is six times faster.
+    told = (yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("config") or {}
+    written = {name: told[PREFIX + name] for name in SECRETS if PREFIX + name in told}
+    return frozenset(name for name, value in written.items() if not (isinstance(value, Mapping) and "secure" in value))
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
 
-UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"  # text that is not known yet
 DIGEST = "registry.example/glm@sha256:" + "ab" * 32
 COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
@@ -31,6 +30,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "api_key": KEY,
         "vars": {"vllm_image": DIGEST, "vllm_flags": {"allowed-media-domains": ["none.invalid"]}},
     },
+    "Stack": {},
 }
 
 
@@ -48,7 +48,7 @@ def asked(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **in
     changed = {**right, **inputs, **({"vars": both} if both else {})}
     kept = {name: value for name, value in changed.items() if value is not None}
     seen = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
-    return Asked(kind, "prod-1", kept, frozenset({"api_key"}), protect, stack, seen)
+    return Asked(kind, "prod-1", kept, protect, stack, seen)
 
 
 def told(name: str, about: Asked) -> list[str]:

@@ -64,6 +64,12 @@ def machines_protected(asked: Asked) -> Iterator[Breach]:
         yield Breach(f"{asked.kind} {asked.name} is not protected")
 
 
+def machines_released(asked: Asked) -> Iterator[Breach]:
+    """Yield each machine that the stack file releases."""
+    for name, why in asked.stack.release.items():
+        yield Breach(f"{name} is released ({why})")
+
+
 def _rocm(asked: Asked) -> str:
     """Return the machine's ROCm release, or "" where it is not known."""
     host = asked.other("Host")
@@ -73,16 +79,6 @@ def _rocm(asked: Asked) -> str:
 def _pairs() -> str:
     return ", ".join(f"{pair.driver} with {pair.rocm}" for pair in data.drivers())
 
-
-PROTECTED = Rule(
-    name="machines-protected",
-    holds="Outside the lab, a machine is replaced or deleted only when the stack file releases it by name.",
-    reason="a line less in the stack file would take everything off a machine that serves",
-    remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
-    source="Pulumi documentation, Resource options: protect",
-    kinds=("Node", "Host", "Weights", "Serving"),
-    judge=machines_protected,
-)
 
 RULES = (
     Rule(
@@ -101,6 +97,7 @@ RULES = (
         remedy="a system of AMD's list",
         source=ROCM,
         kinds=("Node",),
+        reads=("Host",),
         judge=system_known,
         at_end=True,
     ),
@@ -111,6 +108,7 @@ RULES = (
         remedy="a kernel of AMD's list",
         source=ROCM,
         kinds=("Node",),
+        reads=("Host",),
         judge=kernel_known,
         level="advisory",  # the facts are from the machine's first contact: another kernel may run by now
         at_end=True,
@@ -122,7 +120,26 @@ RULES = (
         remedy="correct vllm_replicas",
         source="project notes on serving, Memory; fleet/plan/rules.py, which judges stack files by the same function",
         kinds=("Serving",),
+        reads=("Node",),
         judge=replicas_fit,
     ),
-    PROTECTED,
+    Rule(
+        name="machines-protected",
+        holds="Outside the lab, a machine is replaced or deleted only when the stack file releases it by name.",
+        reason="a line less in the stack file would take everything off a machine that serves",
+        remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
+        source="Pulumi documentation, Resource options: protect",
+        kinds=("Node", "Host", "Weights", "Serving"),
+        judge=machines_protected,
+    ),
+    Rule(
+        name="machines-released",
+        holds="A machine that may be replaced or deleted is told at every preview.",
+        reason="it is no longer protected, and can be replaced or deleted",
+        remedy="take it out of glm-fleet:release when that is done",
+        source="rule machines-protected",
+        kinds=("Stack",),
+        judge=machines_released,
+        level="advisory",
+    ),
 )

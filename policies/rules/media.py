@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from policies import data
-from policies.asked import Asked, folder, inside, known, on
+from policies.asked import UNKNOWN, Asked, folder, inside, known, on
 from policies.rule import Breach, Rule
 from policies.rules.versions import has_no_template, trusts_remote_code
 
@@ -43,6 +43,8 @@ def media_domains_named(asked: Asked) -> Iterator[Breach]:
     if not told or len(named) < len(told):
         yield Breach("vllm_flags.allowed-media-domains names no domain")
     for domain in (domain for value in named for domain in (value if isinstance(value, list) else [value])):
+        if domain is UNKNOWN:
+            continue
         seen = f"vllm_flags.allowed-media-domains has {domain!r}"
         if not HOST.match(str(domain)):
             yield Breach(

@@ -99,6 +99,7 @@ RULES = (
         remedy="a newer base image",
         source="policies/data/cves.yml: each hole with its advisory",
         kinds=("Serving",),
+        reads=("Image",),
         judge=no_known_hole,
     ),
 )

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from policies.asked import Asked
 from policies.stack import Stack
 from tests.policies import KEY, asked, flags, one, serving, told
 
@@ -18,12 +17,6 @@ def test_a_key_that_can_be_guessed_is_refused_and_not_repeated() -> None:
     message = one("api-key-set-and-secret", asked(api_key="hallo-welt"))
     assert message.startswith("the api_key has fewer than 20 characters: it can be guessed\nremedy: `openssl rand")
     assert "hallo-welt" not in message
-
-
-def test_a_key_that_the_program_hands_over_in_clear_is_refused_and_not_repeated() -> None:
-    clear = Asked(**{**vars(asked()), "secret": frozenset()})
-    assert "is no secret in the program" in one("api-key-set-and-secret", clear)
-    assert KEY not in one("api-key-set-and-secret", clear)
 
 
 def test_a_key_in_clear_in_the_stack_file_is_refused() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from policies import data
-from policies.asked import Asked
+from policies.asked import UNKNOWN, Asked
 from policies.stack import Stack
-from tests.policies import RIGHT, UNKNOWN, asked, one, serving, told
+from tests.policies import RIGHT, asked, one, serving, told
 
 
 @pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
@@ -136,6 +136,15 @@ def test_a_machine_that_is_not_protected_is_refused(kind: str) -> None:
 @pytest.mark.parametrize("stack", [Stack(source="lab"), Stack(source="ssh", release={"prod-1": "mainboard replaced"})])
 def test_a_lab_node_and_a_released_machine_need_no_protection(stack: Stack) -> None:
     assert told("machines-protected", asked("Node", stack=stack, protect=False)) == []
+
+
+def test_each_released_machine_is_told_with_its_reason() -> None:
+    stack = Stack(source="ssh", release={"prod-1": "mainboard replaced 2026-11-25", "prod-2": "sold"})
+    assert [message.splitlines()[0] for message in told("machines-released", asked("Stack", stack=stack))] == [
+        "prod-1 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted",
+        "prod-2 is released (sold): it is no longer protected, and can be replaced or deleted",
+    ]
+    assert told("machines-released", asked("Stack")) == []
 
 
 def test_the_release_of_one_machine_is_not_that_of_another() -> None:

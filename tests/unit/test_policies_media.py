@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from policies import data
-from policies.asked import folder
+from policies.asked import UNKNOWN, folder
 from tests.policies import flags, one, serving, told
 
 # How a stack can say which folder requests may read.
@@ -89,6 +89,10 @@ def test_what_vllm_would_never_match_is_told(domain: str) -> None:
     assert f"has '{domain}', which is no name of a host" in one(
         "media-domains-named", flags(allowed_media_domains=[domain])
     )
+
+
+def test_a_host_that_is_not_known_yet_is_judged_later() -> None:
+    assert told("media-domains-named", flags(allowed_media_domains=["media.example", UNKNOWN])) == []
 
 
 @pytest.mark.parametrize("domain", ["localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal"])

@@ -1,9 +1,10 @@
-"""What the pack reads out of a stack's configuration: policies/stack.py."""
+"""What the pack reads out of a stack's configuration and its file: policies/stack.py."""
 
 import datetime
 import json
 
 import pytest
+import yaml
 
 from policies import stack
 from policies.stack import Waiver
@@ -12,8 +13,8 @@ LAST = datetime.date(2026, 12, 31)
 
 
 def read(**told: object) -> stack.Stack:
-    config = {f"glm-fleet:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
-    return stack.read("glm-fleet", config, {"glm-fleet:weights_token"})
+    """Read a configuration as the engine hands it over: texts, objects as JSON."""
+    return stack.read({f"glm-fleet:{key}": json.dumps(value) for key, value in told.items()})
 
 
 def test_it_reads_source_waivers_and_released_machines() -> None:
@@ -47,8 +48,15 @@ def test_a_waiver_without_reason_or_day_waives_nothing(told: object) -> None:
     assert read(waivers={"no-ptrace": told}).waivers == {}
 
 
+def test_a_waiver_counts_up_to_and_on_its_last_day() -> None:
+    waiver, day = Waiver("profile", LAST), datetime.timedelta(1)
+    assert [waiver.in_force(today) for today in (LAST - day, LAST, LAST + day)] == [True, True, False]
+
+
 def test_a_secret_in_clear_is_seen_by_its_name_alone() -> None:
-    found = read(vllm_api_key="0123456789abcdef0123456789abcdef", weights_token="hf_abc")
+    key = "0123456789abcdef0123456789abcdef"
+    file = {"config": {"glm-fleet:vllm_api_key": key, "glm-fleet:weights_token": {"secure": "v1:abc"}}}
+    found = stack.read({}, yaml.safe_dump(file))
     assert found.clear == {"vllm_api_key"}
     assert "0123" not in repr(found)
 
@@ -58,5 +66,11 @@ def test_the_labs_source_is_the_lab() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"glm-fleet:nodes": "{"}, {"glm-fleet:waivers": "[]"}, {"other:nodes": "{}"}])
-def test_what_it_cannot_read_counts_as_not_said(config: dict[str, str]) -> None:
-    assert stack.read("glm-fleet", config, ()) == stack.Stack()
+@pytest.mark.parametrize("file", ["", "config:\n", "encryptionsalt: v1:abc"])
+def test_what_it_cannot_read_counts_as_not_said(config: dict[str, str], file: str) -> None:
+    assert stack.read(config, file) == stack.Stack()
+
+
+def test_a_stack_has_a_file_of_its_own_or_none() -> None:
+    assert "source: lab" in stack.file_of("lab")
+    assert stack.file_of("nowhere") == stack.file_of("") == ""

@@ -11,8 +11,9 @@ import yaml
 from packaging.version import Version
 
 from policies import data
+from policies.asked import UNKNOWN
 from policies.rules.versions import CONDITIONS, SAID
-from tests.policies import RIGHT, UNKNOWN, Asked, asked, one, told
+from tests.policies import RIGHT, Asked, asked, one, told
 
 ROOT = Path(__file__).resolve().parents[2]
 
