@@ -29,7 +29,7 @@ def road() -> None:
     plan = program.read()
     fleet = pulumi.ProviderResource("fleet", "fleet", {"parallel": plan.settings.parallel})
 
-    nodes = {name: Node(name, machine, fleet) for name, machine in plan.machines.items()}
+    nodes = {name: Node(name, machine, fleet, plan.settings.protected(name)) for name, machine in plan.machines.items()}
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
     builds = {name: Image(name, hosts[name], nodes[name], plan.inputs("image", name)) for name in plan.builds}
     images = {name: builds[builder] for name, builder in plan.builders.items()}

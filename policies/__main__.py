@@ -1,13 +1,23 @@
-"""The policy pack's server: started by the engine, never by hand (it blocks). The rules are in rules.py, and testable there."""
+"""The policy pack's process: started by the engine, never by hand (it serves until the engine is gone).
 
+The last two arguments are the engine's address and the folder of the pack.
+"""
+
+import datetime
+import os
 import sys
+from pathlib import Path
 
+import pulumi.runtime
 import pulumi_policy
-import rules
+
+# The pack's own checkout, not whichever one the environment was installed from.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet.provider import engine
+from policies import pack, stack
 
-# After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for. The last two arguments are the
-# address of the engine and the folder of the pack.
+# After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for.
 engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
-pulumi_policy.PolicyPack("glm-fleet", rules.POLICIES)
+judged = stack.read(pulumi.runtime.get_config_env(), stack.file_of(os.environ.get("PULUMI_STACK", "")))
+pulumi_policy.PolicyPack("glm-fleet", pack.policies(judged, datetime.datetime.now(datetime.UTC).date()))

@@ -133,7 +133,7 @@ def _of_drift(
 def _gathered(found: Sequence[Found]) -> list[Effect]:
     """Return one effect for each level and what it hits, with all its reasons; the strongest first.
 
-    What hits only a part of what restarts anyway, and what is mended of it (its container), is told there.
+    What hits only a part of what restarts anyway, and what is mended of it (whether it starts at boot), is told there.
     """
     restarts = sorted({what for level, what, _ in found if level == "restart"}, key=len, reverse=True)
     reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}

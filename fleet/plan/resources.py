@@ -18,18 +18,19 @@ class Node(pulumi.CustomResource):
     """One machine that answers SSH with its pinned key.
 
     Owns: the connection. Not: the machine (its source has made it) nor anything on it; deleting a Node touches no machine.
+    `protect`: Pulumi refuses to delete or replace it, and what stands on it, less its Image.
     """
 
     connection: pulumi.Output[Mapping[str, Any]]
     facts: pulumi.Output[Mapping[str, Any]]
 
-    def __init__(self, name: str, machine: Machine, provider: pulumi.ProviderResource) -> None:
+    def __init__(self, name: str, machine: Machine, provider: pulumi.ProviderResource, protect: bool) -> None:
         self.machine = machine.resource
         super().__init__(
             "fleet:index:Node",
             name,
             {"name": name, **machine.inputs, "connection": None, "facts": None},
-            pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource),
+            pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource, protect=protect),
         )
 
 
@@ -53,6 +54,7 @@ class _Run(pulumi.CustomResource):
         outputs: Sequence[str],
         after: Sequence[pulumi.Resource] = (),
         secret: Sequence[str] = (),
+        protect: bool | None = None,
     ) -> None:
         known_after = dict.fromkeys(("managed", "drift", "seconds", "log", *outputs))
         super().__init__(
@@ -64,6 +66,7 @@ class _Run(pulumi.CustomResource):
                 depends_on=list(after),
                 deleted_with=node.machine,
                 additional_secret_outputs=list(secret),
+                protect=protect,  # None: as the node is
             ),
         )
 
@@ -85,7 +88,7 @@ class Image(_Run):
     """The serving image: a base by digest with a source build of transformers at a pinned commit (role transformers).
 
     Owns: the build, and its push when the stack names a registry: then one Image serves all nodes. Not: pulling it on
-    the nodes that serve.
+    the nodes that serve. Never protected: which machine builds is a setting, and what it built is in the registry.
     """
 
     image: pulumi.Output[str]
@@ -93,7 +96,7 @@ class Image(_Run):
     version: pulumi.Output[str]
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
-        super().__init__(name, node, inputs, ("image", "commit", "version"), after=[host])
+        super().__init__(name, node, inputs, ("image", "commit", "version"), after=[host], protect=False)
 
 
 class Weights(_Run):

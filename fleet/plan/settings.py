@@ -4,13 +4,15 @@ Pure: a dictionary in, `Settings` or a `SettingsError` out. Role variables (`var
 model and hardware allow by `rules`. Called by `fleet.plan.program`.
 """
 
+import datetime
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleet import errors
 
@@ -22,6 +24,17 @@ Name = Annotated[str, Field(pattern=NAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Gpus = Annotated[int, Field(ge=0, le=16)]
 Wait = Annotated[int, Field(ge=1, le=3600)]  # seconds that a machine may take to answer SSH
+
+
+def _day(told: Any) -> datetime.date:
+    """Return a date that YAML may have recognised: Pulumi then hands it over as Go writes a time."""
+    try:
+        return datetime.date.fromisoformat(str(told).removesuffix(" 00:00:00 +0000 UTC"))
+    except ValueError:
+        raise pydantic_core.PydanticCustomError("no_date", "no date") from None
+
+
+Day = Annotated[datetime.date, BeforeValidator(_day)]
 
 
 class Form(BaseModel):
@@ -105,18 +118,34 @@ class Probes(Form):
     min_iou: float = Field(default=0.5, gt=0, le=1)
 
 
+class Waiver(Form):
+    """Why a policy does not stop this stack, and the last day on which that holds. The policy pack reads it itself."""
+
+    reason: str = Field(min_length=1)
+    expires: Day
+
+
 class Settings(Form):
-    """A whole stack file, less the secrets."""
+    """A whole stack file, less the secrets.
+
+    `waivers` are by name of a policy (docs/policies.md), `release` says by machine why it may be replaced or deleted.
+    """
 
     nodes: Annotated[Nodes, Field(discriminator="source")]
     vars: dict[str, Any] = {}
     probes: Probes = Probes()
     parallel: int = Field(default=4, ge=1, le=64)
+    waivers: dict[str, Waiver] = {}
+    release: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
     @property
     def builder(self) -> str:
         """The machine that builds the image when one image serves all."""
         return self.nodes.builder or next(iter(self.nodes.machines))
+
+    def protected(self, machine: str) -> bool:
+        """Whether Pulumi refuses to replace or delete a machine: not in the lab, and not when the stack releases it."""
+        return not isinstance(self.nodes, LabNodes) and machine not in self.release
 
 
 def read(raw: Mapping[str, Any], file: str) -> Settings:
@@ -144,18 +173,19 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield what is wrong between machines: a builder that is none of them, one host under two names."""
-    nodes = found.nodes
-    if nodes.builder and nodes.builder not in nodes.machines:
-        known = list(nodes.machines)
-        yield errors.SettingsError(
-            file=file,
-            key="nodes.builder",
-            value=nodes.builder,
-            seen="no machine has this name",
-            allowed=", ".join(known),
-            nearest=nearest(nodes.builder, known),
-        )
+    """Yield what is wrong between machines: names that are none of theirs, one host under two names."""
+    nodes, known = found.nodes, list(found.nodes.machines)
+    named = [("nodes.builder", nodes.builder)] if nodes.builder else []
+    for key, name in [*named, *(("release", name) for name in found.release)]:
+        if name not in known:
+            yield errors.SettingsError(
+                file=file,
+                key=key,
+                value=name,
+                seen="no machine has this name",
+                allowed=", ".join(known),
+                nearest=nearest(name, known),
+            )
     if isinstance(nodes, SshNodes):
         yield from _shared_addresses(nodes, file)
 
@@ -183,6 +213,8 @@ SEEN = {
     "union_tag_not_found": "this key is missing",
     "string_pattern_mismatch": "has another form",
     "too_short": "is empty",
+    "string_too_short": "is empty",
+    "no_date": "is no date",
 }
 FORMS = {
     NAME: "lower-case letters, digits and '-', at most 63",
@@ -192,6 +224,9 @@ MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
     "host_key": FORMS[HOST_KEY],
     "address": "the name or IP address that answers SSH",
+    "release": "why the machine may be replaced or deleted",
+    "reason": "why this policy does not stop the stack",
+    "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
 }
 
 
@@ -215,6 +250,8 @@ def _told(error: Any, file: str) -> errors.SettingsError:
         words = FORMS.get(context["pattern"], context["pattern"])
     elif kind == "too_short":
         words = "at least one"
+    elif kind in ("string_too_short", "no_date"):
+        words = MISSING.get(path[-1]) or MISSING.get(path[0], "some text")
     return errors.SettingsError(
         file=file,
         key=".".join(path),
@@ -244,4 +281,6 @@ def _form_at(loc: Sequence[str | int]) -> type[Form] | None:
             return LabMachine if lab else SshMachine
         case ["probes"]:
             return Probes
+        case ["waivers", _]:
+            return Waiver
     return None

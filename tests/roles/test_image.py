@@ -66,6 +66,12 @@ def test_a_commit_that_the_source_does_not_have_ends_with_gits_own_words(built: 
     assert "\nnext: `git ls-remote" in seen.message
 
 
+def test_a_base_with_another_vllm_than_was_said_ends_the_build(built: Runs, ready: Place) -> None:
+    seen = ready.run("image", **{**SERVED, "transformers_base_vllm": "0.1.0"})
+    assert seen.rc != 0
+    assert "wanted 0.1.0 (transformers_base_vllm)" in seen.message, seen.message
+
+
 @pytest.fixture
 def broken_registry(lab: Lab, ready: Place, until: Callable[..., None]) -> Iterator[None]:
     status = "curl -sk -o /dev/null -w %{http_code} https://registry.lab.internal:5000/v2/"

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from policies import docs as policies
 from tests.matrix import page as systems
 from tests.road import page as drift
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize(("name", "made"), [("systems.md", systems.page), ("drift.md", drift.page)])
+@pytest.mark.parametrize(
+    ("name", "made"), [("systems.md", systems.page), ("drift.md", drift.page), ("policies.md", policies.page)]
+)
 def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
     assert (DOCS / name).read_text() == made(), "`make docs` writes it"

@@ -26,11 +26,12 @@ SITE_VARS = {"transformers_base_image": "registry.lab.internal:5000/lab/vllm@sha
 
 @dataclass
 class Declared:
-    """What a program declared: inputs by (kind, name), in order, the stack's outputs, calls (token, arguments, resources before it)."""
+    """What a program declared: inputs by (kind, name), in order, what is protected, outputs, calls (token, arguments, resources before it)."""
 
     inputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any], int]] = field(default_factory=list)
+    protected: set[tuple[str, str]] = field(default_factory=set)
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all resources of a kind."""
@@ -99,6 +100,8 @@ class FailingMonitor(mocks_module.MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:
         name = f"{request.type.rpartition(':')[2]}/{request.name}"
+        if request.protect:
+            self.mocks.declared.protected.add(tuple(name.split("/")))
         if name not in self.failing:
             return super().RegisterResource(request)
         urn = self.make_urn(request.parent, request.type, request.name)
@@ -212,6 +215,22 @@ def test_what_the_site_tells_lies_under_what_the_stack_says() -> None:
     own = "registry.example/vllm@sha256:" + "cd" * 32
     values["glm-fleet:vars"]["transformers_base_image"] = own
     assert run("lab", values).inputs["Image", "glm-1"]["vars"]["transformers_base_image"] == own
+
+
+def test_a_machine_and_what_stands_on_it_are_protected_but_not_who_builds() -> None:
+    declared = run("prod", config("prod"))
+    machines = ("prod-1", "prod-2", "prod-3", "prod-4")
+    kinds = ("Node", "Host", "Weights", "Serving")
+    assert declared.protected == {(kind, name) for kind in kinds for name in machines}
+
+
+def test_a_released_machine_is_not_protected() -> None:
+    declared = run("prod", {**config("prod"), "glm-fleet:release": {"prod-4": "mainboard replaced"}})
+    assert {name for _, name in declared.protected} == {"prod-1", "prod-2", "prod-3"}
+
+
+def test_nothing_of_the_lab_is_protected() -> None:
+    assert run("lab", config("lab")).protected == set()
 
 
 def test_secrets_stay_secret_and_reach_only_who_needs_them() -> None:

@@ -1,6 +1,7 @@
 """A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/settings/."""
 
 import copy
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
     "a-builder-that-is-no-machine": (["nodes", "builder"], "prod-11"),
     "parallel-is-no-number": (["parallel"], "many"),
     "min-iou-above-one": (["probes"], {"min_iou": 50}),
+    "a-waiver-without-a-reason": (["waivers"], {"no-ptrace": {"expires": "2026-12-31"}}),
+    "a-waiver-with-an-empty-reason": (["waivers"], {"no-ptrace": {"reason": "", "expires": "2026-12-31"}}),
+    "a-waiver-without-a-day": (["waivers"], {"no-ptrace": {"reason": "profile the engine"}}),
+    "a-waiver-until-soon": (["waivers"], {"no-ptrace": {"reason": "profile the engine", "expires": "soon"}}),
+    "a-misspelled-key-of-a-waiver": (
+        ["waivers"],
+        {"no-ptrace": {"reason": "profile the engine", "expires": "2026-12-31", "expire": "2026-12-31"}},
+    ),
+    "a-release-of-no-machine": (["release"], {"prod-22": "mainboard replaced"}),
+    "a-release-without-a-reason": (["release"], {"prod-2": ""}),
     "a-lab-system-that-does-not-exist": (
         ["nodes"],
         {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-20.04"}}},
@@ -88,6 +99,13 @@ def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
     }
     assert nodes.connection("prod-2")["port"] == 2222
     assert nodes.gpus("prod-2") == 4
+
+
+@pytest.mark.parametrize("told", ["2026-12-31", "2026-12-31 00:00:00 +0000 UTC"])
+def test_a_waivers_day_is_one_however_yaml_reads_it(told: str) -> None:
+    raw = changed(stack(), ["waivers"], {"no-ptrace": {"reason": "profile the engine", "expires": told}})
+    waiver = settings.read(raw, FILE).waivers["no-ptrace"]
+    assert (waiver.reason, waiver.expires) == ("profile the engine", datetime.date(2026, 12, 31))
 
 
 def test_the_first_machine_builds_unless_another_is_named() -> None:

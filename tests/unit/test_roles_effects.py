@@ -120,12 +120,15 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("host", "package pciutils", "absent", "present"): NOTHING,
     # docker: what differs in daemon.json is told to the engine, a stopped engine is started
     ("host", "file /etc/docker/daemon.json", "sha256 bbbb", "sha256 aaaa"): ("restart", ENGINE),
-    ("host", "file /etc/docker/daemon.json", "mode 0600", "mode 0644"): ("restart", ENGINE),
+    ("host", "file /etc/docker/daemon.json", "mode 0600", "mode 0644"): NOTHING,
     ("host", "file /etc/docker/daemon.json", "absent", "present"): ("restart", ENGINE),
     ("host", "file /etc/docker/daemon.json", "owner admin", "owner root"): NOTHING,
     ("host", "file /etc/docker/daemon.json", "group admin", "group root"): NOTHING,
     ("host", "unit docker.service", "state inactive", "state active"): ("restart", ENGINE),
     ("host", "unit docker.service", "absent", "present"): ("restart", ENGINE),
+    ("host", "unit docker.service", "drop-in /etc/systemd/system/docker.service.d/a.conf 0123", "no such drop-in"): ("restart", ENGINE),
+    ("host", "unit docker.service", "unit file /etc/systemd/system/docker.service", "unit file /lib/x"): ("restart", ENGINE),
+    ("host", "unit docker.service", "at boot masked", "at boot enabled"): NOTHING,
     ("host", "unit docker.service", "at boot disabled", "at boot enabled"): NOTHING,
     ("host", "package docker.io", "absent", "present"): ("restart", ENGINE),
     ("host", "package containerd.io", "absent", "present"): ("restart", ENGINE),
@@ -141,12 +144,13 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("weights", "file /usr/local/lib/fleet/fetch-weights", "absent", "present"): NOTHING,
     # vllm: what all replicas read restarts all, what one has restarts that one
     ("serving", "file /etc/fleet/vllm/config.yaml", "sha256 bbbb", "sha256 aaaa"): ("restart", EVERY_REPLICA),
-    ("serving", "file /etc/fleet/vllm/environment", "mode 0600", "mode 0644"): ("restart", EVERY_REPLICA),
+    ("serving", "file /etc/fleet/vllm/environment", "mode 0600", "mode 0644"): NOTHING,
     ("serving", "file /etc/fleet/vllm/key.env", "absent", "present"): ("restart", EVERY_REPLICA),
     ("serving", "file /etc/fleet/vllm/key.env", "owner admin", "owner root"): NOTHING,
     ("serving", "file /etc/fleet/vllm/key.env", "group admin", "group root"): NOTHING,
     ("serving", "file /etc/fleet/vllm", "mode 0755", "mode 0750"): NOTHING,
     ("serving", "file /usr/local/lib/fleet/wait-healthy", "sha256 bbbb", "sha256 aaaa"): ("restart", EVERY_REPLICA),
+    ("serving", "file /usr/local/lib/fleet/wait-healthy", "mode 0644", "mode 0755"): NOTHING,
     ("serving", "file /usr/local/lib/fleet/wait-healthy", "owner admin", "owner root"): NOTHING,
     ("serving", "file /usr/local/lib/fleet/wait-healthy", "group admin", "group root"): NOTHING,
     ("serving", "file /etc/systemd/system/glm-0.service", "sha256 bbbb", "sha256 aaaa"): ("restart", ("glm-0",)),
@@ -154,7 +158,9 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("serving", "unit glm-1.service", "absent", "present"): ("restart", ("glm-1",)),
     ("serving", "unit glm-1.service", "state activating", "state active"): NOTHING,
     ("serving", "unit glm-1.service", "at boot disabled", "at boot enabled"): NOTHING,
-    ("serving", "container glm-1", "Memory not set", "Memory 64"): NOTHING,  # the role looks at the unit
+    ("serving", "unit glm-1.service", "drop-in /etc/systemd/system/glm-1.service.d/a.conf 0123", "no such drop-in"): ("restart", ("glm-1",)),
+    ("serving", "unit glm-1.service", "unit file /run/systemd/system/glm-1.service", "unit file /etc/x"): ("restart", ("glm-1",)),
+    ("serving", "container glm-1", "Memory not set", "Memory 64"): ("restart", ("glm-1",)),
 }  # fmt: skip
 REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA]}
 
@@ -198,7 +204,7 @@ def test_what_may_drift_is_a_thing_that_some_role_of_the_resource_has(case: tupl
 def test_what_is_wrong_with_a_replica_that_restarts_is_told_with_it() -> None:
     container = ("container glm-0", "absent", "present")
     unit = ("unit glm-0.service", "state inactive", "state active")
-    other = ("container glm-1", "Memory not set", "Memory 64")
+    other = ("unit glm-1.service", "at boot disabled", "at boot enabled")
     config = ("file /etc/fleet/vllm/config.yaml", "absent", "present")
     restarted, mended = mend("serving", container, unit, other)
     assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "mends")

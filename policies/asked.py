@@ -1,0 +1,124 @@
+"""What a rule is asked about: one resource and its stack, with readers that know what is not known yet.
+
+Values arrive as `pack.py` made them: plain dictionaries and lists, secrets in clear, UNKNOWN. Needs roles/*/defaults for what a
+stack leaves out. Used by every rule.
+"""
+
+import functools
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policies.stack import Stack
+
+ROLES = Path(__file__).resolve().parents[1] / "roles"
+# What stands in the place of a value that is not known yet, at preview.
+UNKNOWN: Any = object()
+
+Props = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One resource: `kind` (Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
+
+    `protect` is Pulumi's own option, `seen` holds the inputs of the other resources that the rule reads, by kind and name.
+    A rule that is asked at the end gets outputs in both.
+    """
+
+    kind: str
+    name: str
+    inputs: Props
+    protect: bool = False
+    stack: Stack = field(default_factory=Stack)
+    seen: Mapping[tuple[str, str], Props] = field(default_factory=dict)
+
+    def var(self, name: str) -> Any:
+        """Return a role variable as the role will have it: None when not known yet, its default when the stack has none."""
+        value = known(self.inputs, "vars", name, absent=_ABSENT)
+        return _default(name) if value is _ABSENT else value
+
+    def flags(self, name: str) -> list[Any]:
+        """Return every value that vLLM gets for a flag, in either spelling; empty when it gets none or it is not known yet."""
+        return [value for flag, value in self.all_flags() if flag == name]
+
+    def all_flags(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name with dashes, value) of what `vllm serve` gets: from vllm_flags, and what vllm_entrypoint adds."""
+        told = self.var("vllm_flags")
+        for key in told if isinstance(told, Mapping) else ():
+            value = known(told, key)
+            flag, equals, rest = key.partition("=")
+            if value is not None:
+                yield _dashes(flag), rest if equals else value
+        arguments = self.var("vllm_entrypoint")
+        words = [word for word in arguments if isinstance(word, str)] if isinstance(arguments, list) else []
+        for word, after in zip(words, [*words[1:], "--"], strict=False):
+            if word.startswith("--"):
+                flag, equals, rest = word.partition("=")
+                yield _dashes(flag), rest if equals else (True if after.startswith("-") else after)
+
+    def other(self, kind: str) -> Props | None:
+        """Return the inputs of this machine's resource of another kind, or None.
+
+        Of an Image there may be one for all machines.
+        """
+        found = self.seen.get((kind, self.name))
+        if found is None and kind == "Image":
+            images = [inputs for (seen, _), inputs in list(self.seen.items()) if seen == "Image"]
+            found = images[0] if len(images) == 1 else None
+        return found
+
+
+def known(props: Props, *path: str, absent: Any = None) -> Any:
+    """Return the value at `path`: None when it is not known yet, `absent` when it is not there or null."""
+    found: Any = props
+    for key in path:
+        if not isinstance(found, Mapping) or found.get(key) is None:
+            return absent
+        found = found[key]
+        if found is UNKNOWN:
+            return None
+    return found
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether the value, or anything in it, is not known yet."""
+    if isinstance(value, Mapping | list):
+        return any(has_unknown(item) for item in (value.values() if isinstance(value, Mapping) else value))
+    return value is UNKNOWN
+
+
+def on(value: Any) -> bool:
+    """Whether a switch is on. What is neither on nor off counts as on: a rule that cannot read a value refuses it."""
+    return value is not None and str(value).strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def folder(path: str) -> str:
+    """Return an absolute path without `..`, doubled or trailing slashes."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def inside(path: str, of: str) -> bool:
+    """Whether one absolute path is another one, or lies below it."""
+    return path == of or path.startswith(of.rstrip("/") + "/")
+
+
+_ABSENT = object()
+
+
+def _dashes(flag: str) -> str:
+    return flag.lstrip("-").replace("_", "-")
+
+
+def _default(name: str) -> Any:
+    return _defaults(name.partition("_")[0]).get(name)
+
+
+@functools.cache  # the same file for each of a hundred machines
+def _defaults(role: str) -> Mapping[str, Any]:
+    file = ROLES / role / "defaults" / "main.yml"
+    return yaml.safe_load(file.read_text()) if file.is_file() else {}

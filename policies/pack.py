@@ -1,0 +1,149 @@
+"""The rules as policies of Pulumi's library, for one run on one stack. The library asks each about each resource.
+
+A policy has one level for a whole run, so what a waiver changes is decided here, when the pack starts. Needs the stack and
+today's date. Called by __main__.
+"""
+
+import datetime
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pulumi_policy import (
+    EnforcementLevel,
+    Policy,
+    PolicyResource,
+    ReportViolation,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
+)
+from pulumi_policy.proxy import UnknownValueError
+
+from policies.asked import UNKNOWN, Asked, Props
+from policies.rule import Rule
+from policies.rules import RULES
+from policies.stack import Stack
+
+OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
+# The stack's own, beside the rules: these two cannot be waived.
+WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
+WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
+
+
+def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:
+    """Return every rule as a policy, and what the waivers themselves must be."""
+    return [
+        *(_Run(rule, stack, today).policy() for rule in rules),
+        _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown(stack, rules)),
+        _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _known(stack, rules, today)),
+    ]
+
+
+class _Run:
+    """One rule in one run: its waiver, and what it has seen of other resources. Asked from several threads at once."""
+
+    def __init__(self, rule: Rule, stack: Stack, today: datetime.date) -> None:
+        self._rule, self._stack = rule, stack
+        self._waiver = stack.waivers.get(rule.name)
+        self._waived = self._waiver is not None and self._waiver.in_force(today)
+        self._seen: dict[tuple[str, str], Props] = {}
+        self._told: set[str] = set()
+
+    def policy(self) -> Policy:
+        """Return the rule as the library wants it: a waiver in force makes it advisory."""
+        mandatory = self._rule.level == "mandatory" and not self._waived
+        level = EnforcementLevel.MANDATORY if mandatory else EnforcementLevel.ADVISORY
+        name, holds, remedy = self._rule.name, self._rule.holds, self._rule.remedy
+        if self._rule.at_end:
+            return StackValidationPolicy(name, holds, self._stack_as_it_is, level, remediation_steps=remedy)
+        return ResourceValidationPolicy(name, holds, self._resource, level, remediation_steps=remedy)
+
+    def _resource(self, args: ResourceValidationArgs, report: ReportViolation) -> None:
+        """Judge a resource by its inputs, before anything is done with it. What it depends on was asked about before."""
+        self._remember(args)
+        for message in self._judge(args):
+            report(message, None)  # None: about this resource
+
+    def _stack_as_it_is(self, args: StackValidationArgs, report: ReportViolation) -> None:
+        """Judge each resource by its outputs, when all are there."""
+        for resource in args.resources:
+            self._remember(resource)
+        for resource in args.resources:
+            for message in self._judge(resource):
+                report(message, resource.urn)
+
+    def _remember(self, about: ResourceValidationArgs | PolicyResource) -> None:
+        if (kind := kind_of(about.resource_type)) in self._rule.reads:
+            self._seen[kind, about.name] = plain(about.props)
+
+    def _judge(self, about: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
+        if (kind := kind_of(about.resource_type)) not in self._rule.kinds:
+            return
+        asked = Asked(kind, about.name, plain(about.props), about.opts.protect, self._stack, self._seen)
+        for breach in self._rule.judge(asked):
+            message = self._rule.message(breach)
+            if self._waiver is None:
+                yield message
+            elif not self._waived:
+                yield f"{message}\n(its waiver expired on {self._waiver.expires} and does not count)"
+            elif message not in self._told:  # what 100 machines share is told once
+                self._told.add(message)
+                yield f"{message}\n({self._waiver})"
+
+
+def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[], Iterator[str]]) -> Policy:
+    """Return a policy that says at the stack itself what every preview repeats."""
+
+    def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+        if args.resource_type == STACK:
+            for message in messages():
+                report(message, None)
+
+    return ResourceValidationPolicy(name, holds, validate, level)
+
+
+def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield the waivers of no rule."""
+    names = [rule.name for rule in rules]
+    for name in stack.waivers:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+            wanted = f"did you mean {near[0]}?" if near else "docs/policies.md has their names"
+            yield f"waivers.{name}: no rule has this name\nremedy: {wanted}"
+
+
+def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterator[str]:
+    """Yield the waivers of rules: those in force, and those whose last day is over."""
+    names = {rule.name for rule in rules}
+    for name, waiver in ((name, waiver) for name, waiver in stack.waivers.items() if name in names):
+        if waiver.in_force(today):
+            yield f"{name} is {waiver}"
+        else:
+            late = f"waivers.{name} expired on {waiver.expires} and does not count"
+            yield f"{late}\nremedy: take it out, or decide again"
+
+
+def kind_of(token: str) -> str:
+    """Return Node, Host, …, Stack, or "" for what is neither ours nor the stack itself."""
+    return "Stack" if token == STACK else token.removeprefix(OURS) if token.startswith(OURS) else ""
+
+
+def plain(value: Any) -> Any:
+    """Return what the library hands over as dictionaries and lists: whole numbers as int, UNKNOWN where it raises."""
+    match value:
+        case Mapping():
+            return {key: _at(value, key) for key in value}
+        case Sequence() if not isinstance(value, str):
+            return [_at(value, place) for place in range(len(value))]
+        case float() if value.is_integer():
+            return int(value)
+    return value
+
+
+def _at(place: Any, key: Any) -> Any:
+    try:
+        return plain(place[key])
+    except UnknownValueError:
+        return UNKNOWN

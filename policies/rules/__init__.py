@@ -1,0 +1,18 @@
+"""Every rule of the pack, in the order in which docs/policies.md lists them.
+
+Add a rule: a function and a Rule in one of these modules, a test in tests/unit/test_policies_MODULE.py, then `make docs`.
+"""
+
+from collections.abc import Sequence
+
+from policies.rule import Rule
+from policies.rules import access, container, machines, media, pins, versions
+
+RULES: Sequence[Rule] = (
+    *pins.RULES,
+    *versions.RULES,
+    *container.RULES,
+    *access.RULES,
+    *media.RULES,
+    *machines.RULES,
+)

@@ -1,0 +1,84 @@
+"""What is deployed is named so that it cannot change under a running fleet, and is nothing of the lab's."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from policies.asked import Asked, known
+from policies.rule import Breach, Rule
+
+# An image that was built on its node and never pushed has an id, which is a digest, and no repository.
+DIGEST = re.compile(r"^([^@\s]+@)?sha256:[0-9a-f]{64}$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+LAB = re.compile(r"(?<![A-Za-z0-9-])([a-z0-9-]+\.)*lab\.internal(?![A-Za-z0-9-]|\.[A-Za-z0-9])", re.I)
+
+
+def image_by_digest(asked: Asked) -> Iterator[Breach]:
+    """Yield each image that is named otherwise: the one that is served, the one that it is built from."""
+    images = {"image": known(asked.inputs, "image"), "vllm_image": known(asked.inputs, "vars", "vllm_image")}
+    if asked.kind == "Image":
+        images = {"transformers_base_image": asked.var("transformers_base_image")}
+    for name, image in images.items():
+        if image is not None and not DIGEST.match(str(image)):
+            yield Breach(f"{name} is {image!r}" if image else f"{name} is not set")
+
+
+def full_commit(variable: str) -> Callable[[Asked], Iterator[Breach]]:
+    """Return the judge of a variable that must hold 40 hex digits."""
+
+    def judge(asked: Asked) -> Iterator[Breach]:
+        value = asked.var(variable)
+        if value is not None and not COMMIT.match(str(value)):
+            yield Breach(f"{variable} is {value!r}" if value else f"{variable} is not set")
+
+    return judge
+
+
+def nothing_of_the_lab(asked: Asked) -> Iterator[Breach]:
+    """Yield what names a host of the lab's network; the value is left out, since a URL may hold a login."""
+    if asked.stack.lab:
+        return
+    variables = known(asked.inputs, "vars")
+    told = {"image": known(asked.inputs, "image"), **(variables if isinstance(variables, Mapping) else {})}
+    for name, value in told.items():
+        if found := LAB.search(repr(value)):
+            yield Breach(f"{name} names {found.group()}")
+
+
+RULES = (
+    Rule(
+        name="image-by-digest",
+        holds="The serving image, and the base that it is built from, are named by digest.",
+        reason="a tag can name other bytes tomorrow, on one node and not on the next",
+        remedy="write REPOSITORY@sha256:<64 hex>, e.g. from `docker buildx imagetools inspect REPOSITORY:TAG`",
+        source="project notes on serving, Images: both image families move, always pinned by digest",
+        kinds=("Image", "Serving"),
+        judge=image_by_digest,
+    ),
+    Rule(
+        name="transformers-by-commit",
+        holds="transformers is built from a full commit.",
+        reason="a branch or a tag moves, and a short commit can name two",
+        remedy="write the 40 hex digits that `git ls-remote URL REF` prints",
+        source="project notes on serving, Versions: only a source build of a known commit has been checked with the image's vLLM",
+        kinds=("Image",),
+        judge=full_commit("transformers_commit"),
+    ),
+    Rule(
+        name="weights-by-revision",
+        holds="The weights are those of a full revision.",
+        reason="a branch of the hub moves, and its files then differ from machine to machine",
+        remedy="write the 40 hex digits that the hub shows for the commit",
+        source="project notes on serving, Weights: pin a revision SHA",
+        kinds=("Weights",),
+        judge=full_commit("weights_revision"),
+    ),
+    Rule(
+        name="nothing-of-the-lab",
+        holds="Outside the lab, no image, registry or mirror of the lab is used.",
+        reason="the lab's mirrors stand in for others: their keys are made on the spot, their model sees nothing but test pictures",
+        remedy="name your own registry, repositories and hub; `*.lab.internal` belongs in stacks whose source is lab",
+        source="README, What is real in the lab, and what stands in",
+        kinds=("Host", "Image", "Weights", "Serving"),
+        judge=nothing_of_the_lab,
+    ),
+)

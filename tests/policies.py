@@ -1,0 +1,76 @@
+"""Resources as the policy pack is asked about them: right ones, with what a test changes. Called by tests/unit/test_policies_*."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from policies.asked import Asked
+from policies.rule import Rule
+from policies.rules import RULES
+from policies.stack import Stack
+
+DIGEST = "registry.example/glm@sha256:" + "ab" * 32
+COMMIT = "12" * 20
+KEY = "0123456789abcdef0123456789abcdef"
+PROD = Stack(source="ssh")
+
+# The inputs of right resources, and what was seen before a Serving is asked about.
+RIGHT: Mapping[str, Mapping[str, Any]] = {
+    "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},
+    "Host": {"vars": {"rocm_version": "7.2.3", "rocm_driver_release": "30.30.3"}},
+    "Image": {
+        "vars": {
+            "transformers_base_image": DIGEST,
+            "transformers_base_vllm": "0.32.0",
+            "transformers_commit": COMMIT,
+        }
+    },
+    "Weights": {"vars": {"weights_revision": COMMIT}},
+    "Serving": {
+        "image": DIGEST,
+        "api_key": KEY,
+        "vars": {"vllm_image": DIGEST, "vllm_flags": {"allowed-media-domains": ["none.invalid"]}},
+    },
+    "Stack": {},
+}
+
+
+def rule(name: str) -> Rule:
+    """Return a rule by its name."""
+    (found,) = [one for one in RULES if one.name == name]
+    return found
+
+
+def asked(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Asked:
+    """Return a right resource with some inputs changed; `vars` is laid over the right ones, what is None is left out."""
+    right = RIGHT[kind]
+    variables = inputs.pop("vars", {})
+    both = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
+    changed = {**right, **inputs, **({"vars": both} if both else {})}
+    kept = {name: value for name, value in changed.items() if value is not None}
+    seen = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
+    return Asked(kind, "prod-1", kept, protect, stack, seen)
+
+
+def told(name: str, about: Asked) -> list[str]:
+    """Return what a rule tells about a resource."""
+    found = rule(name)
+    assert about.kind in found.kinds
+    return [found.message(breach) for breach in found.judge(about)]
+
+
+def one(name: str, about: Asked) -> str:
+    """Return the only thing that a rule tells about a resource."""
+    (message,) = told(name, about)
+    return message
+
+
+def serving(**variables: Any) -> Asked:
+    """Return a right Serving with some role variables changed."""
+    return asked("Serving", vars=variables)
+
+
+def flags(**values: Any) -> Asked:
+    """Return a right Serving with some flags changed: underscores here are dashes there, None leaves a flag out."""
+    right = RIGHT["Serving"]["vars"]["vllm_flags"]
+    both = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}
+    return serving(vllm_flags={name: value for name, value in both.items() if value is not None})

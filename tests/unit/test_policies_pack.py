@@ -1,0 +1,328 @@
+"""The rules in one run, asked by Pulumi's policy library: right resources pass, waivers hold until their day, what was seen counts.
+
+policies/pack.py. Each stack's program passes with all that an update knows.
+"""
+
+import datetime
+import json
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+from google.protobuf import json_format, struct_pb2
+from pulumi.runtime import mocks
+from pulumi_policy import (
+    EnforcementLevel,
+    PolicyResource,
+    PolicyResourceOptions,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
+)
+from pulumi_policy.deserialize import deserialize_properties
+from pulumi_policy.proxy import UNKNOWN_OBJECT_VALUE, UNKNOWN_STRING_VALUE, unknown_checking_proxy
+
+from policies import pack, stack
+from policies.asked import UNKNOWN, Asked
+from policies.rule import Rule
+from policies.rules import RULES
+from policies.stack import Stack, Waiver
+from tests.policies import DIGEST, KEY, PROD, RIGHT, asked, serving
+from tests.unit import test_plan_program as program
+
+TODAY = datetime.date(2026, 11, 25)
+STACK = Asked("Stack", "glm-fleet-prod", {})
+
+
+class Finding(NamedTuple):
+    """What the library tells the engine: of which policy, how hard, what, and at the end of which resource."""
+
+    rule: str
+    level: EnforcementLevel
+    message: str
+    at: str | None = None
+
+
+class Run:
+    """A run on one stack. `resource` and `outcome` ask every policy, as the library does."""
+
+    def __init__(self, told: Stack = PROD) -> None:
+        self.policies = pack.policies(told, TODAY)
+
+    def resource(self, about: Asked) -> list[Finding]:
+        args = ResourceValidationArgs(token(about), props(about), "", about.name, options(about), None)
+        found: list[Finding] = []
+        for policy in self.policies:
+            if isinstance(policy, ResourceValidationPolicy):
+                policy.validate(args, reporter(policy, found))
+        return found
+
+    def outcome(self, *all_of_them: Asked) -> list[Finding]:
+        resources = [
+            PolicyResource(token(about), props(about), urn(about), about.name, options(about), None, None, [], {})
+            for about in all_of_them
+        ]
+        found: list[Finding] = []
+        for policy in self.policies:
+            if isinstance(policy, StackValidationPolicy):
+                policy.validate(StackValidationArgs(resources), reporter(policy, found))
+        return found
+
+
+def reporter(policy: Any, found: list[Finding]) -> Any:
+    return lambda message, urn: found.append(Finding(policy.name, policy.enforcement_level, message, urn))
+
+
+def token(about: Asked) -> str:
+    return pack.STACK if about.kind == "Stack" else pack.OURS + about.kind
+
+
+def urn(about: Asked) -> str:
+    return f"urn::{about.kind}::{about.name}"
+
+
+def options(about: Asked) -> PolicyResourceOptions:
+    return PolicyResourceOptions(about.protect, [], None, [], None, [], None)  # type: ignore[arg-type]
+
+
+def props(about: Asked) -> Any:
+    """Return the inputs as they come out of the library: through gRPC's messages, behind its proxies."""
+    struct = struct_pb2.Struct()
+    struct.update(about.inputs)
+    return unknown_checking_proxy(deserialize_properties(json_format.MessageToDict(struct)))
+
+
+def waived(name: str, expires: datetime.date) -> Stack:
+    return replace(PROD, waivers={name: Waiver("profile the engine", expires)})
+
+
+MANDATORY, ADVISORY = EnforcementLevel.MANDATORY, EnforcementLevel.ADVISORY
+
+
+def lines(found: Iterable[Finding]) -> list[tuple[str, EnforcementLevel, str]]:
+    """Return (rule, level, first line of the message) of each finding."""
+    return [(one.rule, one.level, one.message.splitlines()[0]) for one in found]
+
+
+def test_a_right_machine_passes() -> None:
+    run = Run()
+    for kind in RIGHT:
+        assert run.resource(asked(kind)) == []
+    assert run.outcome(asked("Node", facts={"system": "debian 12", "kernel": "6.1.0-40-amd64"}), asked("Host")) == []
+
+
+def test_pulumi_is_told_every_rule_with_its_level() -> None:
+    told = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
+    rules = [(rule.name, rule.holds, EnforcementLevel(rule.level)) for rule in RULES]
+    assert told == [*rules, (*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: Rule) -> None:
+    for kind in rule.kinds:
+        for about in (
+            asked(kind, **dict.fromkeys([*RIGHT[kind], "facts"], UNKNOWN)),
+            asked(kind, vars=dict.fromkeys(_variables(kind), UNKNOWN), facts={"system": UNKNOWN, "kernel": UNKNOWN}),
+            asked(kind, vars={"vllm_flags": dict.fromkeys(("trust-remote-code", "host"), UNKNOWN) | _DOMAINS}),
+        ):
+            unseen = replace(about, seen={key: {"vars": UNKNOWN, "gpus": UNKNOWN} for key in about.seen})
+            assert [*rule.judge(unseen)] == []
+
+
+_DOMAINS = {"allowed-media-domains": ["none.invalid"]}
+
+
+def _variables(kind: str) -> list[str]:
+    """Return the variables that rules read."""
+    vllm = (
+        "privileged",
+        "host_network",
+        "ipc_host",
+        "ptrace",
+        "seccomp_unconfined",
+        "flags",
+        "environment",
+        "entrypoint",
+    )
+    return {
+        "Host": ["rocm_version", "rocm_driver_release", "rocm_driver_version", "rocm_driver_packages"],
+        "Image": ["transformers_base_image", "transformers_base_vllm", "transformers_commit"],
+        "Weights": ["weights_revision", "weights_endpoint"],
+        "Serving": [f"vllm_{name}" for name in (*vllm, "chat_template", "media_dir", "replicas", "image")],
+    }.get(kind, [])
+
+
+def test_what_is_broken_is_told_with_reason_and_remedy() -> None:
+    (found,) = Run().resource(serving(vllm_ptrace=True))
+    assert found == Finding(
+        "no-ptrace",
+        MANDATORY,
+        "vllm_ptrace is on: it is of use to a debugger, and to whoever wants the API key out of the server's memory\n"
+        "remedy: leave vllm_ptrace out; for an hour of debugging take a waiver with that day's date",
+    )
+
+
+@pytest.mark.parametrize("days", [0, 1, 400])
+def test_a_waiver_in_force_turns_a_refusal_into_a_line_with_reason_and_last_day(days: int) -> None:
+    last = TODAY + datetime.timedelta(days)
+    (found,) = Run(waived("no-ptrace", last)).resource(serving(vllm_ptrace=True))
+    assert found.level == ADVISORY
+    assert found.message.startswith("vllm_ptrace is on: ")
+    assert found.message.endswith(f"\n(waived until {last}: profile the engine)")
+
+
+def test_an_expired_waiver_does_not_count_and_says_so() -> None:
+    (found,) = Run(waived("no-ptrace", datetime.date(2026, 11, 24))).resource(serving(vllm_ptrace=True))
+    assert found.level == MANDATORY
+    assert found.message.endswith("\n(its waiver expired on 2026-11-24 and does not count)")
+
+
+def test_a_waiver_of_one_rule_is_not_one_of_another() -> None:
+    (found,) = Run(waived("no-ptrace", TODAY)).resource(serving(vllm_ipc_host=True))
+    assert (found.rule, found.level) == ("no-host-ipc", MANDATORY)
+
+
+def test_what_a_hundred_machines_share_is_waived_in_one_line() -> None:
+    run = Run(waived("no-ptrace", TODAY))
+    about = serving(vllm_ptrace=True)
+    told = [one for place in range(100) for one in run.resource(replace(about, name=f"prod-{place}"))]
+    assert [one.rule for one in told] == ["no-ptrace"]
+
+
+def test_what_a_hundred_machines_share_is_refused_on_each() -> None:
+    run, about = Run(), serving(vllm_ptrace=True)
+    assert len([one for place in range(3) for one in run.resource(replace(about, name=f"prod-{place}"))]) == 3
+
+
+def test_every_preview_repeats_the_waivers_and_the_released_machines() -> None:
+    told = replace(
+        PROD,
+        waivers={
+            "no-ptrace": Waiver("profile the engine", datetime.date(2026, 12, 31)),
+            "no-host-ipc": Waiver("old", datetime.date(2026, 1, 31)),
+        },
+        release={"prod-4": "mainboard replaced 2026-11-25"},
+    )
+    assert lines(Run(told).resource(STACK)) == [
+        (
+            "machines-released",
+            ADVISORY,
+            "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted",
+        ),
+        ("waivers", ADVISORY, "no-ptrace is waived until 2026-12-31: profile the engine"),
+        ("waivers", ADVISORY, "waivers.no-host-ipc expired on 2026-01-31 and does not count"),
+    ]
+
+
+def test_a_waiver_of_no_rule_is_refused_with_the_nearest_name() -> None:
+    (found,) = Run(waived("image-by-digst", TODAY)).resource(STACK)
+    assert (found.rule, found.level) == ("waivers-known", MANDATORY)
+    assert found.message == "waivers.image-by-digst: no rule has this name\nremedy: did you mean image-by-digest?"
+    (found,) = Run(waived("everything", TODAY)).resource(STACK)
+    assert found.message.endswith("\nremedy: docs/policies.md has their names")
+
+
+def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before() -> None:
+    run = Run()
+    assert run.resource(asked("Node", gpus=4)) == []
+    assert run.resource(asked("Image", vars={"transformers_base_vllm": "0.30.0"})) == []
+    told = lines(run.resource(serving()))
+    assert [rule for rule, _, _ in told] == ["vllm-cve-floor", *["replicas-fit-gpus"] * 4]
+
+
+def test_a_machine_is_judged_at_the_end_by_the_rocm_that_it_has() -> None:
+    run = Run()
+    about = asked("Node", facts={"system": "debian 11", "kernel": "5.10.0"})
+    assert run.resource(about) == []
+    told = run.outcome(about, asked("Host"))
+    assert lines(told) == [
+        ("system-known", MANDATORY, "prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm for other systems only")
+    ]
+    assert [one.at for one in told] == [urn(about)]
+
+
+def test_a_waiver_counts_for_a_rule_that_is_asked_at_the_end_too() -> None:
+    about = asked("Node", facts={"system": "debian 11", "kernel": "5.10.0"})
+    (found,) = Run(waived("system-known", TODAY)).outcome(about, asked("Host"))
+    assert found.level == ADVISORY
+    assert found.message.endswith("\n(waived until 2026-11-25: profile the engine)")
+
+
+def test_what_is_not_ours_is_not_judged() -> None:
+    assert [pack.kind_of(name) for name in ("lab:index:Machine", "pulumi:providers:fleet")] == ["", ""]
+    assert [pack.kind_of(token(asked(kind))) for kind in RIGHT] == list(RIGHT)
+
+
+def test_unknown_inputs_of_a_preview_have_no_finding() -> None:
+    unknown = asked(image=UNKNOWN_STRING_VALUE, vars=UNKNOWN_OBJECT_VALUE, api_key=UNKNOWN_STRING_VALUE)
+    assert Run().resource(unknown) == []
+
+
+def test_values_arrive_as_they_were() -> None:
+    secret = {program.SECRET: program.SECRET_SIGN, "value": [1]}
+    values = {"a": [1.0, 2.5, {"b": None, "c": True}], "d": {"e": ""}, "f": UNKNOWN_STRING_VALUE, "g": {"h": secret}}
+    plain = pack.plain(props(Asked("Node", "prod-1", {**values, "i": [UNKNOWN_OBJECT_VALUE, 2]})))
+    assert plain == {
+        "a": [1, 2.5, {"b": None, "c": True}],
+        "d": {"e": ""},
+        "f": UNKNOWN,
+        "g": {"h": [1]},
+        "i": [UNKNOWN, 2],
+    }
+    assert isinstance(plain["a"][0], int)
+
+
+def test_no_two_rules_have_one_name_and_each_has_all_its_words() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule.holds.endswith("."), rule.name
+        assert all((rule.reason, rule.remedy, rule.source, rule.kinds)), rule.name
+        assert "://" not in rule.source + rule.reason + rule.remedy, rule.name
+
+
+def test_no_rule_repeats_a_secret() -> None:
+    everything_wrong = asked(
+        api_key="s3cr3t",
+        image="registry.example/glm",
+        vars={"vllm_flags": {"api-key": KEY}, "vllm_environment": {"VLLM_API_KEY": KEY, "VLLM_SERVER_DEV_MODE": "1"}},
+        protect=False,
+    )
+    told = "".join(one.message for one in Run().resource(everything_wrong))
+    assert "VLLM_API_KEY" in told and "fewer than 20" in told
+    assert KEY not in told and "s3cr3t" not in told
+
+
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """The program takes SIGINT for itself; give it back."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("name", program.STACKS)
+@pytest.mark.usefixtures("sigint")
+def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
+    """What the real program registers, its secrets as the engine sends them, the lab's with what its site tells."""
+    registered: list[Asked] = []
+    register = mocks.MockMonitor.RegisterResource
+
+    def listen(monitor: Any, one: Any) -> Any:
+        inputs = json_format.MessageToDict(one.object)
+        registered.append(Asked(pack.kind_of(one.type), one.name, inputs, one.protect))
+        return register(monitor, one)
+
+    values = program.config(name)
+    site = {"transformers_base_image": DIGEST, "transformers_commit": "12" * 20, "weights_revision": "34" * 20}
+    with (
+        mock.patch.object(mocks.MockMonitor, "RegisterResource", listen),
+        mock.patch.object(program, "SITE_VARS", site),
+    ):
+        program.run(name, values)
+    assert {"Node", "Host", "Image", "Weights", "Serving"} <= {one.kind for one in registered}
+    run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name)))
+    assert [(one.name, found) for one in registered if (found := run.resource(one))] == []

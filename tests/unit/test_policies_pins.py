@@ -1,0 +1,68 @@
+"""What is deployed is pinned, and nothing of it is the lab's: policies/rules/pins.py."""
+
+import pytest
+
+from policies.stack import Stack
+from tests.policies import COMMIT, DIGEST, asked, one, told
+
+
+@pytest.mark.parametrize("image", ["registry.example/glm:latest", "registry.example/glm", "glm@sha256:ab"])
+def test_an_image_without_digest_is_refused(image: str) -> None:
+    assert f"image is '{image}'" in one("image-by-digest", asked(image=image))
+    assert f"vllm_image is '{image}'" in one("image-by-digest", asked(vars={"vllm_image": image}))
+    base = asked("Image", vars={"transformers_base_image": image})
+    assert f"transformers_base_image is '{image}'" in one("image-by-digest", base)
+
+
+def test_an_image_that_never_left_its_node_is_named_by_its_id() -> None:
+    assert told("image-by-digest", asked(image="sha256:" + "ab" * 32)) == []
+
+
+def test_a_base_image_must_be_given() -> None:
+    assert "transformers_base_image is not set" in one(
+        "image-by-digest", asked("Image", vars={"transformers_base_image": ""})
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "variable"),
+    [
+        ("transformers-by-commit", "Image", "transformers_commit"),
+        ("weights-by-revision", "Weights", "weights_revision"),
+    ],
+)
+def test_a_branch_a_tag_or_a_short_commit_is_refused(rule: str, kind: str, variable: str) -> None:
+    for value in ("main", "v5.3.0", COMMIT[:12], COMMIT.upper().replace("1", "A")):
+        assert f"{variable} is '{value}'" in one(rule, asked(kind, vars={variable: value}))
+    assert f"{variable} is not set" in one(rule, asked(kind, vars={variable: ""}))
+    assert told(rule, asked(kind, vars={variable: COMMIT})) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "value"),
+    [
+        ("Host", "rocm_repository_url", "http://packages.lab.internal"),
+        ("Host", "docker_registry_certificates", {"registry.lab.internal:5000": "-----BEGIN"}),
+        ("Image", "transformers_base_image", f"registry.lab.internal:5000/lab/{DIGEST}"),
+        ("Image", "transformers_repository", "http://git.lab.internal/transformers.git"),
+        ("Image", "transformers_registry", "registry.lab.internal:5000/glm/serving"),
+        ("Weights", "weights_endpoint", "http://hub.lab.internal"),
+        ("Weights", "weights_endpoint", "http://me:word@hub.lab.internal/"),
+    ],
+)
+def test_what_the_lab_serves_is_refused_elsewhere(kind: str, variable: str, value: object) -> None:
+    message = one("nothing-of-the-lab", asked(kind, vars={variable: value}))
+    assert message.startswith(f"{variable} names ")
+    assert ".lab.internal: " in message
+    assert "word" not in message  # a URL may hold a login
+    assert told("nothing-of-the-lab", asked(kind, stack=Stack(source="lab"), vars={variable: value})) == []
+
+
+def test_an_image_of_the_labs_registry_is_refused_elsewhere() -> None:
+    image = "registry.lab.internal:5000/glm/serving@sha256:" + "ab" * 32
+    assert one("nothing-of-the-lab", asked(image=image)).startswith("image names registry.lab.internal: ")
+
+
+@pytest.mark.parametrize("host", ["hub.collab.internal", "lab.internal.example", "hub-lab.internal", "hub.example"])
+def test_a_host_that_only_looks_like_the_labs_passes(host: str) -> None:
+    assert told("nothing-of-the-lab", asked("Weights", vars={"weights_endpoint": f"https://{host}/mirror"})) == []
