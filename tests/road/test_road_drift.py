@@ -21,8 +21,12 @@ def by_hand(road: Road, change: dict[str, Any]) -> None:
     if change.get("reboot"):
         again = road.run("docker", "restart", "-t", "30", f"{road.lab}-{change['node']}")
         assert again.returncode == 0, again.stdout
-        serves = "curl -fs -o /dev/null http://127.0.0.1:8000/health"
-        road.on(change["node"], f"timeout {BACK} sh -c 'until {serves}; do sleep 1; done'")
+        serves_again(road, change["node"])
+
+
+def serves_again(road: Road, node: str) -> None:
+    """Wait until the node's replica runs: after a reboot, or a restart of its engine, it starts by itself."""
+    road.on(node, f"timeout {BACK} sh -c 'until systemctl is-active -q glm-0; do sleep 1; done'")
 
 
 def is_told(words: str, text: str) -> bool:
@@ -41,5 +45,7 @@ def test_what_is_changed_by_hand_is_told_and_mended(road: Road, first_up: str, w
     mended = road.up("--refresh")
     assert mended.returncode == 0, mended.stdout
     assert "not put back" not in mended.stdout, mended.stdout
+    for node in ("glm-1", "glm-2"):
+        serves_again(road, node)
     again = road.preview("--refresh", "--expect-no-changes")
     assert again.returncode == 0, again.stdout
