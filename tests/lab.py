@@ -26,16 +26,20 @@ class Lab:
     folder: pathlib.Path  # its keys
 
 
+def bare(lab: str, name: str, system: str, folder: pathlib.Path) -> ssh.Target:
+    """Make a bare node in a standing lab, and wait until it answers."""
+    node = ssh.Target.from_inputs({"name": name, **machine.create(lab, name, system, GPUS, folder)})
+    ssh.wait(node, BOOT, lambda _text: None)
+    return node
+
+
 @contextlib.contextmanager
 def stand(name: str, systems: Mapping[str, str], folder: pathlib.Path) -> Iterator[Lab]:
     """Make a lab with nodes {name: system}; whatever happens, nothing of it stays. What an earlier run left behind goes first."""
     site.remove(name, folder)
     try:
         made = site.create(name, list(systems.values()), folder)
-        nodes = {}
-        for node, system in systems.items():
-            nodes[node] = ssh.Target.from_inputs({"name": node, **machine.create(name, node, system, GPUS, folder)})
-            ssh.wait(nodes[node], BOOT, lambda _text: None)
+        nodes = {node: bare(name, node, system, folder) for node, system in systems.items()}
         yield Lab(name, nodes, made["vars"], folder)
     finally:
         site.remove(name, folder)

@@ -33,12 +33,12 @@ class Drifted:
         asked = plan({what: right for what, right in self.expected.items() if what in self.things}, self.seen)
         return {"undo": asked} if asked else {}
 
-    def left(self, after: State) -> list[str]:
-        """Return in words what drifted and is, after the run, just as it was before it: no role put it back."""
+    def left(self, after: State) -> list[dict[str, str]]:
+        """Return the drift (as managed.drift tells it) that is, after the run, just as it was before it: no role put it back."""
         same = {what for what in self.things if after.get(what) == self.seen.get(what)}
         wanted = {what: right for what, right in self.expected.items() if what in same}
         there = {what: now for what, now in after.items() if what in wanted}
-        return [f"{one['what']} ({one['seen']}, wanted {one['expected']})" for one in managed.drift(wanted, there)]
+        return managed.drift(wanted, there)
 
 
 def plan(expected: State, seen: State) -> dict[str, list[Any]]:

@@ -93,6 +93,11 @@ def in_words(effect: Effect, node: str) -> str:
     return f"{f'{verb}s' if effect.sure else f'may {verb}'} {whom}: {'; '.join(effect.because)}"
 
 
+def drifted(one: Mapping[str, str]) -> str:
+    """Return one thing that a refresh found changed in words: `file /etc/x (mode 0600, wanted mode 0644)`."""
+    return f"{one['what']} ({one['seen']}, wanted {one['expected']})"
+
+
 def _of_change(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> Iterator[Found]:
     """Yield what follows from the difference of two inputs."""
     old_vars, new_vars = old.get("vars") or {}, new.get("vars") or {}
@@ -118,7 +123,7 @@ def _of_drift(
     one: Mapping[str, str], inputs: Mapping[str, Any], hits: Mapping[str, tuple[str, ...]], roles: Path
 ) -> Found:
     """Return what it costs to put one thing right: the first pattern of the resource's roles says it, without one nothing does."""
-    because = f"{one['what']} ({one['seen']}, wanted {one['expected']})"
+    because = drifted(one)
     for role in inputs.get("roles") or {}:
         # A pattern names the thing alone, or goes on with how it differs.
         level = _first(statement(roles, role).drift, one["what"], because)

@@ -140,8 +140,8 @@ class Playbook:
             kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
             still = (old or {}).get("drift") or []
             raise Incomplete({**known, "managed": kept, "drift": still}, error) from error
-        for line in drifted.left(expected):
-            request.say(f"not put back, and taken as it is from now on: {line}", False)
+        for one in drifted.left(expected):
+            request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
         results = outcome.results.get(f"fleet_{self._kind}") or {}
         return {
             **known,

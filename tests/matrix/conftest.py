@@ -85,10 +85,7 @@ def beds(lab: labs.Lab) -> Callable[[str], Bed]:
             for other in list(standing):
                 machine.remove(lab.name, standing.pop(other).target.name)
             name = system.replace(".", "-")
-            made = machine.create(lab.name, name, system, labs.GPUS, lab.folder)
-            target = ssh.Target.from_inputs({"name": name, **made})
-            ssh.wait(target, labs.BOOT, lambda _text: None)
-            standing[system] = Bed(target, lab.vars)
+            standing[system] = Bed(labs.bare(lab.name, name, system, lab.folder), lab.vars)
         return standing[system]
 
     return bed

@@ -69,10 +69,7 @@ CELLS = [
 
 @pytest.fixture(params=CELLS)
 def bare(lab: labs.Lab, request: pytest.FixtureRequest) -> Iterator[Bare]:
-    made = machine.create(lab.name, "bare", request.param, labs.GPUS, lab.folder)
-    target = ssh.Target.from_inputs({"name": "bare", **made})
-    ssh.wait(target, labs.BOOT, lambda _text: None)
-    yield Bare(target)
+    yield Bare(labs.bare(lab.name, "bare", request.param, lab.folder))
     machine.remove(lab.name, "bare")
 
 

@@ -1,8 +1,6 @@
 """docs/drift.md: what can be changed by hand on a machine, and how the next refresh tells it. `make docs` writes it from drift.yml."""
 
-import pathlib
-
-import yaml
+from tests.road import drift
 
 HEAD = """# What a refresh sees
 
@@ -16,11 +14,8 @@ is made from its table, `tests/road/drift.yml` (`make docs`). `*` is any text. W
 
 def page() -> str:
     """The page as Markdown."""
-    waves = yaml.safe_load(pathlib.Path(__file__).with_name("drift.yml").read_text())
-    lines = []
-    for change in (change for wave in waves for change in wave):
-        told = [change["told"]] if isinstance(change["told"], str) else change["told"]
-        lines.append(f"| {change['kind']} | {'<br>'.join(f'`{words}`' for words in told)} |")
+    changes = [change for wave in drift.waves() for change in wave]
+    lines = [f"| {one['kind']} | {'<br>'.join(f'`{words}`' for words in one['told'])} |" for one in changes]
     return "\n".join([HEAD, *lines, ""])
 
 

@@ -121,6 +121,16 @@ class Road:
         assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
         return done.stdout.strip()
 
+    def reboot(self, node: str) -> None:
+        """Reboot a node as a power button does."""
+        done = self.run("docker", "restart", "-t", "30", f"{self.lab}-{node}")
+        assert done.returncode == 0, done.stdout
+
+    def serves_again(self, node: str, seconds: int) -> None:
+        """Wait until the node's replica runs: after a reboot, or a restart of its engine, it starts by itself."""
+        active = "systemctl is-active -q glm-0.service"
+        self.on(node, f"timeout {seconds} sh -c 'until {active}; do sleep 1; done' 2>/dev/null")
+
     def left_overs(self) -> dict[str, str]:
         """What of this lab is still on the machine, by kind; all empty after a destroy."""
         label = f"label=glm-fleet-lab={self.lab}"

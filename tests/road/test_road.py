@@ -151,11 +151,10 @@ def test_what_is_changed_by_hand_is_seen_and_mended(road: Road, first_up: str) -
 
 
 def test_a_restarted_engine_and_a_rebooted_node_serve_again(road: Road, first_up: str) -> None:
-    wait = "timeout 600 sh -c 'until systemctl is-active -q glm-0.service; do sleep 1; done' 2>/dev/null"
-    road.on("glm-1", f"systemctl restart docker && {wait}")
-    rebooted = road.run("docker", "restart", "-t", "30", f"{road.lab}-glm-2")
-    assert rebooted.returncode == 0, rebooted.stdout
-    road.on("glm-2", wait)
+    road.on("glm-1", "systemctl restart docker")
+    road.serves_again("glm-1", 600)
+    road.reboot("glm-2")
+    road.serves_again("glm-2", 600)
     asked = road.run("fleet", "probe", "-s", "lab")
     assert asked.returncode == 0, asked.stdout
 

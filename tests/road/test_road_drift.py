@@ -1,32 +1,25 @@
 """The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended."""
 
-import pathlib
 import re
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.road import drift
 from tests.road.road import Road
 
 pytestmark = [pytest.mark.docker, pytest.mark.road, pytest.mark.timeout(1800)]
 
-WAVES: list[list[dict[str, Any]]] = yaml.safe_load((pathlib.Path(__file__).with_name("drift.yml")).read_text())
-BACK = 300  # seconds until a rebooted node serves again
+WAVES = drift.waves()
+BACK = 300  # seconds until a replica that starts by itself must run
 
 
 def by_hand(road: Road, change: dict[str, Any]) -> None:
     """Do it, and wait until what it stopped on its way runs again."""
     road.on(change["node"], change["do"])
     if change.get("reboot"):
-        again = road.run("docker", "restart", "-t", "30", f"{road.lab}-{change['node']}")
-        assert again.returncode == 0, again.stdout
-        serves_again(road, change["node"])
-
-
-def serves_again(road: Road, node: str) -> None:
-    """Wait until the node's replica runs: after a reboot, or a restart of its engine, it starts by itself."""
-    road.on(node, f"timeout {BACK} sh -c 'until systemctl is-active -q glm-0; do sleep 1; done'")
+        road.reboot(change["node"])
+        road.serves_again(change["node"], BACK)
 
 
 def is_told(words: str, text: str) -> bool:
@@ -40,12 +33,12 @@ def test_what_is_changed_by_hand_is_told_and_mended(road: Road, first_up: str, w
         by_hand(road, change)
         seen = road.preview("--refresh")
         assert seen.returncode == 0, seen.stdout
-        for words in [change["told"]] if isinstance(change["told"], str) else change["told"]:
+        for words in change["told"]:
             assert is_told(words, seen.stdout), f"{change['kind']}: {words}\nis not in\n{seen.stdout}"
     mended = road.up("--refresh")
     assert mended.returncode == 0, mended.stdout
     assert "not put back" not in mended.stdout, mended.stdout
     for node in ("glm-1", "glm-2"):
-        serves_again(road, node)
+        road.serves_again(node, BACK)  # Host restarted its engine, and so the replica
     again = road.preview("--refresh", "--expect-no-changes")
     assert again.returncode == 0, again.stdout

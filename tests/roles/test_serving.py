@@ -96,20 +96,6 @@ def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Plac
     assert status(ready, "/health") == "200"
 
 
-def test_a_start_that_systemd_tries_again_is_begun_afresh(
-    served: Runs, ready: Place, until: Callable[..., None]
-) -> None:
-    """As after a reboot in which the model was not there yet: the failure of that start is not this run's."""
-    ready.sh("systemctl restart --no-block glm-0")
-    until(lambda: ready.sh("docker ps -q --filter name=glm-0").strip() != "")
-    ready.sh("docker kill glm-0")
-    again = "systemctl show -p ActiveState,NRestarts glm-0"
-    until(lambda: {"ActiveState=activating", "NRestarts=1"} <= set(ready.sh(again).split()), 90)
-    ran = ready.run("serving", **served.variables)
-    assert (ran.rc, ran.message) == (0, "")
-    assert ready.sh("systemctl is-active glm-0").strip() == "active"
-
-
 def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
     wrong = {**SERVED["vllm_flags"], "tool-call-parser": "no-such-parser"}
     seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})

@@ -70,5 +70,5 @@ def test_what_is_after_the_run_as_it_was_before_it_is_told() -> None:
     seen = {"package a": {"version": "2"}, "package b": {"version": "2"}, "file /x": {"mode": "0600"}}
     after = {"package a": {"version": "2"}, "package b": {"version": "1"}, "file /x": {"mode": "0640"}}
     drifted = undo.Drifted(set(expected), expected, seen)
-    assert drifted.left(after) == ["package a (version 2, wanted version 1)"]
+    assert drifted.left(after) == [{"what": "package a", "seen": "version 2", "expected": "version 1"}]
     assert undo.Drifted().left(after) == []
