@@ -62,15 +62,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-systems", action="store_true", help="go through every scenario on every system (an hour)")
+    parser.addoption("--exhaustive", action="store_true", help="run what is marked `exhaustive`, too (hours)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
-    if not config.getoption("--all-systems"):
-        more = [item for item in items if item.get_closest_marker("all_systems")]
+    if not config.getoption("--exhaustive"):
+        more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
-        items[:] = [item for item in items if item not in more]
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
     items.sort(
         key=lambda item: TOGETHER.index(folder_of(item.nodeid)) if folder_of(item.nodeid) in TOGETHER else len(TOGETHER)
     )

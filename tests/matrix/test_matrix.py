@@ -13,7 +13,7 @@ from tests.matrix.scenario import Scenario
 from tests.roles import play
 
 CELLS = [
-    pytest.param(system, name, marks=() if usual else pytest.mark.all_systems, id=f"{system}-{name}")
+    pytest.param(system, name, marks=() if usual else pytest.mark.exhaustive, id=f"{system}-{name}")
     for system, name, usual in scenario.cells("test_matrix.py")
 ]
 

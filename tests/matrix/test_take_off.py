@@ -62,7 +62,7 @@ class Bare:
 
 
 CELLS = [
-    pytest.param(system, marks=() if usual else pytest.mark.all_systems, id=system)
+    pytest.param(system, marks=() if usual else pytest.mark.exhaustive, id=system)
     for system, _, usual in scenario.cells("test_take_off.py")
 ]
 
