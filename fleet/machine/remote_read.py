@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,11 @@ def read_units(names: list[str]) -> State:
     found: State = {name: {} for name in names}
     containers: dict[str, str] = {}
     # One name a block, in our order; a name without a unit gives a block too.
-    blocks = out("systemctl", "show", f"--property={UNIT}", "--", *names).strip("\n").split("\n\n")
+    command = ["systemctl", "show", f"--property={UNIT}", "--", *names]
+    asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if asked.returncode:  # no answer says nothing of the units: they are not absent
+        sys.exit(f"systemctl show: {asked.stderr.strip()}")
+    blocks = asked.stdout.strip("\n").split("\n\n")
     for name, block in zip(names, blocks, strict=False):
         seen = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if seen.get("LoadState", "not-found") == "not-found":

@@ -40,9 +40,10 @@ def groups(cards: list[dict]) -> list[int]:
 def active_state(name: str) -> str:
     """As systemd says; a start that systemd tries again counts as none: what made the first one fail may be mended by now."""
     command = ["systemctl", "show", f"{name}.service", "-p", "ActiveState,SubState,NRestarts"]
-    seen = dict(
-        line.split("=", 1) for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    )
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode:  # no answer says nothing of the unit: taken for stopped, it would be restarted
+        sys.exit(f"systemctl show {name}.service: {asked.stderr.strip()}\nwanted: a systemd that answers")
+    seen = dict(line.split("=", 1) for line in asked.stdout.splitlines())
     state = seen.get("ActiveState", "")
     again = seen.get("SubState") == "auto-restart" or (state == "activating" and seen.get("NRestarts", "0") != "0")
     return "auto-restart" if again else state

@@ -14,14 +14,24 @@ import time
 NOISE = ("Error response from daemon: No such container", "Stopping ", "Stopped ")
 
 
-def systemctl(*words: str) -> str:
-    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=words[0] == "show").stdout
+def systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], capture_output=True)
+
+
+def show(unit: str) -> dict[str, str]:
+    """How the unit is. A node that loads a model may leave systemctl without an answer, which says nothing of the unit."""
+    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,NRestarts,Job"]
+    for left in (3, 2, 1, 0):
+        asked = subprocess.run(command, capture_output=True, text=True)
+        if asked.returncode == 0:
+            return dict(line.split("=", 1) for line in asked.stdout.splitlines())
+        time.sleep(1 if left else 0)
+    sys.exit(f"systemctl show {unit}: {asked.stderr.strip()} (4 tries)\nwanted: a systemd that answers")
 
 
 def state(unit: str) -> str:
     """`running` while systemd still works on the start, also while it still stops what ran before."""
-    lines = systemctl("show", unit, "-p", "ActiveState,SubState,NRestarts,Job").splitlines()
-    seen = dict(line.split("=", 1) for line in lines)
+    seen = show(unit)
     if seen["ActiveState"] == "active" and not seen.get("Job"):
         return "done"
     again = seen["SubState"] == "auto-restart" or seen["NRestarts"] != "0"

@@ -16,13 +16,14 @@ AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n
 
 
 def show(unit: str) -> dict[str, str]:
-    out = subprocess.run(
-        ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InvocationID"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return dict(line.split("=", 1) for line in out.splitlines())
+    """How the unit is. A node that writes gigabytes may leave systemctl without an answer, which says nothing of the unit."""
+    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InvocationID"]
+    for left in (3, 2, 1, 0):
+        asked = subprocess.run(command, capture_output=True, text=True)
+        if asked.returncode == 0:
+            return dict(line.split("=", 1) for line in asked.stdout.splitlines())
+        time.sleep(1 if left else 0)
+    sys.exit(f"systemctl show {unit}: {asked.stderr.strip()} (4 tries)\nwanted: a systemd that answers")
 
 
 def lines(invocation: str, count: int) -> list[str]:

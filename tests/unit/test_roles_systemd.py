@@ -1,0 +1,109 @@
+"""A systemd that gives no answer for a while, as on a node that writes gigabytes, is not taken for a unit that is not there.
+
+The scripts that nodes run are run here as there, each as a program of its own, beside a systemctl that answers as a test says.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+BUSY = "Failed to get properties: Connection timed out"
+JOB = {"slice": "x.slice", "verb": "pull", "command": ["true"], "environment": {}, "timeout": 9, "tries": 1}
+MODEL = {"image": "", "model": "/", "template": "", "mark": "#", "units": ["glm-0"], "ports": []}
+WATCHES = {
+    "work": (ROOT / "roles/work/files/work.py", ["watch"], JOB, "SubState=exited\nActiveState=active\nInvocationID=1"),
+    "replicas": (
+        ROOT / "roles/vllm/files/replicas.py",
+        ["watch", "glm-0"],
+        {},
+        "SubState=running\nActiveState=active\nNRestarts=0",
+    ),
+}
+READS = {
+    "vllm": ROOT / "roles/vllm/files/read.py",
+    "managed": ROOT / "fleet/machine/remote_read.py",
+}
+
+
+def run(folder: pathlib.Path, silent: int, file: pathlib.Path, words: list[str], given: Any, says: str = "") -> Any:
+    """Run a script beside a systemctl that gives no answer `silent` times, and then `says` something."""
+    (folder / "systemctl").write_text(
+        f"#!/bin/sh\n[ $1 = show ] || exit 0\necho >>{folder}/asked\n"
+        f"[ $(wc -l <{folder}/asked) -le {silent} ] || {{ printf '{says}\\n'; exit 0; }}\necho '{BUSY}' >&2\nexit 1\n"
+    )
+    (folder / "journalctl").write_text("#!/bin/sh\n")
+    for name in ("systemctl", "journalctl"):
+        (folder / name).chmod(0o755)
+    text = file.read_text() + ('main(["unit glm-0.service"])\n' if file.name == "remote_read.py" else "")
+    return subprocess.run(
+        [sys.executable, "-c", text, *words],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+    )
+
+
+@pytest.mark.parametrize("what", WATCHES)
+def test_a_watch_goes_on_once_systemd_answers_again(tmp_path: pathlib.Path, what: str) -> None:
+    file, words, given, says = WATCHES[what]
+    done = run(tmp_path, 2, file, words, given, says)
+    assert json.loads(done.stdout)["state"] == "done", done.stderr
+
+
+@pytest.mark.parametrize("what", WATCHES)
+def test_a_watch_that_gets_no_answer_ends_with_what_systemctl_said(tmp_path: pathlib.Path, what: str) -> None:
+    file, words, given, _ = WATCHES[what]
+    done = run(tmp_path, 99, file, words, given)
+    assert done.returncode == 1
+    assert done.stderr.startswith("systemctl show ") and f": {BUSY} (4 tries)\nwanted: " in done.stderr
+
+
+@pytest.mark.parametrize("what", READS)
+def test_a_unit_of_which_systemd_says_nothing_is_not_read_as_stopped_or_absent(
+    tmp_path: pathlib.Path, what: str
+) -> None:
+    done = run(tmp_path, 99, READS[what], [], MODEL)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("systemctl show") and BUSY in done.stderr
+
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  roles:
+    - role: work
+      vars: {work_verb: pull, work_doing: pull the image, work_command: ["true"], work_timeout: 9, work_wanted: the image, work_next: look}
+"""
+
+
+def test_a_poll_that_fails_ends_the_task_with_its_own_words(tmp_path: pathlib.Path) -> None:
+    """`until` is asked before Ansible sees that the command failed: it must not fall over an empty answer."""
+    run(tmp_path, 1, *WATCHES["work"][:3])  # leaves its systemctl: from now on that answers
+    tool = tmp_path / "systemctl"
+    tool.write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/begun ] && echo '{BUSY}' >&2 && exit 1\ntouch {tmp_path}/begun\necho SubState=dead\n"
+    )
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    (tmp_path / "play.yml").write_text(PLAY)
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        },
+    )
+    assert done.returncode == 2
+    assert f"{BUSY} (4 tries)" in done.stdout + done.stderr
+    assert "from_json" not in done.stdout + done.stderr
