@@ -35,7 +35,9 @@ def road() -> None:
     images = {name: builds[builder] for name, builder in plan.builders.items()}
     weights = {name: Weights(name, hosts[name], node, plan.weights(name)) for name, node in nodes.items()}
     servings = {
-        name: Serving(name, images[name], weights[name], node, plan.serving(name, images[name], weights[name]))
+        name: Serving(
+            name, images[name], weights[name], node, plan.serving(name, hosts[name], images[name], weights[name])
+        )
         for name, node in nodes.items()
     }
 

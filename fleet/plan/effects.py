@@ -26,8 +26,8 @@ Found = tuple[str, tuple[str, ...], str]  # level, what it hits, one reason
 class Effect:
     """One effect on one host: its level, `what` it hits (units; empty for the host), and the reasons.
 
-    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it. An effect that is not `sure` is the
-    worst that can come: what it depends on shows only during the run.
+    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; or `waits`: for what another run
+    restarts. An effect that is not `sure` is the worst that can come: what it depends on shows only during the run.
     """
 
     level: str
@@ -86,6 +86,7 @@ def in_words(effect: Effect, node: str) -> str:
     verb, whom = {
         "none": ("change", f"{node}, nothing restarts"),
         "mends": ("mend", f"{len(effect.because)} {'thing' if len(effect.because) == 1 else 'things'} on {node}"),
+        "waits": ("await", f"the replicas on {node}, and probes them again"),
         "reload": ("reload", f"{', '.join(effect.what)} on {node}"),
         "restart": ("restart", f"{', '.join(effect.what)} on {node}"),
         "reboot": ("reboot", node),
@@ -115,6 +116,8 @@ def _of_change(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> I
             yield level, _what(level, hits[role]), f"roles/{role}/{name} changed"
     if "api_key" in new and old.get("api_key") != new["api_key"]:
         yield "restart", tuple(name for names in hits.values() for name in names), "the API key changed"
+    if "engine" in new and old.get("engine") != new["engine"]:
+        yield "waits", (), "its engine starts anew"
     if old.get("probes") != new.get("probes") and "probes" in new:
         yield "none", (), "the probes changed: they are asked again"
 
@@ -143,6 +146,8 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
     restarts = sorted({what for level, what, _ in found if level == "restart"}, key=len, reverse=True)
     reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for level, what, because in found:
+        if level == "waits" and restarts:
+            continue  # a run that restarts replicas awaits and probes them anyway
         if level in ("restart", "mends"):
             wide = next((names for names in restarts if {*what} <= {*names}), None)
             level, what = ("restart", wide) if wide is not None else (level, ())
@@ -154,7 +159,7 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
 
 
 def _rank(level: str) -> float:
-    return 0.5 if level == "mends" else LEVELS.index(level)
+    return {"mends": 0.25, "waits": 0.5}.get(level) or LEVELS.index(level)
 
 
 def _worst(levels: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from fleet.plan import kinds
 from fleet.plan.effects import Effect
 
 # What a role may state, and what only the engine knows: that a resource is replaced, or new.
-ORDER = ("replace", "reboot", "restart", "reload", "mends", "none", "new")
+ORDER = ("replace", "reboot", "restart", "reload", "waits", "mends", "none", "new")
 # Names that fit beside what happens, names below it, reasons of one line, lines for one thing with other values.
 BESIDE, BELOW, REASONS, ALIKE = 3, 12, 12, 3
 
@@ -123,6 +123,7 @@ def _does(effect: Effect) -> str:
         "reboot": "reboot",
         "restart": f"restart{whom}",
         "reload": f"reload{whom}",
+        "waits": "await the replicas and probe them again",
         "mends": "mend what drifted, nothing restarts",
         "none": "nothing restarts",
         "new": f"set up{whom}",

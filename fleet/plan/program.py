@@ -64,12 +64,18 @@ class Plan:
         token = pulumi.Config().get_secret("weights_token")
         return {**self.inputs("weights", machine), **({} if token is None else {"token": token})}
 
-    def serving(self, machine: str, image: resources.Image, weights: resources.Weights) -> dict[str, Any]:
-        """Return the inputs of Serving: what it serves, the API key, and which probes gate it."""
+    def serving(
+        self, machine: str, host: resources.Host, image: resources.Image, weights: resources.Weights
+    ) -> dict[str, Any]:
+        """Return the inputs of Serving: what it serves, the API key, which probes gate it, and the engine below it.
+
+        A run of Host that restarts the engine takes the replicas down: then Serving waits for them, and probes them again.
+        """
         return {
             **self.inputs("serving", machine, vllm_image=image.image, vllm_model_dir=weights.path),
             "image": image.image,
             "weights": {"path": weights.path, "revision": weights.revision},
+            "engine": host.engine,
             "api_key": api_key(),
             "probes": self.probes,
         }

@@ -79,9 +79,10 @@ class Host(_Run):
 
     gpus: pulumi.Output[int]
     driver: pulumi.Output[str]
+    engine: pulumi.Output[str]  # which start of the container engine this is: another one has taken the replicas down
 
     def __init__(self, name: str, node: Node, inputs: Inputs) -> None:
-        super().__init__(name, node, inputs, ("gpus", "driver"))
+        super().__init__(name, node, inputs, ("gpus", "driver", "engine"))
 
 
 class Image(_Run):

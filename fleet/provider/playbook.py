@@ -21,6 +21,8 @@ from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
 # `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
 BASE = ("managed", "drift", "seconds", "took", "log")
+# Results that every restart makes anew, whatever was changed; no other change does.
+RESTARTED = ("engine",)
 # Secret inputs, and the environment variable by which the playbook gets each.
 SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
 
@@ -77,12 +79,14 @@ class Playbook:
             if not isinstance(inputs.get(key), form) and inputs.get(key) != UNKNOWN
         }
 
-    def foresee(self, inputs: Props, old: Props | None) -> Props:
+    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
         """Results are known before the run only where nothing that makes them changes."""
         if old is None:
             return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
         same = all(old.get(key) == inputs.get(key) for key in ("roles", "vars"))
-        results = {key: old.get(key, UNKNOWN) if same else UNKNOWN for key in self._outputs}
+        runs_on = all(effect.level not in ("restart", "reboot") for effect in foreseen)
+        kept = [key for key in self._outputs if (runs_on if key in RESTARTED else same)]
+        results = {key: old.get(key, UNKNOWN) if key in kept else UNKNOWN for key in self._outputs}
         return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:

@@ -32,7 +32,7 @@ def kinds(slots: Slots) -> dict[str, Resource]:
     """Return the resources of this provider by the last part of their type."""
     return {
         "Node": Node(),
-        "Host": Playbook("Host", ("gpus", "driver"), slots),
+        "Host": Playbook("Host", ("gpus", "driver", "engine"), slots),
         "Image": Playbook("Image", ("image", "commit", "version"), slots),
         "Weights": Playbook("Weights", ("path", "revision", "bytes", "files"), slots),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
@@ -147,7 +147,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             for effect in reversed(foreseen):  # a status: the last, the strongest, stays
                 words = effects.in_words(effect, resources.name_of(request.urn))
                 self._engine.say(request.urn, words, ephemeral=True)
-            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds)))
+            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds, foreseen)))
         with self._work(context, request.id):
             made = resource.apply(self._request(request.urn), inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(made))

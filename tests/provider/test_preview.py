@@ -23,7 +23,7 @@ DRIFT_OF_A_HOST = [
     {"what": "unit docker.service", "expected": "at boot enabled", "seen": "at boot disabled"},
 ]
 COMPUTED = {
-    "Host": {"gpus", "driver"},
+    "Host": {"gpus", "driver", "engine"},
     "Image": {"image", "commit", "version"},
     "Weights": {"path", "revision", "bytes", "files"},
     "Serving": {"replicas", "verdict"},
@@ -82,6 +82,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-replica-less", "Serving", INPUTS, changed("vars", "vllm_replicas", to=REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
+        ("an-engine-that-starts-anew", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
@@ -120,3 +121,18 @@ def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_els
     shown = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
     assert {key for key in OUTPUTS if shown[key] == UNKNOWN} == {"replicas", "verdict"}
     assert shown["managed"] == OUTPUTS["managed"]
+
+
+SYSCTL = {**HOST["vars"], "host_sysctls": {"vm.swappiness": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("news", "drift", "starts"), [(BUSY, [], True), (SYSCTL, [], False), ({}, DRIFT_OF_A_HOST, True)]
+)
+def test_which_start_of_the_engine_it_is_stays_known_where_nothing_restarts_it(
+    plugin: Plugin, news: Props, drift: list[Props], starts: bool
+) -> None:
+    """Serving has it as an input: what it serves goes down with the engine, and must be probed again."""
+    olds = {**HOST, **OUTPUTS, "gpus": 8, "driver": "6", "engine": "1", "drift": drift}
+    shown = plugin.update("Host", HOST, olds, {**HOST, "vars": news or HOST["vars"]}, preview=True)
+    assert shown["engine"] == (UNKNOWN if starts else "1")

@@ -38,7 +38,10 @@ def test_what_is_changed_by_hand_is_told_and_mended(road: Road, first_up: str, w
     mended = road.up("--refresh")
     assert mended.returncode == 0, mended.stdout
     assert "not put back" not in mended.stdout, mended.stdout
-    for node in ("glm-1", "glm-2"):
-        road.serves_again(node, BACK)  # Host restarted its engine, and so the replica
+    for node in (
+        "glm-1",
+        "glm-2",
+    ):  # also where Host restarted its engine, and so the replica: the run has waited for it
+        assert road.on(node, "systemctl is-active glm-0 || true") == "active"
     again = road.preview("--refresh", "--expect-no-changes")
     assert again.returncode == 0, again.stdout

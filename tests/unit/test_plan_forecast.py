@@ -40,6 +40,7 @@ CASES: dict[str, list[Change]] = {
         *new("prod-8", *ROAD),
         nothing("prod-7", "the probes changed: they are asked again", seconds=14),
         Change("prod-6", Effect("mends", (), DRIFT), 11),
+        Change("prod-5", Effect("waits", (), ("its engine starts anew",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
         restart("prod-4"),
         Change("prod-3", REBOOT, 251),
