@@ -36,7 +36,7 @@ class Node:
         """Address and pinned key must be there: nothing is trusted on first use."""
         return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key)}
 
-    def foresee(self, inputs: Props, old: Props | None) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """The connection follows from the inputs; the facts stay as they are."""
         return {**inputs, "connection": _connection(inputs), "facts": (old or {}).get("facts", UNKNOWN)}
 

@@ -25,7 +25,7 @@ class Site:
         """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
         return {} if inputs.get("name") else {"name": "is needed"}
 
-    def foresee(self, inputs: Props, old: Props | None) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Nothing of a site is known before it stands; once it stands, it stays."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
@@ -60,7 +60,7 @@ class Machine:
         """Judged with the stack file."""
         return {}
 
-    def foresee(self, inputs: Props, old: Props | None) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """A node's address and key are known when it is there."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
