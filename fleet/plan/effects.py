@@ -58,16 +58,16 @@ def predict(
 
 def decides(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], roles: Path) -> bool:
     """Return whether a run from the inputs `olds` to `new` gives the resource other results than it had."""
-    return any(
-        told.decides(name)
-        for old in olds
-        for role, listing in (new.get("roles") or {}).items()
-        for told in [statement(roles, role)]
-        for name in (
-            *(name for name in _changed(old, new, told) if name in told.variables),
-            *(name for name, _ in _files(role, told, old, new, listing)),
-        )
-    )
+    for old in olds:
+        for role, listing in (new.get("roles") or {}).items():
+            told, own = statement(roles, role), new.get("vars") or {}
+            defaults = [f"{rolefiles.DEFAULT}{name}" for name in told.variables]
+            files = rolefiles.changed((old.get("roles") or {}).get(role) or "", listing)
+            names = [name.removeprefix(rolefiles.DEFAULT) for name in files]
+            counts = [one for one, name in zip(names, files, strict=True) if name not in defaults or one not in own]
+            if any(told.decides(name) for name in (*_changed(old, new, told), *counts)):
+                return True
+    return False
 
 
 def at_worst(olds: Sequence[Mapping[str, Any]], because: str, roles: Path, sure: bool = False) -> Effect:

@@ -155,6 +155,7 @@ def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) 
 
 
 BUILT = {**IMAGE, "vars": {"transformers_commit": "a", "transformers_pull_timeout": 60}}
+COMMIT, USER = ({**IMAGE["roles"], "transformers": f"1  {DEFAULT}transformers_{name}"} for name in ("commit", "user"))
 MADE = {"image": "registry.example/a@sha256:00", "commit": "a", "version": "5.0"}
 
 
@@ -163,13 +164,15 @@ MADE = {"image": "registry.example/a@sha256:00", "commit": "a", "version": "5.0"
     [
         ("how long a pull may take decides nothing", BUILT, BUILT, {"transformers_pull_timeout": 90}, MADE["image"]),
         ("the commit decides the image", BUILT, BUILT, {"transformers_commit": "b"}, UNKNOWN),
+        ("a default of what is set decides nothing", BUILT, {**BUILT, "roles": COMMIT}, {}, MADE["image"]),
+        ("a default of what nobody sets does", BUILT, {**BUILT, "roles": USER}, {}, UNKNOWN),
         ("a build of it that failed is still to come", BUILT, {**BUILT, "vars": {"transformers_commit": "b"}}, {"transformers_commit": "b"}, UNKNOWN),
     ],
 )  # fmt: skip
 def test_results_are_unknown_where_what_decides_them_changes(
     plugin: Plugin, claim: str, before: Props, tried: Props, news: Props, image: str
 ) -> None:
-    wanted = {**IMAGE, "vars": {**tried["vars"], **news}}
+    wanted = {**tried, "vars": {**tried["vars"], **news}}
     shown = plugin.update("Image", before, {**tried, **OUTPUTS, **MADE}, wanted, preview=True)
     assert shown["image"] == image, claim
 
