@@ -4,20 +4,17 @@ Pure: reads the roles' own statements (statements.py), opens no connection. Call
 `forecast` puts the effects on many hosts into a few lines.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fleet.plan import rolefiles, statements
+from fleet.plan import rolefiles, statements, values
 from fleet.plan.statements import LEVELS, NONE, Level, Statement, statement
 
-# A value longer than this says less than its name.
-WIDTH = 48
-# What a role that restarts the replicas of its host says instead of their names.
-REPLICAS = "{replicas}"
+# What a role that restarts the replicas of its host says instead of their names, and the variable that has these.
+REPLICAS, NAMED = "{replicas}", "vllm_replicas"
 
 
 @dataclass(frozen=True)
@@ -131,14 +128,14 @@ def _of_variable(
 ) -> Iterator[Found]:
     before, after = _value(old, name, told), _value(new, name, told)
     hit = _hit_by(name, before, after, hit)
-    differing = statements.entries(before, after)
+    differing = values.entries(before, after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for entry in sorted(differing, key=lambda one: one.removeprefix("-")):
             key = entry if entry in after else entry.removeprefix("-")
-            for because in _leaves(f"{name}.{key}", before.get(key), after.get(key)):
+            for because in values.leaves(f"{name}.{key}", before.get(key), after.get(key)):
                 yield _hit(told.of_variable(name, entry), told, hit, because)
     else:
-        for because in _leaves(name, before, after):
+        for because in values.leaves(name, before, after):
             yield _hit(told.of_variable(name, *differing), told, hit, because)
 
 
@@ -264,7 +261,7 @@ def _hits(inputs: Sequence[Mapping[str, Any]], roles: Path) -> dict[str, tuple[s
 
 
 def _names(inputs: Sequence[Mapping[str, Any]], told: Statement) -> tuple[str, ...]:
-    names = [one["name"] for side in inputs for one in _value(side, "vllm_replicas", told) or ()]
+    names = [one["name"] for side in inputs for one in _value(side, NAMED, told) or ()]
     return tuple(dict.fromkeys(names))
 
 
@@ -274,31 +271,7 @@ def _some(text: str) -> tuple[str, ...]:
 
 def _hit_by(name: str, old: Any, new: Any, hit: tuple[str, ...]) -> tuple[str, ...]:
     """Return what a changed variable hits: of the list of replicas those whose own entry differs, else all that its role restarts."""
-    if name != "vllm_replicas":
+    if name != NAMED:
         return hit
-    before, after = _by_name(old), _by_name(new)
+    before, after = values.by_name(old), values.by_name(new)
     return tuple(one for one in hit if not (before and after) or before.get(one) != after.get(one))
-
-
-def _by_name(value: Any) -> Any:
-    """Return a list of things with names as {name: thing}, anything else as it is."""
-    named = isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value)
-    return {one["name"]: one for one in value} if named else value
-
-
-def _leaves(path: str, old: Any, new: Any) -> Iterator[str]:
-    """Yield each changed leaf as `path old -> new`."""
-    old, new = _by_name(old), _by_name(new)
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                yield from _leaves(f"{path}.{key}", old.get(key), new.get(key))
-    else:
-        yield f"{path} {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "unset"
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

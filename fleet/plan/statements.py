@@ -15,7 +15,6 @@ A level is one of LEVELS, or "may LEVEL": the worst that can come, where that sh
 
 import fnmatch
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,17 +103,3 @@ def first(patterns: Mapping[str, str], *names: str) -> Level | None:
 def worst(levels: Iterable[Level]) -> Level:
     """Return the strongest; of two that are equal the one that is sure."""
     return max(levels, key=lambda one: (LEVELS.index(one.name), one.sure), default=NONE)
-
-
-def entries(old: Any, new: Any) -> list[str]:
-    """Return what differs of two dictionaries or two lists: keys or items, one that was taken out as "-ENTRY"."""
-    before, after = _flat(old), _flat(new)
-    changed = [name for name in after if name not in before or before[name] != after[name]]
-    return [*changed, *(f"-{name}" for name in before if name not in after)]
-
-
-def _flat(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    items = value if isinstance(value, list) else [] if value is None else [value]
-    return {item if isinstance(item, str) else json.dumps(item, sort_keys=True): item for item in items}

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -39,24 +39,23 @@ class Bed:
         self.road = road
         self._file = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
 
-    def make(self, rows: Mapping[str, Row]) -> dict[str, Outcome]:
-        """Make one change on each of these nodes, all in one run: machines do not hear of each other. What came of the way back is added."""
-        for name, row in rows.items():
-            if row.first:
-                self.road.on(name, row.first)
-            if row.at_site:
-                self.road.on("site", row.at_site)
-        needs = {name: row.needs for name, row in rows.items() if row.needs}
+    def make(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, Outcome]:
+        """Make these changes on each of these nodes, all in one run. What came of the way back is added."""
+        each = [(name, row) for name, some in rows.items() for row in some]
+        for name, row in each:
+            for node, command in ((name, row.first), ("site", row.at_site)):
+                if command:
+                    self.road.on(node, command)
         with self._mended():
-            if needs:
-                for name, values in needs.items():
-                    self._vars(name, values)
+            if any(row.needs for _, row in each):
+                for name, row in each:
+                    self._vars(name, row.needs)
                 self._up()
             before = self._files()
-            for name, row in rows.items():
+            for name, row in each:
                 self._change(name, row)
             outcomes = self.run(list(rows))
-            if any(row.back for row in rows.values()):
+            if any(row.back for _, row in each):
                 _write(before)
                 for name, outcome in self.run(list(rows)).items():
                     outcomes[name].wrong.extend(f"on the way back: {text}" for text in outcome.wrong)

@@ -11,6 +11,8 @@ from typing import Any
 import pydantic
 import yaml
 
+from fleet.plan import rolefiles, statements
+
 FOLDER = pathlib.Path(__file__).parent
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 
@@ -65,8 +67,44 @@ def load() -> tuple[Row, ...]:
 
 
 def made() -> tuple[Row, ...]:
-    """The rows that are a change of their own."""
+    """The rows that are changes of their own."""
     return tuple(row for row in load() if not row.by and not row.never)
+
+
+def together() -> list[tuple[Row, ...]]:
+    """The same rows, in the order in which they are made: those of one role of which the role states that nothing restarts are one change.
+
+    Where all of these are made and nothing happens, none of them does anything: that hides nothing. A thing is changed once in a run.
+    """
+    groups: list[list[Row]] = []
+    for role in dict.fromkeys(row.role for row in made()):
+        quiet: list[list[Row]] = []
+        for row in (row for row in made() if row.role == role):
+            place = next((some for some in quiet if row.subject not in {one.subject for one in some}), None)
+            if not _restarts_nothing(row) or row.needs or row.back:
+                groups.append([row])
+            elif place is None:
+                quiet.append([row])
+                groups.append(quiet[-1])
+            else:
+                place.append(row)
+    return [tuple(some) for some in groups]
+
+
+def _restarts_nothing(row: Row) -> bool:
+    """Whether that is all that the role states of it, whatever becomes of it."""
+    told = statements.statement(ROLES, row.role)
+    if row.variable:
+        return told.variables[row.variable] == "none" and not _decides(told, row.variable)
+    return (
+        row.file not in rolefiles.DEFINING
+        and told.of_file(row.file) == statements.NONE
+        and not _decides(told, row.file)
+    )
+
+
+def _decides(told: statements.Statement, name: str) -> bool:
+    return told.results is not None and told.decides(name)
 
 
 def named(name: str) -> Row:

@@ -49,6 +49,7 @@ BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemo
 OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False}}}
 OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}
 NO_OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {}}}
+MANY = ["iommu=pt", "transparent_hugepage=madvise", "pci=realloc=off,bfsort"]
 ANEW = {**INPUTS, "vars": UNKNOWN, "image": UNKNOWN, "weights": {"path": "/srv/models/a", "revision": "0"}}
 
 
