@@ -1,25 +1,20 @@
 """What a run does to a running host, in words: for what changed, and for what a refresh found changed by hand.
 
-Pure: reads the roles' own statements (roles/ROLE/meta/effects.yml), opens no connection. Called by the provider at preview;
+Pure: reads the roles' own statements (statements.py), opens no connection. Called by the provider at preview;
 `forecast` puts the effects on many hosts into a few lines.
 """
 
-import fnmatch
-import functools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fleet.plan import rolefiles
+from fleet.plan import rolefiles, statements, values
+from fleet.plan.statements import LEVELS, NONE, Level, Statement, statement
 
-# What a role may state, the weakest first.
-LEVELS = ("none", "reload", "restart", "reboot")
-# A value longer than this says less than its name.
-WIDTH = 48
-
-Found = tuple[str, tuple[str, ...], str]  # level, what it hits, one reason
+# What a role that restarts the replicas of its host says instead of their names, and the variable that has these.
+REPLICAS, NAMED = "{replicas}", "vllm_replicas"
 
 
 @dataclass(frozen=True)
@@ -37,28 +32,12 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What one role says about itself: a level by variable, by pattern of a file and of a drifted thing; what it restarts."""
+class Found:
+    """One reason for an effect."""
 
-    variables: Mapping[str, str]
-    files: Mapping[str, str]
-    drift: Mapping[str, str]
-    restarts: str
-
-    def of_file(self, name: str) -> str:
-        """The level of a changed file: the first pattern's. What no pattern names is gone from the role: the worst is said of it."""
-        return _first(self.files, name) or _worst(self.files.values())
-
-
-@functools.cache
-def statement(roles: Path, role: str) -> Statement:
-    """Read one role's statement; a role without one is said to have no effect."""
-    import yaml  # a fifth of a plugin's start, which a run that changes nothing need not pay
-
-    file = roles / role / "meta" / "effects.yml"
-    told = yaml.safe_load(file.read_text()) if file.exists() else {}
-    variables, files, drift = (told.get(part) or {} for part in ("variables", "files", "drift"))
-    return Statement(variables, files, drift, told.get("restarts") or "")
+    level: Level
+    what: tuple[str, ...]
+    because: str
 
 
 def predict(
@@ -66,19 +45,34 @@ def predict(
 ) -> list[Effect]:
     """Return the effects of one run of an Ansible resource, the strongest first.
 
-    It goes from the inputs `olds` (after a failed update there are two that still matter) to `new`, and mends `drift`.
+    It goes from the inputs `olds` (after a failed update there are two that still matter) to `new`, and mends `drift`. An old one that
+    is a whole state also says which packages are there.
     """
-    found = [one for old in olds for one in _of_change(old, new, roles)]
+    found = [one for old in olds for one in _of_change(old, new, _packages(olds), roles)]
     hit = _hits([*olds, new], roles)
     return _gathered([*found, *(_of_drift(one, new, hit, roles) for one in drift)])
 
 
-def at_worst(olds: Sequence[Mapping[str, Any]], because: str, roles: Path) -> Effect:
-    """Return the effect of a run of which no more is known than its roles: the worst that they state."""
+def decides(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], roles: Path) -> bool:
+    """Return whether a run from the inputs `olds` to `new` gives the resource other results than it had."""
+    for old in olds:
+        for role, listing in (new.get("roles") or {}).items():
+            told, own = statement(roles, role), new.get("vars") or {}
+            defaults = [f"{rolefiles.DEFAULT}{name}" for name in told.variables]
+            files = rolefiles.changed((old.get("roles") or {}).get(role) or "", listing)
+            names = [name.removeprefix(rolefiles.DEFAULT) for name in files]
+            counts = [one for one, name in zip(names, files, strict=True) if name not in defaults or one not in own]
+            if any(told.decides(name) for name in (*_changed(old, new, told), *counts)):
+                return True
+    return False
+
+
+def at_worst(olds: Sequence[Mapping[str, Any]], because: str, roles: Path, sure: bool = False) -> Effect:
+    """Return the effect of a run of which no more is known than its roles: the worst that they state; `sure` when it must come."""
     told = {role: statement(roles, role) for old in olds for role in old.get("roles") or {}}
-    level = _worst(level for one in told.values() for level in (*one.variables.values(), *one.files.values()))
+    level = statements.worst(level for one in told.values() for level in one.all_levels()).name
     hit = tuple(name for names in _hits(olds, roles).values() for name in names)
-    return Effect(level, _what(level, hit), (because,), sure=level == "none")
+    return Effect(level, _what(level, hit), (because,), sure or level == "none")
 
 
 def in_words(effect: Effect, node: str) -> str:
@@ -99,27 +93,113 @@ def drifted(one: Mapping[str, str]) -> str:
     return f"{one['what']} ({one['seen']}, wanted {one['expected']})"
 
 
-def _of_change(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> Iterator[Found]:
+def _of_change(
+    old: Mapping[str, Any], new: Mapping[str, Any], packages: Mapping[str, Any], roles: Path
+) -> Iterator[Found]:
     """Yield what follows from the difference of two inputs."""
-    old_vars, new_vars = old.get("vars") or {}, new.get("vars") or {}
-    changed = [name for name in sorted({*old_vars, *new_vars}) if old_vars.get(name) != new_vars.get(name)]
     hits = _hits([old, new], roles)
     for role, listing in (new.get("roles") or {}).items():
         told = statement(roles, role)
-        for name in changed:
-            if name in told.variables:
-                level, hit = told.variables[name], _hit_by(name, old_vars, new_vars, hits[role])
-                for because in _leaves(name, old_vars.get(name), new_vars.get(name)):
-                    yield level, _what(level, hit), because
-        for name in rolefiles.changed((old.get("roles") or {}).get(role) or "", listing):
-            level = told.of_file(name)
-            yield level, _what(level, hits[role]), f"roles/{role}/{name} changed"
+        found = [
+            *(one for name in _changed(old, new, told) for one in _of_variable(name, old, new, told, hits[role])),
+            *(
+                _hit(level, told, hits[role], _another(role, name))
+                for name, level in _files(role, told, old, new, listing)
+            ),
+        ]
+        yield from _reloaded(found, told, packages, hits[role])
     if "api_key" in new and old.get("api_key") != new["api_key"]:
-        yield "restart", tuple(name for names in hits.values() for name in names), "the API key changed"
+        yield Found(Level("restart"), tuple(name for names in hits.values() for name in names), "the API key changed")
     if "engine" in new and old.get("engine") != new["engine"]:
-        yield "waits", (), "its engine starts anew"
+        yield Found(Level("waits"), (), "its engine starts anew")
     if old.get("probes") != new.get("probes") and "probes" in new:
-        yield "none", (), "the probes changed: they are asked again"
+        yield Found(NONE, (), "the probes changed: they are asked again")
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], told: Statement) -> list[str]:
+    """Return the variables of one role whose value differs, sorted."""
+    return [name for name in sorted(told.variables) if _value(old, name, told) != _value(new, name, told)]
+
+
+def _value(inputs: Mapping[str, Any], name: str, told: Statement) -> Any:
+    """Return what a variable is worth: what the inputs say, else the role's default."""
+    return (inputs.get("vars") or {}).get(name, told.defaults.get(name))
+
+
+def _of_variable(
+    name: str, old: Mapping[str, Any], new: Mapping[str, Any], told: Statement, hit: tuple[str, ...]
+) -> Iterator[Found]:
+    before, after = _value(old, name, told), _value(new, name, told)
+    hit = _hit_by(name, before, after, hit)
+    differing = values.entries(before, after)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for entry in sorted(differing, key=lambda one: one.removeprefix("-")):
+            key = entry if entry in after else entry.removeprefix("-")
+            for because in values.leaves(f"{name}.{key}", before.get(key), after.get(key)):
+                yield _hit(told.of_variable(name, entry), told, hit, because)
+    else:
+        for because in values.leaves(name, before, after):
+            yield _hit(told.of_variable(name, *differing), told, hit, because)
+
+
+def _files(
+    role: str, told: Statement, old: Mapping[str, Any], new: Mapping[str, Any], listing: str
+) -> Iterator[tuple[str, Level]]:
+    """Yield the changed files of a role, and the variables that changed in those that define some, each with its level."""
+    for name in rolefiles.changed((old.get("roles") or {}).get(role) or "", listing):
+        variable = name.removeprefix(rolefiles.DEFAULT)
+        if variable == name or variable not in told.variables:
+            yield name, told.of_file(name)
+        elif variable not in (new.get("vars") or {}):
+            yield name, told.of_any(variable)
+        elif variable not in (old.get("vars") or {}):  # what it was worth before is not known any more
+            yield name, replace(told.of_any(variable), sure=False)
+        else:
+            yield name, NONE
+
+
+def _hit(level: Level, told: Statement, hit: tuple[str, ...], because: str) -> Found:
+    return Found(level, (told.reloads,) if level.name == "reload" else _what(level.name, hit), because)
+
+
+def _another(role: str, name: str) -> str:
+    file, _, variable = name.partition(": ")
+    return f"roles/{role}/{file} changed{f': {variable}' if variable else ''}"
+
+
+def _reloaded(
+    found: Sequence[Found], told: Statement, packages: Mapping[str, Any], hit: tuple[str, ...]
+) -> Iterator[Found]:
+    """Yield what is found of one role: nothing reloads where it restarts anyway, or must restart instead."""
+    can = _can_reload(told, packages)
+    restarts = any(one.level == Level("restart") for one in found)
+    for one in found:
+        if one.level.name != "reload" or (can and not restarts):
+            yield one
+        else:
+            yield Found(Level("restart", sure=restarts or can is not None), hit, one.because)
+
+
+def _can_reload(told: Statement, packages: Mapping[str, Any]) -> bool | None:
+    """Return whether what the role reloads can be; None of a machine whose packages nobody has read."""
+    known = [
+        _major(seen["version"]) >= since
+        for name, since in told.reloads_since.items()
+        if (seen := packages.get(f"package {name}"))
+    ]
+    return any(known) if known else None
+
+
+def _packages(olds: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return what the newest state knows of the host, by name of the thing."""
+    known = [(old.get("managed") or {}).get("expected") or {} for old in olds]
+    return known[-1] if known else {}
+
+
+def _major(version: str) -> int:
+    """Return the first number of a version, past an epoch: 5:23.0.1-1 is 23."""
+    seen = re.match(r"(?:\d+:)?(\d+)", version)
+    return int(seen[1]) if seen else 0
 
 
 def _of_drift(
@@ -129,13 +209,14 @@ def _of_drift(
     because = drifted(one)
     for role in inputs.get("roles") or {}:
         # A pattern names the thing alone, or goes on with how it differs.
-        level = _first(statement(roles, role).drift, one["what"], because)
-        if level and level != "none":
+        told = statement(roles, role)
+        level = statements.first(told.drift, one["what"], because)
+        if level and level != NONE:
             own = (_stem(one["what"]),)
-            return level, _what(level, own if own[0] in hits[role] else hits[role]), because
+            return _hit(level, told, own if own[0] in hits[role] else hits[role], because)
         if level:
             break
-    return "mends", (_stem(one["what"]),), because
+    return Found(Level("mends"), (_stem(one["what"]),), because)
 
 
 def _gathered(found: Sequence[Found]) -> list[Effect]:
@@ -143,35 +224,27 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
 
     What hits only a part of what restarts anyway, and what is mended of it (whether it starts at boot), is told there.
     """
-    restarts = sorted({what for level, what, _ in found if level == "restart"}, key=len, reverse=True)
-    reasons: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for level, what, because in found:
-        if level == "waits" and restarts:
+    restarts = sorted({one.what for one in found if one.level == Level("restart")}, key=len, reverse=True)
+    reasons: dict[tuple[Level, tuple[str, ...]], list[str]] = {}
+    for one in found:
+        level, what = one.level, one.what
+        if level.name == "waits" and restarts:
             continue  # a run that restarts replicas awaits and probes them anyway
-        if level in ("restart", "mends"):
+        if level.name in ("restart", "mends"):
             wide = next((names for names in restarts if {*what} <= {*names}), None)
-            level, what = ("restart", wide) if wide is not None else (level, ())
+            if wide is not None:
+                level, what = Level("restart"), wide
+            elif level.name == "mends":
+                what = ()
         told = reasons.setdefault((level, what), [])
-        if because not in told:
-            told.append(because)
-    effects = [Effect(level, what, tuple(told)) for (level, what), told in reasons.items()]
-    return sorted(effects, key=lambda effect: -_rank(effect.level))
+        if one.because not in told:
+            told.append(one.because)
+    effects = [Effect(level.name, what, tuple(told), level.sure) for (level, what), told in reasons.items()]
+    return sorted(effects, key=lambda effect: (-_rank(effect.level), not effect.sure))
 
 
 def _rank(level: str) -> float:
     return {"mends": 0.25, "waits": 0.5}.get(level) or LEVELS.index(level)
-
-
-def _worst(levels: Iterable[str]) -> str:
-    return max(levels, key=LEVELS.index, default="none")
-
-
-def _first(patterns: Mapping[str, str], *names: str) -> str:
-    """Return the level of the first pattern that matches one of the names, or ""."""
-    matches = (
-        level for pattern, level in patterns.items() if any(fnmatch.fnmatchcase(name, pattern) for name in names)
-    )
-    return next(matches, "")
 
 
 def _stem(what: str) -> str:
@@ -184,44 +257,26 @@ def _what(level: str, hit: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hits(inputs: Sequence[Mapping[str, Any]], roles: Path) -> dict[str, tuple[str, ...]]:
-    """Return what each role restarts, by role: the replicas of all these inputs (the newest first), or what it says.
-
-    A stack that does not set vllm_replicas has the role's own, whose names are not among the inputs.
-    """
+    """Return what each role restarts, by role: the replicas of all these inputs (the newest first), or what it says."""
     newest = inputs[::-1]
-    names = [one["name"] for side in newest for one in (side.get("vars") or {}).get("vllm_replicas") or ()]
-    told = {role: statement(roles, role).restarts for side in newest for role in side.get("roles") or {}}
-    said = {"{replicas}": tuple(dict.fromkeys(names)) or ("every replica",), "": ()}
-    return {role: said.get(restarts, (restarts,)) for role, restarts in told.items()}
+    told = {role: statement(roles, role) for side in newest for role in side.get("roles") or {}}
+    return {
+        role: _names(newest, one) if one.restarts == REPLICAS else _some(one.restarts) for role, one in told.items()
+    }
 
 
-def _hit_by(name: str, old: Mapping[str, Any], new: Mapping[str, Any], hit: tuple[str, ...]) -> tuple[str, ...]:
+def _names(inputs: Sequence[Mapping[str, Any]], told: Statement) -> tuple[str, ...]:
+    names = [one["name"] for side in inputs for one in _value(side, NAMED, told) or ()]
+    return tuple(dict.fromkeys(names))
+
+
+def _some(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+def _hit_by(name: str, old: Any, new: Any, hit: tuple[str, ...]) -> tuple[str, ...]:
     """Return what a changed variable hits: of the list of replicas those whose own entry differs, else all that its role restarts."""
-    if name != "vllm_replicas":
+    if name != NAMED:
         return hit
-    before, after = _by_name(old.get(name)), _by_name(new.get(name))
+    before, after = values.by_name(old), values.by_name(new)
     return tuple(one for one in hit if not (before and after) or before.get(one) != after.get(one))
-
-
-def _by_name(value: Any) -> Any:
-    """Return a list of things with names as {name: thing}, anything else as it is."""
-    named = isinstance(value, list) and all(isinstance(one, Mapping) and "name" in one for one in value)
-    return {one["name"]: one for one in value} if named else value
-
-
-def _leaves(path: str, old: Any, new: Any) -> Iterator[str]:
-    """Yield each changed leaf as `path old -> new`."""
-    old, new = _by_name(old), _by_name(new)
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                yield from _leaves(f"{path}.{key}", old.get(key), new.get(key))
-    else:
-        yield f"{path} {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "unset"
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

@@ -4,7 +4,7 @@ Used by the servicer. Needs fleet.machine.ssh (paramiko is imported at the first
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from fleet import errors
 from fleet.machine import ssh
@@ -36,7 +36,7 @@ class Node:
         """Address and pinned key must be there: nothing is trusted on first use."""
         return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key)}
 
-    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """The connection follows from the inputs; the facts stay as they are."""
         return {**inputs, "connection": _connection(inputs), "facts": (old or {}).get("facts", UNKNOWN)}
 

@@ -79,14 +79,14 @@ class Playbook:
             if not isinstance(inputs.get(key), form) and inputs.get(key) != UNKNOWN
         }
 
-    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
-        """Results are known before the run only where nothing that makes them changes."""
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """Results are known before the run only where nothing that decides them changes (roles/ROLE/meta/effects.yml: results)."""
         if old is None:
             return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
-        same = all(old.get(key) == inputs.get(key) for key in ("roles", "vars"))
-        runs_on = all(effect.level not in ("restart", "reboot") for effect in foreseen)
-        kept = [key for key in self._outputs if (runs_on if key in RESTARTED else same)]
-        results = {key: old.get(key, UNKNOWN) if key in kept else UNKNOWN for key in self._outputs}
+        open_still = inputs.get("vars") == UNKNOWN or effects.decides([old_inputs, old], inputs, ROOT / "roles")
+        starts_anew = any(one.level in ("restart", "reboot") for one in self.effects(old_inputs, inputs, old))
+        undecided = [key for key in self._outputs if (starts_anew if key in RESTARTED else open_still)]
+        results = {key: UNKNOWN if key in undecided else old.get(key, UNKNOWN) for key in self._outputs}
         return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
@@ -99,17 +99,23 @@ class Playbook:
             return [effects.at_worst(olds, "its machine is still to be made", roles)]
         if inputs["vars"] == UNKNOWN:
             after = {**inputs, "vars": old.get("vars")}
-            open_still = "its variables are known once what they come from is there"
             found = effects.predict(
                 [{**one, "vars": old.get("vars")} for one in olds], after, old.get("drift") or (), roles
             )
-            return [effects.at_worst(olds, open_still, roles), *found]
+            return [self._open(olds, inputs, roles), *found]
         found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, old.get("drift") or (), roles)
         changed = [key for key in inputs if any(one.get(key) != inputs[key] for one in olds)]
         if not found and not changed:
             return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
         names = REACHED if changed == ["node"] else f"{', '.join(changed)} changed"
         return found or [Effect("none", (), (names,))]
+
+    def _open(self, olds: Sequence[Props], inputs: Props, roles: Path) -> Effect:
+        """The effect of variables that are not known yet. What makes an image or a model's folder lets it be unknown only where it differs."""
+        anew = [name for name in ("image", "weights") if has_unknown(inputs.get(name))]
+        if anew:
+            return effects.at_worst(olds, f"another {' and other '.join(anew)} will be there", roles, sure=True)
+        return effects.at_worst(olds, "its variables are known once what they come from is there", roles)
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Run the playbook; after it, read what it declared: that is how the host should look from now on."""

@@ -5,7 +5,7 @@ Used by the servicer, which knows gRPC and no machine; implemented by node.py an
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,8 +63,11 @@ class Resource(Protocol):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Return {property: what is wrong with it}."""
 
-    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
-        """Return the properties after a create (old is None) or an update with these effects, as far as they are known before it."""
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """Return the properties after a create (old is None) or update, as far as they are known before it.
+
+        After a failed update the state `old` has what that one tried, `old_inputs` are those of the last success.
+        """
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Return what an update will do to the machine, the strongest first."""

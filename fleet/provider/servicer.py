@@ -132,7 +132,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
             self._notes.created(request.urn)
-            return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, None)))
+            return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, {}, None)))
         # Deterministic: a second try after a crash finds the same thing.
         ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
         with self._work(context, ident):
@@ -142,12 +142,13 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
         if request.preview:
-            foreseen = resource.effects(to_dict(request.old_inputs), inputs, olds)
+            old_inputs = to_dict(request.old_inputs)
+            foreseen = resource.effects(old_inputs, inputs, olds)
             self._notes.updated(request.urn, foreseen, olds.get("took") or {})
             for effect in reversed(foreseen):  # a status: the last, the strongest, stays
                 words = effects.in_words(effect, resources.name_of(request.urn))
                 self._engine.say(request.urn, words, ephemeral=True)
-            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, olds, foreseen)))
+            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, old_inputs, olds)))
         with self._work(context, request.id):
             made = resource.apply(self._request(request.urn), inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(made))

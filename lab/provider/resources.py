@@ -4,7 +4,7 @@ Thin: properties in and out; the work is in lab.site and lab.machine. Used by th
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from fleet import errors
@@ -25,7 +25,7 @@ class Site:
         """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
         return {} if inputs.get("name") else {"name": "is needed"}
 
-    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Nothing of a site is known before it stands; once it stands, it stays."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
@@ -60,7 +60,7 @@ class Machine:
         """Judged with the stack file."""
         return {}
 
-    def foresee(self, inputs: Props, old: Props | None, foreseen: Sequence[Effect] = ()) -> Props:
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """A node's address and key are known when it is there."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 

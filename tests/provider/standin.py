@@ -44,7 +44,7 @@ class Node(node.Node):
 
     def apply(self, request: resources.Request, inputs: Props, old: Props | None) -> Props:
         """It answers."""
-        return {**self.foresee(inputs, old), "facts": {"kernel": "6.8"}}
+        return {**self.foresee(inputs, {}, old), "facts": {"kernel": "6.8"}}
 
 
 def playbook(kind: str, slots: Slots) -> Playbook:

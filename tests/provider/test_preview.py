@@ -33,11 +33,24 @@ HOST = {
     "roles": {"host": "1  templates/grub.cfg.j2", "docker": "", "rocm": ""},
     "vars": {"host_kernel_arguments": ["iommu=pt"], "docker_daemon_options": {"live-restore": True}},
 }
+
+
+def engine_of(version: str) -> Props:
+    """A host whose engine has this version."""
+    return {**HOST, "managed": {"declared": {}, "expected": {"package docker.io": {"version": version}}}}
+
+
 REPLICAS = INPUTS["vars"]["vllm_replicas"]
+LISTED, DEFAULT = INPUTS["roles"]["vllm"], "defaults/main.yml: "
 ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
 WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
 IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
+OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False}}}
+OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}
+NO_OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {}}}
+MANY = ["iommu=pt", "transparent_hugepage=madvise", "pci=realloc=off,bfsort"]
+ANEW = {**INPUTS, "vars": UNKNOWN, "image": UNKNOWN, "weights": {"path": "/srv/models/a", "revision": "0"}}
 
 
 @pytest.mark.parametrize("kind", COMPUTED)
@@ -84,6 +97,33 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
         ("an-engine-that-starts-anew", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
+        ("an-option-that-the-engine-takes-over", "Host", engine_of("5:27.5.1-1"), OPTION),
+        ("an-option-that-an-old-engine-restarts-for", "Host", engine_of("20.10.24+dfsg1-1"), OPTION),
+        ("an-option-of-an-engine-that-nobody-has-read", "Host", HOST, OPTION),
+        ("two-options-one-restart", "Host", engine_of("27.5.1-0ubuntu3"), OPTIONS),
+        ("an-option-taken-out", "Host", engine_of("27.5.1-0ubuntu3"), NO_OPTION),
+        ("an-argument-taken-out", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": []}}),
+        (
+            "an-argument-of-intel",
+            "Host",
+            HOST,
+            {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments_intel": ["a", "b"]}},
+        ),
+        (
+            "a-default-of-what-nobody-sets",
+            "Serving",
+            INPUTS,
+            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_shm_size"),
+        ),
+        (
+            "a-default-of-what-is-set",
+            "Serving",
+            INPUTS,
+            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_flags"),
+        ),
+        ("set-to-the-default", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=8192)),
+        ("the-default-no-longer", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=4096)),
+        ("another-image", "Serving", INPUTS, ANEW),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
         ("drift-and-a-flag", "Serving", {**INPUTS, "drift": DRIFT[:1]}, changed("vars", "vllm_flags", "seed", to=1)),
@@ -114,6 +154,29 @@ def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) 
     shown = plugin.update("Serving", INPUTS, olds, changed("api_key", to="9876543210"), preview=True)
     assert {key: shown[key] for key in OUTPUTS} == OUTPUTS
     assert shown["api_key"] == "9876543210"
+
+
+BUILT = {**IMAGE, "vars": {"transformers_commit": "a", "transformers_pull_timeout": 60}}
+COMMIT, USER = ({**IMAGE["roles"], "transformers": f"1  {DEFAULT}transformers_{name}"} for name in ("commit", "user"))
+MADE = {"image": "registry.example/a@sha256:00", "commit": "a", "version": "5.0"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "before", "tried", "news", "image"),
+    [
+        ("how long a pull may take decides nothing", BUILT, BUILT, {"transformers_pull_timeout": 90}, MADE["image"]),
+        ("the commit decides the image", BUILT, BUILT, {"transformers_commit": "b"}, UNKNOWN),
+        ("a default of what is set decides nothing", BUILT, {**BUILT, "roles": COMMIT}, {}, MADE["image"]),
+        ("a default of what nobody sets does", BUILT, {**BUILT, "roles": USER}, {}, UNKNOWN),
+        ("a build of it that failed is still to come", BUILT, {**BUILT, "vars": {"transformers_commit": "b"}}, {"transformers_commit": "b"}, UNKNOWN),
+    ],
+)  # fmt: skip
+def test_results_are_unknown_where_what_decides_them_changes(
+    plugin: Plugin, claim: str, before: Props, tried: Props, news: Props, image: str
+) -> None:
+    wanted = {**tried, "vars": {**tried["vars"], **news}}
+    shown = plugin.update("Image", before, {**tried, **OUTPUTS, **MADE}, wanted, preview=True)
+    assert shown["image"] == image, claim
 
 
 def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_else(plugin: Plugin) -> None:

@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from tests.environment import forget_secrets, user_environment
@@ -126,10 +127,11 @@ class Road:
         done = self.run("docker", "restart", "-t", "30", f"{self.lab}-{node}")
         assert done.returncode == 0, done.stdout
 
-    def serves_again(self, node: str, seconds: int) -> None:
-        """Wait until the node's replica runs: after a reboot, or a restart of its engine, it starts by itself."""
-        active = "systemctl is-active -q glm-0.service"
-        self.on(node, f"timeout {seconds} sh -c 'until {active}; do sleep 1; done' 2>/dev/null")
+    def serves_again(self, node: str, seconds: int, replicas: Iterable[str] = ("glm-0",)) -> None:
+        """Wait until the node's replicas run: after a reboot, or a restart of its engine, they start by themselves."""
+        for name in replicas:
+            active = f"systemctl is-active -q {name}.service"
+            self.on(node, f"timeout {seconds} sh -c 'until {active}; do sleep 1; done' 2>/dev/null")
 
     def left_overs(self) -> dict[str, str]:
         """What of this lab is still on the machine, by kind; all empty after a destroy."""

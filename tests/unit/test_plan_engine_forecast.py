@@ -120,7 +120,7 @@ def test_a_preview_ends_with_every_machine_s_prediction_and_says_each_beside_its
     assert code == 0, output
     flag = "vllm_flags.max-model-len 65536 -> 32768"
     assert diagnostics(output) == beside_the_stack(
-        'prod-3: reboot, about 4 min: host_kernel_arguments unset -> ["amd_iommu=on"]',
+        'prod-3: reboot, about 4 min: host_kernel_arguments ["pci=realloc=off,bfsort", "iommu=pt"] -> ["amd_iommu=on"]',
         f"4 nodes: restart glm-0, glm-1, about 92 s each, 2 at a time: {flag}",
         "  prod-1, prod-2, prod-3, prod-4",
     )

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from fleet.plan import effects, kinds, rolefiles
+from fleet.plan.statements import NONE, Level, level
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 ALL = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
@@ -21,8 +22,9 @@ def read(role: str, file: str) -> Any:
 
 
 def files(role: str) -> list[str]:
-    """The files whose change is a change of a resource."""
-    return [line.partition("  ")[2] for line in rolefiles.listing(ROLES / role).splitlines()]
+    """The files whose change is a change of a resource, variables of vars/main.yml one by one. Defaults have the effect of their variable."""
+    names = [line.partition("  ")[2] for line in rolefiles.listing(ROLES / role).splitlines()]
+    return [name for name in names if not name.startswith(rolefiles.DEFAULT)]
 
 
 def first(patterns: dict[str, str], name: str) -> str:
@@ -33,12 +35,14 @@ def first(patterns: dict[str, str], name: str) -> str:
 @pytest.mark.parametrize("role", ALL)
 def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -> None:
     told = read(role, "meta/effects.yml")
-    assert set(told) == {"variables", "files", "drift", "restarts"}
-    levels = {level for part in ("variables", "files", "drift") for level in told[part].values()}
+    assert {"variables", "files", "drift", "restarts"} <= set(told)
+    said = effects.statement(ROLES, role)
+    levels = {one.name for one in (*said.all_levels(), *map(level, said.drift.values()))}
     assert levels <= set(effects.LEVELS)
     assert bool(told["restarts"]) is bool(levels & {"reload", "restart"}), (
         "what it restarts, where it restarts anything"
     )
+    assert bool(said.reloads) is ("reload" in levels), "what it reloads, where it reloads anything"
 
 
 @pytest.mark.parametrize("role", ALL)
@@ -57,9 +61,10 @@ def test_every_file_has_an_effect_and_every_effect_a_file(role: str) -> None:
 
 @pytest.mark.parametrize("role", ALL)
 def test_that_a_file_has_no_effect_is_said_of_that_file(role: str) -> None:
-    """A pattern may say so of tasks alone, which stay where they are; any other file could end up on the host."""
+    """A pattern may say so of tasks and names alone, which stay where they are; any other file could end up on the host."""
     patterns = read(role, "meta/effects.yml")["files"]
-    assert {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern} <= {"tasks/*.yml"}
+    may = {"tasks/*.yml", "vars/main.yml: *"}
+    assert {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern} <= may
 
 
 def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
@@ -73,36 +78,63 @@ def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
     written = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
     assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/"))
     told = effects.statement(ROLES, "vllm")
-    assert {told.of_file(name) for name in (*written, "tasks/configure.yml", "defaults/main.yml", "vars/main.yml")} == {
-        "restart"
-    }
+    assert {told.of_file(name) for name in written} == {Level("restart")}
+    assert told.of_file("tasks/configure.yml") == MAY_RESTART
+
+
+MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=False)
 
 
 @pytest.mark.parametrize(
-    ("role", "name", "level"),
+    ("role", "name", "effect"),
     [
-        ("host", "templates/grub.cfg.j2", "none"),  # the running kernel has its arguments, whatever the next boot reads
-        ("host", "vars/main.yml", "reboot"),
-        ("rocm", "defaults/main.yml", "reboot"),
-        ("rocm", "templates/rocm.sources.j2", "none"),
-        ("docker", "tasks/configure.yml", "restart"),
-        ("docker", "handlers/main.yml", "none"),
-        ("vllm", "files/read.py", "restart"),
-        ("vllm", "files/replicas.py", "none"),
-        ("vllm", "tasks/start.yml", "none"),
-        ("transformers", "files/Dockerfile", "none"),
-        ("weights", "files/fetch_weights.py", "none"),
-        ("work", "files/work.py", "none"),
+        ("host", "templates/grub.cfg.j2", NONE),  # the running kernel has its arguments, whatever the next boot reads
+        ("host", "vars/main.yml: _host_arguments", MAY_REBOOT),
+        ("host", "vars/main.yml: _host_limits_file", NONE),
+        ("rocm", "vars/main.yml: _rocm_driver", MAY_REBOOT),
+        ("rocm", "templates/rocm.sources.j2", NONE),
+        ("docker", "tasks/configure.yml", MAY_RESTART),
+        ("docker", "handlers/main.yml", NONE),
+        ("vllm", "files/read.py", MAY_RESTART),
+        ("vllm", "files/replicas.py", NONE),
+        ("vllm", "tasks/start.yml", NONE),
+        ("vllm", "vars/main.yml: _vllm_environment", MAY_RESTART),
+        ("transformers", "files/Dockerfile", NONE),
+        ("weights", "files/fetch_weights.py", NONE),
+        ("work", "files/work.py", NONE),
     ],
 )
-def test_a_changed_file_does_what_its_role_says(role: str, name: str, level: str) -> None:
+def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:
     assert name in files(role)
-    assert effects.statement(ROLES, role).of_file(name) == level
+    assert effects.statement(ROLES, role).of_file(name) == effect
 
 
-@pytest.mark.parametrize(("role", "level"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
-def test_of_a_file_that_is_gone_from_a_role_the_worst_is_said(role: str, level: str) -> None:
-    assert effects.statement(ROLES, role).of_file("files/gone.py") == level
+@pytest.mark.parametrize(("role", "effect"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
+def test_of_a_file_that_is_gone_from_a_role_the_worst_may_be(role: str, effect: str) -> None:
+    assert effects.statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
+
+
+def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_role_reloads_for() -> None:
+    told = read("docker", "meta/effects.yml")["variables"]["docker_daemon_options"]
+    assert [option for option, effect in told.items() if effect == "reload"] == sorted(
+        read("docker", "vars/main.yml")["_docker_reloadable"]
+    )
+
+
+def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
+    told = effects.statement(ROLES, "transformers")
+    parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
+    deciding = {name for name in told.variables if told.decides(name)}
+    assert deciding - {"transformers_registry"} == {name for name in told.variables if name in parts}
+    assert {name for name in files("transformers") if name.startswith("files/") and told.decides(name)} == {
+        name for name in files("transformers") if name.startswith("files/") and name.removeprefix("files/") in parts
+    }
+
+
+@pytest.mark.parametrize("role", ALL)
+def test_what_decides_a_result_is_there(role: str) -> None:
+    names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
+    assert [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)] == []
 
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
@@ -119,9 +151,9 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("host", "unit systemd-timesyncd.service", "state inactive", "state active"): NOTHING,
     ("host", "package pciutils", "absent", "present"): NOTHING,
     # docker: what differs in daemon.json is told to the engine, a stopped engine is started
-    ("host", "file /etc/docker/daemon.json", "sha256 bbbb", "sha256 aaaa"): ("restart", ENGINE),
+    ("host", "file /etc/docker/daemon.json", "sha256 bbbb", "sha256 aaaa"): ("may restart", ENGINE),
     ("host", "file /etc/docker/daemon.json", "mode 0600", "mode 0644"): NOTHING,
-    ("host", "file /etc/docker/daemon.json", "absent", "present"): ("restart", ENGINE),
+    ("host", "file /etc/docker/daemon.json", "absent", "present"): ("may restart", ENGINE),
     ("host", "file /etc/docker/daemon.json", "owner admin", "owner root"): NOTHING,
     ("host", "file /etc/docker/daemon.json", "group admin", "group root"): NOTHING,
     ("host", "unit docker.service", "state inactive", "state active"): ("restart", ENGINE),
@@ -134,8 +166,8 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("host", "package containerd.io", "absent", "present"): ("restart", ENGINE),
     ("host", "package docker.io", "version 26.1", "version 20.10"): NOTHING,
     # rocm: another driver than the loaded one
-    ("host", "package amdgpu-dkms", "absent", "present"): ("reboot", ()),
-    ("host", "package amdgpu-dkms", "version 6.17", "version 6.16"): ("reboot", ()),
+    ("host", "package amdgpu-dkms", "absent", "present"): ("may reboot", ()),
+    ("host", "package amdgpu-dkms", "version 6.17", "version 6.16"): ("may reboot", ()),
     ("host", "package amdgpu-dkms", "held", "not held"): NOTHING,
     ("host", "package amd-smi-lib", "absent", "present"): NOTHING,
     ("host", "file /etc/apt/sources.list.d/rocm.sources", "sha256 bbbb", "sha256 aaaa"): NOTHING,
@@ -175,8 +207,10 @@ def mend(kind: str, *drift: tuple[str, str, str]) -> list[effects.Effect]:
 @pytest.mark.parametrize("case", DRIFT, ids=lambda case: " ".join(case[1:]))
 def test_what_drifted_costs_what_its_role_does_to_mend_it(case: tuple[str, str, str, str]) -> None:
     kind, what, seen, wanted = case
-    level, hit = DRIFT[case]
-    assert mend(kind, (what, seen, wanted)) == [effects.Effect(level, hit, (f"{what} ({seen}, wanted {wanted})",))]
+    told, hit = DRIFT[case]
+    effect = level(told)
+    because = (f"{what} ({seen}, wanted {wanted})",)
+    assert mend(kind, (what, seen, wanted)) == [effects.Effect(effect.name, hit, because, effect.sure)]
 
 
 @pytest.mark.parametrize("role", ALL)

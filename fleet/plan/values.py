@@ -1,0 +1,56 @@
+"""What differs between two values of a variable: which entries, and each changed leaf in words.
+
+Pure. Called by `effects`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# A value longer than this says less than its name.
+WIDTH = 48
+
+
+def entries(old: Any, new: Any) -> list[str]:
+    """Return what differs of two dictionaries or two lists: keys or items, one that was taken out as "-ENTRY"."""
+    before, after = _flat(old), _flat(new)
+    changed = [name for name in after if name not in before or before[name] != after[name]]
+    return [*changed, *(f"-{name}" for name in before if name not in after)]
+
+
+def _flat(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return {item if isinstance(item, str) else json.dumps(item, sort_keys=True): item for item in items}
+
+
+def by_name(value: Any) -> Any:
+    """Return a list of things with names as {name: thing}, anything else as it is."""
+    named = isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value)
+    return {one["name"]: one for one in value} if named else value
+
+
+def leaves(path: str, old: Any, new: Any) -> Iterator[str]:
+    """Yield each changed leaf as `path old -> new`; of a long list what came (+) and what went (-)."""
+    old, new = by_name(old), by_name(new)
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                yield from leaves(f"{path}.{key}", old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and max(len(_text(old)), len(_text(new))) > WIDTH:
+        differ = entries(old, new)
+        signed = [_cut(one if one.startswith("-") else f"+{one}") for one in differ] or ["in another order"]
+        yield f"{path} {', '.join(signed)}"
+    else:
+        yield f"{path} {_cut(_text(old))} -> {_cut(_text(new))}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unset"
+    return value if isinstance(value, str) and value else json.dumps(value, sort_keys=True)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
