@@ -205,7 +205,8 @@ def _download(hub: Hub, file: File, part: pathlib.Path, sums: Sums, tries: int, 
                     )
                 stream.seek(have)
                 while data := answer.read1(min(CHUNK, file.size - have)):
-                    stream.write(data)
+                    if stream.write(data) < len(data):  # what fits is written, and only the next write fails
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     sums.add(data)
                     progress.add(len(data))
                     have, left = have + len(data), tries
