@@ -16,7 +16,7 @@ from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
 from fleet.provider import notes, resources
 from fleet.provider.node import REACHED
-from fleet.provider.resources import GIVEN, ROOT, Incomplete, Request
+from fleet.provider.resources import ROOT, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
 # `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
@@ -69,12 +69,12 @@ class Playbook:
         self.computed: Collection[str] = (*BASE, *outputs)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Variables were judged with the stack file; here only the form that the run needs."""
-        left_out = dict.fromkeys(GIVEN, UNKNOWN)
+        """Variables were judged with the stack file; here only the form that the run needs. Left out is what a failure did (GIVEN)."""
+        absent = {"roles": None, "node": UNKNOWN, "vars": UNKNOWN}
         return {
             key: "must be an object"
-            for key, value in {"roles": None, **left_out, **inputs}.items()
-            if key in ("node", "roles", "vars") and not isinstance(value, dict) and value != UNKNOWN
+            for key, nothing in absent.items()
+            if not isinstance(value := inputs.get(key, nothing), dict) and value != UNKNOWN
         }
 
     def foresee(self, inputs: Props, old: Props | None) -> Props:

@@ -74,8 +74,7 @@ def test_a_right_form_comes_back_as_it_is(plugin: Plugin, kind: str, news: Props
 @pytest.mark.parametrize(
     ("kind", "news", "wrong"),
     [
-        ("Node", {"name": "glm-1"}, {"address": "is needed", "host_key": "is needed"}),
-        ("Node", {**NODE, "host_key": ""}, {"host_key": "is needed"}),
+        ("Node", {**NODE, "address": "", "host_key": ""}, {"address": "is needed", "host_key": "is needed"}),
         ("Host", {**HOST, "node": "glm-1"}, {"node": "must be an object"}),
         ("Image", {**HOST, "roles": ["host"]}, {"roles": "must be an object"}),
         ("Weights", {"node": NODE}, {"roles": "must be an object"}),
@@ -92,5 +91,5 @@ def test_what_a_failure_elsewhere_left_out_counts_as_it_was(plugin: Plugin) -> N
         provider_pb2.CheckRequest(urn=urn("Serving"), olds=struct(HOST), news=struct({"roles": HOST["roles"]}))
     )
     assert (plain(answer.inputs), list(answer.failures)) == (HOST, [])
-    new = plugin.check("Serving", {"roles": HOST["roles"]})
-    assert list(new.failures) == []
+    for kind, news in (("Serving", {"roles": HOST["roles"]}), ("Node", {"name": "glm-1"})):
+        assert list(plugin.check(kind, news).failures) == []
