@@ -19,6 +19,9 @@ if ! stack_exists "$stack"; then
       "secrets written with another passphrase need that one: FLEET_PASSPHRASE_FILE=FILE; if it is lost, take them and encryptionsalt out of stacks/Pulumi.$stack.yaml"
   done_="made the stack"
 fi
+opened=$(pulumi config --show-secrets --stack "$stack" 2>&1 >/dev/null) ||
+  no "the settings of $stack cannot be read: ${opened#error: }" "the passphrase with which stacks/Pulumi.$stack.yaml was encrypted" \
+    "put it into ${PULUMI_CONFIG_PASSPHRASE_FILE/#$REPO\//}, or FLEET_PASSPHRASE_FILE=FILE"
 if ! grep -qE '^[[:space:]]+(glm-fleet:)?vllm_api_key:' "stacks/Pulumi.$stack.yaml"; then
   head -c 32 /dev/urandom | base64 -w 0 | tr -d '+/=' | quietly pulumi config set --secret vllm_api_key --stack "$stack" ||
     no "the API key of $stack could not be written" "vllm_api_key in stacks/Pulumi.$stack.yaml" "pulumi config set --secret vllm_api_key --stack $stack"

@@ -64,7 +64,7 @@ def converge(job: Job, note: Callable[[Note], None], cancelled: threading.Event)
     Raises ConvergeFailed, Unreachable, HostKeyMismatch or Cancelled; their `partial` says what was declared until then.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    story = narrate.Story(job.target.name, job.roles, note)
+    story = narrate.Story(job.roles, note)
     seen: list[events.Event] = []
     end: events.Event = {}
     started = time.monotonic()
@@ -199,7 +199,7 @@ def _failure(
             node=node, doing=story.current, seen=f"no end within {job.timeout:.0f} s", next=goes_on
         )
     if story.failure:
-        return story.failure(goes_on)
+        return story.failure(job.target, goes_on)
     tail = list(end.get("tail", ()))
     said = [line for line in tail if line.startswith(("ERROR", "[ERROR]"))] or tail[-4:]
     seen = "\n".join(said) or "the run's process ended without a word"

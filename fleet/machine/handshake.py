@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from fleet.machine.ssh import Target
 
 
+# Seconds for which a machine may leave what was sent to it unacknowledged; the kernel alone would wait a quarter of an hour.
+SILENCE = 30
+
+
 def dial(target: "Target", timeout: float) -> socket.socket:
-    """Open the TCP connection within `timeout` seconds."""
+    """Open the TCP connection within `timeout` seconds; it breaks when the machine is silent for SILENCE."""
     try:
-        return socket.create_connection((target.address, target.port), timeout)
+        sock = socket.create_connection((target.address, target.port), timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+        return sock
     except OSError as error:
         seen = "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
         raise _unreachable(

@@ -1,7 +1,7 @@
 """A run's events in words: what happens now, what was changed, what failed, how long each role took.
 
-Owns the texts that a user sees while Ansible works, and the error in which a failed task ends. Needs events only.
-Called by converge.
+Owns the texts that a user sees while Ansible works, and the error in which a failed task ends (of a lost node: lost.py).
+Needs events only. Called by converge.
 """
 
 import time
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet import errors
+from fleet.machine import lost
 from fleet.machine.events import Event
+from fleet.machine.ssh import Target
 
 # A silent task is told again, with its seconds, this often; and a task that ends sooner than SOON after another was told is
 # not told at all: a run has a hundred of them, and where there is no terminal each is a line.
@@ -30,8 +32,8 @@ class Note:
 class Story:
     """Hears events in order; `failure` builds the error of the last task that failed, when there is one."""
 
-    def __init__(self, node: str, roles: Iterable[str], note: Callable[[Note], None]) -> None:
-        self._node, self._roles, self._note = node, frozenset(roles), note
+    def __init__(self, roles: Iterable[str], note: Callable[[Note], None]) -> None:
+        self._roles, self._note = frozenset(roles), note
         self._role, self._task, self._since, self._told = "", "", time.monotonic(), time.monotonic()
         self._progress = ""
         self._spoke, self._owed = float("-inf"), False  # when a task was told last; whether the current one was not
@@ -45,8 +47,8 @@ class Story:
         return ": ".join(part for part in (self._role, self._task) if part) or "start Ansible"
 
     @property
-    def failure(self) -> Callable[[str], errors.FleetError] | None:
-        """Builds the error from the words for what goes on next; None when no task failed."""
+    def failure(self) -> Callable[[Target, str], errors.FleetError] | None:
+        """Builds the error from the node and the words for what goes on next; None when no task failed."""
         return self._fail if self._failed else None
 
     def seconds(self) -> dict[str, float]:
@@ -102,21 +104,18 @@ class Story:
             role = f"{self._role}: " if self._role else ""
             self._note(Note(f"{role}{text} ({self._told - self._since:.0f} s)"))
 
-    def _fail(self, goes_on: str) -> errors.FleetError:
+    def _fail(self, target: Target, goes_on: str) -> errors.FleetError:
         current, event = self._failed[-1]
         if event["res"].get("loop"):  # the items tell why, their task only that they failed
             current, event = next(
                 ((where, one) for where, one in reversed(self._failed) if one["item"] and where == current),
                 (current, event),
             )
+        if event["event"] == "unreachable":
+            return lost.error(target, current, words(event["res"]), goes_on)
         seen, wanted, after = parts(words(event["res"]))
-        said = {"node": self._node, "doing": current, "seen": seen, "wanted": wanted}
-        if event["event"] != "unreachable":
-            return errors.ConvergeFailed(**said, next=f"{after}\n{goes_on}" if after else goes_on)
-        if "host key verification failed" in seen.lower() or "identification has changed" in seen.lower():
-            said |= {"seen": "another host key than the pinned one", "wanted": "the pinned host key"}
-            return errors.HostKeyMismatch(**said, next=f"find out which machine answers there; {goes_on}")
-        return errors.Unreachable(**said, next=goes_on)
+        then = f"{after}\n{goes_on}" if after else goes_on
+        return errors.ConvergeFailed(node=target.name, doing=current, seen=seen, wanted=wanted, next=then)
 
 
 def words(res: dict[str, Any]) -> str:

@@ -147,7 +147,8 @@ class Connection:
     def forward(self, port: int, local: int = 0) -> Iterator[int]:
         """Bring the node's 127.0.0.1:`port` to a port of this machine's loopback (`local`, 0 = any free one).
 
-        Yields the local port; several clients at once may use it. FleetError when `local` is taken.
+        Yields the local port; several clients at once may use it. FleetError when `local` is taken; Unreachable at the end
+        when the connection broke meanwhile: what clients saw then came from nowhere.
         """
         try:
             listener = tunnel.Listener(self._transport, port, local)
@@ -161,6 +162,8 @@ class Connection:
             ) from error
         with listener:
             yield listener.port
+        if not self._transport.is_active():
+            raise self._lost(f"forward port {port}")
 
     def _lost(self, command: str) -> errors.Unreachable:
         return errors.Unreachable(

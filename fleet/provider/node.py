@@ -33,8 +33,8 @@ class Node:
     replace = ("name",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Address and pinned key must be there: nothing is trusted on first use."""
-        return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key)}
+        """Address and pinned key must be there, nothing is trusted on first use; left out they are by a failure (GIVEN)."""
+        return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key, UNKNOWN)}
 
     def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """The connection follows from the inputs; the facts stay as they are."""

@@ -71,12 +71,12 @@ class Playbook:
         self.computed: Collection[str] = (*BASE, *outputs)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Variables were judged with the stack file; here only the form that the run needs."""
-        wanted = {"node": dict, "roles": dict, "vars": dict}
+        """Variables were judged with the stack file; here only the form that the run needs. Left out is what a failure did (GIVEN)."""
+        absent = {"roles": None, "node": UNKNOWN, "vars": UNKNOWN}
         return {
             key: "must be an object"
-            for key, form in wanted.items()
-            if not isinstance(inputs.get(key), form) and inputs.get(key) != UNKNOWN
+            for key, nothing in absent.items()
+            if not isinstance(value := inputs.get(key, nothing), dict) and value != UNKNOWN
         }
 
     def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:

@@ -15,6 +15,9 @@ from fleet.plan.effects import Effect
 from fleet.provider.structs import Props
 
 ROOT = Path(__file__).resolve().parents[2]
+# Inputs that other resources give. During an update the engine leaves out those that a failure left unknown, asks for a check
+# and a diff all the same, and then skips the resource: until then they count as they were, or a node would seem to be gone.
+GIVEN = ("address", "host_key", "node", "vars", "image", "weights")
 
 
 @dataclass(frozen=True)

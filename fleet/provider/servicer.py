@@ -19,7 +19,7 @@ from fleet.provider.engine import Engine
 from fleet.provider.node import Node
 from fleet.provider.notes import Notes
 from fleet.provider.playbook import PARALLEL, Playbook, Slots
-from fleet.provider.resources import Incomplete, Request, Resource
+from fleet.provider.resources import GIVEN, Incomplete, Request, Resource
 from fleet.provider.serving import Serving
 from fleet.provider.structs import Props, to_dict, to_struct
 
@@ -95,7 +95,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
         if request.olds.fields:
             self._notes.there(request.urn)
-        news = to_dict(request.news)
+        before = to_dict(request.olds)
+        news = {**{key: before[key] for key in GIVEN if key in before}, **to_dict(request.news)}
         wrong = self._resource(request.urn).check(news)
         return provider_pb2.CheckResponse(
             inputs=to_struct(news),

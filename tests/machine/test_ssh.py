@@ -1,5 +1,6 @@
 """Claims about connections: only the pinned key, refusals in words and in time, commands, forwarded ports."""
 
+import contextlib
 import dataclasses
 import socket
 import socketserver
@@ -125,6 +126,19 @@ def test_a_connection_that_breaks_is_unreachable(server: Server) -> None:
         server.close()
         with pytest.raises(errors.Unreachable, match="the connection broke"):
             connection.run("true")
+
+
+def _asks_through_a_port_of_a_server_that_goes(server: Server) -> None:
+    with ssh.connect(server.target) as connection, connection.forward(8000) as port:
+        server.close()
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10)
+
+
+def test_a_connection_that_breaks_while_a_port_is_forwarded_is_unreachable(server: Server) -> None:
+    with pytest.raises(errors.Unreachable, match="the connection broke") as caught:
+        _asks_through_a_port_of_a_server_that_goes(server)
+    assert caught.value.doing == "forward port 8000"
 
 
 def test_a_command_runs_through_sudo_without_a_password_prompt_when_become(server: Server) -> None:

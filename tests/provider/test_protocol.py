@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
-from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct
+from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct, urn
 
 NODE = {"name": "glm-1", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "port": 22}
 HOST = {"node": NODE, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}
@@ -74,13 +74,22 @@ def test_a_right_form_comes_back_as_it_is(plugin: Plugin, kind: str, news: Props
 @pytest.mark.parametrize(
     ("kind", "news", "wrong"),
     [
-        ("Node", {"name": "glm-1"}, {"address": "is needed", "host_key": "is needed"}),
-        ("Node", {**NODE, "host_key": ""}, {"host_key": "is needed"}),
+        ("Node", {**NODE, "address": "", "host_key": ""}, {"address": "is needed", "host_key": "is needed"}),
         ("Host", {**HOST, "node": "glm-1"}, {"node": "must be an object"}),
         ("Image", {**HOST, "roles": ["host"]}, {"roles": "must be an object"}),
-        ("Weights", {"node": NODE}, {"roles": "must be an object", "vars": "must be an object"}),
+        ("Weights", {"node": NODE}, {"roles": "must be an object"}),
         ("Serving", {**HOST, "vars": 1}, {"vars": "must be an object"}),
     ],
 )
 def test_a_wrong_form_is_told_by_its_property(plugin: Plugin, kind: str, news: Props, wrong: Props) -> None:
     assert {one.property: one.reason for one in plugin.check(kind, news).failures} == wrong
+
+
+def test_what_a_failure_elsewhere_left_out_counts_as_it_was(plugin: Plugin) -> None:
+    """Else its own message would stand beside that of the failure, and a node that is left out would replace what is on it."""
+    answer = plugin.stub.Check(
+        provider_pb2.CheckRequest(urn=urn("Serving"), olds=struct(HOST), news=struct({"roles": HOST["roles"]}))
+    )
+    assert (plain(answer.inputs), list(answer.failures)) == (HOST, [])
+    for kind, news in (("Serving", {"roles": HOST["roles"]}), ("Node", {"name": "glm-1"})):
+        assert list(plugin.check(kind, news).failures) == []

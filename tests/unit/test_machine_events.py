@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.machine import events, managed, narrate
+from fleet.machine import events, managed, narrate, ssh
 
 GOLDEN = Path(__file__).parent / "golden" / "machine"
+NODE = ssh.Target("glm-1", "192.0.2.11")
 
 
 def recorded(name: str) -> list[events.Event]:
@@ -21,7 +22,7 @@ def recorded(name: str) -> list[events.Event]:
 def heard(name: str, *roles: str) -> tuple[narrate.Story, list[narrate.Note]]:
     """Return the story of one recorded run and the notes it made."""
     notes: list[narrate.Note] = []
-    story = narrate.Story("glm-1", roles, notes.append)
+    story = narrate.Story(roles, notes.append)
     for event in recorded(name):
         story.hear(event)
     return story, notes
@@ -57,7 +58,7 @@ def test_the_data_of_set_stats_is_the_result() -> None:
 def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
     story, _ = heard("assert", "demo")
     assert story.failure
-    error = story.failure("see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
+    error = story.failure(NODE, "see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
     assert f"{error}\n" == (GOLDEN / "assert.txt").read_text()
     assert isinstance(error, errors.ConvergeFailed)
 
@@ -72,7 +73,7 @@ def test_a_task_is_told_when_it_lasts_and_not_when_the_next_one_comes_at_once(mo
     now = [0.0]
     monkeypatch.setattr(narrate.time, "monotonic", lambda: now[0])
     told: list[str] = []
-    story = narrate.Story("glm-1", ["demo"], lambda note: told.append(note.text))
+    story = narrate.Story(["demo"], lambda note: told.append(note.text))
     for task, seconds in (("first", 0.1), ("short", 0.1), ("long", 7.0)):
         story.hear({"event": "task", "role": "demo", "task": task})
         for _ in range(round(seconds * 10)):
@@ -127,34 +128,17 @@ def test_a_message_of_several_lines_keeps_each_part() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("said", "kind"),
-    [
-        ("Failed to connect to the host via ssh: Host key verification failed.", errors.HostKeyMismatch),
-        ("Failed to connect to the host via ssh: Connection timed out", errors.Unreachable),
-    ],
-)
-def test_a_node_that_is_lost_is_unreachable_and_a_stranger_is_a_stranger(said: str, kind: type) -> None:
-    story = narrate.Story("glm-1", ["host"], lambda _: None)
-    story.hear({"event": "task", "role": "host", "task": "Ensure a file"})
-    story.hear(
-        {"event": "unreachable", "role": "host", "task": "Ensure a file", "ignored": False, "res": {"msg": said}}
-    )
-    assert story.failure
-    assert type(story.failure("go on")) is kind
-
-
 def test_an_ignored_failure_is_none() -> None:
-    story = narrate.Story("glm-1", [], lambda _: None)
+    story = narrate.Story([], lambda _: None)
     story.hear({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
     assert story.failure is None
 
 
 def test_the_items_of_a_loop_tell_why_it_failed() -> None:
-    story = narrate.Story("glm-1", ["docker"], lambda _: None)
+    story = narrate.Story(["docker"], lambda _: None)
     story.hear({"event": "task", "role": "docker", "task": "Ensure files"})
     place = {"event": "failed", "role": "docker", "task": "Ensure files", "ignored": False}
     story.hear({**place, "item": True, "res": {"msg": "no space left on device"}})
     story.hear({**place, "item": False, "res": {"msg": "One or more items failed", "loop": 2}})
     assert story.failure
-    assert story.failure("go on").seen == "no space left on device"
+    assert story.failure(NODE, "go on").seen == "no space left on device"

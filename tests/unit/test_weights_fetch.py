@@ -224,6 +224,20 @@ def test_a_cut_line_goes_on_with_range(node: Node, hub: Hub) -> None:
     assert hub.asked(BIG) == ["", "bytes=1000000-", "bytes=2000000-"]
 
 
+def test_a_disk_that_takes_only_a_part_of_a_piece_is_full_and_what_it_took_is_kept(node: Node, hub: Hub) -> None:
+    """A write that is cut short is no error of the system's: counted as whole it would leave a hole under a right sum."""
+    full = subprocess.run(["prlimit", "--fsize=2500001", *node.command("fetch")], capture_output=True, text=True)
+    assert full.returncode == 1
+    assert re.search(
+        rf"^{BIG}: {node.part.parent}: no space left: [\d.]+ [GM]B are free, 0\.\d MB are needed$", full.stdout, re.M
+    )
+    assert node.part.stat().st_size == 2_500_001
+    hub.log.clear()
+    assert node.fetch().returncode == 0
+    assert hub.asked(BIG) == ["bytes=2500001-"]
+    assert (node.model / BIG).read_bytes() == hub.files[BIG]
+
+
 def test_a_part_that_was_broken_on_disk_is_fetched_anew(node: Node, hub: Hub) -> None:
     node.part.parent.mkdir(parents=True)
     node.part.write_bytes(b"\0" * 500_000)

@@ -8,6 +8,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 
 def text(path: str) -> str:
@@ -39,11 +40,11 @@ def rendered() -> str:
 
 query = json.load(sys.stdin)
 release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
-installed = {
-    line.split()[1].split(":")[0]
-    for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n").splitlines()
-    if line.startswith("ii")
-}
+packages = [line.split() for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n").splitlines()]
+installed = {name.split(":")[0] for status, name in packages if status.startswith("ii")}
+# Unpacked, half configured, half installed, or waiting for a trigger; a journal that dpkg left: it was interrupted.
+half = [name for status, name in packages if status[1:2] in ("U", "F", "H", "W", "t")]
+journal = any(file.name.isdigit() for file in pathlib.Path("/var/lib/dpkg/updates").glob("*"))
 missing = [name for name in query["packages"] if name not in installed]
 unknown = [name for name in missing if "Candidate: (none)" in (seen := out("apt-cache", "policy", name)) or not seen]
 print(
@@ -62,6 +63,8 @@ print(
             "attempted": pathlib.Path(query["marker"]).exists(),
             "packages_missing": missing,
             "packages_unknown": unknown,
+            "packages_half": half or (["dpkg was interrupted"] if journal else []),
+            "time": time.time(),
             "foreign": [unit for unit in query["foreign"] if out("systemctl", "is-active", unit).strip() == "active"],
             "sysctls_unknown": [n for n in query["sysctls"] if not pathlib.Path("/proc/sys", *n.split(".")).exists()],
         }

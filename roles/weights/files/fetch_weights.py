@@ -9,6 +9,7 @@ A fetch that was killed goes on where it stopped: a part file has a fixed name, 
 import argparse
 import concurrent.futures
 import dataclasses
+import errno
 import fnmatch
 import hashlib
 import http.client
@@ -127,6 +128,15 @@ def wanted(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[
     return [dataclasses.replace(file, sha256=sums.get(file.path, file.sha256)) for file in chosen]
 
 
+def room(folder: pathlib.Path, needed: int) -> str:
+    """What is said where a file system is full, or would be."""
+    free, need = (
+        f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+        for size in (shutil.disk_usage(folder).free, needed)
+    )
+    return f"{folder}: no space left: {free} are free, {need} are needed"
+
+
 def pieces(path: pathlib.Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while data := stream.read(CHUNK):
@@ -195,13 +205,16 @@ def _download(hub: Hub, file: File, part: pathlib.Path, sums: Sums, tries: int, 
                     )
                 stream.seek(have)
                 while data := answer.read1(min(CHUNK, file.size - have)):
-                    stream.write(data)
+                    if stream.write(data) < len(data):  # what fits is written, and only the next write fails
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     sums.add(data)
                     progress.add(len(data))
                     have, left = have + len(data), tries
             if have < file.size:
                 raise OSError(f"the line ended at {have} of {file.size} bytes")
         except (OSError, http.client.HTTPException) as problem:
+            if getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise Wrong(f"{file.path}: {room(part.parent, file.size - have)}") from None
             left -= 1
             if left <= 0:
                 raise Wrong(f"{file.path}: {problem} ({tries} tries without a byte)") from None
@@ -316,11 +329,8 @@ class Model:
 
     def room(self, size: int) -> None:
         part = sum(path.stat().st_size for path in self.incoming.rglob("*.part"))
-        free = shutil.disk_usage(self.incoming).free
-        if free < size - part:
-            raise Wrong(
-                f"{free / 1e9:.1f} GB are free at {self.incoming.parent}, {(size - part) / 1e9:.1f} GB are needed"
-            )
+        if shutil.disk_usage(self.incoming).free < size - part:
+            raise Wrong(room(self.incoming, size - part))
 
     def switch(self, names: set[str]) -> None:
         """Put the verified folder where the model is read from. Everything is on disk before its name is."""

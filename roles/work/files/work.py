@@ -2,11 +2,13 @@
 
 Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on stdin:
 {slice, verb, command: [str], environment: {str: str}, timeout: s, tries: n}. Called by roles/work/tasks/main.yml through `python3 -c`.
-`watch` waits up to five seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}.
+`watch` waits up to five seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and where the disk is full
+{"next": what to do about that}.
 """
 
 import hashlib
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -74,7 +76,22 @@ def watch(unit: str) -> dict[str, str]:
         state, text = "gone", "the work was stopped from outside (a cancelled run, or the node rebooted)"
     subprocess.run(["systemctl", "stop", unit], capture_output=True)
     subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
-    return {"state": state, "text": text}
+    return {"state": state, **full(text)}
+
+
+def full(text: str) -> dict[str, str]:
+    """The text, and where it tells of a full file system also how much is free there, and what to do."""
+    if not (found := re.search(r"(/[^\s:'\"]+)?:? ?no space left", text, re.IGNORECASE)):
+        return {"text": text}
+    folder = pathlib.Path(found[1] or "/")
+    while not folder.is_dir():
+        folder = folder.parent
+    command = ["df", "-h", "--output=avail,size,target", str(folder)]
+    free, size, place = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[-1].split()
+    return {
+        "text": text if " are free" in text else f"{text}\n{place}: {free} of {size} are free",
+        "next": f"make room at {place} on the node (`df -h`, `docker system df`); then `pulumi up` goes on where this stopped",
+    }
 
 
 task = json.load(sys.stdin)

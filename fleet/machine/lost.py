@@ -1,0 +1,55 @@
+"""What ssh says when Ansible loses a node, as the error that a user reads: silent, another host key, our login refused.
+
+Owns these texts. Needs a Target. Called by narrate; handshake.py has the same failures of our own connections.
+"""
+
+import re
+
+from fleet import errors
+from fleet.machine import handshake
+from fleet.machine.ssh import Target
+
+# What Ansible puts before the words of ssh, and what ssh says beside its reason.
+ANSIBLE = re.compile(
+    r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*?over ssh: )+"
+)
+BESIDE = re.compile(
+    r"^(Shared connection to .* closed\.|mux_client_\S+: .*|Control socket connect.*|Warning: Permanently .*|@.*)$"
+)
+
+
+def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreachable:
+    """Return the error for what ssh said; `goes_on` are the words for what the next run does."""
+    told = said.lower()
+    if "host key verification failed" in told or "identification has changed" in told:
+        seen = re.search(r"SHA256:\S+?(?=\.?$)", said, re.M)
+        key_type, blob = target.pinned()
+        return errors.HostKeyMismatch(
+            node=target.name,
+            doing=doing,
+            seen=f"another host key{f': {seen[0]}' if seen else ''}",
+            wanted=f"the pinned one: {key_type} {handshake.fingerprint(blob)}",
+            next=f"find out which machine answers there; {goes_on}",
+        )
+    if "permission denied" in told:
+        return errors.LoginRefused(
+            node=target.name,
+            doing=doing,
+            seen=f"the login as {target.where} is refused",
+            wanted=f"a key that {target.user} on {target.name} accepts, until the run ends",
+            next=f"put the key of {target.identity or 'the SSH agent'} back there; {goes_on}",
+        )
+    return errors.Unreachable(
+        node=target.name,
+        doing=doing,
+        seen=reason(said),
+        wanted="an SSH connection that lasts until the run ends",
+        next=f"ssh -p {target.port} {target.user}@{target.address} true; {goes_on}",
+    )
+
+
+def reason(said: str) -> str:
+    """The line of ssh's words that says why."""
+    lines = [ANSIBLE.sub("", line).strip() for line in said.strip().splitlines()]
+    why = [line for line in lines if line and not BESIDE.match(line)]
+    return (why or [line for line in lines if line] or ["the connection broke"])[-1]

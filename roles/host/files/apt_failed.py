@@ -1,0 +1,65 @@
+"""What apt met when it failed, in words: its message (JSON, stdin) in; what was seen, wanted and to do next out.
+
+Needs apt, ps and /proc. Called by tasks/apt-failed.yml through `python3 -c`, on the node, right after the failure.
+"""
+
+import fcntl
+import json
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+
+FLOCK = struct.Struct("hhqqi4x")  # struct flock of x86_64: type, whence, start, length, pid
+BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|Errors were encountered|W: Some index")
+
+
+def process(pid: int) -> str:
+    """A process as its command, the time of its start, and the unit that it belongs to."""
+    command, since, unit = (
+        subprocess.run(["ps", "-o", f"{what}=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        for what in ("args", "lstart", "unit")
+    )
+    return f"process {pid} ({command}; since {since}; of {unit})" if command else f"process {pid}, which is gone by now"
+
+
+def holder(path: str) -> str:
+    """The process that holds a lock now, or nothing."""
+    try:
+        with pathlib.Path(path).open("r+") as file:
+            asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, *_, pid = FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    except OSError:
+        return ""
+    return "" if kind == fcntl.F_UNLCK else process(pid)
+
+
+def sources() -> list[str]:
+    """What apt says of the sources that it cannot read: Ansible tells only that the update failed."""
+    said = subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True).stderr.splitlines()
+    return [line for line in said if line.startswith(("E:", "W:")) and not BESIDE.match(line)]
+
+
+def words(said: str) -> list[str]:
+    """Seen, wanted and next, as lines."""
+    if lock := re.search(r"[Cc]ould not get lock (/[\w./-]*\w)(?:\. It is held by (process \d+ \(\S+\)))?", said):
+        return [
+            f"apt is locked by {holder(lock[1]) or lock[2] or 'a process that is gone by now'}: {lock[1]}",
+            "wanted: nobody else who installs packages for longer than two minutes",
+            "next: let it end, or stop it on the node",
+        ]
+    if "dpkg: error processing" in said or "dpkg was interrupted" in said:
+        return [
+            said,
+            "wanted: packages that dpkg can configure",
+            "next: `dpkg --audit` and `dpkg --configure -a` on the node; mend or remove the package that they name",
+        ]
+    if "update apt cache" in said and (why := sources()):
+        return [*why, "wanted: every source in /etc/apt that answers", "next: `apt-get update` on the node"]
+    return [said, "wanted: the packages of this role", "next: `apt-get update` and the same installation on the node"]
+
+
+lines = (line.strip() for line in json.load(sys.stdin).splitlines())
+print("\n".join(words("\n".join(dict.fromkeys(line for line in lines if line and not BESIDE.match(line))))))

@@ -1,0 +1,66 @@
+"""When ssh loses a node, the message says which way it was lost, and what to do about that."""
+
+import pytest
+
+from fleet import errors
+from fleet.machine import lost, narrate, ssh
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHyV0SlGKkDjJaWj8dX5SpMgQMYrBzoIhHlC8nsyJ9l"
+NODE = ssh.Target("glm-1", "192.0.2.11", host_key=KEY, identity="~/.ssh/fleet")
+STRANGER = """\
+Failed to connect to the host via ssh: @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:tA0yh5/hfSzFYhYOVq4UJCNPvZhFhfHdTFRRj2LUJiA.
+Host key verification failed."""
+
+
+def told(said: str) -> errors.FleetError:
+    """The error of a run that lost its node with these words."""
+    story = narrate.Story(["docker"], lambda _: None)
+    place = {"role": "docker", "task": "Ensure a file"}
+    story.hear({"event": "task", **place})
+    story.hear({"event": "unreachable", **place, "ignored": False, "res": {"msg": said}})
+    assert story.failure
+    return story.failure(NODE, "`pulumi up` goes on")
+
+
+def test_a_silent_node_is_told_with_how_to_ask_it_again() -> None:
+    assert str(told("Failed to connect to the host via ssh: Timeout, server 192.0.2.11 not responding.")) == (
+        "glm-1: docker: Ensure a file: Timeout, server 192.0.2.11 not responding.\n"
+        "  wanted: an SSH connection that lasts until the run ends\n"
+        "  next:   ssh -p 22 root@192.0.2.11 true; `pulumi up` goes on"
+    )
+
+
+def test_another_host_key_is_told_with_both_fingerprints() -> None:
+    error = told(STRANGER)
+    assert isinstance(error, errors.HostKeyMismatch)
+    assert str(error) == (
+        "glm-1: docker: Ensure a file: another host key: SHA256:tA0yh5/hfSzFYhYOVq4UJCNPvZhFhfHdTFRRj2LUJiA\n"
+        "  wanted: the pinned one: ssh-ed25519 SHA256:cbTLPRpqwgBzUdzG0lLr2DqRn8augQH7jH2MbGlQm94\n"
+        "  next:   find out which machine answers there; `pulumi up` goes on"
+    )
+
+
+def test_a_refused_login_is_told_with_the_key_that_was_tried() -> None:
+    error = told("Failed to connect to the host via ssh: root@192.0.2.11: Permission denied (publickey).")
+    assert isinstance(error, errors.LoginRefused)
+    assert str(error) == (
+        "glm-1: docker: Ensure a file: the login as root@192.0.2.11:22 is refused\n"
+        "  wanted: a key that root on glm-1 accepts, until the run ends\n"
+        "  next:   put the key of ~/.ssh/fleet back there; `pulumi up` goes on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("Failed to connect to the host via ssh: Shared connection to 192.0.2.11 closed.", "Shared connection to 192.0.2.11 closed."),
+        ("Failed to connect to the host via ssh: Connection reset\nShared connection to 192.0.2.11 closed.", "Connection reset"),
+        ("", "the connection broke"),
+    ],
+)  # fmt: skip
+def test_of_what_ssh_says_the_line_that_tells_why_is_kept(said: str, why: str) -> None:
+    assert lost.reason(said) == why

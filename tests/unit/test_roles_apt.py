@@ -1,0 +1,53 @@
+"""When apt fails on a node, the message names what it met (roles/host/files/apt_failed.py)."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+FILES = pathlib.Path(__file__).parents[2] / "roles" / "host" / "files"
+HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+
+
+def told(said: str) -> list[str]:
+    """What the file makes of apt's message."""
+    command = [sys.executable, str(FILES / "apt_failed.py")]
+    return subprocess.run(
+        command, input=json.dumps(said), check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+
+
+def test_who_holds_the_lock_is_named_with_what_it_runs(tmp_path: pathlib.Path) -> None:
+    lock = tmp_path / "lock-frontend"
+    command = [sys.executable, "-c", HOLD, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        seen, wanted, after = told(
+            f"E: Could not get lock {lock}. It is held by process 1 (init)\nE: Unable to acquire …"
+        )
+        other.communicate("")
+    assert seen.startswith(f"apt is locked by process {other.pid} ({sys.executable} -c import fcntl")
+    assert seen.endswith(f": {lock}")
+    assert wanted == "wanted: nobody else who installs packages for longer than two minutes"
+    assert after == "next: let it end, or stop it on the node"
+
+
+def test_a_lock_that_is_free_by_now_has_the_holder_that_apt_named(tmp_path: pathlib.Path) -> None:
+    lock = tmp_path / "lock-frontend"
+    lock.touch()
+    assert told(f"E: Could not get lock {lock}. It is held by process 812 (unattended-upgr)")[0] == (
+        f"apt is locked by process 812 (unattended-upgr): {lock}"
+    )
+
+
+def test_a_package_that_cannot_be_configured_is_told_as_dpkg_tells_it_each_line_once() -> None:
+    line = "dpkg: error processing package amd-smi-lib (--configure):"
+    assert told(f"non-zero return code\n{line}\n installed script returned 1\n{line}")[:3] == [
+        line,
+        "installed script returned 1",
+        "wanted: packages that dpkg can configure",
+    ]
+
+
+def test_anything_else_is_told_as_it_is() -> None:
+    assert told("No package matching 'nothing' is available")[0] == "No package matching 'nothing' is available"
