@@ -66,8 +66,9 @@ class Plan:
 
     def serving(self, machine: str, image: resources.Image, weights: resources.Weights) -> dict[str, Any]:
         """Return the inputs of Serving: what it serves, the API key, and which probes gate it."""
+        made = {"vllm_image": image.image, "vllm_model_dir": weights.path, "vllm_model_manifest": weights.manifest}
         return {
-            **self.inputs("serving", machine, vllm_image=image.image, vllm_model_dir=weights.path),
+            **self.inputs("serving", machine, **made),
             "image": image.image,
             "weights": {"path": weights.path, "revision": weights.revision},
             "api_key": api_key(),

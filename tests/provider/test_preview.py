@@ -25,7 +25,7 @@ DRIFT_OF_A_HOST = [
 COMPUTED = {
     "Host": {"gpus", "driver"},
     "Image": {"image", "commit", "version"},
-    "Weights": {"path", "revision", "bytes", "files"},
+    "Weights": {"path", "revision", "bytes", "files", "manifest"},
     "Serving": {"replicas", "verdict"},
 }
 HOST = {
@@ -120,3 +120,23 @@ def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_els
     shown = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
     assert {key for key in OUTPUTS if shown[key] == UNKNOWN} == {"replicas", "verdict"}
     assert shown["managed"] == OUTPUTS["managed"]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected", "fetches"),
+    [
+        ("files of /srv/models/a/manifest.json", "no such wrong file", True),
+        ("file /srv/models/a/manifest.json", "sha256 0123", True),
+        ("file /srv/models/a/manifest.json", "present", True),
+        ("file /srv/models/a/manifest.json", "mode 0644", False),
+        ("file /usr/local/lib/fleet/fetch-weights", "sha256 0123", False),
+    ],
+)
+def test_only_weights_that_may_be_fetched_again_have_another_manifest_after_it(
+    plugin: Plugin, what: str, expected: str, fetches: bool
+) -> None:
+    told = {"path": "/srv/models/a", "manifest": "m"}
+    olds = {**WEIGHTS, **OUTPUTS, **told, "drift": [{"what": what, "expected": expected, "seen": "other"}]}
+    shown = plugin.update("Weights", WEIGHTS, olds, WEIGHTS, preview=True)
+    assert shown["path"] == "/srv/models/a"
+    assert (shown["manifest"] == UNKNOWN) is fetches
