@@ -27,7 +27,10 @@ environment() {
 }
 
 stack_exists() {
-  pulumi stack ls --json | python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1"
+  local all
+  all=$(pulumi stack ls --json 2>&1) ||
+    no "the stacks in $PULUMI_BACKEND_URL cannot be read: ${all##*error: }" "a whole state file of each" "make recover STACK=… brings the newest whole copy of that one back"
+  python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1" <<<"$all"
 }
 
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }
