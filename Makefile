@@ -8,7 +8,7 @@ STACK ?= lab
 ENV := eval "$$(bootstrap/env.sh)" &&
 
 ##@ Every day
-.PHONY: up preview down recover show env
+.PHONY: up preview down recover backup restore show env
 up: ## set up what is missing, deploy stack $(STACK), show the table
 	@$(MAKE) -j4 setup $(if $(filter lab,$(STACK)),images)
 	@bootstrap/up.sh $(STACK)
@@ -24,8 +24,14 @@ down: setup ## take everything of the stack away; the engine too, if we started 
 	@bootstrap/down.sh $(STACK)
 	@$(if $(filter lab,$(STACK)),bootstrap/docker.sh stop-idle)
 
-recover: setup ## after a kill -9: remove the lock and what is pending, then deploy
+recover: setup ## after a kill -9, or with a state file that is cut off: make the state whole, then deploy
 	@bootstrap/recover.sh $(STACK)
+
+backup: python pulumi ## the state and the stack file in one file, secrets encrypted; TO=FOLDER
+	@bootstrap/backup.sh $(STACK) $(TO)
+
+restore: python pulumi ## bring a stack back: FILE=BACKUP; OVERWRITE=yes where it is still there
+	@bootstrap/restore.sh "$(FILE)" $(if $(OVERWRITE),--overwrite)
 
 env: ## the environment for plain pulumi commands: eval "$$(make env)"
 	@bootstrap/env.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # After a `pulumi up` that was killed: removes its lock and its pending operations, then deploys, which goes on where it stopped.
-# Where the state itself cannot be read any more, the one before its last change, which Pulumi keeps, comes first.
+# A state file that is cut off, which stops every command, is first replaced by the newest whole copy that Pulumi kept of it.
 # Usage: bootstrap/recover.sh STACK. Needs what up.sh needs. Called by `make recover`.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -9,16 +9,28 @@ environment
 stack=${1:?usage: bootstrap/recover.sh STACK}
 cd "$REPO"
 
-if ! broken=$(pulumi stack export --stack "$stack" 2>&1 >/dev/null); then
-  state=${PULUMI_BACKEND_URL#file://}/.pulumi/stacks/glm-fleet/$stack.json
-  python3 -m json.tool "$state.bak" >/dev/null 2>&1 ||
-    no "the state of $stack cannot be read: ${broken#error: }; and there is no whole $state.bak" "a state that was kept" \
-      "an older version of the file from your backend, or \`pulumi stack import --stack $stack --file EXPORT\`"
-  cp "$state" "$state.broken"
-  cp "$state.bak" "$state"
-  say "the state could not be read (${broken#error: }): the one before its last change is in its place, the broken one in $state.broken"
-fi
+# The file backend keeps the state before the last save (.bak) and that at the end of each update (history).
+bring_back() {
+  local backend=${PULUMI_BACKEND_URL#file://}/.pulumi copy
+  [ "$PULUMI_BACKEND_URL" = "file://${backend%/.pulumi}" ] ||
+    no "the state of $stack in $PULUMI_BACKEND_URL is cut off" "a whole one" "an older version of that object, or: make restore FILE=… OVERWRITE=yes"
+  whole=$(mktemp)
+  trap 'rm -f "$whole"' EXIT
+  while read -r copy; do
+    if python3 -c 'import json, sys; kept = json.load(open(sys.argv[1])); json.dump({"version": kept["version"], "deployment": kept["checkpoint"]["latest"]}, open(sys.argv[2], "w"))' "$copy" "$whole" 2>/dev/null; then
+      pulumi stack import --stack "$stack" --file "$whole" >/dev/null
+      took "the state of $stack was cut off: back to that of $(date -r "$copy" '+%F %T'), ${copy#"$backend"/}"
+      return
+    fi
+  done < <(ls -t "$backend/stacks/glm-fleet/$stack.json.bak" "$backend/history/glm-fleet/$stack/"*.checkpoint.json 2>/dev/null)
+  no "the state of $stack is cut off, and so is every copy below $backend" "one whole copy" "make restore FILE=… OVERWRITE=yes"
+}
+
 pulumi cancel --yes --stack "$stack"
+said=$(pulumi stack export --stack "$stack" 2>&1 >/dev/null) || case $said in
+  *"failed to load checkpoint"*) bring_back ;;
+  *) no "the state of $stack cannot be read: ${said##*error: }" "an answer to \`pulumi stack export\`" "pulumi stack ls" ;;
+esac
 pulumi refresh --clear-pending-creates --yes --skip-preview --stack "$stack"
 took "stack $stack has no lock and nothing pending"
 exec "$REPO/bootstrap/up.sh" "$stack"

@@ -3,9 +3,11 @@
     fleet show -s STACK                      what serves where, and two lines to paste
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
+    fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
-Changes nothing on any machine. Errors end with the text of a FleetError and exit code 1.
+Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
+FleetError and exit code 1; of `verify`, where 1 is a difference, with 2.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,8 +32,8 @@ def main() -> None:
     """Entry point of the console script."""
 
 
-def told(verb: Verb) -> Verb:
-    """Let a verb end with the message of a FleetError instead of a traceback."""
+def told(verb: Verb, code: int = 1) -> Verb:
+    """Let a verb end with the message of a FleetError and this exit code instead of a traceback."""
 
     @wraps(verb)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -39,7 +41,7 @@ def told(verb: Verb) -> Verb:
             verb(*args, **kwargs)
         except errors.FleetError as error:
             click.echo(str(error), err=True)
-            sys.exit(1)
+            sys.exit(code)
 
     return run  # type: ignore[return-value]
 
@@ -109,6 +111,30 @@ def probe(
         html.write_text(report.to_html(verdicts))
     if not all(verdict.passed for verdict in verdicts):
         sys.exit(1)
+
+
+@main.command("verify")
+@stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@partial(told, code=2)
+def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Read every byte of the weights and compare with what was recorded when they were fetched; and the replicas' images.
+
+    Exit code 1 when something differs, 2 when a node could not be looked at. A file that is wrong gets the present time, and
+    nothing else: so the next `pulumi up --refresh` sees it and fetches it again.
+    """
+    from fleet import verify
+
+    verdicts = verify.look(stack, nodes, _progress)
+    if as_json:
+        click.echo(verify.to_json(verdicts))
+    else:
+        click.echo("\n".join([verify.table(verdicts), *verify.problems(verdicts, stack)]))
+    if any(one.wrong for one in verdicts):
+        sys.exit(1)
+    if any(one.error for one in verdicts):
+        sys.exit(2)
 
 
 @main.command()

@@ -1,6 +1,6 @@
-"""A stack's replicas as the command line needs them: read from `pulumi stack output`, reached through SSH.
+"""A stack as the command line needs it: its outputs and its state as Pulumi tells them, its replicas reached through SSH.
 
-Called by `fleet.cli`. Needs `pulumi` on PATH; opens connections only in `tunnel`.
+Called by `fleet.cli` and `fleet.verify`. Needs `pulumi` on PATH; opens connections only in `tunnel`.
 """
 
 import contextlib
@@ -31,22 +31,7 @@ class Replica:
 
 def outputs(stack: str) -> dict[str, Any]:
     """Return the stack's outputs, secrets in clear; FleetError when Pulumi has none to give."""
-    command = ["pulumi", "stack", "output", "--json", "--show-secrets", "-s", stack]
-    try:
-        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise errors.FleetError(
-            doing=f"read the outputs of stack {stack}",
-            seen="no `pulumi` on PATH",
-            next='`eval "$(make env)"`, once in each shell',
-        ) from None
-    if answer.returncode:
-        raise errors.FleetError(
-            doing=f"read the outputs of stack {stack}",
-            seen=(answer.stderr.strip().splitlines() or [f"`pulumi` ended with {answer.returncode}"])[-1],
-            next='`pulumi stack ls` shows the stacks; `eval "$(make env)"` says where they are kept',
-        )
-    found: dict[str, Any] = json.loads(answer.stdout or "{}")
+    found: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     if not replicas(found):
         raise errors.FleetError(
             doing=f"read the outputs of stack {stack}",
@@ -54,6 +39,39 @@ def outputs(stack: str) -> dict[str, Any]:
             wanted="at least one, made by `pulumi up`",
             next=f"`pulumi up -s {stack}` says what is missing",
         )
+    return found
+
+
+def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return {kind: {node: outputs}} of the fleet's resources in the stack's state (Weights, Serving …); secrets stay encrypted."""
+    state = _ask(stack, "state", "stack", "export").get("deployment") or {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for item in state.get("resources") or ():
+        if item["type"].startswith("fleet:index:") and not item.get("delete"):
+            kind, node = item["type"].rpartition(":")[2], item["urn"].rpartition("::")[2]
+            found.setdefault(kind, {})[node] = item.get("outputs") or {}
+    return found
+
+
+def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
+    """Return the JSON that a command of Pulumi prints about the stack."""
+    try:
+        answer = subprocess.run(
+            ["pulumi", *arguments, "-s", stack], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise errors.FleetError(
+            doing=f"read the {what} of stack {stack}",
+            seen="no `pulumi` on PATH",
+            next='`eval "$(make env)"`, once in each shell',
+        ) from None
+    if answer.returncode:
+        raise errors.FleetError(
+            doing=f"read the {what} of stack {stack}",
+            seen=(answer.stderr.strip().splitlines() or [f"`pulumi` ended with {answer.returncode}"])[-1],
+            next='`pulumi stack ls` shows the stacks; `eval "$(make env)"` says where they are kept',
+        )
+    found: dict[str, Any] = json.loads(answer.stdout or "{}")
     return found
 
 

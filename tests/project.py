@@ -1,18 +1,26 @@
 """A project of this repository's files with stack files and a backend of its own, and the real engine on it.
 
-Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/unit/test_plan_engine*.py.
+Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/unit/test_plan_engine*.py, by
+test_backup.py and test_state.py beside them.
 """
 
 import functools
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.environment import forget_secrets, user_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "0123456789abcdef0123456789abcdef"
+# What the stand-in machines of Fleet take for each role.
+SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
+STANDIN = f"""#!/bin/sh
+PYTHONPATH={ROOT} exec {ROOT}/.venv/bin/python -u -m tests.provider.standin "$@"
+"""
 
 
 def link_project(folder: Path, *own: str) -> Path:
@@ -50,3 +58,40 @@ def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=100,
         check=False,
     )
+
+
+def stand_in(folder: Path) -> Path:
+    """Make a project in which the stand-in takes the plugin's place (tests/provider/standin.py), with an empty state folder."""
+    link_project(folder, "Pulumi.yaml")
+    plugin = folder / "standin" / "pulumi-resource-fleet"
+    plugin.parent.mkdir()
+    plugin.write_text(STANDIN)
+    plugin.chmod(0o755)
+    (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text().replace("./fleet/provider", "./standin"))
+    (folder / "state").mkdir()
+    return folder
+
+
+class Fleet:
+    """The stack prod of a project whose plugin is the stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = stand_in(folder)
+        self.machines()
+        self.file = make_stack(folder, "prod")
+        self.as_deployed = self.file.read_text()
+
+    def machines(self, **told: Any) -> None:
+        """Say how the machines are: drift by "KIND NODE", nodes that are silent."""
+        (self.project / "state" / "machines.json").write_text(
+            json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **told})
+        )
+
+    def set(self, path: str, value: str) -> None:
+        done = pulumi(self.project, "config", "set", "--path", path, value, "-s", "prod")
+        assert done.returncode == 0, done.stderr
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run pulumi; return exit code and output."""
+        done = pulumi(self.project, *arguments, "-s", "prod", "--color", "never")
+        return done.returncode, done.stdout + done.stderr

@@ -102,16 +102,10 @@ class Connection:
         """
         import paramiko
 
-        line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
         deadline = time.monotonic() + timeout
         out: tuple[list[bytes], list[bytes]] = ([], [])
         try:
-            with contextlib.closing(self._transport.open_session(timeout=timeout)) as channel:
-                channel.settimeout(timeout)
-                channel.exec_command(line)
-                if stdin:
-                    channel.sendall(stdin.encode())
-                channel.shutdown_write()
+            with self._exec(command, stdin, timeout) as channel:
                 self._collect(channel, out, deadline)
                 rc = channel.recv_exit_status() if channel.status_event.wait(deadline - time.monotonic()) else None
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -119,16 +113,51 @@ class Connection:
                 raise self._lost(command) from error
             rc = None
         if rc is None:
-            raise errors.CommandFailed(
-                node=self.target.name,
-                doing=_short(command),
-                seen=f"no end within {timeout:g} s",
-                wanted="an exit code",
-                next=f"look at the load of {self.target.name}; it may hang on a disk or a lock",
-            )
+            raise self._hangs(command, f"no end within {timeout:g} s", "an exit code")
         if rc < 0:
             raise self._lost(command)
         return Result(rc, *(b"".join(part).decode(errors="replace") for part in out))
+
+    def lines(self, command: str, stdin: str = "", silence: float = 60) -> Iterator[str]:
+        """Run a shell command as root and yield each line of its stdout as it comes, however long the command takes.
+
+        Raises CommandFailed when it ends badly, or says nothing for `silence` seconds; Unreachable when the connection breaks.
+        """
+        import paramiko
+
+        try:
+            with self._exec(command, stdin, silence) as channel:
+                yield from channel.makefile("r")
+                rc = channel.recv_exit_status() if channel.status_event.wait(silence) else None
+                said = channel.makefile_stderr("r").read() if rc else ""
+        except TimeoutError:
+            rc, said = None, ""
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._lost(command) from error
+        if rc is None:
+            raise self._hangs(command, f"not a word for {silence:g} s", "a line of progress")
+        if rc < 0:
+            raise self._lost(command)
+        if rc:
+            raise errors.CommandFailed(
+                node=self.target.name,
+                doing=_short(command),
+                seen=(str(said).strip().splitlines() or [f"exit code {rc}"])[-1],
+                wanted="exit code 0",
+                next=f"ssh -p {self.target.port} {self.target.user}@{self.target.address}, and look there",
+            )
+
+    @contextlib.contextmanager
+    def _exec(self, command: str, stdin: str, timeout: float) -> Iterator["paramiko.Channel"]:
+        """Start a command as root, with all of its stdin; each read of it waits `timeout` seconds at most."""
+        line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
+        with contextlib.closing(self._transport.open_session(timeout=timeout)) as channel:
+            channel.settimeout(timeout)
+            channel.exec_command(line)
+            if stdin:
+                channel.sendall(stdin.encode())
+            channel.shutdown_write()
+            yield channel
 
     @staticmethod
     def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> None:
@@ -164,6 +193,15 @@ class Connection:
             yield listener.port
         if not self._transport.is_active():
             raise self._lost(f"forward port {port}")
+
+    def _hangs(self, command: str, seen: str, wanted: str) -> errors.CommandFailed:
+        return errors.CommandFailed(
+            node=self.target.name,
+            doing=_short(command),
+            seen=seen,
+            wanted=wanted,
+            next=f"look at the load of {self.target.name}; it may hang on a disk or a lock",
+        )
 
     def _lost(self, command: str) -> errors.Unreachable:
         return errors.Unreachable(

@@ -71,8 +71,9 @@ class Plan:
 
         A run of Host that restarts the engine takes the replicas down: then Serving waits for them, and probes them again.
         """
+        made = {"vllm_image": image.image, "vllm_model_dir": weights.path, "vllm_model_manifest": weights.manifest}
         return {
-            **self.inputs("serving", machine, vllm_image=image.image, vllm_model_dir=weights.path),
+            **self.inputs("serving", machine, **made),
             "image": image.image,
             "weights": {"path": weights.path, "revision": weights.revision},
             "engine": host.engine,

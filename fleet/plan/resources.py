@@ -110,9 +110,11 @@ class Weights(_Run):
     revision: pulumi.Output[str]
     bytes: pulumi.Output[int]
     files: pulumi.Output[int]
+    manifest: pulumi.Output[str]
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
-        super().__init__(name, node, inputs, ("path", "revision", "bytes", "files"), after=[host], secret=["token"])
+        outputs = ("path", "revision", "bytes", "files", "manifest")
+        super().__init__(name, node, inputs, outputs, after=[host], secret=["token"])
 
 
 class Serving(_Run):

@@ -19,7 +19,7 @@ from fleet.plan import rolefiles, settings
 from fleet.plan.kinds import HELPED, HELPER, ROLES
 
 # What only the program knows: the image that was built, the folder that was filled.
-SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights"}
+SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_model_manifest": "Weights"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Pulumi's resource provider protocol over our resources: check, diff, create, read, update, delete, cancel.
 
-Knows gRPC and no machine. Started by __main__; the resources are in node.py, playbook.py and serving.py.
+Knows gRPC and no machine. Started by __main__; the resources are in node.py, playbook.py, weights.py and serving.py.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from fleet.provider.playbook import PARALLEL, Playbook, Slots
 from fleet.provider.resources import GIVEN, Incomplete, Request, Resource
 from fleet.provider.serving import Serving
 from fleet.provider.structs import Props, to_dict, to_struct
+from fleet.provider.weights import Weights
 
 VERSION = "0.1.0"
 
@@ -34,7 +35,7 @@ def kinds(slots: Slots) -> dict[str, Resource]:
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots),
         "Image": Playbook("Image", ("image", "commit", "version"), slots),
-        "Weights": Playbook("Weights", ("path", "revision", "bytes", "files"), slots),
+        "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
     }
 

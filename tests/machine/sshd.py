@@ -5,6 +5,7 @@ Owns its port, its threads and its throw-away keys; counts connections and comma
 
 import socket
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,18 @@ class _Rules(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def _run(self, channel: paramiko.Channel, command: str) -> None:
-        stdin = b"".join(iter(lambda: channel.recv(1 << 16), b""))
-        ended = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, check=False)
+        with tempfile.TemporaryFile() as stdin:
+            for data in iter(lambda: channel.recv(1 << 16), b""):
+                stdin.write(data)
+            stdin.seek(0)
+            ended = subprocess.Popen(["sh", "-c", command], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            channel.sendall(ended.stdout)
-            channel.sendall_stderr(ended.stderr)
+            assert ended.stdout and ended.stderr
+            said = threading.Thread(target=_pump, args=(ended.stderr.read1, channel.sendall_stderr, lambda: None))
+            said.start()
+            _pump(ended.stdout.read1, channel.sendall, lambda: None)
+            said.join()
+            ended.wait()
             channel.send_exit_status(ended.returncode)
         except OSError:
             return  # the client left before the end

@@ -141,6 +141,40 @@ def test_a_connection_that_breaks_while_a_port_is_forwarded_is_unreachable(serve
     assert caught.value.doing == "forward port 8000"
 
 
+def test_lines_come_while_the_command_runs(server: Server, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with ssh.connect(server.target) as connection:
+        lines = connection.lines(f"cat; until [ -e {gate} ]; do sleep 0.05; done; echo second", stdin="first\n")
+        assert next(lines) == "first\n"
+        gate.touch()
+        assert list(lines) == ["second\n"]
+
+
+def test_a_command_that_says_nothing_any_more_is_told_in_time(server: Server) -> None:
+    with ssh.connect(server.target) as connection:
+        lines = connection.lines("echo first; exec sleep 60", silence=0.5)
+        assert next(lines) == "first\n"
+        with pytest.raises(errors.CommandFailed, match=r"not a word for 0\.5 s"):
+            next(lines)
+
+
+def test_a_command_that_ends_badly_after_some_lines_is_told_by_its_last_words(server: Server) -> None:
+    with ssh.connect(server.target) as connection:
+        lines = connection.lines("echo first; echo no disk >&2; exit 3")
+        assert next(lines) == "first\n"
+        with pytest.raises(errors.CommandFailed, match="no disk"):
+            next(lines)
+
+
+def test_a_connection_that_breaks_between_two_lines_is_unreachable(server: Server) -> None:
+    with ssh.connect(server.target) as connection:
+        lines = connection.lines("echo first; exec sleep 60")
+        assert next(lines) == "first\n"
+        server.close()
+        with pytest.raises(errors.Unreachable, match="the connection broke"):
+            next(lines)
+
+
 def test_a_command_runs_through_sudo_without_a_password_prompt_when_become(server: Server) -> None:
     with ssh.connect(dataclasses.replace(server.target, become=True)) as connection:
         connection.run("id -u 'x'")

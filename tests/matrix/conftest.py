@@ -62,6 +62,7 @@ class Bed:
             given |= {
                 "vllm_image": self.told["fleet_image"]["image"],
                 "vllm_model_dir": self.told["fleet_weights"]["path"],
+                "vllm_model_manifest": self.told["fleet_weights"]["manifest"],
             }
         ran = play.run(self.target, book, given, {"VLLM_API_KEY": KEY}, check)
         self.told |= ran.results

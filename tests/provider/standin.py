@@ -22,7 +22,7 @@ from fleet.provider.structs import Props  # noqa: E402
 RESULTS: dict[str, Props] = {
     "Host": {"gpus": 8, "driver": "6.16", "engine": "1"},
     "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c", "version": "v"},
-    "Weights": {"path": "/srv/models/glm", "revision": "r", "bytes": 1, "files": 1},
+    "Weights": {"path": "/srv/models/glm", "revision": "r", "bytes": 1, "files": 1, "manifest": "m"},
     "Serving": {"replicas": [{"name": "glm-0", "port": 8000}], "verdict": {"passed": 12, "total": 12}},
 }
 THINGS = {

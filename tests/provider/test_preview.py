@@ -25,7 +25,7 @@ DRIFT_OF_A_HOST = [
 COMPUTED = {
     "Host": {"gpus", "driver", "engine"},
     "Image": {"image", "commit", "version"},
-    "Weights": {"path", "revision", "bytes", "files"},
+    "Weights": {"path", "revision", "bytes", "files", "manifest"},
     "Serving": {"replicas", "verdict"},
 }
 HOST = {
@@ -199,3 +199,23 @@ def test_which_start_of_the_engine_it_is_stays_known_where_nothing_restarts_it(
     olds = {**HOST, **OUTPUTS, "gpus": 8, "driver": "6", "engine": "1", "drift": drift}
     shown = plugin.update("Host", HOST, olds, {**HOST, "vars": news or HOST["vars"]}, preview=True)
     assert shown["engine"] == (UNKNOWN if starts else "1")
+
+
+@pytest.mark.parametrize(
+    ("what", "expected", "fetches"),
+    [
+        ("files of /srv/models/a/manifest.json", "no such wrong file", True),
+        ("file /srv/models/a/manifest.json", "sha256 0123", True),
+        ("file /srv/models/a/manifest.json", "present", True),
+        ("file /srv/models/a/manifest.json", "mode 0644", False),
+        ("file /usr/local/lib/fleet/fetch-weights", "sha256 0123", False),
+    ],
+)
+def test_only_weights_that_may_be_fetched_again_have_another_manifest_after_it(
+    plugin: Plugin, what: str, expected: str, fetches: bool
+) -> None:
+    told = {"path": "/srv/models/a", "manifest": "m"}
+    olds = {**WEIGHTS, **OUTPUTS, **told, "drift": [{"what": what, "expected": expected, "seen": "other"}]}
+    shown = plugin.update("Weights", WEIGHTS, olds, WEIGHTS, preview=True)
+    assert shown["path"] == "/srv/models/a"
+    assert (shown["manifest"] == UNKNOWN) is fetches

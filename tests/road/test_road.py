@@ -150,6 +150,42 @@ def test_what_is_changed_by_hand_is_seen_and_mended(road: Road, first_up: str) -
     assert again.returncode == 0, again.stdout
 
 
+FLIP = """
+file=$(find /srv/models -name model.safetensors -type f) time=$(stat -c @%.9Y $file)
+byte=$(od -An -tu1 -j 4096 -N 1 $file)
+printf "\\\\x$(printf %x $((byte ^ 1)))" | dd of=$file bs=1 seek=4096 conv=notrunc status=none
+touch -d $time $file
+"""
+
+
+def test_a_flipped_byte_that_no_refresh_sees_is_found_by_verify_and_mended_as_it_says(
+    road: Road, first_up: str
+) -> None:
+    right = road.run("fleet", "verify", "-s", "lab")
+    assert right.returncode == 0, right.stdout
+    assert [line.split()[0] for line in right.stdout.splitlines()[1:]] == list(NODES)
+    road.on("glm-2", FLIP)
+    unseen = road.preview("--refresh", "--expect-no-changes")
+    assert unseen.returncode == 0, unseen.stdout
+    wrong = road.run("fleet", "verify", "-s", "lab", "glm-2")
+    assert wrong.returncode == 1, wrong.stdout
+    assert re.search(
+        r"^    model.safetensors: sha256 [0-9a-f]{64}\n      recorded: sha256 [0-9a-f]{64}$", wrong.stdout, re.M
+    )
+    before = {node: replica_starts(road, node) for node in NODES}
+    for told in re.findall(r"`pulumi ((?:preview|up) .*?)`", wrong.stdout):
+        verb, *rest = told.split()
+        done = road.run("pulumi", verb, *rest, *(["--yes", "--skip-preview"] if verb == "up" else []), timeout=900)
+        assert done.returncode == 0, done.stdout
+        assert "wrong file model.safetensors (written to)" in done.stdout or verb == "up", done.stdout
+    after = {node: replica_starts(road, node) for node in NODES}
+    assert [node for node in NODES if after[node] != before[node]] == ["glm-2"]
+    again = road.run("fleet", "verify", "-s", "lab")
+    assert again.returncode == 0, again.stdout
+    clean = road.preview("--refresh", "--expect-no-changes")
+    assert clean.returncode == 0, clean.stdout
+
+
 def test_a_restarted_engine_and_a_rebooted_node_serve_again(road: Road, first_up: str) -> None:
     road.on("glm-1", "systemctl restart docker")
     road.serves_again("glm-1", 600)

@@ -182,6 +182,7 @@ def served(ready: Place, built: Runs, fetched: Runs, once: Callable[..., Runs]) 
     told = {
         "vllm_image": built.second.results["fleet_image"]["image"],
         "vllm_model_dir": fetched.second.results["fleet_weights"]["path"],
+        "vllm_model_manifest": fetched.second.results["fleet_weights"]["manifest"],
     }
     return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **told))
 

@@ -7,56 +7,17 @@ Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that r
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.project import ROOT, link_project, make_stack, pulumi
+from tests.project import Fleet, pulumi
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
 ]
 
-STACK = ("-s", "prod", "--color", "never")
-SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
 FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
-STANDIN = f"""#!/bin/sh
-PYTHONPATH={ROOT} exec {ROOT}/.venv/bin/python -u -m tests.provider.standin "$@"
-"""
-
-
-class Fleet:
-    """The stack prod of a project whose plugin is the stand-in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.project = link_project(folder, "Pulumi.yaml")
-        plugin = folder / "standin" / "pulumi-resource-fleet"
-        plugin.parent.mkdir()
-        plugin.write_text(STANDIN)
-        plugin.chmod(0o755)
-        text = (ROOT / "Pulumi.yaml").read_text()
-        (folder / "Pulumi.yaml").write_text(text.replace("./fleet/provider", "./standin"))
-        (folder / "state").mkdir()
-        self.machines()
-        self.file = make_stack(folder, "prod")
-        self.as_deployed = self.file.read_text()
-
-    def machines(self, **told: Any) -> None:
-        """Say how the machines are: drift by "KIND NODE", nodes that are silent."""
-        (self.project / "state" / "machines.json").write_text(
-            json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **told})
-        )
-
-    def set(self, path: str, value: str) -> None:
-        done = pulumi(self.project, "config", "set", "--path", path, value, *STACK)
-        assert done.returncode == 0, done.stderr
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Run pulumi; return exit code and output."""
-        done = pulumi(self.project, *arguments, *STACK)
-        return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +104,7 @@ def test_drift_is_foretold_with_what_mending_it_costs(fleet: Fleet) -> None:
 
 def test_a_review_by_machine_reads_the_same_lines(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
-    done = pulumi(fleet.project, "preview", "--json", *STACK)
+    done = pulumi(fleet.project, "preview", "--json", "-s", "prod")
     assert [one["message"].splitlines()[0].split(": ")[0] for one in json.loads(done.stdout)["diagnostics"]] == [
         "4 nodes"
     ]

@@ -63,7 +63,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "image": f"registry.example/glm@sha256:{hashlib.sha256(name.encode()).hexdigest()}",
                 "commit": "c",
             },
-            "Weights": {"path": "/srv/models/glm", "revision": "r", "seconds": {"weights": 3.0}},
+            "Weights": {"path": "/srv/models/glm", "revision": "r", "manifest": "ab12", "seconds": {"weights": 3.0}},
             "Serving": {
                 "replicas": [{"name": "glm-0", "port": 8000, "model": "m"}],
                 "verdict": {"passed": 10, "total": 10},
@@ -192,6 +192,7 @@ def test_the_replicas_serve_what_was_built_and_what_was_fetched() -> None:
     serving = declared.inputs["Serving", "prod-2"]
     assert serving["vars"]["vllm_image"] == serving["image"]
     assert serving["vars"]["vllm_model_dir"] == serving["weights"]["path"] == "/srv/models/glm"
+    assert serving["vars"]["vllm_model_manifest"] == "ab12"
 
 
 def test_each_machine_is_told_how_many_gpus_it_must_have() -> None:

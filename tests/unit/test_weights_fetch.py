@@ -191,6 +191,7 @@ def test_every_file_of_the_revision_arrives_and_the_manifest_says_so(node: Node,
         "revision": REVISION,
         "bytes": 3_000_000 + len(hub.files[SMALL]) + 2,
         "files": 3,
+        "manifest": hashlib.sha256((node.model / "manifest.json").read_bytes()).hexdigest(),
     }
 
 

@@ -2,7 +2,7 @@
 """check|fetch: one revision of a model repository, every file verified, switched into place at once.
 
 Owns DIR/REPOSITORY/REVISION (with manifest.json in it) and DIR/REPOSITORY/.incoming-REVISION. Needs Python 3.10 and a hub that answers
-/api/models/R/tree/REV and /R/resolve/REV/FILE. Called by the role weights; `check` prints {ready, path, revision, bytes, files, why}.
+/api/models/R/tree/REV and /R/resolve/REV/FILE. Called by the role weights; `check` prints {ready, path, revision, bytes, files, manifest, why}.
 A fetch that was killed goes on where it stopped: a part file has a fixed name, and the rest is asked for with Range.
 """
 
@@ -228,10 +228,11 @@ class Model:
     def __init__(self, folder: pathlib.Path, revision: str) -> None:
         self.path, self.revision = folder / revision, revision
         self.incoming = folder / f".incoming-{revision}"
+        self.record = self.path / "manifest.json"
 
     def manifest(self) -> dict:
         try:
-            return json.loads((self.path / "manifest.json").read_text())
+            return json.loads(self.record.read_text())
         except (OSError, ValueError):
             return {}
 
@@ -252,6 +253,7 @@ class Model:
             "revision": self.revision,
             "bytes": sum(entry["size"] for entry in files.values()),
             "files": len(files),
+            "manifest": hashlib.sha256(self.record.read_bytes()).hexdigest() if files else "",
         }
 
     def unchanged(self, name: str, entry: dict) -> bool:

@@ -1,0 +1,61 @@
+"""Verify the weights of a node by sha256, all bytes of them, and the images of its replicas: in one exec, with progress.
+
+Owns what is compared and when a silent node is given up; remote_verify.py does it on the node. Needs a connection.
+Called by `fleet.verify`, for any number of nodes in threads.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet import errors
+from fleet.machine import ssh
+
+SCRIPT = Path(__file__).with_name("remote_verify.py")
+# The script tells how far it is every second: after this many seconds without a word the node or its disk hangs.
+SILENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a node should hold: the manifest's path there and its recorded sha256; by container, its recorded image id."""
+
+    target: ssh.Target
+    manifest: str
+    recorded: str
+    containers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked at (files, and bytes that they should have), and each thing that differs: {what, expected, seen}."""
+
+    files: int
+    bytes: int
+    wrong: list[dict[str, str]]
+
+
+def verify(wanted: Wanted, progress: Callable[[int, int], None], silence: float = SILENCE) -> Found:
+    """Sum every file and compare; `progress` gets bytes done and in all, about every second, and may raise to stop it.
+
+    A file that differs gets the present time on the node, so that a refresh sees it from now on. Raises Unreachable,
+    HostKeyMismatch, or CommandFailed when the node says nothing for `silence` seconds, or could not look.
+    """
+    asked = {"manifest": wanted.manifest, "recorded": wanted.recorded, "containers": dict(wanted.containers)}
+    script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
+    told: dict[str, object] = {}
+    with ssh.connect(wanted.target) as connection:
+        for line in connection.lines("/usr/bin/python3 -I -", stdin=script, silence=silence):
+            told = json.loads(line)
+            if "done" in told:
+                progress(int(str(told["done"])), int(str(told["total"])))
+    if "wrong" not in told:
+        raise errors.CommandFailed(
+            node=wanted.target.name,
+            doing=f"verify {wanted.manifest}",
+            seen="it ended before the result",
+            wanted="the sums of all files",
+            next="`fleet verify` again; `journalctl -k` there names a process that was killed",
+        )
+    return Found(**told)  # type: ignore[arg-type]
