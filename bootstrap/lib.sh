@@ -30,7 +30,7 @@ stack_exists() {
   local listed
   listed=$(pulumi stack ls --json 2>&1) ||
     no "the stacks in $PULUMI_BACKEND_URL cannot be read: ${listed#error: }" "state files that are whole JSON" \
-      "make recover STACK=$1 puts the state before the last change in its place"
+      "make recover STACK=$1 puts the newest whole state that Pulumi kept in its place"
   python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1" <<<"$listed"
 }
 

@@ -24,7 +24,8 @@ def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
         f"{here}fleet forward -s {stack} {node}/{first['name']} --port 8000\n"
         f"{here}fleet request {case} --model {first['model']}"
         " | curl -s http://127.0.0.1:8000/v1/chat/completions"
-        f' -H "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {stack})"'
+        # a file, though none on disk: among curl's arguments everybody on this machine would see the key
+        f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {stack})")'
         " -H 'Content-Type: application/json' -d @-"
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ def test_show_is_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
 
 def test_show_tells_no_secret(pulumi: Path) -> None:
     assert outputs()["api_key"] not in run("show", "-s", "prod").output
+
+
+def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_list(pulumi: Path) -> None:
+    """Run as a shell would, with a `pulumi` that gives the key alone, and a `curl` that tells its arguments and its headers."""
+    key = outputs()["api_key"]
+    (pulumi / "answer").write_text(key)
+    for name, script in {
+        "make": "true",
+        "fleet": "echo '{}'",
+        "curl": 'printf "%s\\n" "$@"; for word; do case $word in @/*) echo "sent: $(cat "${word#@}")" ;; esac; done',
+    }.items():
+        (pulumi / name).write_text(f"#!/bin/sh\n{script}\n")
+        (pulumi / name).chmod(0o755)
+    line = show.paste(outputs(), "prod").splitlines()[-1]
+    told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+    arguments, _, sent = told.partition("sent: ")
+    assert sent.strip() == f"Authorization: Bearer {key}"
+    assert "http://127.0.0.1:8000/v1/chat/completions" in arguments and key not in arguments
 
 
 def test_what_never_ran_is_shown_as_a_dash() -> None:

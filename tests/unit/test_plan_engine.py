@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.project import KEY, link_project, make_stack, pulumi
+from tests.road import leaks
 
 pytestmark = [
     pytest.mark.engine,
@@ -85,6 +86,16 @@ def test_a_key_that_can_be_guessed_stops_the_preview_and_is_not_shown(project: P
     assert code == 1
     assert "[mandatory]  api-key-set-and-secret" in output
     assert "hallo-welt" not in output
+
+
+def test_the_engine_s_own_log_has_no_secret_up_to_the_verbosity_that_the_readme_names(
+    project: Path, stack: str
+) -> None:
+    more = ["--debug", "--diff", "-v=8", "--logtostderr", "--logflow"]
+    done = pulumi(project, "preview", "-s", stack, "--policy-pack", "policies", *more)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "RegisterResource" in done.stderr and "api_key" in done.stdout
+    assert leaks.Needles({"api key": KEY}).of((done.stdout + done.stderr).encode()) == []
 
 
 def test_waivers_and_released_machines_are_repeated_at_every_preview(project: Path, stack: str) -> None:
