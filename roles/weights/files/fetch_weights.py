@@ -205,11 +205,12 @@ def _download(hub: Hub, file: File, part: pathlib.Path, sums: Sums, tries: int, 
                     )
                 stream.seek(have)
                 while data := answer.read1(min(CHUNK, file.size - have)):
-                    if stream.write(data) < len(data):  # what fits is written, and only the next write fails
+                    written = stream.write(data)
+                    have, left = have + written, tries
+                    if written < len(data):  # what fits is written, and only the next write fails
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     sums.add(data)
                     progress.add(len(data))
-                    have, left = have + len(data), tries
             if have < file.size:
                 raise OSError(f"the line ended at {have} of {file.size} bytes")
         except (OSError, http.client.HTTPException) as problem:
