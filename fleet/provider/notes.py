@@ -52,8 +52,8 @@ class Notes:
 
 
 def lasts(effect: Effect, took: Props) -> float | None:
-    """Return how long a run with this effect took last. Where it is to restart something, setting it up says it too: that started it."""
-    others = ("new",) if effect.level in ("restart", "reboot") else ()
+    """Return how long a run with this effect took last. Where it is to start something, setting it up says it too: that started it."""
+    others = ("new",) if effect.level in ("restart", "start", "reboot") else ()
     return next((took[level] for level in (effect.level, *others) if level in took), None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from tests.changes.node import Happened
 
 LINE = re.compile(
-    r"(?P<may>may )?(?P<level>reboot|restart|reload|nothing restarts|mend what drifted, nothing restarts|set up|replace)"
+    r"(?P<may>may )?(?P<level>reboot|restart|start|stop|reload|nothing restarts|mend what drifted, nothing restarts|set up|replace)"
     r"(?: (?P<whom>.+?))?(?:, about [^:]*|, not measured yet|, in the same run)?(?:: (?P<why>.*))?"
 )
 EVERY_REPLICA = " and every replica"
@@ -66,8 +66,9 @@ def _sum(told: Collection[Foretold], replicas: Collection[str], surely: bool) ->
     """Return {level: units that it hits} over all lines that are sure, or that are not."""
     found: dict[str, set[str]] = {"reboot": set(), "restart": set(), "reload": set()}
     for one in told:
-        if one.level in found and one.may is not surely:
-            found[one.level] |= {"the node"} if one.level == "reboot" else _units(one.whom, replicas)
+        level = "restart" if one.level in ("start", "stop") else one.level  # a unit's run begins, or ends
+        if level in found and one.may is not surely:
+            found[level] |= {"the node"} if level == "reboot" else _units(one.whom, replicas)
     return found
 
 

@@ -106,6 +106,8 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
         ([ENGINE], ALL, []),
         ([RELOAD, NOTHING], RELOADED, []),
         ([REBOOT, ONE], UP_ANEW, []),
+        ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
+        ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
         ([MAYBE], QUIET, []),
         ([MAYBE], ZERO, []),
         ([MAY_REBOOT], QUIET, []),
