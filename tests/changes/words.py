@@ -28,7 +28,7 @@ class Foretold:
 
 def foretold(preview: str, node: str) -> list[Foretold]:
     """Read the lines about `node` among those that the preview ends with; AssertionError for one that cannot be read."""
-    ended = preview.partition("\nDiagnostics:\n")[2]
+    ended = re.split(r"\n(?:Outputs|Resources):\n", preview.partition("\nDiagnostics:\n")[2])[0]
     found = []
     for line in ended.splitlines():
         who, colon, does = line.strip().partition(": ")
