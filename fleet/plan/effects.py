@@ -21,8 +21,9 @@ REPLICAS, NAMED = "{replicas}", "vllm_replicas"
 class Effect:
     """One effect on one host: its level, `what` it hits (units; empty for the host), and the reasons.
 
-    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; or `waits`: for what another run
-    restarts. An effect that is not `sure` is the worst that can come: what it depends on shows only during the run.
+    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; `waits`: for what another run restarts;
+    `start` and `stop`: of a replica that is not there before, or not afterwards. An effect that is not `sure` is the worst that can
+    come: what it depends on shows only during the run.
     """
 
     level: str
@@ -82,6 +83,8 @@ def in_words(effect: Effect, node: str) -> str:
         "mends": ("mend", f"{len(effect.because)} {'thing' if len(effect.because) == 1 else 'things'} on {node}"),
         "waits": ("await", f"the replicas on {node}, and probes them again"),
         "reload": ("reload", f"{', '.join(effect.what)} on {node}"),
+        "start": ("start", f"{', '.join(effect.what)} on {node}"),
+        "stop": ("stop", f"{', '.join(effect.what)} on {node}"),
         "restart": ("restart", f"{', '.join(effect.what)} on {node}"),
         "reboot": ("reboot", node),
     }[effect.level]
@@ -130,7 +133,9 @@ def _of_variable(
     name: str, old: Mapping[str, Any], new: Mapping[str, Any], told: Statement, hit: tuple[str, ...]
 ) -> Iterator[Found]:
     before, after = _value(old, name, told), _value(new, name, told)
-    hit = _hit_by(name, before, after, hit)
+    if name == NAMED:
+        yield from _of_replicas(values.by_name(before or []), values.by_name(after or []))
+        return
     differing = values.entries(before, after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for entry in sorted(differing, key=lambda one: one.removeprefix("-")):
@@ -140,6 +145,17 @@ def _of_variable(
     else:
         for because in values.leaves(name, before, after):
             yield _hit(told.of_variable(name, *differing), told, hit, because)
+
+
+def _of_replicas(before: Any, after: Any) -> Iterator[Found]:
+    """Yield what becomes of the replicas whose own entry differs; the others run on."""
+    before, after = before or {}, after or {}
+    differing = [name for name in {**after, **before} if before.get(name) != after.get(name)]
+    level = {name: "start" if name not in before else "stop" if name not in after else "restart" for name in differing}
+    for name in sorted(differing):
+        hit = tuple(one for one in differing if level[one] == level[name])
+        for because in values.leaves(f"{NAMED}.{name}", before.get(name), after.get(name)):
+            yield Found(Level(level[name]), hit, because)
 
 
 def _files(
@@ -222,15 +238,17 @@ def _of_drift(
 def _gathered(found: Sequence[Found]) -> list[Effect]:
     """Return one effect for each level and what it hits, with all its reasons; the strongest first.
 
-    What hits only a part of what restarts anyway, and what is mended of it (whether it starts at boot), is told there.
+    What hits only a part of what restarts anyway, and what is mended of it (whether it starts at boot), is told there;
+    so is a replica that comes or goes beside it.
     """
     restarts = sorted({one.what for one in found if one.level == Level("restart")}, key=len, reverse=True)
+    starts = any(one.level.name in ("restart", "start") for one in found)
     reasons: dict[tuple[Level, tuple[str, ...]], list[str]] = {}
     for one in found:
         level, what = one.level, one.what
-        if level.name == "waits" and restarts:
-            continue  # a run that restarts replicas awaits and probes them anyway
-        if level.name in ("restart", "mends"):
+        if level.name == "waits" and starts:
+            continue  # a run that starts replicas awaits and probes them anyway
+        if level.name in ("restart", "start", "stop", "mends"):
             wide = next((names for names in restarts if {*what} <= {*names}), None)
             if wide is not None:
                 level, what = Level("restart"), wide
@@ -244,7 +262,7 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
 
 
 def _rank(level: str) -> float:
-    return {"mends": 0.25, "waits": 0.5}.get(level) or LEVELS.index(level)
+    return {"mends": 0.25, "waits": 0.5, "start": 1.5, "stop": 1.75}.get(level) or LEVELS.index(level)
 
 
 def _stem(what: str) -> str:
@@ -272,11 +290,3 @@ def _names(inputs: Sequence[Mapping[str, Any]], told: Statement) -> tuple[str, .
 
 def _some(text: str) -> tuple[str, ...]:
     return (text,) if text else ()
-
-
-def _hit_by(name: str, old: Any, new: Any, hit: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a changed variable hits: of the list of replicas those whose own entry differs, else all that its role restarts."""
-    if name != NAMED:
-        return hit
-    before, after = values.by_name(old), values.by_name(new)
-    return tuple(one for one in hit if not (before and after) or before.get(one) != after.get(one))

@@ -12,7 +12,7 @@ from fleet.plan import kinds
 from fleet.plan.effects import Effect
 
 # What a role may state, and what only the engine knows: that a resource is replaced, or new.
-ORDER = ("replace", "reboot", "restart", "reload", "waits", "mends", "none", "new")
+ORDER = ("replace", "reboot", "restart", "stop", "start", "reload", "waits", "mends", "none", "new")
 # Names that fit beside what happens, names below it, reasons of one line, lines for one thing with other values.
 BESIDE, BELOW, REASONS, ALIKE = 3, 12, 12, 3
 
@@ -122,6 +122,8 @@ def _does(effect: Effect) -> str:
         "replace": f"replace{whom}",
         "reboot": "reboot",
         "restart": f"restart{whom}",
+        "stop": f"stop{whom}",
+        "start": f"start{whom}",
         "reload": f"reload{whom}",
         "waits": "await the replicas and probe them again",
         "mends": "mend what drifted, nothing restarts",

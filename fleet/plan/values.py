@@ -53,4 +53,5 @@ def _text(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
+    text = text.replace("\n", "\\n")  # a certificate, a key: what is told is one line
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

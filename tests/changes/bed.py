@@ -17,7 +17,7 @@ from tests.changes import words
 from tests.changes.rows import Row
 from tests.road.road import STACK, UP, Road
 
-BACK = 300  # seconds until a replica that starts by itself must run
+BACK = 600  # seconds until a replica that starts by itself must run
 # What is added to a file whose row does not say more.
 TASK = "\n- name: Ensure this file is another one\n  ansible.builtin.debug:\n    msg: one task more\n"
 LINE = "\n# one line more\n"

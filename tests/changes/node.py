@@ -16,7 +16,7 @@ def out(*command):
 blocks = out("systemctl", "show", "*.service", "--property=Id,InvocationID,SubState").split("\\n\\n")
 units = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
 entries = out("journalctl", "--boot", "--quiet", "--output=json", "MESSAGE_ID=7b05ebc668384222baa8881179cfda54").splitlines()
-reloads = [json.loads(entry)["UNIT"] for entry in entries]
+reloads = [json.loads(entry).get("UNIT", "") for entry in entries]
 containers = [line.split() for line in out("docker", "ps", "--no-trunc", "--format={{.Names}} {{.ID}}").splitlines()]
 print(json.dumps({
     "boot": open("/proc/sys/kernel/random/boot_id").read().strip(),

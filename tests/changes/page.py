@@ -57,7 +57,7 @@ def _files(role: str) -> Mapping[str, list[str]]:
 def _of_variable(told: Statement, name: str) -> str:
     stated = told.variables[name]
     if name == effects.NAMED:
-        return "**restart** each replica whose own entry differs"
+        return "**restart** each replica whose own entry differs, **start** one that comes, **stop** one that goes"
     if isinstance(stated, str):
         return _or_anew(told, name, _words(statements.level(stated), told))
     names = {"*": "any other", "-*": "taken out"}

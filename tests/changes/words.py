@@ -10,7 +10,7 @@ from collections.abc import Collection
 from tests.changes.node import Happened
 
 LINE = re.compile(
-    r"(?P<may>may )?(?P<level>reboot|restart|reload|nothing restarts|mend what drifted, nothing restarts|"
+    r"(?P<may>may )?(?P<level>reboot|restart|start|stop|reload|nothing restarts|mend what drifted, nothing restarts|"
     r"await the replicas and probe them again|set up|replace)"
     r"(?: (?P<whom>.+?))?(?:, about [^:]*|, not measured yet|, in the same run)?(?:: (?P<why>.*))?"
 )
@@ -29,7 +29,7 @@ class Foretold:
 
 def foretold(preview: str, node: str) -> list[Foretold]:
     """Read the lines about `node` among those that the preview ends with; AssertionError for one that cannot be read."""
-    ended = preview.partition("\nDiagnostics:\n")[2]
+    ended = re.split(r"\n(?:Outputs|Resources):\n", preview.partition("\nDiagnostics:\n")[2])[0]
     found = []
     for line in ended.splitlines():
         who, colon, does = line.strip().partition(": ")
@@ -67,8 +67,9 @@ def _sum(told: Collection[Foretold], replicas: Collection[str], surely: bool) ->
     """Return {level: units that it hits} over all lines that are sure, or that are not."""
     found: dict[str, set[str]] = {"reboot": set(), "restart": set(), "reload": set()}
     for one in told:
-        if one.level in found and one.may is not surely:
-            found[one.level] |= {"the node"} if one.level == "reboot" else _units(one.whom, replicas)
+        level = "restart" if one.level in ("start", "stop") else one.level  # a unit's run begins, or ends
+        if level in found and one.may is not surely:
+            found[level] |= {"the node"} if level == "reboot" else _units(one.whom, replicas)
     return found
 
 

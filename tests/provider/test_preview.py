@@ -50,6 +50,10 @@ OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-resto
 OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}
 NO_OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {}}}
 MANY = ["iommu=pt", "transparent_hugepage=madvise", "pci=realloc=off,bfsort"]
+MORE = {
+    **INPUTS,
+    "vars": {**INPUTS["vars"], "vllm_replicas": [*REPLICAS, {"name": "glm-2"}], "vllm_flags": {"seed": 1}},
+}
 ANEW = {**INPUTS, "vars": UNKNOWN, "image": UNKNOWN, "weights": {"path": "/srv/models/a", "revision": "0"}}
 
 
@@ -91,6 +95,13 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
         ("a-replica-s-port", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
         ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
+        (
+            "replicas-of-every-kind",
+            "Serving",
+            INPUTS,
+            changed("vars", "vllm_replicas", to=[{"name": "glm-0", "port": 1}, {"name": "glm-2"}]),
+        ),
+        ("a-replica-more-and-a-flag", "Serving", INPUTS, MORE),
         ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
         ("a-replica-less", "Serving", INPUTS, changed("vars", "vllm_replicas", to=REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),

@@ -80,8 +80,9 @@ def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
     ],
 )
 def test_a_line_about_a_node_is_read(line: str, read: Foretold) -> None:
-    assert words.foretold(f"Previewing\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n", "glm-1") == [read]
-    assert words.foretold(f"Previewing\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n", "glm-3") == []
+    shown = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
+    assert words.foretold(shown, "glm-1") == [read]
+    assert words.foretold(shown, "glm-3") == []
 
 
 NOTHING = Foretold("nothing restarts", False, (), "")
@@ -106,6 +107,8 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
         ([ENGINE], ALL, []),
         ([RELOAD, NOTHING], RELOADED, []),
         ([REBOOT, ONE], UP_ANEW, []),
+        ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
+        ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
         ([MAYBE], QUIET, []),
         ([MAYBE], ZERO, []),
         ([MAY_REBOOT], QUIET, []),

@@ -42,6 +42,8 @@ CASES: dict[str, list[Change]] = {
         Change("prod-6", Effect("mends", (), DRIFT), 11),
         Change("prod-5", Effect("waits", (), ("its engine starts anew",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
+        Change("prod-10", Effect("stop", ("glm-1",), ("vllm_replicas.glm-1 {} -> unset",)), 8),
+        Change("prod-9", Effect("start", ("glm-2",), ("vllm_replicas.glm-2 unset -> {}",)), None),
         restart("prod-4"),
         Change("prod-3", REBOOT, 251),
         Change("prod-2", Effect("replace", ("Node",), ("name changed",)), None),
