@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from policies import docs as policies
+from tests.faults import page as faults
 from tests.matrix import page as systems
 from tests.road import page as drift
 
@@ -13,7 +14,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("name", "made"), [("systems.md", systems.page), ("drift.md", drift.page), ("policies.md", policies.page)]
+    ("name", "made"),
+    [
+        ("systems.md", systems.page),
+        ("drift.md", drift.page),
+        ("faults.md", faults.page),
+        ("policies.md", policies.page),
+    ],
 )
 def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
     assert (DOCS / name).read_text() == made(), "`make docs` writes it"
