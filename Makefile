@@ -81,6 +81,7 @@ docs: python ## the pages of docs/ that are made from data
 	@$(ENV) python -m tests.matrix.page >docs/systems.md
 	@$(ENV) python -m tests.road.page >docs/drift.md
 	@$(ENV) python -m tests.changes.page >docs/changes.md
+	@$(ENV) python -m tests.faults.page >docs/faults.md
 	@$(ENV) python -m policies.docs >docs/policies.md
 
 lock: ## new versions into the locks

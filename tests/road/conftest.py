@@ -1,22 +1,16 @@
 """One road for the whole session: the tests of this folder share a stack that is up, and each leaves it converged."""
 
-import pathlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.road.road import STACK, Road
+from tests.road.road import Road, stand
 
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
-    home: pathlib.Path = tmp_path_factory.mktemp("road") / "glm-fleet"
-    road = Road(home, lab="glm-test")
-    made = road.run("bootstrap/stack.sh", STACK)
-    assert made.returncode == 0, made.stdout
-    yield road
-    gone = road.pulumi("destroy", "--yes", "--skip-preview")
-    assert gone.returncode == 0, gone.stdout
+    with stand(tmp_path_factory.mktemp("road") / "glm-fleet", lab="glm-test") as road:
+        yield road
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,17 @@
 """The road under test: a copy of the project with its own Pulumi state and its own lab, driven by the real `pulumi`.
 
-Needs the bootstrap (venv, Pulumi, a Docker engine, the lab's images). Used by tests/road/conftest.py and the benchmarks. The copy keeps the
+Needs the bootstrap (venv, Pulumi, a Docker engine, the lab's images). Used by tests/road, tests/faults and the benchmarks. The copy keeps the
 tests from the user's stack files and state; the lab's name keeps them from the user's lab.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.environment import forget_secrets, user_environment
@@ -35,6 +36,17 @@ def copy_project(to: pathlib.Path) -> None:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to / name)
     (to / ".venv").symlink_to(ROOT / ".venv")
+
+
+@contextlib.contextmanager
+def stand(home: pathlib.Path, lab: str) -> Iterator["Road"]:
+    """Make a copy of the project with an empty stack; whatever was deployed from it is gone afterwards."""
+    road = Road(home, lab)
+    made = road.run("bootstrap/stack.sh", STACK)
+    assert made.returncode == 0, made.stdout
+    yield road
+    gone = road.pulumi("destroy", "--yes", "--skip-preview")
+    assert gone.returncode == 0, gone.stdout
 
 
 class Road:

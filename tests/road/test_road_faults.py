@@ -1,63 +1,23 @@
-"""Faults on the road: each ends in one message in the design's form, spares the other node, and the next `up` converges."""
+"""Faults on the road: those of tests/faults that `make test` has; and what has no message, for its end is sudden: kill -9, ^C, destroy."""
 
 import os
-import re
 import signal
 import time
 
 import pytest
 
-from lab import site
+from tests.faults import fault, ordeal
 from tests.road.road import UP, Road, processes
 
 pytestmark = [pytest.mark.docker, pytest.mark.road, pytest.mark.timeout(1800)]
 
-GLM_1, GLM_2 = "glm-fleet:nodes.machines.glm-1.vars", "glm-fleet:nodes.machines.glm-2.vars"
+GLM_1 = "glm-fleet:nodes.machines.glm-1.vars"
+FAULTS = [one for one in fault.load() if one.usual]
 
 
-def converges(road: Road) -> None:
-    done = road.up()
-    assert done.returncode == 0, done.stdout
-    clean = road.preview("--expect-no-changes")
-    assert clean.returncode == 0, clean.stdout
-
-
-def test_a_misspelled_variable_stops_the_preview_with_the_nearest_name(road: Road, first_up: str) -> None:
-    road.set("glm-fleet:vars.vlm_shm_size", "1g")
-    try:
-        seen = road.preview()
-    finally:
-        road.remove("glm-fleet:vars.vlm_shm_size")
-    assert seen.returncode != 0
-    assert "vlm_shm_size" in seen.stdout and "vllm_shm_size" in seen.stdout
-    assert "Traceback" not in seen.stdout
-
-
-def test_an_untrained_checkpoint_that_answers_health_fails_the_deployment(road: Road, first_up: str) -> None:
-    road.set(f"{GLM_2}.weights_revision", site.untrained_revision())
-    failed = road.up()
-    road.remove(f"{GLM_2}.weights_revision")
-    assert failed.returncode != 0
-    assert "glm-2: probes: " in failed.stdout and "the server answers, and sees wrongly" in failed.stdout
-    assert "bottle-grounding: answered '" in failed.stdout
-    assert "next:   open " in failed.stdout
-    assert road.on("glm-2", "curl -s -o /dev/null -w %{http_code} http://127.0.0.1:8000/health") == "200"
-    converges(road)
-
-
-def test_a_paused_node_is_named_and_the_other_one_finishes(road: Road, first_up: str) -> None:
-    length = road.another_length()
-    road.set('glm-fleet:vars.vllm_flags["max-model-len"]', length)
-    road.run("docker", "pause", f"{road.lab}-glm-2")
-    try:
-        failed = road.up()
-    finally:
-        road.run("docker", "unpause", f"{road.lab}-glm-2")
-    assert failed.returncode != 0
-    assert re.search(r"glm-2: .*(no answer|timed out|handshake)", failed.stdout), failed.stdout
-    assert "next:" in failed.stdout
-    assert f"max-model-len: {length}" in road.on("glm-1", "cat /etc/fleet/vllm/config.yaml")
-    converges(road)
+@pytest.mark.parametrize("one", FAULTS, ids=[one.fault.replace(" ", "-") for one in FAULTS])
+def test_a_fault_is_told_and_the_next_up_converges(road: Road, first_up: str, one: fault.Fault) -> None:
+    ordeal.undergo(road, one)
 
 
 def interrupted(road: Road, victim: str, sign: int) -> str:
@@ -99,7 +59,7 @@ def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: 
     assert gone(road) == []
     recovered = road.run("bootstrap/recover.sh", "lab", timeout=UP)
     assert recovered.returncode == 0, recovered.stdout
-    converges(road)
+    ordeal.converges(road)
 
 
 def test_destroy_leaves_nothing_of_the_lab_on_the_machine(road: Road, first_up: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from policies import docs as policies
 from tests.changes import page as changes
+from tests.faults import page as faults
 from tests.matrix import page as systems
 from tests.road import page as drift
 
@@ -19,6 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("systems.md", systems.page),
         ("drift.md", drift.page),
         ("changes.md", changes.page),
+        ("faults.md", faults.page),
         ("policies.md", policies.page),
     ],
 )
