@@ -84,9 +84,7 @@ class Plan:
     @functools.cached_property
     def probes(self) -> dict[str, Any]:
         """The probes that gate the service, and a digest of the case files: when a case changes, it is asked again."""
-        folder = ROOT / "fleet" / "probes"
-        files = [path for part in ("cases", "media") for path in (folder / part).rglob("*") if path.is_file()]
-        return {**self.settings.probes.model_dump(), "digest": rolevars.digest(files)}
+        return {**self.settings.probes.model_dump(), "digest": probes_digest()}
 
 
 def read() -> Plan:
@@ -97,6 +95,14 @@ def read() -> Plan:
     judged = stack.read(roles, ROOT)
     own = {name: roles.coerced(stack.variables(judged, name)) for name in judged.nodes.machines}
     return Plan(judged, roles, own, nodes.supply(judged.nodes, pulumi.get_stack()))
+
+
+def probes_digest() -> str:
+    """Return a digest of the probes' cases and pictures."""
+    folder = ROOT / "fleet" / "probes"
+    return rolevars.digest(
+        [path for part in ("cases", "media") for path in (folder / part).rglob("*") if path.is_file()]
+    )
 
 
 def api_key() -> pulumi.Output[str]:

@@ -29,7 +29,7 @@ def state() -> dict[str, Any]:
         {"urn": "urn:pulumi:prod::glm-fleet::pulumi:pulumi:Stack::glm-fleet-prod", "type": "pulumi:pulumi:Stack"},
         *(
             resource("Weights", node, path=PATH, managed={"declared": {}, "expected": record})
-            for node in ("prod-1", "prod-3")
+            for node in ("prod-3", "prod-1")
         ),
         resource("Serving", "prod-1", managed={"declared": {}, "expected": replica}),
         resource("Weights", "prod-2", path=None, managed={"declared": {}, "expected": {}}),
@@ -165,7 +165,7 @@ def test_a_line_of_progress_comes_while_a_node_works(monkeypatch: pytest.MonkeyP
         return RIGHT
 
     monkeypatch.setattr(machine, "verify", look)
-    weights = {"prod-1": state()["deployment"]["resources"][1]["outputs"]}
+    weights = {"prod-1": state()["deployment"]["resources"][2]["outputs"]}
     assert [one.error for one in verify.verify(verify.wanted(weights, {}, ()), told.append, every=0.01)] == [""]
 
 
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_the_work_on_every_node(monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(machine, "verify", look)
-    weights = {name: state()["deployment"]["resources"][1]["outputs"] for name in ("prod-1", "prod-3")}
+    weights = {name: state()["deployment"]["resources"][2]["outputs"] for name in ("prod-1", "prod-3")}
     with pytest.raises(KeyboardInterrupt):
         verify.verify(verify.wanted(weights, {}, ()), interrupt, every=0.01)
     assert sorted(stopped) == ["prod-1", "prod-3"]

@@ -1,0 +1,133 @@
+"""A state that an earlier release wrote is one that this release reads: its preview is empty, and each request accepts it.
+
+Each folder of recorded/state is a lab stack as that release left it (tests/recorder.py). No machine of it is there: nothing connects.
+What may differ from release to release, the roles' files and the probes, is brought up to today before: that such a change is told as one
+is a claim of tests/provider.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet.machine import converge, managed
+from fleet.plan import kinds, program, rolevars
+from fleet.provider import servicer
+from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.resources import Request
+from fleet.provider.structs import to_dict, to_struct
+from tests.project import KEY, ROOT, link_project, make_stack, pulumi
+from tests.recorder import MARK
+
+RECORDED = sorted((Path(__file__).parent / "recorded" / "state").iterdir())
+STACK = ("-s", "lab", "--color", "never")
+
+
+def today(state: Any) -> Any:
+    """Return the state as if its runs had been made with today's role files and probes."""
+    roles = rolevars.load(ROOT / "roles")
+    for item in state["deployment"]["resources"]:
+        kind = item["type"].rpartition(":")[2].lower()
+        for side in (item.get("inputs") or {}, item.get("outputs") or {}):
+            if kind in kinds.ROLES and item["type"].startswith("fleet:"):
+                side["roles"] = roles.files(kind)
+            if "probes" in side and kind == "serving":
+                side["probes"]["digest"] = program.probes_digest()
+    return state
+
+
+def plain(value: Any) -> Any:
+    """Return properties as a plugin gets them: secrets in clear."""
+    if isinstance(value, dict):
+        return KEY if MARK.items() <= value.items() else {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def resources(folder: Path) -> list[dict[str, Any]]:
+    """The fleet's resources in a recorded state: type, urn, inputs, outputs."""
+    state = json.loads((folder / "state.json").read_text())
+    return [plain(item) for item in state["deployment"]["resources"] if item["type"].startswith("fleet:index:")]
+
+
+EACH = [
+    pytest.param(item, id=f"{folder.name} {item['type'].rpartition(':')[2]} {item['urn'].rpartition('::')[2]}")
+    for folder in RECORDED
+    for item in resources(folder)
+]
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it")
+@pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
+def test_a_recorded_stack_previews_empty(folder: Path, tmp_path: Path) -> None:
+    project = link_project(tmp_path)
+    shutil.copy(folder / "Pulumi.lab.yaml", project / "stacks")
+    (project / "state").mkdir()
+    salt = yaml.safe_load(make_stack(project, "lab").read_text())["encryptionsalt"]
+    state = today(json.loads((folder / "state.json").read_text()))
+    state["deployment"]["secrets_providers"] = {"type": "passphrase", "state": {"salt": salt}}
+    (project / "state.json").write_text(json.dumps(state))
+    taken = pulumi(project, "stack", "import", "--file", str(project / "state.json"), "-s", "lab")
+    assert taken.returncode == 0, taken.stderr
+    shown = pulumi(project, "preview", "--diff", "--expect-no-changes", *STACK)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+
+
+def request(item: Mapping[str, Any]) -> Request:
+    return Request(item["urn"], lambda text, ephemeral: None, threading.Event())
+
+
+@pytest.mark.parametrize("item", EACH)
+def test_a_recorded_resource_is_complete_for_check_and_has_no_difference_to_itself(item: dict[str, Any]) -> None:
+    """As the engine asks: through the messages of its protocol."""
+    resource = servicer.kinds(Slots())[item["type"].rpartition(":")[2]]
+    inputs = to_dict(to_struct(item["inputs"]))
+    olds = to_dict(to_struct(item["outputs"]))
+    assert resource.check(inputs) == {}
+    assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs
+    foreseen = resource.foresee(inputs, olds)
+    assert foreseen == olds
+
+
+@pytest.mark.parametrize("item", [one for one in EACH if one.values[0]["type"] != "fleet:index:Node"])
+def test_a_machine_that_is_as_recorded_has_no_drift_and_what_was_made_there_can_be_taken_off(
+    item: dict[str, Any],
+) -> None:
+    jobs: list[converge.Job] = []
+
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        jobs.append(job)
+        return converge.Outcome({}, managed.Declared(), 0, 0, {})
+
+    kept = item["outputs"]["managed"]
+    kind = item["type"].rpartition(":")[2]
+
+    def read(target: Any, declared: Any) -> list[managed.State]:
+        assert [one.things for one in declared] == [kept["declared"]]
+        return [kept["expected"]]
+
+    resource = Playbook(kind, (), Slots(), run=run, read=read)
+    assert resource.read(request(item), item["outputs"]) == {**item["outputs"], "drift": []}
+    resource.delete(request(item), item["outputs"])
+    taken_off = jobs[0].variables["managed"]
+    made = [what for what, ours in kept["declared"].items() if ours and what.split()[0] in ("file", "unit", "package")]
+    assert sorted(f"{kinds_[:-1]} {name}" for kinds_, names in taken_off.items() for name in names) == sorted(made)
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
+def test_a_recorded_state_holds_no_secret_but_the_tests_own(folder: Path) -> None:
+    def secrets(value: Any) -> list[Any]:
+        if isinstance(value, dict) and MARK.items() <= value.items():
+            return [json.loads(value["plaintext"])]
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return [secret for item in inside for secret in secrets(item)]
+
+    state = json.loads((folder / "state.json").read_text())
+    assert set(secrets(state)) == {KEY}
+    assert "secrets_providers" not in state["deployment"]
+    assert "secure:" not in (folder / "Pulumi.lab.yaml").read_text()
