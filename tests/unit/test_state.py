@@ -90,7 +90,7 @@ def test_a_recorded_resource_is_complete_for_check_and_has_no_difference_to_itse
     olds = to_dict(to_struct(item["outputs"]))
     assert resource.check(inputs) == {}
     assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs
-    foreseen = resource.foresee(inputs, olds)
+    foreseen = resource.foresee(inputs, inputs, olds)
     assert foreseen == olds
 
 
