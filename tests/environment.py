@@ -19,7 +19,11 @@ def user_environment(home: pathlib.Path, environment: Mapping[str, str] | None =
 
 
 def forget_secrets(home: pathlib.Path) -> None:
-    """Take out of the stack files of a copy what only the passphrase of whoever deployed from the original can read."""
+    """Take the secrets out of the stack files of a copy."""
     for file in (home / "stacks").glob("Pulumi.*.yaml"):
-        kept = re.sub(r"(?m)^encryptionsalt: .*\n|^ +[^\s#].*:\n +secure: .*\n", "", file.read_text())
-        file.write_text(kept)
+        file.write_text(without_secrets(file.read_text()))
+
+
+def without_secrets(text: str) -> str:
+    """Return a stack file without what only the passphrase of whoever deployed from it can read."""
+    return re.sub(r"(?m)^encryptionsalt: .*\n|^ +[^\s#].*:\n +secure: .*\n", "", text)

@@ -6,25 +6,24 @@ python -m tests.recorder lab FOLDER, with FOLDER as tests/unit/recorded/state/RE
 
 import json
 import pathlib
-import re
 import subprocess
 import sys
 from typing import Any
 
+from tests.environment import without_secrets
 from tests.project import KEY
 
 # How Pulumi marks a secret in a state; next to it, in an export with --show-secrets, `plaintext`.
 MARK = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 PLACE = "/srv/glm-fleet"  # in place of the folder that the project stands in
-LAB = "recorded"  # in place of the lab's name
 
 
-def readable(export: Any, root: str, lab: str) -> Any:
+def readable(export: Any, root: str) -> Any:
     """Return the export with KEY in place of each secret, and nothing of the machine where it was made."""
     deployment = export["deployment"]
     kept = {key: value for key, value in deployment.items() if key not in ("secrets_providers", "manifest")}
     text = json.dumps({**export, "deployment": _shown(kept)})
-    return json.loads(text.replace(root, PLACE).replace(lab, LAB))
+    return json.loads(text.replace(root, PLACE))
 
 
 def _shown(value: Any) -> Any:
@@ -40,11 +39,9 @@ def main() -> None:
     stack, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     command = ["pulumi", "stack", "export", "--show-secrets", "--stack", stack]
     export = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    (site,) = (item["inputs"]["name"] for item in export["deployment"]["resources"] if item["type"] == "lab:index:Site")
-    text = pathlib.Path("stacks", f"Pulumi.{stack}.yaml").read_text().replace(site, LAB)
-    text = re.sub(r"(?m)^encryptionsalt: .*\n|^ +[^\s#].*:\n +secure: .*\n", "", text)
+    text = without_secrets(pathlib.Path("stacks", f"Pulumi.{stack}.yaml").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    kept = readable(export, str(pathlib.Path.cwd()), site)
+    kept = readable(export, str(pathlib.Path.cwd()))
     (folder / "state.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     (folder / f"Pulumi.{stack}.yaml").write_text(text)
 
