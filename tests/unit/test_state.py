@@ -18,9 +18,9 @@ import yaml
 from fleet.machine import converge, managed
 from fleet.plan import kinds, program, rolevars
 from fleet.provider import servicer
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import RESTARTED, Playbook, Slots
 from fleet.provider.resources import Request
-from fleet.provider.structs import to_dict, to_struct
+from fleet.provider.structs import UNKNOWN, to_dict, to_struct
 from tests.project import KEY, ROOT, link_project, make_stack, pulumi
 from tests.recorder import MARK
 
@@ -91,7 +91,8 @@ def test_a_recorded_resource_is_complete_for_check_and_has_no_difference_to_itse
     assert resource.check(inputs) == {}
     assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs
     foreseen = resource.foresee(inputs, inputs, olds)
-    assert foreseen == olds
+    # An update without a change goes on after a failed run, which may restart the engine.
+    assert foreseen == {**olds, **{key: UNKNOWN for key in RESTARTED if key in olds and key not in inputs}}
 
 
 @pytest.mark.parametrize("item", [one for one in EACH if one.values[0]["type"] != "fleet:index:Node"])
