@@ -42,7 +42,8 @@ def test_a_lock_that_is_free_by_now_has_the_holder_that_apt_named(tmp_path: path
 
 def test_a_package_that_cannot_be_configured_is_told_as_dpkg_tells_it_each_line_once() -> None:
     line = "dpkg: error processing package amd-smi-lib (--configure):"
-    assert told(f"non-zero return code\n{line}\n installed script returned 1\n{line}")[:3] == [
+    summary = "Errors were encountered while processing:\n amd-smi-lib"
+    assert told(f"non-zero return code\n{line}\n installed script returned 1\n{summary}\n{line}\n{summary}")[:3] == [
         line,
         "installed script returned 1",
         "wanted: packages that dpkg can configure",

@@ -70,6 +70,13 @@ def test_tasks_main_is_a_table_of_contents(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", [*PUBLIC, "work"])
+def test_no_message_has_a_backslash_at_the_end_of_a_line(role: str) -> None:
+    """YAML and Jinja keep it there: the user would read it."""
+    for file in (ROLES / role / "tasks").glob("*.yml"):
+        assert not [line for line in file.read_text().splitlines() if line.endswith("\\")], file
+
+
+@pytest.mark.parametrize("role", [*PUBLIC, "work"])
 def test_no_role_knows_the_lab(role: str) -> None:
     telling = [path for path in (ROLES / role).rglob("*") if path.is_file() and "lab." in path.read_text().lower()]
     assert telling == []

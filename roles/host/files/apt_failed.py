@@ -13,7 +13,8 @@ import subprocess
 import sys
 
 FLOCK = struct.Struct("hhqqi4x")  # struct flock of x86_64: type, whence, start, length, pid
-BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|Errors were encountered|W: Some index")
+BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|W: Some index")
+SUMMARY = re.compile(r"Errors were encountered while processing:\n( .*\n?)*")
 
 
 def process(pid: int) -> str:
@@ -61,5 +62,5 @@ def words(said: str) -> list[str]:
     return [said, "wanted: the packages of this role", "next: `apt-get update` and the same installation on the node"]
 
 
-lines = (line.strip() for line in json.load(sys.stdin).splitlines())
+lines = (line.strip() for line in SUMMARY.sub("", json.load(sys.stdin)).splitlines())
 print("\n".join(words("\n".join(dict.fromkeys(line for line in lines if line and not BESIDE.match(line))))))
