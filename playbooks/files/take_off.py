@@ -21,6 +21,7 @@ import sys
 RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
 ENGINES = {"docker.io", "docker-ce"}
+OF_ENGINE = ("docker", "containerd")
 # What the engine's packages leave behind when they are purged.
 ENGINE_LEAVES = {
     "files": ["/etc/docker/key.json"],
@@ -158,16 +159,17 @@ def purged(names: list[str], *options: str) -> set[str]:
 def choose_packages(record: dict) -> tuple[list[str], dict]:
     """Which packages go now, and what they leave behind: those that we installed, and what came along and nothing needs any more."""
     ours = [name for name in given("packages") if version_of(name)]
-    theirs = users_of_engine() if ENGINES & {*ours} else []
+    engine = [name for name in (*ours, *given("units")) if name.startswith(OF_ENGINE)]
+    theirs = users_of_engine() if engine else []
     if theirs:
-        kept = [name for name in ours if name.startswith(("docker", "containerd"))]
-        ours = [name for name in ours if name not in kept]
-        managed["units"] = [unit for unit in given("units") if not unit.startswith(("docker", "containerd"))]
-        stays.append(f"{', '.join(kept)}: others use it ({', '.join(theirs)})")
+        ours = [name for name in ours if name not in engine]
+        stays.append(f"{', '.join(engine)}: others use it ({', '.join(theirs)})")
     for name in list(ours):
         if needed := purged([name]) - {*ours} - came_along(record):
             ours.remove(name)
             stays.append(f"{name}: {', '.join(sorted(needed))} needs it")
+    if theirs or ENGINES & {*given("packages")} - {*ours}:
+        managed["units"] = [unit for unit in given("units") if unit not in engine]
     if not ours:
         return [], {}
     others = purged(ours, "--auto-remove") & came_along(record)
