@@ -27,7 +27,7 @@ signal.signal(signal.SIGINT, lambda *_: os._exit(EXPLAINED))
 def road() -> None:
     """Declare every machine's resources; those of different machines do not depend on each other."""
     plan = program.read()
-    fleet = pulumi.ProviderResource("fleet", "fleet", {"parallel": plan.settings.parallel})
+    fleet = pulumi.ProviderResource("fleet", "fleet", plan.provider)
 
     nodes = {name: Node(name, machine, fleet, plan.settings.protected(name)) for name, machine in plan.machines.items()}
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}

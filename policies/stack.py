@@ -41,6 +41,7 @@ class Stack:
     source: str = ""
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
     release: Mapping[str, str] = field(default_factory=dict)
+    purge: tuple[str, ...] = ()
     clear: frozenset[str] = frozenset()
 
     @property
@@ -56,6 +57,7 @@ def read(config: Mapping[str, str], file: str = "") -> Stack:
         source=str(nodes.get("source", "")),
         waivers={name: waiver for name, told in waivers.items() if (waiver := _waiver(told))},
         release={name: str(why) for name, why in release.items()},
+        purge=tuple(name for name in ("weights", "driver") if f'"{name}"' in config.get(f"{PREFIX}purge", "")),
         clear=_clear(file),
     )
 

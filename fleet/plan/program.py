@@ -31,6 +31,12 @@ class Plan:
         """The machines by name, in the order of the stack file."""
         return self.supply.machines
 
+    @property
+    def provider(self) -> dict[str, Any]:
+        """Return the settings of the provider itself, which concern no machine until something is done there."""
+        purge = " ".join(self.settings.purge)
+        return {"parallel": self.settings.parallel, **({"purge": purge} if purge else {})}
+
     @functools.cached_property
     def builds(self) -> tuple[str, ...]:
         """The machines that build an image, each once."""

@@ -23,6 +23,7 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Gpus = Annotated[int, Field(ge=0, le=16)]
+Purgeable = Literal["weights", "driver"]
 Wait = Annotated[int, Field(ge=1, le=3600)]  # seconds that a machine may take to answer SSH
 
 
@@ -128,7 +129,8 @@ class Waiver(Form):
 class Settings(Form):
     """A whole stack file, less the secrets.
 
-    `waivers` are by name of a policy (docs/policies.md), `release` says by machine why it may be replaced or deleted.
+    `waivers` are by name of a policy (docs/policies.md), `release` says by machine why it may be replaced or deleted, `purge` what is
+    taken off a machine then that else stays there (docs/take-off.md).
     """
 
     nodes: Annotated[Nodes, Field(discriminator="source")]
@@ -137,6 +139,7 @@ class Settings(Form):
     parallel: int = Field(default=4, ge=1, le=64)
     waivers: dict[str, Waiver] = {}
     release: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    purge: list[Purgeable] = []
 
     @property
     def builder(self) -> str:

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fleet import errors
 from fleet.machine import converge, managed, narrate, ssh, undo
 from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
-from fleet.provider import notes, resources
+from fleet.provider import notes, resources, take_off
 from fleet.provider.node import REACHED
 from fleet.provider.resources import ROOT, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
@@ -66,8 +65,10 @@ class Playbook:
         slots: Slots,
         run: Converge = converge.converge,
         read: Read = managed.read_many,
+        purge: Collection[str] = (),
     ) -> None:
         self._kind, self._outputs, self._slots, self._run, self._read = kind.lower(), tuple(outputs), slots, run, read
+        self._purge = purge  # `weights`, `driver`: what else stays on a machine that is taken off
         self.computed: Collection[str] = (*BASE, *outputs)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
@@ -178,31 +179,23 @@ class Playbook:
         return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take off what our runs put there; what was there before them stays."""
+        """Take off what our runs put there; what was there before them stays, and what stays on purpose is told."""
         target = ssh.Target.from_inputs(properties["node"])
         job = converge.Job(
             target=target,
             playbook=ROOT / "playbooks" / "take-off.yml",
-            variables={"managed": ours(properties.get("managed") or {})},
+            variables={"managed": take_off.asked(self._kind, properties, self._purge)},
             log=self._log(request),
         )
         with self._slots.one(request):
-            self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
+            outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
+        for words in (outcome.results.get("fleet_take_off") or {}).get("stays") or ():
+            request.say(f"stays: {words}", False)
 
     def _log(self, request: Request) -> Path:
         """A log of its own for each run, never an older one's."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return resources.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
-
-
-def ours(kept: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what the play take-off gets: the things that a run of ours made, by kind."""
-    changed = [what.split(" ", 1) for what, made in (kept.get("declared") or {}).items() if made]
-    found: dict[str, list[str]] = {"files": [], "units": [], "packages": []}
-    for kind, name in changed:
-        if f"{kind}s" in found:
-            found[f"{kind}s"].append(name)
-    return found
 
 
 def _still(old: managed.Declared, new: managed.Declared) -> managed.Declared:

@@ -5,7 +5,7 @@ Knows gRPC and no machine. Started by __main__; the resources are in node.py, pl
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NoReturn
 
 import grpc
@@ -29,19 +29,19 @@ VERSION = "0.1.0"
 Context = grpc.ServicerContext
 
 
-def kinds(slots: Slots) -> dict[str, Resource]:
+def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
     """Return the resources of this provider by the last part of their type."""
     return {
         "Node": Node(),
-        "Host": Playbook("Host", ("gpus", "driver", "engine"), slots),
+        "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
         "Image": Playbook("Image", ("image", "commit", "version"), slots),
-        "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots),
+        "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
     }
 
 
 class Fleet(provider_pb2_grpc.ResourceProviderServicer):
-    """The provider `fleet`. Its one setting is `parallel`: how many Ansible runs work at once."""
+    """The provider `fleet`. Its settings: `parallel`, how many Ansible runs work at once; `purge`, what a delete takes that else stays."""
 
     def __init__(self, engine: Engine, made: Mapping[str, Resource] | None = None) -> None:
         self._engine = engine
@@ -75,16 +75,17 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        """Another number of parallel runs touches no resource; it is told, or the engine would go on with the number before."""
+        """Other settings of the provider touch no resource; that they changed is told, or the engine would go on with those before."""
         found = to_dict(request.old_inputs) != to_dict(request.news)
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE
         )
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
-        self._parallel = int(to_dict(request.args).get("parallel") or PARALLEL)
+        given = to_dict(request.args)
+        self._parallel = int(given.get("parallel") or PARALLEL)
         if not self._fixed:
-            self._made = kinds(Slots(self._parallel))
+            self._made = kinds(Slots(self._parallel), str(given.get("purge") or "").split())
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:

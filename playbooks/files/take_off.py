@@ -1,45 +1,273 @@
-"""Takes units, containers, files and folders off a host: JSON in, {"gone": [what was removed]} out. What is not there is no error.
+"""Takes off a host what our runs put there, and puts back what was there before: JSON in, JSON out. What is not there is no error.
 
-In: {units, containers, files, trees: [str]}. Called by playbooks/take-off.yml through `python3 -c`.
+In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that goes only when it is empty],
+trees: [pattern of files, or of folders that go with all that is in them], restores: [file that was there before us], options: {key of
+daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
+Out: {gone: [what was removed or put back], stays: [what is left, in words], packages: [to be purged now], left: {files, trees, groups}}.
+Called by playbooks/take-off.yml through `python3 -c`: before its packages are purged, and after it with what is `left`; `ends` then says
+that nothing of ours comes after it, and the record of before.py goes, too.
 """
 
+import base64
+import grp
 import json
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
-managed, gone = json.load(sys.stdin), []
+RECORD = pathlib.Path("/var/lib/fleet/before.json")
+DAEMON = "/etc/docker/daemon.json"
+ENGINES = {"docker.io", "docker-ce"}
+OF_ENGINE = ("docker", "containerd")
+# What the engine's packages leave behind when they are purged.
+ENGINE_LEAVES = {
+    "files": ["/etc/docker/key.json"],
+    "trees": ["/var/lib/docker", "/var/lib/containerd", "/etc/containerd"],
+}
+
+managed, gone, stays = json.load(sys.stdin), [], []
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-units = [unit if "." in unit.rpartition("/")[2] else f"{unit}.service" for unit in managed.get("units") or []]
-for unit in units:
-    if run("systemctl", "cat", unit).returncode == 0:
-        run("systemctl", "disable", "--now", unit)
-        gone.append(f"unit {unit}")
-for name in managed.get("containers") or [] if shutil.which("docker") else []:
-    if run("docker", "rm", "--force", name).stdout.strip():
-        gone.append(f"container {name}")
-paths = [pathlib.Path(path) for path in managed.get("files") or []]
-for path in paths:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
+def given(part: str) -> list:
+    return managed.get(part) or []
+
+
+def before() -> dict:
+    """What before.py wrote down; nothing where an earlier release made the host."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def take_units() -> None:
+    for unit in given("units"):
+        if run("systemctl", "cat", unit).returncode == 0:
+            run("systemctl", "disable", "--now", unit)
+            gone.append(f"unit {unit}")
+    for name in given("containers") if shutil.which("docker") else []:
+        if run("docker", "rm", "--force", name).stdout.strip():
+            gone.append(f"container {name}")
+
+
+def take_files() -> None:
+    paths = [pathlib.Path(path) for path in given("files")]
+    for path in paths:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+            gone.append(str(path))
+    for path in (found for pattern in given("trees") for found in matches(pattern)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
         gone.append(str(path))
-for path in map(pathlib.Path, managed.get("trees") or []):
-    if path.is_dir():
-        shutil.rmtree(path)
-        gone.append(str(path))
-# Folders go deepest first, and only when nothing of anybody else is in them.
-for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
-    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-        path.rmdir()
-        gone.append(str(path))
-if any(path.parts[:4] == ("/", "etc", "default", "grub.d") for path in paths) and shutil.which("update-grub"):
-    run("update-grub")
+    # Folders go deepest first, and only when nothing of anybody else is in them.
+    for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+            gone.append(str(path))
+    if any(path.parts[:4] == ("/", "etc", "default", "grub.d") for path in paths) and shutil.which("update-grub"):
+        run("update-grub")
+        lost = kernel_arguments(pathlib.Path("/proc/cmdline").read_text()) - kernel_arguments(rendered())
+        if lost:
+            stays.append(f"until the next reboot the kernel runs with {' '.join(sorted(lost))}")
+
+
+def matches(pattern: str) -> list[pathlib.Path]:
+    """What an absolute pattern names."""
+    return sorted(pathlib.Path("/").glob(pattern.lstrip("/")))
+
+
+def rendered() -> str:
+    """The first `linux` line of the boot loader's configuration: what the next boot reads."""
+    lines = pathlib.Path("/boot/grub/grub.cfg").read_text(errors="replace").splitlines()
+    return next((line for line in lines if line.split()[:1] in (["linux"], ["linuxefi"])), "")
+
+
+def kernel_arguments(line: str) -> set[str]:
+    """Without what names the image and the root device of one boot."""
+    return {word for word in line.split() if not re.match(r"(BOOT_IMAGE|initrd|root|rootflags|resume)=", word)}
+
+
+def put_back(record: dict) -> None:
+    """The files that were there before us, and the kernel's settings."""
+    for name in given("restores"):
+        was, path = record.get("files", {}).get(name), pathlib.Path(name)
+        if not record and name.startswith("/etc/") and path.is_file():
+            stays.append(f"{name} as it is: what it was before us is not known")
+        if not was or "content" not in was or not path.is_file():
+            continue
+        content = base64.b64decode(was["content"])
+        if name == DAEMON:
+            content = without_ours(path.read_bytes(), content)
+        os.chown(path, was["owner"], was["group"])
+        path.chmod(int(was["mode"], 8))
+        if content == path.read_bytes():
+            continue
+        path.write_bytes(content)
+        gone.append(f"our changes of {name}")
+        if name == DAEMON and not ENGINES & {*packages}:
+            stays.append("until its next restart the engine runs with our options: nothing that uses it is interrupted")
+    lost = []
+    for name in given("sysctls"):
+        value = record.get("sysctls", {}).get(name)
+        path = pathlib.Path("/proc/sys", *name.split("."))
+        if value is None:
+            lost.append(f"{name}={' '.join(path.read_text().split())}")
+        elif path.read_text().split() != value.split():
+            path.write_text(value)
+            gone.append(f"our value of {name}")
+    if lost:
+        stays.append(f"until the next reboot {', '.join(lost)}: what it was before is not known")
+
+
+def without_ours(now: bytes, was: bytes) -> bytes:
+    """daemon.json without our options: what others have put there since stays; byte for byte as it was where nobody did."""
+    options, old = json.loads(now), json.loads(was or b"{}")
+    for key in managed.get("options") or {}:
+        if key in old:
+            options[key] = old[key]
+        else:
+            options.pop(key, None)
+    return was if options == old else json.dumps(options, indent=2).encode() + b"\n"
+
+
+def take_images(record: dict) -> None:
+    for reference in given("images") if shutil.which("docker") else []:
+        for image in json.loads(run("docker", "image", "inspect", reference).stdout or "[]"):
+            if image["Id"] in record.get("images", ()):
+                continue
+            names = [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]  # the last tag takes the digests along
+            why = run("docker", "image", "rm", *(names or [image["Id"]])).stderr.strip()
+            if run("docker", "image", "inspect", image["Id"]).returncode == 0:
+                stays.append(f"image {reference}: {why}")
+            else:
+                gone.append(f"image {reference}")
+
+
+def purged(names: list[str], *options: str) -> set[str]:
+    """What apt would take away with these packages."""
+    said = run("apt-get", "--simulate", *options, "purge", *names).stdout
+    return {line.split()[1].partition(":")[0] for line in said.splitlines() if line.startswith(("Purg ", "Remv "))}
+
+
+def choose_packages(record: dict) -> tuple[list[str], dict]:
+    """Which packages go now, and what they leave behind: those that we installed, and what came along and nothing needs any more."""
+    ours = [name for name in given("packages") if version_of(name)]
+    engine = [name for name in (*ours, *given("units")) if name.startswith(OF_ENGINE)]
+    theirs = users_of_engine() if engine else []
+    if theirs:
+        ours = [name for name in ours if name not in engine]
+        stays.append(f"{', '.join(engine)}: others use it ({', '.join(theirs)})")
+    for name in list(ours):
+        if needed := purged([name]) - {*ours} - came_along(record):
+            ours.remove(name)
+            stays.append(f"{name}: {', '.join(sorted(needed))} needs it")
+    if theirs or ENGINES & {*given("packages")} - {*ours}:
+        managed["units"] = [unit for unit in given("units") if unit not in engine]
+    if not ours:
+        return [], {}
+    others = purged(ours, "--auto-remove") & came_along(record)
+    left = {"files": [name for name in ENGINE_LEAVES["files"] if was_not_there(record, name)]}
+    left["trees"] = [
+        name if was_not_there(record, name) else f"{name}/*"
+        for name in ENGINE_LEAVES["trees"]
+        if was_empty(record, name)
+    ]
+    left["groups"] = [] if not record or "docker" in record["groups"] else ["docker"]
+    if not ENGINES & {*ours}:
+        return sorted({*ours, *others}), {}
+    if pathlib.Path("/sys/class/net/docker0").exists():
+        stays.append("until the next reboot the engine's bridge docker0, its firewall rules and net.ipv4.ip_forward")
+    return sorted({*ours, *others}), left
+
+
+def came_along(record: dict) -> set[str]:
+    """Packages that were not there before us, and that nobody asked for by name."""
+    automatic = set(run("apt-mark", "showauto").stdout.split())
+    return automatic - {*record["packages"]} if record else set()
+
+
+def was_not_there(record: dict, path: str) -> bool:
+    return path in record.get("files", {}) and record["files"][path] is None
+
+
+def was_empty(record: dict, path: str) -> bool:
+    return was_not_there(record, path) or bool((record.get("files", {}).get(path) or {}).get("empty"))
+
+
+def users_of_engine() -> list[str]:
+    """What others have on an engine that is ours: containers that run, and volumes."""
+    containers = run("docker", "ps", "--format", "container {{.Names}}").stdout.splitlines()
+    return [*containers, *run("docker", "volume", "ls", "--format", "volume {{.Name}}").stdout.splitlines()]
+
+
+def tell_what_stays() -> None:
+    for kept in given("keeps"):
+        there = [f"{name} {version}" for name in kept.get("packages") or [] if (version := version_of(name))]
+        there += [f"{path} ({size(path)})" for pattern in kept.get("paths") or [] for path in matches(pattern)]
+        if there:
+            stays.append(f"{kept['words']}: {', '.join(there)}; {kept['remedy']}")
+
+
+def version_of(name: str) -> str:
+    words = run("dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name).stdout.split()
+    return words[1] if words[:1] == ["installed"] else ""
+
+
+def size(path: pathlib.Path) -> str:
+    total = float(sum(file.lstat().st_size for file in path.rglob("*")))
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if total < 1000 or unit == "GB":
+            break
+        total /= 1000
+    return f"{total:.3g} {unit}"
+
+
+def take_groups() -> None:
+    for name in given("groups"):
+        group = next((one for one in grp.getgrall() if one.gr_name == name), None)
+        if group and not group.gr_mem and run("groupdel", name).returncode == 0:
+            gone.append(f"group {name}")
+
+
+def forget(record: dict) -> None:
+    """The record itself, every folder of it that is ours and empty by now, and Ansible's own, where nothing is in it.
+
+    A folder that was there may be gone: dpkg removes what no other package owns (/opt) with what it removes.
+    """
+    RECORD.unlink(missing_ok=True)
+    home = pathlib.Path(f"~{os.environ.get('SUDO_USER', 'root')}").expanduser()
+    for path in (home / ".ansible" / "tmp", home / ".ansible"):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    files = record.get("files", {})
+    for name in sorted(files, key=lambda name: name.count("/"), reverse=True):
+        path, was = pathlib.Path(name), files[name]
+        if was is None and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+            gone.append(name)
+        elif was and "empty" in was and not path.exists():
+            path.mkdir()
+            os.chown(path, was["owner"], was["group"])
+            path.chmod(int(was["mode"], 8))
+
+
+known = before()
+packages, left = choose_packages(known)
+take_units()
+take_images(known)
+take_files()
+put_back(known)
+take_groups()
+tell_what_stays()
+if managed.get("ends"):
+    forget(known)
 run("systemctl", "daemon-reload")
-run("systemctl", "reset-failed", *units)
-print(json.dumps({"gone": gone}))
+run("systemctl", "reset-failed", *given("units"))
+print(json.dumps({"gone": gone, "stays": stays, "packages": packages, "left": left}))

@@ -67,7 +67,15 @@ def machines_protected(asked: Asked) -> Iterator[Breach]:
 def machines_released(asked: Asked) -> Iterator[Breach]:
     """Yield each machine that the stack file releases."""
     for name, why in asked.stack.release.items():
-        yield Breach(f"{name} is released ({why})")
+        left = [part for part in ("weights", "driver") if part not in asked.stack.purge]
+        stays = (
+            f"a delete leaves {' and '.join(left)} there, unless glm-fleet:purge names them"
+            if left
+            else "a delete leaves nothing"
+        )
+        yield Breach(
+            f"{name} is released ({why})", f"it is no longer protected, and can be replaced or deleted; {stays}"
+        )
 
 
 def _rocm(asked: Asked) -> str:

@@ -1,13 +1,18 @@
-"""Claims about deletion: what our runs put on a bare machine goes, and what was there before them is as it was (take-off.yml).
+"""Claims about taking off: what our runs put on a machine goes, what was there before them is as it was, and what stays is told.
 
-Goes the provider's own way (apply, then delete), with the real playbooks. What stays on purpose is named here.
+On each system with the real playbooks, by the provider's own way (apply, then delete); on one by the whole road and `pulumi destroy`,
+with a stack whose source is ssh: its machine stays. What may be another afterwards is named here, with its reason.
 """
 
+import contextlib
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fleet.machine import ssh
 from fleet.plan import rolevars
@@ -16,87 +21,134 @@ from fleet.provider.playbook import Playbook, Slots
 from fleet.provider.resources import Request
 from lab import machine
 from tests import lab as labs
-from tests.matrix import scenario
+from tests.matrix import look, scenario
+from tests.road.road import STACK, Road
 from tests.roles.conftest import COMMON, SERVED
 
-# Dependencies of our packages stay, marked as automatic: apt cannot tell whether somebody else counts on them by now, nor can we.
-# The engine's package leaves its group and the engine's own key behind when it is purged.
-# The engine's options were merged into a file that was there before us: our keys stay in it. Keys of the registry lie in folders
-# that the engine's package owns. GRUB's rendered configuration is rendered anew, without our arguments.
-STAYS = ("/etc/docker/daemon.json", "/etc/docker/key.json", "/etc/containerd/", "/boot/grub/", "/srv/models/")
-# Logs, caches and databases of the package system change with every package that comes or goes.
-LOOK = """
-find /etc /usr/local /srv /boot -xdev -type f ! -path '/etc/ssl/certs/*' ! -name '*.cache' ! -name '*-' ! -path /etc/mtab \
-  ! -path /etc/group ! -path /etc/gshadow -print0 | xargs -0 sha256sum | sort -k 2
-"""
-GROUPS = "getent group"
-NEW_GROUPS = {"docker", "render"}  # of the engine's package; of udev, for which the lab's GPUs stand in
-PACKAGES = "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' | grep ^ii"
-
-
-class Bare:
-    """A node, and what it looks like."""
-
-    def __init__(self, target: ssh.Target) -> None:
-        self.target = target
-
-    def files(self) -> set[str]:
-        return set(self._lines(LOOK))
-
-    def packages(self) -> set[str]:
-        return set(self._lines(PACKAGES))
-
-    def groups(self) -> set[str]:
-        return {line.split(":")[0] for line in self._lines(GROUPS)}
-
-    def automatic(self) -> set[str]:
-        """Packages that nothing needs any more: what ours depended on, which `apt-get autoremove` would take."""
-        names = [line.split()[1] for line in self._lines("apt-get -s autoremove") if line.startswith("Remv ")]
-        return {line for line in self.packages() if line.split()[1] in names}
-
-    def _lines(self, command: str) -> list[str]:
-        with ssh.connect(self.target) as connection:
-            done = connection.run(command)
-        assert done.rc == 0, done.stderr
-        return done.stdout.splitlines()
-
-
+BOOT = "cat /proc/sys/kernel/random/boot_id"
 CELLS = [
     pytest.param(system, marks=() if usual else pytest.mark.exhaustive, id=system)
     for system, _, usual in scenario.cells("test_take_off.py")
 ]
+# Before us: the administrator's own options of an engine that is still to come, and his own pin under the name that AMD's guide uses.
+PREPARED = """
+sed -i 's/^{/{"debug": false, "max-concurrent-downloads": 5, /' /etc/docker/daemon.json && chmod 0640 /etc/docker/daemon.json
+printf 'Package: nothing\\nPin: release o=nobody\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/rocm && chown nobody /etc/apt/preferences.d/rocm
+sysctl -q -w vm.max_map_count=65530
+"""
 
 
-@pytest.fixture(params=CELLS)
-def bare(lab: labs.Lab, request: pytest.FixtureRequest) -> Iterator[Bare]:
-    yield Bare(labs.bare(lab.name, "bare", request.param, lab.folder))
-    machine.remove(lab.name, "bare")
+# What may be another afterwards, by kind, in the form of look.changed.
+OTHERWISE = {
+    "groups": r"\+ render:",  # of udev, for which the lab's GPUs stand in: of no package
+    "sysctls": r"[+-] net\.ipv4\.(ip_forward|conf\.(all|default|eth0|lo)\.forwarding) ",  # told, with the next two: an engine ran
+    "links": r"\+  docker0",
+    "firewall": r"\+ table ",
+    "left of the engine": r"\+ /run/",  # in memory, as the next
+    "active units": r"\+ run-docker-netns-.*\.mount",
+}
+UNTIL_REBOOT = (
+    r"until the next reboot the engine's bridge docker0, its firewall rules and net\.ipv4\.ip_forward",
+    r"until the next reboot the kernel runs with iommu=pt pci=[a-z=,]+",
+)
 
 
+@contextlib.contextmanager
+def used(lab: labs.Lab, system: str) -> Iterator[ssh.Target]:
+    """A machine that somebody has used before."""
+    node = labs.bare(lab.name, "bare", system, lab.folder)
+    try:
+        with ssh.connect(node) as connection:
+            assert connection.run(PREPARED).rc == 0
+        yield node
+    finally:
+        machine.remove(lab.name, "bare")
+
+
+def unexplained(before: look.Look, after: look.Look, otherwise: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is another, less what may be."""
+    kinds = look.changed(before, after).items()
+    left = {what: [line for line in lines if not re.match(otherwise.get(what, "$^"), line)] for what, lines in kinds}
+    return {what: lines for what, lines in left.items() if lines}
+
+
+def all_match(lines: Sequence[str], *patterns: str) -> bool:
+    """Whether each line is one of the patterns, and each pattern one of the lines."""
+    return len(lines) == len(patterns) and all(any(re.fullmatch(one, line) for line in lines) for one in patterns)
+
+
+@pytest.mark.parametrize("system", CELLS)
 def test_a_deleted_host_is_what_it_was_before(
-    lab: labs.Lab, bare: Bare, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    lab: labs.Lab, system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Without an image and a replica; with all that may be purged."""
     monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
-    files, packages, groups = bare.files(), bare.packages(), bare.groups()
     roles = rolevars.load(resources.ROOT / "roles")
-    node = {name: getattr(bare.target, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
-    kinds = {"Host": Playbook("Host", ("gpus", "driver"), Slots()), "Weights": Playbook("Weights", ("path",), Slots())}
-    made = {}
-    for kind, resource in kinds.items():
-        values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
-        inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
-        made[kind] = resource.apply(asking(kind), inputs, None)
-    assert bare.packages() > packages and bare.files() - files
-    for kind in reversed(kinds):
-        kinds[kind].delete(asking(kind), made[kind])
-    left = bare.packages()
-    assert left >= packages
-    assert left - packages <= bare.automatic()
-    assert bare.groups() - groups <= NEW_GROUPS
-    assert {line for line in bare.files() ^ files if not any(place in line for place in STAYS)} == set()
+    purge, made, told = ("weights", "driver"), dict[str, Any](), list[str]()
+    kinds = {
+        "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
+        "Weights": Playbook("Weights", ("path",), Slots(), purge=purge),
+    }
+    with used(lab, system) as bare:
+        before = look.at(bare)
+        node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
+        for kind, resource in kinds.items():
+            values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
+            inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
+            made[kind] = resource.apply(asking(kind, told), inputs, None)
+        during = look.changed(before, look.at(bare))
+        for kind in reversed(kinds):
+            kinds[kind].delete(asking(kind, told), made[kind])
+        after = look.at(bare)
+    assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
+    assert unexplained(before, after, OTHERWISE) == {}
+    stays = [line.removeprefix("stays: ") for line in told if line.startswith("stays: ")]
+    assert all_match(stays, *UNTIL_REBOOT), stays
 
 
-def asking(kind: str) -> Request:
-    return Request(
-        f"urn:pulumi:test::glm-fleet::fleet:index:{kind}::bare", lambda _text, _ephemeral: None, threading.Event()
-    )
+def asking(kind: str, told: list[str]) -> Request:
+    urn = f"urn:pulumi:test::glm-fleet::fleet:index:{kind}::bare"
+    return Request(urn, lambda text, _ephemeral: told.append(text), threading.Event())
+
+
+def ssh_stack(road: Road, lab: labs.Lab, node: ssh.Target) -> None:
+    """Turn the stack of the lab into one that knows nothing of it: a machine that is there already, and the site's mirrors."""
+    file = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
+    config = yaml.safe_load(file.read_text())
+    reach = {name: getattr(node, name) for name in ("address", "port", "user", "host_key", "identity")}
+    config["config"]["glm-fleet:nodes"] = {"source": "ssh", "machines": {"bare": {**reach, "gpus": labs.GPUS}}}
+    config["config"]["glm-fleet:vars"] |= lab.vars
+    file.write_text(yaml.safe_dump(config))
+    made = road.run("bootstrap/stack.sh", STACK)
+    assert made.returncode == 0, made.stdout
+
+
+@pytest.mark.exhaustive
+def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tmp_path: Path) -> None:
+    """The whole road, to a replica that sees; weights and driver stay."""
+    road = Road(tmp_path / "glm-fleet", lab=lab.name)
+    with used(lab, "debian-12") as node:
+        before = look.at(node)
+        ssh_stack(road, lab, node)
+        up = road.pulumi("up", "--yes", "--skip-preview")
+        assert up.returncode == 0, up.stdout
+        refused = road.pulumi("destroy", "--yes", "--skip-preview")
+        assert refused.returncode != 0 and "protected" in refused.stdout
+        road.set('glm-fleet:release["bare"]', "its lease ends")
+        released = road.pulumi("up", "--yes", "--skip-preview")
+        assert released.returncode == 0, released.stdout
+        boot = road.on("bare", BOOT)
+        gone = road.pulumi("destroy", "--yes", "--skip-preview")
+        assert gone.returncode == 0, gone.stdout
+        assert road.on("bare", BOOT) == boot, "the machine stays on"
+        after = look.at(node)
+    stays = re.findall(r"stays: (.*)", gone.stdout.partition("Diagnostics:")[2])
+    model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); with weights in `glm-fleet:purge` it goes, too"
+    driver = r"the driver: amdgpu-dkms [0-9:.-]+; with driver in `glm-fleet:purge` it goes, too"
+    assert all_match(stays, model, driver, *UNTIL_REBOOT), gone.stdout
+    kept = {
+        "names": r"\+ /srv/models",
+        "contents": r"\+ [0-9a-f]{64}  /srv/models/",
+        "packages": r"\+ ii +amdgpu-dkms ",
+    }
+    assert unexplained(before, after, {**OTHERWISE, **kept}) == {}

@@ -17,7 +17,25 @@ from pathlib import Path
 
 BLOCK = 8 << 20
 # Of a node: the layers of images and of the containers made from them, which are what the registry has and are read-only.
-LAYERS = ("/var/lib/docker/overlay2", "/var/lib/docker/vfs", "/var/lib/docker/fuse-overlayfs", "/var/lib/containerd")
+CONTAINERD = "/var/lib/containerd/io.containerd"
+LAYERS = (
+    *("/var/lib/docker/overlay2", "/var/lib/docker/vfs", "/var/lib/docker/rootfs"),
+    *(f"{CONTAINERD}.snapshotter.v1.overlayfs", f"{CONTAINERD}.content.v1.content"),
+)
+KERNELS = {
+    "proc",
+    "sysfs",
+    "nsfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "mqueue",
+    "pstore",
+    "configfs",
+}
 PLACES = ("/etc", "/root", "/home", "/run", "/tmp", "/var", "/srv", "/opt", "/usr/local", "/boot", "/dev/shm")
 
 
@@ -69,11 +87,11 @@ class Needles:
 
     def in_files(self, roots: Iterable[str], skip: Iterable[str] = (), since: float = 0) -> Iterator[str]:
         """Yield `PATH: api key in clear` for the files below these folders that were changed `since` (seconds of the epoch)."""
-        skipped = set(skip)
+        skipped = {*skip, *of_the_kernel()}
         for root in roots:
             for folder, folders, names in os.walk(root):
                 folders[:] = [name for name in folders if f"{folder}/{name}" not in skipped]
-                for path in (Path(folder, name) for name in names):
+                for path in (Path(folder, name) for name in names if f"{folder}/{name}" not in skipped):
                     try:
                         seen = path.lstat()
                     except FileNotFoundError:
@@ -104,6 +122,12 @@ class Needles:
         for name, value in self.values.items():
             text = text.replace(value, f"({name})")
         return text
+
+
+def of_the_kernel() -> set[str]:
+    """Return where file systems are mounted that hold no files of anybody's: the kernel's own views, and handles of namespaces."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    return {place for place, kind in mounts if kind in KERNELS}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from tests.environment import forget_secrets, user_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "lab"
+NODES = ("glm-1", "glm-2")  # of that stack
 UP = 1500  # seconds: the bound of one `pulumi up`, far above what it takes on a loaded machine
 
 
@@ -64,11 +66,11 @@ class Road:
         self.env = user_environment(home)
         self._length = 8192
 
-    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = 300, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; output of both streams together, colours off."""
         return subprocess.run(
             command, cwd=self.home, env={**self.env, "NO_COLOR": "1"}, text=True, timeout=timeout,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin,
         )  # fmt: skip
 
     def start(self, *command: str) -> subprocess.Popen[str]:
@@ -112,8 +114,29 @@ class Road:
         found: list[dict[str, Any]] = state["deployment"].get("resources", [])
         return found
 
+    def paste(self) -> str:
+        """What the model answers to the two lines that `fleet show` ends with, pasted into two shells."""
+        forward, ask = self.run("fleet", "show", "-s", STACK).stdout.strip().splitlines()[-2:]
+        tunnel = self.start("bash", "-c", forward)
+        try:
+            assert tunnel.stdout is not None
+            first = tunnel.stdout.readline()
+            assert first.startswith("glm-1/glm-0 answers at http://127.0.0.1:8000 "), first
+            answer = self.run("bash", "-c", ask).stdout
+            body = json.loads(answer[answer.index("{") :])
+        finally:
+            os.killpg(tunnel.pid, signal.SIGTERM)
+            tunnel.wait(20)
+        assert "choices" in body, body
+        return str(body["choices"][0]["message"]["content"]).strip()
+
     def set(self, path: str, value: str) -> None:
         done = self.pulumi("config", "set", "--path", path, value)
+        assert done.returncode == 0, done.stdout
+
+    def set_secret(self, name: str, value: str) -> None:
+        """As the README says it: by stdin, so that it stands in no list of processes."""
+        done = self.run("pulumi", "config", "set", "--secret", name, "--stack", STACK, stdin=value)
         assert done.returncode == 0, done.stdout
 
     def another_length(self) -> str:
@@ -183,3 +206,14 @@ def processes() -> list[str]:
             if line and "/pulumi-language-python" not in line:
                 found.append(f"{entry.name} {folder} {line}")
     return found
+
+
+def foretold(text: str) -> list[str]:
+    """The lines with which a preview ends; how long something takes was measured, and is another each time."""
+    ended = text.partition("\nDiagnostics:\n")[2]
+    return re.sub(r"about \d+ (s|min)( to \d+ (s|min))?", "about N s", ended).replace("    ", "").splitlines()
+
+
+def boots(road: Road) -> dict[str, str]:
+    """The boot that each node is in."""
+    return {node: road.on(node, "cat /proc/sys/kernel/random/boot_id") for node in NODES}

@@ -3,19 +3,15 @@
 The tests run in the order of the file: each leaves the stack converged for the next. Where one fails, the next ones say what they saw.
 """
 
-import json
-import os
 import re
-import signal
 
 import pytest
 
-from tests.road.road import Road, processes
+from tests.road.road import NODES, Road, boots, foretold, processes
 
 pytestmark = [pytest.mark.docker, pytest.mark.road, pytest.mark.timeout(1800)]
 
 
-NODES = ("glm-1", "glm-2")
 MEND = "mend what drifted, nothing restarts"
 
 
@@ -74,18 +70,7 @@ def test_the_table_shows_every_replica_and_two_lines_to_paste(road: Road, first_
 
 
 def test_the_lines_to_paste_work(road: Road, first_up: str) -> None:
-    forward, ask = road.run("fleet", "show", "-s", "lab").stdout.strip().splitlines()[-2:]
-    tunnel = road.start("bash", "-c", forward)
-    try:
-        assert tunnel.stdout is not None
-        first = tunnel.stdout.readline()
-        assert first.startswith("glm-1/glm-0 answers at http://127.0.0.1:8000 "), first
-        answer = road.run("bash", "-c", ask).stdout
-        body = json.loads(answer[answer.index("{") :])
-        assert body["choices"][0]["message"]["content"].strip().startswith("<|begin_of_box|>[["), body
-    finally:
-        os.killpg(tunnel.pid, signal.SIGTERM)
-        tunnel.wait(20)
+    assert road.paste().startswith("<|begin_of_box|>[[")
 
 
 def test_probes_can_be_asked_again(road: Road, first_up: str) -> None:
@@ -96,18 +81,8 @@ def test_probes_can_be_asked_again(road: Road, first_up: str) -> None:
     assert "<svg" in page.read_text()
 
 
-def foretold(text: str) -> list[str]:
-    """The lines with which a preview ends; how long something takes was measured, and is another each time."""
-    ended = text.partition("\nDiagnostics:\n")[2]
-    return re.sub(r"about \d+ (s|min)( to \d+ (s|min))?", "about N s", ended).replace("    ", "").splitlines()
-
-
 def replica_starts(road: Road, node: str) -> str:
     return road.on(node, "systemctl show -P ActiveEnterTimestampMonotonic glm-0")
-
-
-def boots(road: Road) -> dict[str, str]:
-    return {node: road.on(node, "cat /proc/sys/kernel/random/boot_id") for node in NODES}
 
 
 def test_one_flag_runs_only_the_serving_role_and_restarts_only_the_replicas(road: Road, first_up: str) -> None:

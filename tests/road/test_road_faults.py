@@ -60,9 +60,3 @@ def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: 
     recovered = road.run("bootstrap/recover.sh", "lab", timeout=UP)
     assert recovered.returncode == 0, recovered.stdout
     ordeal.converges(road)
-
-
-def test_destroy_leaves_nothing_of_the_lab_on_the_machine(road: Road, first_up: str) -> None:
-    done = road.pulumi("destroy", "--yes", "--skip-preview")
-    assert done.returncode == 0, done.stdout
-    assert {kind: left for kind, left in road.left_overs().items() if left} == {}

@@ -81,6 +81,7 @@ def test_the_key_is_in_a_file_of_roots_and_nowhere_else(served: Runs, ready: Pla
     assert (key.mode, key.user) == (0o600, "root") and KEY in key.content_string
     assert KEY not in ready.sh("ps -eo args")
     assert KEY not in ready.sh(f"journalctl -u {UNIT} -o cat; systemctl cat {UNIT}")
+    assert KEY not in ready.sh("docker inspect glm-0; cat /var/lib/docker/containers/*/*.json")
 
 
 def test_flags_stand_in_the_engines_own_configuration(served: Runs, ready: Place) -> None:

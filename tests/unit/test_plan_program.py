@@ -137,6 +137,18 @@ def run(
     return mocks.declared
 
 
+@pytest.mark.parametrize(
+    ("purge", "given"), [([], None), (["weights"], "weights"), (["weights", "driver"], "weights driver")]
+)
+def test_what_a_delete_is_to_purge_is_a_setting_of_the_provider_and_no_input_of_a_machine(
+    purge: list[str], given: str | None
+) -> None:
+    plain, declared = run("prod", config("prod")), run("prod", {**config("prod"), "glm-fleet:purge": purge})
+    assert declared.inputs.pop(("fleet", "fleet")).get("purge") == given
+    plain.inputs.pop(("fleet", "fleet"))
+    assert declared.inputs == plain.inputs
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_machine_of_every_stack_gets_the_whole_road(stack: str) -> None:
     declared = run(stack, config(stack))

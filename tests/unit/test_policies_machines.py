@@ -140,11 +140,24 @@ def test_a_lab_node_and_a_released_machine_need_no_protection(stack: Stack) -> N
 
 def test_each_released_machine_is_told_with_its_reason() -> None:
     stack = Stack(source="ssh", release={"prod-1": "mainboard replaced 2026-11-25", "prod-2": "sold"})
+    end = "a delete leaves weights and driver there, unless glm-fleet:purge names them"
     assert [message.splitlines()[0] for message in told("machines-released", asked("Stack", stack=stack))] == [
-        "prod-1 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted",
-        "prod-2 is released (sold): it is no longer protected, and can be replaced or deleted",
+        f"prod-1 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted; {end}",
+        f"prod-2 is released (sold): it is no longer protected, and can be replaced or deleted; {end}",
     ]
     assert told("machines-released", asked("Stack")) == []
+
+
+@pytest.mark.parametrize(
+    ("purge", "words"),
+    [
+        (("weights",), "a delete leaves driver there, unless glm-fleet:purge names them"),
+        (("weights", "driver"), "a delete leaves nothing"),
+    ],
+)
+def test_what_a_delete_would_leave_is_told_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
+    stack = Stack(source="ssh", release={"prod-1": "sold"}, purge=purge)
+    assert one("machines-released", asked("Stack", stack=stack)).splitlines()[0].endswith(f"; {words}")
 
 
 def test_the_release_of_one_machine_is_not_that_of_another() -> None:

@@ -211,7 +211,8 @@ def test_every_preview_repeats_the_waivers_and_the_released_machines() -> None:
         (
             "machines-released",
             ADVISORY,
-            "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted",
+            "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted; "
+            "a delete leaves weights and driver there, unless glm-fleet:purge names them",
         ),
         ("waivers", ADVISORY, "no-ptrace is waived until 2026-12-31: profile the engine"),
         ("waivers", ADVISORY, "waivers.no-host-ipc expired on 2026-01-31 and does not count"),

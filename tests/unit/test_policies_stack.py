@@ -22,10 +22,12 @@ def test_it_reads_source_waivers_and_released_machines() -> None:
         nodes={"source": "ssh", "machines": {}},
         waivers={"no-ptrace": {"reason": "profile", "expires": "2026-12-31"}},
         release={"prod-4": "mainboard replaced"},
+        purge=["weights"],
     )
     assert (found.source, found.lab) == ("ssh", False)
     assert found.waivers == {"no-ptrace": Waiver("profile", LAST)}
     assert found.release == {"prod-4": "mainboard replaced"}
+    assert found.purge == ("weights",)
 
 
 def test_a_date_that_yaml_recognised_is_one_too() -> None:

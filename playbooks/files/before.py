@@ -1,0 +1,65 @@
+"""Writes down on a host what was there before our first change of it, so that taking off can put it back: JSON in, {"recorded": [what]} out.
+
+In: {record: path, files: [path], sysctls: [name], ours: path of the file with our sysctls}. The record, root's alone:
+{packages: [name], groups: [name], images: [id], files: {path: null where there was none, else {mode, owner, group} and of a folder {empty}, of a
+file {content}}, sysctls: {name: value}}; owner and group are numbers, content is base64. What it has once is never written again.
+Called by playbooks/tasks/before.yml through `python3 -c`; read by take_off.py.
+"""
+
+import base64
+import grp
+import json
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+
+
+def words(*command: str) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+def seen(path: pathlib.Path) -> dict | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    found = {"mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": status.st_uid, "group": status.st_gid}
+    if stat.S_ISDIR(status.st_mode):
+        return {**found, "empty": not any(path.iterdir())}
+    return {**found, "content": base64.b64encode(path.read_bytes()).decode()} if stat.S_ISREG(status.st_mode) else found
+
+
+asked = json.load(sys.stdin)
+place = pathlib.Path(asked["record"])
+record = json.loads(place.read_text()) if place.exists() else {}
+new = []
+if not record:
+    new.append("packages, groups and images")
+    record = {
+        "packages": words("dpkg-query", "-W", "-f", "${Package}\n"),
+        "groups": [group.gr_name for group in grp.getgrall()],
+        "images": words("docker", "image", "ls", "--quiet", "--no-trunc") if shutil.which("docker") else [],
+        "files": {},
+        "sysctls": {},
+    }
+for name in asked["files"]:
+    if name not in record["files"]:
+        record["files"][name] = seen(pathlib.Path(name))
+        new.append(name)
+ours = pathlib.Path(asked["ours"])
+set_by_us = ours.read_text() if ours.exists() else ""
+for name in asked["sysctls"]:
+    path = pathlib.Path("/proc/sys", *name.split("."))
+    if name not in record["sysctls"] and name not in set_by_us and path.exists():
+        record["sysctls"][name] = " ".join(path.read_text().split())
+        new.append(name)
+if new:
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft = place.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(record, file)
+    draft.replace(place)
+print(json.dumps({"recorded": new}))

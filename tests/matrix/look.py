@@ -1,0 +1,62 @@
+"""What a machine looks like, and what of it is another after something was done: for claims that all is as it was.
+
+Needs root's SSH. Called by tests/matrix/test_take_off.py.
+"""
+
+import re
+from collections.abc import Mapping
+
+from fleet.machine import ssh
+
+Look = Mapping[str, frozenset[str]]
+
+# Logs, caches and databases of the package system change with every package that comes or goes; so does what is derived from others' files.
+PLACES = "/etc /usr/local /opt /srv /root /home /var/lib/fleet /var/cache/vllm"
+LESS = "! -path '/etc/ssl/certs/*' ! -path '/root/.cache*' ! -name '*.cache' ! -name '*-' ! -path /etc/mtab ! -path /etc/group ! -path /etc/gshadow"
+LOOKS = {
+    "names": f"find {PLACES} -xdev {LESS} -printf '%p %y %m %U:%G %l\\n' 2>/dev/null || true",
+    "contents": f"find {PLACES} -xdev -type f {LESS} -print0 2>/dev/null | xargs -0 sha256sum",
+    "next boot": "grep '^[[:space:]]*linux' /boot/grub/grub.cfg",
+    "packages": "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' | grep ^ii",
+    "unit files": "systemctl list-unit-files --no-legend --plain",
+    "active units": "systemctl list-units --no-legend --plain --state=active --type=service,socket,timer,path,mount | cut -d' ' -f1",
+    "drop-ins": "find /etc/systemd /run/systemd/system -name '*.conf' -path '*.d/*'",
+    "users": "getent passwd",
+    "groups": "getent group",
+    "sysctls": "sysctl -a 2>/dev/null",
+    "firewall": "nft list tables 2>/dev/null || true",
+    "links": "ip -o link show | cut -d: -f2 | cut -d@ -f1",
+    "left of the engine": "ls -d /var/lib/docker /var/lib/containerd /run/docker* /run/containerd /etc/docker 2>/dev/null || true",
+}
+# Counters, seeds and what the kernel of this machine does for others, too: every node of the lab has the same kernel.
+MOVES = re.compile(
+    r"fs\.(dentry-state|file-nr|inode-nr|inode-state|quota|aio-nr|epoll)|kernel\.(random|ns_last_pid|pty\.nr|sched|hostname|keys)|"
+    r"net\.(netfilter|ipv[46]\.(conf|neigh)\.(veth|br-|docker0))|dev\.|vm\.stat|net\.ipv4\.tcp_(mem|fastopen)|net\.ipv4\.udp_mem|user\."
+)
+
+
+def at(target: ssh.Target) -> Look:
+    """Look at the machine."""
+    with ssh.connect(target) as connection:
+        seen = {what: connection.run(command, timeout=120) for what, command in LOOKS.items()}
+    assert {what: one.stderr for what, one in seen.items() if one.rc} == {}
+    return {
+        what: frozenset(
+            filter(lambda line: line and not (what == "sysctls" and MOVES.match(line)), one.stdout.splitlines())
+        )
+        for what, one in seen.items()
+    }
+
+
+def changed(before: Look, after: Look) -> dict[str, list[str]]:
+    """Return by kind what went (`- …`) and what came (`+ …`); nothing where all is as it was."""
+    found = {
+        what: sorted(
+            [
+                *(f"- {line}" for line in before[what] - after[what]),
+                *(f"+ {line}" for line in after[what] - before[what]),
+            ]
+        )
+        for what in before
+    }
+    return {what: lines for what, lines in found.items() if lines}

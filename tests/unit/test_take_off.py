@@ -1,0 +1,97 @@
+"""Claims about what a delete asks of its machine (fleet/provider/take_off.py): what is ours goes, what was there stays, and so does what is dear."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.machine import converge, managed
+from fleet.provider import resources, take_off
+from fleet.provider.playbook import Playbook, Slots
+
+DECLARED = {
+    "host": {
+        "file /etc/security/limits.d/90-fleet.conf": True,
+        "file /etc/docker/daemon.json": False,
+        "package docker.io": True,
+        "package pciutils": False,
+        "package amdgpu-dkms": True,
+        "package amd-smi-lib": True,
+        "unit docker.service": True,
+        "unit systemd-timesyncd.service": False,
+        "sysctl vm.max_map_count": True,
+    }
+}
+HEX = "[0-9a-f]"
+NODE = {"name": "m", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
+
+
+def asked(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
+    return take_off.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
+
+
+def test_what_we_made_goes_and_what_was_there_is_put_back() -> None:
+    found = asked("host", vars={"docker_daemon_options": {"log-driver": "journald"}})
+    assert found["files"] == ["/etc/security/limits.d/90-fleet.conf"]
+    assert found["restores"] == ["/etc/docker/daemon.json"]
+    assert found["options"] == {"log-driver": "journald"}
+    assert found["units"] == ["docker.service"]
+    assert found["sysctls"] == ["vm.max_map_count"]
+    assert found["ends"] is True
+
+
+def test_the_driver_stays_unless_it_is_asked_for() -> None:
+    kept = asked("host")
+    assert kept["packages"] == ["docker.io", "amd-smi-lib"]
+    assert kept["keeps"] == [
+        {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "with driver in `glm-fleet:purge` it goes, too"}
+    ]
+    purged = asked("host", "driver")
+    assert purged["packages"] == ["docker.io", "amdgpu-dkms", "amd-smi-lib"]
+    assert purged["keeps"][0]["packages"] == []
+
+
+def test_a_driver_of_another_name_is_the_driver_too() -> None:
+    assert "amdgpu-dkms" in asked("host", vars={"rocm_driver_packages": ["amdgpu-custom"]})["packages"]
+
+
+def test_the_weights_stay_unless_they_are_asked_for() -> None:
+    where = {"weights_dir": "/data", "weights_repository": "zai-org/GLM-4.6V"}
+    revisions = [f"/data/zai-org/GLM-4.6V/{HEX * 40}", f"/data/zai-org/GLM-4.6V/.incoming-{HEX * 40}"]
+    sums = f"/data/zai-org/GLM-4.6V/.wanted-{HEX * 40}.json"
+    kept, purged = asked("weights", vars=where), asked("weights", "weights", vars=where)
+    assert (kept["trees"], kept["keeps"][0]["paths"]) == ([sums], revisions)
+    assert (purged["trees"], purged.get("keeps")) == ([*revisions, sums], None)
+
+
+def test_images_and_caches_go_with_what_needed_them() -> None:
+    built = asked("image", image="r/x@sha256:a", vars={"transformers_base_image": "r/b@sha256:b"})
+    assert (built["images"], built["trees"]) == (["r/x@sha256:a", "r/b@sha256:b"], ["/var/lib/fleet/transformers"])
+    served = asked("serving", vars={"vllm_image": "r/x@sha256:a", "vllm_cache_dir": "/mnt/cache"})
+    assert (served["images"], served["trees"]) == (["r/x@sha256:a"], [f"/mnt/cache/{HEX * 12}"])
+
+
+def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    said: list[tuple[str, bool]] = []
+    jobs: list[converge.Job] = []
+
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        jobs.append(job)
+        return converge.Outcome(
+            {"fleet_take_off": {"stays": ["the model: /data/x (215 GB)"]}}, managed.Declared(), 1, 2, {}
+        )
+
+    request = resources.Request(
+        "urn:pulumi:a::b::fleet:index:Weights::m", lambda *told: said.append(told), threading.Event()
+    )
+    Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(request, {"node": NODE, "vars": {}})
+    assert said == [("stays: the model: /data/x (215 GB)", False)]
+    assert jobs[0].variables["managed"] == asked("weights", "weights", vars={})
+
+
+@pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
+def test_what_failed_before_it_had_anything_is_taken_off_too(kind: str) -> None:
+    found = take_off.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
+    assert found["files"] == found["units"] == found["packages"] == []

@@ -1,0 +1,72 @@
+"""Claims about playbooks/files/take_off.py where a real node would have to be prepared for long: what others use by now stays, and is told.
+
+Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "take_off.py"
+# `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
+COMMANDS = {
+    "dpkg-query": "echo installed 1.0",
+    "apt-get": 'for word; do case $word in -*|purge) ;; *) echo "Purg $word [1.0]"; cat needs/$word 2>/dev/null;; esac; done; true',
+    "apt-mark": "true",
+    "systemctl": 'echo "$@" >>systemctl.log',
+    "docker": "case $1 in ps) cat containers;; volume) cat volumes;; esac 2>/dev/null; true",
+}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    for name, script in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "needs").mkdir()
+    return tmp_path
+
+
+def take_off(host: Path, **managed: Any) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.read_text()], input=json.dumps(managed), cwd=host, capture_output=True, text=True,
+        env={"PATH": f"{host}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert told["packages"] == ["amd-smi-lib", "docker.io"]
+    assert [line for line in told["stays"] if not line.startswith("until the next reboot")] == []
+    assert "disable --now docker.service" in (host / "systemctl.log").read_text()
+
+
+@pytest.mark.parametrize(("file", "line"), [("containers", "container theirs"), ("volumes", "volume theirs")])
+def test_an_engine_of_ours_that_others_use_stays_and_runs_on(host: Path, file: str, line: str) -> None:
+    (host / file).write_text(f"{line}\n")
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert told["packages"] == ["amd-smi-lib"]
+    assert told["stays"] == [f"docker.io, docker.service: others use it ({line})"]
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+
+
+def test_an_engine_that_was_there_and_that_we_started_runs_on_where_others_use_it(host: Path) -> None:
+    (host / "containers").write_text("container theirs\n")
+    told = take_off(host, packages=["amd-smi-lib"], units=["docker.service"])
+    assert told["stays"] == ["docker.service: others use it (container theirs)"]
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+
+
+def test_a_package_of_ours_that_another_one_needs_stays(host: Path) -> None:
+    (host / "needs" / "docker.io").write_text("Purg docker-compose [1.29]\n")
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+    assert (told["packages"], told["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
