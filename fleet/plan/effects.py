@@ -21,9 +21,9 @@ REPLICAS, NAMED = "{replicas}", "vllm_replicas"
 class Effect:
     """One effect on one host: its level, `what` it hits (units; empty for the host), and the reasons.
 
-    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; or `start` and `stop`, of a replica that is
-    not there before, or not afterwards. An effect that is not `sure` is the
-    worst that can come: what it depends on shows only during the run.
+    The level is one of LEVELS; or `mends`: puts something right, and nothing restarts for it; or `start` and `stop`, of a replica that is
+    not there before, or not afterwards. An effect that is not `sure` is the worst that can come: what it depends on shows only during
+    the run.
     """
 
     level: str
