@@ -113,9 +113,10 @@ class Playbook:
 
     def _open(self, olds: Sequence[Props], inputs: Props, roles: Path) -> Effect:
         """The effect of variables that are not known yet. What makes an image or a model's folder lets it be unknown only where it differs."""
-        anew = [name for name in ("image", "weights") if has_unknown(inputs.get(name))]
+        named = {"image": "another image", "weights": "other weights"}
+        anew = [words for name, words in named.items() if has_unknown(inputs.get(name))]
         if anew:
-            return effects.at_worst(olds, f"another {' and other '.join(anew)} will be there", roles, sure=True)
+            return effects.at_worst(olds, f"{' and '.join(anew)} will be there", roles, sure=True)
         return effects.at_worst(olds, "its variables are known once what they come from is there", roles)
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:

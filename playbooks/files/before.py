@@ -56,7 +56,7 @@ for name in asked["sysctls"]:
     if name not in record["sysctls"] and name not in set_by_us and path.exists():
         record["sysctls"][name] = " ".join(path.read_text().split())
         new.append(name)
-if new:
+if new and asked["write"]:
     place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = place.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:

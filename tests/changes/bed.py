@@ -151,14 +151,16 @@ class Bed:
     @contextlib.contextmanager
     def _mended(self) -> Iterator[None]:
         """Where anything goes wrong, bring the stack file, the roles and the nodes back to what they were before."""
-        before, well = self._files(), False
+        before = self._files()
         try:
             yield
-            well = True
-        finally:
-            if not well:
-                _write(before)
+        except AssertionError as error:
+            _write(before)
+            try:
                 self._up()
+            except AssertionError as more:
+                error.add_note(f"and what was there before could not be brought back: {more}")
+            raise
 
     def _files(self) -> dict[pathlib.Path, bytes]:
         """The stack file and the roles as they are now."""

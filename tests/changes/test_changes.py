@@ -21,7 +21,7 @@ def wrong(bed: Bed, some: tuple[rows.Row, ...]) -> list[str]:
     try:
         outcome = bed.make({NODE: some})[NODE]
     except AssertionError as error:
-        return [str(error)]
+        return [str(error), *getattr(error, "__notes__", ())]
     loud = [one for one in outcome.foretold if one.level != "nothing restarts" and len(some) > 1]
     return [*outcome.wrong, *(f"foretold of what restarts nothing: {one}" for one in loud)]
 

@@ -135,6 +135,12 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("set-to-the-default", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=8192)),
         ("the-default-no-longer", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=4096)),
         ("another-image", "Serving", INPUTS, ANEW),
+        (
+            "another-image-and-other-weights",
+            "Serving",
+            INPUTS,
+            {**ANEW, "weights": {"path": UNKNOWN, "revision": UNKNOWN}},
+        ),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
         ("drift-and-a-flag", "Serving", {**INPUTS, "drift": DRIFT[:1]}, changed("vars", "vllm_flags", "seed", to=1)),

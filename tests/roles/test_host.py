@@ -37,7 +37,7 @@ def test_check_mode_on_a_configured_host_tells_of_nothing(hosted: Runs) -> None:
 def test_the_run_tells_gpus_driver_and_which_start_of_the_engine_it_is(hosted: Runs, place: Place) -> None:
     told = hosted.second.results["fleet_host"]
     assert told["gpus"] == 8 and told["driver"]
-    assert told["engine"] == place.sh("systemctl show --value --property=InvocationID docker.service")
+    assert told["engine"] == place.sh("systemctl show --value --property=InvocationID docker.service").strip()
 
 
 def test_the_running_kernel_has_its_arguments_and_one_joined_pci(hosted: Runs, place: Place) -> None:
