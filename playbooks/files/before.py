@@ -1,6 +1,6 @@
 """Writes down on a host what was there before our first change of it, so that taking off can put it back: JSON in, {"recorded": [what]} out.
 
-In: {record: path, files: [path], sysctls: [name], ours: path of the file with our sysctls}. The record, root's alone:
+In: {record: path, write: whether it is written, files: [path], sysctls: [name], ours: path of the file with our sysctls}. The record, root's alone:
 {packages: [name], groups: [name], images: [id], files: {path: null where there was none, else {mode, owner, group} and of a folder {empty}, of a
 file {content}}, sysctls: {name: value}}; owner and group are numbers, content is base64. What it has once is never written again.
 Called by playbooks/tasks/before.yml through `python3 -c`; read by take_off.py.
