@@ -56,8 +56,11 @@ VOLUMES = {"docker": "/var/lib/docker", "containerd": "/var/lib/containerd"}
 WATCHES, ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
 
 
-def create(lab: str, name: str, system: str, gpus: int, folder: Path) -> dict[str, Any]:
-    """Make a node anew and start it; returns {address, port, user, identity, host_key}. It boots meanwhile."""
+def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str = "") -> dict[str, Any]:
+    """Make a node anew and start it; returns {address, port, user, identity, host_key}. It boots meanwhile.
+
+    A bare one of the system, or a copy of a node whose files are the `image`, with a host key of its own (the benchmarks use it).
+    """
     build.ensure([system])
     found = network.find(lab)
     if found is None:
@@ -83,7 +86,7 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path) -> dict[st
     for volume, place in VOLUMES.items():
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
-    docker("create", "--pull=never", *options, node.recipe(node.available(system)).tag)
+    docker("create", "--pull=never", *options, image or node.recipe(node.available(system)).tag)
     docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
     docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
     docker("start", container)

@@ -8,6 +8,7 @@ Called by `fleet.provider`: collect after a run, read for state and drift. No ro
 import functools
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ ONE = {
     "wrong": "wrong file",
     "environment": "variable",
 }
+# Seconds without a request after which no more are expected for now: how many there will be only the engine knows.
+QUIET = 0.1
 READER = Path(__file__).with_name("remote_read.py")
 
 _PATH_MODULES = {
@@ -124,10 +127,13 @@ def _read(connection: ssh.Connection, declared: Declared, timeout: float = 60) -
 def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float = 15) -> list[State]:
     """Return the state of each, connecting within `timeout` seconds; concurrent calls for one node share one exec.
 
-    A group commit: the first caller connects, whoever asks until the connection stands joins, and one read answers all.
+    A group commit: the first caller connects, whoever asks until the connection stands joins, and one read answers all. While
+    requests for any node still come in, as of a large fleet, the group waits for those that may be its own.
     Raises Unreachable, HostKeyMismatch or DriftUnreadable, to every caller of the group.
     """
+    global _latest
     with _lock:
+        _latest = time.monotonic()
         group = _open.get(target)
         leads = group is None
         if group is None:
@@ -135,7 +141,9 @@ def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float =
         group.declared += declared
     if leads:
         try:
+            _quiet()  # handshakes cost time, in which requests would only trickle in
             with ssh.connect(target, timeout) as connection:
+                _quiet()
                 _close(target, group)
                 union = functools.reduce(Declared.merge, group.declared, Declared())
                 group.answer.set_result(_read(connection, union))
@@ -157,7 +165,14 @@ class _Group:
 
 
 _open: dict[ssh.Target, _Group] = {}
+_latest = 0.0  # when the newest request came, by the monotonic clock
 _lock = threading.Lock()
+
+
+def _quiet() -> None:
+    """Wait until no request has come for a moment."""
+    while (left := _latest + QUIET - time.monotonic()) > 0:
+        time.sleep(left)
 
 
 def _close(target: ssh.Target, group: _Group) -> None:

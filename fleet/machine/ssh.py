@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Between two tries of `wait`; a refused login may only last this long, then the key is wrong and not merely late.
 PAUSE = 1.0
 LOGIN_GRACE = 20.0
+# Handshakes at once: each is a tenth of a second of this process's time, and a hundred of them together would all be late.
+HANDSHAKES = threading.BoundedSemaphore(16)
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class Connection:
 
 @contextlib.contextmanager
 def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
-    """Open a connection within `timeout` seconds: TCP, banner, handshake and login together.
+    """Open a connection within `timeout` seconds: TCP, banner, handshake and login together, less the wait for others' handshakes.
 
     Raises HostKeyMismatch (only the pinned key is accepted), LoginRefused, else Unreachable.
     """
@@ -223,13 +225,16 @@ def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
     target.pinned()
     deadline = time.monotonic() + timeout
     sock = handshake.dial(target, timeout)
+    left = deadline - time.monotonic()
     transport: paramiko.Transport | None = None
     try:
-        transport = paramiko.Transport(sock)
-        transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
-        transport.set_keepalive(15)
-        handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
-        handshake.login(target, transport)
+        with HANDSHAKES:
+            deadline = time.monotonic() + left
+            transport = paramiko.Transport(sock)
+            transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
+            transport.set_keepalive(15)
+            handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
+            handshake.login(target, transport)
         yield Connection(target, transport)
     finally:
         if transport is not None:

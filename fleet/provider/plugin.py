@@ -13,8 +13,9 @@ from pulumi.runtime.proto import provider_pb2_grpc
 from fleet.provider import engine, servicer
 from fleet.provider.resources import Resource
 
-# A synchronous server: more threads than the engine works in parallel, or Cancel would wait behind the creates.
-THREADS = 256
+# A synchronous server: more threads than the engine works in parallel (PULUMI_PARALLEL of bootstrap/env.sh), or Cancel would wait
+# behind the creates. They are made as they are needed.
+THREADS = 512
 
 
 def serve(made: Mapping[str, Resource] | None = None) -> None:

@@ -11,13 +11,13 @@ import pathlib
 import re
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import peers
+from tests.bench import many, peers
+from tests.bench.peers import well
 from tests.road.road import STACK, Road
 
 
@@ -56,13 +56,6 @@ class Bench:
                 f"{row['seconds']:8.1f}  {row['load'][0]:5.1f}-{row['load'][1]:<5.1f}  {row['what']} ({row['target']}){shown}"
             )
         return "\n".join(lines)
-
-
-def well(done: subprocess.CompletedProcess[str]) -> str:
-    """The output of a command that must have succeeded: a figure of a failed run is no figure."""
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, done.args))} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout
 
 
 def logins(road: Road) -> int:
@@ -104,6 +97,7 @@ def bench(road: Road, rows: Bench) -> None:
     rows.measure("one vLLM flag changed", "engine start + <= 15 s a node", lambda: well(road.up()))
     rows.note(ansible_runs=logs(road) - count, engine_start=peers.engine_start(road))
 
+    many.measure(road, rows)
     rows.measure("pulumi destroy", "-", lambda: well(road.pulumi("destroy", "--yes", "--skip-preview")))
     rows.measure("pulumi up again after destroy (images cached)", "<= 420 s", lambda: well(road.up()))
     rows.note(**phases(road))

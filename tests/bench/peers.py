@@ -17,6 +17,13 @@ from tests.road.road import Road
 KINDS = ("host", "image", "weights", "serving")
 
 
+def well(done: subprocess.CompletedProcess[str]) -> str:
+    """The output of a command that must have succeeded: a figure of a failed run is no figure."""
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, done.args))} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
 def check(road: Road) -> None:
     """Run ansible-playbook --check --diff of each playbook over the nodes that have it; raise when one fails or would change something."""
     by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}

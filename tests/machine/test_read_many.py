@@ -34,6 +34,23 @@ def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Se
     assert [list(state) for state in states] == [[f"file {path}"] for path in paths]
 
 
+def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_still_come_in(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(managed, "QUIET", 0.0)
+        server.gate.clear()
+        first = pool.submit(managed.read_many, server.target, [declared(tmp_path / "a")])
+        assert server.arrived.wait(10)
+        monkeypatch.setattr(managed, "QUIET", 3.0)
+        server.gate.set()
+        while not (server._transports and server._transports[0].is_authenticated()):
+            assert not first.done()
+        second = pool.submit(managed.read_many, server.target, [declared(tmp_path / "b")])
+        assert [list(one.result()[0]) for one in (first, second)] == [[f"file {tmp_path}/{name}"] for name in "ab"]
+    assert (server.connections, len(server.commands)) == (1, 1)
+
+
 def test_a_later_read_asks_again(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("1")

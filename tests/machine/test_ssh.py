@@ -9,6 +9,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -54,6 +56,25 @@ def test_a_machine_that_stays_silent_is_given_up_in_time(server: Server) -> None
     with pytest.raises(errors.Unreachable, match="no SSH handshake"), ssh.connect(server.target, timeout=1):
         pass
     assert time.monotonic() - started < 4
+
+
+def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more than may shake hands at once: its time begins when its turn has come."""
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(ssh, "HANDSHAKES", places)
+    with ThreadPoolExecutor() as pool:
+        with places:
+            late = pool.submit(lambda: reached(server.target, timeout=3))
+            assert server.arrived.wait(10)
+            assert futures.wait([late], timeout=3.5).not_done, "it waits longer than a machine may take"
+        assert late.result()
+
+
+def reached(target: ssh.Target, timeout: float) -> bool:
+    with ssh.connect(target, timeout) as connection:
+        return connection.run("true").rc == 0
 
 
 def test_a_closed_port_is_told_at_once(server: Server) -> None:

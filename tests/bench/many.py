@@ -1,0 +1,198 @@
+"""The drift check of 32 machines: `pulumi preview --refresh` of a stack as large as that, on nodes that are copies of one that went the road.
+
+What stands in: a machine as small as this cannot let 32 replicas serve. So each copy has all that the roles put on the node but the engine's
+images, its replica is off, and that is what its state holds as expected. Connections, reads, comparison and the preview are the real ones,
+over the managed sets of the whole road. Called by tests/bench/__main__.py; needs a road that is up, and leaves it as it was but for a
+stopped replica.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import yaml
+
+from fleet.machine import managed, ssh
+from lab import machine
+from tests.bench.peers import well
+from tests.road.road import STACK, Road
+
+NODES = [f"many-{number}" for number in range(1, 33)]
+SOURCE, SYSTEM, GPUS = "glm-1", "ubuntu-24.04", 8
+FORKS = 8  # of the peer: 32 would want more memory than is left beside 32 nodes
+BOOT = 600  # seconds: 32 nodes start at once
+KINDS = ("Host", "Weights", "Serving")
+# sshd says each command that it starts; the replica stays off, and every unit is in the state in which it stays.
+PREPARE = """
+systemctl disable --now glm-0.service
+echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/10-bench.conf
+"""
+SETTLED = "systemctl is-system-running --wait >/dev/null; systemctl is-active -q docker && docker info >/dev/null"
+EXECS = "journalctl -u ssh -o cat | grep -c 'Starting session: command' || true"
+
+
+def measure(road: Road, rows: Any) -> None:
+    """Make the copies, measure, take them away."""
+    with _copies(road) as targets, _state(road, targets):
+        before = _execs(road)
+        ours = rows.measure(
+            f"pulumi preview --refresh, {len(NODES)} nodes (copies of one that went the road, replicas off)",
+            "one exec a node",
+            lambda: well(road.preview("--refresh", "--expect-no-changes")),
+            times=3,
+        )
+        after = _execs(road)
+        rows.note(nodes=len(NODES), execs_a_node=sorted({(after[name] - before[name]) / 3 for name in NODES}))
+        peer = rows.measure(
+            f"ansible -m setup --forks {FORKS}, the same {len(NODES)} nodes", "-", lambda: _setup(road, targets)
+        )
+        rows.note(ratio=round(peer / ours, 1))
+
+
+@contextlib.contextmanager
+def _copies(road: Road) -> Iterator[dict[str, ssh.Target]]:
+    image, folder = f"{road.lab}-many", road.home / ".pulumi" / "lab" / road.lab
+    road.on(SOURCE, PREPARE)
+    subprocess.run(["docker", "commit", f"{road.lab}-{SOURCE}", image], check=True, stdout=subprocess.DEVNULL)
+    try:
+        targets = {}
+        for name in NODES:
+            made = machine.create(road.lab, name, SYSTEM, GPUS, folder, image)
+            targets[name] = ssh.Target.from_inputs({"name": name, **made})
+        with futures.ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(lambda target: ssh.wait(target, BOOT, lambda _: None), targets.values()):
+                pass
+            for _ in pool.map(lambda name: road.on(name, SETTLED), NODES):
+                pass
+        yield targets
+    finally:
+        for name in NODES:
+            machine.remove(road.lab, name)
+        subprocess.run(["docker", "rmi", "--force", image], check=True, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def _state(road: Road, targets: dict[str, ssh.Target]) -> Iterator[None]:
+    """Put a state and a stack file of the copies in the place of the road's own, for the time being."""
+    stack = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
+    own_text, own = stack.read_text(), _export(road)
+    try:
+        read = yaml.safe_load(own_text)
+        read["config"]["glm-fleet:nodes"]["machines"] = {name: {"system": SYSTEM, "gpus": GPUS} for name in NODES}
+        stack.write_text(yaml.safe_dump(read, sort_keys=False))
+        _import(road, _for_all(own, targets))
+        yield
+    finally:
+        stack.write_text(own_text)
+        _import(road, own)
+
+
+def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, Any]:
+    """Return the state with each resource of the source once for every copy, reached there, expecting what it reads there now."""
+    state = copy.deepcopy(own)
+    shared, each = [], []
+    for item in state["deployment"]["resources"]:
+        urn, kind = item["urn"], item["type"].rpartition(":")[2]
+        if urn.endswith("::glm-2"):
+            continue
+        (each if urn.endswith(f"::{SOURCE}") and kind != "Image" else shared).append(item)
+    with futures.ThreadPoolExecutor(8) as pool:
+        made = pool.map(lambda target: _for_one(each, target), targets.values())
+    first = next(iter(targets.values()))
+    of_first = _for_one([item for item in shared if item["type"].endswith(":Image")], first)
+    top = [item for item in shared if not item["type"].endswith(":Image")]
+    for item in top:
+        if item["type"] == "lab:index:Site":
+            for side in ("inputs", "outputs"):
+                item[side]["systems"] = [SYSTEM]
+    one_by_one = [item for items in made for item in items]
+    hosts = [item for item in one_by_one if not item["type"].endswith(("Serving", "Weights"))]
+    rest = [item for item in one_by_one if item["type"].endswith(("Serving", "Weights"))]
+    state["deployment"]["resources"] = [*top, *hosts, *of_first, *rest]
+    return state
+
+
+def _for_one(items: list[dict[str, Any]], target: ssh.Target) -> list[dict[str, Any]]:
+    text = json.dumps(items).replace(f"::{SOURCE}", f"::{target.name}").replace(f'"{SOURCE}"', f'"{target.name}"')
+    mine: list[dict[str, Any]] = json.loads(text)
+    image = f"::{NODES[0]}"
+    place = {"address": target.address, "host_key": target.host_key, "identity": target.identity}
+    for item in mine:
+        for side in (item.get("inputs") or {}, item.get("outputs") or {}):
+            for there in (side, side.get("node"), side.get("connection")):
+                if isinstance(there, dict) and "host_key" in there:
+                    there.update(place)
+        dependencies = item.get("dependencies") or []
+        item["dependencies"] = [_builder(urn, image) for urn in dependencies]
+        item["propertyDependencies"] = {
+            key: [_builder(urn, image) for urn in urns or []]
+            for key, urns in (item.get("propertyDependencies") or {}).items()
+        }
+    kept = [item["outputs"]["managed"] for item in mine if "managed" in item["outputs"]]
+    declared = [managed.Declared.from_json(one["declared"]) for one in kept]
+    for one, state in zip(kept, managed.read_many(target, declared), strict=True):
+        one["expected"] = state
+    return mine
+
+
+def _builder(urn: str, image: str) -> str:
+    """The one image was built on the first node."""
+    head, _, _ = urn.rpartition("::")
+    return f"{head}{image}" if ":Image" in head.rpartition("$")[2] else urn
+
+
+def _execs(road: Road) -> dict[str, int]:
+    return {name: int(road.on(name, EXECS)) for name in NODES}
+
+
+def _setup(road: Road, targets: dict[str, ssh.Target]) -> None:
+    """Gather facts, as an Ansible run does before its first task, on all nodes, some at once."""
+    with tempfile.TemporaryDirectory(dir=road.home) as folder:
+        known = pathlib.Path(folder) / "known_hosts"
+        known.write_text("".join(f"{target.address} {target.host_key}\n" for target in targets.values()))
+        hosts = {
+            name: {
+                "ansible_host": target.address,
+                "ansible_user": target.user,
+                "ansible_ssh_private_key_file": target.identity,
+                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+                "ansible_python_interpreter": "/usr/bin/python3",
+            }
+            for name, target in targets.items()
+        }
+        inventory = pathlib.Path(folder) / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+        command = [
+            "ansible",
+            "all",
+            "-i",
+            str(inventory),
+            "-m",
+            "ansible.builtin.setup",
+            "--forks",
+            str(FORKS),
+            "-o",
+        ]
+        done = subprocess.run(command, cwd=road.home, env=road.env, text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"the peer's run is no measure:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+
+
+def _export(road: Road) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(well(road.run("pulumi", "stack", "export", "--stack", STACK)))
+    return state
+
+
+def _import(road: Road, state: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=road.home, suffix=".json") as file:
+        json.dump(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+        well(road.run("pulumi", "stack", "import", "--stack", STACK, "--file", file.name))
