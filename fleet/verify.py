@@ -79,7 +79,7 @@ def _expected(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
 def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: float = EVERY) -> list[Verdict]:
     """Look at all nodes at once; `note` gets a line of progress every so many seconds."""
     stop = threading.Event()
-    progress: dict[str, tuple[int, int]] = {}
+    progress = {node.target.name: (0, 0) for node in nodes}
 
     def one(node: machine.Wanted) -> Verdict:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
@@ -92,7 +92,7 @@ def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: 
         try:
             found = machine.verify(node, tell)
         except errors.FleetError as error:
-            progress.pop(name, None)
+            progress.pop(name)
             return Verdict(name, path, error=str(error))
         return Verdict(name, path, found.files, found.bytes, found.wrong)
 
@@ -101,24 +101,24 @@ def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: 
         running = [pool.submit(one, node) for node in nodes]
         try:
             while futures.wait(running, timeout=every).not_done:
-                note(said(dict(progress), time.monotonic() - started))
+                if now := dict(progress):
+                    note(said(now, time.monotonic() - started))
         finally:
             stop.set()  # on ^C the nodes are left at their next line
     return [ended.result() for ended in running]
 
 
 def said(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
-    """Return how far all nodes are as one line: bytes, speed, what is left, and which node is last."""
-    if not progress:
-        return "no node has told anything yet"
+    """Return how far all nodes are as one line: bytes, speed, and what is left on the last one, or of whom nothing was heard yet."""
     done, total = (sum(part) for part in zip(*progress.values(), strict=True))
-    speed = done / max(seconds, 0.001)
-    last = max(progress, key=lambda node: progress[node][1] - progress[node][0])
-    rest = progress[last][1] - progress[last][0]
-    own = progress[last][0] / max(seconds, 0.001)
-    left = f"about {minutes(rest / own)} left on {last}" if own else f"{last} has read nothing yet"
-    nodes = "1 node" if len(progress) == 1 else f"{len(progress)} nodes"
-    return f"{done / 1e9:.1f} of {total / 1e9:.1f} GB, {nodes}, {speed / 1e6:.0f} MB/s, {left}"
+    silent = [node for node, (read, _) in progress.items() if not read]
+    if silent:
+        left = f"nothing yet of {', '.join(silent[:3])}{f' and {len(silent) - 3} more' if silent[3:] else ''}"
+    else:
+        last = max(progress, key=lambda node: progress[node][1] - progress[node][0])
+        read, of = progress[last]
+        left = f"about {minutes((of - read) * seconds / read)} left on {last}"
+    return f"{size(done)} of {size(total)}, {size(int(done / max(seconds, 0.001)))}/s, {left}"
 
 
 def minutes(seconds: float) -> str:

@@ -141,14 +141,19 @@ def test_a_stack_that_is_not_up_says_so(pulumi: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("progress", "seconds", "words"),
     [
-        ({}, 10, "no node has told anything yet"),
-        ({"prod-1": (0, 10**11)}, 10, "0.0 of 100.0 GB, 1 node, 0 MB/s, prod-1 has read nothing yet"),
+        ({"prod-1": (0, 0)}, 10, "0.0 MB of 0.0 MB, 0.0 MB/s, nothing yet of prod-1"),
+        (
+            {f"prod-{n}": (0, 0) for n in range(1, 6)} | {"prod-6": (10**9, 10**9)},
+            10,
+            "1.0 GB of 1.0 GB, 100.0 MB/s, nothing yet of prod-1, prod-2, prod-3 and 2 more",
+        ),
         (
             {"prod-1": (50 * 10**9, 10**11), "prod-2": (20 * 10**9, 10**11)},
             100,
-            "70.0 of 200.0 GB, 2 nodes, 700 MB/s, about 7 min left on prod-2",
+            "70.0 GB of 200.0 GB, 700.0 MB/s, about 7 min left on prod-2",
         ),
-        ({"prod-1": (90 * 10**9, 10**11)}, 90, "90.0 of 100.0 GB, 1 node, 1000 MB/s, about 10 s left on prod-1"),
+        ({"prod-1": (90 * 10**9, 10**11)}, 90, "90.0 GB of 100.0 GB, 1.0 GB/s, about 10 s left on prod-1"),
+        ({"prod-1": (10**9, 10**9)}, 90, "1.0 GB of 1.0 GB, 11.1 MB/s, about 0 s left on prod-1"),
     ],
 )
 def test_progress_is_one_line_for_all_nodes(progress: dict[str, tuple[int, int]], seconds: float, words: str) -> None:
