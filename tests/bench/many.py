@@ -2,8 +2,9 @@
 
 What stands in: a machine as small as this cannot let 32 replicas serve. So each copy has all that the roles put on the node but the engine's
 images, its replica is off, and that is what its state holds as expected. Connections, reads, comparison and the preview are the real ones,
-over the managed sets of the whole road. Called by tests/bench/__main__.py; needs a road that is up, and leaves it as it was but for a
-stopped replica.
+over the managed sets of the whole road. Called by tests/bench/__main__.py; needs a road that is up and 9 GB of memory (270 MB a node with its
+engine), and leaves the road as it was but for a stopped replica. All nodes share this machine's kernel: a setting of it that another lab
+changes meanwhile is drift on all of them.
 """
 
 import contextlib
