@@ -36,7 +36,7 @@ class Fault(pydantic.BaseModel):
         ""  # a text of the run's output, or of the node's log of it, at which the fault comes; "" = before the run
     )
     breaks: Commands = {}
-    said: str  # the message as the run prints it, `*` is any text of one line
+    said: str  # the message as the run prints it; `*` is any text of one line, a line `…` any lines
     ends: Literal["badly", "well"] = "badly"
     again: str = ""  # what a second run says where nothing was put right
     other: str = ""  # the kind of resource whose run on the other node went well meanwhile

@@ -109,10 +109,14 @@ def judge(road: Road, fault: Fault, run: Run, seen: str) -> None:
 
 
 def tells(words: str, text: str) -> bool:
-    """Whether these lines stand in the text one after the other, however far they are indented; `*` is any text of a line."""
-    lines = [re.escape(line.strip()).replace(r"\*", ".*") for line in words.strip().splitlines()]
-    plain = "\n".join(line.strip() for line in text.splitlines())
-    return bool(re.search(r"(?m)^(?:.*(?:error|warning): |\* )?" + r"\n".join(lines) + "$", plain))
+    """Whether these lines stand in the text one after the other, however far they are indented.
+
+    `*` is any text of a line, and a line `…` any lines, none included.
+    """
+    lines = [re.escape(line.strip()).replace(r"\*", ".*") + r"\n" for line in words.strip().splitlines()]
+    pattern = "".join(lines).replace(r"…\n", r"(?:.*\n)*?")
+    plain = "".join(f"{line.strip()}\n" for line in text.splitlines())
+    return bool(re.search(r"(?m)^(?:.*(?:error|warning): |\* )?" + pattern, plain))
 
 
 def configure(road: Road, variables: Variables) -> None:
