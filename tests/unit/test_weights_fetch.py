@@ -230,7 +230,7 @@ def test_a_disk_that_takes_only_a_part_of_a_piece_is_full_and_what_it_took_is_ke
     full = subprocess.run(["prlimit", "--fsize=2500001", *node.command("fetch")], capture_output=True, text=True)
     assert full.returncode == 1
     assert re.search(
-        rf"^{BIG}: {node.part.parent}: no space left: [\d.]+ [GM]B are free, 0\.\d MB are needed$", full.stdout, re.M
+        rf"^{BIG}: {node.part.parent}: no space left: [\d.]+ [GM]B are free, 0\.5 MB are needed$", full.stdout, re.M
     )
     assert node.part.stat().st_size == 2_500_001
     hub.log.clear()

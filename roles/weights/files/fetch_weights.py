@@ -215,7 +215,7 @@ def _download(hub: Hub, file: File, part: pathlib.Path, sums: Sums, tries: int, 
                 raise OSError(f"the line ended at {have} of {file.size} bytes")
         except (OSError, http.client.HTTPException) as problem:
             if getattr(problem, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise Wrong(f"{file.path}: {room(part.parent, file.size - have)}") from None
+                raise Wrong(f"{file.path}: {room(part.parent, file.size - part.stat().st_size)}") from None
             left -= 1
             if left <= 0:
                 raise Wrong(f"{file.path}: {problem} ({tries} tries without a byte)") from None
