@@ -27,4 +27,6 @@ def test_a_machine_that_nobody_answers_at_has_the_only_message(tmp_path: Path) -
     failed = pulumi(project, "up", "--yes", "--skip-preview", "--continue-on-error", "-s", "dev", "--color", "never")
     assert failed.returncode != 0
     told = re.findall(r"(?m)^    error: (.*)$", failed.stdout.partition("\nDiagnostics:\n")[2])
-    assert sorted(told) == [f"dev-1: connect to root@127.0.0.1:{port}: connection refused", "update failed"], failed.stdout
+    assert sorted(told) == [f"dev-1: connect to root@127.0.0.1:{port}: connection refused", "update failed"], (
+        failed.stdout
+    )
