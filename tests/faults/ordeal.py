@@ -69,6 +69,8 @@ class Run:
                 time.sleep(0.05)
             self._since = time.monotonic()
             self.by_hand = order(self.road, self.fault.breaks)
+            if tells(self.fault.said, self.by_hand):  # it is the fault itself that is told, as to a second operator
+                self.seconds = time.monotonic() - self._since
         self.rc = self._process.wait(UP)
         self._reader.join()
         self.seconds = self.seconds or time.monotonic() - self._since

@@ -61,7 +61,9 @@ def test_a_base_without_a_digest_stops_before_any_change(ready: Place) -> None:
 def test_a_commit_that_the_source_does_not_have_ends_with_gits_own_words(built: Runs, ready: Place) -> None:
     seen = ready.run("image", **{**SERVED, "transformers_commit": "0" * 40})
     assert seen.rc != 0
-    assert "build registry.lab.internal:5000/glm/serving:000000000000" in seen.message
+    assert (
+        "build registry.lab.internal:5000/glm/serving:000000000000" in seen.raw
+    )  # the name of the task says what it was
     assert "not our ref" in seen.message or "did not match" in seen.message, seen.message
     assert "\nnext: `git ls-remote" in seen.message
 
