@@ -34,8 +34,10 @@ CELLS = [
 PREPARED = """
 sed -i 's/^{/{"debug": false, "max-concurrent-downloads": 5, /' /etc/docker/daemon.json && chmod 0640 /etc/docker/daemon.json
 printf 'Package: nothing\\nPin: release o=nobody\\nPin-Priority: -1\\n' > /etc/apt/preferences.d/rocm && chown nobody /etc/apt/preferences.d/rocm
-sysctl -q -w vm.max_map_count=65530
+sysctl -q -w net.core.somaxconn=4000
 """
+# Of the network, which each node has of its own: a setting of the kernel that all labs share would be put back for all of them.
+SYSCTLS = {"host_sysctls": {"net.core.somaxconn": 4096}}
 
 
 # What may be another afterwards, by kind, in the form of look.changed.
@@ -93,7 +95,7 @@ def test_a_deleted_host_is_what_it_was_before(
         before = look.at(bare)
         node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
         for kind, resource in kinds.items():
-            values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED})
+            values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
             inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
             made[kind] = resource.apply(asking(kind, told), inputs, None)
         during = look.changed(before, look.at(bare))
@@ -117,7 +119,7 @@ def ssh_stack(road: Road, lab: labs.Lab, node: ssh.Target) -> None:
     config = yaml.safe_load(file.read_text())
     reach = {name: getattr(node, name) for name in ("address", "port", "user", "host_key", "identity")}
     config["config"]["glm-fleet:nodes"] = {"source": "ssh", "machines": {"bare": {**reach, "gpus": labs.GPUS}}}
-    config["config"]["glm-fleet:vars"] |= lab.vars
+    config["config"]["glm-fleet:vars"] |= {**lab.vars, **SYSCTLS}
     file.write_text(yaml.safe_dump(config))
     made = road.run("bootstrap/stack.sh", STACK)
     assert made.returncode == 0, made.stdout
