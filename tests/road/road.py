@@ -199,7 +199,7 @@ def processes() -> list[str]:
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 folder = (entry / "cwd").readlink()
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked, or is one of the kernel's
             except PermissionError:
                 folder = pathlib.Path("?")  # not even root may look there: of a sandbox, and none of ours
