@@ -17,6 +17,7 @@ Each row is done to two lab nodes that serve (`tests/faults/`; this page is made
 meanwhile; once the fault is gone, the next `pulumi up` goes on where this one stopped, and then `pulumi preview --refresh` shows nothing.
 `*` is any text. Seconds: from the fault, or from the start of the run where it was there before, until the message is on the screen; and
 how long that next `up` took. They were measured on the machine and the day that the row names, and are for comparing.
+A row without a day (`not yet`) has not been gone through whole: what it says there is what is expected, not what was seen.
 
 | fault | what is said | what to do | message after | next `up` | measured |
 |---|---|---|---|---|---|"""
