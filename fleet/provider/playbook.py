@@ -85,8 +85,10 @@ class Playbook:
         if old is None:
             return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
         open_still = inputs.get("vars") == UNKNOWN or effects.decides([old_inputs, old], inputs, ROOT / "roles")
-        starts_anew = any(one.level in ("restart", "reboot") for one in self.effects(old_inputs, inputs, old))
-        undecided = [key for key in self._outputs if (starts_anew if key in RESTARTED else open_still)]
+        undecided = set(self._outputs) - {*RESTARTED} if open_still else set()
+        restarted = {*RESTARTED} & {*self._outputs}
+        if restarted and any(one.level in ("restart", "reboot") for one in self.effects(old_inputs, inputs, old)):
+            undecided |= restarted
         results = {key: UNKNOWN if key in undecided else old.get(key, UNKNOWN) for key in self._outputs}
         return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
 
