@@ -17,7 +17,6 @@ from tests.changes import words
 from tests.changes.rows import Row
 from tests.road.road import STACK, UP, Road
 
-BACK = 600  # seconds until a replica that starts by itself must run
 # What is added to a file whose row does not say more.
 TASK = "\n- name: Ensure this file is another one\n  ansible.builtin.debug:\n    msg: one task more\n"
 LINE = "\n# one line more\n"
@@ -71,7 +70,7 @@ class Bed:
         outcomes = {}
         for name in names:
             replicas = self._replicas(name)
-            self.road.serves_again(name, BACK, replicas)
+            self.road.serves_again(name, replicas=replicas)
             after = nodes.look(lambda command, on=name: self.road.on(on, command))
             told, seen = words.foretold(previewed.stdout, name), nodes.happened(before[name], after)
             assert told, f"nothing is foretold for {name}:\n{previewed.stdout}"

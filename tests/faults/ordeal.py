@@ -16,7 +16,6 @@ from lab import site
 from tests.faults.fault import Commands, Fault, Variables
 from tests.road.road import UP, Road
 
-BACK = 600  # seconds until a replica that starts by itself must run
 _numbers = itertools.count(2001)
 
 
@@ -169,7 +168,7 @@ def converges(road: Road, *more: str) -> float:
     taken = time.monotonic() - start
     assert done.returncode == 0, done.stdout
     for node in ("glm-1", "glm-2"):
-        road.serves_again(node, BACK)
+        road.serves_again(node)
     clean = road.preview("--refresh", "--expect-no-changes")
     assert clean.returncode == 0, clean.stdout
     return taken

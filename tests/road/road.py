@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 STACK = "lab"
 NODES = ("glm-1", "glm-2")  # of that stack
 UP = 1500  # seconds: the bound of one `pulumi up`, far above what it takes on a loaded machine
+BACK = 600  # seconds until a replica that starts by itself must run
 
 
 def copy_project(to: pathlib.Path) -> None:
@@ -162,7 +163,7 @@ class Road:
         done = self.run("docker", "restart", "-t", "30", f"{self.lab}-{node}")
         assert done.returncode == 0, done.stdout
 
-    def serves_again(self, node: str, seconds: int, replicas: Iterable[str] = ("glm-0",)) -> None:
+    def serves_again(self, node: str, seconds: int = BACK, replicas: Iterable[str] = ("glm-0",)) -> None:
         """Wait until the node's replicas run: after a reboot, or a restart of its engine, they start by themselves."""
         for name in replicas:
             active = f"systemctl is-active -q {name}.service"
