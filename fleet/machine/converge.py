@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fleet import errors
-from fleet.machine import events, managed, narrate, private, ssh
+from fleet.machine import events, lost, managed, narrate, private, ssh
 from fleet.machine.narrate import Note
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +199,7 @@ def _failure(
             node=node, doing=story.current, seen=f"no end within {job.timeout:.0f} s", next=goes_on
         )
     if story.failure:
-        return story.failure(job.target, goes_on)
+        return lost.why(job.target, story.failure(job.target, goes_on), goes_on)
     tail = list(end.get("tail", ()))
     said = [line for line in tail if line.startswith(("ERROR", "[ERROR]"))] or tail[-4:]
     seen = "\n".join(said) or "the run's process ended without a word"

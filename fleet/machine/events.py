@@ -51,7 +51,7 @@ def distil(raw: Mapping[str, Any]) -> Event | None:
     res = data.get("res") or {}
     action = data.get("resolved_action") or data.get("task_action") or ""
     return {
-        "event": KINDS[kind],
+        "event": "unreachable" if res.get("unreachable") else KINDS[kind],  # of an item Ansible says it there only
         **place,
         "action": action,
         "item": "_item_" in kind,

@@ -1,18 +1,20 @@
 """What ssh says when Ansible loses a node, as the error that a user reads: silent, another host key, our login refused.
 
-Owns these texts. Needs a Target. Called by narrate; handshake.py has the same failures of our own connections.
+Owns these texts. Needs a Target. Called by narrate and converge; handshake.py has the same failures of our own connections.
 """
 
 import re
 
 from fleet import errors
-from fleet.machine import handshake
+from fleet.machine import handshake, ssh
 from fleet.machine.ssh import Target
 
 # What Ansible puts before the words of ssh, and what ssh says beside its reason.
 ANSIBLE = re.compile(
-    r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*?over ssh: )+"
+    r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*?over ssh: ?)+"
 )
+BROKE = "the connection broke"
+AGAIN = 10.0  # seconds for asking a node why it was lost
 BESIDE = re.compile(
     r"^(Shared connection to .* closed\.|mux_client_\S+: .*|Control socket connect.*|Warning: Permanently .*|@.*)$"
 )
@@ -22,7 +24,7 @@ def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreach
     """Return the error for what ssh said; `goes_on` are the words for what the next run does."""
     told = said.lower()
     if "host key verification failed" in told or "identification has changed" in told:
-        seen = re.search(r"SHA256:\S+?(?=\.?$)", said, re.M)
+        seen = re.search(r"SHA256:[A-Za-z0-9+/]+", said)
         key_type, blob = target.pinned()
         return errors.HostKeyMismatch(
             node=target.name,
@@ -48,8 +50,24 @@ def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreach
     )
 
 
+def why(target: Target, failure: errors.FleetError, goes_on: str) -> errors.FleetError:
+    """Return a failure with the reason for which ssh gave none: the node is asked once more, whose answer tells it."""
+    if not isinstance(failure, errors.Unreachable) or failure.seen != BROKE:
+        return failure
+    try:
+        with ssh.connect(target, timeout=AGAIN):
+            return failure
+    except errors.LoginRefused:
+        return error(target, failure.doing, "Permission denied", goes_on)
+    except errors.HostKeyMismatch as now:
+        return error(target, failure.doing, f"Host key verification failed: {now.seen}", goes_on)
+    except errors.Unreachable as now:
+        failure.seen = f"{BROKE}, and now: {now.seen}"
+        return failure
+
+
 def reason(said: str) -> str:
     """The line of ssh's words that says why."""
     lines = [ANSIBLE.sub("", line).strip() for line in said.strip().splitlines()]
     why = [line for line in lines if line and not BESIDE.match(line)]
-    return (why or [line for line in lines if line] or ["the connection broke"])[-1]
+    return (why or [line for line in lines if line] or [BROKE])[-1]

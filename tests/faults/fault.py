@@ -29,7 +29,7 @@ class Fault(pydantic.BaseModel):
     usual: bool = (
         False  # `make test` has it, on the road of tests/road; `make test-all` has the others, on a road of their own
     )
-    set: Variables = {}  # what makes the run do something
+    set: Variables = {}  # what makes the run do something; a machine's own are taken out again
     prepare: Commands = {}  # and what else must be so before it
     run: Literal["up", "preview", "preview --refresh", "bootstrap/up.sh lab"] = "up"
     when: str = (

@@ -39,6 +39,7 @@ def undergo(road: Road, fault: Fault) -> None:
             assert again.returncode != 0 and tells(fault.again, again.stdout), again.stdout
     finally:
         order(road, fault.mend)
+        configure(road, {name: dict.fromkeys(own) for name, own in fault.set.items() if name != "all"})
         configure(road, fault.correct)
         converged = converges(road, *(["--refresh"] if "--refresh" in fault.run else []))
     order(road, fault.after)

@@ -3,7 +3,7 @@
 import pytest
 
 from fleet import errors
-from fleet.machine import lost, narrate, ssh
+from fleet.machine import events, lost, narrate, ssh
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHyV0SlGKkDjJaWj8dX5SpMgQMYrBzoIhHlC8nsyJ9l"
 NODE = ssh.Target("glm-1", "192.0.2.11", host_key=KEY, identity="~/.ssh/fleet")
@@ -34,13 +34,38 @@ def test_a_silent_node_is_told_with_how_to_ask_it_again() -> None:
     )
 
 
-def test_another_host_key_is_told_with_both_fingerprints() -> None:
-    error = told(STRANGER)
+# ssh ends the lines of its own words like a terminal, and prints the fingerprint without.
+@pytest.mark.parametrize("ending", [STRANGER, STRANGER.replace("\n", "\r\n"), STRANGER.replace(".\n", ".\r\n")])
+def test_another_host_key_is_told_with_both_fingerprints(ending: str) -> None:
+    error = told(ending)
     assert isinstance(error, errors.HostKeyMismatch)
     assert str(error) == (
         "glm-1: docker: Ensure a file: another host key: SHA256:tA0yh5/hfSzFYhYOVq4UJCNPvZhFhfHdTFRRj2LUJiA\n"
         "  wanted: the pinned one: ssh-ed25519 SHA256:cbTLPRpqwgBzUdzG0lLr2DqRn8augQH7jH2MbGlQm94\n"
         "  next:   find out which machine answers there; `pulumi up` goes on"
+    )
+
+
+def test_a_node_that_is_lost_between_the_items_of_a_task_is_told_as_one_that_is_lost() -> None:
+    words = (
+        'Task failed: Data could not be sent to remote host "192.0.2.11". Make sure this host can be reached over ssh: '
+    )
+    why = "ssh: connect to host 192.0.2.11 port 22: No route to host"
+    place = {"role": "weights", "task": "Ensure the folders"}
+    story = narrate.Story(["weights"], lambda _: None)
+    story.hear({"event": "task", **place})
+    res = {"msg": words + why, "unreachable": True}
+    for kind, said in [("runner_item_on_failed", res)] * 2 + [
+        ("runner_on_unreachable", {"msg": "All items completed", "results": [res, res]})
+    ]:
+        event = events.distil({"event": kind, "event_data": {**place, "res": said}})
+        assert event
+        story.hear(event)
+    assert story.failure
+    assert str(story.failure(NODE, "`pulumi up` goes on")) == (
+        f"glm-1: weights: Ensure the folders: {why}\n"
+        "  wanted: an SSH connection that lasts until the run ends\n"
+        "  next:   ssh -p 22 root@192.0.2.11 true; `pulumi up` goes on"
     )
 
 
@@ -58,6 +83,10 @@ def test_a_refused_login_is_told_with_the_key_that_was_tried() -> None:
     ("said", "why"),
     [
         ("Failed to connect to the host via ssh: Shared connection to 192.0.2.11 closed.", "Shared connection to 192.0.2.11 closed."),
+        (
+            'Task failed: Data could not be sent to remote host "192.0.2.11". Make sure this host can be reached over ssh: ',
+            "the connection broke",
+        ),
         ("Failed to connect to the host via ssh: Connection reset\nShared connection to 192.0.2.11 closed.", "Connection reset"),
         ("", "the connection broke"),
     ],

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 FILES = pathlib.Path(__file__).parents[2] / "roles" / "host" / "files"
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
 
@@ -17,14 +19,21 @@ def told(said: str) -> list[str]:
     ).stdout.splitlines()
 
 
-def test_who_holds_the_lock_is_named_with_what_it_runs(tmp_path: pathlib.Path) -> None:
+# As `apt-get install` says it on a terminal; and how it does with DPkg::Lock::Timeout, when the time is over.
+WAYS = (
+    "E: Could not get lock {lock}. It is held by process 1 (init)\nE: Unable to acquire …",
+    "'apt-get install x' failed: E: Unable to acquire the dpkg frontend lock ({lock}), is another process using it?\n"
+    "E: Unable to acquire the dpkg frontend lock ({lock}), is another process using it?",
+)
+
+
+@pytest.mark.parametrize("said", WAYS)
+def test_who_holds_the_lock_is_named_with_what_it_runs(tmp_path: pathlib.Path, said: str) -> None:
     lock = tmp_path / "lock-frontend"
     command = [sys.executable, "-c", HOLD, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        seen, wanted, after = told(
-            f"E: Could not get lock {lock}. It is held by process 1 (init)\nE: Unable to acquire …"
-        )
+        seen, wanted, after = told(said.format(lock=lock))
         other.communicate("")
     assert seen.startswith(f"apt is locked by process {other.pid} ({sys.executable} -c import fcntl")
     assert seen.endswith(f": {lock}")

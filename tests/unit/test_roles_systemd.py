@@ -65,6 +65,21 @@ def test_a_watch_that_gets_no_answer_ends_with_what_systemctl_said(tmp_path: pat
     assert done.stderr.startswith("systemctl show ") and f": {BUSY} (4 tries)\nwanted: " in done.stderr
 
 
+def test_work_that_systemd_is_just_ending_is_judged_when_it_has_ended(tmp_path: pathlib.Path) -> None:
+    """A pull that is over its bound takes seconds to stop: that is no work that somebody stopped from outside."""
+    end = "Result=timeout\\nInvocationID=1"
+    ending, ended = (
+        f"SubState=stop-sigterm\\nActiveState=deactivating\\n{end}",
+        f"SubState=failed\\nActiveState=failed\\n{end}",
+    )
+    says = f"$([ $(wc -l <{tmp_path}/asked) -le 3 ] && printf '{ending}' || printf '{ended}')"
+    done = run(tmp_path, 0, *WATCHES["work"][:3], f"'\"{says}\"'")
+    assert json.loads(done.stdout) == {
+        "state": "failed",
+        "text": "ended without a word (timeout)\nended by systemd: it ran longer than its bound",
+    }, done.stderr
+
+
 @pytest.mark.parametrize("what", READS)
 def test_a_unit_of_which_systemd_says_nothing_is_not_read_as_stopped_or_absent(
     tmp_path: pathlib.Path, what: str

@@ -14,6 +14,10 @@ import sys
 
 FLOCK = struct.Struct("hhqqi4x")  # struct flock of x86_64: type, whence, start, length, pid
 BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|W: Some index")
+# apt's two ways to say it: with and without the one who holds it.
+LOCK = re.compile(
+    r"(?:[Cc]ould not get lock (/[\w./-]*\w)|Unable to acquire the .*lock \((/[^)]+)\))(?:\. It is held by (process \d+ \(\S+\)))?"
+)
 SUMMARY = re.compile(r"Errors were encountered while processing:\n( .*\n?)*")
 
 
@@ -45,9 +49,10 @@ def sources() -> list[str]:
 
 def words(said: str) -> list[str]:
     """Seen, wanted and next, as lines."""
-    if lock := re.search(r"[Cc]ould not get lock (/[\w./-]*\w)(?:\. It is held by (process \d+ \(\S+\)))?", said):
+    if lock := LOCK.search(said):
+        path = lock[1] or lock[2]
         return [
-            f"apt is locked by {holder(lock[1]) or lock[2] or 'a process that is gone by now'}: {lock[1]}",
+            f"apt is locked by {holder(path) or lock[3] or 'a process that is gone by now'}: {path}",
             "wanted: nobody else who installs packages for longer than two minutes",
             "next: let it end, or stop it on the node",
         ]

@@ -1,4 +1,4 @@
-"""MARKER REASONS: writes down that a reboot is made for these reasons; exit code 3 when it already was.
+"""MARKER GOALS: writes down that a reboot is made for these; exit code 3 when it already was.
 
 Owns the marker file. Called by tasks/reboot.yml through `python3 -c`. Prints the time of the earlier attempt.
 """
@@ -7,11 +7,11 @@ import pathlib
 import sys
 import time
 
-marker, reasons = pathlib.Path(sys.argv[1]), sys.argv[2]
+marker, goals = pathlib.Path(sys.argv[1]), sys.argv[2]
 if marker.exists():
     when, _, attempted = marker.read_text().partition("\n")
-    if attempted == reasons:
+    if attempted == goals:
         print(when)
         sys.exit(3)
 marker.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-marker.write_text(time.strftime("%Y-%m-%d %H:%M:%S %Z") + "\n" + reasons)
+marker.write_text(time.strftime("%Y-%m-%d %H:%M:%S %Z") + "\n" + goals)

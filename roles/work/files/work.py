@@ -28,6 +28,11 @@ def show(unit: str) -> dict[str, str]:
     sys.exit(f"systemctl show {unit}: {asked.stderr.strip()} (4 tries)\nwanted: a systemd that answers")
 
 
+def runs(seen: dict[str, str]) -> bool:
+    """Whether it works, or is being ended: only after that systemd tells how it ended."""
+    return seen["SubState"] in ("running", "start") or seen["ActiveState"] == "deactivating"
+
+
 def lines(invocation: str, count: int) -> list[str]:
     """The unit's own last lines: of this invocation only, never of an earlier try of the same name."""
     out = subprocess.run(
@@ -62,9 +67,9 @@ def start(unit: str, job: dict) -> None:
 
 def watch(unit: str) -> dict[str, str]:
     end = time.monotonic() + 5
-    while (seen := show(unit))["SubState"] in ("running", "start") and time.monotonic() < end:
+    while runs(seen := show(unit)) and time.monotonic() < end:
         time.sleep(0.2)
-    if seen["SubState"] in ("running", "start"):
+    if runs(seen):
         return {"state": "running", "text": "".join(lines(seen["InvocationID"], 1)[-1:])}
     if seen["SubState"] == "exited":
         state, text = "done", "".join(lines(seen["InvocationID"], 1)[-1:])
