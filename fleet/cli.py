@@ -1,16 +1,20 @@
 """The command `fleet`: thin verbs over a stack's outputs. Needs `pulumi` on PATH and its environment (`eval "$(make env)"`).
 
+    fleet plan -s STACK                      what fits: GPUs, memory, cache; and what is wrong with the plan
     fleet show -s STACK                      what serves where, and two lines to paste
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
     fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
+`plan` reads the stack file alone; the others a stack that is up.
+
 Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
 FleetError and exit code 1; of `verify`, where 1 is a difference, with 2.
 """
 
 import contextlib
+import datetime
 import json
 import sys
 import threading
@@ -48,6 +52,26 @@ def told(verb: Verb, code: int = 1) -> Verb:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
+
+
+@main.command("plan")
+@stack_option
+@told
+def plan_(stack: str) -> None:
+    """Show what fits: GPUs to replicas, memory bars a GPU, cache tokens; exit code 1 when something is wrong with the plan."""
+    from fleet.plan import fits, judge, rolevars, stackfile
+
+    root = Path(__file__).resolve().parents[1]
+    judged, roles = stackfile.read(stack, root), rolevars.load(root / "roles")
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today)
+    if not found.mistyped:
+        click.echo(fits.report(judged, roles))
+    for level, findings in (("error", found.mistakes), ("warning", found.warnings)):
+        for finding in findings:
+            click.echo(f"\n{level}: {finding}")
+    if found.mistakes:
+        sys.exit(1)
 
 
 @main.command("show")

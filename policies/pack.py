@@ -21,6 +21,7 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
+from fleet.plan import rules as plan
 from policies.asked import UNKNOWN, Asked, Props
 from policies.rule import Rule
 from policies.rules import RULES
@@ -30,6 +31,8 @@ OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
 # The stack's own, beside the rules: these two cannot be waived.
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
+# A stack waives the plan's rules in the same place: the plan itself counts them (fleet/plan/judge.py).
+PLANNED = tuple(rule.name for rule in (*plan.RULES, plan.NAMED))
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:
@@ -106,17 +109,17 @@ def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[],
 
 def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
     """Yield the waivers of no rule."""
-    names = [rule.name for rule in rules]
+    names = [*(rule.name for rule in rules), *PLANNED]
     for name in stack.waivers:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-            wanted = f"did you mean {near[0]}?" if near else "docs/policies.md has their names"
+            wanted = f"did you mean {near[0]}?" if near else "docs/policies.md and docs/rules.md have their names"
             yield f"waivers.{name}: no rule has this name\nremedy: {wanted}"
 
 
 def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterator[str]:
     """Yield the waivers of rules: those in force, and those whose last day is over."""
-    names = {rule.name for rule in rules}
+    names = {*(rule.name for rule in rules), *PLANNED}
     for name, waiver in ((name, waiver) for name, waiver in stack.waivers.items() if name in names):
         if waiver.in_force(today):
             yield f"{name} is {waiver}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pulumi
 
-from fleet.plan import isolation, nodes, quiet, resources, rolevars, settings, stack
+from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,7 +99,7 @@ def read() -> Plan:
     isolation.isolate_failures()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
-    own = {name: roles.coerced(stack.variables(judged, name)) for name in judged.nodes.machines}
+    own = {name: roles.coerced(judge.variables(judged, name)) for name in judged.nodes.machines}
     return Plan(judged, roles, own, nodes.supply(judged.nodes, pulumi.get_stack()))
 
 

@@ -24,10 +24,11 @@ SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_mode
 
 @dataclass(frozen=True)
 class Role:
-    """One role: `options` as in its argument spec, `files` as `rolefiles.listing` gives them."""
+    """One role: `options` as in its argument spec, their `defaults`, `files` as `rolefiles.listing` gives them."""
 
     name: str
     options: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, Any]
     files: str
 
 
@@ -42,6 +43,12 @@ class Roles:
     def options(self) -> Mapping[str, Mapping[str, Any]]:
         """Every variable that some role knows, with its spec."""
         return {name: spec for role in self.roles.values() for name, spec in role.options.items()}
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, Any]:
+        """What a variable is where no stack says it, less those that Ansible works out on the machine."""
+        told = ((name, value) for role in self.roles.values() for name, value in role.defaults.items())
+        return {name: value for name, value in told if not (isinstance(value, str) and "{{" in value)}
 
     def files(self, kind: str) -> dict[str, str]:
         """Return {role: its files} for the roles of one kind of resource."""
@@ -113,9 +120,14 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def _load(folder: Path) -> Role:
-    text = (folder / "meta" / "argument_specs.yml").read_bytes()
-    spec = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C one is six times faster
-    return Role(folder.name, spec["argument_specs"]["main"].get("options", {}), rolefiles.listing(folder))
+    spec = _yaml(folder / "meta" / "argument_specs.yml")["argument_specs"]["main"]
+    defaults = _yaml(folder / "defaults" / "main.yml") if (folder / "defaults").is_dir() else {}
+    return Role(folder.name, spec.get("options", {}), defaults, rolefiles.listing(folder))
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    # The C loader is six times faster.
+    return yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Reads the configuration of the stack that Pulumi runs, and judges all of it before any resource is declared.
 
 Needs Pulumi's configuration in this process, the roles' own words and the names of the probes; opens no connection.
-Called by `fleet.plan.program`. Forms are in `settings`, types of role variables in `rolevars`, lessons in `rules`.
+Called by `fleet.plan.program`. Forms are in `settings`, types of role variables in `rolevars`, lessons in `rules`, which `judge` asks.
 """
 
+import datetime
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,23 @@ import pulumi
 from pulumi.runtime import config as runtime_config
 
 from fleet import errors
-from fleet.plan import rolevars, rules, settings
+from fleet.plan import judge, rolevars, settings
 
 
 def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
-    """Return the settings of the running stack; `root` is the repository. SettingsError tells every mistake found."""
+    """Return the settings of the running stack; `root` is the repository. SettingsError tells every mistake found.
+
+    What is only a warning is shown beside the stack.
+    """
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
     judged = settings.read(_raw(file), file)
-    mistakes = [*_variables(judged, roles, file), *_cases(judged, root / "fleet" / "probes" / "cases", file)]
+    told = judge.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
+    for warning in told.warnings:
+        pulumi.log.warn(str(warning))
+    mistakes = [*told.mistakes, *_cases(judged, root / "fleet" / "probes" / "cases", file)]
     if mistakes:
         raise settings.first(mistakes)
     return judged
-
-
-def variables(judged: settings.Settings, machine: str) -> dict[str, Any]:
-    """Return the role variables of one machine: what its form tells, under the stack's, under its own."""
-    derived = {"rocm_gpus": judged.nodes.gpus(machine)}
-    return rolevars.merge(derived, judged.vars, judged.nodes.machines[machine].vars)
 
 
 def _raw(file: str) -> dict[str, Any]:
@@ -78,28 +78,6 @@ def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors
 def _value(text: str) -> Any:
     """Return an object as itself; a scalar stays text, which the form reads."""
     return json.loads(text) if text[:1] in ("{", "[") else text
-
-
-def _variables(judged: settings.Settings, roles: rolevars.Roles, file: str) -> Iterator[errors.SettingsError]:
-    """Yield what roles and rules say about the stack's variables, for the stack and for each machine."""
-    wrong = list(roles.judge(judged.vars, file, "vars"))
-    for name, machine in judged.nodes.machines.items():
-        wrong += roles.judge(machine.vars, file, f"nodes.machines.{name}.vars")
-    if wrong:
-        yield from wrong
-        return
-    told: set[str] = set()
-    for name, machine in judged.nodes.machines.items():
-        own = roles.coerced(variables(judged, name))
-        found = [*rules.judge(own, judged.nodes.gpus(name))]
-        if isinstance(judged.nodes, settings.SshNodes):  # another source may bring what is missing here
-            found += rules.missing(own)
-        for variable, mistake in found:
-            place = f"nodes.machines.{name}.vars" if re.split(r"[.\[]", variable)[0] in machine.vars else "vars"
-            error = errors.SettingsError(file=file, key=f"{place}.{variable}", **mistake)
-            if str(error) not in told:  # what 100 machines share is told once
-                told.add(str(error))
-                yield error
 
 
 def _cases(judged: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:

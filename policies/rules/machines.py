@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from fleet.plan import rules as plan
+from fleet.plan.rules.gpus import apart, there
+from fleet.plan.rules.rule import Planned
 from policies import data
 from policies.asked import Asked, has_unknown, known
 from policies.rule import Breach, Rule
 
-ROCM = "AMD, System requirements (Linux) and Compatibility matrix; policies/data/hosts.yml"
+ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/plan/rules/data/versions.yml"
 
 
 def driver_and_rocm_known(asked: Asked) -> Iterator[Breach]:
@@ -54,8 +55,9 @@ def replicas_fit(asked: Asked) -> Iterator[Breach]:
     gpus, replicas = known(asked.other("Node") or {}, "gpus"), asked.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    for key, mistake in plan.replicas({"vllm_replicas": replicas}, gpus):
-        yield Breach(f"{key} {mistake['value']}", mistake["seen"], f"{mistake['allowed']}")
+    planned = Planned({"vllm_replicas": replicas}, gpus)
+    for finding in (*apart(planned), *there(planned)):
+        yield Breach(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
 
 
 def machines_protected(asked: Asked) -> Iterator[Breach]:
@@ -94,7 +96,7 @@ RULES = (
         holds="Driver and ROCm are a pair that AMD pins together.",
         reason="they are versioned apart, and AMD tests only some pairs",
         remedy="a known pair",
-        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; policies/data/hosts.yml",
+        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/plan/rules/data/versions.yml",
         kinds=("Host",),
         judge=driver_and_rocm_known,
     ),

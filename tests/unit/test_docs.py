@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.plan.rules import page as rules
 from policies import docs as policies
 from tests.changes import page as changes
 from tests.faults import page as faults
@@ -22,6 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("changes.md", changes.page),
         ("faults.md", faults.page),
         ("policies.md", policies.page),
+        ("rules.md", rules.page),
     ],
 )
 def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:

@@ -117,6 +117,22 @@ def test_waivers_and_released_machines_are_repeated_at_every_preview(project: Pa
     assert "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected" in output
 
 
+def test_a_rule_of_the_plan_is_silenced_in_the_same_place_and_repeated_at_every_preview(
+    project: Path, stack: str
+) -> None:
+    pulumi(project, "config", "set", "--path", 'glm-fleet:vars.vllm_flags["max-model-len"]', "200000", "-s", stack)
+    code, output = preview(project, stack)
+    assert code == 1 and "docs/rules.md says why (context-of-model)" in output, output
+    key = 'glm-fleet:waivers["context-of-model"]'
+    pulumi(project, "config", "set", "--path", f"{key}.reason", "rope scaling measured", "-s", stack)
+    pulumi(project, "config", "set", "--path", f"{key}.expires", "2999-12-31", "-s", stack)
+    code, output = preview(project, stack)
+    assert code == 0, output
+    assert "200000: longer than the model's context" in output
+    assert "(waived until 2999-12-31: rope scaling measured)" in output
+    assert "context-of-model is waived until 2999-12-31" in output
+
+
 def test_a_waiver_is_set_by_the_commands_of_the_page_on_policies(project: Path, stack: str) -> None:
     key = 'glm-fleet:waivers["no-ptrac"]'
     pulumi(project, "config", "set", "--path", f"{key}.reason", "profile the engine", "-s", stack)

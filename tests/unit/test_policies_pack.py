@@ -224,7 +224,7 @@ def test_a_waiver_of_no_rule_is_refused_with_the_nearest_name() -> None:
     assert (found.rule, found.level) == ("waivers-known", MANDATORY)
     assert found.message == "waivers.image-by-digst: no rule has this name\nremedy: did you mean image-by-digest?"
     (found,) = Run(waived("everything", TODAY)).resource(STACK)
-    assert found.message.endswith("\nremedy: docs/policies.md has their names")
+    assert found.message.endswith("\nremedy: docs/policies.md and docs/rules.md have their names")
 
 
 def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before() -> None:

@@ -1,0 +1,89 @@
+"""What the plan says of itself: every mistake and every warning in a stack's variables, less what the stack has waived.
+
+Brings together what `rolevars` knows of names and types and what `rules` know of model and hardware. Pure: settings in,
+`Told` out. Called by `fleet.plan.stack` before any resource is declared, and by `fleet plan`.
+"""
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.errors import SettingsError
+from fleet.plan import rolevars, rules, settings
+
+WAIVE = "docs/rules.md says why ({rule})"
+
+
+@dataclass
+class Told:
+    """What was found, in the order of the stack file: `mistakes` stop, `warnings` are shown and do not.
+
+    `mistyped`: values of other types than the roles want, by which no rule can judge.
+    """
+
+    mistyped: bool = False
+    mistakes: list[SettingsError] = field(default_factory=list)
+    warnings: list[SettingsError] = field(default_factory=list)
+
+
+def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: datetime.date) -> Told:
+    """Return what roles and rules say about the stack's variables, for the stack and for each machine."""
+    told = Told()
+    told.mistakes += roles.judge(judged.vars, file, "vars")
+    for name, machine in judged.nodes.machines.items():
+        told.mistakes += roles.judge(machine.vars, file, f"nodes.machines.{name}.vars")
+    if told.mistakes:
+        told.mistyped = True
+        return told
+    seen: set[str] = set()
+    for name, machine in judged.nodes.machines.items():
+        planned = plan(judged, roles, name)
+        for rule in _asked(judged):
+            waiver = judged.waivers.get(rule.name)
+            for finding in rule.judge(planned):
+                error = _error(rule, finding, _place(finding, name, machine.vars), file, waiver, today)
+                if str(error) not in seen:  # what 100 machines share is told once
+                    seen.add(str(error))
+                    stops = rule.level == "error" and not (waiver and waiver.expires >= today)
+                    (told.mistakes if stops else told.warnings).append(error)
+    return told
+
+
+def plan(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> rules.Planned:
+    """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
+    own = roles.coerced(variables(judged, machine))
+    return rules.Planned({**roles.defaults, **own}, judged.nodes.gpus(machine))
+
+
+def variables(judged: settings.Settings, machine: str) -> dict[str, Any]:
+    """Return the role variables of one machine: what its form tells, under the stack's, under its own."""
+    derived = {"rocm_gpus": judged.nodes.gpus(machine)}
+    return rolevars.merge(derived, judged.vars, judged.nodes.machines[machine].vars)
+
+
+def _asked(judged: settings.Settings) -> Sequence[rules.Rule]:
+    """Every rule; another source than `ssh` may bring what a stack does not name."""
+    return (*rules.RULES, rules.NAMED) if isinstance(judged.nodes, settings.SshNodes) else rules.RULES
+
+
+def _place(finding: rules.Finding, machine: str, own: Mapping[str, Any]) -> str:
+    """Return where the variable stands in the file: with the machine that sets it (or its entry), else with the stack."""
+    name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
+    told = own.get(name)
+    here = name in own and (not isinstance(told, Mapping) or not entry or entry[0] in told)
+    return f"nodes.machines.{machine}.vars.{finding.key}" if here else f"vars.{finding.key}"
+
+
+def _error(
+    rule: rules.Rule, finding: rules.Finding, key: str, file: str, waiver: settings.Waiver | None, today: datetime.date
+) -> SettingsError:
+    """Return one finding in the form of a mistake in a file; with its waiver, in force or not."""
+    seen = finding.seen
+    if waiver:
+        over = f"its waiver expired on {waiver.expires} and does not count"
+        seen += f"\n({f'waived until {waiver.expires}: {waiver.reason}' if waiver.expires >= today else over})"
+    return SettingsError(
+        file=file, key=key, value=finding.value, seen=seen, allowed=finding.wanted, next=WAIVE.format(rule=rule.name)
+    )

@@ -1,0 +1,60 @@
+"""For the tests of the plan's rules: machines as the reference recipe plans them, and what a rule says of one."""
+
+from typing import Any
+
+from fleet.plan import rules
+
+DIGEST = "registry.example/vllm@sha256:" + "ab" * 32
+COMMIT = "12" * 20
+
+
+def bf16(**flags: Any) -> dict[str, Any]:
+    """Return the recipe's BF16 values: tensor parallel 4, two replicas on eight GPUs; None takes a flag out."""
+    recipe = {
+        "tensor-parallel-size": 4,
+        "max-model-len": 65536,
+        "tool-call-parser": "glm45",
+        "reasoning-parser": "glm45",
+        "enable-auto-tool-choice": True,
+        "enable-expert-parallel": True,
+        "mm-encoder-tp-mode": "data",
+        "mm-processor-cache-type": "shm",
+    }
+    given = {flag.replace("_", "-"): value for flag, value in flags.items()}
+    return {
+        "transformers_base_image": DIGEST,
+        "transformers_base_vllm": "0.32.0",
+        "transformers_commit": COMMIT,
+        "weights_repository": "zai-org/GLM-4.6V",
+        "weights_revision": COMMIT,
+        "vllm_entrypoint": ["vllm", "serve"],
+        "vllm_flags": {flag: value for flag, value in {**recipe, **given}.items() if value is not None},
+        "vllm_environment": {"VLLM_ROCM_USE_AITER": "1"},
+        "vllm_shm_size": "32g",
+        "vllm_replicas": [
+            {"name": "glm-0", "port": 8000, "gpus": [0, 1, 2, 3]},
+            {"name": "glm-1", "port": 8001, "gpus": [4, 5, 6, 7]},
+        ],
+    }
+
+
+def spread(repository: str, ranks: int, **flags: Any) -> dict[str, Any]:
+    """Return the recipe's values for another model, over so many GPUs, in one replica."""
+    values = bf16(**{"tensor_parallel_size": ranks, **flags})
+    if repository.endswith("-Flash"):
+        del values["vllm_flags"]["enable-expert-parallel"]
+    return values | {
+        "weights_repository": repository,
+        "vllm_replicas": [{"name": "glm-0", "port": 8000, "gpus": list(range(ranks))}],
+    }
+
+
+def found(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
+    """Return (rule, variable, what was seen) of everything that the rules say."""
+    planned = rules.Planned(values, gpus)
+    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.judge(planned)]
+
+
+def names(values: dict[str, Any], gpus: int = 8) -> list[str]:
+    """Return the rules that say something."""
+    return [name for name, _, _ in found(values, gpus)]

@@ -1,0 +1,87 @@
+"""Replicas share nothing, fit the machine, and split the model where it can be split."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.planned import bf16, found, names, spread
+
+
+def test_the_recipe_passes() -> None:
+    assert found(bf16()) == []
+
+
+def test_nothing_said_is_nothing_wrong() -> None:
+    assert found({}) == []
+
+
+@pytest.mark.parametrize("value", ["four", 0, 1.5, None])
+@pytest.mark.parametrize("flag", ["tensor-parallel-size", "max-num-seqs"])
+def test_a_count_is_a_whole_number(flag: str, value: Any) -> None:
+    values = bf16()
+    values["vllm_flags"][flag] = value
+    assert ("numbers", f"vllm_flags.{flag}", "not a whole number") in found(values)
+
+
+@pytest.mark.parametrize("value", ["auto", -1, "65536"])
+def test_the_context_may_be_left_to_vllm(value: Any) -> None:
+    assert names(bf16(max_model_len=value)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "key", "seen"),
+    [
+        ({"name": "glm-0"}, "replicas-apart", "name", "replica glm-0 has this name already"),
+        ({"port": 8000}, "replicas-apart", "port", "replica glm-0 has this port already"),
+        ({"gpus": [3, 5, 6, 7]}, "replicas-apart", "gpus", "replica glm-0 has this gpu already"),
+        ({"gpus": [4, 5, 6, 8]}, "gpus-there", "gpus", "the machine has 8 GPUs"),
+        ({"gpus": [4, 5]}, "gpus-for-ranks", "gpus", "2 GPUs for tensor-parallel-size 4"),
+    ],
+)
+def test_replicas_do_not_collide_and_have_their_gpus(change: dict[str, Any], rule: str, key: str, seen: str) -> None:
+    values = bf16()
+    values["vllm_replicas"][1] |= change
+    assert found(values) == [(rule, f"vllm_replicas[1].{key}", seen)]
+
+
+def test_the_last_gpu_is_there() -> None:
+    assert names(bf16(), gpus=8) == []
+    assert names(bf16(), gpus=7) == ["gpus-there"]
+
+
+def test_all_kinds_of_parallelism_take_gpus() -> None:
+    values = spread("zai-org/GLM-4.6V", 8, tensor_parallel_size=4, pipeline_parallel_size=2)
+    assert names(values) == []
+    values["vllm_replicas"][0]["gpus"].pop()
+    ((_, _, seen),) = found(values)
+    assert seen == "7 GPUs for tensor-parallel-size 4 x pipeline-parallel-size 2"
+
+
+@pytest.mark.parametrize(("ranks", "divides"), [(1, True), (2, True), (3, True), (5, False), (7, False)])
+def test_attention_heads_divide_by_the_ranks(ranks: int, divides: bool) -> None:
+    assert ("heads-divide" not in names(spread("zai-org/GLM-4.6V-FP8", ranks))) is divides
+
+
+@pytest.mark.parametrize(
+    ("ranks", "mode", "divides"), [(4, None, True), (8, None, False), (8, "weights", False), (8, "data", True)]
+)
+def test_eight_ranks_need_the_encoder_in_data_mode(ranks: int, mode: str | None, divides: bool) -> None:
+    values = spread("zai-org/GLM-4.6V", ranks, mm_encoder_tp_mode=mode)
+    assert names(values) == ([] if divides else ["encoder-divides"])
+
+
+def test_flash_has_no_experts_to_spread() -> None:
+    values = spread("zai-org/GLM-4.6V-Flash", 1)
+    assert names(values) == []
+    values["vllm_flags"]["enable-expert-parallel"] = True
+    assert names(values) == ["experts-there"]
+    values["vllm_flags"]["enable-expert-parallel"] = False
+    assert names(values) == []
+
+
+def test_flags_of_the_entrypoint_count_too() -> None:
+    values = bf16(tensor_parallel_size=None)
+    values["vllm_entrypoint"] = ["vllm", "serve", "--tensor_parallel_size=4"]
+    assert names(values) == []
+    values["vllm_entrypoint"] = ["vllm", "serve", "--tensor-parallel-size", "2"]
+    assert set(names(values)) == {"gpus-for-ranks"}
