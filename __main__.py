@@ -42,7 +42,9 @@ def road() -> None:
     }
 
     found = {
-        name: program.evidence(node, hosts[name], images[name], weights[name], servings[name])
+        name: program.evidence(
+            plan.machines[name].place, node, hosts[name], images[name], weights[name], servings[name]
+        )
         for name, node in nodes.items()
     }
     pulumi.export("endpoints", program.endpoints(found))

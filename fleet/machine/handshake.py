@@ -34,6 +34,18 @@ def dial(target: "Target", timeout: float) -> socket.socket:
         ) from error
 
 
+def through(target: "Target", bastion: "paramiko.Transport", timeout: float) -> "paramiko.Channel":
+    """Open a channel through the bastion to the machine within `timeout` seconds."""
+    import paramiko
+
+    try:
+        return bastion.open_channel("direct-tcpip", (target.address, target.port), ("127.0.0.1", 0), timeout=timeout)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        told = error.text if isinstance(error, paramiko.ChannelException) else "it gave no answer"
+        assert target.bastion is not None
+        raise _unreachable(target, f"its bastion {target.bastion.where} cannot reach it: {told.lower()}") from error
+
+
 def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> None:
     """Exchange keys, offering only the pinned key's type; HostKeyMismatch before anything is sent to another machine."""
     import paramiko
@@ -103,7 +115,7 @@ def _unreachable(target: "Target", seen: str) -> errors.Unreachable:
         doing=f"connect to {target.where}",
         seen=seen,
         wanted="an SSH server that lets us in",
-        next=f"ssh -p {target.port} {target.user}@{target.address} true",
+        next=f"{target.login} true",
     )
 
 

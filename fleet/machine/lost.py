@@ -23,6 +23,8 @@ BESIDE = re.compile(
 def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreachable:
     """Return the error for what ssh said; `goes_on` are the words for what the next run does."""
     told = said.lower()
+    if target.bastion and _of(target.bastion, said):
+        target = target.bastion
     if "host key verification failed" in told or "identification has changed" in told:
         seen = re.search(r"SHA256:[A-Za-z0-9+/]+", said)
         key_type, blob = target.pinned()
@@ -46,7 +48,7 @@ def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreach
         doing=doing,
         seen=reason(said),
         wanted="an SSH connection that lasts until the run ends",
-        next=f"ssh -p {target.port} {target.user}@{target.address} true; {goes_on}",
+        next=f"{target.login} true; {goes_on}",
     )
 
 
@@ -57,13 +59,19 @@ def why(target: Target, failure: errors.FleetError, goes_on: str) -> errors.Flee
     try:
         with ssh.connect(target, timeout=AGAIN):
             return failure
-    except errors.LoginRefused:
-        return error(target, failure.doing, "Permission denied", goes_on)
-    except errors.HostKeyMismatch as now:
-        return error(target, failure.doing, f"Host key verification failed: {now.seen}", goes_on)
+    except (errors.LoginRefused, errors.HostKeyMismatch) as now:
+        refused = isinstance(now, errors.LoginRefused)
+        said = "Permission denied" if refused else f"Host key verification failed: {now.seen}"
+        bastion = target.bastion
+        return error(bastion if bastion and now.node == bastion.name else target, failure.doing, said, goes_on)
     except errors.Unreachable as now:
         failure.seen = f"{BROKE}, and now: {now.seen}"
         return failure
+
+
+def _of(bastion: Target, said: str) -> bool:
+    """Whether ssh's words are about the bastion and not about the node behind it."""
+    return f"{bastion.name} has changed" in said or f"{bastion.user}@{bastion.address}: Permission denied" in said
 
 
 def reason(said: str) -> str:

@@ -119,7 +119,7 @@ def _read(connection: ssh.Connection, declared: Declared, timeout: float = 60) -
             doing="read the managed state",
             seen=f"exit code {result.rc}: {said[-1] if said else 'nothing printed'}",
             wanted="python3 (3.10 or later) that runs fleet/machine/remote_read.py as root",
-            next=f"ssh {connection.target.user}@{connection.target.address} /usr/bin/python3 --version",
+            next=f"{connection.target.login} /usr/bin/python3 --version",
         ) from None
     return state
 

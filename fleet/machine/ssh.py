@@ -30,7 +30,10 @@ HANDSHAKES = threading.BoundedSemaphore(16)
 
 @dataclass(frozen=True)
 class Target:
-    """How to reach one node. `host_key` is "TYPE BASE64" as in a .pub file; no `identity` means the SSH agent."""
+    """How to reach one node. `host_key` is "TYPE BASE64" as in a .pub file; no `identity` means the SSH agent.
+
+    With a `bastion` the connection goes through that machine, which is reached first and has a pinned key of its own.
+    """
 
     name: str
     address: str
@@ -39,11 +42,14 @@ class Target:
     host_key: str = ""
     identity: str = ""
     become: bool = False
+    bastion: "Target | None" = None
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> "Target":
         """Build from the inputs or the `connection` output of a Node; numbers may be floats, as gRPC sends them."""
+        through = inputs.get("bastion")
         return cls(
+            bastion=cls.from_inputs({**through, "name": f"{inputs['name']}.bastion"}) if through else None,
             name=str(inputs["name"]),
             address=str(inputs["address"]),
             port=int(inputs.get("port") or 22),
@@ -57,6 +63,12 @@ class Target:
     def where(self) -> str:
         """USER@ADDRESS:PORT, for messages."""
         return f"{self.user}@{self.address}:{self.port}"
+
+    @property
+    def login(self) -> str:
+        """The command with which a person logs in there, for messages."""
+        jump = f"-J {self.bastion.where} " if self.bastion else ""
+        return f"ssh {jump}-p {self.port} {self.user}@{self.address}"
 
     @property
     def key_algorithms(self) -> tuple[str, ...]:
@@ -75,7 +87,7 @@ class Target:
                 doing=f"connect to {self.where}",
                 seen=f"host_key is {self.host_key!r}" if self.host_key else "no host key is pinned",
                 wanted="the machine's public host key, as in /etc/ssh/ssh_host_ed25519_key.pub there",
-                next=f"`ssh-keyscan -p {self.port} -t ed25519 {self.address}`, compare on the console, pin as host_key",
+                next=f"`fleet enrol -s STACK {self.name}`, and compare with what its console shows",
             ) from None
         return words[0], blob
 
@@ -94,7 +106,7 @@ class Connection:
 
     def __init__(self, target: Target, transport: "paramiko.Transport") -> None:
         self.target = target
-        self._transport = transport
+        self.transport = transport
 
     def run(self, command: str, stdin: str = "", timeout: float = 60) -> Result:
         """Run a shell command as root (`sudo -n` when `become`) and return its exit code and output, whatever the code.
@@ -146,14 +158,14 @@ class Connection:
                 doing=_short(command),
                 seen=(str(said).strip().splitlines() or [f"exit code {rc}"])[-1],
                 wanted="exit code 0",
-                next=f"ssh -p {self.target.port} {self.target.user}@{self.target.address}, and look there",
+                next=f"{self.target.login}, and look there",
             )
 
     @contextlib.contextmanager
     def _exec(self, command: str, stdin: str, timeout: float) -> Iterator["paramiko.Channel"]:
         """Start a command as root, with all of its stdin; each read of it waits `timeout` seconds at most."""
         line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
-        with contextlib.closing(self._transport.open_session(timeout=timeout)) as channel:
+        with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(line)
             if stdin:
@@ -182,7 +194,7 @@ class Connection:
         when the connection broke meanwhile: what clients saw then came from nowhere.
         """
         try:
-            listener = tunnel.Listener(self._transport, port, local)
+            listener = tunnel.Listener(self.transport, port, local)
         except OSError as error:
             raise errors.FleetError(
                 node=self.target.name,
@@ -193,7 +205,7 @@ class Connection:
             ) from error
         with listener:
             yield listener.port
-        if not self._transport.is_active():
+        if not self.transport.is_active():
             raise self._lost(f"forward port {port}")
 
     def _hangs(self, command: str, seen: str, wanted: str) -> errors.CommandFailed:
@@ -211,7 +223,7 @@ class Connection:
             doing=_short(command),
             seen="the connection broke",
             wanted="one that lasts until the command ends",
-            next=f"ssh -p {self.target.port} {self.target.user}@{self.target.address} uptime",
+            next=f"{self.target.login} uptime",
         )
 
 
@@ -223,26 +235,40 @@ def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
     """
     import paramiko
 
-    # Without a handler of its own paramiko's log of a failed handshake would reach stderr beside our message.
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     target.pinned()
     deadline = time.monotonic() + timeout
-    sock = handshake.dial(target, timeout)
-    left = deadline - time.monotonic()
-    transport: paramiko.Transport | None = None
-    try:
-        with HANDSHAKES:
-            deadline = time.monotonic() + left
-            transport = paramiko.Transport(sock)
-            transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
-            transport.set_keepalive(15)
-            handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
-            handshake.login(target, transport)
-        yield Connection(target, transport)
-    finally:
-        if transport is not None:
-            transport.close()
-        sock.close()
+    with way(target, timeout) as sock:
+        left = deadline - time.monotonic()
+        transport: paramiko.Transport | None = None
+        try:
+            with HANDSHAKES:
+                deadline = time.monotonic() + left
+                transport = paramiko.Transport(sock)
+                transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
+                transport.set_keepalive(15)
+                handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
+                handshake.login(target, transport)
+            yield Connection(target, transport)
+        finally:
+            if transport is not None:
+                transport.close()
+
+
+@contextlib.contextmanager
+def way(target: Target, timeout: float) -> Iterator[Any]:
+    """Yield what carries the connection: a socket to the machine, or a channel through its bastion."""
+    # Without a handler of its own paramiko's log of a failed handshake would reach stderr beside our message.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    if target.bastion is None:
+        with contextlib.closing(handshake.dial(target, timeout)) as sock:
+            yield sock
+        return
+    deadline = time.monotonic() + timeout
+    with (
+        connect(target.bastion, timeout) as bastion,
+        contextlib.closing(handshake.through(target, bastion.transport, max(0.5, deadline - time.monotonic()))) as way,
+    ):
+        yield way
 
 
 def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled: threading.Event | None = None) -> None:
@@ -269,8 +295,9 @@ def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled:
 
 
 def known_hosts(target: Target) -> str:
-    """Return the line of a known_hosts file that pins the node's key under its name (use with HostKeyAlias)."""
-    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n"
+    """Return the lines of a known_hosts file that pin the node's key, and its bastion's, under their names (use with HostKeyAlias)."""
+    through = known_hosts(target.bastion) if target.bastion else ""
+    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n{through}"
 
 
 def _short(command: str) -> str:

@@ -8,6 +8,7 @@ Needs ansible-playbook beside its own Python and ssh on PATH. Called by fleet.ma
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,7 @@ class Run:
     def __init__(self, job: dict[str, Any], out: TextIO, log: TextIO) -> None:
         self.job, self.out, self.log = job, out, log
         self.folder = Path(job["folder"])
-        self.target = ssh.Target(**job["target"])
+        self.target = ssh.Target.from_inputs(job["target"])
         self.cancelled = threading.Event()
         self.told_at: float | None = None
         self.polled = ""  # the last progress that the log has
@@ -154,15 +155,8 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ControlMaster": "auto",
         "ControlPersist": "60s",
         "ControlPath": f"{folder}/c",
-        "UserKnownHostsFile": f"{folder}/known_hosts",
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "HostKeyAlias": target.name,
-        "HostKeyAlgorithms": ",".join(target.key_algorithms),
-        "UpdateHostKeys": "no",
-        "BatchMode": "yes",
-        "ServerAliveInterval": "10",
-        **({"IdentitiesOnly": "yes"} if target.identity else {}),
+        **_pinned(target, folder),
+        **({"ProxyCommand": _proxy(target.bastion, folder)} if target.bastion else {}),
     }
     config = Path(job["root"]) / "ansible.cfg"
     if not config.exists():  # without a name Ansible would look for the user's own
@@ -179,9 +173,46 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": "15",
         "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_SSH_ARGS": " ".join(["-F", "/dev/null", *(f"-o {key}={value}" for key, value in options.items())]),
+        "ANSIBLE_SSH_ARGS": shlex.join(["-F", "/dev/null", *_flags(options)]),
         "LC_ALL": "C.UTF-8",
     }
+
+
+def _pinned(target: ssh.Target, folder: Path) -> dict[str, str]:
+    """Return the options of ssh by which it accepts the pinned host key only, and asks nobody."""
+    return {
+        "UserKnownHostsFile": f"{folder}/known_hosts",
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "HostKeyAlias": target.name,
+        "HostKeyAlgorithms": ",".join(target.key_algorithms),
+        "UpdateHostKeys": "no",
+        "BatchMode": "yes",
+        "ServerAliveInterval": "10",
+        **({"IdentitiesOnly": "yes"} if target.identity else {}),
+    }
+
+
+def _proxy(bastion: ssh.Target, folder: Path) -> str:
+    """Return the command that carries ssh through the bastion; ssh puts the node's address and port in."""
+    identity = ["-i", str(Path(bastion.identity).expanduser())] if bastion.identity else []
+    options = [*_flags({**_pinned(bastion, folder), "ConnectTimeout": "15"}), *identity]
+    words = [
+        "ssh",
+        "-F",
+        "/dev/null",
+        *options,
+        "-p",
+        str(bastion.port),
+        "-W",
+        "[%h]:%p",
+        f"{bastion.user}@{bastion.address}",
+    ]
+    return shlex.join(words)
+
+
+def _flags(options: dict[str, str]) -> list[str]:
+    return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
 
 def _children() -> list[int]:

@@ -58,9 +58,10 @@ def plan(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> rule
 
 
 def variables(judged: settings.Settings, machine: str) -> dict[str, Any]:
-    """Return the role variables of one machine: what its form tells, under the stack's, under its own."""
+    """Return the role variables of one machine: what its form tells, under the stack's, under its own; a draining one serves nothing."""
     derived = {"rocm_gpus": judged.nodes.gpus(machine)}
-    return rolevars.merge(derived, judged.vars, judged.nodes.machines[machine].vars)
+    own = judged.nodes.machines[machine]
+    return rolevars.merge(derived, judged.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
 
 
 def _asked(judged: settings.Settings) -> Sequence[rules.Rule]:

@@ -99,8 +99,8 @@ def read() -> Plan:
     isolation.isolate_failures()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
-    own = {name: roles.coerced(judge.variables(judged, name)) for name in judged.nodes.machines}
-    return Plan(judged, roles, own, nodes.supply(judged.nodes, pulumi.get_stack()))
+    own = {name: roles.coerced(judge.variables(judged, name)) for name in judged.present}
+    return Plan(judged, roles, own, nodes.supply(judged, pulumi.get_stack()))
 
 
 def probes_digest() -> str:
@@ -117,13 +117,14 @@ def api_key() -> pulumi.Output[str]:
 
 
 def evidence(
+    place: Mapping[str, str],
     node: resources.Node,
     host: resources.Host,
     image: resources.Image,
     weights: resources.Weights,
     serving: resources.Serving,
 ) -> pulumi.Output[dict[str, Any] | None]:
-    """Return what `fleet show` and `fleet probe` need to know of one machine; None after a failure on it."""
+    """Return what `fleet show` and `fleet probe` need to know of one machine, and where it stands; None after a failure on it."""
     parts = {
         "connection": node.connection,
         "image": image.image,
@@ -135,7 +136,7 @@ def evidence(
 
     def shape(seen: Sequence[Any]) -> dict[str, Any]:
         seconds = {role: taken for run in seen[len(parts) :] for role, taken in (run or {}).items()}
-        return {**dict(zip(parts, seen, strict=False)), "seconds": seconds}
+        return {**dict(zip(parts, seen, strict=False)), "seconds": seconds, **({"place": place} if place else {})}
 
     runs = (host.seconds, image.seconds, weights.seconds, serving.seconds)
     return isolation.together(shape, *parts.values(), *runs)

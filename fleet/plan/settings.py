@@ -24,6 +24,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Gpus = Annotated[int, Field(ge=0, le=16)]
 Purgeable = Literal["weights", "driver"]
+State = Literal["active", "drain", "absent"]
 Wait = Annotated[int, Field(ge=1, le=3600)]  # seconds that a machine may take to answer SSH
 
 
@@ -44,19 +45,45 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Bastion(Form):
+    """A machine through which others are reached; it has a pinned key of its own. No `identity`: the machine's own."""
+
+    address: str = Field(min_length=1)
+    host_key: str = Field(pattern=HOST_KEY)
+    user: str = "root"
+    port: Port = 22
+    identity: str = ""
+
+
 class Defaults(Form):
-    """How to reach a machine, where it does not say so itself."""
+    """How to reach a machine and where it stands, where it does not say so itself."""
 
     user: str = "root"
     port: Port = 22
     identity: str = "~/.ssh/id_ed25519"
     become: bool = False
+    bastion: Bastion | None = None
     gpus: Gpus = 8
     wait: Wait = 120
+    rack: str = ""
+    zone: str = ""
 
 
-class SshMachine(Form):
-    """One machine that answers SSH. `host_key` is its public key, as `ssh-keyscan` prints it, without the address."""
+class Member(Form):
+    """What a machine of every source has: its own role variables, and whether it is part of the fleet.
+
+    One that drains stays set up and serves nothing; an absent one stays in the file, and what we put on it is taken off.
+    """
+
+    vars: dict[str, Any] = {}
+    state: State = "active"
+
+
+class SshMachine(Member):
+    """One machine that answers SSH. `host_key` is its public key, as `fleet enrol` writes it.
+
+    `internal_address` is the one under which other machines know it, for those who route requests.
+    """
 
     address: str = Field(min_length=1)
     host_key: str = Field(pattern=HOST_KEY)
@@ -64,9 +91,16 @@ class SshMachine(Form):
     port: Port | None = None
     identity: str | None = None
     become: bool | None = None
+    bastion: Bastion | None = None
     gpus: Gpus | None = None
     wait: Wait | None = None
-    vars: dict[str, Any] = {}
+    rack: str | None = None
+    zone: str | None = None
+    internal_address: str = ""
+
+
+# What says where a machine stands, and nothing about how it is reached.
+PLACE = {"rack", "zone", "internal_address"}
 
 
 class SshNodes(Form):
@@ -78,9 +112,22 @@ class SshNodes(Form):
     builder: str = ""
 
     def connection(self, name: str) -> dict[str, Any]:
-        """Return address, port, user, identity, host_key, become, gpus and wait of one machine, defaults filled in."""
-        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars"})
-        return {**self.defaults.model_dump(), **own}
+        """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
+        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
+        reach = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
+        if "bastion" in reach:
+            reach["bastion"]["identity"] = reach["bastion"]["identity"] or reach["identity"]
+        return reach
+
+    def place(self, name: str) -> dict[str, str]:
+        """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
+        machine, defaults = self.machines[name], self.defaults
+        told = {
+            "rack": defaults.rack if machine.rack is None else machine.rack,
+            "zone": defaults.zone if machine.zone is None else machine.zone,
+            "internal_address": machine.internal_address,
+        }
+        return {key: value for key, value in told.items() if value}
 
     def gpus(self, name: str) -> int:
         """Return how many GPUs the machine has."""
@@ -88,12 +135,11 @@ class SshNodes(Form):
         return self.defaults.gpus if own is None else own
 
 
-class LabMachine(Form):
+class LabMachine(Member):
     """One lab node: which system, and how many stand-in GPUs it shows."""
 
     system: Literal["ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04", "debian-12", "debian-13"]
     gpus: Gpus = 8
-    vars: dict[str, Any] = {}
 
 
 class LabNodes(Form):
@@ -142,9 +188,14 @@ class Settings(Form):
     purge: list[Purgeable] = []
 
     @property
+    def present(self) -> list[str]:
+        """The machines that are part of the fleet, in the order of the file."""
+        return [name for name, machine in self.nodes.machines.items() if machine.state != "absent"]
+
+    @property
     def builder(self) -> str:
         """The machine that builds the image when one image serves all."""
-        return self.nodes.builder or next(iter(self.nodes.machines))
+        return self.nodes.builder or self.present[0]
 
     def protected(self, machine: str) -> bool:
         """Whether Pulumi refuses to replace or delete a machine: not in the lab, and not when the stack releases it."""
@@ -189,8 +240,21 @@ def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsErr
                 allowed=", ".join(known),
                 nearest=nearest(name, known),
             )
+    yield from _absent(found, file)
     if isinstance(nodes, SshNodes):
         yield from _shared_addresses(nodes, file)
+
+
+def _absent(found: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield where what is absent is needed: a fleet without machines, a builder that is not there."""
+    if not found.present:
+        allowed = "a machine that is active or drains; `pulumi destroy` takes all off"
+        yield errors.SettingsError(file=file, key="nodes.machines", seen="every machine is absent", allowed=allowed)
+    elif found.nodes.builder in found.nodes.machines and found.builder not in found.present:
+        allowed = f"one that is there: {', '.join(found.present)}"
+        yield errors.SettingsError(
+            file=file, key="nodes.builder", value=found.builder, seen="is absent", allowed=allowed
+        )
 
 
 def _shared_addresses(nodes: SshNodes, file: str) -> Iterator[errors.SettingsError]:
@@ -221,7 +285,7 @@ SEEN = {
 }
 FORMS = {
     NAME: "lower-case letters, digits and '-', at most 63",
-    HOST_KEY: "type and key of the machine's public host key; `ssh-keyscan -t ed25519 ADDRESS` shows it, its console proves it",
+    HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
 }
 MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
@@ -243,7 +307,9 @@ def _told(error: Any, file: str) -> errors.SettingsError:
         value = context.get("tag", "")
         known = [get_args(source.model_fields["source"].annotation)[0] for source in get_args(Nodes)]
     elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1])):
-        known = [*form.model_fields, *(SECRETS if form is Settings else ())]
+        inherited = Member.model_fields if issubclass(form, Member) else {}
+        own_first = sorted(form.model_fields, key=inherited.__contains__)
+        known = [*own_first, *(SECRETS if form is Settings else ())]
     elif kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
     words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
@@ -280,6 +346,8 @@ def _form_at(loc: Sequence[str | int]) -> type[Form] | None:
             return LabNodes if lab else SshNodes
         case ["nodes", "defaults"]:
             return Defaults
+        case ["nodes", "defaults", "bastion"] | ["nodes", "machines", _, "bastion"]:
+            return Bastion
         case ["nodes", "machines", _]:
             return LabMachine if lab else SshMachine
         case ["probes"]:

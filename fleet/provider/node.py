@@ -17,7 +17,7 @@ from fleet.provider.structs import UNKNOWN, Props
 BOOT = 900.0
 # Why an update of a connection, and of what goes through it, changes nothing that runs.
 REACHED = "only how it is reached"
-CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become")
+CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become", "bastion")
 # One exec: what runs there, for the table and for messages.
 FACTS = """python3 -I -c '
 import json, platform
@@ -56,7 +56,7 @@ class Node:
                 doing="read what runs there",
                 seen=(told.stderr.strip() or f"exit code {told.rc}").splitlines()[-1],
                 wanted="python3, which Ansible needs too",
-                next=f"ssh {target.user}@{target.address} apt-get install python3",
+                next=f"{target.login} apt-get install python3",
             )
         return {**inputs, "connection": _connection(inputs), "facts": json.loads(told.stdout)}
 

@@ -55,7 +55,7 @@ class Serving(Playbook):
         known["verdict"] = {"passed": passed, "total": total, "evidence": str(folder)}
         if wrong:
             raise Incomplete(known, _refused(request, known, wrong, passed, total))
-        request.say(f"{passed} of {total} probes passed", False)
+        request.say(f"{passed} of {total} probes passed" if known["replicas"] else "drained: it serves nothing", False)
         return known
 
     def _probe(self, request: Request, inputs: Props, replica: Props, url: str) -> Sequence[Any]:

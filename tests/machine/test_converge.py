@@ -18,6 +18,7 @@ import pytest
 from fleet import errors
 from fleet.machine import converge, managed, private, ssh
 from tests.machine.conftest import KEY, Run, job, run
+from tests.machine.sshd import Server
 
 pytestmark = pytest.mark.docker
 
@@ -61,6 +62,16 @@ def test_a_user_with_sudo_does_the_same_as_root(
     again = run(job(ops, log))
     assert again.outcome.changed == 0
     assert managed.drift(expected, managed.read_many(ops, [again.outcome.declared])[0]) == []
+
+
+def test_a_node_behind_a_bastion_is_set_up_through_it(
+    node: ssh.Target, log: Path, settled: Run, expected: managed.State, server: Server
+) -> None:
+    behind = dataclasses.replace(node, bastion=dataclasses.replace(server.target, name=f"{node.name}.bastion"))
+    again = run(job(behind, log))
+    assert (again.outcome.changed, server.connections) == (0, 1)
+    assert managed.drift(expected, managed.read_many(behind, [again.outcome.declared])[0]) == []
+    assert server.connections == 2
 
 
 def test_check_mode_tells_changes_and_makes_none(node: ssh.Target, log: Path, settled: Run) -> None:

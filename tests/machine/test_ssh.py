@@ -300,3 +300,62 @@ def test_a_connection_that_broke_without_a_word_is_explained_by_the_next_one(ser
     target = server.target
     server.close()
     assert broken(target).seen == "the connection broke, and now: connection refused"
+
+
+def behind(bastion: Server, server: Server) -> ssh.Target:
+    """How to reach the server through the bastion."""
+    return dataclasses.replace(server.target, bastion=dataclasses.replace(bastion.target, name="glm-1.bastion"))
+
+
+@pytest.fixture
+def bastion(tmp_path: Path) -> Iterator[Server]:
+    """A second server, with keys of its own."""
+    (tmp_path / "bastion").mkdir()
+    server = Server(tmp_path / "bastion")
+    yield server
+    server.close()
+
+
+def test_a_machine_is_reached_through_its_bastion_each_with_its_own_key(bastion: Server, server: Server) -> None:
+    with ssh.connect(behind(bastion, server)) as connection:
+        assert connection.run("echo $((6 * 7))").stdout == "42\n"
+    assert (bastion.connections, server.connections) == (1, 1)
+    assert bastion.commands == []
+
+
+def test_inputs_of_a_node_with_a_bastion_are_read_back_as_they_were(bastion: Server, server: Server) -> None:
+    target = behind(bastion, server)
+    assert ssh.Target.from_inputs(dataclasses.asdict(target)) == target
+
+
+def test_a_bastion_with_another_key_is_refused_before_anything_is_sent_to_the_machine(
+    bastion: Server, server: Server
+) -> None:
+    target = behind(bastion, server)
+    assert target.bastion
+    wrong = dataclasses.replace(target, bastion=dataclasses.replace(target.bastion, host_key=server.target.host_key))
+    with pytest.raises(errors.HostKeyMismatch, match=r"another host key") as caught, ssh.connect(wrong):
+        pass
+    assert str(caught.value).startswith("glm-1.bastion: connect to ")
+    assert server.connections == 0
+
+
+def test_a_bastion_that_is_down_is_told_as_the_bastion(bastion: Server, server: Server) -> None:
+    target = behind(bastion, server)
+    bastion.close()
+    with pytest.raises(errors.Unreachable, match="connection refused") as caught, ssh.connect(target):
+        pass
+    assert str(caught.value).startswith("glm-1.bastion: connect to ")
+
+
+def test_a_machine_that_the_bastion_does_not_reach_is_told_with_the_way(bastion: Server, server: Server) -> None:
+    target = behind(bastion, server)
+    server.close()
+    with pytest.raises(errors.Unreachable) as caught, ssh.connect(target):
+        pass
+    assert target.bastion
+    assert str(caught.value) == (
+        f"glm-1: connect to {target.where}: its bastion {target.bastion.where} cannot reach it: connect failed\n"
+        "  wanted: an SSH server that lets us in\n"
+        f"  next:   ssh -J {target.bastion.where} -p {target.port} root@127.0.0.1 true"
+    )

@@ -1,5 +1,7 @@
 """When ssh loses a node, the message says which way it was lost, and what to do about that."""
 
+import dataclasses
+
 import pytest
 
 from fleet import errors
@@ -93,3 +95,22 @@ def test_a_refused_login_is_told_with_the_key_that_was_tried() -> None:
 )  # fmt: skip
 def test_of_what_ssh_says_the_line_that_tells_why_is_kept(said: str, why: str) -> None:
     assert lost.reason(said) == why
+
+
+JUMP = ssh.Target("glm-1.bastion", "192.0.2.1", user="jump", host_key=KEY, identity="~/.ssh/jump")
+
+
+@pytest.mark.parametrize(
+    ("said", "who"),
+    [
+        (
+            STRANGER.replace("\nHost key verif", "\nHost key for glm-1.bastion has changed and …\nHost key verif"),
+            "glm-1.bastion",
+        ),
+        ("Failed to connect to the host via ssh: jump@192.0.2.1: Permission denied (publickey).", "glm-1.bastion"),
+        ("Failed to connect to the host via ssh: root@192.0.2.11: Permission denied (publickey).", "glm-1"),
+    ],
+)
+def test_what_happens_at_the_bastion_is_told_as_the_bastion_s(said: str, who: str) -> None:
+    error = lost.error(dataclasses.replace(NODE, bastion=JUMP), "docker", said, "")
+    assert error.node == who

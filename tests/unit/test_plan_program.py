@@ -339,3 +339,24 @@ def test_a_secret_among_plain_values_is_refused(caplog: pytest.LogCaptureFixture
             {"vllm_api_key": KEY, "vars": json.dumps({"a": "b"})},
         )
     assert "holds a secret among plain values" in caplog.text
+
+
+def test_a_draining_machine_stays_set_up_and_serves_nothing_and_an_absent_one_is_not_there() -> None:
+    values = config("prod")
+    values["glm-fleet:nodes"]["machines"]["prod-2"]["state"] = "drain"
+    values["glm-fleet:nodes"]["machines"]["prod-3"]["state"] = "absent"
+    declared = run("prod", values)
+    assert sorted(declared.names("Serving")) == ["prod-1", "prod-2", "prod-4"]
+    assert declared.inputs["Serving", "prod-2"]["vars"]["vllm_replicas"] == []
+    assert len(declared.inputs["Serving", "prod-1"]["vars"]["vllm_replicas"]) == 2
+
+
+def test_where_a_machine_stands_is_told_with_what_it_serves() -> None:
+    values = config("prod")
+    values["glm-fleet:nodes"]["defaults"]["zone"] = "a"
+    values["glm-fleet:nodes"]["machines"]["prod-2"]["internal_address"] = "10.0.0.12"
+    outputs = run("prod", values).outputs["replicas"]
+    assert (outputs["prod-1"]["place"], outputs["prod-2"]["place"]) == (
+        {"zone": "a"},
+        {"zone": "a", "internal_address": "10.0.0.12"},
+    )

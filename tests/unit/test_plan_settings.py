@@ -33,6 +33,13 @@ def stack() -> dict[str, Any]:
 
 REMOVE = object()
 
+
+def with_state(state: str) -> dict[str, Any]:
+    """Return the machines of the right stack, the second of them in another state."""
+    machines = stack()["nodes"]["machines"]
+    return {**machines, "prod-2": {**machines["prod-2"], "state": state}}
+
+
 # claim → what is changed in the right stack: the path to a key, and its new value
 MISTAKES: dict[str, tuple[list[str], Any]] = {
     "a-misspelled-key": (["paralel"], "4"),
@@ -60,6 +67,16 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
     ),
     "a-release-of-no-machine": (["release"], {"prod-22": "mainboard replaced"}),
     "a-release-without-a-reason": (["release"], {"prod-2": ""}),
+    "a-bastion-without-a-host-key": (["nodes", "defaults", "bastion"], {"address": "192.0.2.1"}),
+    "a-misspelled-key-of-a-bastion": (
+        ["nodes", "machines", "prod-2", "bastion"],
+        {"address": "192.0.2.1", "host_key": KEY, "usr": "jump"},
+    ),
+    "a-state-that-does-not-exist": (["nodes", "machines", "prod-2", "state"], "drained"),
+    "a-builder-that-is-absent": (
+        ["nodes"],
+        {**stack()["nodes"], "builder": "prod-2", "machines": with_state("absent")},
+    ),
     "a-lab-system-that-does-not-exist": (
         ["nodes"],
         {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-20.04"}}},
@@ -124,3 +141,38 @@ def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     else:
         at[path[-1]] = value
     return raw
+
+
+def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machine_s_key() -> None:
+    raw = changed(stack(), ["nodes", "defaults", "bastion"], {"address": "192.0.2.1", "host_key": KEY, "user": "jump"})
+    raw = changed(
+        raw,
+        ["nodes", "machines", "prod-2", "bastion"],
+        {"address": "192.0.2.2", "host_key": KEY, "identity": "~/.ssh/own"},
+    )
+    nodes = settings.read(raw, FILE).nodes
+    assert isinstance(nodes, settings.SshNodes)
+    one, two = (nodes.connection(name)["bastion"] for name in ("prod-1", "prod-2"))
+    assert (one["address"], one["user"], one["identity"]) == ("192.0.2.1", "jump", "~/.ssh/id_ed25519")
+    assert (two["address"], two["user"], two["identity"]) == ("192.0.2.2", "root", "~/.ssh/own")
+
+
+def test_where_a_machine_stands_is_the_pool_s_or_its_own_and_no_part_of_how_it_is_reached() -> None:
+    raw = changed(stack(), ["nodes", "defaults", "zone"], "a")
+    raw = changed(raw, ["nodes", "machines", "prod-2", "rack"], "12")
+    nodes = settings.read(raw, FILE).nodes
+    assert isinstance(nodes, settings.SshNodes)
+    assert (nodes.place("prod-1"), nodes.place("prod-2")) == ({"zone": "a"}, {"rack": "12", "zone": "a"})
+    assert not {"rack", "zone"} & nodes.connection("prod-2").keys()
+
+
+def test_an_absent_machine_is_no_part_of_the_fleet_and_builds_nothing() -> None:
+    raw = changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent")
+    found = settings.read(raw, FILE)
+    assert (found.present, found.builder) == (["prod-2"], "prod-2")
+
+
+def test_a_fleet_of_absent_machines_is_told() -> None:
+    raw = changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent")
+    with pytest.raises(errors.SettingsError, match="every machine is absent"):
+        settings.read(changed(raw, ["nodes", "machines", "prod-2", "state"], "absent"), FILE)

@@ -3,7 +3,7 @@
 Knows the lab's plugin by its tokens and output names alone; imports nothing of it. Used by stacks whose source is `lab`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -38,10 +38,11 @@ class LabMachine(pulumi.CustomResource):
         super().__init__("lab:index:Machine", name, {**inputs, **known_after}, pulumi.ResourceOptions(parent=site))
 
 
-def supply(nodes: settings.LabNodes, stack: str) -> Supply:
+def supply(nodes: settings.LabNodes, present: Sequence[str], stack: str) -> Supply:
     """Make the site and its machines; the site's `vars` hold what nobody can know before: keys, CA, image digest."""
-    site = Site(nodes.name or stack, sorted({machine.system for machine in nodes.machines.values()}))
-    made = {name: LabMachine(name, site, wish.system, wish.gpus) for name, wish in nodes.machines.items()}
+    wishes = {name: nodes.machines[name] for name in present}
+    site = Site(nodes.name or stack, sorted({machine.system for machine in wishes.values()}))
+    made = {name: LabMachine(name, site, wish.system, wish.gpus) for name, wish in wishes.items()}
     machines = {
         name: Machine(
             {
@@ -55,6 +56,6 @@ def supply(nodes: settings.LabNodes, stack: str) -> Supply:
             },
             made[name],
         )
-        for name, wish in nodes.machines.items()
+        for name, wish in wishes.items()
     }
     return Supply(machines, site.vars)

@@ -1,13 +1,15 @@
 """Machines that are there already and answer SSH: the default source.
 
-Needs address and host key of each in the stack file. The first connection is checked against that key:
-nothing is trusted on first use.
+Needs address and host key of each in the stack file; `fleet enrol` writes the key after somebody has compared it. The first
+connection is checked against it: nothing is trusted on first use.
 """
+
+from collections.abc import Sequence
 
 from fleet.plan import settings
 from fleet.plan.nodes import Machine, Supply
 
 
-def supply(nodes: settings.SshNodes) -> Supply:
-    """Return the listed machines, each with the defaults that it does not set itself."""
-    return Supply({name: Machine(nodes.connection(name)) for name in nodes.machines})
+def supply(nodes: settings.SshNodes, present: Sequence[str]) -> Supply:
+    """Return the machines that are present, each with the defaults that it does not set itself."""
+    return Supply({name: Machine(nodes.connection(name), place=nodes.place(name)) for name in present})
