@@ -1,13 +1,14 @@
 """The command `fleet`: thin verbs over a stack's outputs. Needs `pulumi` on PATH and its environment (`eval "$(make env)"`).
 
     fleet plan -s STACK                      what fits: GPUs, memory, cache; and what is wrong with the plan
+    fleet enrol -s STACK NODE…               which host keys answer; the compared one into the stack file
     fleet show -s STACK                      what serves where, and two lines to paste
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
     fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
-`plan` reads the stack file alone; the others a stack that is up.
+`plan` and `enrol` read the stack file alone; the others a stack that is up.
 
 Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
 FleetError and exit code 1; of `verify`, where 1 is a difference, with 2.
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -50,6 +51,7 @@ def told(verb: Verb, code: int = 1) -> Verb:
     return run  # type: ignore[return-value]
 
 
+ROOT = Path(__file__).resolve().parents[1]
 FILE = click.Path(path_type=Path, dir_okay=False)
 stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
 
@@ -61,8 +63,7 @@ def plan_(stack: str) -> None:
     """Show what fits: GPUs to replicas, memory bars a GPU, cache tokens; exit code 1 when something is wrong with the plan."""
     from fleet.plan import fits, judge, rolevars, stackfile
 
-    root = Path(__file__).resolve().parents[1]
-    judged, roles = stackfile.read(stack, root), rolevars.load(root / "roles")
+    judged, roles = stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
     today = datetime.datetime.now(tz=datetime.UTC).date()
     found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today)
     if not found.mistyped:
@@ -72,6 +73,55 @@ def plan_(stack: str) -> None:
             click.echo(f"\n{level}: {finding}")
     if found.mistakes:
         sys.exit(1)
+
+
+@main.command()
+@stack_option
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE[=ADDRESS]...")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="SHA256:…",
+    help="Pin this fingerprint without asking; may be given again.",
+)
+@click.option("--known-hosts", type=click.File(), help="A known_hosts file that says which keys the machines have.")
+@click.option("--sshfp", is_flag=True, help="Ask DNS which keys the machines have (SSHFP records).")
+@told
+def enrol(
+    stack: str, nodes: tuple[str, ...], expected: tuple[str, ...], known_hosts: TextIO | None, sshfp: bool
+) -> None:
+    """Show which host keys answer at the nodes' addresses, and pin one of each in the stack file, after a yes or as expected.
+
+    NODE=ADDRESS adds a machine. Compare the fingerprints with what the machine's console shows:
+    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    from fleet import enrol as enrolment
+
+    file = enrolment.StackFile(ROOT / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
+    answers = enrolment.ask(file.targets(nodes), _progress)
+    text = known_hosts.read() if known_hosts else ""
+    for answer in answers:
+        sources: dict[str, list[str]] = {}
+        if known_hosts:
+            sources[known_hosts.name] = enrolment.from_file(text, answer.target, answer.node)
+        if sshfp:
+            sources["DNS"] = enrolment.from_dns(answer.target.address)
+        enrolment.choose(answer, expected, sources)
+    click.echo(enrolment.table(answers))
+    new = [answer for answer in answers if answer.chosen and answer.chosen.fingerprint != answer.pinned]
+    if not new:
+        click.echo(f"{file.name} has them already")
+        return
+    names = ", ".join(answer.node for answer in new)
+    if not expected and not click.confirm(f"Does a console show the same? Pin the host keys of {names} in {file.name}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    for answer in new:
+        if answer.chosen:
+            file.pin(answer.node, answer.chosen, answer.target.address)
+    file.write()
+    click.echo(f"{file.name}: pinned {names}; `git diff {file.name}` shows it")
 
 
 @main.command("show")

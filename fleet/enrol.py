@@ -1,0 +1,218 @@
+"""`fleet enrol`: which host keys answer, beside what others say of them; the chosen one into the stack file, its comments kept.
+
+Nothing is written but after a yes or for an expected fingerprint. Needs the stack file, the machines' addresses to answer, and
+where asked for a known_hosts file or DNS. Called by `fleet.cli`.
+"""
+
+import base64
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleet import errors, show
+from fleet.machine import ssh
+from fleet.machine.hostkeys import TYPES, Key, offered
+from fleet.plan import settings
+
+NODES = "glm-fleet:nodes"
+HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
+
+
+@dataclass
+class Answer:
+    """What one machine offers: its keys, what is said of each (by fingerprint), and the one to pin."""
+
+    node: str
+    target: ssh.Target
+    keys: list[Key]
+    pinned: str = ""  # the fingerprint that the stack file has
+    said: dict[str, list[str]] = field(default_factory=dict)
+    chosen: Key | None = None
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a line a key."""
+        where = f"{self.target.address}:{self.target.port}"
+        return [
+            (self.node, where, key.type, key.fingerprint, ", ".join(self.said[key.fingerprint])) for key in self.keys
+        ]
+
+
+def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
+    """Ask every machine for its keys, all at once; Unreachable with the notes of all that did not answer."""
+    with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
+        running = {node: pool.submit(offered, target) for node, target in reach.items()}
+    failed = [error for one in running.values() if isinstance(error := one.exception(), errors.FleetError)]
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(str(other))
+        raise failed[0]
+    note(f"{len(running)} machines answered" if len(running) > 1 else f"{next(iter(reach))} answered")
+    return [_answer(node, reach[node], one.result()) for node, one in running.items()]
+
+
+def choose(answer: Answer, expected: Sequence[str], told: Mapping[str, Sequence[str]]) -> None:
+    """Mark the key to pin: the expected one, else the first type of TYPES; HostKeyMismatch where another one is told or expected.
+
+    `told` has by source (a file's name, DNS) the fingerprints that it says this machine has.
+    """
+    offers = {key.fingerprint: key for key in answer.keys}
+    for source, fingerprints in told.items():
+        for fingerprint in offers:
+            answer.said[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
+        if fingerprints and not offers.keys() & set(fingerprints):
+            raise _mismatch(answer, f"{source} has {', '.join(fingerprints)}")
+    wanted = [fingerprint for fingerprint in expected if fingerprint in offers]
+    if expected and not wanted:
+        raise _mismatch(answer, f"expected: {', '.join(expected)}")
+    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in told.values())]
+    answer.chosen = offers[wanted[0]] if wanted else (agreed or answer.keys)[0]
+    if answer.chosen.fingerprint != answer.pinned:
+        answer.said[answer.chosen.fingerprint].append("to be pinned")
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """Return a line a key of every machine."""
+    return show.columns([HEAD, *(row for answer in answers for row in answer.rows())])
+
+
+def from_file(text: str, target: ssh.Target, name: str) -> list[str]:
+    """Return the fingerprints that a known_hosts file has for a machine, by its address or its name; hashed names count too."""
+    names = [name, target.address] if target.port == 22 else [name, f"[{target.address}]:{target.port}"]
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 3 and not line.startswith(("#", "@")) and any(_names(words[0], one) for one in names):
+            found.append(Key.parse(" ".join(words[1:3])).fingerprint)
+    return found
+
+
+def from_dns(address: str) -> list[str]:
+    """Return the SHA-256 fingerprints of a machine's SSHFP records; CommandFailed where DNS gives no answer."""
+    import dns.exception
+    import dns.resolver
+
+    try:
+        records = dns.resolver.resolve(address, "SSHFP")
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []
+    except dns.exception.DNSException as error:
+        raise errors.CommandFailed(
+            doing=f"ask DNS for the SSHFP records of {address}",
+            seen=str(error).rstrip(".").lower(),
+            wanted="an answer of the resolver of this machine",
+            next="leave out --sshfp, or mend /etc/resolv.conf",
+        ) from error
+    # 2 is SHA-256; SHA-1 (1) is no proof any more.
+    return [f"SHA256:{base64.b64encode(one.fingerprint).decode().rstrip('=')}" for one in records if one.fp_type == 2]
+
+
+class StackFile:
+    """A stack file that is read and written with its comments, its order and its quotes."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.util import load_yaml_guess_indent
+
+        text = path.read_text() if path.is_file() else ""
+        _, dash, offset = load_yaml_guess_indent(text)
+        self._yaml = YAML()
+        self._yaml.preserve_quotes = True
+        self._yaml.width = 1 << 16  # no line is broken
+        self._yaml.indent(mapping=2, sequence=dash or 4, offset=offset if dash else 2)
+        self.path, self.name = path, name
+        self._told = self._yaml.load(text)
+        nodes = ((self._told or {}).get("config") or {}).get(NODES) or {}
+        if nodes.get("source") != "ssh":
+            raise errors.SettingsError(
+                file=name,
+                key="nodes.source",
+                seen=f"is {nodes['source']}" if "source" in nodes else "there is no such file, or it has no nodes",
+                allowed="ssh: machines of other sources bring their host keys with them",
+            )
+        self._nodes = nodes
+
+    def targets(self, nodes: Sequence[str]) -> dict[str, ssh.Target]:
+        """Return how to reach each of NODE (in the file) or NODE=ADDRESS (to be added); SettingsError for one that is neither."""
+        return {node.partition("=")[0]: self._target(*node.partition("=")[::2]) for node in nodes}
+
+    def pinned(self, node: str) -> str:
+        """Return the fingerprint that the file has for a machine, "" where it has none."""
+        text = str((self._machines.get(node) or {}).get("host_key") or "")
+        try:
+            return Key.parse(text).fingerprint
+        except ValueError:
+            return ""
+
+    def pin(self, node: str, key: Key, address: str) -> None:
+        """Set a machine's host key; a machine that is not there yet gets its address, too."""
+        from ruamel.yaml.comments import CommentedMap
+        from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+        if node not in self._machines:
+            self._machines[node] = CommentedMap(address=address)
+            self._machines[node].fa.set_flow_style()
+        self._machines[node]["host_key"] = DoubleQuotedScalarString(str(key))
+
+    def write(self) -> None:
+        """Write the file."""
+        with self.path.open("w") as file:
+            self._yaml.dump(self._told, file)
+
+    @property
+    def _machines(self) -> Any:
+        if self._nodes.get("machines") is None:
+            self._nodes["machines"] = {}
+        return self._nodes["machines"]
+
+    def _target(self, node: str, address: str) -> ssh.Target:
+        own = self._machines.get(node)
+        if own is None and not address:
+            raise errors.SettingsError(
+                file=self.name,
+                key="nodes.machines",
+                value=node,
+                seen="no machine has this name",
+                allowed=f"one of {', '.join(self._machines)}, or {node}=ADDRESS to add it",
+                nearest=settings.nearest(node, list(self._machines)),
+            )
+        told = {**(self._nodes.get("defaults") or {}), **(own or {}), **({"address": address} if address else {})}
+        if not told.get("address"):
+            key = f"nodes.machines.{node}.address"
+            raise errors.SettingsError(
+                file=self.name, key=key, seen="this key is missing", allowed=settings.MISSING["address"]
+            )
+        return ssh.Target.from_inputs({**told, "name": node})
+
+
+def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
+    pinned = ""
+    if target.host_key:
+        pinned = Key.parse(target.host_key).fingerprint
+    said = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
+    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, said)
+
+
+def _mismatch(answer: Answer, wanted: str) -> errors.HostKeyMismatch:
+    return errors.HostKeyMismatch(
+        node=answer.node,
+        doing=f"compare the host keys of {answer.target.address}:{answer.target.port}",
+        seen=", ".join(f"{key.type} {key.fingerprint}" for key in answer.keys),
+        wanted=wanted,
+        next="find out which machine answers there; nothing was written",
+    )
+
+
+def _names(pattern: str, name: str) -> bool:
+    """Whether the first word of a known_hosts line is about a name."""
+    if pattern.startswith("|1|"):
+        _, _, salt, digest = pattern.split("|")
+        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(made, base64.b64decode(digest))
+    patterns = pattern.replace("[", "[[]").split(",")  # only * and ? stand for others there
+    refused = any(fnmatch.fnmatch(name, one[1:]) for one in patterns if one.startswith("!"))
+    return not refused and any(fnmatch.fnmatch(name, one) for one in patterns if not one.startswith("!"))
