@@ -2,6 +2,7 @@
 
     fleet plan -s STACK                      what fits: GPUs, memory, cache; and what is wrong with the plan
     fleet enrol -s STACK NODE…               which host keys answer; the compared one into the stack file
+    fleet preflight -s STACK [NODE …]        what is wrong with the machines, before anything there is touched
     fleet show -s STACK                      what serves where, and two lines to paste
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
@@ -11,7 +12,7 @@
 `plan` and `enrol` read the stack file alone; the others a stack that is up.
 
 Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
-FleetError and exit code 1; of `verify`, where 1 is a difference, with 2.
+FleetError and exit code 1; of `verify` and `preflight`, where 1 is what they found, with 2.
 """
 
 import contextlib
@@ -122,6 +123,32 @@ def enrol(
             file.pin(answer.node, answer.chosen, answer.target.address)
     file.write()
     click.echo(f"{file.name}: pinned {names}; `git diff {file.name}` shows it")
+
+
+@main.command("preflight")
+@stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--all", "everything", is_flag=True, help="Show what is fine, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@partial(told, code=2)
+def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Look whether the machines can become what the stack wants. Changes nothing on them.
+
+    Exit code 1 when something stops the road on a machine, 2 when one could not be looked at; warnings alone are 0.
+    """
+    from fleet import preflight
+    from fleet.plan import rolevars, stackfile
+
+    wanted = preflight.wanted(stack, stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles"), nodes)
+    reports = preflight.look(wanted, _progress)
+    if as_json:
+        click.echo(preflight.to_json(reports))
+    else:
+        click.echo("\n\n".join([preflight.table(reports, everything), *preflight.problems(reports)]))
+    if any(report.error for report in reports):
+        sys.exit(2)
+    if any(report.faults for report in reports):
+        sys.exit(1)
 
 
 @main.command("show")

@@ -46,9 +46,8 @@ class Roles:
 
     @functools.cached_property
     def defaults(self) -> dict[str, Any]:
-        """What a variable is where no stack says it, less those that Ansible works out on the machine."""
-        told = ((name, value) for role in self.roles.values() for name, value in role.defaults.items())
-        return {name: value for name, value in told if not (isinstance(value, str) and "{{" in value)}
+        """What a variable is where no stack says it; `{{ name }}` in it is another variable."""
+        return {name: value for role in self.roles.values() for name, value in role.defaults.items()}
 
     def files(self, kind: str) -> dict[str, str]:
         """Return {role: its files} for the roles of one kind of resource."""

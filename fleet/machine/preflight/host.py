@@ -1,0 +1,158 @@
+"""What a preflight checks of the system around the hardware: disks, clock, network, packages, other owners. Pure functions to verdicts.
+
+Used by __init__. Add a check: a function here, a machine that fails it in tests/unit/test_preflight_checks.py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Wanted
+
+CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
+
+
+def system(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Distribution, architecture, systemd, cgroups."""
+    facts = look.facts
+    known = ", ".join(sorted(wanted.kernels))
+    if wanted.kernels and facts["system"] not in wanted.kernels:
+        yield Verdict("system", "fault", facts["system"], f"one of {known}", "reinstall the machine with one of them")
+    elif facts["arch"] != "x86_64":
+        yield Verdict("system", "fault", facts["arch"], "x86_64", "MI300X machines are x86_64: is it the right one?")
+    elif not facts["systemd"]:
+        yield Verdict("system", "fault", "no systemd", "systemd as init", "replicas and long steps are units of it")
+    elif facts["cgroup"] != 2:
+        yield Verdict("system", "warning", "cgroups v1", "v2", "boot with systemd.unified_cgroup_hierarchy=1")
+    else:
+        yield Verdict("system", "ok", f"{facts['system']}, {facts['arch']}")
+
+
+def space(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Free space on each disk for all that will lie on it."""
+    disks: dict[int, list[Space]] = {}
+    for one in wanted.space:
+        disks.setdefault(look.facts["space"][one.path]["device"], []).append(one)
+    for needs in disks.values():
+        free = look.facts["space"][needs[0].path]["free"]
+        open_needs = [one for one in needs if not look.facts["space"][one.path]["filled"]]
+        need = sum(one.bytes for one in open_needs)
+        paths = ", ".join(dict.fromkeys(one.path for one in needs))
+        told = f"{free / 1e9:.0f} GB free at {paths}"
+        if need > free:
+            what = " and ".join(f"{one.bytes / 1e9:.0f} GB for {one.what}" for one in open_needs)
+            yield Verdict(
+                "space", "fault", told, what, f"make room there (`df -h {needs[0].path}`), or put another disk there"
+            )
+        else:
+            yield Verdict("space", "ok", f"{told}, {need / 1e9:.0f} GB needed")
+
+
+def clock(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """The clock agrees with this machine's."""
+    if abs(look.ahead) > CLOCK:
+        seen = f"{abs(look.ahead):.0f} s {'ahead of' if look.ahead > 0 else 'behind'} this machine's"
+        yield Verdict(
+            "clock",
+            "fault",
+            seen,
+            f"less than {CLOCK:.0f} s",
+            "`timedatectl` there: is a time service running? or set this machine's",
+        )
+    else:
+        yield Verdict("clock", "ok", f"within {max(1.0, abs(look.ahead)):.0f} s")
+
+
+def network(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Every address that the plan uses on this machine, and apt's own sources, answer from there."""
+    told = look.facts["reach"]
+    for address, why in told.items():
+        if why:
+            level: Level = "fault" if address in wanted.addresses else "warning"
+            todo = f"`curl -v telnet://{address}` there; a name, a route, a firewall or a proxy is missing"
+            yield Verdict("network", level, f"{address}: {why}", "a TCP connection from the node", todo)
+    if not any(told.values()):
+        yield Verdict("network", "ok", f"{len(told)} addresses answer")
+
+
+def packages(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """apt is free, nothing is half installed, no reboot is owed."""
+    facts = look.facts
+    if facts["locks"]:
+        held = facts["locks"][0]
+        seen = f"locked by process {held['pid']} ({held['command']}{', of ' + held['unit'] if held['unit'] else ''}): {held['path']}"
+        yield Verdict("apt", "warning", seen, "nobody else who installs", "let it end: a run waits for two minutes")
+    elif facts["half"]:
+        yield Verdict(
+            "apt",
+            "warning",
+            f"half installed: {', '.join(facts['half'])}",
+            "whole packages",
+            "`dpkg --configure -a`; the first run does",
+        )
+    else:
+        yield Verdict("apt", "ok", "free")
+    if facts["reboot"] is not None:
+        why = f" for {', '.join(facts['reboot'])}" if facts["reboot"] else ""
+        yield Verdict(
+            "reboot",
+            "warning",
+            f"the system asks for one{why}",
+            "none owed",
+            "reboot in a window of yours; the driver is built for the running kernel",
+        )
+
+
+def owners(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Nobody else owns the machine: no other stack, no orchestrator, no unit on our ports."""
+    facts = look.facts
+    owner = json.loads(facts["owner"]) if facts["owner"] else {}
+    if owner and owner.get("stack") != wanted.stack:
+        seen = f"the stack {owner.get('stack')} owns it since {owner.get('since')} (set up by {owner.get('by')})"
+        yield Verdict(
+            "owner",
+            "fault",
+            seen,
+            f"no other owner than {wanted.stack}",
+            "take it out of that stack first: `state: absent` there, then `pulumi up`",
+        )
+    elif facts["others"]:
+        yield Verdict(
+            "owner",
+            "fault",
+            f"{', '.join(facts['others'])} runs here",
+            "a machine of its own",
+            "drain it there and stop it: two owners restart each other's GPUs",
+        )
+    else:
+        yield Verdict("owner", "ok", f"{owner['stack']} since {owner['since']}" if owner else "nobody")
+    for port, unit in wanted.ports.items():
+        held = facts["ports"].get(str(port))
+        if held and not _ours(held, unit):
+            who = held["command"] or "a process that cannot be seen"
+            seen = f"{port} is taken by {who}{' (' + held['unit'] + ')' if held['unit'] else ''}"
+            yield Verdict("ports", "fault", seen, f"free for {unit}", "stop it, or give the replica another port")
+
+
+def engine(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Docker, where it is there already, answers."""
+    found = look.facts["docker"]
+    if found["there"] and not found["version"]:
+        yield Verdict(
+            "Docker",
+            "fault",
+            "installed, and does not answer",
+            "an engine that answers, or none",
+            "`systemctl status docker`, `journalctl -u docker` there",
+        )
+    else:
+        yield Verdict("Docker", "ok", found["version"] or "none yet: the first run installs it")
+
+
+def _ours(held: Mapping[str, Any], unit: str) -> bool:
+    """Whether a port is held by the replica's unit, or by the container of its name."""
+    return held["unit"] in (unit, f"container {unit.removesuffix('.service')}")
+
+
+FIRST: Sequence[Check] = (system,)
+CHECKS: Sequence[Check] = (space, clock, network, packages, owners, engine)

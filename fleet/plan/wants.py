@@ -1,0 +1,96 @@
+"""What a plan wants of one machine before anything is touched there: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
+
+Called by `fleet.preflight` (and so by `fleet preflight`). Keys and units are those of fleet.machine.preflight.Wanted.
+"""
+
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fleet.plan import judge, rolevars, rules, settings
+from fleet.plan.rules import models
+
+PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
+# Variables that are URLs, and those that begin with a registry's host.
+URLS = (
+    "docker_repository_url",
+    "rocm_repository_url",
+    "rocm_driver_repository_url",
+    "transformers_repository",
+    "weights_endpoint",
+)
+IMAGES = ("transformers_base_image", "transformers_registry")
+BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
+DOCKER = "/var/lib/docker"
+# Bytes that a serving image takes unpacked, with the layers beside it while they are pulled; of an image that we know nothing of, none.
+IMAGE = 70_000_000_000
+
+
+def wants(found: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
+    """Return what the stack wants of a machine."""
+    values = {**roles.defaults, **roles.coerced(judge.variables(found, machine))}
+    planned = rules.Planned(values, found.nodes.gpus(machine))
+    builds = not values.get("transformers_registry") or machine == found.builder
+    return {
+        "gpus": planned.gpus,
+        "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
+        "kernels": _kernels(str(values.get("rocm_version", ""))),
+        "arguments": list(values.get("host_kernel_arguments") or ()),
+        "ports": {
+            str(one["port"]): f"{one['name']}.service" for one in planned.replicas if "port" in one and "name" in one
+        },
+        "addresses": sorted(set(_addresses(values, builds))),
+        "space": list(_space(planned)),
+    }
+
+
+def _kernels(rocm: str) -> dict[str, list[str]]:
+    """Return {system: beginnings of kernels} that AMD lists for a ROCm release; {} for one without a list."""
+    listed: Mapping[str, list[str]] = models.read("versions")["systems"].get(rocm, {})
+    return {system: list(kernels) for system, kernels in listed.items()}
+
+
+def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
+    """Yield "host:port" of everything that roles ask on this machine."""
+    for name in (*URLS, *IMAGES):
+        value = _filled(str(values.get(name) or ""), values)
+        if (
+            value
+            and (builds or name not in BUILDER_ONLY)
+            and (address := _registry(value) if name in IMAGES else _server(value))
+        ):
+            yield address
+
+
+def _server(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.hostname}:{parts.port or PORTS.get(parts.scheme, 443)}" if parts.hostname else ""
+
+
+def _registry(image: str) -> str:
+    """Return the registry of an image; one without a host in its name is Docker's own, whose name is not ours to know."""
+    host = image.partition("/")[0]
+    if "/" not in image or not re.search(r"[.:]|^localhost$", host):
+        return ""
+    return host if ":" in host else f"{host}:443"
+
+
+def _filled(text: str, values: Mapping[str, Any]) -> str:
+    """Return a default with the variables in it, as Ansible will fill it."""
+    return re.sub(r"\{\{ *(\w+) *\}\}", lambda found: str(values.get(found[1], "")), text)
+
+
+def _space(planned: rules.Planned) -> Iterator[dict[str, Any]]:
+    """Yield what must be free, and the file that says that it was fetched already."""
+    values = planned.values
+    if planned.model:
+        folder = f"{values['weights_dir']}/{planned.repository}/{values.get('weights_revision', '')}"
+        filled = f"{folder}/manifest.json"
+        yield {
+            "path": str(values["weights_dir"]),
+            "bytes": planned.model.weights,
+            "what": "the weights",
+            "filled": filled,
+        }
+        yield {"path": DOCKER, "bytes": IMAGE, "what": "the serving image (estimate)", "filled": ""}

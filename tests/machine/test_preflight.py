@@ -1,0 +1,104 @@
+"""The preflight on a real node: it sees what is there, finds what was put there to be found, and changes nothing."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from fleet.machine import preflight, ssh
+
+pytestmark = pytest.mark.docker
+
+OWNER = {"stack": "staging", "since": "2026-10-01 12:00 UTC", "by": "ops@console"}
+HOLD = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(600)"
+# Five things that a preflight must find, as shell commands on the node: each with what takes it away again.
+PUT = {
+    "driver": ("echo 'blacklist amdgpu' >/etc/modprobe.d/no-gpu.conf", "rm /etc/modprobe.d/no-gpu.conf"),
+    "ports": ("systemd-run -q --unit=web /usr/bin/python3 -m http.server 8000", "systemctl stop web"),
+    "apt": (
+        f'systemd-run -q --unit=other-apt /usr/bin/python3 -c "{HOLD}"',
+        "systemctl stop other-apt; rm -f /run/held",
+    ),
+    "owner": (f"mkdir -p /etc/fleet && echo '{json.dumps(OWNER)}' >/etc/fleet/owner.json", "rm /etc/fleet/owner.json"),
+    "reboot": (
+        "touch /run/reboot-required && echo linux-image-amd64 >/run/reboot-required.pkgs",
+        "rm /run/reboot-required*",
+    ),
+}
+READY = "until ss -ltn | grep -q :8000 && [ -e /run/held ]; do sleep 0.1; done"
+
+
+def wanted(node: ssh.Target) -> preflight.Wanted:
+    """What a plan wants of the node: no driver, for its kernel is this machine's, which has no headers."""
+    return preflight.Wanted(
+        target=node,
+        stack="prod",
+        gpus=0,
+        driver=False,
+        ports={8000: "glm-0.service"},
+        addresses=("127.0.0.1:22",),
+        space=(preflight.Space("/srv/models/lab", 1_000_000, "the weights", "/srv/models/lab/manifest.json"),),
+    )
+
+
+def findings(node: ssh.Target) -> dict[str, preflight.Verdict]:
+    """What is not ok, by check; less what is so of every lab node: little memory, no NVMe, sources of apt that do not matter here."""
+    ask = wanted(node)
+    found = preflight.judge(preflight.look(ask), ask)
+    expected = {"memory", "NVMe", "network"}
+    return {
+        one.check: one for one in found if one.level != "ok" and not (one.level == "warning" and one.check in expected)
+    }
+
+
+@contextlib.contextmanager
+def sick(node: ssh.Target) -> Iterator[None]:
+    """The node with all five."""
+    with ssh.connect(node) as connection:
+        try:
+            for put, _ in PUT.values():
+                done = connection.run(put)
+                assert done.rc == 0, done.stderr
+            assert connection.run(READY, timeout=30).rc == 0
+            yield
+        finally:
+            for _, away in PUT.values():
+                connection.run(away)
+
+
+def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
+    assert findings(node) == {}
+
+
+def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(node: ssh.Target) -> None:
+    with sick(node):
+        found = findings(node)
+    assert set(found) == set(PUT)
+    assert found["driver"].seen == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
+    assert found["ports"].seen.startswith("8000 is taken by /usr/bin/python3 -m http.server 8000 (web.service)")
+    assert found["apt"].seen.endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
+    assert found["owner"].seen == "the stack staging owns it since 2026-10-01 12:00 UTC (set up by ops@console)"
+    assert found["reboot"].seen == "the system asks for one for linux-image-amd64"
+    assert findings(node) == {}
+
+
+def test_a_port_that_nothing_listens_on_there_is_told_as_refused(node: ssh.Target) -> None:
+    ask = dataclasses.replace(wanted(node), addresses=("127.0.0.1:1", "no-such-name.invalid:443"))
+    told = {
+        one.seen for one in preflight.judge(preflight.look(ask), ask) if one.check == "network" and one.level == "fault"
+    }
+    assert told == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the name is not known there"}
+
+
+def test_looking_changes_nothing_and_takes_one_exec(node: ssh.Target) -> None:
+    with ssh.connect(node) as connection:
+        before = connection.run(
+            "find / -xdev -newer /run/systemd/system -type f 2>/dev/null | grep -v ^/var/log | sort"
+        ).stdout
+        preflight.look(wanted(node))
+        after = connection.run(
+            "find / -xdev -newer /run/systemd/system -type f 2>/dev/null | grep -v ^/var/log | sort"
+        ).stdout
+    assert after == before
