@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fleet import errors
 from fleet.machine import ssh
 from fleet.plan.effects import Effect
-from fleet.provider.resources import Request
+from fleet.provider.resources import Fixed, Request
 from fleet.provider.structs import UNKNOWN, Props
 
 # Seconds that a machine may take to answer where its source sets no `wait`: a bare-metal MI300X machine that was just
@@ -26,7 +26,7 @@ print(json.dumps({"system": release["ID"].strip(chr(34)) + " " + release.get("VE
     "kernel": platform.release(), "arch": platform.machine(), "python": platform.python_version()}))'"""
 
 
-class Node:
+class Node(Fixed):
     """One machine; its outputs are `connection`, which the others connect by, and `facts`."""
 
     computed = ("connection", "facts")

@@ -15,7 +15,7 @@ from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
 from fleet.provider import notes, resources, take_off
 from fleet.provider.node import REACHED
-from fleet.provider.resources import ROOT, Incomplete, Request
+from fleet.provider.resources import ROOT, Fixed, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
 # `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
@@ -53,7 +53,7 @@ class Slots:
             self._free.release()
 
 
-class Playbook:
+class Playbook(Fixed):
     """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results stand in the run's fleet_KIND."""
 
     replace: Collection[str] = ("node.name",)

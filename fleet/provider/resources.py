@@ -63,6 +63,9 @@ class Resource(Protocol):
     def replace(self) -> Collection[str]:
         """Property paths whose change makes another resource of it."""
 
+    def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
+        """Return the inputs with what moves pinned to what it is now; `say` shows it. Raises FleetError where that cannot be known."""
+
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Return {property: what is wrong with it}."""
 
@@ -83,6 +86,14 @@ class Resource(Protocol):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take off what was put on."""
+
+
+class Fixed:
+    """Of a resource whose inputs name nothing that moves."""
+
+    def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
+        """Return the inputs as they are."""
+        return inputs
 
 
 def kind_of(urn: str) -> str:

@@ -16,6 +16,7 @@ from fleet import errors
 from fleet.plan import effects
 from fleet.provider import diffs, resources
 from fleet.provider.engine import Engine
+from fleet.provider.image import Image
 from fleet.provider.node import Node
 from fleet.provider.notes import Notes
 from fleet.provider.playbook import PARALLEL, Playbook, Slots
@@ -34,7 +35,7 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
     return {
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
-        "Image": Playbook("Image", ("image", "commit", "version"), slots),
+        "Image": Image("Image", ("image", "commit", "version"), slots),
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
     }
@@ -99,7 +100,13 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             self._notes.there(request.urn)
         before = to_dict(request.olds)
         news = {**{key: before[key] for key in GIVEN if key in before}, **to_dict(request.news)}
-        wrong = self._resource(request.urn).check(news)
+        resource = self._resource(request.urn)
+        try:
+            news = resource.pin(news, lambda text: self._engine.say(request.urn, text))
+        except errors.FleetError as error:
+            failure = provider_pb2.CheckFailure(property="vars", reason=str(error))
+            return provider_pb2.CheckResponse(inputs=to_struct(news), failures=[failure])
+        wrong = resource.check(news)
         return provider_pb2.CheckResponse(
             inputs=to_struct(news),
             failures=[provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in wrong.items()],

@@ -10,12 +10,12 @@ from pathlib import Path
 from fleet import errors
 from fleet.plan.effects import Effect
 from fleet.provider import resources
-from fleet.provider.resources import Request
+from fleet.provider.resources import Fixed, Request
 from fleet.provider.structs import UNKNOWN, Props
 from lab import commands, machine, site
 
 
-class Site:
+class Site(Fixed):
     """One lab: its network, its site, its keys. Deleting it takes away whatever bears the lab's label."""
 
     computed: Collection[str] = ("network", "subnet", "gateway", "address", "vars", "identity")
@@ -50,7 +50,7 @@ class Site:
             site.remove(properties["name"], folder(properties["name"]))
 
 
-class Machine:
+class Machine(Fixed):
     """One node of a lab."""
 
     computed: Collection[str] = ("address", "port", "user", "identity", "host_key")

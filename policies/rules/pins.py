@@ -17,6 +17,10 @@ def image_by_digest(asked: Asked) -> Iterator[Breach]:
     images = {"image": known(asked.inputs, "image"), "vllm_image": known(asked.inputs, "vars", "vllm_image")}
     if asked.kind == "Image":
         images = {"transformers_base_image": asked.var("transformers_base_image")}
+        if tag := known(asked.inputs, "resolved", "transformers_base_image"):
+            yield Breach(
+                f"transformers_base_image is the tag {tag!r}, which is {images['transformers_base_image']} today"
+            )
     for name, image in images.items():
         if image is not None and not DIGEST.match(str(image)):
             yield Breach(f"{name} is {image!r}" if image else f"{name} is not set")

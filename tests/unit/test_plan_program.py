@@ -303,7 +303,11 @@ def test_an_update_calls_nothing() -> None:
             {"glm-fleet:vars": {"vlm_flags": {}}},
             "vars.vlm_flags: no role knows this variable",
         ),
-        ("an image without digest", {"glm-fleet:vars": {"transformers_base_image": "a:b"}}, "an image without digest"),
+        (
+            "an image without digest",
+            {"glm-fleet:vars": {"transformers_base_image": "a"}},
+            "an image without digest or tag",
+        ),
         ("a misspelled key", {"glm-fleet:paralel": "4"}, "did you mean parallel?"),
         ("a probe that does not exist", {"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
     ],

@@ -5,21 +5,22 @@ from collections.abc import Iterator
 
 from fleet.plan.rules.rule import Finding, Planned, Rule
 
-DIGEST = re.compile(r"^[^@\s]+@sha256:[0-9a-f]{64}$")
+# A digest, or a tag that the preview resolves to one; a repository alone would be `latest`, which nobody means.
+IMAGE = re.compile(r"^[^@\s]+(@sha256:[0-9a-f]{64}|:[\w][\w.-]{0,127})$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
-IMAGE = "REPOSITORY@sha256:<64 hex>, e.g. from `docker buildx imagetools inspect`"
+NAMED_IMAGE = "REPOSITORY@sha256:<64 hex>, or REPOSITORY:TAG, which the preview resolves"
 NEEDED = {
-    "transformers_base_image": "REPOSITORY@sha256:<64 hex>",
+    "transformers_base_image": NAMED_IMAGE,
     "transformers_commit": "40 hex digits",
     "weights_revision": "40 hex digits",
 }
 
 
 def pinned(planned: Planned) -> Iterator[Finding]:
-    """Yield an image without digest, a source or weights without a full commit."""
+    """Yield an image that is named by neither digest nor tag, a source or weights without a full commit."""
     base = planned.values.get("transformers_base_image")
-    if base and not DIGEST.match(str(base)):
-        yield Finding("transformers_base_image", "an image without digest", IMAGE, base)
+    if base and not IMAGE.match(str(base)):
+        yield Finding("transformers_base_image", "an image without digest or tag", NAMED_IMAGE, base)
     for key in ("transformers_commit", "weights_revision"):
         value = planned.values.get(key)
         if value and not COMMIT.match(str(value)):
@@ -43,8 +44,8 @@ NAMED = Rule(
 RULES = (
     Rule(
         name="pinned",
-        holds="Images are named by digest, sources and weights by a full commit.",
-        reason="a tag or a branch moves: the next rebuild would be another fleet",
+        holds="The base image is named by digest or tag, sources and weights by a full commit.",
+        reason="a branch moves: the next rebuild would be another fleet. A tag moves too: the preview resolves it, a policy refuses it",
         source="project notes on serving, Images and Weights: always pinned",
         judge=pinned,
     ),
