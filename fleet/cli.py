@@ -1,6 +1,7 @@
 """The command `fleet`: thin verbs over a stack's outputs. Needs `pulumi` on PATH and its environment (`eval "$(make env)"`).
 
     fleet plan -s STACK                      what fits: GPUs, memory, cache; and what is wrong with the plan
+    fleet mirrors -s STACK                   what must lie on mirrors, for machines without a way out
     fleet enrol -s STACK NODE…               which host keys answer; the compared one into the stack file
     fleet preflight -s STACK [NODE …]        what is wrong with the machines, before anything there is touched
     fleet show -s STACK                      what serves where, and two lines to paste
@@ -9,7 +10,7 @@
     fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
-`plan` and `enrol` read the stack file alone; the others a stack that is up.
+`plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines of source `ssh`; the others a stack that is up.
 
 Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
 FleetError and exit code 1; of `verify` and `preflight`, where 1 is what they found, with 2.
@@ -74,6 +75,22 @@ def plan_(stack: str) -> None:
             click.echo(f"\n{level}: {finding}")
     if found.mistakes:
         sys.exit(1)
+
+
+@main.command("mirrors")
+@stack_option
+@told
+def mirrors_(stack: str) -> None:
+    """List what the machines of a stack fetch, and from where: what a mirror must hold (`mirrors:` in the stack file)."""
+    from fleet.plan import judge, mirrors, rolevars, stackfile
+    from fleet.verify import size
+
+    judged, roles = stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
+    needed = dict.fromkeys(
+        one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)
+    )
+    rows = [(one.kind, one.name, size(one.bytes) if one.bytes else "-", one.source) for one in needed]
+    click.echo(show.columns([("kind", "name", "size", "from"), *rows]))
 
 
 @main.command()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import SettingsError
-from fleet.plan import rolevars, rules, settings
+from fleet.plan import mirrors, rolevars, rules, settings
 
 WAIVE = "docs/rules.md says why ({rule})"
 
@@ -53,15 +53,19 @@ def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: da
 
 def plan(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> rules.Planned:
     """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
-    own = roles.coerced(variables(judged, machine))
+    own = roles.coerced(variables(judged, roles, machine))
     return rules.Planned({**roles.defaults, **own}, judged.nodes.gpus(machine))
 
 
-def variables(judged: settings.Settings, machine: str) -> dict[str, Any]:
-    """Return the role variables of one machine: what its form tells, under the stack's, under its own; a draining one serves nothing."""
+def variables(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
+    """Return the role variables of one machine: what its form tells, under the stack's, under its own; all through the mirrors.
+
+    A draining machine serves nothing.
+    """
     derived = {"rocm_gpus": judged.nodes.gpus(machine)}
     own = judged.nodes.machines[machine]
-    return rolevars.merge(derived, judged.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
+    told = rolevars.merge(derived, judged.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
+    return {**told, **mirrors.mirrored(judged.mirrors, {**roles.defaults, **told})}
 
 
 def _asked(judged: settings.Settings) -> Sequence[rules.Rule]:

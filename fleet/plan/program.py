@@ -99,7 +99,7 @@ def read() -> Plan:
     isolation.isolate_failures()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
-    own = {name: roles.coerced(judge.variables(judged, name)) for name in judged.present}
+    own = {name: roles.coerced(judge.variables(judged, roles, name)) for name in judged.present}
     return Plan(judged, roles, own, nodes.supply(judged, pulumi.get_stack()))
 
 

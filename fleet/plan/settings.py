@@ -18,6 +18,8 @@ from fleet import errors
 
 SECRETS = ("vllm_api_key", "weights_token")
 HOST_KEY = r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]{40,}={0,2}$"
+SERVER = r"^https?://[^/\s]+(/[^\s?#]*)?$"
+REGISTRY = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?$"
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -165,6 +167,16 @@ class Probes(Form):
     min_iou: float = Field(default=0.5, gt=0, le=1)
 
 
+class Mirrors(Form):
+    """From where everything is fetched: each takes the place of the host in every URL of its kind (docs/mirrors.md)."""
+
+    rocm: Annotated[str, Field(pattern=SERVER)] | None = None
+    docker: Annotated[str, Field(pattern=SERVER)] | None = None
+    git: Annotated[str, Field(pattern=SERVER)] | None = None
+    hub: Annotated[str, Field(pattern=SERVER)] | None = None
+    registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
+
+
 class Waiver(Form):
     """Why a policy does not stop this stack, and the last day on which that holds. The policy pack reads it itself."""
 
@@ -181,6 +193,7 @@ class Settings(Form):
 
     nodes: Annotated[Nodes, Field(discriminator="source")]
     vars: dict[str, Any] = {}
+    mirrors: Mirrors = Mirrors()
     probes: Probes = Probes()
     parallel: int = Field(default=4, ge=1, le=64)
     waivers: dict[str, Waiver] = {}
@@ -284,6 +297,8 @@ SEEN = {
     "no_date": "is no date",
 }
 FORMS = {
+    SERVER: "a URL, e.g. https://mirror.example/rocm",
+    REGISTRY: "HOST, HOST:PORT or HOST/PATH of a registry",
     NAME: "lower-case letters, digits and '-', at most 63",
     HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
 }
@@ -350,6 +365,8 @@ def _form_at(loc: Sequence[str | int]) -> type[Form] | None:
             return Bastion
         case ["nodes", "machines", _]:
             return LabMachine if lab else SshMachine
+        case ["mirrors"]:
+            return Mirrors
         case ["probes"]:
             return Probes
         case ["waivers", _]:

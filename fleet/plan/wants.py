@@ -8,18 +8,12 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.plan import judge, rolevars, rules, settings
+from fleet.plan import judge, mirrors, rolevars, rules, settings
 from fleet.plan.rules import models
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 # Variables that are URLs, and those that begin with a registry's host.
-URLS = (
-    "docker_repository_url",
-    "rocm_repository_url",
-    "rocm_driver_repository_url",
-    "transformers_repository",
-    "weights_endpoint",
-)
+URLS = tuple(name for names in mirrors.URLS.values() for name in names)
 IMAGES = ("transformers_base_image", "transformers_registry")
 BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
 DOCKER = "/var/lib/docker"
@@ -29,7 +23,7 @@ IMAGE = 70_000_000_000
 
 def wants(found: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
     """Return what the stack wants of a machine."""
-    values = {**roles.defaults, **roles.coerced(judge.variables(found, machine))}
+    values = {**roles.defaults, **roles.coerced(judge.variables(found, roles, machine))}
     planned = rules.Planned(values, found.nodes.gpus(machine))
     builds = not values.get("transformers_registry") or machine == found.builder
     return {
@@ -54,7 +48,7 @@ def _kernels(rocm: str) -> dict[str, list[str]]:
 def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
     """Yield "host:port" of everything that roles ask on this machine."""
     for name in (*URLS, *IMAGES):
-        value = _filled(str(values.get(name) or ""), values)
+        value = mirrors.filled(str(values.get(name) or ""), values)
         if (
             value
             and (builds or name not in BUILDER_ONLY)
@@ -74,11 +68,6 @@ def _registry(image: str) -> str:
     if "/" not in image or not re.search(r"[.:]|^localhost$", host):
         return ""
     return host if ":" in host else f"{host}:443"
-
-
-def _filled(text: str, values: Mapping[str, Any]) -> str:
-    """Return a default with the variables in it, as Ansible will fill it."""
-    return re.sub(r"\{\{ *(\w+) *\}\}", lambda found: str(values.get(found[1], "")), text)
 
 
 def _space(planned: rules.Planned) -> Iterator[dict[str, Any]]:
