@@ -122,7 +122,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="glm-fleet-bench-") as folder:
         road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
         well(road.run("bootstrap/stack.sh", STACK))
-        peers.preview_of_100(road, rows)
+        peers.preview_of(100, "<= 10 s, < 512 MiB", road, rows)
+        peers.preview_of(1000, "<= 40 s, < 1 GiB", road, rows)
         try:
             bench(road, rows)
         finally:

@@ -1,4 +1,4 @@
-"""The drift check of 32 machines: `pulumi preview --refresh` of a stack as large as that, on nodes that are copies of one that went the road.
+"""The drift check and the preflight of 32 machines: `pulumi preview --refresh` and `fleet preflight` of a stack as large as that, on nodes that are copies of one that went the road.
 
 What stands in: a machine as small as this cannot let 32 replicas serve. So each copy has all that the roles put on the node but the engine's
 images, its replica is off, and that is what its state holds as expected. Connections, reads, comparison and the preview are the real ones,
@@ -51,6 +51,12 @@ def measure(road: Road, rows: Any) -> None:
         )
         after = _execs(road)
         rows.note(nodes=len(NODES), execs_a_node=sorted({(after[name] - before[name]) / 3 for name in NODES}))
+        rows.measure(
+            f"fleet preflight, the same {len(NODES)} nodes",
+            "<= 15 s",
+            lambda: well(road.run("fleet", "preflight", "-s", STACK)),
+            times=3,
+        )
         peer = rows.measure(
             f"ansible -m setup --forks {FORKS}, the same {len(NODES)} nodes", "-", lambda: _setup(road, targets)
         )

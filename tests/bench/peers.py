@@ -1,4 +1,4 @@
-"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and a plan of 100 machines.
+"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and plans of 100 and 1,000 machines.
 
 Called by tests/bench/__main__.py. The peer gets exactly the variables that the road's resources hold in their state.
 """
@@ -76,26 +76,31 @@ def engine_start(road: Road) -> float:
     return round(max(spans), 1)
 
 
-def preview_of_100(road: Road, rows: Any) -> None:
-    """Measure a preview of 100 `ssh` machines made from the prod stack; nothing answers at those addresses, nothing is asked."""
+def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
+    """Measure a preview of many `ssh` machines made from the prod stack; nothing answers at those addresses, nothing is asked."""
     prod = yaml.safe_load((road.home / "stacks" / "Pulumi.prod.yaml").read_text())
     machines = prod["config"]["glm-fleet:nodes"]["machines"]
-    one = next(iter(machines.values()))
-    many = {f"prod-{i}": {"address": f"192.0.2.{i}", "host_key": one["host_key"]} for i in range(1, 101)}
+    key = next(iter(machines.values()))["host_key"]
+    # 250 addresses are for documentation; behind each stand as many ports as it takes.
+    many = {
+        f"prod-{i + 1}": {"address": f"192.0.2.{i % 250 + 1}", "port": 2200 + i // 250, "host_key": key}
+        for i in range(number)
+    }
     prod["config"]["glm-fleet:nodes"]["machines"] = many
-    (road.home / "stacks" / "Pulumi.hundred.yaml").write_text(yaml.safe_dump(prod))
-    made = road.run("bootstrap/stack.sh", "hundred")
+    stack = f"of-{number}"
+    (road.home / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(prod))
+    made = road.run("bootstrap/stack.sh", stack)
     assert made.returncode == 0, made.stdout
     peak = Peak()
 
     def preview() -> None:
-        run = road.start("pulumi", "preview", "--stack", "hundred", "--color", "never", "--policy-pack", "policies")
+        run = road.start("pulumi", "preview", "--stack", stack, "--color", "never", "--policy-pack", "policies")
         with peak.of(run.pid):
             text, _ = run.communicate(timeout=600)
         if run.returncode:
             raise SystemExit(text)
 
-    rows.measure("preview of 100 ssh nodes", "<= 10 s, < 512 MiB", preview, times=3)
+    rows.measure(f"preview of {number} ssh nodes", target, preview, times=3)
     rows.note(peak_mib=peak.mib)
 
 
