@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
+from fleet.plan.rules.versions import public
 from policies import data
 from policies.asked import Asked, on
 from policies.rule import Breach, Rule
@@ -14,14 +15,14 @@ def version_known(asked: Asked) -> Iterator[Breach]:
     told = asked.var("transformers_base_vllm")
     if told == "":
         yield Breach("transformers_base_vllm is not set")
-    elif told is not None and _version(told) is None:
+    elif told is not None and public(told) is None:
         yield Breach(f"transformers_base_vllm is {told!r}, which is no version")
 
 
 def no_known_hole(asked: Asked) -> Iterator[Breach]:
     """Yield each hole that is open in the version that is served, with these flags."""
     image = asked.other("Image")
-    version = _version(Asked("Image", asked.name, image).var("transformers_base_vllm")) if image is not None else None
+    version = public(Asked("Image", asked.name, image).var("transformers_base_vllm")) if image is not None else None
     if version is None:
         return  # not known yet, or told by the rule above
     open_holes = [hole for hole in data.holes() if Version(hole.since) <= version < Version(hole.fixed)]
@@ -72,14 +73,6 @@ SAID = {
     "model-from-hub": "vllm_flags that let vLLM fetch the model itself",
     "run-batch": "vllm_entrypoint",
 }
-
-
-def _version(told: object) -> Version | None:
-    """Return a version as the advisories count: without what a builder appended (0.32.0+rocm723)."""
-    try:
-        return Version(Version(str(told)).public)
-    except InvalidVersion:
-        return None
 
 
 RULES = (

@@ -23,7 +23,7 @@ def works(planned: Planned) -> Iterator[Finding]:
 
 def _told(planned: Planned, *, stops: bool) -> Iterator[Finding]:
     value = planned.values.get("transformers_base_vllm")
-    version = _version(value)
+    version = public(value)
     if planned.model is None or version is None:
         return  # without a version the policy vllm-version-known speaks
     for one in models.read("versions")["vllm"]:
@@ -32,8 +32,8 @@ def _told(planned: Planned, *, stops: bool) -> Iterator[Finding]:
             yield Finding("transformers_base_vllm", seen, WANTED.format(one["fixed"]), value)
 
 
-def _version(told: Any) -> Version | None:
-    """Return a version without what a builder appended (0.32.0+rocm723); None for what is none."""
+def public(told: Any) -> Version | None:
+    """Return a version as advisories count: without what a builder appended (0.32.0+rocm723); None for what is none."""
     try:
         return Version(Version(str(told)).public)
     except InvalidVersion:
