@@ -84,6 +84,7 @@ def test_videos_have_a_bound(limit: str | None, frames: int, told: bool) -> None
     ("words", "serves"),
     [
         (["vllm", "serve"], True),
+        (["/opt/venv/bin/vllm", "serve"], True),
         (["python3", "-m", "vllm.entrypoints.openai.api_server"], True),
         (["numactl", "--interleave=all", "vllm", "serve"], True),
         (["serve"], False),

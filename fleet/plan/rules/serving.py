@@ -81,7 +81,7 @@ def videos(planned: Planned) -> Iterator[Finding]:
 def entrypoint(planned: Planned) -> Iterator[Finding]:
     """Yield a command that does not start the server."""
     words = [str(word) for word in planned.values.get("vllm_entrypoint") or ()]
-    pairs = list(itertools.pairwise(words))
+    pairs = list(itertools.pairwise(word.rpartition("/")[2] for word in words))
     if words and not any(server in pairs for server in SERVERS):
         wanted = "[vllm, serve], or [python3, -m, vllm.entrypoints.openai.api_server]: the image's own entrypoint is not used"
         yield Finding("vllm_entrypoint", "does not start vLLM's server", wanted, words)
