@@ -4,11 +4,12 @@ That it happens is a claim of tests/changes and tests/road.
 """
 
 import collections
+import datetime
 from pathlib import Path
 
 import pytest
 
-from fleet.plan import kinds, rolefiles, rolevars
+from fleet.plan import judge, kinds, rolefiles, rolevars, settings, stackfile
 from tests.changes import rows, words
 from tests.changes.node import Happened, Look, happened
 from tests.changes.words import Foretold
@@ -149,3 +150,14 @@ def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look
 def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer() -> None:
     with pytest.raises(AssertionError, match="another container, and the unit ran on"):
         happened(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
+
+
+def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
+    told = stackfile.read("lab", rows.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    for row in rows.load():
+        own = {name: value for name, value in row.needs.items() if value is not None}
+        if row.variable and row.to is not None and row.entry is None:
+            own[row.variable] = row.to
+        raw = {**told, "nodes": {**told["nodes"], "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
+        found = judge.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
+        assert [str(one) for one in (*found.mistakes, *found.warnings)] == []
