@@ -27,7 +27,7 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("said", WAYS)
+@pytest.mark.parametrize("said", WAYS, ids=["on-a-terminal", "after-its-timeout"])
 def test_who_holds_the_lock_is_named_with_what_it_runs(tmp_path: pathlib.Path, said: str) -> None:
     lock = tmp_path / "lock-frontend"
     command = [sys.executable, "-c", HOLD, str(lock)]
