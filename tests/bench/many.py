@@ -54,7 +54,7 @@ def measure(road: Road, rows: Any) -> None:
         rows.measure(
             f"fleet preflight, the same {len(NODES)} nodes",
             "<= 15 s",
-            lambda: well(road.run("fleet", "preflight", "-s", STACK)),
+            lambda: well(road.run("python", "-m", "fleet.cli", "preflight", "-s", STACK)),
             times=3,
         )
         peer = rows.measure(

@@ -1,4 +1,4 @@
-"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and plans of 100 and 1,000 machines.
+"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and a plan of 100 machines.
 
 Called by tests/bench/__main__.py. The peer gets exactly the variables that the road's resources hold in their state.
 """

@@ -102,6 +102,7 @@ def test_one_flag_runs_only_the_serving_role_and_restarts_only_the_replicas(road
         assert f"max-model-len: {length}" in road.on(node, "cat /etc/fleet/vllm/config.yaml")
 
 
+@pytest.mark.exhaustive  # every kind of it is in test_road_drift.py; here is what mending some of it does not touch
 def test_what_is_changed_by_hand_is_seen_and_mended(road: Road, first_up: str) -> None:
     road.on("glm-1", "chmod 0600 /etc/security/limits.d/90-fleet.conf")
     road.on("glm-1", "systemctl stop glm-0.service")

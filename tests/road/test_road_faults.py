@@ -51,7 +51,12 @@ def gone(road: Road, seconds: float = 20) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("victim", "sign"), [("cli", signal.SIGKILL), ("plugin", signal.SIGKILL), ("cli", signal.SIGINT)]
+    ("victim", "sign"),
+    [
+        ("cli", signal.SIGKILL),
+        pytest.param("plugin", signal.SIGKILL, marks=pytest.mark.exhaustive),
+        ("cli", signal.SIGINT),
+    ],
 )
 def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: str, victim: str, sign: int) -> None:
     road.set(f'{GLM_1}.vllm_flags["max-model-len"]', road.another_length())
