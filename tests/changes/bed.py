@@ -49,7 +49,7 @@ class Bed:
             if any(row.needs for _, row in each):
                 for name, row in each:
                     self._vars(name, row.needs)
-                self._up()
+                self.up()
             before = self._files()
             for name, row in each:
                 self._change(name, row)
@@ -66,7 +66,7 @@ class Bed:
         previewed = self.road.pulumi("preview")
         assert previewed.returncode == 0, previewed.stdout
         before = {name: nodes.look(lambda command, on=name: self.road.on(on, command)) for name in names}
-        self._up()
+        self.up()
         outcomes = {}
         for name in names:
             replicas = self._replicas(name)
@@ -77,7 +77,8 @@ class Bed:
             outcomes[name] = Outcome(told, seen, words.wrong(told, seen, {*known[name], *replicas}))
         return outcomes
 
-    def _up(self) -> None:
+    def up(self) -> None:
+        """Deploy, without the policies: rows ask for what no stack should have."""
         done = self.road.run(
             "pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--color", "never", timeout=UP
         )
@@ -156,7 +157,7 @@ class Bed:
         except AssertionError as error:
             _write(before)
             try:
-                self._up()
+                self.up()
             except AssertionError as more:
                 error.add_note(f"and what was there before could not be brought back: {more}")
             raise

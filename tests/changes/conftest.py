@@ -33,8 +33,10 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     prepare(road)
     made = road.run("bootstrap/stack.sh", STACK)
     assert made.returncode == 0, made.stdout
-    done = road.up()
-    assert done.returncode == 0, done.stdout
-    yield Bed(road)
-    gone = road.pulumi("destroy", "--yes", "--skip-preview")
+    bed = Bed(road)
+    try:
+        bed.up()
+        yield bed
+    finally:
+        gone = road.pulumi("destroy", "--yes", "--skip-preview")
     assert gone.returncode == 0, gone.stdout
