@@ -25,11 +25,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from fleet import endpoints, errors, show
+
+if TYPE_CHECKING:
+    from fleet.plan import rolevars, settings
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -63,9 +66,9 @@ stack_option = click.option("-s", "--stack", required=True, help="The stack, as 
 @told
 def plan_(stack: str) -> None:
     """Show what fits: GPUs to replicas, memory bars a GPU, cache tokens; exit code 1 when something is wrong with the plan."""
-    from fleet.plan import fits, judge, rolevars, stackfile
+    from fleet.plan import fits, judge
 
-    judged, roles = stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
+    judged, roles = _stack_file(stack)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today)
     if not found.mistyped:
@@ -82,10 +85,10 @@ def plan_(stack: str) -> None:
 @told
 def mirrors_(stack: str) -> None:
     """List what the machines of a stack fetch, and from where: what a mirror must hold (`mirrors:` in the stack file)."""
-    from fleet.plan import judge, mirrors, rolevars, stackfile
+    from fleet.plan import judge, mirrors
     from fleet.verify import size
 
-    judged, roles = stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
+    judged, roles = _stack_file(stack)
     needed = dict.fromkeys(
         one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)
     )
@@ -154,9 +157,8 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
     Exit code 1 when something stops the road on a machine, 2 when one could not be looked at; warnings alone are 0.
     """
     from fleet import preflight
-    from fleet.plan import rolevars, stackfile
 
-    wanted = preflight.wanted(stack, stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles"), nodes)
+    wanted = preflight.wanted(stack, *_stack_file(stack), nodes)
     reports = preflight.look(wanted, _progress)
     if as_json:
         click.echo(preflight.to_json(reports))
@@ -266,6 +268,13 @@ def request(case: str, model: str) -> None:
     from fleet import probes
 
     click.echo(json.dumps(probes.load([case])[0].body(model)))
+
+
+def _stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
+    """Return what the stack file says, and what the roles know."""
+    from fleet.plan import rolevars, stackfile
+
+    return stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
 
 
 def _quiet(_text: str) -> None:

@@ -140,14 +140,6 @@ class StackFile:
         """Return how to reach each of NODE (in the file) or NODE=ADDRESS (to be added); SettingsError for one that is neither."""
         return {node.partition("=")[0]: self._target(*node.partition("=")[::2]) for node in nodes}
 
-    def pinned(self, node: str) -> str:
-        """Return the fingerprint that the file has for a machine, "" where it has none."""
-        text = str((self._machines.get(node) or {}).get("host_key") or "")
-        try:
-            return Key.parse(text).fingerprint
-        except ValueError:
-            return ""
-
     def pin(self, node: str, key: Key, address: str) -> None:
         """Set a machine's host key; a machine that is not there yet gets its address, too."""
         from ruamel.yaml.comments import CommentedMap

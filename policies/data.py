@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from fleet.plan.rules import models
+
 DATA = Path(__file__).with_name("data")
-# What a plan is judged by too stands with its rules.
-VERSIONS = Path(__file__).resolve().parents[1] / "fleet" / "plan" / "rules" / "data" / "versions.yml"
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,17 @@ def private() -> Sequence[Private]:
 @functools.cache
 def drivers() -> Sequence[Driver]:
     """The known tuples of driver and ROCm."""
-    return [Driver(**told) for told in versions()["drivers"]]
+    return [Driver(**told) for told in models.read("versions")["drivers"]]
 
 
 def systems(rocm: str) -> Mapping[str, Sequence[str]]:
     """Return {system: kernels, [] where AMD names none} that AMD lists for a ROCm release; {} where we know of no list."""
-    found: Mapping[str, Sequence[str]] = versions()["systems"].get(rocm, {})
+    found: Mapping[str, Sequence[str]] = models.read("versions")["systems"].get(rocm, {})
     return found
 
 
 @functools.cache
 def read(name: str) -> Mapping[str, Any]:
     """Return one file as it stands; `checked` in it is the day on which somebody last compared it with its sources."""
-    return _yaml(DATA / f"{name}.yml")
-
-
-@functools.cache
-def versions() -> Mapping[str, Any]:
-    """Return what works together, as it stands; `checked` as above."""
-    return _yaml(VERSIONS)
-
-
-def _yaml(file: Path) -> Mapping[str, Any]:
-    told: Mapping[str, Any] = yaml.safe_load(file.read_text())
+    told: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
     return told

@@ -3,6 +3,7 @@
 Usage: python -m policies.docs prints the page.
 """
 
+from fleet.plan.rules import models
 from policies import data, pack
 from policies.rule import Rule
 from policies.rules import RULES
@@ -75,12 +76,12 @@ def _hosts() -> str:
     pairs = [f"| {one.driver} | {one.build} | {one.rocm} |" for one in data.drivers()]
     systems = [
         f"| {rocm} | {system} | {', '.join(kernels) or 'not judged'} |"
-        for rocm, listed in data.versions()["systems"].items()
+        for rocm, listed in models.read("versions")["systems"].items()
         for system, kernels in listed.items()
     ]
     return (
         "## Driver, ROCm, system and kernel\n\nFor driver-and-rocm-known, system-known and kernel-known; compared with AMD's pages on "
-        f"{data.versions()['checked']}.\n\n| rocm_driver_release | build | rocm_version |\n|---|---|---|\n"
+        f"{models.read('versions')['checked']}.\n\n| rocm_driver_release | build | rocm_version |\n|---|---|---|\n"
         + "\n".join(pairs)
         + "\n\n| rocm_version | system | kernels |\n|---|---|---|\n"
         + "\n".join(systems)

@@ -104,6 +104,11 @@ def login(target: "Target", transport: "paramiko.Transport") -> None:
             agent.close()
 
 
+def algorithms(kind: str) -> tuple[str, ...]:
+    """Return the signature algorithms that a type of host key allows."""
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+
+
 def fingerprint(blob: bytes) -> str:
     """Return a public key's fingerprint as OpenSSH prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

@@ -62,8 +62,7 @@ def _key(target: ssh.Target, kind: str, timeout: float) -> Key | None:
         transport = paramiko.Transport(sock)
         try:
             transport.banner_timeout = timeout
-            wanted = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
-            transport.get_security_options().key_types = wanted
+            transport.get_security_options().key_types = handshake.algorithms(kind)
             transport.start_client(timeout=timeout)
             return Key(kind, transport.get_remote_server_key().asbytes())
         except paramiko.ssh_exception.IncompatiblePeer:

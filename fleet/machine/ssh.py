@@ -73,8 +73,7 @@ class Target:
     @property
     def key_algorithms(self) -> tuple[str, ...]:
         """The signature algorithms that the pinned key's type allows; no other is offered to the machine."""
-        kind = self.pinned()[0]
-        return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+        return handshake.algorithms(self.pinned()[0])
 
     def pinned(self) -> tuple[str, bytes]:
         """Return (type, public key blob) of the pinned key; HostKeyMismatch when there is none to compare with."""

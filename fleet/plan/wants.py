@@ -23,8 +23,8 @@ IMAGE = 70_000_000_000
 
 def wants(found: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
     """Return what the stack wants of a machine."""
-    values = {**roles.defaults, **roles.coerced(judge.variables(found, roles, machine))}
-    planned = rules.Planned(values, found.nodes.gpus(machine))
+    planned = judge.plan(found, roles, machine)
+    values = planned.values
     builds = not values.get("transformers_registry") or machine == found.builder
     return {
         "gpus": planned.gpus,

@@ -1,7 +1,7 @@
 """Whether a machine can become what the plan wants, learned in one exec that changes nothing.
 
 Owns what is asked of a machine (remote.py does it there) and the order of the checks: hardware.py and host.py judge, form.py has the
-forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads, and by the provider's Node.
+forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads.
 """
 
 import json

@@ -52,9 +52,14 @@ def shared(planned: Planned) -> Iterator[Finding]:
     if cached and re.fullmatch(r"\d+(\.\d+)?", gib):
         least = max(least, int(float(gib) * 2**30))
     if size < least:
-        why = f"{planned.ranks} ranks exchange messages there" if planned.ranks > 1 else ""
-        why = " and ".join([*([why] if why else []), *([f"{gib} GiB of pictures are cached there"] if cached else [])])
-        yield Finding("vllm_shm_size", why, f"at least {least / 2**30:g}g", planned.values["vllm_shm_size"])
+        ranks = [f"{planned.ranks} ranks exchange messages there"] if planned.ranks > 1 else []
+        pictures = [f"{gib} GiB of pictures are cached there"] if cached else []
+        yield Finding(
+            "vllm_shm_size",
+            " and ".join(ranks + pictures),
+            f"at least {least / 2**30:g}g",
+            planned.values["vllm_shm_size"],
+        )
 
 
 def bytes_of(text: str) -> int | None:

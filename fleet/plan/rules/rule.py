@@ -3,6 +3,7 @@
 Used by the modules of this folder, which have the rules, and by `fleet.plan.judge`, which tells what they find.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +30,7 @@ class Planned:
     values: Mapping[str, Any]
     gpus: int
 
-    @property
+    @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:
         """What `vllm serve` gets, by flag with dashes: from vllm_flags, over what vllm_entrypoint adds."""
         words = [str(word) for word in self.values.get("vllm_entrypoint") or ()]
