@@ -118,8 +118,9 @@ def enrol(
     ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
     from fleet import enrol as enrolment
+    from fleet import stackedit
 
-    file = enrolment.StackFile(ROOT / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
+    file = stackedit.StackFile(_root() / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
     answers = enrolment.ask(file.targets(nodes), _progress)
     text = known_hosts.read() if known_hosts else ""
     for answer in answers:
@@ -138,11 +139,9 @@ def enrol(
     if not expected and not click.confirm(f"Does a console show the same? Pin the host keys of {names} in {file.name}"):
         click.echo("nothing was written")
         sys.exit(1)
-    for answer in new:
-        if answer.chosen:
-            file.pin(answer.node, answer.chosen, answer.target.address)
-    file.write()
-    click.echo(f"{file.name}: pinned {names}; `git diff {file.name}` shows it")
+    written = [file.pin(answer.node, answer.chosen, answer.target.address) for answer in new if answer.chosen]
+    for name in dict.fromkeys(written):
+        click.echo(f"{name}: pinned {names}; `git diff {name}` shows it")
 
 
 @main.command("preflight")
@@ -274,7 +273,13 @@ def _stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
     """Return what the stack file says, and what the roles know."""
     from fleet.plan import rolevars, stackfile
 
-    return stackfile.read(stack, ROOT), rolevars.load(ROOT / "roles")
+    return stackfile.read(stack, _root()), rolevars.load(ROOT / "roles")
+
+
+def _root() -> Path:
+    """Return the project that this command stands in, as Pulumi finds it; the one it is installed from where it stands in none."""
+    here = Path.cwd()
+    return next((one for one in (here, *here.parents) if (one / "Pulumi.yaml").is_file()), ROOT)
 
 
 def _quiet(_text: str) -> None:

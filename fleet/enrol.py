@@ -1,7 +1,7 @@
-"""`fleet enrol`: which host keys answer, beside what others say of them; the chosen one into the stack file, its comments kept.
+"""`fleet enrol`: which host keys answer, beside what others say of them, and which one to pin.
 
-Nothing is written but after a yes or for an expected fingerprint. Needs the stack file, the machines' addresses to answer, and
-where asked for a known_hosts file or DNS. Called by `fleet.cli`.
+Needs the machines' addresses to answer, and where asked for a known_hosts file or DNS. Writes nothing: `stackedit` does, after a yes or
+for an expected fingerprint. Called by `fleet.cli`.
 """
 
 import base64
@@ -11,15 +11,11 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from fleet import errors, show
 from fleet.machine import ssh
 from fleet.machine.hostkeys import TYPES, Key, offered
-from fleet.plan import settings
 
-NODES = "glm-fleet:nodes"
 HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
 
 
@@ -109,76 +105,6 @@ def from_dns(address: str) -> list[str]:
         ) from error
     # 2 is SHA-256; SHA-1 (1) is no proof any more.
     return [f"SHA256:{base64.b64encode(one.fingerprint).decode().rstrip('=')}" for one in records if one.fp_type == 2]
-
-
-class StackFile:
-    """A stack file that is read and written with its comments, its order and its quotes."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.util import load_yaml_guess_indent
-
-        text = path.read_text() if path.is_file() else ""
-        _, dash, offset = load_yaml_guess_indent(text)
-        self._yaml = YAML()
-        self._yaml.preserve_quotes = True
-        self._yaml.width = 1 << 16  # no line is broken
-        self._yaml.indent(mapping=2, sequence=dash or 4, offset=offset if dash else 2)
-        self.path, self.name = path, name
-        self._told = self._yaml.load(text)
-        nodes = ((self._told or {}).get("config") or {}).get(NODES) or {}
-        if nodes.get("source") != "ssh":
-            raise errors.SettingsError(
-                file=name,
-                key="nodes.source",
-                seen=f"is {nodes['source']}" if "source" in nodes else "there is no such file, or it has no nodes",
-                allowed="ssh: machines of other sources bring their host keys with them",
-            )
-        self._nodes = nodes
-
-    def targets(self, nodes: Sequence[str]) -> dict[str, ssh.Target]:
-        """Return how to reach each of NODE (in the file) or NODE=ADDRESS (to be added); SettingsError for one that is neither."""
-        return {node.partition("=")[0]: self._target(*node.partition("=")[::2]) for node in nodes}
-
-    def pin(self, node: str, key: Key, address: str) -> None:
-        """Set a machine's host key; a machine that is not there yet gets its address, too."""
-        from ruamel.yaml.comments import CommentedMap
-        from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
-        if node not in self._machines:
-            self._machines[node] = CommentedMap(address=address)
-            self._machines[node].fa.set_flow_style()
-        self._machines[node]["host_key"] = DoubleQuotedScalarString(str(key))
-
-    def write(self) -> None:
-        """Write the file."""
-        with self.path.open("w") as file:
-            self._yaml.dump(self._told, file)
-
-    @property
-    def _machines(self) -> Any:
-        if self._nodes.get("machines") is None:
-            self._nodes["machines"] = {}
-        return self._nodes["machines"]
-
-    def _target(self, node: str, address: str) -> ssh.Target:
-        own = self._machines.get(node)
-        if own is None and not address:
-            raise errors.SettingsError(
-                file=self.name,
-                key="nodes.machines",
-                value=node,
-                seen="no machine has this name",
-                allowed=f"one of {', '.join(self._machines)}, or {node}=ADDRESS to add it",
-                nearest=settings.nearest(node, list(self._machines)),
-            )
-        told = {**(self._nodes.get("defaults") or {}), **(own or {}), **({"address": address} if address else {})}
-        if not told.get("address"):
-            key = f"nodes.machines.{node}.address"
-            raise errors.SettingsError(
-                file=self.name, key=key, seen="this key is missing", allowed=settings.MISSING["address"]
-            )
-        return ssh.Target.from_inputs({**told, "name": node})
 
 
 def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:

@@ -14,7 +14,7 @@ from typing import Any
 from fleet import endpoints, errors, show
 from fleet.machine import preflight as machine
 from fleet.machine import ssh
-from fleet.plan import rolevars, settings
+from fleet.plan import pools, rolevars, settings
 from fleet.plan import wants as plan
 
 HEAD = ("node", "check", "verdict", "seen")
@@ -48,12 +48,9 @@ def wanted(stack: str, found: settings.Settings, roles: rolevars.Roles, names: S
                 wanted=", ".join(found.present),
                 next=f"did you mean {near}?" if near else "",
             )
-    targets = _targets(stack, found)
-    return [
-        make(targets[name], stack, plan.wants(found, roles, name))
-        for name in found.present
-        if not names or name in names
-    ]
+    asked = [name for name in found.present if not names or name in names]
+    targets = _targets(stack, found, asked)
+    return [make(targets[name], stack, plan.wants(found, roles, name)) for name in asked]
 
 
 def make(target: ssh.Target, stack: str, told: Mapping[str, Any]) -> machine.Wanted:
@@ -113,21 +110,25 @@ def to_json(reports: Sequence[Report]) -> str:
     return json.dumps([asdict(report) for report in reports], indent=1)
 
 
-def _targets(stack: str, found: settings.Settings) -> Mapping[str, ssh.Target]:
+def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
     """Return how to reach each machine: as the stack file says, or as its source has told Pulumi."""
-    if isinstance(found.nodes, settings.SshNodes):
-        return {name: ssh.Target.from_inputs({**found.nodes.connection(name), "name": name}) for name in found.present}
-    known = endpoints.deployed(stack).get("Node") or {}
-    missing = [name for name in found.present if name not in known]
-    if missing:
-        raise errors.FleetError(
-            node=missing[0],
-            doing="preflight",
-            seen=f"its source ({found.nodes.source}) has not made it yet",
-            wanted="machines that exist",
-            next=f"`pulumi up -s {stack}` makes them",
-        )
-    return {name: ssh.Target.from_inputs(known[name]["connection"]) for name in found.present}
+    told = {
+        name: {**pool.connection(name), "name": name}
+        for name in names
+        if isinstance(pool := found.pool(name), pools.SshNodes)
+    }
+    made = [name for name in names if name not in told]
+    known = (endpoints.deployed(stack).get("Node") or {}) if made else {}
+    for name in made:
+        if name not in known:
+            raise errors.FleetError(
+                node=name,
+                doing="preflight",
+                seen=f"its source ({found.pool(name).source}) has not made it yet",
+                wanted="machines that exist",
+                next=f"`pulumi up -s {stack}` makes them",
+            )
+    return {name: ssh.Target.from_inputs(told.get(name) or known[name]["connection"]) for name in names}
 
 
 def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:

@@ -15,7 +15,7 @@ LEGEND = "█ weights  ▒ vLLM's own (estimate)  ░ cache  · left free"
 def report(judged: settings.Settings, roles: rolevars.Roles) -> str:
     """Return a paragraph for each kind of machine: those with the same plan are told once."""
     plans: dict[str, list[str]] = {}
-    for name in judged.nodes.machines:
+    for name in judged.machines:
         plans.setdefault("\n".join(_machine(judge.plan(judged, roles, name))), []).append(name)
     return "\n\n".join(f"{_names(names)}: {plan}" for plan, names in plans.items())
 

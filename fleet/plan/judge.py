@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import SettingsError
-from fleet.plan import mirrors, rolevars, rules, settings
+from fleet.plan import mirrors, pools, rolevars, rules, settings
 
 WAIVE = "docs/rules.md says why ({rule})"
 
@@ -32,18 +32,19 @@ def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: da
     """Return what roles and rules say about the stack's variables, for the stack and for each machine."""
     told = Told()
     told.mistakes += roles.judge(judged.vars, file, "vars")
-    for name, machine in judged.nodes.machines.items():
-        told.mistakes += roles.judge(machine.vars, file, f"nodes.machines.{name}.vars")
+    for name, machine in judged.machines.items():
+        told.mistakes += map(judged.located, roles.judge(machine.vars, file, f"{judged.key(name)}.vars"))
     if told.mistakes:
         told.mistyped = True
         return told
     seen: set[str] = set()
-    for name, machine in judged.nodes.machines.items():
+    for name, machine in judged.machines.items():
         planned = plan(judged, roles, name)
-        for rule in _asked(judged):
+        for rule in _asked(judged.pool(name)):
             waiver = judged.waivers.get(rule.name)
             for finding in rule.judge(planned):
-                error = _error(rule, finding, _place(finding, name, machine.vars), file, waiver, today)
+                where = _place(finding, judged.key(name), machine.vars)
+                error = judged.located(_error(rule, finding, where, file, waiver, today))
                 if str(error) not in seen:  # what 100 machines share is told once
                     seen.add(str(error))
                     stops = rule.level == "error" and not (waiver and waiver.expires >= today)
@@ -54,7 +55,7 @@ def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: da
 def plan(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> rules.Planned:
     """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
     own = roles.coerced(variables(judged, roles, machine))
-    return rules.Planned({**roles.defaults, **own}, judged.nodes.gpus(machine))
+    return rules.Planned({**roles.defaults, **own}, judged.gpus(machine))
 
 
 def variables(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
@@ -62,23 +63,23 @@ def variables(judged: settings.Settings, roles: rolevars.Roles, machine: str) ->
 
     A draining machine serves nothing.
     """
-    derived = {"rocm_gpus": judged.nodes.gpus(machine)}
-    own = judged.nodes.machines[machine]
+    derived = {"rocm_gpus": judged.gpus(machine)}
+    own = judged.machines[machine]
     told = rolevars.merge(derived, judged.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
     return {**told, **mirrors.mirrored(judged.mirrors, {**roles.defaults, **told})}
 
 
-def _asked(judged: settings.Settings) -> Sequence[rules.Rule]:
-    """Every rule; another source than `ssh` may bring what a stack does not name."""
-    return (*rules.RULES, rules.NAMED) if isinstance(judged.nodes, settings.SshNodes) else rules.RULES
+def _asked(pool: pools.Pool) -> Sequence[rules.Rule]:
+    """Every rule; a source may bring what a stack does not name."""
+    return rules.RULES if pool.BRINGS else (*rules.RULES, rules.NAMED)
 
 
-def _place(finding: rules.Finding, machine: str, own: Mapping[str, Any]) -> str:
+def _place(finding: rules.Finding, key: str, own: Mapping[str, Any]) -> str:
     """Return where the variable stands in the file: with the machine that sets it (or its entry), else with the stack."""
     name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
     told = own.get(name)
     here = name in own and (not isinstance(told, Mapping) or not entry or entry[0] in told)
-    return f"nodes.machines.{machine}.vars.{finding.key}" if here else f"vars.{finding.key}"
+    return f"{key}.vars.{finding.key}" if here else f"vars.{finding.key}"
 
 
 def _error(

@@ -19,17 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack, judged: its settings, what the roles know, each machine's own variables, the machines of its source."""
+    """One stack, judged: its settings, what the roles know, each machine's own variables, the machines of its sources."""
 
     settings: settings.Settings
     roles: rolevars.Roles
     variables: Mapping[str, Mapping[str, Any]]
-    supply: nodes.Supply
-
-    @property
-    def machines(self) -> Mapping[str, nodes.Machine]:
-        """The machines by name, in the order of the stack file."""
-        return self.supply.machines
+    machines: Mapping[str, nodes.Machine]  # by name, in the order of the stack file
 
     @property
     def provider(self) -> dict[str, Any]:
@@ -55,7 +50,7 @@ class Plan:
         `program` holds variables that only the program can know, such as the image that another resource built.
         """
         own = self.variables[machine]
-        supplied = self.supply.vars
+        supplied = self.machines[machine].vars
         known: pulumi.Input[dict[str, Any]]
         if isinstance(supplied, Mapping):
             known = {**self.roles.part(kind, rolevars.merge(supplied, own)), **program}

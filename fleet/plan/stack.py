@@ -14,7 +14,7 @@ import pulumi
 from pulumi.runtime import config as runtime_config
 
 from fleet import errors
-from fleet.plan import judge, rolevars, settings
+from fleet.plan import inventory, judge, rolevars, settings
 
 
 def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
@@ -23,7 +23,8 @@ def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
     What is only a warning is shown beside the stack.
     """
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
-    judged = settings.read(_raw(file), file)
+    raw, inventories = inventory.expand(_raw(file), root / "stacks", file)
+    judged = settings.read(raw, file, inventories)
     told = judge.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in told.warnings:
         pulumi.log.warn(str(warning))

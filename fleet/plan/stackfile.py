@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from fleet import errors
-from fleet.plan import settings
+from fleet.plan import inventory, settings
 
 PREFIX = "glm-fleet:"
 
@@ -27,7 +27,8 @@ def read(name: str, root: Path) -> settings.Settings:
             nearest=settings.nearest(name, known),
         )
     told = yaml.safe_load(file.read_text()) or {}
-    return settings.read(_own(told.get("config") or {}), f"stacks/{file.name}")
+    raw, inventories = inventory.expand(_own(told.get("config") or {}), file.parent, f"stacks/{file.name}")
+    return settings.read(raw, f"stacks/{file.name}", inventories)
 
 
 def _own(config: dict[str, Any]) -> dict[str, Any]:

@@ -154,10 +154,11 @@ def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer
 
 def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
     told = stackfile.read("lab", rows.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    (nodes,) = told["nodes"]
     for row in rows.load():
         own = {name: value for name, value in row.needs.items() if value is not None}
         if row.variable and row.to is not None and row.entry is None:
             own[row.variable] = row.to
-        raw = {**told, "nodes": {**told["nodes"], "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
+        raw = {**told, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
         found = judge.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
         assert [str(one) for one in (*found.mistakes, *found.warnings)] == []

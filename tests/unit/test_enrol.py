@@ -14,9 +14,10 @@ import dns.message
 import dns.resolver
 import dns.rrset
 import pytest
+import yaml
 from click import testing
 
-from fleet import cli, enrol, errors
+from fleet import cli, enrol, errors, stackedit
 from fleet.machine import ssh
 from fleet.machine.hostkeys import Key
 from tests.machine.sshd import Server
@@ -50,7 +51,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def file(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stack file `test` of two machines, both of them the server; prod-1 has another machine's key."""
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    (tmp_path / "Pulumi.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "stacks" / "Pulumi.test.yaml"
     path.parent.mkdir()
     path.write_text(STACK.format(port=server.target.port, key=ANOTHER))
@@ -150,6 +152,26 @@ def test_machines_of_other_sources_are_not_enrolled(file: Path) -> None:
     assert done.exit_code == 1 and "machines of other sources bring their host keys with them" in done.output
 
 
+def test_machines_in_a_file_of_their_own_are_pinned_there(file: Path, server: Server) -> None:
+    (file.parent / "machines.yaml").write_text(
+        f"# by hand\nprod-1: {{address: 127.0.0.1, port: {server.target.port}}}\n"
+    )
+    here = {"address": "127.0.0.1", "port": server.target.port}
+    nodes = [
+        {"source": "lab"},
+        {"source": "ssh", "machines": "machines.yaml"},
+        {"source": "ssh", "machines": {"prod-7": here}},
+    ]
+    file.write_text(yaml.safe_dump({"config": {"glm-fleet:nodes": nodes}}))
+    done = run("prod-1", "prod-7", stdin="y\n")
+    assert done.exit_code == 0, done.output
+    assert "\nstacks/machines.yaml: pinned prod-1, prod-7; `git diff stacks/machines.yaml` shows it\n" in done.output
+    expected = f'{{address: 127.0.0.1, port: {server.target.port}, host_key: "{key_of(server)}"}}'
+    assert (file.parent / "machines.yaml").read_text() == f"# by hand\nprod-1: {expected}\n"
+    written = yaml.safe_load(file.read_text())["config"]["glm-fleet:nodes"]
+    assert written[2]["machines"]["prod-7"]["host_key"] == str(key_of(server))
+
+
 def test_a_key_of_every_type_is_shown_and_the_first_is_chosen(tmp_path: Path) -> None:
     keys = [Key("ssh-rsa", b"r"), Key("ssh-ed25519", b"e")]
     answer = enrol._answer("prod-1", ssh.Target("prod-1", "192.0.2.11"), keys)
@@ -166,7 +188,7 @@ def test_a_key_of_every_type_is_shown_and_the_first_is_chosen(tmp_path: Path) ->
 def test_a_stack_file_that_is_written_again_is_the_same(stack: str, tmp_path: Path) -> None:
     path = tmp_path / f"Pulumi.{stack}.yaml"
     path.write_text((ROOT / "stacks" / path.name).read_text())
-    enrol.StackFile(path, path.name).write()
+    stackedit.Document(path).write()
     assert path.read_text() == (ROOT / "stacks" / path.name).read_text()
 
 

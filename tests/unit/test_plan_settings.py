@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fleet import errors
-from fleet.plan import settings
+from fleet.plan import inventory, judge, pools, rolevars, settings
 
 GOLDEN = Path(__file__).parent / "golden" / "settings"
 FILE = "stacks/Pulumi.prod.yaml"
@@ -31,6 +32,7 @@ def stack() -> dict[str, Any]:
     }
 
 
+LAB: dict[str, Any] = {"source": "lab", "machines": {"glm-1": {"system": "debian-12", "gpus": 1}}}
 REMOVE = object()
 
 
@@ -77,6 +79,19 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
         ["nodes"],
         {**stack()["nodes"], "builder": "prod-2", "machines": with_state("absent")},
     ),
+    "a-name-in-two-sources": (
+        ["nodes"],
+        [stack()["nodes"], {"source": "lab", "machines": {"prod-2": {"system": "debian-12"}}}],
+    ),
+    "a-misspelled-key-in-the-second-source": (
+        ["nodes"],
+        [stack()["nodes"], {"source": "lab", "machines": {"glm-1": {"sytem": "debian-12", "system": "debian-12"}}}],
+    ),
+    "two-builders": (
+        ["nodes"],
+        [{**stack()["nodes"], "builder": "prod-1"}, {**LAB, "builder": "glm-1"}],
+    ),
+    "no-sources": (["nodes"], []),
     "a-lab-system-that-does-not-exist": (
         ["nodes"],
         {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-20.04"}}},
@@ -102,8 +117,8 @@ def test_two_mistakes_are_told_together() -> None:
 
 
 def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
-    nodes = settings.read(stack(), FILE).nodes
-    assert isinstance(nodes, settings.SshNodes)
+    nodes = settings.read(stack(), FILE).nodes[0]
+    assert isinstance(nodes, pools.SshNodes)
     assert nodes.connection("prod-1") == {
         "address": "192.0.2.11",
         "port": 22,
@@ -150,8 +165,8 @@ def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machi
         ["nodes", "machines", "prod-2", "bastion"],
         {"address": "192.0.2.2", "host_key": KEY, "identity": "~/.ssh/own"},
     )
-    nodes = settings.read(raw, FILE).nodes
-    assert isinstance(nodes, settings.SshNodes)
+    nodes = settings.read(raw, FILE).nodes[0]
+    assert isinstance(nodes, pools.SshNodes)
     one, two = (nodes.connection(name)["bastion"] for name in ("prod-1", "prod-2"))
     assert (one["address"], one["user"], one["identity"]) == ("192.0.2.1", "jump", "~/.ssh/id_ed25519")
     assert (two["address"], two["user"], two["identity"]) == ("192.0.2.2", "root", "~/.ssh/own")
@@ -160,8 +175,8 @@ def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machi
 def test_where_a_machine_stands_is_the_pool_s_or_its_own_and_no_part_of_how_it_is_reached() -> None:
     raw = changed(stack(), ["nodes", "defaults", "zone"], "a")
     raw = changed(raw, ["nodes", "machines", "prod-2", "rack"], "12")
-    nodes = settings.read(raw, FILE).nodes
-    assert isinstance(nodes, settings.SshNodes)
+    nodes = settings.read(raw, FILE).nodes[0]
+    assert isinstance(nodes, pools.SshNodes)
     assert (nodes.place("prod-1"), nodes.place("prod-2")) == ({"zone": "a"}, {"rack": "12", "zone": "a"})
     assert not {"rack", "zone"} & nodes.connection("prod-2").keys()
 
@@ -176,3 +191,56 @@ def test_a_fleet_of_absent_machines_is_told() -> None:
     raw = changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent")
     with pytest.raises(errors.SettingsError, match="every machine is absent"):
         settings.read(changed(raw, ["nodes", "machines", "prod-2", "state"], "absent"), FILE)
+
+
+def test_machines_of_several_sources_are_one_fleet() -> None:
+    found = settings.read({**stack(), "nodes": [stack()["nodes"], LAB]}, FILE)
+    assert found.present == ["prod-1", "prod-2", "glm-1"]
+    assert [found.gpus(name) for name in found.present] == [8, 4, 1]
+    assert [found.key(name) for name in ("prod-1", "glm-1")] == ["nodes[0].machines.prod-1", "nodes[1].machines.glm-1"]
+    assert [found.protected(name) for name in ("prod-1", "glm-1")] == [True, False]
+
+
+def inventory_of(tmp_path: Path, text: str) -> settings.Settings:
+    """Read the right stack with its machines in a file of their own, which holds this text."""
+    (tmp_path / "machines.yaml").write_text(text)
+    raw = changed(stack(), ["nodes", "machines"], "machines.yaml")
+    return settings.read(*_with_file(raw, tmp_path))
+
+
+def _with_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str, dict[str, str]]:
+    whole, files = inventory.expand(raw, folder, FILE)
+    return whole, FILE, files
+
+
+def test_machines_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+    found = inventory_of(tmp_path, yaml.safe_dump(stack()["nodes"]["machines"]))
+    assert found.model_dump() == settings.read(stack(), FILE).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("claim", "text"),
+    {
+        "a-mistake-in-a-file-of-machines": "prod-1: {adress: 192.0.2.11}\n",
+        "a-file-of-machines-that-is-no-mapping": "- prod-1\n",
+        "a-file-of-machines-that-is-no-yaml": "prod-1: {address\n",
+    }.items(),
+)
+def test_a_mistake_in_a_file_of_machines_is_told_there(claim: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.SettingsError) as caught:
+        inventory_of(tmp_path, text)
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
+
+
+def test_a_file_of_machines_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.SettingsError, match=r'nodes\.machines: "machines\.yaml": no such file or directory'):
+        _with_file(changed(stack(), ["nodes", "machines"], "machines.yaml"), tmp_path)
+
+
+def test_a_rule_that_a_machine_of_a_file_breaks_is_told_there(tmp_path: Path) -> None:
+    machines = changed(stack()["nodes"]["machines"], ["prod-1", "vars"], {"vllm_shm_sise": "1g"})
+    found = inventory_of(tmp_path, yaml.safe_dump(machines))
+    roles = rolevars.load(Path(__file__).resolve().parents[2] / "roles")
+    mistakes = judge.judge(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
+    assert [(one.file, one.key) for one in mistakes] == [("stacks/machines.yaml", "prod-1.vars.vllm_shm_sise")]

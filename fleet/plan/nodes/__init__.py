@@ -4,13 +4,13 @@ Owns the small interface between a source and the rest of the program. Called by
 A source ends where SSH answers: what is then done on a machine is not its business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
-from fleet.plan import settings
+from fleet.plan import pools, settings
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Machine:
     `inputs` holds address, port, user, identity, host_key, become, gpus, bastion (the same of the machine before it; optional)
     and wait (seconds until it must have answered; optional); each may be a value or an Output.
     `place` says where it stands (rack, zone, internal_address), for those who route requests.
+    `vars` are role variables that only the source can know; the stack's own are laid over them.
     `resource` is what stands behind the machine, when the source made it: the machine's other resources wait for it,
     and need no clean-up of their own when it is deleted.
     """
@@ -27,24 +28,25 @@ class Machine:
     inputs: Mapping[str, Any]
     resource: pulumi.Resource | None = None
     place: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Supply:
-    """What a source gives: machines by name, and role variables that only it can know (merged under the stack's own)."""
-
-    machines: Mapping[str, Machine]
     vars: pulumi.Input[Mapping[str, Any]] = field(default_factory=dict)
 
 
-def supply(judged: settings.Settings, stack: str) -> Supply:
-    """Return the machines of the stack's source that are present. A new source is a form in `settings` and one line here."""
-    match judged.nodes:
-        case settings.SshNodes() as nodes:
+def supply(judged: settings.Settings, stack: str) -> Mapping[str, Machine]:
+    """Return the machines that are present by name, in the order of the stack file; each source makes its own."""
+    made: dict[str, Machine] = {}
+    for pool in judged.nodes:
+        made |= _of(pool, [name for name in pool.members if pool.members[name].state != "absent"], stack)
+    return made
+
+
+def _of(pool: pools.Nodes, present: Sequence[str], stack: str) -> Mapping[str, Machine]:
+    """A new source is a form in `pools` and one case here; what it needs is imported by stacks that use it alone."""
+    match pool:
+        case pools.SshNodes():
             from fleet.plan.nodes import ssh
 
-            return ssh.supply(nodes, judged.present)
-        case settings.LabNodes() as nodes:
+            return ssh.supply(pool, present)
+        case pools.LabNodes():
             from fleet.plan.nodes import lab
 
-            return lab.supply(nodes, judged.present, stack)
+            return lab.supply(pool, present, stack)

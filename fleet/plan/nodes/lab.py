@@ -8,8 +8,8 @@ from typing import Any
 
 import pulumi
 
-from fleet.plan import settings
-from fleet.plan.nodes import Machine, Supply
+from fleet.plan.nodes import Machine
+from fleet.plan.pools import LabNodes
 
 
 class Site(pulumi.CustomResource):
@@ -38,12 +38,12 @@ class LabMachine(pulumi.CustomResource):
         super().__init__("lab:index:Machine", name, {**inputs, **known_after}, pulumi.ResourceOptions(parent=site))
 
 
-def supply(nodes: settings.LabNodes, present: Sequence[str], stack: str) -> Supply:
+def supply(nodes: LabNodes, present: Sequence[str], stack: str) -> Mapping[str, Machine]:
     """Make the site and its machines; the site's `vars` hold what nobody can know before: keys, CA, image digest."""
     wishes = {name: nodes.machines[name] for name in present}
     site = Site(nodes.name or stack, sorted({machine.system for machine in wishes.values()}))
     made = {name: LabMachine(name, site, wish.system, wish.gpus) for name, wish in wishes.items()}
-    machines = {
+    return {
         name: Machine(
             {
                 "address": made[name].address,
@@ -55,7 +55,7 @@ def supply(nodes: settings.LabNodes, present: Sequence[str], stack: str) -> Supp
                 "gpus": wish.gpus,
             },
             made[name],
+            vars=site.vars,
         )
         for name, wish in wishes.items()
     }
-    return Supply(machines, site.vars)

@@ -4,12 +4,12 @@ Needs address and host key of each in the stack file; `fleet enrol` writes the k
 connection is checked against it: nothing is trusted on first use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from fleet.plan import settings
-from fleet.plan.nodes import Machine, Supply
+from fleet.plan.nodes import Machine
+from fleet.plan.pools import SshNodes
 
 
-def supply(nodes: settings.SshNodes, present: Sequence[str]) -> Supply:
+def supply(nodes: SshNodes, present: Sequence[str]) -> Mapping[str, Machine]:
     """Return the machines that are present, each with the defaults that it does not set itself."""
-    return Supply({name: Machine(nodes.connection(name), place=nodes.place(name)) for name in present})
+    return {name: Machine(nodes.connection(name), place=nodes.place(name)) for name in present}

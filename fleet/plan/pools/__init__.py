@@ -1,0 +1,12 @@
+"""The forms of the node sources, one file each: what may stand under `glm-fleet:nodes`. A new source is one line here.
+
+Pure; what becomes of them is in fleet/plan/nodes, in files of the same names. Used by `settings`.
+"""
+
+from fleet.plan.pools.lab import LabNodes
+from fleet.plan.pools.pool import Member, Pool
+from fleet.plan.pools.ssh import SshNodes
+
+__all__ = ["LabNodes", "Member", "Nodes", "Pool", "SshNodes"]
+
+Nodes = SshNodes | LabNodes

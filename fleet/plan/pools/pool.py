@@ -1,0 +1,47 @@
+"""What the forms of all node sources share: a pool of machines by name, each with its state and its own variables.
+
+Used by the form of each source beside this file.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from fleet.plan.form import Form
+
+State = Literal["active", "drain", "absent"]
+
+
+class Member(Form):
+    """What a machine of every source has: its own role variables, and whether it is part of the fleet.
+
+    One that drains stays set up and serves nothing; an absent one stays in the file, and what we put on it is taken off.
+    """
+
+    vars: dict[str, Any] = {}
+    state: State = "active"
+
+
+class Pool(Form):
+    """Machines of one source. `builder` names the one that builds the image when one serves all (default: the first)."""
+
+    # Whether Pulumi refuses to replace or delete a machine.
+    PROTECTED: ClassVar[bool] = True
+    # Whether the source brings role variables that the stack file cannot know.
+    BRINGS: ClassVar[bool] = False
+
+    source: str
+    builder: str = ""
+
+    @property
+    @abstractmethod
+    def members(self) -> Mapping[str, Member]:
+        """The machines by name."""
+
+    @abstractmethod
+    def gpus(self, name: str) -> int:
+        """Return how many GPUs the machine has."""
+
+    def place(self, name: str) -> dict[str, str]:
+        """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
+        return {}

@@ -1,0 +1,121 @@
+"""Stack files as `fleet enrol` writes them: a machine's host key is set, every other line stays as it was.
+
+Needs the files; opens no connection. Called by `fleet.cli` with what `fleet.enrol` has chosen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet import errors
+from fleet.machine import ssh
+from fleet.machine.hostkeys import Key
+from fleet.plan import mistakes
+
+NODES = "glm-fleet:nodes"
+
+
+class Document:
+    """A YAML file that is read and written with its comments, its order and its quotes."""
+
+    def __init__(self, path: Path) -> None:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.util import load_yaml_guess_indent
+
+        text = path.read_text() if path.is_file() else ""
+        _, dash, offset = load_yaml_guess_indent(text)
+        self._yaml = YAML()
+        self._yaml.preserve_quotes = True
+        self._yaml.width = 1 << 16  # no line is broken
+        self._yaml.indent(mapping=2, sequence=dash or 4, offset=offset if dash else 2)
+        self._path = path
+        self.told: Any = self._yaml.load(text) or {}
+
+    def write(self) -> None:
+        """Write the file."""
+        with self._path.open("w") as file:
+            self._yaml.dump(self.told, file)
+
+
+@dataclass
+class Pool:
+    """The machines of one source `ssh` as they stand in a file: in the stack's, or in one of their own that it names."""
+
+    defaults: Mapping[str, Any]
+    machines: Any
+    document: Document
+    file: str
+
+
+class StackFile:
+    """A stack file, and those that it names for its machines: the sources `ssh` of it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        stack = Document(path)
+        told = (stack.told.get("config") or {}).get(NODES) or {}
+        sources = told if isinstance(told, list) else [told]
+        self._pools = [self._pool(stack, path.parent, one) for one in sources if one.get("source") == "ssh"]
+        if not self._pools:
+            named = " and ".join(str(one["source"]) for one in sources if one.get("source"))
+            raise errors.SettingsError(
+                file=name,
+                key="nodes.source",
+                seen=f"is {named}" if named else "there is no such file, or it has no nodes",
+                allowed="ssh: machines of other sources bring their host keys with them",
+            )
+
+    def targets(self, nodes: Sequence[str]) -> dict[str, ssh.Target]:
+        """Return how to reach each of NODE (in the file) or NODE=ADDRESS (to be added); SettingsError for one that is neither."""
+        return {node.partition("=")[0]: self._target(*node.partition("=")[::2]) for node in nodes}
+
+    def pin(self, node: str, key: Key, address: str) -> str:
+        """Set a machine's host key, and return in which file; a machine that is not there yet gets its address, too."""
+        from ruamel.yaml.comments import CommentedMap
+        from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+        pool = self._of(node)
+        if node not in pool.machines:
+            pool.machines[node] = CommentedMap(address=address)
+            pool.machines[node].fa.set_flow_style()
+        pool.machines[node]["host_key"] = DoubleQuotedScalarString(str(key))
+        pool.document.write()
+        return pool.file
+
+    def _pool(self, stack: Document, folder: Path, told: Any) -> Pool:
+        """Return one source; `told` is what the stack file has of it."""
+        document, file = stack, self.name
+        if isinstance(named := told.get("machines"), str):
+            document, file = Document(folder / named), f"{Path(self.name).parent}/{named}"
+            machines = document.told
+        elif named is None:
+            machines = told["machines"] = {}
+        else:
+            machines = named
+        return Pool(told.get("defaults") or {}, machines, document, file)
+
+    def _of(self, node: str) -> Pool:
+        """The source that has a machine; a new one goes to the first."""
+        return next((pool for pool in self._pools if node in pool.machines), self._pools[0])
+
+    def _target(self, node: str, address: str) -> ssh.Target:
+        pool = self._of(node)
+        own = pool.machines.get(node)
+        if own is None and not address:
+            known = [name for one in self._pools for name in one.machines]
+            raise errors.SettingsError(
+                file=self.name,
+                key="nodes.machines",
+                value=node,
+                seen="no machine has this name",
+                allowed=f"one of {', '.join(known)}, or {node}=ADDRESS to add it",
+                nearest=mistakes.nearest(node, known),
+            )
+        told = {**pool.defaults, **(own or {}), **({"address": address} if address else {})}
+        if not told.get("address"):
+            key = f"nodes.machines.{node}.address"
+            raise errors.SettingsError(
+                file=self.name, key=key, seen="this key is missing", allowed=mistakes.MISSING["address"]
+            )
+        return ssh.Target.from_inputs({**told, "name": node})
