@@ -27,9 +27,9 @@ signal.signal(signal.SIGINT, lambda *_: os._exit(EXPLAINED))
 def road() -> None:
     """Declare every machine's resources; those of different machines do not depend on each other."""
     plan = program.read()
-    fleet = pulumi.ProviderResource("fleet", "fleet", plan.provider)
-
-    nodes = {name: Node(name, machine, fleet, plan.settings.protected(name)) for name, machine in plan.machines.items()}
+    nodes = {
+        name: Node(name, machine, plan.fleet, plan.settings.protected(name)) for name, machine in plan.machines.items()
+    }
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
     builds = {name: Image(name, hosts[name], nodes[name], plan.inputs("image", name)) for name in plan.builds}
     images = {name: builds[builder] for name, builder in plan.builders.items()}
@@ -50,7 +50,7 @@ def road() -> None:
     pulumi.export("endpoints", program.endpoints(found))
     pulumi.export("replicas", found)
     pulumi.export("api_key", program.api_key())
-    program.forecast(fleet, servings.values())
+    program.forecast(plan.fleet, servings.values())
 
 
 try:

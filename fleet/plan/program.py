@@ -24,13 +24,8 @@ class Plan:
     settings: settings.Settings
     roles: rolevars.Roles
     variables: Mapping[str, Mapping[str, Any]]
+    fleet: pulumi.ProviderResource
     machines: Mapping[str, nodes.Machine]  # by name, in the order of the stack file
-
-    @property
-    def provider(self) -> dict[str, Any]:
-        """Return the settings of the provider itself, which concern no machine until something is done there."""
-        purge = " ".join(self.settings.purge)
-        return {"parallel": self.settings.parallel, **({"purge": purge} if purge else {})}
 
     @functools.cached_property
     def builds(self) -> tuple[str, ...]:
@@ -95,7 +90,14 @@ def read() -> Plan:
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
     own = {name: roles.coerced(judge.variables(judged, roles, name)) for name in judged.present}
-    return Plan(judged, roles, own, nodes.supply(judged, pulumi.get_stack()))
+    fleet = pulumi.ProviderResource("fleet", "fleet", _provider(judged))
+    return Plan(judged, roles, own, fleet, nodes.supply(judged, pulumi.get_stack(), fleet))
+
+
+def _provider(judged: settings.Settings) -> dict[str, Any]:
+    """Return the settings of the provider itself, which concern no machine until something is done there."""
+    purge = " ".join(judged.purge)
+    return {"parallel": judged.parallel, **({"purge": purge} if purge else {})}
 
 
 def probes_digest() -> str:

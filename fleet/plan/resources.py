@@ -1,4 +1,4 @@
-"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving. Inputs and outputs only; behaviour is in fleet/provider.
+"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving; and HostKey, of which some sources have need. Inputs and outputs only; behaviour is in fleet/provider.
 
 Used by `__main__.py`. Each Ansible resource gets its node's connection, the files of its roles by digest, and the
 variables that these roles know: whatever can change the machine stands in its inputs, so nothing changed means no run.
@@ -12,6 +12,24 @@ import pulumi
 from fleet.plan.nodes import Machine
 
 Inputs = Mapping[str, Any]
+
+
+class HostKey(pulumi.CustomResource):
+    """The SSH host key of a machine that its source is to make: with it the first connection is checked already.
+
+    Owns: the pair, in the state alone; `private` is a secret. Not: bringing it to the machine, which is its source's.
+    """
+
+    public: pulumi.Output[str]
+    private: pulumi.Output[str]
+
+    def __init__(self, name: str, provider: pulumi.ProviderResource, protect: bool = False) -> None:
+        super().__init__(
+            "fleet:index:HostKey",
+            name,
+            {"name": name, "public": None, "private": None},
+            pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private"]),
+        )
 
 
 class Node(pulumi.CustomResource):

@@ -16,6 +16,7 @@ from fleet import errors
 from fleet.plan import effects
 from fleet.provider import diffs, resources
 from fleet.provider.engine import Engine
+from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
 from fleet.provider.node import Node
 from fleet.provider.notes import Notes
@@ -33,6 +34,7 @@ Context = grpc.ServicerContext
 def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
     """Return the resources of this provider by the last part of their type."""
     return {
+        "HostKey": HostKey(),
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
         "Image": Image("Image", ("image", "commit", "version"), slots),

@@ -31,15 +31,18 @@ class Machine:
     vars: pulumi.Input[Mapping[str, Any]] = field(default_factory=dict)
 
 
-def supply(judged: settings.Settings, stack: str) -> Mapping[str, Machine]:
-    """Return the machines that are present by name, in the order of the stack file; each source makes its own."""
+def supply(judged: settings.Settings, stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+    """Return the machines that are present by name, in the order of the stack file; each source makes its own.
+
+    `fleet` is our provider, of which a source may have need (HostKey).
+    """
     made: dict[str, Machine] = {}
     for pool in judged.nodes:
-        made |= _of(pool, [name for name in pool.members if pool.members[name].state != "absent"], stack)
+        made |= _of(pool, [name for name in pool.members if pool.members[name].state != "absent"], stack, fleet)
     return made
 
 
-def _of(pool: pools.Nodes, present: Sequence[str], stack: str) -> Mapping[str, Machine]:
+def _of(pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
     """A new source is a form in `pools` and one case here; what it needs is imported by stacks that use it alone."""
     match pool:
         case pools.SshNodes():
