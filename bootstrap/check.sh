@@ -19,7 +19,7 @@ run() {
     ansible) ansible-lint --offline --profile production --format pep8 --nocolor -q ;;
     yaml) yamllint --strict . ;;
     shell) shells | xargs -0 --no-run-if-empty shellcheck ;;
-    tests) python -m pytest -q -m 'not docker and not engine' --no-header --tb short --timeout 30 --durations 3 ;;
+    tests) python -m pytest -q -m 'not docker and not engine and not slow' --no-header --tb short --timeout 30 --durations 3 ;;
     *) echo "unknown check: $1"; return 2 ;;
   esac
 }

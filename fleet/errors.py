@@ -8,6 +8,9 @@
     ├── CommandFailed       a command on a node ended otherwise than it should
     ├── ConvergeFailed      an Ansible run stopped at a task
     │   └── Cancelled       stopped by the user or by the end of the engine
+    ├── BmcFailed           a BMC answers, otherwise than it should
+    │   └── BmcSilent       no answer of a BMC within the time: it may be starting anew
+    ├── InstallFailed       an installation that was begun did not come to its end
     ├── ProbeFailed         the server answers, and the answers are wrong
     └── DriftUnreadable     the actual state of a node could not be understood
 
@@ -79,6 +82,18 @@ class ConvergeFailed(FleetError):
 
 class Cancelled(ConvergeFailed):
     """A run was stopped from outside, before its end."""
+
+
+class BmcFailed(FleetError):
+    """A BMC answers and does not do what it was asked, or is not the one that it should be."""
+
+
+class BmcSilent(BmcFailed):
+    """No answer of a BMC within the time: it may be starting anew."""
+
+
+class InstallFailed(FleetError):
+    """An installation was begun and did not come to its end within its time, or not as it should."""
 
 
 class ProbeFailed(FleetError):

@@ -14,6 +14,7 @@ from fleet.machine.hostkeys import Key
 from fleet.plan import mistakes
 
 NODES = "glm-fleet:nodes"
+PINNED = ("ssh", "redfish")  # the sources whose machines may have a host key of their own
 
 
 class Document:
@@ -40,7 +41,7 @@ class Document:
 
 @dataclass
 class Pool:
-    """The machines of one source `ssh` as they stand in a file: in the stack's, or in one of their own that it names."""
+    """The machines of one of these sources as they stand in a file: in the stack's, or in one of their own that it names."""
 
     defaults: Mapping[str, Any]
     machines: Any
@@ -49,14 +50,14 @@ class Pool:
 
 
 class StackFile:
-    """A stack file, and those that it names for its machines: the sources `ssh` of it."""
+    """A stack file, and those that it names for its machines: those of its sources that pin host keys."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         stack = Document(path)
         told = (stack.told.get("config") or {}).get(NODES) or {}
         sources = told if isinstance(told, list) else [told]
-        self._pools = [self._pool(stack, path.parent, one) for one in sources if one.get("source") == "ssh"]
+        self._pools = [self._pool(stack, path.parent, one) for one in sources if one.get("source") in PINNED]
         if not self._pools:
             named = " and ".join(str(one["source"]) for one in sources if one.get("source"))
             raise errors.SettingsError(

@@ -16,7 +16,7 @@ import yaml
 
 STACKS = Path(__file__).resolve().parents[1] / "stacks"
 PREFIX = "glm-fleet:"
-SECRETS = ("vllm_api_key", "weights_token")
+SECRETS = ("vllm_api_key", "weights_token", "redfish_username", "redfish_password")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ PROD = Stack(source="ssh")
 
 # The inputs of right resources, and what was seen before a Serving is asked about.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
+    "BareMetal": {"name": "prod-1", "bmc": "https://192.0.2.111"},
     "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},
     "Host": {"vars": {"rocm_version": "7.2.3", "rocm_driver_release": "30.30.3"}},
     "Image": {

@@ -22,7 +22,8 @@ class Effect:
     """One effect on one host: its level, `what` it hits (units; empty for the host), and the reasons.
 
     The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; `waits`: for what another run restarts;
-    `start` and `stop`: of a replica that is not there before, or not afterwards. An effect that is not `sure` is the worst that can
+    `start` and `stop`: of a replica that is not there before, or not afterwards; `reinstall`: of the machine itself; `anew`: of all that
+    stood on it before. An effect that is not `sure` is the worst that can
     come: what it depends on shows only during the run.
     """
 
@@ -87,6 +88,8 @@ def in_words(effect: Effect, node: str) -> str:
         "stop": ("stop", f"{', '.join(effect.what)} on {node}"),
         "restart": ("restart", f"{', '.join(effect.what)} on {node}"),
         "reboot": ("reboot", node),
+        "anew": ("set", f"up {node} anew"),
+        "reinstall": ("reinstall", node),
     }[effect.level]
     return f"{f'{verb}s' if effect.sure else f'may {verb}'} {whom}: {'; '.join(effect.because)}"
 

@@ -12,14 +12,29 @@ from fleet.plan import kinds
 from fleet.plan.effects import Effect
 
 # What a role may state, and what only the engine knows: that a resource is replaced, or new.
-ORDER = ("replace", "reboot", "restart", "stop", "start", "reload", "waits", "mends", "none", "new")
+ORDER = (
+    "reinstall",
+    "replace",
+    "anew",
+    "reboot",
+    "restart",
+    "stop",
+    "start",
+    "reload",
+    "waits",
+    "mends",
+    "none",
+    "new",
+)
+# Of these `what` are kinds of resources.
+KINDS = ("replace", "anew", "new")
 # Names that fit beside what happens, names below it, reasons of one line, lines for one thing with other values.
 BESIDE, BELOW, REASONS, ALIKE = 3, 12, 12, 3
 
 
 @dataclass(frozen=True)
 class Change:
-    """One effect of one resource's run on a machine; one of `replace` or `new` hits kinds of resources.
+    """One effect of one resource's run on a machine; one of KINDS hits kinds of resources.
 
     `seconds` is how long an earlier run of this kind took, None when none was measured, 0 when a stronger effect of the same run tells it.
     """
@@ -55,11 +70,11 @@ def _by_machine(changes: Iterable[Change]) -> list[Change]:
     """Join what several resources of a machine foretell alike: the reasons are one list, the runs come one after the other."""
     found: dict[tuple[str, str, bool, tuple[str, ...]], list[Change]] = {}
     for one in changes:
-        whom = () if one.effect.level in ("replace", "new") else one.effect.what
+        whom = () if one.effect.level in KINDS else one.effect.what
         found.setdefault((one.node, one.effect.level, one.effect.sure, whom), []).append(one)
     joined = []
     for (node, level, sure, what), group in found.items():
-        if level in ("replace", "new"):
+        if level in KINDS:
             what = _whole({kind for one in group for kind in one.effect.what})
         because = tuple(dict.fromkeys(reason for one in group for reason in one.effect.because))
         taken = [one.seconds for one in group]
@@ -119,7 +134,9 @@ def _more(all_of_them: Sequence[str], shown: int) -> list[str]:
 def _does(effect: Effect) -> str:
     whom = f" {', '.join(effect.what)}" if effect.what else ""
     does = {
+        "reinstall": "reinstall",
         "replace": f"replace{whom}",
+        "anew": f"set up{whom} anew",
         "reboot": "reboot",
         "restart": f"restart{whom}",
         "stop": f"stop{whom}",

@@ -13,8 +13,9 @@ import pydantic
 from fleet import errors
 from fleet.plan.form import HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.plan.pools import Member, Nodes
+from fleet.plan.pools.redfish import BMC, LISTEN, NONCE, SHA256
 
-SECRETS = ("vllm_api_key", "weights_token")
+SECRETS = ("vllm_api_key", "weights_token", "redfish_username", "redfish_password")
 
 
 def first(mistakes: Sequence[errors.SettingsError]) -> errors.SettingsError:
@@ -48,6 +49,10 @@ SEEN = {
 FORMS = {
     SERVER: "a URL, e.g. https://mirror.example/rocm",
     REGISTRY: "HOST, HOST:PORT or HOST/PATH of a registry",
+    BMC: "https://HOST of the BMC: its certificate is verified",
+    LISTEN: "ADDRESS:PORT of this machine, which the BMCs reach",
+    NONCE: "letters, digits, '.', '_' and '-', at most 64; another one for each installation",
+    SHA256: "64 hexadecimal digits, as sha256sum prints them",
     NAME: "lower-case letters, digits and '-', at most 63",
     HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
 }
@@ -55,6 +60,7 @@ MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
     "host_key": FORMS[HOST_KEY],
     "address": "the name or IP address that answers SSH",
+    "bmc": "https://HOST of the BMC",
     "release": "why the machine may be replaced or deleted",
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",

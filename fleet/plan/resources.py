@@ -1,4 +1,4 @@
-"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving; and HostKey, of which some sources have need. Inputs and outputs only; behaviour is in fleet/provider.
+"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving; HostKey and BareMetal, of which some sources have need. Inputs and outputs only; behaviour is in fleet/provider.
 
 Used by `__main__.py`. Each Ansible resource gets its node's connection, the files of its roles by digest, and the
 variables that these roles know: whatever can change the machine stands in its inputs, so nothing changed means no run.
@@ -29,6 +29,29 @@ class HostKey(pulumi.CustomResource):
             name,
             {"name": name, "public": None, "private": None},
             pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private"]),
+        )
+
+
+class BareMetal(pulumi.CustomResource):
+    """One machine behind a BMC, looked at over Redfish; with `reinstall` it is installed, once for each nonce.
+
+    Owns: the installation. Not: what is put on it later. Deleting it touches nothing: it is neither wiped nor switched off.
+    `protect`: Pulumi refuses to replace it, which another nonce does.
+    """
+
+    address: pulumi.Output[str]
+    installed: pulumi.Output[str]  # the nonce of the installation that it bears
+    power: pulumi.Output[str]
+    differences: pulumi.Output[Sequence[Mapping[str, str]]]  # of its BIOS settings
+
+    def __init__(self, name: str, inputs: Inputs, provider: pulumi.ProviderResource, protect: bool) -> None:
+        known_after = dict.fromkeys(("installed", "attempt", "power", "settings", "differences"))
+        secret = ["username", "password", "private"]
+        super().__init__(
+            "fleet:index:BareMetal",
+            name,
+            {**known_after, "name": name, **inputs},
+            pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=secret),
         )
 
 

@@ -18,7 +18,7 @@ from fleet import errors
 from fleet.plan import inventory, mistakes
 from fleet.plan.form import REGISTRY, SERVER, Form
 from fleet.plan.mistakes import first, nearest, pool_key
-from fleet.plan.pools import Member, Nodes, SshNodes
+from fleet.plan.pools import Member, Nodes, RedfishNodes, SshNodes
 
 __all__ = ["SECRETS", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
 
@@ -174,6 +174,10 @@ def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsErr
             )
     yield from _builders(found, named, file)
     yield from _shared_addresses(found, file)
+    for place, pool in enumerate(found.nodes):
+        for key, seen, allowed in pool.wrong():
+            where = f"{pool_key(found.nodes, place)}.machines.{key}"
+            yield errors.SettingsError(file=file, key=where, seen=seen, allowed=allowed)
 
 
 def _builders(found: Settings, named: Sequence[tuple[str, str]], file: str) -> Iterator[errors.SettingsError]:
@@ -194,7 +198,7 @@ def _builders(found: Settings, named: Sequence[tuple[str, str]], file: str) -> I
 def _shared_addresses(found: Settings, file: str) -> Iterator[errors.SettingsError]:
     taken: dict[tuple[str, int], str] = {}
     for pool in found.nodes:
-        if not isinstance(pool, SshNodes):
+        if not isinstance(pool, SshNodes | RedfishNodes):
             continue
         for name in pool.machines:
             reach = pool.connection(name)

@@ -23,25 +23,32 @@ def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
     What is only a warning is shown beside the stack.
     """
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
-    raw, inventories = inventory.expand(_raw(file), root / "stacks", file)
+    keys = _keys()
+    raw, inventories = inventory.expand(_raw(keys, file), root / "stacks", file)
     judged = settings.read(raw, file, inventories)
     told = judge.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in told.warnings:
         pulumi.log.warn(str(warning))
-    mistakes = [*told.mistakes, *_cases(judged, root / "fleet" / "probes" / "cases", file)]
+    mistakes = [
+        *told.mistakes,
+        *_needed(judged, keys, file),
+        *_cases(judged, root / "fleet" / "probes" / "cases", file),
+    ]
     if mistakes:
         raise settings.first(mistakes)
     return judged
 
 
-def _raw(file: str) -> dict[str, Any]:
-    """Return the stack's own keys, less the secrets, after judging that what must be secret is, and nothing else."""
+def _keys() -> Mapping[str, str]:
+    """Return all that the stack has of ours."""
     # Config can only be asked for names that one knows; a misspelled key shows only here.
-    prefix = f"{pulumi.get_project()}:"
-    keys = {
-        key.removeprefix(prefix): text for key, text in runtime_config.CONFIG.get().items() if key.startswith(prefix)
-    }
-    mistakes = list(_secrets(keys, prefix, file))
+    told, prefix = runtime_config.CONFIG.get(), f"{pulumi.get_project()}:"
+    return {key.removeprefix(prefix): text for key, text in told.items() if key.startswith(prefix)}
+
+
+def _raw(keys: Mapping[str, str], file: str) -> dict[str, Any]:
+    """Return the stack's own keys, less the secrets, after judging that what must be secret is, and nothing else."""
+    mistakes = list(_secrets(keys, f"{pulumi.get_project()}:", file))
     if mistakes:
         raise settings.first(mistakes)
     return {key: _value(text) for key, text in keys.items() if key not in settings.SECRETS}
@@ -73,6 +80,19 @@ def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors
                 key=name,
                 seen="holds a secret among plain values",
                 allowed=f"secrets only as {' and '.join(settings.SECRETS)}",
+            )
+
+
+def _needed(judged: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
+    """Yield the secrets that a source needs and the stack has not."""
+    for name, what in {name: what for pool in judged.nodes for name, what in pool.SECRETS.items()}.items():
+        if not keys.get(name):
+            yield errors.SettingsError(
+                file=file,
+                key=name,
+                seen="this key is missing",
+                allowed=f"a secret: {what}",
+                next=f"`pulumi config set --secret {name} -s {pulumi.get_stack()}`",
             )
 
 

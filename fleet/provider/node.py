@@ -17,7 +17,9 @@ from fleet.provider.structs import UNKNOWN, Props
 BOOT = 900.0
 # Why an update of a connection, and of what goes through it, changes nothing that runs.
 REACHED = "only how it is reached"
-CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become", "bastion")
+REINSTALLED = "it is installed anew"
+# `install` says which installation of the machine this is, where its source makes them: with another one nothing is on it.
+CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become", "bastion", "install")
 # One exec: what runs there, for the table and for messages.
 FACTS = """python3 -I -c '
 import json, platform
@@ -37,12 +39,13 @@ class Node(Fixed):
         return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key, UNKNOWN)}
 
     def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """The connection follows from the inputs; the facts stay as they are."""
-        return {**inputs, "connection": _connection(inputs), "facts": (old or {}).get("facts", UNKNOWN)}
+        """The connection follows from the inputs; the facts stay as they are, on the machine as it is."""
+        facts = UNKNOWN if reinstalled(old or {}, inputs) else (old or {}).get("facts", UNKNOWN)
+        return {**inputs, "connection": _connection(inputs), "facts": facts}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """A changed connection restarts nothing on the machine."""
-        return [Effect("none", (), (REACHED,))]
+        return [Effect("none", (), (REINSTALLED if reinstalled(old, inputs) else REACHED,))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Wait until the machine answers, and read what runs there."""
@@ -66,6 +69,11 @@ class Node(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Deleting a Node touches no machine."""
+
+
+def reinstalled(old: Props, new: Props) -> bool:
+    """Whether a connection is to another installation of the machine than it was: what the state has of it is gone."""
+    return bool(new.get("install")) and new["install"] != UNKNOWN and old.get("install") != new["install"]
 
 
 def _connection(inputs: Props) -> Props:

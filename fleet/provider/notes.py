@@ -53,9 +53,13 @@ class Notes:
 
 def lasts(effect: Effect, took: Props) -> float | None:
     """Return how long a run with this effect took last. Where replicas start in it, another run that started them says it too."""
-    others = {"restart": ("new",), "start": ("new",), "reboot": ("new",), "waits": ("restart", "new")}.get(
-        effect.level, ()
-    )
+    others = {
+        "restart": ("new",),
+        "start": ("new",),
+        "reboot": ("new",),
+        "waits": ("restart", "new"),
+        "anew": ("new",),
+    }.get(effect.level, ())
     return next((took[level] for level in (effect.level, *others) if level in took), None)
 
 

@@ -14,7 +14,7 @@ from fleet.machine import converge, managed, narrate, ssh, undo
 from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
 from fleet.provider import notes, resources, take_off
-from fleet.provider.node import REACHED
+from fleet.provider.node import REACHED, REINSTALLED, reinstalled
 from fleet.provider.resources import ROOT, Fixed, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
 
@@ -82,6 +82,7 @@ class Playbook(Fixed):
 
     def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Results are known before the run only where nothing that decides them changes (roles/ROLE/meta/effects.yml: results)."""
+        old = _still_there(inputs, old)
         if old is None:
             return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
         open_still = inputs.get("vars") == UNKNOWN or effects.decides([old_inputs, old], inputs, ROOT / "roles")
@@ -94,6 +95,8 @@ class Playbook(Fixed):
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """The effects that the roles state for what changed, and for what is mended."""
+        if _still_there(inputs, old) is None:
+            return [Effect("anew", (self._kind.capitalize(),), (REINSTALLED,))]
         olds, roles = (
             [old_inputs, old],
             ROOT / "roles",
@@ -123,7 +126,7 @@ class Playbook(Fixed):
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
-        target = ssh.Target.from_inputs(inputs["node"])
+        target, old = ssh.Target.from_inputs(inputs["node"]), _still_there(inputs, old)
         before = (old or {}).get("managed") or {}
         declared = managed.Declared.from_json(before.get("declared") or {})
         log = self._log(request)
@@ -199,6 +202,14 @@ class Playbook(Fixed):
         """A log of its own for each run, never an older one's."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return resources.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
+
+
+def _still_there(inputs: Props, old: Props | None) -> Props | None:
+    """Return what the state has of the machine, None where that was another installation of it."""
+    before, node = (old or {}).get("node"), inputs.get("node")
+    if isinstance(before, Mapping) and isinstance(node, Mapping) and reinstalled(dict(before), dict(node)):
+        return None
+    return old
 
 
 def _still(old: managed.Declared, new: managed.Declared) -> managed.Declared:

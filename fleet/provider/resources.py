@@ -5,7 +5,7 @@ Used by the servicer, which knows gRPC and no machine; implemented by node.py an
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,16 +17,17 @@ from fleet.provider.structs import Props
 ROOT = Path(__file__).resolve().parents[2]
 # Inputs that other resources give. During an update the engine leaves out those that a failure left unknown, asks for a check
 # and a diff all the same, and then skips the resource: until then they count as they were, or a node would seem to be gone.
-GIVEN = ("address", "host_key", "node", "vars", "image", "weights")
+GIVEN = ("address", "host_key", "install", "node", "vars", "image", "weights")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the engine about one resource: its urn, how to speak beside it, whether the run was cancelled."""
+    """One request of the engine about one resource: its urn, how to speak and to warn beside it, whether the run was cancelled."""
 
     urn: str
     say: Callable[[str, bool], None]  # text, ephemeral
     cancelled: threading.Event
+    warn: Callable[[str], None] = lambda text: None
 
     @property
     def stack(self) -> str:
@@ -40,7 +41,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Node, Host, Image, Weights or Serving."""
+        """BareMetal, HostKey, Node, Host, Image, Weights or Serving."""
         return kind_of(self.urn)
 
 
@@ -63,6 +64,10 @@ class Resource(Protocol):
     def replace(self) -> Collection[str]:
         """Property paths whose change makes another resource of it."""
 
+    @property
+    def aside(self) -> Collection[str]:
+        """Inputs that only permit something: a change of them is none."""
+
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Return the inputs with what moves pinned to what it is now; `say` shows it. Raises FleetError where that cannot be known."""
 
@@ -74,6 +79,9 @@ class Resource(Protocol):
 
         After a failed update the state `old` has what that one tried, `old_inputs` are those of the last success.
         """
+
+    def arrives(self, inputs: Props) -> Sequence[Effect]:
+        """Return what making it does to a machine that is there, the strongest first; nothing, when it is only new."""
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Return what an update will do to the machine, the strongest first."""
@@ -89,7 +97,13 @@ class Resource(Protocol):
 
 
 class Fixed:
-    """Of a resource whose inputs name nothing that moves."""
+    """Of a resource whose inputs name nothing that moves and only permit nothing, and which is only new when it is made."""
+
+    aside: Collection[str] = ()
+
+    def arrives(self, inputs: Props) -> Sequence[Effect]:
+        """Return nothing."""
+        return ()
 
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Return the inputs as they are."""

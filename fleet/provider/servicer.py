@@ -5,7 +5,7 @@ Knows gRPC and no machine. Started by __main__; the resources are in node.py, pl
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import grpc
@@ -15,6 +15,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from fleet import errors
 from fleet.plan import effects
 from fleet.provider import diffs, resources
+from fleet.provider.baremetal import BareMetal
 from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
@@ -34,6 +35,7 @@ Context = grpc.ServicerContext
 def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
     """Return the resources of this provider by the last part of their type."""
     return {
+        "BareMetal": BareMetal(),
         "HostKey": HostKey(),
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
@@ -124,6 +126,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         state = {key: value for key, value in olds.items() if key not in resource.computed}
         found = diffs.changes(to_dict(request.old_inputs), news, resource.replace)
         found |= diffs.changes(state, news, resource.replace)
+        found = {path: kind for path, kind in found.items() if path not in resource.aside}
         if olds.get("drift"):
             found["drift"] = diffs.Kind.UPDATE
         replaces = sorted(path for path, kind in found.items() if diffs.Kind.Kind.Name(kind).endswith("_REPLACE"))
@@ -143,7 +146,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
-            self._notes.created(request.urn)
+            self._foretell(request.urn, resource.arrives(inputs))
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, {}, None)))
         # Deterministic: a second try after a crash finds the same thing.
         ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
@@ -155,11 +158,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
         if request.preview:
             old_inputs = to_dict(request.old_inputs)
-            foreseen = resource.effects(old_inputs, inputs, olds)
-            self._notes.updated(request.urn, foreseen, olds.get("took") or {})
-            for effect in reversed(foreseen):  # a status: the last, the strongest, stays
-                words = effects.in_words(effect, resources.name_of(request.urn))
-                self._engine.say(request.urn, words, ephemeral=True)
+            self._foretell(request.urn, resource.effects(old_inputs, inputs, olds), olds)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, old_inputs, olds)))
         with self._work(context, request.id):
             made = resource.apply(self._request(request.urn), inputs, olds)
@@ -192,7 +191,22 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return self._made[resources.kind_of(urn)]
 
     def _request(self, urn: str) -> Request:
-        return Request(urn, lambda text, ephemeral: self._engine.say(urn, text, ephemeral), self.cancelled)
+        say = self._engine.say
+        return Request(
+            urn,
+            lambda text, ephemeral: say(urn, text, ephemeral),
+            self.cancelled,
+            lambda text: say(urn, text, warning=True),
+        )
+
+    def _foretell(self, urn: str, foreseen: Sequence[effects.Effect], olds: Props | None = None) -> None:
+        """Note and tell what a preview foresees: of a create (no olds) mostly that it is new."""
+        if olds is None and not foreseen:
+            self._notes.created(urn)
+            return
+        self._notes.updated(urn, foreseen, (olds or {}).get("took") or {})
+        for effect in reversed(foreseen):  # a status: the last, the strongest, stays
+            self._engine.say(urn, effects.in_words(effect, resources.name_of(urn)), ephemeral=True)
 
     @contextlib.contextmanager
     def _work(self, context: Context, ident: str) -> Iterator[None]:

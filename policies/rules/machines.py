@@ -139,7 +139,7 @@ RULES = (
         reason="a line less in the stack file would take everything off a machine that serves",
         remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
-        kinds=("Node", "Host", "Weights", "Serving"),
+        kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
         judge=machines_protected,
     ),
     Rule(

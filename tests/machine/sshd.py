@@ -16,9 +16,10 @@ from fleet.machine import ssh
 
 
 class Server:
-    """Listens on a free port of the loopback until `close`."""
+    """Listens on a port of the loopback (0: any free one) until `close`. With a `root` its commands see that folder's /etc."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0, root: Path | None = None) -> None:
+        self.root = root
         self.host_key = _key(folder, "host")
         self.user_key = _key(folder, "user")
         self.identity = folder / "user"
@@ -26,7 +27,7 @@ class Server:
         self.gate = threading.Event()  # a handshake waits for it
         self.gate.set()
         self.arrived = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._transports: list[paramiko.Transport] = []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
@@ -86,7 +87,8 @@ class _Rules(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
-        threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
+        seen = command.decode().replace("/etc/", f"{self._server.root}/etc/" if self._server.root else "/etc/")
+        threading.Thread(target=self._run, args=(channel, seen), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
@@ -136,5 +138,6 @@ def _pump(read: Any, write: Any, end: Any) -> None:
 
 
 def _key(folder: Path, name: str) -> paramiko.PKey:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    if not (folder / name).exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     return paramiko.PKey.from_path(folder / name)

@@ -1,6 +1,6 @@
-"""The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. Started by the engine.
+"""The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. BMCs are asked as ever.
 
-Used by tests/unit/test_plan_engine_forecast.py, which needs a state of machines that were deployed. Reads machines.json of FLEET_STATE:
+Started by the engine. Used by tests/unit/test_plan_engine_*.py, which need a state of machines that were deployed. Reads machines.json of FLEET_STATE:
 {seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.provider.standin ENGINE_ADDRESS.
 """
 
@@ -14,7 +14,7 @@ from typing import Any  # noqa: E402
 from fleet import errors  # noqa: E402
 from fleet.machine import converge, managed  # noqa: E402
 from fleet.plan import kinds  # noqa: E402
-from fleet.provider import node, plugin, resources  # noqa: E402
+from fleet.provider import baremetal, hostkey, node, plugin, resources  # noqa: E402
 from fleet.provider.playbook import Playbook, Slots  # noqa: E402
 from fleet.provider.structs import Props  # noqa: E402
 
@@ -68,4 +68,5 @@ def playbook(kind: str, slots: Slots) -> Playbook:
 
 if __name__ == "__main__":
     slots = Slots()
-    plugin.serve({"Node": Node(), **{kind: playbook(kind, slots) for kind in RESULTS}})
+    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey()}
+    plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}})

@@ -57,6 +57,8 @@ class Mocks(pulumi.runtime.Mocks):
                 "identity": "/k",
                 "host_key": "ssh-ed25519 A",
             },
+            "HostKey": {"public": "ssh-ed25519 B", "private": "a key"},
+            "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},
             "Host": {"gpus": 8, "seconds": {"host": 1.0, "docker": 2.0}},
             "Image": {

@@ -125,7 +125,7 @@ def test_the_gpus_are_those_of_the_node_not_of_the_settings() -> None:
     assert told("replicas-fit-gpus", unseen) == []
 
 
-@pytest.mark.parametrize("kind", ["Node", "Host", "Weights", "Serving"])
+@pytest.mark.parametrize("kind", ["BareMetal", "Node", "Host", "Weights", "Serving"])
 def test_a_machine_that_is_not_protected_is_refused(kind: str) -> None:
     message = one("machines-protected", asked(kind, protect=False))
     assert message.startswith(f"{kind} prod-1 is not protected: ")

@@ -5,6 +5,7 @@ A source ends where SSH answers: what is then done on a machine is not its busin
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,9 @@ from fleet.plan import pools, settings
 class Machine:
     """One machine as the resource Node wants it.
 
-    `inputs` holds address, port, user, identity, host_key, become, gpus, bastion (the same of the machine before it; optional)
-    and wait (seconds until it must have answered; optional); each may be a value or an Output.
+    `inputs` holds address, port, user, identity, host_key, become, gpus, bastion (the same of the machine before it; optional),
+    wait (seconds until it must have answered; optional) and install (which installation of it this is; optional); each may be a value
+    or an Output.
     `place` says where it stands (rack, zone, internal_address), for those who route requests.
     `vars` are role variables that only the source can know; the stack's own are laid over them.
     `resource` is what stands behind the machine, when the source made it: the machine's other resources wait for it,
@@ -38,11 +40,14 @@ def supply(judged: settings.Settings, stack: str, fleet: pulumi.ProviderResource
     """
     made: dict[str, Machine] = {}
     for pool in judged.nodes:
-        made |= _of(pool, [name for name in pool.members if pool.members[name].state != "absent"], stack, fleet)
+        present = [name for name in pool.members if pool.members[name].state != "absent"]
+        made |= _of(pool, present, stack, fleet, {name for name in present if judged.protected(name)})
     return made
 
 
-def _of(pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+def _of(
+    pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.ProviderResource, protected: AbstractSet[str]
+) -> Mapping[str, Machine]:
     """A new source is a form in `pools` and one case here; what it needs is imported by stacks that use it alone."""
     match pool:
         case pools.SshNodes():
@@ -53,3 +58,7 @@ def _of(pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.Pro
             from fleet.plan.nodes import lab
 
             return lab.supply(pool, present, stack)
+        case pools.RedfishNodes():
+            from fleet.plan.nodes import redfish
+
+            return redfish.supply(pool, present, fleet, protected)

@@ -5,8 +5,9 @@ Pure; what becomes of them is in fleet/plan/nodes, in files of the same names. U
 
 from fleet.plan.pools.lab import LabNodes
 from fleet.plan.pools.pool import Member, Pool
+from fleet.plan.pools.redfish import RedfishNodes
 from fleet.plan.pools.ssh import SshNodes
 
-__all__ = ["LabNodes", "Member", "Nodes", "Pool", "SshNodes"]
+__all__ = ["LabNodes", "Member", "Nodes", "Pool", "RedfishNodes", "SshNodes"]
 
-Nodes = SshNodes | LabNodes
+Nodes = SshNodes | LabNodes | RedfishNodes

@@ -4,7 +4,7 @@ Used by the form of each source beside this file.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from fleet.plan.form import Form
@@ -27,6 +27,8 @@ class Pool(Form):
 
     # Whether Pulumi refuses to replace or delete a machine.
     PROTECTED: ClassVar[bool] = True
+    # Secrets of the stack that the source needs, and for what.
+    SECRETS: ClassVar[Mapping[str, str]] = {}
     # Whether the source brings role variables that the stack file cannot know.
     BRINGS: ClassVar[bool] = False
 
@@ -41,6 +43,10 @@ class Pool(Form):
     @abstractmethod
     def gpus(self, name: str) -> int:
         """Return how many GPUs the machine has."""
+
+    def wrong(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (key below `machines`, what is seen, what is allowed) of what no single key shows."""
+        yield from ()
 
     def place(self, name: str) -> dict[str, str]:
         """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""

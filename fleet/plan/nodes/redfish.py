@@ -1,0 +1,58 @@
+"""Machines with a BMC: looked at over Redfish, and installed anew where a nonce says so, with a host key of ours.
+
+Needs the stack's secrets redfish_username and redfish_password. What an installation does is in fleet/provider/baremetal.py.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import pulumi
+
+from fleet import errors
+from fleet.plan.nodes import Machine
+from fleet.plan.pools import RedfishNodes
+from fleet.plan.pools.redfish import BARE
+from fleet.plan.resources import BareMetal, HostKey
+
+
+def supply(
+    nodes: RedfishNodes, present: Sequence[str], fleet: pulumi.ProviderResource, protected: AbstractSet[str]
+) -> Mapping[str, Machine]:
+    """Return the machines that are present; of one that is installed by us the Node knows by which nonce."""
+    if missing := [package for package in ("sushy", "pycdlib") if not importlib.util.find_spec(package)]:
+        raise errors.FleetError(
+            node="source redfish",
+            doing="look for what it needs",
+            seen=f"the Python package {missing[0]} is not installed",
+            wanted="the packages of requirements-redfish.txt",
+            next="`make python`: it installs what the stack files name",
+        )
+    return {name: _machine(nodes, name, fleet, name in protected) for name in present}
+
+
+def _machine(nodes: RedfishNodes, name: str, fleet: pulumi.ProviderResource, protect: bool) -> Machine:
+    config = pulumi.Config()
+    connection, whole = nodes.connection(name), nodes.whole(name)
+    inputs: dict[str, Any] = {
+        **{key: value for key, value in whole.items() if key in BARE},
+        **{
+            key: connection[key]
+            for key in ("address", "port", "user", "identity", "bastion", "wait")
+            if key in connection
+        },
+        "username": config.require_secret("redfish_username"),
+        "password": config.require_secret("redfish_password"),
+    }
+    if "reinstall" in whole:
+        key = HostKey(name, fleet, protect)
+        inputs |= {"host_key": key.public, "private": key.private}
+        inputs |= {} if protect else {"released": True}
+        connection["host_key"] = key.public
+    machine = BareMetal(name, inputs, fleet, protect)
+    # Of the machine and not of the stack: so nothing is asked over SSH before it is there.
+    connection["address"] = machine.address
+    if "reinstall" in whole:
+        connection["install"] = machine.installed
+    return Machine(connection, place=nodes.place(name))
