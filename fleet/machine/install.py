@@ -82,50 +82,48 @@ class Installation:
         with shelf.serving(job.access.node, job.serve, {f"{job.path}.{suffix}": image for suffix in urls}):
             if not self.stage:
                 machine.turn(False)
-                self._until(machine, "Off", SWITCH, "waits until it is off")
-                machine.insert(job.installer, urls.__getitem__)
+                self._switched(machine, "Off")
                 machine.boot_once("Cd")
+                machine.insert(job.installer, urls.__getitem__)  # from now on its media say how far it is
                 self.stage = INSTALLING
                 machine.turn(True)
-                self._until(machine, "On", SWITCH, "waits until it is on")
-            self._until(machine, "Off", job.within, "powered on; waits for the installer")
+                self._switched(machine, "On")
+            never = job.failed(
+                f"install it from {job.installer}",
+                f"still on after {_long(job.within)}",
+                "an installer that switches it off at its end",
+                "look at its console; `pulumi up` waits on, another `reinstall` begins anew",
+            )
+            self._until(machine, "Off", job.within, "powered on; waits for the installer", never)
         machine.eject()
         machine.boot_once("Hdd")
         self.stage = INSTALLED
 
-    def _until(self, machine: bmc.Bmc, power: str, within: float, words: str) -> None:
-        """Wait until its power is so. A BMC that does not answer may be starting anew: it is waited for as long."""
+    def _switched(self, machine: bmc.Bmc, power: str) -> None:
+        """Wait until it is switched on, or off."""
+        word = power.lower()
+        seen = f"it is not after {_long(SWITCH)}"
+        never = self._job.failed(f"switch it {word}", seen, f"power {word}", "look at its console")
+        self._until(machine, power, SWITCH, f"waits until it is {word}", never)
+
+    def _until(self, machine: bmc.Bmc, power: str, within: float, words: str, never: errors.InstallFailed) -> None:
+        """Wait until its power is so; `never` is raised after that time. A BMC that does not answer may be starting anew."""
         start, pause = time.monotonic(), FIRST
         while True:
             lost: errors.BmcSilent | None = None
             try:
-                now = machine.power()
+                if machine.power() == power:
+                    return
             except errors.BmcSilent as error:
-                now, lost = "unknown", error
-            if now == power:
-                return
+                lost = error
             passed = time.monotonic() - start
             if passed > within:
-                if lost:
-                    raise lost
-                raise self._late(power, now, within)
+                raise lost or never
             silent = "; its BMC does not answer" if lost else ""
             self._note(f"{words}, {_spent(passed, within)}{silent}")
             if self._cancelled.wait(min(pause, max(0.05, within - passed))):
                 raise errors.Cancelled(node=self._job.access.node, doing=words, seen="cancelled")
             pause = min(LONGEST, pause * 1.5)
-
-    def _late(self, power: str, now: str, within: float) -> errors.InstallFailed:
-        if within == self._job.within:
-            return self._job.failed(
-                f"install it from {self._job.installer}",
-                f"still {now.lower()} after {_long(within)}",
-                "an installer that switches it off at its end",
-                "look at its console; `pulumi up` waits on, another `reinstall` begins anew",
-            )
-        return self._job.failed(
-            f"switch it {power.lower()}", f"still {now.lower()} after {_long(within)}", power, "look at its console"
-        )
 
     def _done(self) -> bool:
         """Whether it bears this installation's mark; another key than the pinned one is told, unless it is released."""

@@ -85,7 +85,7 @@ class Seed:
                 "users": [],
                 "disable_root": False,
                 "ssh_deletekeys": False,
-                "ssh_genkeytypes": [],
+                "ssh_genkeytypes": ["ed25519"],  # which is there
             },
             "late-commands": [*own.get("late-commands", ()), FOUND],
             "shutdown": "poweroff",

@@ -47,7 +47,10 @@ SETTINGS = {
 
 
 class Machine:
-    """Switched off, with an empty disk. Set what it does (`works`, `answers`, `host`) before it is switched on."""
+    """Switched off, with an empty disk. Set what it does (`works`, `answers`, `host`) before it is switched on.
+
+    What it does then is in `switch_on`, `switch_off` and `ended`: tests/machine/metal.py has others, of a real one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.disk = folder, folder / "disk"
@@ -88,7 +91,7 @@ class Machine:
     @property
     def installer(self) -> dict[str, str]:
         """The site's image."""
-        return {"url": self.mirror.url, "sha256": hashlib.sha256(IMAGE).hexdigest()}
+        return {"url": self.mirror.url, "sha256": hashlib.sha256(self.mirror.image).hexdigest()}
 
     def open(self) -> None:
         """Let its BMC answer."""
@@ -109,8 +112,6 @@ class Machine:
         self._thread.join()
         self.shut()
         self.mirror.close()
-        if self._server:
-            self._server.close()
 
     def finish(self) -> None:
         """Let an installer that hangs come to its end."""
@@ -150,6 +151,10 @@ class Machine:
             raise fakedriver.error.NotSupportedError("Not implemented")
         return self.bios
 
+    def inserted(self, device: str) -> Path:
+        """Return the medium in a device, which the BMC has fetched."""
+        return Path(self._devices()[device]["_local_file"])
+
     def _devices(self) -> dict[str, Any]:
         return {device: emulator.app.vmedia._get_device(UUID, device) for device in emulator.app.vmedia.devices}
 
@@ -160,21 +165,38 @@ class Machine:
             now = self.driver.get_power_state(UUID) == "On"
             if now and not on:
                 self._looked = False
-                device = self.driver.get_boot_device(UUID)
-                self.started.append(device)
-                if device == "Cd" and len(self.media()) == 2:
-                    self._wipe()
-                    self._until = time.monotonic() + self.seconds if self.works else 0
-                elif self.answers and (self.disk / "etc" / "glm-fleet-installed").exists():
-                    self._server = Server(self.host or self._identity(), self.ssh_port, self.disk)
-            elif not now and on and self._server:
-                self._server.close()
-                self._server = None
-            if now and self._until and time.monotonic() > self._until and self._looked:
-                self._until, self._looked = 0, False
-                self._install()
+                self.started.append(self.driver.get_boot_device(UUID))
+                self.switch_on(self.started[-1])
+            elif on and not now:
+                self.switch_off()
+            if now and self.ended() and self._looked:
+                self._looked = False
                 self.driver._update(UUID, power_state="Off")
             on = now
+        self.switch_off()
+
+    def switch_on(self, device: str) -> None:
+        """Run what boots from this device."""
+        if device == "Cd" and len(self.media()) == 2:
+            self._wipe()
+            self._until = time.monotonic() + self.seconds if self.works else 0
+        elif self.answers and (self.disk / "etc" / "glm-fleet-installed").exists():
+            self._server = Server(self.host or self._identity(), self.ssh_port, self.disk)
+
+    def switch_off(self) -> None:
+        """End what runs."""
+        self._until = 0
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    def ended(self) -> bool:
+        """Whether what runs has switched the machine off; nobody misses that it was on."""
+        if not self._until or time.monotonic() < self._until or not self._looked:
+            return False
+        self._until = 0
+        self._install()
+        return True
 
     def _wipe(self) -> None:
         self.wiped += 1
@@ -185,7 +207,7 @@ class Machine:
     def _install(self) -> None:
         """Run late.sh of the medium as Debian's and Ubuntu's installers do."""
         medium = pycdlib.PyCdlib()
-        medium.open(self._devices()["Floppy"]["_local_file"])
+        medium.open(str(self.inserted("Floppy")))
         assert medium.pvd.volume_identifier.decode().strip() == "CIDATA"
         for name in ("late.sh", "values"):
             medium.get_file_from_iso(str(self.folder / name), rr_path=f"/{name}")
@@ -204,6 +226,7 @@ class Machine:
 
 class _Mirror(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
+        self.image = IMAGE
         super().__init__(("127.0.0.1", 0), _Image)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/installer.iso"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -214,11 +237,13 @@ class _Mirror(http.server.ThreadingHTTPServer):
 
 
 class _Image(http.server.BaseHTTPRequestHandler):
+    server: _Mirror
+
     def do_GET(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(IMAGE)))
+        self.send_header("Content-Length", str(len(self.server.image)))
         self.end_headers()
-        self.wfile.write(IMAGE)
+        self.wfile.write(self.server.image)
 
     def log_message(self, *_: Any) -> None:
         """Nothing on the test's stderr."""
@@ -255,12 +280,12 @@ def _certify(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def machine(folder: Path) -> Iterator[Machine]:
+def machine(folder: Path, kind: type[Machine] = Machine) -> Iterator[Machine]:
     """A machine with a key of a user and a host key that is to be pinned, `user` and `pin` in its folder."""
     for name in ("user", "pin"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name]
         subprocess.run(command, check=True)
-    made = Machine(folder)
+    made = kind(folder)
     try:
         yield made
     finally:

@@ -55,7 +55,7 @@ def test_ubuntu_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
     )
     assert told["storage"] == {"layout": {"name": "lvm"}}
     assert told["late-commands"] == ["true", seed.FOUND]
-    assert (told["user-data"]["ssh_deletekeys"], told["user-data"]["ssh_genkeytypes"]) == (False, [])
+    assert (told["user-data"]["ssh_deletekeys"], told["user-data"]["ssh_genkeytypes"]) == (False, ["ed25519"])
 
 
 def test_debian_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
