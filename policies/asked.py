@@ -24,7 +24,7 @@ Props = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """One resource: `kind` (Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
+    """One resource: `kind` (BareMetal, HostKey, Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
 
     `protect` is Pulumi's own option, `seen` holds the inputs of the other resources that the rule reads, by kind and name.
     A rule that is asked at the end gets outputs in both.

@@ -1,5 +1,6 @@
 """A stack whose machines have BMCs: what its form refuses (golden/redfish/), and what the program makes of it."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,17 @@ def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptu
 def SECRET(text: str) -> Any:
     """Return how a secret input looks to the engine."""
     return {program.SECRET: program.SECRET_SIGN, "value": text}
+
+
+def test_a_package_that_is_not_installed_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "sushy" else find(name, *more))
+    with pytest.raises(SystemExit):
+        program.run("prod", values(), BMCS)
+    assert (
+        "source redfish: look for what it needs: the Python package sushy is not installed\n"
+        "  wanted: the packages of requirements-redfish.txt\n"
+        "  next:   `make python`: it installs what the stack files name" in caplog.text
+    )
