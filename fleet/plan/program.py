@@ -12,7 +12,7 @@ from typing import Any
 
 import pulumi
 
-from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack
+from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack, waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +87,7 @@ def read() -> Plan:
     """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
     quiet.hush()
     isolation.isolate_failures()
+    waiting.wait_once()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
     own = {name: roles.coerced(judge.variables(judged, roles, name)) for name in judged.present}
