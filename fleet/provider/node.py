@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from fleet import errors
 from fleet.machine import ssh
 from fleet.plan.effects import Effect
-from fleet.provider import taking
 from fleet.provider.resources import Fixed, Request
 from fleet.provider.structs import UNKNOWN, Props
 
@@ -58,6 +57,10 @@ class Node(Fixed):
             facts = _facts(connection)
             wants = inputs.get("wants")
             if wants and any((old or {}).get(key) != inputs.get(key) for key in PLACE):
+                from fleet.provider import (
+                    taking,
+                )  # what only a taken machine needs is no part of each start of the plugin
+
                 taking.take(request, connection, wants)
         return {**inputs, "connection": _connection(inputs), "facts": facts}
 
@@ -67,6 +70,8 @@ class Node(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take the stack's mark off the machine."""
+        from fleet.provider import taking
+
         stack = (properties.get("wants") or {}).get("stack") or f"{request.project}/{request.stack}"
         taking.give_back(request, ssh.Target.from_inputs(properties), stack)
 

@@ -4,13 +4,16 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fleet.machine import owner, preflight, ssh
+from fleet.plan import rolevars, stackfile, wants
 
 pytestmark = pytest.mark.docker
 
+ROOT = Path(__file__).resolve().parents[2]
 OWNER = {"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"}
 HOLD = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(600)"
 # Five things that a preflight must find, as shell commands on the node: each with what takes it away again.
@@ -73,6 +76,13 @@ def sick(node: ssh.Target) -> Iterator[None]:
 
 def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
     assert findings(node) == {}
+
+
+def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ssh.Target) -> None:
+    """Or each first `up` of the lab would tell it."""
+    roles = rolevars.load(ROOT / "roles")
+    ask = preflight.Wanted.from_plan(node, wants.wants(stackfile.read("lab", ROOT), roles, "glm-2", "lab"))
+    assert [one for one in preflight.judge(preflight.look(ask), ask) if one.level != "ok"] == []
 
 
 def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(node: ssh.Target) -> None:
