@@ -33,9 +33,8 @@ class Node(Fixed):
 
     computed = ("connection", "facts")
     replace = ("name",)
-    unseen = (
-        "wants",
-    )  # what the plan wants of the machine is asked when it is taken, and is no part of how it is reached
+    # What the plan wants of the machine is asked when it is taken, and is no part of how it is reached.
+    unseen = ("wants",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Address and pinned key must be there, nothing is trusted on first use; left out they are by a failure (GIVEN)."""
