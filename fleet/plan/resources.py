@@ -33,21 +33,23 @@ class HostKey(pulumi.CustomResource):
 
 
 class Node(pulumi.CustomResource):
-    """One machine that answers SSH with its pinned key.
+    """One machine that answers SSH with its pinned key, can become what the plan wants, and is marked as this stack's.
 
-    Owns: the connection. Not: the machine (its source has made it) nor anything on it; deleting a Node touches no machine.
+    Owns: the connection, and the mark; delete takes that off. Not: the machine (its source has made it) nor anything else on it.
     `protect`: Pulumi refuses to delete or replace it, and what stands on it, less its Image.
     """
 
     connection: pulumi.Output[Mapping[str, Any]]
     facts: pulumi.Output[Mapping[str, Any]]
 
-    def __init__(self, name: str, machine: Machine, provider: pulumi.ProviderResource, protect: bool) -> None:
+    def __init__(
+        self, name: str, machine: Machine, wants: Inputs, provider: pulumi.ProviderResource, protect: bool
+    ) -> None:
         self.machine = machine.resource
         super().__init__(
             "fleet:index:Node",
             name,
-            {"name": name, **machine.inputs, "connection": None, "facts": None},
+            {"name": name, **machine.inputs, "wants": wants, "connection": None, "facts": None},
             pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource, protect=protect),
         )
 

@@ -11,7 +11,8 @@ import yaml
 from fleet import errors
 from fleet.plan import inventory, settings
 
-PREFIX = "glm-fleet:"
+PROJECT = "glm-fleet"
+PREFIX = f"{PROJECT}:"
 
 
 def read(name: str, root: Path) -> settings.Settings:
