@@ -4,6 +4,8 @@ Owns the container, its two volumes, its host key. Needs a Docker Engine, the im
 Called by the lab's plugin (lab/provider) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
 """
 
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,8 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     docker("create", "--pull=never", *options, image or node.recipe(node.available(system)).tag)
     docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
     docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
+    if found.sealed:
+        _from_the_site(container)
     docker("start", container)
     identity = str(folder / "id_ed25519")
     return {"address": address, "port": 22, "user": "root", "identity": identity, "host_key": host_key}
@@ -102,6 +106,15 @@ def exists(lab: str, name: str) -> bool:
 def remove(lab: str, name: str) -> None:
     """Take one node away, with its volumes."""
     site.remove_container(lab, f"{lab}-{name}")
+
+
+def _from_the_site(container: str) -> None:
+    """Let the system's own packages come from the site, as they do where somebody has installed a machine without a way out."""
+    with tempfile.TemporaryDirectory() as made:
+        sources = Path(made) / "sources.list"
+        docker("cp", f"{container}:/etc/apt/sources.list", str(sources))
+        sources.write_text(re.sub(r"\b(https?)://", r"http://archive.lab.internal/\1/", sources.read_text()))
+        docker("cp", str(sources), f"{container}:/etc/apt/sources.list")
 
 
 def _watches() -> None:

@@ -24,7 +24,7 @@ def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
     """
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
     keys = _keys()
-    raw, inventories = inventory.expand(_raw(keys, file), root / "stacks", file)
+    raw, inventories = inventory.expand(_raw(keys, file), Path("stacks"), file)  # Pulumi runs the program in its folder
     judged = settings.read(raw, file, inventories)
     told = judge.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in told.warnings:

@@ -21,7 +21,7 @@ class BareMetal(Fixed):
     computed = ("installed", "attempt", "power", "settings", "differences")
     # Another installation is another machine: so what protects a machine from being replaced protects its disks, too.
     replace = ("name", "reinstall")
-    aside = ("released",)
+    unseen = ("released",)  # it only permits
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """What an installation needs must be there when one is asked for."""

@@ -35,6 +35,11 @@ class Request:
         return self.urn.split("::")[0].rpartition(":")[2]
 
     @property
+    def project(self) -> str:
+        """The project's name."""
+        return self.urn.split("::")[1]
+
+    @property
     def name(self) -> str:
         """The resource's name in the program."""
         return name_of(self.urn)
@@ -65,8 +70,8 @@ class Resource(Protocol):
         """Property paths whose change makes another resource of it."""
 
     @property
-    def aside(self) -> Collection[str]:
-        """Inputs that only permit something: a change of them is none."""
+    def unseen(self) -> Collection[str]:
+        """Inputs whose change is none: they are kept, and count at the next update that has another reason."""
 
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Return the inputs with what moves pinned to what it is now; `say` shows it. Raises FleetError where that cannot be known."""
@@ -97,9 +102,9 @@ class Resource(Protocol):
 
 
 class Fixed:
-    """Of a resource whose inputs name nothing that moves and only permit nothing, and which is only new when it is made."""
+    """Of a resource whose inputs name nothing that moves, and all count, and which is only new when it is made."""
 
-    aside: Collection[str] = ()
+    unseen: Collection[str] = ()
 
     def arrives(self, inputs: Props) -> Sequence[Effect]:
         """Return nothing."""

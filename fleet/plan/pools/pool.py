@@ -31,6 +31,8 @@ class Pool(Form):
     SECRETS: ClassVar[Mapping[str, str]] = {}
     # Whether the source brings role variables that the stack file cannot know.
     BRINGS: ClassVar[bool] = False
+    # The preflight's checks whose warnings are so of every machine of the source.
+    USUAL: ClassVar[tuple[str, ...]] = ()
 
     source: str
     builder: str = ""
