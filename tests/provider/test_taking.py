@@ -180,7 +180,13 @@ def test_a_machine_that_is_ours_already_stays_ours_since_then(
 
 @pytest.mark.parametrize(
     ("before", "looks"),
-    [({}, 0), ({"user": "admin"}, 0), ({"address": "192.0.2.4"}, 1), ({"host_key": "ssh-rsa A"}, 1)],
+    [
+        ({}, 0),
+        ({"user": "admin"}, 0),
+        ({"address": "192.0.2.4"}, 1),
+        ({"host_key": "ssh-rsa A"}, 1),
+        ({"install": "two"}, 1),
+    ],
 )
 def test_only_a_create_and_another_machine_are_looked_at(
     plugin: Plugin, machine: Machine, connection: Props, server: Server, before: dict[str, Any], looks: int
