@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the two locks again from requirements*.in (newest versions that fit), with hashes and without any index address. Called by `make lock`.
+# Writes the locks again from requirements*.in (newest versions that fit), with hashes and without any index address. Called by `make lock`.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -10,5 +10,6 @@ lock() {
   say "$2: $(grep -c '^[a-z].*==' "$2") packages"
 }
 lock requirements.in requirements.txt
+for cloud in digitalocean azure oci; do lock "requirements-$cloud.in" "requirements-$cloud.txt"; done
 lock requirements-dev.in requirements-dev.txt
 took "locked"

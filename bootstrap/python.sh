@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Python environment .venv from the locks, with pip in it and this repository importable (`fleet`, `lab`) from anywhere.
-# Usage: bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, "dev" adds what tests and checks need.
+# Usage: bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, with the SDKs of the clouds that are a `source` in any
+# stack file (requirements-SOURCE.txt); "dev" adds what tests and checks need, and every SDK.
 # Needs Python 3.11, a package index and uv (uv.sh). Called by the Makefile.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -9,9 +10,19 @@ set -euo pipefail
 PYTHON=3.11
 level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # what once had the tools keeps them
-case $level in run) lock=requirements.txt ;; dev) lock=requirements-dev.txt ;; *) no "unknown level $level" "run or dev" ;; esac
+clouds() { # the locks of those that the stack files name
+  local source
+  for source in $(grep -hoP '^[^#]*\bsource:\s*"?\K[a-z]+' "$REPO"/stacks/*.yaml | sort -u); do
+    [ ! -f "$REPO/requirements-$source.txt" ] || echo "requirements-$source.txt"
+  done
+}
+case $level in
+  run) mapfile -t locks < <(echo requirements.txt; clouds) ;;
+  dev) locks=(requirements-dev.txt) ;;
+  *) no "unknown level $level" "run or dev" ;;
+esac
 
-stamp() { (cd "$REPO" && cat "$lock" pyproject.toml && echo "$REPO $PYTHON") | sha256sum | cut -c1-16; }
+stamp() { (cd "$REPO" && cat "${locks[@]}" pyproject.toml && echo "$REPO $PYTHON") | sha256sum | cut -c1-16; }
 key=$(stamp)
 ready() { [ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/fleet" ] && [ "$(cat "$VENV/.key" 2>/dev/null)" = "$1" ]; }
 
@@ -33,12 +44,12 @@ if ! "$VENV/bin/python" -c "import sys; sys.exit(sys.prefix != '$VENV' or sys.ve
   rm -rf "$VENV"
   "$UV" venv --quiet --python "$PYTHON" "$VENV" || no "uv could not make .venv" "Python $PYTHON" "install python$PYTHON"
 fi
-"$UV" pip sync --quiet --require-hashes "$lock" ||
-  no "the packages of $lock could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"
+"$UV" pip sync --quiet --require-hashes "${locks[@]}" ||
+  no "the packages of ${locks[*]} could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"
 "$UV" pip install --quiet --no-deps --no-build-isolation --editable . || no "the repository itself could not be installed into .venv"
 # Every command here starts Python several times; without bytecode each start would compile for a second.
 # A few packages carry files for other versions of Python: those fail, and nobody imports them.
 "$VENV/bin/python" -m compileall -q -j 0 -x 'ansible_collections|/tests?/|mypy' "$VENV/lib/python$PYTHON/site-packages" >/dev/null || true
 [ "$level" = run ] || touch "$VENV/.dev"
 echo "$key" >"$VENV/.key"
-took "made .venv ($level): $("$VENV/bin/python" -V), $(grep -c '^[a-z].*==' "$lock") locked packages"
+took "made .venv ($level): $("$VENV/bin/python" -V), $(sort -u <(cd "$REPO" && grep -h '^[a-z].*==' "${locks[@]}") | wc -l) locked packages"

@@ -4,12 +4,15 @@ Owns the small interface between a source and the rest of the program. Called by
 A source ends where SSH answers: what is then done on a machine is not its business.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
+from fleet import errors
 from fleet.plan import pools, settings
 
 
@@ -38,11 +41,14 @@ def supply(judged: settings.Settings, stack: str, fleet: pulumi.ProviderResource
     """
     made: dict[str, Machine] = {}
     for pool in judged.nodes:
-        made |= _of(pool, [name for name in pool.members if pool.members[name].state != "absent"], stack, fleet)
+        present = [name for name in pool.members if pool.members[name].state != "absent"]
+        made |= _of(pool, present, stack, fleet, {name for name in present if judged.protected(name)})
     return made
 
 
-def _of(pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+def _of(
+    pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.ProviderResource, protected: AbstractSet[str]
+) -> Mapping[str, Machine]:
     """A new source is a form in `pools` and one case here; what it needs is imported by stacks that use it alone."""
     match pool:
         case pools.SshNodes():
@@ -53,3 +59,26 @@ def _of(pool: pools.Nodes, present: Sequence[str], stack: str, fleet: pulumi.Pro
             from fleet.plan.nodes import lab
 
             return lab.supply(pool, present, stack)
+        case pools.DigitalOceanNodes():
+            with sdk("digitalocean"):
+                from fleet.plan.nodes import digitalocean
+
+            return digitalocean.supply(pool, present, stack, fleet, protected)
+
+
+@contextlib.contextmanager
+def sdk(source: str) -> Iterator[None]:
+    """Around the import of a source that needs a cloud's SDK, which only stacks have that use this cloud."""
+    package = f"pulumi-{source}"
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if missing.name != package.replace("-", "_"):
+            raise
+        raise errors.FleetError(
+            node=f"source {source}",
+            doing="import its SDK",
+            seen=f"the Python package {package} is not installed",
+            wanted=f"the packages of requirements-{source}.txt",
+            next="`make python`: it installs what the stack files name",
+        ) from None

@@ -3,10 +3,12 @@
 Pure; what becomes of them is in fleet/plan/nodes, in files of the same names. Used by `settings`.
 """
 
+from fleet.plan.pools.cloud import Cloud
+from fleet.plan.pools.digitalocean import DigitalOceanNodes
 from fleet.plan.pools.lab import LabNodes
 from fleet.plan.pools.pool import Member, Pool
 from fleet.plan.pools.ssh import SshNodes
 
-__all__ = ["LabNodes", "Member", "Nodes", "Pool", "SshNodes"]
+__all__ = ["Cloud", "DigitalOceanNodes", "LabNodes", "Member", "Nodes", "Pool", "SshNodes"]
 
-Nodes = SshNodes | LabNodes
+Nodes = SshNodes | LabNodes | DigitalOceanNodes
