@@ -12,7 +12,7 @@ level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # what once had the tools keeps them
 clouds() { # the locks of those that the stack files name
   local source
-  for source in $(grep -hoP '^[^#]*\bsource:\s*"?\K[a-z]+' "$REPO"/stacks/*.yaml | sort -u); do
+  grep -hoP '^[^#]*\bsource:\s*"?\K[a-z]+' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
     [ ! -f "$REPO/requirements-$source.txt" ] || echo "requirements-$source.txt"
   done
 }

@@ -26,6 +26,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "lab:index:Machine": {"address": "10.77.0.9", "port": 22, "user": "root", "identity": "/k", "host_key": LOGIN},
     "lab:index:Site": {"vars": {}},
     "digitalocean:index/droplet:Droplet": {"ipv4Address": "192.0.2.7"},
+    "azure-native:network:PublicIPAddress": {"ipAddress": "192.0.2.8"},
+    "oci:Core/instance:Instance": {"publicIp": "192.0.2.9"},
     "digitalocean:index/sshKey:SshKey": {"fingerprint": "aa:bb"},
 }
 

@@ -12,7 +12,7 @@ import pydantic
 
 from fleet import errors
 from fleet.plan.form import HOST_KEY, NAME, REGISTRY, SERVER, Form
-from fleet.plan.pools import Member, Nodes, cloud, digitalocean
+from fleet.plan.pools import Member, Nodes, azure, cloud, digitalocean, oci
 
 SECRETS = ("vllm_api_key", "weights_token")
 
@@ -56,6 +56,8 @@ FORMS = {
     cloud.LOGIN: "a user's name on the machine",
     cloud.WORD: "the cloud's own name of it",
     **digitalocean.FORMS,
+    **azure.FORMS,
+    **oci.FORMS,
 }
 MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",

@@ -53,6 +53,33 @@ SOURCES = {
         "region",
         "pulumi_digitalocean",
     ),
+    "azure": Source(
+        {
+            "source": "azure",
+            "location": "francecentral",
+            "size": "Standard_ND96isr_MI300X_v5",
+            "image": "microsoft-dsvm:ubuntu-hpc:2404-rocm:24.04.2026080101",
+            **CLOUD,
+        },
+        {},
+        "zoen",
+        "zone",
+        "pulumi_azure_native",
+    ),
+    "oci": Source(
+        {
+            "source": "oci",
+            "compartment": "ocid1.compartment.oc1..aaaa",
+            "availability_domain": "Uocm:PHX-AD-1",
+            "shape": "BM.GPU.MI300X.8",
+            "image": "ocid1.image.oc1.phx.aaaa",
+            **CLOUD,
+        },
+        {},
+        "shpae",
+        "shape",
+        "pulumi_oci",
+    ),
 }
 each = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 THREE: dict[str, Mapping[str, Any]] = {"b-2": {}, "a-1": {}, "c-3": {}}

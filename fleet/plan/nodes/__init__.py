@@ -60,16 +60,25 @@ def _of(
 
             return lab.supply(pool, present, stack)
         case pools.DigitalOceanNodes():
-            with sdk("digitalocean"):
+            with sdk("digitalocean", "pulumi-digitalocean"):
                 from fleet.plan.nodes import digitalocean
 
             return digitalocean.supply(pool, present, stack, fleet, protected)
+        case pools.AzureNodes():
+            with sdk("azure", "pulumi-azure-native"):
+                from fleet.plan.nodes import azure
+
+            return azure.supply(pool, present, stack, fleet, protected)
+        case pools.OciNodes():
+            with sdk("oci", "pulumi-oci"):
+                from fleet.plan.nodes import oci
+
+            return oci.supply(pool, present, stack, fleet, protected)
 
 
 @contextlib.contextmanager
-def sdk(source: str) -> Iterator[None]:
+def sdk(source: str, package: str) -> Iterator[None]:
     """Around the import of a source that needs a cloud's SDK, which only stacks have that use this cloud."""
-    package = f"pulumi-{source}"
     try:
         yield
     except ModuleNotFoundError as missing:

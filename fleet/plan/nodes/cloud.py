@@ -140,7 +140,11 @@ async def ask(name: str, refusals: Sequence[Refusal], possible: Callable[[], Awa
     if isinstance(told, errors.FleetError):
         raise told
     if isinstance(told, BaseException):
-        raise explained(name, str(told), refusals) or told
+        if known := explained(name, str(told), refusals):
+            raise known
+        # A question that is not answered stops nothing: whether the machine can be made shows when it is made.
+        unknown = errors.FleetError(node=name, doing="ask the cloud whether it can be made", seen=str(told))
+        pulumi.log.warn(str(unknown))
 
 
 def explained(name: str, text: str, refusals: Sequence[Refusal]) -> errors.FleetError | None:

@@ -3,12 +3,14 @@
 Pure; what becomes of them is in fleet/plan/nodes, in files of the same names. Used by `settings`.
 """
 
+from fleet.plan.pools.azure import AzureNodes
 from fleet.plan.pools.cloud import Cloud
 from fleet.plan.pools.digitalocean import DigitalOceanNodes
 from fleet.plan.pools.lab import LabNodes
+from fleet.plan.pools.oci import OciNodes
 from fleet.plan.pools.pool import Member, Pool
 from fleet.plan.pools.ssh import SshNodes
 
-__all__ = ["Cloud", "DigitalOceanNodes", "LabNodes", "Member", "Nodes", "Pool", "SshNodes"]
+__all__ = ["AzureNodes", "Cloud", "DigitalOceanNodes", "LabNodes", "Member", "Nodes", "OciNodes", "Pool", "SshNodes"]
 
-Nodes = SshNodes | LabNodes | DigitalOceanNodes
+Nodes = SshNodes | LabNodes | DigitalOceanNodes | AzureNodes | OciNodes

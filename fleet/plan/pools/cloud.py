@@ -50,6 +50,7 @@ def _login(told: str) -> str:
 Range = Annotated[str, AfterValidator(_range)]
 Login = Annotated[str, Field(pattern=LOGIN), AfterValidator(_login)]
 PublicKey = Annotated[str, Field(pattern=PUBLIC_KEY)]
+Disk = Annotated[int, Field(ge=50, le=32768)]  # GB of the system's disk; none told: as large as the image
 Word = Annotated[str, Field(pattern=WORD)]
 
 
