@@ -48,7 +48,14 @@ class Node(pulumi.CustomResource):
             "fleet:index:Node",
             name,
             {"name": name, **machine.inputs, "connection": None, "facts": None},
-            pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource, protect=protect),
+            pulumi.ResourceOptions(
+                provider=provider,
+                deleted_with=machine.resource,
+                replace_with=[machine.resource]
+                if machine.resource
+                else None,  # another machine may have the same address
+                protect=protect,
+            ),
         )
 
 
@@ -83,6 +90,7 @@ class _Run(pulumi.CustomResource):
                 parent=node,
                 depends_on=list(after),
                 deleted_with=node.machine,
+                replace_with=[node.machine] if node.machine else None,
                 additional_secret_outputs=list(secret),
                 protect=protect,  # None: as the node is
             ),

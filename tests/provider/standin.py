@@ -14,7 +14,7 @@ from typing import Any  # noqa: E402
 from fleet import errors  # noqa: E402
 from fleet.machine import converge, managed  # noqa: E402
 from fleet.plan import kinds  # noqa: E402
-from fleet.provider import node, plugin, resources  # noqa: E402
+from fleet.provider import hostkey, node, plugin, resources  # noqa: E402
 from fleet.provider.playbook import Playbook, Slots  # noqa: E402
 from fleet.provider.structs import Props  # noqa: E402
 
@@ -68,4 +68,4 @@ def playbook(kind: str, slots: Slots) -> Playbook:
 
 if __name__ == "__main__":
     slots = Slots()
-    plugin.serve({"Node": Node(), **{kind: playbook(kind, slots) for kind in RESULTS}})
+    plugin.serve({"HostKey": hostkey.HostKey(), "Node": Node(), **{kind: playbook(kind, slots) for kind in RESULTS}})

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import pulumi
-from pulumi_azure_native import authorization, compute, network, resources
+from pulumi_azure_native import compute, network, resources
 
 from fleet.plan.nodes import Machine, cloud
 from fleet.plan.pools import AzureNodes
 from fleet.plan.resources import HostKey
 
+WHO = "azure-native:authorization:getClientConfig"
 REFUSALS = (
     cloud.Refusal(
         r"AADSTS\d+|InvalidAuthenticationToken|AuthorizationFailed|no (valid )?credentials|az login|InvalidSubscriptionId",
@@ -78,7 +79,7 @@ def supply(
         )
         of = cloud.made_of(pool, pool.of(name, "image"))
         machine = _machine(pool, name, group.name, interface.id, pairs[name], of, name in protected)
-        cloud.compare(name, of, machine.tags.apply(lambda tags: tags or {}), stack)
+        cloud.compare("VirtualMachine", name, of, machine.tags.apply(lambda tags: tags or {}), stack)
         told = address.ip_address.apply(lambda found: found or "")
         made[name] = Machine(cloud.reach(pool, name, told, pairs[name]), machine, pool.place(name))
     return made
@@ -193,4 +194,4 @@ def _image(told: str) -> compute.ImageReferenceArgs:
 
 async def _possible() -> None:
     """Ask the cloud who we are. What it has room for, its plugin cannot ask."""
-    await authorization.get_client_config_output().future()
+    await cloud.call("pulumi-azure-native", WHO, {})

@@ -6,6 +6,7 @@ first connection is checked already. Used by the source of each cloud beside thi
 
 import asyncio
 import hashlib
+import importlib.metadata
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -85,26 +86,30 @@ def made_of(pool: Cloud, image: str) -> dict[str, str]:
     return {part: hashlib.sha256(text.encode()).hexdigest()[:16] for part, text in parts.items()}
 
 
-def compare(name: str, wanted: Mapping[str, str], made: pulumi.Output[Mapping[str, str]], stack: str) -> None:
-    """Warn where the stack's settings are not what the machine was made of: a change of them is ignored, never a replacement."""
+def compare(
+    kind: str, name: str, wanted: Mapping[str, str], made: pulumi.Output[Mapping[str, str]], stack: str
+) -> None:
+    """Warn where the stack's settings are not what the machine was made of: a change of them is ignored, never a replacement.
+
+    `kind` is the last part of the machine's type, `made` are its tags.
+    """
 
     def tell(was: Mapping[str, str]) -> None:
         if parts := [part for part, digest in wanted.items() if was.get(part, digest) != digest]:
-            pulumi.log.warn(str(changed(name, parts, stack)))
+            pulumi.log.warn(str(_changed(kind, name, parts, stack)))
 
     made.apply(tell)
 
 
-def changed(name: str, parts: Sequence[str], stack: str) -> errors.FleetError:
-    """Return what is said of settings that would need a new machine."""
+def _changed(kind: str, name: str, parts: Sequence[str], stack: str) -> errors.FleetError:
     words = {"image": "another image", "login": "another user or other keys"}
+    release = f"pulumi config set --path 'glm-fleet:release[\"{name}\"]' WHY -s {stack}"
     return errors.FleetError(
         node=name,
         doing="compare with what it was made of",
-        seen=f"{' and '.join(words[part] for part in parts)}: this reaches no machine that is there, and nothing is done",
+        seen=f"{' and '.join(words[part] for part in parts)}: nothing is done, for this reaches no machine that is there",
         wanted="the settings that it was made with, or a new machine",
-        next=f"to replace it: `pulumi config set --path 'glm-fleet:release[\"{name}\"]' WHY -s {stack}`, up; "
-        "then with `state: absent`, up; and without it, up",
+        next=f"to make it anew: `{release}`, up, and then `pulumi up --replace '**:{kind}::{name}' -s {stack}`",
     )
 
 
@@ -145,6 +150,17 @@ async def ask(name: str, refusals: Sequence[Refusal], possible: Callable[[], Awa
         # A question that is not answered stops nothing: whether the machine can be made shows when it is made.
         unknown = errors.FleetError(node=name, doing="ask the cloud whether it can be made", seen=str(told))
         pulumi.log.warn(str(unknown))
+
+
+async def call(
+    package: str, function: str, told: Mapping[str, str], provider: pulumi.ProviderResource | None = None
+) -> Mapping[str, Any]:
+    """Return what a function of a cloud's plugin answers, by the names of its schema; nothing while a preview cannot know it.
+
+    The SDK's own form of it would end the program when the cloud refuses, in spite of who catches that.
+    """
+    options = pulumi.InvokeOptions(provider=provider, version=importlib.metadata.version(package))
+    return await pulumi.runtime.invoke_async(function, dict(told), options) or {}
 
 
 def explained(name: str, text: str, refusals: Sequence[Refusal]) -> errors.FleetError | None:

@@ -15,6 +15,7 @@ from fleet import errors
 from fleet.plan.nodes import Machine, cloud
 from fleet.plan.pools import DigitalOceanNodes
 
+SIZES = "digitalocean:index/getSizes:getSizes"
 EVERYWHERE = ["0.0.0.0/0", "::/0"]
 REFUSALS = (
     cloud.Refusal(
@@ -101,6 +102,7 @@ def supply(
                 provider=provider,
                 depends_on=[firewall],
                 protect=name in protected,
+                delete_before_replace=True,  # the quota may be for one
                 additional_secret_outputs=["userData"],
                 # The cloud makes another droplet of a change of each of these, and reads an image back as a name. What they should
                 # be is compared with the tags instead, which tell what the machine was made of.
@@ -108,7 +110,7 @@ def supply(
                 hooks=cloud.hooks(name, REFUSALS, _possible(pool, name, provider)),
             ),
         )
-        cloud.compare(name, of, droplet.tags.apply(_pairs), stack)
+        cloud.compare("Droplet", name, of, droplet.tags.apply(_pairs), stack)
         made[name] = Machine(cloud.reach(pool, name, droplet.ipv4_address, pairs[name]), droplet, pool.place(name))
     return made
 
@@ -127,9 +129,9 @@ def _possible(
     """Return what asks the cloud which sizes there are, and raises where the machine's is none, or not to be had in its region."""
 
     async def ask() -> None:
-        told = await digitalocean.get_sizes_output(opts=pulumi.InvokeOptions(provider=provider)).future()
+        told = await cloud.call("pulumi-digitalocean", SIZES, {}, provider)
         if told:
-            judge(pool, name, {size.slug: size.regions if size.available else () for size in told.sizes})
+            judge(pool, name, {size["slug"]: size["regions"] if size["available"] else () for size in told["sizes"]})
 
     return ask
 
