@@ -22,7 +22,7 @@ from lab.images import cloud
 from lab.provider.resources import folder
 
 IMAGES = {"12": "debian-12", "13": "debian-13", "2204": "ubuntu-22.04", "2404": "ubuntu-24.04"}
-OWN_KEY = "666"  # a Debian 12 that takes no host key from outside, as if another machine had answered
+OWN_KEY = "666"  # an Ubuntu 24.04 that takes no host key from outside, as if another machine had answered
 NOWHERE = "192.0.2.40"  # the address of a droplet that is only remembered
 
 
@@ -85,11 +85,13 @@ class Droplet(Kept):
 def boot(lab: str, inputs: Props) -> str:
     """Make a droplet and start it; return its address. cloud-init finds what it is to do where the image says."""
     name, image = inputs["name"], str(inputs["image"])
-    tag = cloud.ensure(IMAGES.get(image, "debian-12"))
+    tag = cloud.ensure(IMAGES.get(image, "ubuntu-24.04"))
     container, address = machine.make(lab, name, tag, GPUS[inputs["size"]], folder(lab))
     data = inputs["userData"]
     if image == OWN_KEY:
-        data = f"#cloud-config\n{json.dumps({**json.loads(data.partition(chr(10))[2]), 'ssh_keys': {}})}\n"
+        told = json.loads(data.partition("\n")[2])
+        del told["ssh_keys"]
+        data = f"#cloud-config\n{json.dumps(told)}\n"
     with tempfile.TemporaryDirectory() as made:
         seed = Path(made)
         (seed / "user-data").write_text(data)

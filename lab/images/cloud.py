@@ -18,7 +18,7 @@ datasource_list: [NoCloud]
 network: {config: disabled}
 preserve_hostname: true
 apt: {preserve_sources_list: true}
-cloud_init_modules: [write_files, users_groups, ssh]
+cloud_init_modules: [write_files, users_groups, ssh, set_passwords]
 cloud_config_modules: []
 cloud_final_modules: []
 """
