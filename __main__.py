@@ -28,7 +28,8 @@ def road() -> None:
     """Declare every machine's resources; those of different machines do not depend on each other."""
     plan = program.read()
     nodes = {
-        name: Node(name, machine, plan.fleet, plan.settings.protected(name)) for name, machine in plan.machines.items()
+        name: Node(name, machine, plan.wants(name), plan.fleet, plan.settings.protected(name))
+        for name, machine in plan.machines.items()
     }
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
     builds = {name: Image(name, hosts[name], nodes[name], plan.inputs("image", name)) for name in plan.builds}

@@ -1,9 +1,10 @@
-# What a backup is, for backup.sh and restore.sh (sourced by both, after lib.sh): one tar.gz with `about`, `state.json`, `stack.yaml`.
+# What a backup is, for backup.sh and restore.sh (sourced by both, after lib.sh): one tar.gz with `about`, `state.json`
+# and `stacks/`: the stack file, and the files of machines that it names.
 # `state.json` is what `pulumi stack export` gives: its secrets are encrypted with the passphrase, which is not in the backup.
 # shellcheck shell=bash disable=SC2034
 
-FORMAT=1
-MEMBERS=(about state.json stack.yaml)
+FORMAT=2
+MEMBERS=(about state.json stacks)
 UMASK=$(umask)
 umask 077
 
@@ -19,7 +20,7 @@ trial() {
   local elsewhere=(env "PULUMI_BACKEND_URL=file://$empty/backend" pulumi --non-interactive)
   mkdir -p "$empty/stacks" "$empty/backend"
   printf 'name: glm-fleet\nruntime: python\nstackConfigDir: stacks\n' >"$empty/Pulumi.yaml"
-  cp "$1/stack.yaml" "$empty/stacks/Pulumi.$2.yaml"
+  cp "$1/stacks/Pulumi.$2.yaml" "$empty/stacks/"
   said=$(cd "$empty" && "${elsewhere[@]}" stack init "$2" --no-select 2>&1 &&
     "${elsewhere[@]}" stack import --stack "$2" --file "$1/state.json" 2>&1 &&
     "${elsewhere[@]}" stack export --stack "$2" --show-secrets 2>&1 >/dev/null)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One file with all that brings a stack back on an empty machine, but the passphrase: its state and its stack file.
+# One file with all that brings a stack back on an empty machine, but the passphrase: its state and its stack file with the machines it names.
 # Usage: bootstrap/backup.sh STACK [FOLDER]. Needs python.sh and pulumi.sh. Called by `make backup`, and by restore.sh before it overwrites.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -20,7 +20,12 @@ work=$(mktemp -d)
 part=
 trap 'rm -rf "$work" ${part:+"$part"}' EXIT
 pulumi stack export --stack "$stack" --file "$work/state.json"
-cp "stacks/Pulumi.$stack.yaml" "$work/stack.yaml"
+# The machines may have files of their own, which the stack file names.
+NAMED='import pathlib, sys; from fleet.plan import stackfile; print(*stackfile.named(sys.argv[1], pathlib.Path()), sep="\n")'
+named=$(python -c "$NAMED" "$stack")
+mapfile -t files <<<"Pulumi.$stack.yaml${named:+$'\n'$named}"
+mkdir "$work/stacks"
+(cd stacks && cp --parents --target-directory "$work/stacks" "${files[@]}")
 {
   echo "format $FORMAT"
   echo "stack $stack"

@@ -45,28 +45,39 @@ case $there in
     ;;
 esac
 
-mine=stacks/Pulumi.$stack.yaml
-[ ! -e "$mine" ] || cp -p "$mine" "$work/mine"
+mkdir "$work/mine"
+mapfile -t files < <(cd "$work/stacks" && find . -type f -printf '%P\n')
+for file in "${files[@]}"; do
+  [ ! -e "stacks/$file" ] || (cd stacks && cp -p --parents "$file" "$work/mine")
+done
 back() { # as it was before
-  if [ -e "$work/mine" ]; then cp -p "$work/mine" "$mine"; else rm -f "$mine"; fi
+  local file
+  for file in "${files[@]}"; do
+    if [ -e "$work/mine/$file" ]; then cp -p "$work/mine/$file" "stacks/$file"; else rm -f "stacks/$file"; fi
+  done
   [ "$there" != none ] || pulumi stack rm --yes --force --preserve-config --stack "$stack" >/dev/null 2>&1 || true
   say "undone: the stack file and the backend are as before"
 }
 undo=back
 umask "$UMASK" # a stack file is no secret
-cp "$work/stack.yaml" "$mine.part"
-mv "$mine.part" "$mine"
+for file in "${files[@]}"; do
+  mkdir -p "$(dirname "stacks/$file")"
+  cp "$work/stacks/$file" "stacks/$file.part"
+  mv "stacks/$file.part" "stacks/$file"
+done
 umask 077
 put() { [ "$there" != none ] || pulumi stack init "$stack" --no-select --non-interactive && pulumi stack import --stack "$stack" --file "$work/state.json" --non-interactive; }
 said=$(put 2>&1) || no "Pulumi does not take the state of $stack: ${said##*error: }" "the stack in $PULUMI_BACKEND_URL" "mend what it says; then the same command again"
 undo=
 
-took "stack $stack is as it was at $(about made "$work"): $(resources "$work/state.json") resources, stack file $mine"
-if [ -e "$work/mine" ] && ! cmp -s "$work/mine" "$mine"; then
-  kept=$STATE/backups/Pulumi.$stack.yaml-before-$(date -u +%Y%m%d-%H%M%S)
-  install -D -m 600 "$work/mine" "$kept"
-  say "  the stack file that was here before is kept: $kept"
-fi
+took "stack $stack is as it was at $(about made "$work"): $(resources "$work/state.json") resources, stack file stacks/Pulumi.$stack.yaml"
+for file in "${files[@]}"; do
+  [ -e "$work/mine/$file" ] || continue
+  ! cmp -s "$work/mine/$file" "stacks/$file" || continue
+  kept=$STATE/backups/$(basename "$file")-before-$(date -u +%Y%m%d-%H%M%S)
+  install -D -m 600 "$work/mine/$file" "$kept"
+  say "  what stood in stacks/$file before is kept: $kept"
+done
 head=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [ "$head" = "$(about commit "$work")" ] || say "  it was made at commit $(about commit "$work"), this is $head: a preview shows what differs"
 say "  make preview STACK=$stack: what it shows is what was changed since; with --refresh, on the machines too"

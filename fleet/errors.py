@@ -5,6 +5,7 @@
     ├── Unreachable         no SSH connection within the time
     │   ├── HostKeyMismatch another machine answers than the one that was pinned
     │   └── LoginRefused    the right machine, but no key of ours that it accepts
+    ├── NotReady            a machine cannot become what the plan wants; nothing there was touched
     ├── CommandFailed       a command on a node ended otherwise than it should
     ├── ConvergeFailed      an Ansible run stopped at a task
     │   └── Cancelled       stopped by the user or by the end of the engine
@@ -15,7 +16,7 @@ A message says what was seen, not what raised it: it never repeats the text of i
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -67,6 +68,18 @@ class HostKeyMismatch(Unreachable):
 
 class LoginRefused(Unreachable):
     """The machine with the pinned key answers and takes none of our keys."""
+
+
+class NotReady(FleetError):
+    """A machine cannot become what the plan wants, and nothing there was touched. `others` are further reasons, told below the first."""
+
+    def __init__(self, *, others: Sequence[FleetError] = (), **parts: str) -> None:
+        super().__init__(**parts)
+        self.others = tuple(others)
+
+    def __str__(self) -> str:
+        more = [f"  and {len(self.others)} more:"] if self.others else []
+        return "\n".join([super().__str__(), *more, *(f"    {_indented(str(other), 4)}" for other in self.others)])
 
 
 class CommandFailed(FleetError):

@@ -9,12 +9,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from fleet import endpoints, errors, show
 from fleet.machine import preflight as machine
 from fleet.machine import ssh
-from fleet.plan import pools, rolevars, settings
+from fleet.plan import pools, rolevars, settings, stackfile
 from fleet.plan import wants as plan
 
 HEAD = ("node", "check", "verdict", "seen")
@@ -49,23 +48,8 @@ def wanted(stack: str, found: settings.Settings, roles: rolevars.Roles, names: S
                 next=f"did you mean {near}?" if near else "",
             )
     asked = [name for name in found.present if not names or name in names]
-    targets = _targets(stack, found, asked)
-    return [make(targets[name], stack, plan.wants(found, roles, name)) for name in asked]
-
-
-def make(target: ssh.Target, stack: str, told: Mapping[str, Any]) -> machine.Wanted:
-    """Return the plan's JSON (fleet.plan.wants) as what the preflight is asked."""
-    return machine.Wanted(
-        target=target,
-        stack=stack,
-        gpus=int(told["gpus"]),
-        driver=bool(told["driver"]),
-        kernels={system: tuple(kernels) for system, kernels in told["kernels"].items()},
-        arguments=tuple(told["arguments"]),
-        ports={int(port): unit for port, unit in told["ports"].items()},
-        addresses=tuple(told["addresses"]),
-        space=tuple(machine.Space(**one) for one in told["space"]),
-    )
+    targets, owner = _targets(stack, found, asked), f"{stackfile.PROJECT}/{stack}"
+    return [machine.Wanted.from_plan(targets[name], plan.wants(found, roles, name, owner)) for name in asked]
 
 
 def look(nodes: Sequence[machine.Wanted], note: Callable[[str], None]) -> list[Report]:

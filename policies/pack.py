@@ -21,6 +21,7 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
+from fleet.plan import checks
 from fleet.plan import rules as plan
 from policies.asked import UNKNOWN, Asked, Props
 from policies.rule import Rule
@@ -31,8 +32,8 @@ OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
 # The stack's own, beside the rules: these two cannot be waived.
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
-# A stack waives the plan's rules in the same place: the plan itself counts them (fleet/plan/judge.py).
-PLANNED = tuple(rule.name for rule in (*plan.RULES, plan.NAMED))
+# A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/plan/judge.py, wants.py).
+PLANNED = (*(rule.name for rule in (*plan.RULES, plan.NAMED)), *checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:
@@ -113,7 +114,11 @@ def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
     for name in stack.waivers:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-            wanted = f"did you mean {near[0]}?" if near else "docs/policies.md and docs/rules.md have their names"
+            wanted = (
+                f"did you mean {near[0]}?"
+                if near
+                else "docs/policies.md, rules.md and preflight.md there have their names"
+            )
             yield f"waivers.{name}: no rule has this name\nremedy: {wanted}"
 
 

@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.environment import forget_secrets, user_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,6 +95,17 @@ class Fleet:
         (self.project / "state" / "machines.json").write_text(
             json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **told})
         )
+
+    def set_apart(self, name: str) -> Path:
+        """Move the stack's machines into a file of their own beside its file; return that."""
+        told = yaml.safe_load(self.file.read_text())
+        nodes = told["config"]["glm-fleet:nodes"]
+        own = self.file.parent / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(yaml.safe_dump(nodes["machines"]))
+        nodes["machines"] = name
+        self.file.write_text(yaml.safe_dump(told))
+        return own
 
     def set(self, path: str, value: str) -> None:
         done = pulumi(self.project, "config", "set", "--path", path, value, "-s", "prod")

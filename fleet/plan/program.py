@@ -12,7 +12,7 @@ from typing import Any
 
 import pulumi
 
-from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack
+from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack, waiting, wants
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +38,11 @@ class Plan:
         if self.settings.vars.get("transformers_registry"):
             return dict.fromkeys(self.machines, self.settings.builder)
         return {name: name for name in self.machines}
+
+    def wants(self, machine: str) -> dict[str, Any]:
+        """Return what must be so of a machine before anything on it is touched, and whose it is then."""
+        name = "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
+        return wants.wants(self.settings, self.roles, machine, name)
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
         """Return roles (their files, by digest) and vars (those that these roles know) of one kind of resource on one machine.
@@ -87,6 +92,7 @@ def read() -> Plan:
     """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
     quiet.hush()
     isolation.isolate_failures()
+    waiting.wait_once()
     roles = rolevars.load(ROOT / "roles")
     judged = stack.read(roles, ROOT)
     own = {name: roles.coerced(judge.variables(judged, roles, name)) for name in judged.present}

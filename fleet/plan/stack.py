@@ -23,7 +23,7 @@ def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
     What is only a warning is shown beside the stack.
     """
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
-    raw, inventories = inventory.expand(_raw(file), root / "stacks", file)
+    raw, inventories = inventory.expand(_raw(file), Path("stacks"), file)  # Pulumi runs the program in its folder
     judged = settings.read(raw, file, inventories)
     told = judge.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in told.warnings:

@@ -1,6 +1,6 @@
 """A stack file as it lies on the disk, for those who ask about a plan without Pulumi: no backend, no passphrase is needed.
 
-Secrets stay encrypted and are left out. Called by `fleet plan`; what Pulumi runs is read by `stack`.
+Secrets stay encrypted and are left out. Called by `fleet plan` and bootstrap/archive.sh; what Pulumi runs is read by `stack`.
 """
 
 from pathlib import Path
@@ -11,7 +11,8 @@ import yaml
 from fleet import errors
 from fleet.plan import inventory, settings
 
-PREFIX = "glm-fleet:"
+PROJECT = "glm-fleet"
+PREFIX = f"{PROJECT}:"
 
 
 def read(name: str, root: Path) -> settings.Settings:
@@ -26,11 +27,18 @@ def read(name: str, root: Path) -> settings.Settings:
             allowed=f"a stack: {', '.join(known)}",
             nearest=settings.nearest(name, known),
         )
-    told = yaml.safe_load(file.read_text()) or {}
-    raw, inventories = inventory.expand(_own(told.get("config") or {}), file.parent, f"stacks/{file.name}")
+    raw, inventories = inventory.expand(_own(file), file.parent, f"stacks/{file.name}")
     return settings.read(raw, f"stacks/{file.name}", inventories)
 
 
-def _own(config: dict[str, Any]) -> dict[str, Any]:
+def named(name: str, root: Path) -> list[str]:
+    """Return the files of machines that a stack names, below its folder; for a backup, which has them beside the stack file."""
+    folder = root / "stacks"
+    _, inventories = inventory.expand(_own(folder / f"Pulumi.{name}.yaml"), folder, f"stacks/Pulumi.{name}.yaml")
+    return [file.removeprefix("stacks/") for file in inventories.values()]
+
+
+def _own(file: Path) -> dict[str, Any]:
+    config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
     keys = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
     return {key: value for key, value in keys.items() if key not in settings.SECRETS}

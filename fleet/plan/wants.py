@@ -1,6 +1,7 @@
 """What a plan wants of one machine before anything is touched there: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
 
-Called by `fleet.preflight` (and so by `fleet preflight`). Keys and units are those of fleet.machine.preflight.Wanted.
+Of the stack file alone: what only a machine's source knows is left out. Called by `fleet.preflight`, and by `fleet.plan.program` for the input
+`wants` of Node. Keys and units are those of fleet.machine.preflight.Wanted.
 """
 
 import re
@@ -8,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.plan import judge, mirrors, rolevars, rules, settings
+from fleet.plan import checks, judge, mirrors, rolevars, rules, settings
 from fleet.plan.rules import models
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
@@ -21,12 +22,13 @@ DOCKER = "/var/lib/docker"
 IMAGE = 70_000_000_000
 
 
-def wants(found: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
-    """Return what the stack wants of a machine."""
+def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: str) -> dict[str, Any]:
+    """Return what the stack wants of a machine; its owner is to be `stack`, [ORGANIZATION/]PROJECT/STACK."""
     planned = judge.plan(found, roles, machine)
     values = planned.values
     builds = not values.get("transformers_registry") or machine == found.builder
     return {
+        "stack": stack,
         "gpus": planned.gpus,
         "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
         "kernels": _kernels(str(values.get("rocm_version", ""))),
@@ -36,6 +38,12 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str) -> dict
         },
         "addresses": sorted(set(_addresses(values, builds))),
         "space": list(_space(planned)),
+        "usual": list(found.pool(machine).USUAL),
+        "waivers": {
+            name: {"reason": waiver.reason, "expires": str(waiver.expires)}
+            for name, waiver in found.waivers.items()
+            if name in checks.WAIVABLE
+        },
     }
 
 

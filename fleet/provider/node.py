@@ -1,6 +1,6 @@
-"""The resource Node: a machine that answers SSH with its pinned key. Owns the connection, not the machine.
+"""The resource Node: a machine that answers SSH with its pinned key, is fit for the plan, and is this stack's. Not the machine itself.
 
-Used by the servicer. Needs fleet.machine.ssh (paramiko is imported at the first connection).
+Used by the servicer. Needs fleet.machine.ssh (paramiko is imported at the first connection); taking.py looks at the machine and marks it.
 """
 
 import json
@@ -17,6 +17,8 @@ from fleet.provider.structs import UNKNOWN, Props
 BOOT = 900.0
 # Why an update of a connection, and of what goes through it, changes nothing that runs.
 REACHED = "only how it is reached"
+# What tells another machine from the same one that is reached in another way.
+PLACE = ("address", "host_key")
 CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become", "bastion")
 # One exec: what runs there, for the table and for messages.
 FACTS = """python3 -I -c '
@@ -31,6 +33,8 @@ class Node(Fixed):
 
     computed = ("connection", "facts")
     replace = ("name",)
+    # What the plan wants of the machine is asked when it is taken, and is no part of how it is reached.
+    unseen = ("wants",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Address and pinned key must be there, nothing is trusted on first use; left out they are by a failure (GIVEN)."""
@@ -45,27 +49,44 @@ class Node(Fixed):
         return [Effect("none", (), (REACHED,))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Wait until the machine answers, and read what runs there."""
+        """Wait until the machine answers, read what runs there, and take it for the stack where it is not the one that it was."""
         target = ssh.Target.from_inputs(inputs)
         ssh.wait(target, float(inputs.get("wait") or BOOT), lambda text: request.say(text, True), request.cancelled)
         with ssh.connect(target) as connection:
-            told = connection.run(FACTS)
-        if told.rc:
-            raise errors.CommandFailed(
-                node=target.name,
-                doing="read what runs there",
-                seen=(told.stderr.strip() or f"exit code {told.rc}").splitlines()[-1],
-                wanted="python3, which Ansible needs too",
-                next=f"{target.login} apt-get install python3",
-            )
-        return {**inputs, "connection": _connection(inputs), "facts": json.loads(told.stdout)}
+            facts = _facts(connection)
+            wants = inputs.get("wants")
+            if wants and any((old or {}).get(key) != inputs.get(key) for key in PLACE):
+                from fleet.provider import (
+                    taking,
+                )  # what only a taken machine needs is no part of each start of the plugin
+
+                taking.take(request, connection, wants)
+        return {**inputs, "connection": _connection(inputs), "facts": facts}
 
     def read(self, request: Request, properties: Props) -> Props:
         """Nothing of a Node can drift but its reachability, which the resources on it show in the same refresh."""
         return properties
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Deleting a Node touches no machine."""
+        """Take the stack's mark off the machine."""
+        from fleet.provider import taking
+
+        stack = (properties.get("wants") or {}).get("stack") or f"{request.project}/{request.stack}"
+        taking.give_back(request, ssh.Target.from_inputs(properties), stack)
+
+
+def _facts(connection: ssh.Connection) -> Props:
+    told = connection.run(FACTS)
+    if told.rc:
+        raise errors.CommandFailed(
+            node=connection.target.name,
+            doing="read what runs there",
+            seen=(told.stderr.strip() or f"exit code {told.rc}").splitlines()[-1],
+            wanted="python3, which Ansible needs too",
+            next=f"{connection.target.login} apt-get install python3",
+        )
+    facts: Props = json.loads(told.stdout)
+    return facts
 
 
 def _connection(inputs: Props) -> Props:

@@ -34,6 +34,11 @@ class Request:
         return self.urn.split("::")[0].rpartition(":")[2]
 
     @property
+    def project(self) -> str:
+        """The project's name."""
+        return self.urn.split("::")[1]
+
+    @property
     def name(self) -> str:
         """The resource's name in the program."""
         return name_of(self.urn)
@@ -63,6 +68,10 @@ class Resource(Protocol):
     def replace(self) -> Collection[str]:
         """Property paths whose change makes another resource of it."""
 
+    @property
+    def unseen(self) -> Collection[str]:
+        """Inputs whose change is none: they are kept, and count at the next update that has another reason."""
+
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Return the inputs with what moves pinned to what it is now; `say` shows it. Raises FleetError where that cannot be known."""
 
@@ -89,7 +98,9 @@ class Resource(Protocol):
 
 
 class Fixed:
-    """Of a resource whose inputs name nothing that moves."""
+    """Of a resource whose inputs name nothing that moves, and all count."""
+
+    unseen: Collection[str] = ()
 
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Return the inputs as they are."""

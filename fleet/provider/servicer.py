@@ -120,10 +120,15 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         After a failed update the old inputs are those of the last success; the state alone holds what a refresh found.
         """
         resource = self._resource(request.urn)
-        news, olds = to_dict(request.news), to_dict(request.olds)
-        state = {key: value for key, value in olds.items() if key not in resource.computed}
-        found = diffs.changes(to_dict(request.old_inputs), news, resource.replace)
-        found |= diffs.changes(state, news, resource.replace)
+        olds = to_dict(request.olds)
+        before, state, news = (
+            {key: value for key, value in side.items() if key not in resource.unseen}
+            for side in (to_dict(request.old_inputs), olds, to_dict(request.news))
+        )
+        found = diffs.changes(before, news, resource.replace)
+        found |= diffs.changes(
+            {key: value for key, value in state.items() if key not in resource.computed}, news, resource.replace
+        )
         if olds.get("drift"):
             found["drift"] = diffs.Kind.UPDATE
         replaces = sorted(path for path, kind in found.items() if diffs.Kind.Kind.Name(kind).endswith("_REPLACE"))

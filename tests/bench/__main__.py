@@ -123,6 +123,7 @@ def main() -> None:
         road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
         well(road.run("bootstrap/stack.sh", STACK))
         peers.preview_of(100, "<= 10 s, < 512 MiB", road, rows)
+        peers.preview_of(1000, "<= 40 s, < 1 GiB", road, rows)
         try:
             bench(road, rows)
         finally:

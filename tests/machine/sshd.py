@@ -1,18 +1,22 @@
 """An SSH server in this process, for tests of fleet.machine.ssh that need no node: it runs commands here, as who runs the tests.
 
-Owns its port, its threads and its throw-away keys; counts connections and commands. Used by the fixture `server`.
+Owns its port, its threads and its throw-away keys; counts connections and commands. What the fleet keeps in /var/lib/fleet of a machine lies
+in a folder of the test: no command here reads or writes this machine's own. Used by the fixture `server`.
 """
 
 import socket
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import paramiko
 
-from fleet.machine import ssh
+from fleet.machine import preflight, ssh
+
+KEPT = Path("/var/lib/fleet")
 
 
 class Server:
@@ -23,6 +27,9 @@ class Server:
         self.user_key = _key(folder, "user")
         self.identity = folder / "user"
         self.connections, self.commands = 0, list[str]()
+        self.kept = folder / "kept"  # in place of KEPT
+        self.look: Callable[[], str] | None = None  # what a preflight is answered, in place of what this machine is
+        self.looks = 0
         self.gate = threading.Event()  # a handshake waits for it
         self.gate.set()
         self.arrived = threading.Event()
@@ -102,6 +109,15 @@ class _Rules(paramiko.ServerInterface):
             for data in iter(lambda: channel.recv(1 << 16), b""):
                 stdin.write(data)
             stdin.seek(0)
+            given = stdin.read()
+            if given.startswith(preflight.SCRIPT.read_bytes()) and self._server.look:
+                self._server.looks += 1
+                command, given = "cat", self._server.look().encode()
+            stdin.seek(0)
+            stdin.truncate()
+            stdin.write(given.replace(bytes(KEPT), bytes(self._server.kept)))
+            stdin.seek(0)
+            command = command.replace(str(KEPT), str(self._server.kept))
             ended = subprocess.Popen(["sh", "-c", command], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             assert ended.stdout and ended.stderr

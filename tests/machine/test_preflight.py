@@ -4,14 +4,17 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from fleet.machine import preflight, ssh
+from fleet.machine import owner, preflight, ssh
+from fleet.plan import rolevars, stackfile, wants
 
 pytestmark = pytest.mark.docker
 
-OWNER = {"stack": "staging", "since": "2026-10-01 12:00 UTC", "by": "ops@console"}
+ROOT = Path(__file__).resolve().parents[2]
+OWNER = {"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"}
 HOLD = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(600)"
 # Five things that a preflight must find, as shell commands on the node: each with what takes it away again.
 PUT = {
@@ -21,7 +24,10 @@ PUT = {
         f'systemd-run -q --unit=other-apt /usr/bin/python3 -c "{HOLD}"',
         "systemctl stop other-apt; rm -f /run/held",
     ),
-    "owner": (f"mkdir -p /etc/fleet && echo '{json.dumps(OWNER)}' >/etc/fleet/owner.json", "rm /etc/fleet/owner.json"),
+    "owner": (
+        f"mkdir -p /var/lib/fleet && echo '{json.dumps(OWNER)}' >{owner.MARKER}",
+        f"rm {owner.MARKER} && rmdir /var/lib/fleet",
+    ),
     "reboot": (
         "touch /run/reboot-required && echo linux-image-amd64 >/run/reboot-required.pkgs",
         "rm /run/reboot-required*",
@@ -72,6 +78,13 @@ def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
     assert findings(node) == {}
 
 
+def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ssh.Target) -> None:
+    """Or each first `up` of the lab would tell it."""
+    roles = rolevars.load(ROOT / "roles")
+    ask = preflight.Wanted.from_plan(node, wants.wants(stackfile.read("lab", ROOT), roles, "glm-2", "lab"))
+    assert [one for one in preflight.judge(preflight.look(ask), ask) if one.level != "ok"] == []
+
+
 def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(node: ssh.Target) -> None:
     with sick(node):
         found = findings(node)
@@ -79,7 +92,9 @@ def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(no
     assert found["driver"].seen == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
     assert found["ports"].seen.startswith("8000 is taken by /usr/bin/python3 -m http.server 8000 (web.service)")
     assert found["apt"].seen.endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
-    assert found["owner"].seen == "the stack staging owns it since 2026-10-01 12:00 UTC (set up by ops@console)"
+    assert found["owner"].seen == (
+        "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"
+    )
     assert found["reboot"].seen == "the system asks for one for linux-image-amd64"
     assert findings(node) == {}
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.machine import ssh
-from fleet.plan import rolevars
+from fleet.machine import owner, ssh
+from fleet.plan import rolevars, stackfile, wants
 from fleet.provider import resources
+from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook, Slots
 from fleet.provider.resources import Request
 from lab import machine
@@ -87,7 +88,9 @@ def test_a_deleted_host_is_what_it_was_before(
     monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
     roles = rolevars.load(resources.ROOT / "roles")
     purge, made, told = ("weights", "driver"), dict[str, Any](), list[str]()
-    kinds = {
+    wanted = wants.wants(stackfile.read("lab", resources.ROOT), roles, "glm-1", "organization/glm-fleet/test")
+    kinds: dict[str, resources.Resource] = {
+        "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
         "Weights": Playbook("Weights", ("path",), Slots(), purge=purge),
     }
@@ -95,13 +98,16 @@ def test_a_deleted_host_is_what_it_was_before(
         before = look.at(bare)
         node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
         for kind, resource in kinds.items():
-            values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
-            inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
+            inputs = {**node, "wants": wanted}
+            if kind != "Node":
+                values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
+                inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
             made[kind] = resource.apply(asking(kind, told), inputs, None)
         during = look.changed(before, look.at(bare))
         for kind in reversed(kinds):
             kinds[kind].delete(asking(kind, told), made[kind])
         after = look.at(bare)
+    assert any(owner.MARKER in line for line in during["names"])
     assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
     assert unexplained(before, after, OTHERWISE) == {}
     stays = [line.removeprefix("stays: ") for line in told if line.startswith("stays: ")]

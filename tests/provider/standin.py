@@ -46,6 +46,9 @@ class Node(node.Node):
         """It answers."""
         return {**self.foresee(inputs, {}, old), "facts": {"kernel": "6.8"}}
 
+    def delete(self, request: resources.Request, properties: Props) -> None:
+        """It has no mark."""
+
 
 def playbook(kind: str, slots: Slots) -> Playbook:
     """A kind whose runs do nothing and whose machines look as the test says."""

@@ -73,6 +73,15 @@ def test_a_machine_at_another_address_is_the_same_machine(plugin: Plugin) -> Non
     assert told(plugin.diff("Node", NODE, olds, {**NODE, "address": "192.0.2.4"})) == {"address": "UPDATE"}
 
 
+@pytest.mark.parametrize("before", [{}, {"wants": {"gpus": 8}}])
+def test_what_the_plan_wants_of_a_machine_is_no_part_of_its_connection(plugin: Plugin, before: Props) -> None:
+    """A state of an earlier release has nothing of it."""
+    olds, news = {**NODE, **before}, {**NODE, "wants": {"gpus": 4}}
+    answer = plugin.diff("Node", olds, {**olds, "connection": NODE, "facts": {}}, news)
+    assert (answer.changes, told(answer)) == (provider_pb2.DiffResponse.DIFF_NONE, {})
+    assert plugin.check("Node", news).inputs["wants"] == {"gpus": 4}, "it is kept"
+
+
 def test_after_a_failed_update_the_inputs_before_it_still_differ(plugin: Plugin) -> None:
     """The state has the new values then: it alone would hide that the update never ended."""
     news = changed("vars", "vllm_flags", "max-model-len", to=32768)

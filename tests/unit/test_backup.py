@@ -44,8 +44,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    """A deployed stack."""
+    """A deployed stack, whose machines stand in a file of their own."""
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    machines = fleet.set_apart("machines/prod.yaml")
+    machines.write_text(f"# by hand\n{machines.read_text()}")
     code, output = fleet.run("up", "--yes", "--skip-preview")
     assert code == 0, output
     return fleet
@@ -75,8 +77,10 @@ def clone(fleet: Fleet, backup: Path, tmp_path: Path) -> Path:
 def test_a_backup_is_for_its_owner_and_holds_neither_key_nor_passphrase(fleet: Fleet, backup: Path) -> None:
     assert backup.stat().st_mode & 0o777 == 0o600
     with tarfile.open(backup) as archive:
-        files = {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
-    assert set(files) == {"about", "state.json", "stack.yaml"}
+        files = {
+            name: archive.extractfile(name).read() for name in archive.getnames() if archive.getmember(name).isfile()
+        }  # type: ignore[union-attr]
+    assert set(files) == {"about", "state.json", "stacks/Pulumi.prod.yaml", "stacks/machines/prod.yaml"}
     for secret in (KEY.encode(), (fleet.project / KEPT).read_bytes().strip()):
         assert all(secret not in text for text in files.values())
 
@@ -84,7 +88,8 @@ def test_a_backup_is_for_its_owner_and_holds_neither_key_nor_passphrase(fleet: F
 def test_restored_on_an_empty_machine_the_preview_is_empty(clone: Path, backup: Path) -> None:
     done = script(clone, "bootstrap/restore.sh", str(backup))
     assert done.returncode == 0, done.stdout
-    assert "the stack file that was here before is kept" in done.stdout
+    assert "what stood in stacks/Pulumi.prod.yaml before is kept" in done.stdout
+    assert (clone / "stacks" / "machines" / "prod.yaml").read_text().startswith("# by hand\n")
     assert unchanged(clone)
     assert pulumi(clone, "stack", "output", "api_key", "--show-secrets", "-s", "prod").stdout.strip() == KEY
 
@@ -127,6 +132,7 @@ def test_what_was_written_before_a_failure_is_undone(clone: Path, backup: Path) 
     assert done.returncode == 1
     assert "the stack is currently locked" in done.stdout and "undone" in done.stdout
     assert stack_file.read_text() == before and not (clone / FILES).exists()
+    assert not (clone / "stacks" / "machines" / "prod.yaml").exists()
     lock.unlink()
     assert script(clone, "bootstrap/restore.sh", str(backup)).returncode == 0
 

@@ -110,6 +110,21 @@ def test_a_review_by_machine_reads_the_same_lines(fleet: Fleet) -> None:
     ]
 
 
+def test_a_plan_that_wants_something_else_of_its_machines_changes_none_and_is_kept(fleet: Fleet) -> None:
+    """As the engine sees it: until a machine has another reason to be taken anew."""
+    key = 'glm-fleet:waivers["preflight-space"]'
+    fleet.set(f"{key}.reason", "ticket 4711")
+    fleet.set(f"{key}.expires", "2999-12-31")
+    code, output = fleet.run("preview", "--expect-no-changes", "--diff")
+    assert code == 0 and "preflight" not in output, output
+    code, output = fleet.run("up", "--yes", "--skip-preview", "--expect-no-changes")
+    assert code == 0, output
+    state = json.loads(pulumi(fleet.project, "stack", "export", "-s", "prod").stdout)["deployment"]["resources"]
+    kept = [item["inputs"]["wants"] for item in state if item["type"] == "fleet:index:Node"]
+    waivers = {"preflight-space": {"reason": "ticket 4711", "expires": "2999-12-31"}}
+    assert [(one["stack"], one["waivers"]) for one in kept] == [("organization/glm-fleet/prod", waivers)] * 4
+
+
 def test_after_a_failed_machine_a_preview_foretells_what_is_left(fleet: Fleet) -> None:
     """Last of all: it leaves the stack as no other test wants it."""
     fleet.set(FLAG, "32768")

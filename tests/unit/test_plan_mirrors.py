@@ -42,7 +42,7 @@ def test_all_that_is_fetched_comes_from_the_mirrors() -> None:
 
 def test_no_address_outside_of_the_mirrors_is_left() -> None:
     found = settings.read(prod(mirrors=ALL), "file")
-    told = wants.wants(found, ROLES, "prod-1")["addresses"]
+    told = wants.wants(found, ROLES, "prod-1", "prod")["addresses"]
     ours = {"registry.example:443"}  # where the serving image is pushed
     assert set(told) - ours == {"mirror.example:443", "git.example:443", "hub.example:443", "registry.other:5000"}
 

@@ -224,7 +224,12 @@ def test_a_waiver_of_no_rule_is_refused_with_the_nearest_name() -> None:
     assert (found.rule, found.level) == ("waivers-known", MANDATORY)
     assert found.message == "waivers.image-by-digst: no rule has this name\nremedy: did you mean image-by-digest?"
     (found,) = Run(waived("everything", TODAY)).resource(STACK)
-    assert found.message.endswith("\nremedy: docs/policies.md and docs/rules.md have their names")
+    assert found.message.endswith("\nremedy: docs/policies.md, rules.md and preflight.md there have their names")
+
+
+@pytest.mark.parametrize(("name", "rule"), [("preflight-space", "waivers"), ("preflight-owner", "waivers-known")])
+def test_a_check_of_the_preflight_is_waived_in_the_same_place_but_whose_the_machine_is(name: str, rule: str) -> None:
+    assert [one.rule for one in Run(waived(name, TODAY)).resource(STACK)] == [rule]
 
 
 def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before() -> None:

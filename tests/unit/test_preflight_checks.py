@@ -20,8 +20,8 @@ Change = Callable[[dict[str, Any]], None]
 
 def wanted(machine: str = "prod-1") -> preflight.Wanted:
     """Return what the stack prod wants of a machine."""
-    told = wants.wants(stackfile.read("prod", ROOT), ROLES, machine)
-    return verb.make(ssh.Target(machine, "192.0.2.11"), "prod", told)
+    told = wants.wants(stackfile.read("prod", ROOT), ROLES, machine, "organization/glm-fleet/prod")
+    return preflight.Wanted.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
 def healthy() -> dict[str, Any]:
@@ -84,7 +84,9 @@ def after_a_run() -> dict[str, Any]:
     facts["space"]["/srv/models"] |= {"free": 90_000_000_000, "filled": True}
     facts["docker"] = {"there": True, "version": "28.2.2", "root": "/var/lib/docker", "cgroup": "2"}
     facts["ports"] = {"8000": {"pid": 7, "command": "/usr/bin/docker-proxy -proto tcp", "unit": "container glm-0"}}
-    facts["owner"] = json.dumps({"stack": "prod", "since": "2026-11-26", "by": "ops@console"})
+    facts["owner"] = json.dumps(
+        {"id": "organization/glm-fleet/prod", "since": "2026-11-26T12:00:00Z", "who": "ops@console"}
+    )
     facts["cmdline"] += ["iommu=pt", "pci=realloc=off,bfsort"]
     return facts
 
@@ -110,7 +112,7 @@ def put(*path: Any, to: Any) -> Change:
     return change
 
 
-OWNER = json.dumps({"stack": "staging", "since": "2026-10-01 12:00 UTC", "by": "ops@console"})
+OWNER = json.dumps({"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"})
 SICK: dict[str, tuple[Change, str, str, str]] = {
     "another-system": (put("system", to="rhel 9.4"), "fault", "system", "rhel 9.4"),
     "another-architecture": (put("arch", to="aarch64"), "fault", "system", "aarch64"),
@@ -191,13 +193,14 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         "apt",
         "locked by process 7 (unattended-upgr, of apt-daily.service): /var/lib/dpkg/lock-frontend",
     ),
-    "an-orchestrator": (put("others", to=["kubelet"]), "fault", "owner", "kubelet runs here"),
+    "an-orchestrator": (put("others", to=["kubelet"]), "fault", "orchestrator", "kubelet runs here"),
     "another-stack": (
         put("owner", to=OWNER),
         "fault",
         "owner",
-        "the stack staging owns it since 2026-10-01 12:00 UTC (set up by ops@console)",
+        "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)",
     ),
+    "an-owner-without-a-name": (put("owner", to="?"), "fault", "owner", "/var/lib/fleet/owner.json names no stack"),
     "a-taken-port": (
         put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}),
         "fault",

@@ -1,40 +1,46 @@
 """Whether a machine can become what the plan wants, learned in one exec that changes nothing.
 
 Owns what is asked of a machine (remote.py does it there) and the order of the checks: hardware.py and host.py judge, form.py has the
-forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads.
+forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads, and by fleet.provider for the Node that it makes.
 """
 
+import dataclasses
+import datetime
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fleet import errors
-from fleet.machine import ssh
+from fleet.machine import owner, ssh
 from fleet.machine.preflight import hardware, host
-from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Wanted
+from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Waiver, Wanted
 
-__all__ = ["CHECKS", "Level", "Look", "Space", "Verdict", "Wanted", "judge", "look"]
+__all__ = ["CHECKS", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
 
 SCRIPT = Path(__file__).with_name("remote.py")
 # A full look takes about two seconds; an address that does not answer four more, for all of them together.
 BOUND = 60.0
-OWNER = "/etc/fleet/owner.json"
 CHECKS: Sequence[Check] = (*host.FIRST, *hardware.CHECKS, *host.CHECKS)
 
 
 def look(wanted: Wanted) -> Look:
-    """Ask the machine everything in one exec. Raises Unreachable, HostKeyMismatch, LoginRefused, CommandFailed."""
+    """Connect to the machine and ask it. Raises Unreachable, HostKeyMismatch, LoginRefused, CommandFailed."""
+    with ssh.connect(wanted.target) as connection:
+        return ask(connection, wanted)
+
+
+def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
+    """Ask the machine everything in one exec. Raises Unreachable, CommandFailed."""
     asked = {
         "paths": {one.path: one.filled for one in wanted.space},
         "addresses": list(wanted.addresses),
         "ports": list(wanted.ports),
-        "owner": OWNER,
+        "owner": owner.MARKER,
     }
     script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
-    with ssh.connect(wanted.target) as connection:
-        told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
-        now = time.time()
+    told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
+    now = time.time()
     try:
         facts = json.loads(told.stdout)
     except ValueError:
@@ -48,6 +54,22 @@ def look(wanted: Wanted) -> Look:
     return Look(facts, float(facts["time"]) - now)
 
 
-def judge(seen: Look, wanted: Wanted) -> list[Verdict]:
-    """Return what every check says of one machine."""
-    return [verdict for check in CHECKS for verdict in check(seen, wanted)]
+def judge(seen: Look, wanted: Wanted, today: datetime.date | None = None) -> list[Verdict]:
+    """Return what every check says of one machine, less what the stack waives on that day (default: now)."""
+    day = today or datetime.datetime.now(tz=datetime.UTC).date()
+    return [_weighed(verdict, wanted, day) for check in CHECKS for verdict in check(seen, wanted)]
+
+
+def _weighed(verdict: Verdict, wanted: Wanted, today: datetime.date) -> Verdict:
+    """Return a verdict as it counts for this stack: what its machines always are is fine, a fault that it waives only warns."""
+    if verdict.level == "warning" and verdict.check in wanted.usual:
+        return dataclasses.replace(verdict, level="ok", wanted="", next="")
+    waiver = wanted.waivers.get(verdict.name)
+    if verdict.level == "ok" or waiver is None:
+        return verdict
+    if waiver.expires < today:
+        late = f"(its waiver expired on {waiver.expires} and does not count)"
+        return dataclasses.replace(verdict, seen=f"{verdict.seen}\n{late}")
+    return dataclasses.replace(
+        verdict, level="warning", seen=f"{verdict.seen}\n(waived until {waiver.expires}: {waiver.reason})"
+    )

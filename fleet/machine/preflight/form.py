@@ -1,5 +1,7 @@
 """The forms of the preflight: what a plan wants of a machine, what the machine said, what a check says of the two."""
 
+import datetime
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,11 +23,20 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Waiver:
+    """Why a check does not stop a stack, and the last day on which that holds."""
+
+    reason: str
+    expires: datetime.date
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the plan wants of one machine.
 
     `ports` are the replicas', each with its unit; `addresses` are "host:port" that roles on this machine ask; `kernels` the
-    beginnings of `uname -r` that are known to work, by system; `stack` is who will own the machine.
+    beginnings of `uname -r` that are known to work, by system; `stack` is who will own the machine, [[ORGANIZATION/]PROJECT/]STACK.
+    `usual` are checks whose warnings are so of every machine of its source; `waivers` are the stack's, by name of the verdict.
     """
 
     target: ssh.Target
@@ -37,6 +48,28 @@ class Wanted:
     ports: Mapping[int, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     space: tuple[Space, ...] = ()
+    usual: tuple[str, ...] = ()
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
+
+    @classmethod
+    def from_plan(cls, target: ssh.Target, told: Mapping[str, Any]) -> "Wanted":
+        """Build from the plan's JSON (fleet.plan.wants)."""
+        return cls(
+            target=target,
+            stack=str(told["stack"]),
+            gpus=int(told["gpus"]),
+            driver=bool(told["driver"]),
+            kernels={system: tuple(kernels) for system, kernels in told["kernels"].items()},
+            arguments=tuple(told["arguments"]),
+            ports={int(port): unit for port, unit in told["ports"].items()},
+            addresses=tuple(told["addresses"]),
+            space=tuple(Space(**one) for one in told["space"]),
+            usual=tuple(told["usual"]),
+            waivers={
+                name: Waiver(one["reason"], datetime.date.fromisoformat(one["expires"]))
+                for name, one in told["waivers"].items()
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -48,6 +81,11 @@ class Verdict:
     seen: str
     wanted: str = ""
     next: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name by which a stack waives the check."""
+        return f"preflight-{re.sub('[^a-z0-9]+', '-', self.check.lower())}"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 Used by __init__. Add a check: a function here, a machine that fails it in tests/unit/test_preflight_checks.py.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fleet.machine.owner import Owner, refusal
 from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Wanted
 
 CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
@@ -103,29 +103,26 @@ def packages(look: Look, wanted: Wanted) -> Iterator[Verdict]:
         )
 
 
-def owners(look: Look, wanted: Wanted) -> Iterator[Verdict]:
-    """Nobody else owns the machine: no other stack, no orchestrator, no unit on our ports."""
+def owner(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """No other stack owns the machine. What else is wrong there may be that stack's doing, so this is told first."""
+    found = Owner.read(look.facts["owner"])
+    if found and not found.is_of(wanted.stack):
+        yield Verdict("owner", "fault", **refusal(found, wanted.target, wanted.stack))
+    else:
+        yield Verdict("owner", "ok", f"{found.id} since {found.since}" if found else "nobody")
+
+
+def others(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """No orchestrator owns the machine, no unit of others has our ports."""
     facts = look.facts
-    owner = json.loads(facts["owner"]) if facts["owner"] else {}
-    if owner and owner.get("stack") != wanted.stack:
-        seen = f"the stack {owner.get('stack')} owns it since {owner.get('since')} (set up by {owner.get('by')})"
+    if facts["others"]:
         yield Verdict(
-            "owner",
-            "fault",
-            seen,
-            f"no other owner than {wanted.stack}",
-            "take it out of that stack first: `state: absent` there, then `pulumi up`",
-        )
-    elif facts["others"]:
-        yield Verdict(
-            "owner",
+            "orchestrator",
             "fault",
             f"{', '.join(facts['others'])} runs here",
             "a machine of its own",
             "drain it there and stop it: two owners restart each other's GPUs",
         )
-    else:
-        yield Verdict("owner", "ok", f"{owner['stack']} since {owner['since']}" if owner else "nobody")
     for port, unit in wanted.ports.items():
         held = facts["ports"].get(str(port))
         if held and not _ours(held, unit):
@@ -154,5 +151,5 @@ def _ours(held: Mapping[str, Any], unit: str) -> bool:
     return held["unit"] in (unit, f"container {unit.removesuffix('.service')}")
 
 
-FIRST: Sequence[Check] = (system,)
-CHECKS: Sequence[Check] = (space, clock, network, packages, owners, engine)
+FIRST: Sequence[Check] = (owner, system)
+CHECKS: Sequence[Check] = (space, clock, network, packages, others, engine)

@@ -21,6 +21,8 @@ class LabNodes(Pool):
 
     PROTECTED: ClassVar[bool] = False
     BRINGS: ClassVar[bool] = True
+    # Its containers share cgroups, kernel, memory and disks of this machine, and need no server of the internet.
+    USUAL: ClassVar[tuple[str, ...]] = ("system", "kernel", "memory", "NVMe", "network")
 
     source: Literal["lab"]
     name: Name | Literal[""] = ""

@@ -29,6 +29,8 @@ class Pool(Form):
     PROTECTED: ClassVar[bool] = True
     # Whether the source brings role variables that the stack file cannot know.
     BRINGS: ClassVar[bool] = False
+    # The preflight's checks whose warnings are so of every machine of the source.
+    USUAL: ClassVar[tuple[str, ...]] = ()
 
     source: str
     builder: str = ""
