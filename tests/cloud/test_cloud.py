@@ -3,6 +3,8 @@
 Only the cloud itself stands in (lab/cloud); its SDK is the real one. The tests stand in the order in which a user would come by.
 """
 
+import re
+
 import pytest
 
 from tests.cloud.conftest import LAB, Sky
@@ -70,6 +72,21 @@ def test_a_machine_that_comes_up_with_another_host_key_is_refused(sky: Sky, firs
     gone = sky.up()
     assert gone.returncode == 0, gone.stdout
     assert not sky.run("docker", "ps", "-aq", "--filter", f"name=^{LAB}-do-2$").stdout
+
+
+def test_a_machine_that_does_not_come_up_in_time_is_told_and_the_next_up_goes_on(sky: Sky, first: str) -> None:
+    release = {"do-2": "to be taken out"}
+    sky.tell({"do-1": {}, "do-2": {}}, release=release, wait=1)
+    done = sky.up("--continue-on-error")
+    assert done.returncode != 0
+    assert re.search(r"error: do-2: connect to fleet@\S+:22: ", done.stdout), done.stdout
+    assert ({*sky.state("Droplet")}, {*sky.state("Node")}) == ({"do-1", "do-2"}, {"bare-1", "do-1"})
+    sky.tell({"do-1": {}, "do-2": {}}, release=release)
+    again = sky.up()
+    assert again.returncode == 0, again.stdout
+    assert "do-2" in sky.state("Node")
+    sky.tell({"do-1": {}, "do-2": {"state": "absent"}}, release=release)
+    assert sky.up().returncode == 0
 
 
 @pytest.mark.exhaustive  # three minutes; tests/unit/test_plan_engine_cloud.py has what the engine does then, in seconds
