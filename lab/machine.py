@@ -4,6 +4,8 @@ Owns the container, its two volumes, its host key. Needs a Docker Engine, the im
 Called by the lab's plugins (lab/provider, lab/cloud) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
 """
 
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,8 @@ def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str,
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
     docker("create", "--pull=never", *options, image)
+    if found.sealed:
+        _from_the_site(container)
     return container, address
 
 
@@ -108,6 +112,15 @@ def exists(lab: str, name: str) -> bool:
 def remove(lab: str, name: str) -> None:
     """Take one node away, with its volumes."""
     site.remove_container(lab, f"{lab}-{name}")
+
+
+def _from_the_site(container: str) -> None:
+    """Let the system's own packages come from the site, as they do where somebody has installed a machine without a way out."""
+    with tempfile.TemporaryDirectory() as made:
+        sources = Path(made) / "sources.list"
+        docker("cp", f"{container}:/etc/apt/sources.list", str(sources))
+        sources.write_text(re.sub(r"\b(https?)://", r"http://archive.lab.internal/\1/", sources.read_text()))
+        docker("cp", str(sources), f"{container}:/etc/apt/sources.list")
 
 
 def _watches() -> None:

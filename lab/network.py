@@ -24,6 +24,7 @@ class Network:
 
     name: str
     subnet: str
+    sealed: bool = False  # no way out of it but through the site
 
     @property
     def gateway(self) -> str:
@@ -46,11 +47,12 @@ def find(lab: str) -> Network | None:
     ids = docker("network", "ls", "--quiet", "--filter", f"label={label(lab)}").split()
     if not ids:
         return None
-    return Network(lab, json.loads(docker("network", "inspect", ids[0]))[0]["IPAM"]["Config"][0]["Subnet"])
+    told = json.loads(docker("network", "inspect", ids[0]))[0]
+    return Network(lab, told["IPAM"]["Config"][0]["Subnet"], told["Internal"])
 
 
-def make(lab: str) -> Network:
-    """Return the lab's network; when there is none yet, one with a subnet that nobody here uses."""
+def make(lab: str, sealed: bool = False) -> Network:
+    """Return the lab's network; when there is none yet, one with a subnet that nobody here uses. A sealed one has no way out."""
     if found := find(lab):
         return found
     taken = [*_routes(), *_networks()]
@@ -58,9 +60,18 @@ def make(lab: str) -> Network:
     for subnet in CANDIDATES:
         if any(ipaddress.ip_network(subnet).overlaps(other) for other in taken):
             continue
-        made = Network(lab, subnet)
+        made = Network(lab, subnet, sealed)
+        kind = ["--internal"] if sealed else []
         try:
-            docker("network", "create", f"--label={label(lab)}", f"--subnet={subnet}", f"--gateway={made.gateway}", lab)
+            docker(
+                "network",
+                "create",
+                *kind,
+                f"--label={label(lab)}",
+                f"--subnet={subnet}",
+                f"--gateway={made.gateway}",
+                lab,
+            )
         except LabError as error:
             if "overlap" not in str(error):
                 raise

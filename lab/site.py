@@ -21,14 +21,17 @@ from lab.model import untrained
 CHECKPOINT = Path(__file__).with_name("model") / "checkpoint"
 MODEL = "lab/GLM-4.6V"  # the model's name on the hub; the checkpoint is its `main`
 REGISTRY = "registry.lab.internal:5000"
-NAMES = tuple(f"{part}.lab.internal" for part in ("packages", "git", "hub", "registry"))
+NAMES = tuple(f"{part}.lab.internal" for part in ("packages", "git", "hub", "archive", "registry"))
 READY = 120  # seconds that the site may take until everything listens
 
 
-def create(lab: str, systems: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Make the network and the site anew; returns {network, subnet, gateway, address, identity, vars}."""
+def create(lab: str, systems: Sequence[str], folder: Path, sealed: bool = False) -> dict[str, Any]:
+    """Make the network and the site anew; returns {network, subnet, gateway, address, identity, vars}.
+
+    Of a sealed lab the site alone has a way out, as a mirror has.
+    """
     build.ensure(systems)
-    made = network.make(lab)
+    made = network.make(lab, sealed)
     remove_container(lab, name(lab))
     placed = (f"--name={name(lab)}", "--hostname=site", f"--network={lab}", f"--ip={made.site}")
     aliases = (f"--network-alias={alias}" for alias in NAMES)
@@ -36,6 +39,8 @@ def create(lab: str, systems: Sequence[str], folder: Path) -> dict[str, Any]:
     docker("create", "--pull=never", *placed, *aliases, *options, image.tag())
     with hub() as models:
         docker("cp", f"{models}/.", f"{name(lab)}:/srv/hub/")
+    if sealed:
+        docker("network", "connect", "bridge", name(lab))
     docker("start", name(lab))
     told = _told(lab)
     identity = folder / "id_ed25519"

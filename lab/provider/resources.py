@@ -19,7 +19,7 @@ class Site(Fixed):
     """One lab: its network, its site, its keys. Deleting it takes away whatever bears the lab's label."""
 
     computed: Collection[str] = ("network", "subnet", "gateway", "address", "vars", "identity")
-    replace: Collection[str] = ("name",)
+    replace: Collection[str] = ("name", "sealed")
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
@@ -38,7 +38,8 @@ class Site(Fixed):
         if old and site.exists(inputs["name"]):
             return {**old, **inputs}
         with _told(request, "make the lab's site"):
-            return {**inputs, **site.create(inputs["name"], inputs["systems"], folder(inputs["name"]))}
+            name, sealed = inputs["name"], bool(inputs.get("sealed"))
+            return {**inputs, **site.create(name, inputs["systems"], folder(name), sealed)}
 
     def read(self, request: Request, properties: Props) -> Props | None:
         """Whether it is still there."""

@@ -4,6 +4,7 @@ The tests run in the order of the file: each leaves the stack converged for the 
 """
 
 import re
+import socket
 
 import pytest
 
@@ -32,6 +33,22 @@ def test_up_takes_bare_nodes_to_probed_endpoints(road: Road, first_up: str) -> N
         assert re.fullmatch(r"[0-9a-f]{40}", seen["commit"])
         assert re.fullmatch(r"[0-9a-f]{40}", seen["revision"])
         assert {"host", "docker", "rocm", "transformers", "weights", "vllm"} == set(seen["seconds"])
+
+
+def test_all_of_it_came_through_the_mirrors(road: Road, first_up: str) -> None:
+    """Nothing that a node sends leaves its own network, where the site's does; and of every URL in the stack the host alone is a mirror's."""
+    origin = road.on(
+        "glm-1",
+        "sed -n 's,^deb http://archive.lab.internal/https*/\\([^/]*\\)/.*,\\1,p' /etc/apt/sources.list | head -1",
+    )
+    address = socket.gethostbyname(origin)
+    asks = f"import socket; socket.create_connection(({address!r}, 80), 5)"
+    answers = {who: road.run("docker", "exec", f"{road.lab}-{who}", "python3", "-c", asks) for who in ("site", *NODES)}
+    assert {who for who, answer in answers.items() if answer.returncode == 0} == {"site"}, answers
+    told = {item["type"].rpartition(":")[2]: item["inputs"].get("vars", {}) for item in road.resources()}
+    assert told["Host"]["rocm_repository_url"] == "http://packages.lab.internal/rocm/apt/{{ rocm_version }}"
+    assert told["Image"]["transformers_repository"] == "http://git.lab.internal/huggingface/transformers.git"
+    assert told["Weights"]["weights_endpoint"] == "http://hub.lab.internal"
 
 
 def test_the_image_is_built_once_and_pulled_by_the_other_node(road: Road, first_up: str) -> None:

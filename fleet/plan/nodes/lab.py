@@ -18,9 +18,13 @@ class Site(pulumi.CustomResource):
     name: pulumi.Output[str]
     vars: pulumi.Output[Mapping[str, Any]]
 
-    def __init__(self, name: str, systems: list[str]) -> None:
+    def __init__(self, name: str, systems: list[str], sealed: bool) -> None:
         known_after = dict.fromkeys(("network", "subnet", "gateway", "address", "vars", "identity"))
-        super().__init__("lab:index:Site", name, {"name": name, "systems": systems, **known_after})
+        super().__init__(
+            "lab:index:Site",
+            name,
+            {"name": name, "systems": systems, **({"sealed": True} if sealed else {}), **known_after},
+        )
 
 
 class LabMachine(pulumi.CustomResource):
@@ -41,7 +45,7 @@ class LabMachine(pulumi.CustomResource):
 def supply(nodes: LabNodes, present: Sequence[str], stack: str) -> Mapping[str, Machine]:
     """Make the site and its machines; the site's `vars` hold what nobody can know before: keys, CA, image digest."""
     wishes = {name: nodes.machines[name] for name in present}
-    site = Site(nodes.name or stack, sorted({machine.system for machine in wishes.values()}))
+    site = Site(nodes.name or stack, sorted({machine.system for machine in wishes.values()}), nodes.sealed)
     made = {name: LabMachine(name, site, wish.system, wish.gpus) for name, wish in wishes.items()}
     return {
         name: Machine(

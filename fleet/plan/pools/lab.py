@@ -17,7 +17,10 @@ class LabMachine(Member):
 
 
 class LabNodes(Pool):
-    """Machines that the lab makes. `name` tells one lab on a machine from another (default: the stack's name)."""
+    """Machines that the lab makes. `name` tells one lab on a machine from another (default: the stack's name).
+
+    Those of a `sealed` one reach nothing but its site: as in a machine room whose mirrors are its only way out.
+    """
 
     PROTECTED: ClassVar[bool] = False
     BRINGS: ClassVar[bool] = True
@@ -26,6 +29,7 @@ class LabNodes(Pool):
 
     source: Literal["lab"]
     name: Name | Literal[""] = ""
+    sealed: bool = False
     machines: dict[Name, LabMachine] = Field(min_length=1)
 
     @property

@@ -3,6 +3,7 @@
     packages.lab.internal   a signed apt archive with stand-ins for AMD's packages        port 80
     git.lab.internal        transformers.git over smart HTTP                              port 80
     hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80
+    archive.lab.internal    the distributions' own archives, passed on (a sealed lab)      port 80
     registry.lab.internal   images, over TLS with the site's own authority                port 5000
 
 `site` serves all and writes /srv/site.json once everything listens; `site registry` is the registry alone, in clear, for the
@@ -15,6 +16,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import ssl
@@ -24,6 +26,7 @@ import threading
 import time
 import urllib.parse
 
+import archive
 import hub
 import packages
 
@@ -44,10 +47,13 @@ class Request(http.server.SimpleHTTPRequestHandler):
             hub.answer(self)
         elif host == "git":
             _git(self)
-        elif host == "packages" and self.command == "HEAD":
-            super().do_HEAD()
-        elif host == "packages" and self.command == "GET":
-            super().do_GET()
+        elif host == "archive":
+            archive.answer(self)
+        elif host == "packages":
+            self.path = re.sub(
+                r"^/.*?/(?=(dists|pool)/)", "/", self.path
+            )  # as a mirror of AMD's has them, below a release's path
+            super().do_HEAD() if self.command == "HEAD" else super().do_GET()
         else:
             self.send_error(404, "no such host on this site")
 
@@ -68,7 +74,9 @@ def _git(request: Request) -> None:
         "PATH": os.environ["PATH"],
         "GIT_PROJECT_ROOT": "/srv/git",
         "GIT_HTTP_EXPORT_ALL": "1",
-        "PATH_INFO": url.path,
+        "PATH_INFO": re.sub(
+            r"^/.*(?=/[^/]+\.git/)", "", url.path
+        ),  # whoever's it is: a mirror has it below its owner's name
         "QUERY_STRING": url.query,
         "REQUEST_METHOD": request.command,
         "REMOTE_ADDR": request.client_address[0],
