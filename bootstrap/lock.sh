@@ -10,6 +10,6 @@ lock() {
   say "$2: $(grep -c '^[a-z].*==' "$2") packages"
 }
 lock requirements.in requirements.txt
-lock requirements-redfish.in requirements-redfish.txt
+for source in redfish digitalocean azure oci; do lock "requirements-$source.in" "requirements-$source.txt"; done
 lock requirements-dev.in requirements-dev.txt
 took "locked"

@@ -1,7 +1,7 @@
 """A lab node: a container that behaves like a bare machine, with systemd, sshd, apt and room for an engine of its own.
 
 Owns the container, its two volumes, its host key. Needs a Docker Engine, the images of lab.build and a site (lab.site).
-Called by the lab's plugin (lab/provider) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
+Called by the lab's plugins (lab/provider, lab/cloud) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
 """
 
 import re
@@ -64,6 +64,18 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     A bare one of the system, or a copy of a node whose files are the `image`, with a host key of its own (the benchmarks use it).
     """
     build.ensure([system])
+    container, address = make(lab, name, image or node.recipe(node.available(system)).tag, gpus, folder)
+    own = folder / name
+    host_key = keys.make(own / "ssh_host_ed25519_key", container)
+    docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
+    docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
+    docker("start", container)
+    identity = str(folder / "id_ed25519")
+    return {"address": address, "port": 22, "user": "root", "identity": identity, "host_key": host_key}
+
+
+def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str, str]:
+    """Make a node's container anew, with its volumes and without any key; returns the container's name and the node's address."""
     found = network.find(lab)
     if found is None:
         raise LabError(f"make the node {name}: there is no lab {lab}\n  next:   make its site first")
@@ -71,8 +83,6 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     container = f"{lab}-{name}"
     site.remove_container(lab, container)
     address = network.free_address(found, folder, name)
-    own = folder / name
-    host_key = keys.make(own / "ssh_host_ed25519_key", container)
     options = [f"--name={container}", f"--hostname={name}", f"--network={lab}", f"--ip={address}"]
     options += [f"--add-host={alias}:{found.site}" for alias in site.NAMES]
     options += [
@@ -88,14 +98,10 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     for volume, place in VOLUMES.items():
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
-    docker("create", "--pull=never", *options, image or node.recipe(node.available(system)).tag)
-    docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
-    docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
+    docker("create", "--pull=never", *options, image)
     if found.sealed:
         _from_the_site(container)
-    docker("start", container)
-    identity = str(folder / "id_ed25519")
-    return {"address": address, "port": 22, "user": "root", "identity": identity, "host_key": host_key}
+    return container, address
 
 
 def exists(lab: str, name: str) -> bool:

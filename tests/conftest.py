@@ -15,11 +15,12 @@ FOLDERS = {
     "road": ("docker", "road"),
     "faults": ("docker", "road"),
     "changes": ("docker", "road"),
+    "cloud": ("docker", "road"),
     "roles": ("docker",),
     "matrix": ("docker",),
 }
 # Folders whose tests share a lab or a plugin: each goes whole to one worker of `make test`, the longest first.
-TOGETHER = ("changes", "faults", "road", "roles", "matrix", "provider", "machine")
+TOGETHER = ("changes", "faults", "road", "cloud", "roles", "matrix", "provider", "machine")
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):

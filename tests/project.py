@@ -74,6 +74,13 @@ def stand_in(folder: Path) -> Path:
     return folder
 
 
+def with_cloud(folder: Path) -> None:
+    """Let the lab's cloud take the place of DigitalOcean's plugin in a project (lab/cloud)."""
+    told = (folder / "Pulumi.yaml").read_text()
+    (folder / "Pulumi.yaml").unlink()
+    (folder / "Pulumi.yaml").write_text(f"{told.rstrip()}\n    - name: digitalocean\n      path: ./lab/cloud\n")
+
+
 class Fleet:
     """The stack prod of a project whose plugin is the stand-in."""
 

@@ -12,13 +12,16 @@ from typing import Any, TypeVar
 
 import pulumi
 from pulumi.runtime import settings
-from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.proto import resource_pb2, resource_pb2_grpc
 
 T = TypeVar("T")
 
 
-class _Monitor:
-    """The engine's resource monitor, with one answer changed: outputs of a failed or skipped resource are unknown."""
+class _Monitor(resource_pb2_grpc.ResourceMonitorStub):
+    """The engine's resource monitor, with one answer changed: outputs of a failed or skipped resource are unknown.
+
+    A stub by type alone: the SDK serves the hooks of resources (fleet/plan/nodes/cloud.py) only where it sees one.
+    """
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -26,7 +29,7 @@ class _Monitor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def RegisterResource(self, request: Any) -> Any:
+    def RegisterResource(self, request: Any) -> Any:  # type: ignore[override]
         answer = self._engine.RegisterResource(request)
         if answer.result == resource_pb2.Result.SUCCESS:
             return answer

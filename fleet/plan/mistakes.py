@@ -12,7 +12,7 @@ import pydantic
 
 from fleet import errors
 from fleet.plan.form import HOST_KEY, NAME, REGISTRY, SERVER, Form
-from fleet.plan.pools import Member, Nodes
+from fleet.plan.pools import Member, Nodes, azure, cloud, digitalocean, oci
 from fleet.plan.pools.redfish import BMC, LISTEN, NONCE, SHA256
 
 SECRETS = ("vllm_api_key", "weights_token", "redfish_username", "redfish_password")
@@ -45,6 +45,8 @@ SEEN = {
     "too_short": "is empty",
     "string_too_short": "is empty",
     "no_date": "is no date",
+    "no_range": "is no range of addresses",
+    "open_range": "is open to everybody, or nearly",
 }
 FORMS = {
     SERVER: "a URL, e.g. https://mirror.example/rocm",
@@ -55,6 +57,12 @@ FORMS = {
     SHA256: "64 hexadecimal digits, as sha256sum prints them",
     NAME: "lower-case letters, digits and '-', at most 63",
     HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
+    cloud.PUBLIC_KEY: "a public SSH key, as in ~/.ssh/id_ed25519.pub",
+    cloud.LOGIN: "a user's name on the machine",
+    cloud.WORD: "the cloud's own name of it",
+    **digitalocean.FORMS,
+    **azure.FORMS,
+    **oci.FORMS,
 }
 MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
@@ -62,6 +70,8 @@ MISSING = {
     "address": "the name or IP address that answers SSH",
     "bmc": "https://HOST of the BMC",
     "release": "why the machine may be replaced or deleted",
+    "ssh_from": "the ranges of addresses from which you administer, e.g. [192.0.2.0/24]: nothing else reaches the machines",
+    "keys": "the public keys that may log in",
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
 }
@@ -97,10 +107,12 @@ def _told(error: Any, file: str, whole: type[Form], lone: bool) -> errors.Settin
         words = "at least one"
     elif kind in ("string_too_short", "no_date"):
         words = MISSING.get(name) or MISSING.get(path[0], "some text")
+    # Who takes one half of a key for the other does not see it repeated in a log.
+    untold = kind in ("missing", "extra_forbidden") or context.get("pattern") == cloud.PUBLIC_KEY
     return errors.SettingsError(
         file=file,
         key=".".join(path),
-        value="" if kind in ("missing", "extra_forbidden") else value,
+        value="" if untold else value,
         seen=SEEN.get(kind, "is not allowed"),
         allowed=", ".join(known) or words,
         nearest=nearest(name if kind == "extra_forbidden" else str(value), known),

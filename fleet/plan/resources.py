@@ -73,8 +73,18 @@ class Node(pulumi.CustomResource):
             "fleet:index:Node",
             name,
             {"name": name, **machine.inputs, "wants": wants, "connection": None, "facts": None},
-            pulumi.ResourceOptions(provider=provider, deleted_with=machine.resource, protect=protect),
+            pulumi.ResourceOptions(
+                provider=provider,
+                deleted_with=machine.resource,
+                replace_with=_with(machine.resource),
+                protect=protect,
+            ),
         )
+
+
+def _with(machine: pulumi.Resource | None) -> list[pulumi.Resource] | None:
+    """What is made anew with its machine: the new one may have the address and the host key of the one before it."""
+    return [machine] if machine else None
 
 
 class _Run(pulumi.CustomResource):
@@ -105,6 +115,7 @@ class _Run(pulumi.CustomResource):
                 parent=node,
                 depends_on=list(after),
                 deleted_with=node.machine,
+                replace_with=_with(node.machine),
                 additional_secret_outputs=list(secret),
                 protect=protect,  # None: as the node is
             ),

@@ -18,7 +18,7 @@ from fleet import errors
 from fleet.plan import inventory, mistakes
 from fleet.plan.form import REGISTRY, SERVER, Form
 from fleet.plan.mistakes import first, nearest, pool_key
-from fleet.plan.pools import Member, Nodes, RedfishNodes, SshNodes
+from fleet.plan.pools import Cloud, Member, Nodes, RedfishNodes, SshNodes
 
 __all__ = ["SECRETS", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
 
@@ -174,6 +174,7 @@ def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsErr
             )
     yield from _builders(found, named, file)
     yield from _shared_addresses(found, file)
+    yield from _shared_labels(found, file)
     for place, pool in enumerate(found.nodes):
         for key, seen, allowed in pool.wrong():
             where = f"{pool_key(found.nodes, place)}.machines.{key}"
@@ -211,3 +212,18 @@ def _shared_addresses(found: Settings, file: str) -> Iterator[errors.SettingsErr
                     seen=f"{other} has the same address and port",
                     allowed="one name for one host",
                 )
+
+
+def _shared_labels(found: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the pools of a cloud that have the name of another: their networks would be one."""
+    taken: dict[str, str] = {}
+    for place, pool in enumerate(found.nodes):
+        key = pool_key(found.nodes, place)
+        if isinstance(pool, Cloud) and (other := taken.setdefault(pool.label, key)) != key:
+            yield errors.SettingsError(
+                file=file,
+                key=f"{key}.name",
+                value=pool.label,
+                seen=f"{other} has the same name",
+                allowed="a `name` of its own for each pool",
+            )

@@ -1,6 +1,6 @@
 """A plugin's process: serves its resources over gRPC on a free loopback port and prints it; ends when the engine is gone.
 
-Called by __main__ here and by the lab's plugin. Usage of both: python -m PACKAGE ENGINE_ADDRESS.
+Called by __main__ here and by the lab's plugins. Usage of all: python -m PACKAGE ENGINE_ADDRESS.
 """
 
 import sys
@@ -18,10 +18,10 @@ from fleet.provider.resources import Resource
 THREADS = 512
 
 
-def serve(made: Mapping[str, Resource] | None = None) -> None:
-    """Serve these resources (none: the fleet's own) until the engine is gone."""
+def serve(made: Mapping[str, Resource] | None = None, kind: type[servicer.Fleet] = servicer.Fleet) -> None:
+    """Serve these resources (none: the fleet's own) until the engine is gone. `kind`: a servicer that answers more questions."""
     address = sys.argv[-1]  # flags stand before it
-    provider = servicer.Fleet(engine.Engine(address), made)
+    provider = kind(engine.Engine(address), made)
     engine.watch(address, provider.cancelled.set, provider.busy)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=engine.OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)

@@ -27,8 +27,6 @@ from fleet.provider.serving import Serving
 from fleet.provider.structs import Props, to_dict, to_struct
 from fleet.provider.weights import Weights
 
-VERSION = "0.1.0"
-
 Context = grpc.ServicerContext
 
 
@@ -47,6 +45,8 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
 
 class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     """The provider `fleet`. Its settings: `parallel`, how many Ansible runs work at once; `purge`, what a delete takes that else stays."""
+
+    version = "0.1.0"
 
     def __init__(self, engine: Engine, made: Mapping[str, Resource] | None = None) -> None:
         self._engine = engine
@@ -71,7 +71,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ProviderHandshakeResponse()
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
-        return plugin_pb2.PluginInfo(version=VERSION)
+        return plugin_pb2.PluginInfo(version=self.version)
 
     def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
         return provider_pb2.GetSchemaResponse(schema="{}")

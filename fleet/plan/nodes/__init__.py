@@ -4,13 +4,15 @@ Owns the small interface between a source and the rest of the program. Called by
 A source ends where SSH answers: what is then done on a machine is not its business.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 
+from fleet import errors
 from fleet.plan import pools, settings
 
 
@@ -62,3 +64,35 @@ def _of(
             from fleet.plan.nodes import redfish
 
             return redfish.supply(pool, present, fleet, protected)
+        case pools.DigitalOceanNodes():
+            with sdk("digitalocean", "pulumi-digitalocean"):
+                from fleet.plan.nodes import digitalocean
+
+            return digitalocean.supply(pool, present, stack, fleet, protected)
+        case pools.AzureNodes():
+            with sdk("azure", "pulumi-azure-native"):
+                from fleet.plan.nodes import azure
+
+            return azure.supply(pool, present, stack, fleet, protected)
+        case pools.OciNodes():
+            with sdk("oci", "pulumi-oci"):
+                from fleet.plan.nodes import oci
+
+            return oci.supply(pool, present, stack, fleet, protected)
+
+
+@contextlib.contextmanager
+def sdk(source: str, package: str) -> Iterator[None]:
+    """Around the import of a source that needs a cloud's SDK, which only stacks have that use this cloud."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if missing.name != package.replace("-", "_"):
+            raise
+        raise errors.FleetError(
+            node=f"source {source}",
+            doing="import its SDK",
+            seen=f"the Python package {package} is not installed",
+            wanted=f"the packages of requirements-{source}.txt",
+            next="`make python`: it installs what the stack files name",
+        ) from None

@@ -3,11 +3,26 @@
 Pure; what becomes of them is in fleet/plan/nodes, in files of the same names. Used by `settings`.
 """
 
+from fleet.plan.pools.azure import AzureNodes
+from fleet.plan.pools.cloud import Cloud
+from fleet.plan.pools.digitalocean import DigitalOceanNodes
 from fleet.plan.pools.lab import LabNodes
+from fleet.plan.pools.oci import OciNodes
 from fleet.plan.pools.pool import Member, Pool
 from fleet.plan.pools.redfish import RedfishNodes
 from fleet.plan.pools.ssh import SshNodes
 
-__all__ = ["LabNodes", "Member", "Nodes", "Pool", "RedfishNodes", "SshNodes"]
+__all__ = [
+    "AzureNodes",
+    "Cloud",
+    "DigitalOceanNodes",
+    "LabNodes",
+    "Member",
+    "Nodes",
+    "OciNodes",
+    "Pool",
+    "RedfishNodes",
+    "SshNodes",
+]
 
-Nodes = SshNodes | LabNodes | RedfishNodes
+Nodes = SshNodes | LabNodes | RedfishNodes | DigitalOceanNodes | AzureNodes | OciNodes

@@ -1,0 +1,19 @@
+"""The plugin's process; speaks Pulumi's protocol through the fleet's own servicer (fleet/provider/plugin.py)."""
+
+from fleet.provider import lean
+
+lean.load()
+
+from fleet.provider import plugin  # noqa: E402, after it
+from lab.cloud.api import Api  # noqa: E402
+from lab.cloud.resources import Droplet, Kept  # noqa: E402
+
+plugin.serve(
+    {
+        "Tag": Kept(),
+        "SshKey": Kept("fingerprint"),
+        "Firewall": Kept("status"),
+        "Droplet": Droplet(),
+    },
+    Api,
+)

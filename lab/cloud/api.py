@@ -1,0 +1,57 @@
+"""What the lab's cloud answers besides making things: which sizes it has; and that it takes one token only.
+
+Used by the plugin's process. The words of a refusal are those of the real API.
+"""
+
+import grpc
+from pulumi.runtime.proto import provider_pb2
+
+from fleet.provider import servicer
+from fleet.provider.structs import to_dict, to_struct
+
+TOKEN = "dop_v1_lab"
+REGION = "lab1"
+GPUS = {"gpu-mi300x8-1536gb": 8, "gpu-mi300x1-192gb": 1, "gpu-mi300x8-gone": 8, "gpu-mi300x8-sold-out": 8}
+GONE = "gpu-mi300x8-gone"  # known, and to be had nowhere
+SOLD_OUT = "gpu-mi300x8-sold-out"  # said to be there, and then it is not
+SIZES = "digitalocean:index/getSizes:getSizes"
+REFUSED = "GET /v2/sizes: 401 Unable to authenticate you"
+
+
+class Api(servicer.Fleet):
+    """The servicer, with the cloud's one function. It has one region."""
+
+    version = "4.84.1"  # of the SDK, which asks for no older plugin
+
+    _token = ""
+
+    def Configure(
+        self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
+    ) -> provider_pb2.ConfigureResponse:
+        told = to_dict(request.args).get("token")
+        self._token = told["value"] if isinstance(told, dict) else str(told or "")  # a secret comes with its mark
+        return super().Configure(request, context)
+
+    def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:
+        if request.tok != SIZES:
+            return super().Invoke(request, context)
+        if self._token != TOKEN:
+            context.abort(grpc.StatusCode.UNKNOWN, REFUSED)
+        sizes = [
+            {
+                "slug": slug,
+                "available": slug != GONE,
+                "regions": [] if slug == GONE else [REGION],
+                "memory": 1,
+                "vcpus": 1,
+                "disk": 1,
+                "transfer": 1,
+                "priceMonthly": 1,
+                "priceHourly": 1,
+                "gpuInfos": [],
+            }
+            for slug in GPUS
+        ]
+        answer = provider_pb2.InvokeResponse()
+        getattr(answer, "return").CopyFrom(to_struct({"id": "sizes", "sizes": sizes}))
+        return answer
