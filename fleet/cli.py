@@ -8,12 +8,13 @@
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
     fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
+    fleet accept -s STACK [NODE …]           benchmarks against what an MI300X must reach; the GPUs must be free
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
 `plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines of source `ssh`; the others a stack that is up.
 
-Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
-FleetError and exit code 1; of `verify` and `preflight`, where 1 is what they found, with 2.
+Changes nothing on any machine that stays, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
+FleetError and exit code 1; of `verify`, `accept` and `preflight`, where 1 is what they found, with 2.
 """
 
 import contextlib
@@ -233,6 +234,30 @@ def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     if any(one.wrong for one in verdicts):
         sys.exit(1)
     if any(one.error for one in verdicts):
+        sys.exit(2)
+
+
+@main.command("accept")
+@verb.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@partial(verb.told, code=2)
+def accept_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Run the benchmarks of docs/acceptance.md on machines whose GPUs nobody uses, and compare with what they must reach.
+
+    Exit code 1 when a machine did not pass, 2 when one could not be measured. All that the benchmarks print is kept in .pulumi/evidence/.
+    """
+    from fleet.acceptance import catalogue, report, run
+
+    settings, _ = verb.stack_file(stack)
+    reports = run.look(stack, settings, catalogue.load(settings.acceptance.commands), nodes, verb.progress)
+    if as_json:
+        click.echo(report.to_json(reports))
+    else:
+        click.echo("\n".join([report.table(reports), *report.problems(reports)]))
+    if any(not one.passed and not one.error for one in reports):
+        sys.exit(1)
+    if any(one.error for one in reports):
         sys.exit(2)
 
 
