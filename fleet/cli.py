@@ -8,12 +8,13 @@
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
     fleet probe -s STACK [--html FILE …]     ask the replicas, compare with the truth
     fleet verify -s STACK [NODE …]           every byte of the weights against what was recorded
+    fleet accept -s STACK [NODE …]           benchmarks against what an MI300X must reach; the GPUs must be free
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
 `plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines of source `ssh`; the others a stack that is up.
 
-Changes nothing on any machine, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
-FleetError and exit code 1; of `verify` and `preflight`, where 1 is what they found, with 2.
+Changes nothing on any machine that stays, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
+FleetError and exit code 1; of `verify`, `accept` and `preflight`, where 1 is what they found, with 2.
 """
 
 import contextlib
@@ -21,20 +22,14 @@ import datetime
 import json
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TextIO
 
 import click
 
-from fleet import endpoints, errors, show
-
-if TYPE_CHECKING:
-    from fleet.plan import rolevars, settings
-
-Verb = TypeVar("Verb", bound=Callable[..., None])
+from fleet import endpoints, show, verb
 
 
 @click.group(help=(__doc__ or "").split("\n\n", maxsplit=1)[0])
@@ -42,33 +37,17 @@ def main() -> None:
     """Entry point of the console script."""
 
 
-def told(verb: Verb, code: int = 1) -> Verb:
-    """Let a verb end with the message of a FleetError and this exit code instead of a traceback."""
-
-    @wraps(verb)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            verb(*args, **kwargs)
-        except errors.FleetError as error:
-            click.echo(str(error), err=True)
-            sys.exit(code)
-
-    return run  # type: ignore[return-value]
-
-
-ROOT = Path(__file__).resolve().parents[1]
 FILE = click.Path(path_type=Path, dir_okay=False)
-stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
 
 
 @main.command("plan")
-@stack_option
-@told
+@verb.stack_option
+@verb.told
 def plan_(stack: str) -> None:
     """Show what fits: GPUs to replicas, memory bars a GPU, cache tokens; exit code 1 when something is wrong with the plan."""
     from fleet.plan import fits, judge
 
-    judged, roles = _stack_file(stack)
+    judged, roles = verb.stack_file(stack)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today)
     if not found.mistyped:
@@ -81,14 +60,14 @@ def plan_(stack: str) -> None:
 
 
 @main.command("mirrors")
-@stack_option
-@told
+@verb.stack_option
+@verb.told
 def mirrors_(stack: str) -> None:
     """List what the machines of a stack fetch, and from where: what a mirror must hold (`mirrors:` in the stack file)."""
     from fleet.plan import judge, mirrors
     from fleet.verify import size
 
-    judged, roles = _stack_file(stack)
+    judged, roles = verb.stack_file(stack)
     needed = dict.fromkeys(
         one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)
     )
@@ -97,7 +76,7 @@ def mirrors_(stack: str) -> None:
 
 
 @main.command()
-@stack_option
+@verb.stack_option
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE[=ADDRESS]...")
 @click.option(
     "--expect",
@@ -108,7 +87,7 @@ def mirrors_(stack: str) -> None:
 )
 @click.option("--known-hosts", type=click.File(), help="A known_hosts file that says which keys the machines have.")
 @click.option("--sshfp", is_flag=True, help="Ask DNS which keys the machines have (SSHFP records).")
-@told
+@verb.told
 def enrol(
     stack: str, nodes: tuple[str, ...], expected: tuple[str, ...], known_hosts: TextIO | None, sshfp: bool
 ) -> None:
@@ -120,8 +99,8 @@ def enrol(
     from fleet import enrol as enrolment
     from fleet import stackedit
 
-    file = stackedit.StackFile(_root() / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
-    answers = enrolment.ask(file.targets(nodes), _progress)
+    file = stackedit.StackFile(verb.root() / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
+    answers = enrolment.ask(file.targets(nodes), verb.progress)
     text = known_hosts.read() if known_hosts else ""
     for answer in answers:
         sources: dict[str, list[str]] = {}
@@ -145,11 +124,11 @@ def enrol(
 
 
 @main.command("preflight")
-@stack_option
+@verb.stack_option
 @click.argument("nodes", nargs=-1, metavar="[NODE]...")
 @click.option("--all", "everything", is_flag=True, help="Show what is fine, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@partial(told, code=2)
+@partial(verb.told, code=2)
 def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Look whether the machines can become what the stack wants. Changes nothing on them.
 
@@ -157,8 +136,8 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
     """
     from fleet import preflight
 
-    wanted = preflight.wanted(stack, *_stack_file(stack), nodes)
-    reports = preflight.look(wanted, _progress)
+    wanted = preflight.wanted(stack, *verb.stack_file(stack), nodes)
+    reports = preflight.look(wanted, verb.progress)
     if as_json:
         click.echo(preflight.to_json(reports))
     else:
@@ -170,8 +149,8 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
 
 
 @main.command("show")
-@stack_option
-@told
+@verb.stack_option
+@verb.told
 def show_(stack: str) -> None:
     """Show what serves where, what it proved, and how long each phase took."""
     outputs = endpoints.outputs(stack)
@@ -181,10 +160,10 @@ def show_(stack: str) -> None:
 
 
 @main.command()
-@stack_option
+@verb.stack_option
 @click.argument("replica", default="", metavar="[NODE/REPLICA]")
 @click.option("--port", default=8000, show_default=True, help="Port on this machine; 0 takes a free one.")
-@told
+@verb.told
 def forward(stack: str, replica: str, port: int) -> None:
     """Keep a tunnel to a replica open, until ^C."""
     chosen = endpoints.choose(endpoints.outputs(stack), replica)[0]
@@ -195,14 +174,14 @@ def forward(stack: str, replica: str, port: int) -> None:
 
 
 @main.command()
-@stack_option
+@verb.stack_option
 @click.argument("replica", default="", metavar="[NODE/REPLICA]")
 @click.option("--case", "cases", multiple=True, help="Ask only this case; may be given again.")
 @click.option("--min-iou", default=0.5, show_default=True, help="From which overlap on a box counts as found.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--junit", type=FILE, help="Write a JUnit report.")
 @click.option("--html", type=FILE, help="Write a page with each picture, the true and the answered box.")
-@told
+@verb.told
 def probe(
     stack: str,
     replica: str,
@@ -222,7 +201,9 @@ def probe(
     for chosen in endpoints.choose(outputs, replica):
         named = [replace(case, name=f"{chosen.name} {case.name}") for case in asked]
         with endpoints.tunnel(chosen) as url:
-            verdicts += probes.run(url, outputs["api_key"], chosen.model, named, _quiet if as_json else _progress)
+            verdicts += probes.run(
+                url, outputs["api_key"], chosen.model, named, verb.quiet if as_json else verb.progress
+            )
     click.echo(report.to_json(verdicts) if as_json else report.table(verdicts))
     if junit:
         junit.write_text(report.to_junit(verdicts))
@@ -233,10 +214,10 @@ def probe(
 
 
 @main.command("verify")
-@stack_option
+@verb.stack_option
 @click.argument("nodes", nargs=-1, metavar="[NODE]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@partial(told, code=2)
+@partial(verb.told, code=2)
 def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     """Read every byte of the weights and compare with what was recorded when they were fetched; and the replicas' images.
 
@@ -245,7 +226,7 @@ def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     """
     from fleet import verify
 
-    verdicts = verify.look(stack, nodes, _progress)
+    verdicts = verify.look(stack, nodes, verb.progress)
     if as_json:
         click.echo(verify.to_json(verdicts))
     else:
@@ -256,39 +237,41 @@ def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
         sys.exit(2)
 
 
+@main.command("accept")
+@verb.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@partial(verb.told, code=2)
+def accept_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Run the benchmarks of docs/acceptance.md on machines whose GPUs nobody uses, and compare with what they must reach.
+
+    Exit code 1 when a machine did not pass, 2 when one could not be measured. All that the benchmarks print is kept in .pulumi/evidence/.
+    """
+    from fleet.acceptance import catalogue, report, run
+
+    settings, _ = verb.stack_file(stack)
+    reports = run.look(stack, settings, catalogue.load(settings.acceptance.commands), nodes, verb.progress)
+    if as_json:
+        click.echo(report.to_json(reports))
+    else:
+        click.echo("\n".join([report.table(reports), *report.problems(reports)]))
+    if any(not one.passed and not one.error for one in reports):
+        sys.exit(1)
+    if any(one.error for one in reports):
+        sys.exit(2)
+
+
 @main.command()
 @click.argument("case")
 @click.option(
     "--model", default="zai-org/GLM-4.6V", show_default=True, help="The name under which the model is served."
 )
-@told
+@verb.told
 def request(case: str, model: str) -> None:
     """Print the JSON body of one probe's request."""
     from fleet import probes
 
     click.echo(json.dumps(probes.load([case])[0].body(model)))
-
-
-def _stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
-    """Return what the stack file says, and what the roles know."""
-    from fleet.plan import rolevars, stackfile
-
-    return stackfile.read(stack, _root()), rolevars.load(ROOT / "roles")
-
-
-def _root() -> Path:
-    """Return the project that this command stands in, as Pulumi finds it; the one it is installed from where it stands in none."""
-    here = Path.cwd()
-    return next((one for one in (here, *here.parents) if (one / "Pulumi.yaml").is_file()), ROOT)
-
-
-def _quiet(_text: str) -> None:
-    """Say nothing: the output is for a program."""
-
-
-def _progress(text: str) -> None:
-    """Show where we are beside the report, not in it."""
-    click.echo(text, err=True)
 
 
 if __name__ == "__main__":

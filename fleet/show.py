@@ -1,5 +1,6 @@
 """What `fleet show` prints: the stack's outputs as a table, and two lines to paste. Pure: outputs in, text out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def counted(name: str) -> list[str]:
+    """Return a key by which prod-2 stands before prod-10."""
+    return [part.rjust(9, "0") if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _lines(node: str, seen: Mapping[str, Any] | None) -> list[tuple[str, ...]]:

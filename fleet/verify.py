@@ -5,7 +5,6 @@ them; a node that cannot be looked at does not stop the others. Called by `fleet
 """
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +38,7 @@ def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machin
     """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
     known = {
         node: found
-        for node in sorted(weights, key=_counted)
+        for node in sorted(weights, key=show.counted)
         if (found := _wanted(node, weights[node], servings.get(node) or {}))
     }
     for name in names or ([] if known else ["any node"]):
@@ -52,11 +51,6 @@ def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machin
                 next="`pulumi up` fetches and verifies them",
             )
     return [found for node, found in known.items() if not names or node in names]
-
-
-def _counted(name: str) -> list[str]:
-    """Return a key by which prod-2 stands before prod-10."""
-    return [part.rjust(9, "0") if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _wanted(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.Wanted | None:

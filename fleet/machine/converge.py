@@ -34,7 +34,8 @@ HIDDEN = ("PULUMI_", "ANSIBLE_", "RUNNER_", "AWX_", "PYTHON")
 class Job:
     """One run: `variables` become host variables, `secrets` the environment of Ansible; `timeout` in seconds.
 
-    `roles` are the playbook's own roles: time and messages of a role that these include count as theirs.
+    `roles` are the playbook's own roles: time and messages of a role that these include count as theirs. `goes_on` tells what to do after
+    a failure.
     """
 
     target: ssh.Target
@@ -45,6 +46,7 @@ class Job:
     roles: tuple[str, ...] = ()
     check: bool = False
     timeout: float = 7200
+    goes_on: str = "`pulumi up` goes on where this stopped"
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _failure(
     job: Job, story: narrate.Story, end: events.Event, cancelled: bool, late: bool
 ) -> errors.FleetError | None:
     """Return the error that this end of a run means, None when it went well."""
-    node, goes_on = job.target.name, f"see {job.log}; `pulumi up` goes on where this stopped"
+    node, goes_on = job.target.name, f"see {job.log}; {job.goes_on}"
     if end.get("status") == "successful" and story.stats.get("hosts"):
         return None
     if cancelled:

@@ -20,7 +20,7 @@ from fleet.plan.form import REGISTRY, SERVER, Form
 from fleet.plan.mistakes import first, nearest, pool_key
 from fleet.plan.pools import Cloud, Member, Nodes, RedfishNodes, SshNodes
 
-__all__ = ["SECRETS", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
+__all__ = ["SECRETS", "Acceptance", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
 
 SECRETS = mistakes.SECRETS
 Purgeable = Literal["weights", "driver"]
@@ -47,6 +47,13 @@ class Probes(Form):
 
     cases: list[str] = []
     min_iou: float = Field(default=0.5, gt=0, le=1)
+
+
+class Acceptance(Form):
+    """What `fleet accept` measures with: an image by digest, and by benchmark a command in place of ours (docs/acceptance.md)."""
+
+    image: str = ""
+    commands: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
 
 
 class Mirrors(Form):
@@ -80,6 +87,7 @@ class Settings(Form):
     vars: dict[str, Any] = {}
     mirrors: Mirrors = Mirrors()
     probes: Probes = Probes()
+    acceptance: Acceptance = Acceptance()
     parallel: int = Field(default=4, ge=1, le=64)
     waivers: dict[str, Waiver] = {}
     release: dict[str, Annotated[str, Field(min_length=1)]] = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.acceptance import page as acceptance
 from fleet.plan.rules import page as rules
 from policies import docs as policies
 from tests.changes import page as changes
@@ -24,6 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("faults.md", faults.page),
         ("policies.md", policies.page),
         ("rules.md", rules.page),
+        ("acceptance.md", acceptance.page),
     ],
 )
 def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:

@@ -1,0 +1,58 @@
+"""What the verbs of `fleet` share: the option that names the stack, its file, how a verb ends with an error, how progress is shown.
+
+Needs click; what reads a stack file is imported where it is used. Used by fleet.cli alone.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fleet import errors
+
+if TYPE_CHECKING:
+    from fleet.plan import rolevars, settings
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+ROOT = Path(__file__).resolve().parents[1]
+stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
+
+
+def told(verb: Verb, code: int = 1) -> Verb:
+    """Let a verb end with the message of a FleetError and this exit code instead of a traceback."""
+
+    @wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except errors.FleetError as error:
+            click.echo(str(error), err=True)
+            sys.exit(code)
+
+    return run  # type: ignore[return-value]
+
+
+def stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
+    """Return what the stack file says, and what the roles know."""
+    from fleet.plan import rolevars, stackfile
+
+    return stackfile.read(stack, root()), rolevars.load(ROOT / "roles")
+
+
+def root() -> Path:
+    """Return the project that this command stands in, as Pulumi finds it; the one it is installed from where it stands in none."""
+    here = Path.cwd()
+    return next((one for one in (here, *here.parents) if (one / "Pulumi.yaml").is_file()), ROOT)
+
+
+def quiet(_text: str) -> None:
+    """Say nothing: the output is for a program."""
+
+
+def progress(text: str) -> None:
+    """Show where we are beside the report, not in it."""
+    click.echo(text, err=True)

@@ -1,0 +1,200 @@
+"""Claims about playbooks/acceptance.yml and what judges it, on a lab node whose Host is done; on Ubuntu 24.04.
+
+The image is a **stand-in**: its programs print the samples of tests/unit/golden/acceptance/, and nothing computes. That the true programs print
+such outputs, and what an MI300X reaches, is not shown here.
+"""
+
+import base64
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet import errors
+from fleet.acceptance import catalogue, report, run
+from tests.roles.conftest import Place
+
+SAMPLES = Path(__file__).parents[1] / "unit" / "golden" / "acceptance"
+# Each program of the stand-in prints the sample of one call, after a look at what it was given: eight GPUs, and no network.
+LOOK = """
+given() { [ $# = 8 ] && [ -c "$1" ] && [ -c /dev/kfd ] || { echo "given $*"; exit 9; }; }
+given /dev/dri/renderD*
+[ "$(echo /sys/class/net/*)" = /sys/class/net/lo ] || { echo "a network"; exit 9; }
+"""
+PROGRAMS = {
+    "TransferBench": "cat /samples/transferbench-$1.txt",
+    "all_reduce_perf": "cat /samples/rccl-all-reduce.txt",
+    "rocblas-bench": 'case "$*" in *gemm_strided_batched_ex*) cat /samples/rocblas-bf16.txt ;; *) cat /samples/rocblas-fp32.txt ;; esac',
+    "hip-stream": "cat /samples/babelstream.txt",
+}
+TAG = "registry.lab.internal:5000/lab/stand-in:acceptance"
+# The node's own shell, with what it needs; no package and no other image.
+BUILD = f"""
+set -e
+root=$(mktemp -d)
+base64 -d | tar -x -C $root
+tar -ch -C / bin/sh bin/cat bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | tar -x -C $root
+mkdir -p $root/tmp
+tar -c -C $root . | docker import - {TAG} >/dev/null
+rm -rf $root
+docker push -q {TAG} >/dev/null
+docker image inspect --format '{{{{index .RepoDigests 0}}}}' {TAG}
+docker image rm {TAG} >/dev/null
+"""
+
+
+def archive() -> str:
+    """Samples and programs as a tar, in base64."""
+    out = io.BytesIO()
+    below = (SAMPLES / "transferbench-a2a.txt").read_text().replace("34.718 GB/s", "32.899 GB/s")
+    texts = {f"samples/{file.name}": file.read_text() for file in SAMPLES.glob("*.txt")} | {"samples/below.txt": below}
+    programs = {f"usr/bin/{name}": f"#!/bin/sh{LOOK}{text}\n" for name, text in PROGRAMS.items()}
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, text in {**texts, **programs}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o755
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return base64.encodebytes(out.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> dict[str, str]:
+    """The image's reference by digest, once it was built."""
+    return {}
+
+
+@pytest.fixture
+def image(ready: Place, stand_in: dict[str, str]) -> str:
+    """The stand-in in the lab's registry, by digest; the node has no copy of it."""
+    if not stand_in:
+        stand_in["image"] = ready.sh(BUILD, archive()).split()[-1]
+    return stand_in["image"]
+
+
+@pytest.fixture
+def drained(ready: Place, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """The node without replicas that other tests have left running; they run again afterwards."""
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    running = ready.sh(
+        "systemctl list-units --plain --no-legend --state=active 'glm-*.service' | cut -d' ' -f1"
+    ).split()
+    if running:
+        ready.sh(f"systemctl stop {' '.join(running)}")
+    yield ready
+    if running:
+        ready.sh(f"systemctl start {' '.join(running)}")
+
+
+def wanted(place: Place, image: str, found: catalogue.Catalogue) -> run.Wanted:
+    return run.Wanted("lab", place.node, image, found)
+
+
+def left(place: Place) -> str:
+    """What a measurement could leave on a machine: containers, images, its folder, units."""
+    return place.sh(
+        "docker ps --all --quiet; docker image ls --quiet | sort;"
+        " ls -d /run/fleet-acceptance 2>/dev/null; systemctl list-units --all --plain --no-legend 'fleet-measure-*'; true"
+    )
+
+
+def test_a_machine_whose_programs_print_the_samples_passes_and_nothing_stays_on_it(drained: Place, image: str) -> None:
+    before = left(drained)
+    told: list[str] = []
+    found = run.measure(wanted(drained, image, catalogue.load()), told.append, threading.Event())
+    assert report.table([found]).count(" ok") == 7, "\n".join(report.problems([found]))
+    assert (found.passed, found.stays) == (True, [])
+    assert left(drained) == before
+    kept = Path(found.evidence).read_text()
+    assert kept.count("rocblas-Gflops,us") == 48 and kept.count("Using HIP device") == 8
+    assert "Aggregate bandwidth (CPU Timed)" in kept and "===== exit code 0" in kept
+
+
+def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_measured(
+    drained: Place, image: str
+) -> None:
+    before = left(drained)
+    ours = catalogue.load(
+        {
+            "transferbench-a2a": ["cat", "/samples/below.txt"],
+            "rccl-all-reduce": ["sh", "-c", "all_reduce_perf; echo broken; exit 3"],
+            "rocblas-bf16": ["no-such-program"],
+            "babelstream": ["sleep", "600"],
+        }
+    )
+    benchmarks = [
+        one.model_copy(update={"timeout": 5}) if one.name == "babelstream" else one for one in ours.benchmarks
+    ]
+    asked = wanted(drained, image, ours.model_copy(update={"benchmarks": benchmarks}))
+    found = run.measure(asked, lambda text: None, threading.Event())
+    assert {one.test: one.state for one in found.verdicts} == {
+        "a2a": "below",
+        "p2p-unidirectional": "ok",
+        "p2p-bidirectional": "ok",
+        "all-reduce-8GiB": "failed",
+        "gemm-fp32": "ok",
+        "gemm-bf16": "failed",
+        "stream-copy": "timed out",
+    }
+    seen = {one.test: one.seen for one in found.verdicts}
+    assert seen["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and seen["all-reduce-8GiB"].endswith("\nbroken")
+    assert "no-such-program" in seen["gemm-bf16"]
+    assert left(drained) == before
+
+
+@pytest.fixture
+def replica(drained: Place) -> Iterator[str]:
+    """A unit that is a replica's by its first line, and runs."""
+    unit = "# glm-fleet replica. by the test\\n[Service]\\nExecStart=/bin/sleep 600\\n"
+    drained.sh(f"printf '{unit}' >/etc/systemd/system/glm-7.service; systemctl daemon-reload; systemctl start glm-7")
+    yield "glm-7.service"
+    drained.sh("systemctl stop glm-7; rm /etc/systemd/system/glm-7.service; systemctl daemon-reload")
+
+
+def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replica: str) -> None:
+    before = left(drained)
+    with pytest.raises(errors.ConvergeFailed) as told:
+        run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event())
+    message = str(told.value)
+    assert f"Ensure no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nobody uses\n" in message
+    assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
+    assert "`fleet accept` begins anew" in message
+    assert left(drained) == before
+
+
+def test_gpus_for_which_no_threshold_holds_are_not_measured(drained: Place, image: str) -> None:
+    ours = catalogue.load()
+    four = ours.model_copy(update={"holds": ours.holds.model_copy(update={"gpus": 4})})
+    with pytest.raises(errors.ConvergeFailed) as told:
+        run.measure(wanted(drained, image, four), lambda text: None, threading.Event())
+    assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(told.value)
+
+
+def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) -> None:
+    ours, stop = catalogue.load({"transferbench-a2a": ["sleep", "600"]}), threading.Event()
+    asked = wanted(drained, image, ours)
+    ended: list[str] = []
+
+    def measured() -> None:
+        try:
+            run.measure(asked, lambda text: None, stop)
+        except errors.Cancelled as error:
+            ended.append(error.seen)
+
+    thread = threading.Thread(target=measured)
+    thread.start()
+    deadline = time.monotonic() + 300
+    while "sleep 600" not in drained.sh("docker ps --no-trunc --format '{{.Command}}' --filter name=fleet-acceptance"):
+        assert time.monotonic() < deadline and thread.is_alive(), "the benchmark did not begin"
+        time.sleep(0.5)
+    stop.set()
+    thread.join(timeout=20)
+    assert ended == ["cancelled"]
+    assert drained.sh("docker ps --all --quiet --filter name=fleet-acceptance").strip() == ""
+    # what the cancelled run could not take off is taken off by the next one
+    assert run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event()).passed
+    assert drained.sh("ls -d /run/fleet-acceptance 2>/dev/null || true").strip() == ""
+    assert drained.sh(f"docker image inspect {image} 2>/dev/null || true").strip() in ("", "[]")
