@@ -47,7 +47,8 @@ def _machine(nodes: RedfishNodes, name: str, fleet: pulumi.ProviderResource, pro
     }
     if "reinstall" in whole:
         key = HostKey(name, fleet, protect)
-        inputs |= {"host_key": key.public, "private": pulumi.Output.secret(key.private)}
+        private: pulumi.Output[str] = pulumi.Output.secret(key.private)
+        inputs |= {"host_key": key.public, "private": private}
         inputs |= {} if protect else {"released": True}
         connection["host_key"] = key.public
     machine = BareMetal(name, inputs, fleet, protect)
