@@ -26,12 +26,14 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
     """Return what the stack wants of a machine; its owner is to be `stack`, [ORGANIZATION/]PROJECT/STACK."""
     planned = judge.plan(found, roles, machine)
     values = planned.values
+    rocm = str(values.get("rocm_version", ""))
     builds = not values.get("transformers_registry") or machine == found.builder
     return {
         "stack": stack,
         "gpus": planned.gpus,
         "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
-        "kernels": _kernels(str(values.get("rocm_version", ""))),
+        "kernels": _kernels(rocm),
+        "firmware": list(models.read("versions")["firmware"].get(rocm, ())),
         "arguments": list(values.get("host_kernel_arguments") or ()),
         "ports": {
             str(one["port"]): f"{one['name']}.service" for one in planned.replicas if "port" in one and "name" in one

@@ -32,7 +32,7 @@ def healthy() -> dict[str, Any]:
         "speed": "32.0 GT/s PCIe",
         "width": "16",
         "vram": 0,
-        "vbios": "",
+        "vbios": "113-M3000100-102",
         "compute": "",
         "memory": "",
     }
@@ -47,6 +47,7 @@ def healthy() -> dict[str, Any]:
         "lockdown": "[none] integrity confidentiality",
         "cmdline": ["BOOT_IMAGE=/vmlinuz", "quiet"],
         "gpus": [{"address": f"0000:{5 + 16 * number:02x}:00.0", **gpu} for number in range(8)],
+        "bundles": [],
         "topology": [],
         "nodes": [],
         "kfd": False,
@@ -144,6 +145,19 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         "0000:35:00.0 16.0 GT/s PCIe x16",
     ),
     "a-narrow-link": (put("gpus", 3, "width", to="8"), "warning", "links", "0000:35:00.0 32.0 GT/s PCIe x8"),
+    "another-vbios": (
+        put("gpus", 3, "vbios", to="113-M3000100-101"),
+        "warning",
+        "firmware",
+        "GPUs differ: 113-M3000100-101, 113-M3000100-102",
+    ),
+    "another-bundle-on-one": (
+        put("bundles", to=["01.25.03.12"] * 7 + ["01.25.02.04"]),
+        "warning",
+        "firmware",
+        "GPUs differ: 01.25.02.04, 01.25.03.12",
+    ),
+    "an-old-bundle": (put("bundles", to=["01.24.00.01"] * 8), "warning", "firmware", "bundle 01.24.00.01"),
     "a-blacklist": (
         put("blacklists", to=["/etc/modprobe.d/gpu.conf"]),
         "fault",

@@ -35,7 +35,7 @@ class Wanted:
     """What the plan wants of one machine.
 
     `ports` are the replicas', each with its unit; `addresses` are "host:port" that roles on this machine ask; `kernels` the
-    beginnings of `uname -r` that are known to work, by system; `stack` is who will own the machine, [[ORGANIZATION/]PROJECT/]STACK.
+    beginnings of `uname -r` that are known to work, by system; `firmware` the GPUs' bundles that do (of the last: it and later ones); `stack` is who will own the machine, [[ORGANIZATION/]PROJECT/]STACK.
     `usual` are checks whose warnings are so of every machine of its source; `waivers` are the stack's, by name of the verdict.
     """
 
@@ -44,6 +44,7 @@ class Wanted:
     gpus: int = 8
     driver: bool = True
     kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    firmware: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     ports: Mapping[int, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Wanted:
             gpus=int(told["gpus"]),
             driver=bool(told["driver"]),
             kernels={system: tuple(kernels) for system, kernels in told["kernels"].items()},
+            firmware=tuple(told["firmware"]),
             arguments=tuple(told["arguments"]),
             ports={int(port): unit for port, unit in told["ports"].items()},
             addresses=tuple(told["addresses"]),

@@ -88,6 +88,23 @@ def gpus(look: Look, wanted: Wanted) -> Iterator[Verdict]:
         )
 
 
+def firmware(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """The GPUs' firmware: the same on all of them, and known to work with the release of ROCm."""
+    told = [gpu["vbios"] for gpu in look.facts["gpus"] if gpu["vbios"]], look.facts["bundles"]
+    mixed = [", ".join(sorted(set(some))) for some in told if len(set(some)) > 1]
+    found = look.facts["bundles"][:1]
+    unknown = [one for one in found if wanted.firmware and one not in wanted.firmware and one < wanted.firmware[-1]]
+    todo = "update the GPUs' firmware through the BMC, all to one bundle; docs/rules.md has the table"
+    if mixed:
+        yield Verdict("firmware", "warning", f"GPUs differ: {'; '.join(mixed)}", "the same on all", todo)
+    elif unknown:
+        yield Verdict("firmware", "warning", f"bundle {unknown[0]}", f"{' or '.join(wanted.firmware)}, or later", todo)
+    elif found:
+        yield Verdict("firmware", "ok", f"bundle {found[0]}")
+    else:
+        yield Verdict("firmware", "ok", "not told: amd-smi has it once the driver runs")
+
+
 def driver(look: Look, wanted: Wanted) -> Iterator[Verdict]:
     """The driver: nothing keeps it from loading; what is loaded is what was built; every GPU is in its topology."""
     facts, found = look.facts, look.facts["driver"]
@@ -160,4 +177,4 @@ def kernel_log(look: Look, wanted: Wanted) -> Iterator[Verdict]:
             yield Verdict("kernel log", "warning", line, "no such line", "`dmesg | grep amdgpu` there")
 
 
-CHECKS: Sequence[Check] = (kernel, command_line, gpus, driver, hardware, kernel_log)
+CHECKS: Sequence[Check] = (kernel, command_line, gpus, firmware, driver, hardware, kernel_log)

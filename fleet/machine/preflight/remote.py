@@ -21,7 +21,7 @@ from typing import Any
 Facts = dict[str, Any]
 
 REACH = 4.0  # seconds for one address
-OTHERS = (
+OTHERS = [
     "kubelet",
     "k3s",
     "k3s-agent",
@@ -32,7 +32,7 @@ OTHERS = (
     "nomad",
     "slurmd",
     "lxd",
-)
+]
 # The four locks of apt and dpkg; who holds one is told with its process.
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 NOTES = ("invalid ip discovery binary signature", "Fatal error during GPU init", "CPER")
@@ -86,6 +86,18 @@ def gpus() -> list[Facts]:
             }
         )
     return found
+
+
+def bundles() -> list[str]:
+    """The firmware bundle of each GPU, as amd-smi tells it; [] where it tells none: without the driver, or before it could."""
+    try:
+        told = json.loads(out("amd-smi", "firmware", "--json"))
+    except ValueError:
+        return []
+    entries = [
+        entry for gpu in (told.get("gpu_data", []) if isinstance(told, dict) else told) for entry in gpu["fw_list"]
+    ]
+    return [entry["fw_version"] for entry in entries if "PLDM_BUNDLE" in entry.values()]
 
 
 def topology() -> list[int]:
@@ -262,6 +274,7 @@ def main(asked: Facts) -> None:
         "lockdown": text("/sys/kernel/security/lockdown"),
         "cmdline": text("/proc/cmdline").split(),
         "gpus": gpus(),
+        "bundles": bundles(),
         "topology": topology(),
         "nodes": sorted(file.name for file in pathlib.Path("/dev/dri").glob("renderD*")),
         "kfd": pathlib.Path("/dev/kfd").exists(),
