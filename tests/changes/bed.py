@@ -46,6 +46,7 @@ class Bed:
                 if command:
                     self.road.on(node, command)
         with self._mended():
+            origin = self._files()
             if any(row.needs for _, row in each):
                 for name, row in each:
                     self._vars(name, row.needs)
@@ -58,6 +59,9 @@ class Bed:
                 _write(before)
                 for name, outcome in self.run(list(rows)).items():
                     outcomes[name].wrong.extend(f"on the way back: {text}" for text in outcome.wrong)
+                if self._files() != origin:  # what was needed goes back, too
+                    _write(origin)
+                    self.up()
         return outcomes
 
     def run(self, names: list[str]) -> dict[str, Outcome]:

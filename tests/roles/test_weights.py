@@ -50,6 +50,14 @@ def test_only_the_serving_user_and_root_can_read_the_model(fetched: Runs, ready:
     assert (folder.mode, folder.uid) == (0o750, 10001)
 
 
+def test_another_reader_gets_all_of_the_model_and_nothing_is_fetched_again(fetched: Runs, ready: Place) -> None:
+    path = fetched.second.results["fleet_weights"]["path"]
+    for owner, group in ((10003, 10004), (10001, 10001)):
+        run = ready.run("weights", **SERVED, weights_owner=owner, weights_group=group)
+        assert (run.rc, [task for task in run.changed if "fetch" in task or "runs" in task]) == (0, [])
+        assert ready.sh(f"find {path} ! -name manifest.json -printf '%U:%G\\n' | sort -u") == f"{owner}:{group}"
+
+
 def test_a_byte_that_changed_on_disk_is_fetched_again(fetched: Runs, ready: Place) -> None:
     shard = f"{fetched.second.results['fleet_weights']['path']}/{SHARD}"
     right = ready.sh(f"sha256sum {shard}")

@@ -65,6 +65,30 @@ def test_a_watch_that_gets_no_answer_ends_with_what_systemctl_said(tmp_path: pat
     assert done.stderr.startswith("systemctl show ") and f": {BUSY} (4 tries)\nwanted: " in done.stderr
 
 
+def test_the_answer_is_there_before_the_unit_is_let_go(tmp_path: pathlib.Path) -> None:
+    """Ansible may lose what a command says as it ends; of a unit that was let go nobody can ask again."""
+    done = run(tmp_path, 0, *WATCHES["work"])  # leaves its systemctl
+    assert json.loads(done.stdout)["state"] == "done"
+    tool = tmp_path / "systemctl"
+    tool.write_text(
+        tool.read_text().replace(
+            "[ $1 = show ] ||", f"[ $1 = show ] || until [ -e {tmp_path}/go ]; do sleep 0.05; done\n[ $1 = show ] ||", 1
+        )
+    )
+    file, words, given, _ = WATCHES["work"]
+    watching = subprocess.Popen(
+        [sys.executable, "-c", file.read_text(), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert watching.stdin and watching.stdout
+    watching.stdin.write(json.dumps(given))
+    watching.stdin.close()
+    assert json.loads(watching.stdout.readline())["state"] == "done"
+    assert watching.poll() is None  # systemctl stop is still at work
+    (tmp_path / "go").touch()
+    assert watching.wait(20) == 0
+
+
 def test_work_that_systemd_is_just_ending_is_judged_when_it_has_ended(tmp_path: pathlib.Path) -> None:
     """A pull that is over its bound takes seconds to stop: that is no work that somebody stopped from outside."""
     end = "Result=timeout\\nInvocationID=1"

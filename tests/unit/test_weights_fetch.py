@@ -186,6 +186,7 @@ def test_every_file_of_the_revision_arrives_and_the_manifest_says_so(node: Node,
     assert record[BIG]["size"] == 3_000_000
     assert node.check() == {
         "ready": True,
+        "owned": True,
         "why": "",
         "path": str(node.model),
         "revision": REVISION,

@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fleet.plan.form import HOST_KEY, SERVER, Form, Name
-from fleet.plan.pools.pool import Pool
-from fleet.plan.pools.ssh import PLACE, Defaults, SshMachine, Wait
+from fleet.plan.pools.ssh import Defaults, Reached, SshMachine, Wait
 
 BMC = r"^https://[^/\s]+$"
 LISTEN = r"^[^\s/]+:[0-9]{1,5}$"
@@ -68,7 +67,7 @@ class RedfishMachine(SshMachine):
     seed: Seed | None = None
 
 
-class RedfishNodes(Pool):
+class RedfishNodes(Reached):
     """Machines whose BMCs answer Redfish. They may stand in a file of their own: then `machines` names it."""
 
     SECRETS: ClassVar[Mapping[str, str]] = {
@@ -87,30 +86,11 @@ class RedfishNodes(Pool):
 
     def whole(self, name: str) -> dict[str, Any]:
         """Return all that the stack says of one machine, defaults filled in."""
-        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
-        reach = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
-        if "bastion" in reach:
-            reach["bastion"]["identity"] = reach["bastion"]["identity"] or reach["identity"]
-        return {key: value for key, value in reach.items() if value not in ("", {})}
+        return {key: value for key, value in self.told(name).items() if value not in ("", {})}
 
     def connection(self, name: str) -> dict[str, Any]:
         """Return how one machine is reached; of one that is to be installed without its host key."""
         return {key: value for key, value in self.whole(name).items() if key not in BARE}
-
-    def gpus(self, name: str) -> int:
-        """Return how many GPUs the machine has."""
-        own = self.machines[name].gpus
-        return self.defaults.gpus if own is None else own
-
-    def place(self, name: str) -> dict[str, str]:
-        """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
-        machine, defaults = self.machines[name], self.defaults
-        told = {
-            "rack": defaults.rack if machine.rack is None else machine.rack,
-            "zone": defaults.zone if machine.zone is None else machine.zone,
-            "internal_address": machine.internal_address,
-        }
-        return {key: value for key, value in told.items() if value}
 
     def wrong(self) -> Iterator[tuple[str, str, str]]:
         """Yield (key below `machines`, what is seen, what is allowed) of what no single key shows."""

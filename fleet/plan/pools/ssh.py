@@ -1,5 +1,6 @@
 """The form of source `ssh`: machines that are there already. Used by `settings`; what is made of it is in fleet/plan/nodes/ssh.py."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -57,21 +58,19 @@ class SshMachine(Member):
     internal_address: str = ""
 
 
-class SshNodes(Pool):
-    """Machines that exist. They may stand in a file of their own: then `machines` names it."""
+class Reached(Pool):
+    """Machines of which the stack says how they are reached: `members` over `defaults`."""
 
-    source: Literal["ssh"]
     defaults: Defaults = Defaults()
-    machines: dict[Name, SshMachine] = Field(min_length=1)
 
     @property
+    @abstractmethod
     def members(self) -> Mapping[str, SshMachine]:
         """The machines by name."""
-        return self.machines
 
-    def connection(self, name: str) -> dict[str, Any]:
-        """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
-        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
+    def told(self, name: str) -> dict[str, Any]:
+        """Return all that the stack says of one machine, less where it stands, defaults filled in."""
+        own = self.members[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
         reach = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
         if "bastion" in reach:
             reach["bastion"]["identity"] = reach["bastion"]["identity"] or reach["identity"]
@@ -79,7 +78,7 @@ class SshNodes(Pool):
 
     def place(self, name: str) -> dict[str, str]:
         """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
-        machine, defaults = self.machines[name], self.defaults
+        machine, defaults = self.members[name], self.defaults
         told = {
             "rack": defaults.rack if machine.rack is None else machine.rack,
             "zone": defaults.zone if machine.zone is None else machine.zone,
@@ -89,5 +88,21 @@ class SshNodes(Pool):
 
     def gpus(self, name: str) -> int:
         """Return how many GPUs the machine has."""
-        own = self.machines[name].gpus
+        own = self.members[name].gpus
         return self.defaults.gpus if own is None else own
+
+
+class SshNodes(Reached):
+    """Machines that exist. They may stand in a file of their own: then `machines` names it."""
+
+    source: Literal["ssh"]
+    machines: dict[Name, SshMachine] = Field(min_length=1)
+
+    @property
+    def members(self) -> Mapping[str, SshMachine]:
+        """The machines by name."""
+        return self.machines
+
+    def connection(self, name: str) -> dict[str, Any]:
+        """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
+        return self.told(name)

@@ -55,4 +55,5 @@ count, end = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
 while (len(gpus()) < count or not pathlib.Path("/dev/kfd").exists()) and time.monotonic() < end:
     time.sleep(0.2)
 seen = {"loaded": loaded(), "built": built(), "gpus": gpus(), "kfd": pathlib.Path("/dev/kfd").exists()}
-print(json.dumps({**seen, "state": "running", "text": f"{len(seen['gpus'])} GPUs"}))
+print(json.dumps({**seen, "state": "running", "text": f"{len(seen['gpus'])} GPUs"}), flush=True)
+time.sleep(0.2)  # Ansible may not read what a command said last that has ended by then (roles/work/files/work.py)

@@ -49,7 +49,7 @@ def words(unit: str, count: int) -> list[str]:
 
 
 def watch(units: list[str]) -> dict:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 4.4  # and a moment after the last word: roles/work/files/work.py says why
     while (states := {unit: state(unit) for unit in units}) and time.monotonic() < end:
         if "running" not in states.values():
             break
@@ -68,7 +68,8 @@ def watch(units: list[str]) -> dict:
 
 replicas = [f"{name}.service" for name in sys.argv[2].split()]
 if sys.argv[1] == "watch":
-    print(json.dumps(watch(replicas)))
+    print(json.dumps(watch(replicas)), flush=True)
+    time.sleep(0.2)
 else:
     systemctl("daemon-reload")
     if replicas:

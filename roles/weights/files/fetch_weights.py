@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""check|fetch: one revision of a model repository, every file verified, switched into place at once.
+"""check|own|fetch: one revision of a model repository, every file verified, switched into place at once.
 
 Owns DIR/REPOSITORY/REVISION (with manifest.json in it) and DIR/REPOSITORY/.incoming-REVISION. Needs Python 3.10 and a hub that answers
-/api/models/R/tree/REV and /R/resolve/REV/FILE. Called by the role weights; `check` prints {ready, path, revision, bytes, files, manifest, why}.
+/api/models/R/tree/REV and /R/resolve/REV/FILE. Called by the role weights; `check` prints {ready, owned, path, revision, bytes,
+files, manifest, why}; `own` gives the model to --owner.
 A fetch that was killed goes on where it stopped: a part file has a fixed name, and the rest is asked for with Range.
 """
 
@@ -237,6 +238,20 @@ class Model:
         except (OSError, ValueError):
             return {}
 
+    def content(self) -> list[pathlib.Path]:
+        """The model's folder and all in it, less our own record."""
+        return [self.path, *(path for path in self.path.rglob("*") if path != self.record)]
+
+    def own(self, owner: int, group: int) -> None:
+        """Give the model to its reader; nothing of it is read or fetched."""
+        for path in self.content():
+            os.chown(path, owner, group)
+
+    def owned(self, owner: int, group: int) -> bool:
+        """Whether the whole model is its reader's; of one that is not there, that is no question."""
+        seen = [path.stat() for path in self.content()] if self.path.exists() else []
+        return all((one.st_uid, one.st_gid) == (owner, group) for one in seen)
+
     def check(self, sums: dict[str, str]) -> dict:
         """Compare sizes and times with the record; nothing is read but metadata. Return what `check` prints."""
         files, why = self.manifest().get("files", {}), ""
@@ -266,7 +281,7 @@ class Model:
 
     def fetch(self, hub: Hub, files: list[File], options: argparse.Namespace) -> None:
         """Bring every file into the incoming folder, then switch. Files that are already right are linked, not fetched."""
-        owner, group = (int(number) for number in options.owner.split(":"))
+        owner, group = options.owner
         self.incoming.mkdir(parents=True, exist_ok=True)
         progress = Progress(sum(file.size for file in files), len(files))
         kept = self.keep(files, progress)
@@ -352,13 +367,18 @@ class Model:
         shutil.rmtree(outgoing, ignore_errors=True)
 
 
+def numbers(text: str) -> tuple[int, int]:
+    user, group = text.split(":")
+    return int(user), int(group)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=["check", "fetch"])
+    parser.add_argument("verb", choices=["check", "own", "fetch"])
     for name in ("endpoint", "repository", "revision", "dir", "manifest"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--exclude", default="")
-    parser.add_argument("--owner", default=f"{os.getuid()}:{os.getgid()}")
+    parser.add_argument("--owner", type=numbers, default=(os.getuid(), os.getgid()), metavar="USER:GROUP")
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--token-file", default="")
@@ -369,7 +389,10 @@ def main() -> int:
     except FileNotFoundError:
         sums = {}
     if options.verb == "check":
-        print(json.dumps(model.check(sums)))
+        print(json.dumps({**model.check(sums), "owned": model.owned(*options.owner)}))
+        return 0
+    if options.verb == "own":
+        model.own(*options.owner)
         return 0
     try:
         token = pathlib.Path(options.token_file).read_text().strip() if options.token_file else ""

@@ -2,7 +2,7 @@
 
 Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on stdin:
 {slice, verb, command: [str], environment: {str: str}, timeout: s, tries: n}. Called by roles/work/tasks/main.yml through `python3 -c`.
-`watch` waits up to five seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and where the disk is full
+`watch` waits up to four seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and where the disk is full
 {"next": what to do about that}.
 """
 
@@ -14,6 +14,9 @@ import subprocess
 import sys
 import time
 
+# Not whole seconds: at the end of each Ansible looks whether a command that has said nothing has ended, and if it has, does not read
+# what it said last (run_command of ansible-core 2.19). For the same reason a command stays a moment after its last word.
+BOUND, MOMENT = 4.4, 0.2
 AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n*3)); done'
 
 
@@ -48,9 +51,7 @@ def start(unit: str, job: dict) -> None:
     if show(unit)["SubState"] in ("running", "start"):
         print("already running, left by an earlier run: waiting for it")
         return
-    # a unit that ended earlier stays loaded (RemainAfterExit, failed) until it is let go
-    subprocess.run(["systemctl", "stop", unit], capture_output=True)
-    subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
+    let_go(unit)
     environment = {"HOME": "/root", **job["environment"]}
     subprocess.run(
         ["systemd-run", "--quiet", f"--unit={unit}", f"--slice={job['slice']}", "--service-type=exec"]
@@ -66,7 +67,7 @@ def start(unit: str, job: dict) -> None:
 
 
 def watch(unit: str) -> dict[str, str]:
-    end = time.monotonic() + 5
+    end = time.monotonic() + BOUND
     while runs(seen := show(unit)) and time.monotonic() < end:
         time.sleep(0.2)
     if runs(seen):
@@ -79,9 +80,13 @@ def watch(unit: str) -> dict[str, str]:
             text += "\nended by systemd: it ran longer than its bound"
     else:
         state, text = "gone", "the work was stopped from outside (a cancelled run, or the node rebooted)"
+    return {"state": state, **full(text)}
+
+
+def let_go(unit: str) -> None:
+    """Forget a unit that has ended: it stays loaded until then (RemainAfterExit, failed)."""
     subprocess.run(["systemctl", "stop", unit], capture_output=True)
     subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
-    return {"state": state, **full(text)}
 
 
 def full(text: str) -> dict[str, str]:
@@ -104,4 +109,8 @@ name = f"fleet-{task['verb']}-{hashlib.sha256(json.dumps(task['command']).encode
 if sys.argv[1] == "start":
     start(name, task)
 else:
-    print(json.dumps(watch(name)))
+    answer = watch(name)
+    print(json.dumps(answer), flush=True)
+    if answer["state"] != "running":
+        let_go(name)  # after the answer: it would be lost with the unit
+    time.sleep(MOMENT)
