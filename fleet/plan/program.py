@@ -5,6 +5,7 @@ connection. A mistake in the stack file raises SettingsError before any resource
 """
 
 import functools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,10 @@ class Plan:
             return dict.fromkeys(self.machines, self.settings.builder)
         return {name: name for name in self.machines}
 
-    def wants(self, machine: str) -> dict[str, Any]:
+    def wants(self, machine: str) -> str:
         """Return what must be so of a machine before anything on it is touched, and whose it is then."""
         name = "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
-        return wants.wants(self.settings, self.roles, machine, name)
+        return json.dumps(wants.wants(self.settings, self.roles, machine, name))
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
         """Return roles (their files, by digest) and vars (those that these roles know) of one kind of resource on one machine.

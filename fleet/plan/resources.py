@@ -66,7 +66,7 @@ class Node(pulumi.CustomResource):
     facts: pulumi.Output[Mapping[str, Any]]
 
     def __init__(
-        self, name: str, machine: Machine, wants: Inputs, provider: pulumi.ProviderResource, protect: bool
+        self, name: str, machine: Machine, wants: str, provider: pulumi.ProviderResource, protect: bool
     ) -> None:
         self.machine = machine.resource
         super().__init__(

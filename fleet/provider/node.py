@@ -35,7 +35,7 @@ class Node(Fixed):
 
     computed = ("connection", "facts")
     replace = ("name",)
-    # What the plan wants of the machine is asked when it is taken, and is no part of how it is reached.
+    # What the plan wants of the machine (JSON: a text costs Pulumi less than what it says would) is asked when it is taken, and is no part of how it is reached.
     unseen = ("wants",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
@@ -63,7 +63,7 @@ class Node(Fixed):
                     taking,
                 )  # what only a taken machine needs is no part of each start of the plugin
 
-                taking.take(request, connection, wants)
+                taking.take(request, connection, json.loads(wants))
         return {**inputs, "connection": _connection(inputs), "facts": facts}
 
     def read(self, request: Request, properties: Props) -> Props:
@@ -74,7 +74,7 @@ class Node(Fixed):
         """Take the stack's mark off the machine."""
         from fleet.provider import taking
 
-        stack = (properties.get("wants") or {}).get("stack") or f"{request.project}/{request.stack}"
+        stack = json.loads(properties.get("wants") or "{}").get("stack") or f"{request.project}/{request.stack}"
         taking.give_back(request, ssh.Target.from_inputs(properties), stack)
 
 

@@ -5,6 +5,7 @@ with a stack whose source is ssh: its machine stays. What may be another afterwa
 """
 
 import contextlib
+import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ def test_a_deleted_host_is_what_it_was_before(
         before = look.at(bare)
         node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
         for kind, resource in kinds.items():
-            inputs = {**node, "wants": wanted}
+            inputs = {**node, "wants": json.dumps(wanted)}
             if kind != "Node":
                 values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
                 inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}

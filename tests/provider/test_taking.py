@@ -22,7 +22,8 @@ from tests.unit.test_preflight_checks import ROLES, ROOT, SICK, healthy
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"
 OURS = "organization/glm-fleet/test"
-WANTS = wants.wants(stackfile.read("prod", ROOT), ROLES, "prod-1", OURS)
+TOLD = wants.wants(stackfile.read("prod", ROOT), ROLES, "prod-1", OURS)
+WANTS = json.dumps(TOLD)
 THEIRS = {"id": "organization/glm-fleet/staging", "who": "ops@console", "since": "2026-10-01T12:00:00Z"}
 
 
@@ -67,8 +68,9 @@ def said(engine: Engine) -> list[str]:
     return [line.message for line in engine.lines if not line.ephemeral]
 
 
-def waived(expires: str, *names: str) -> Props:
-    return {**WANTS, "waivers": {name: {"reason": "ticket 4711", "expires": expires} for name in names}}
+def waived(expires: str, *names: str) -> str:
+    waivers = {name: {"reason": "ticket 4711", "expires": expires} for name in names}
+    return json.dumps({**TOLD, "waivers": waivers})
 
 
 def test_a_right_machine_is_marked_and_nothing_is_said_that_stays(
@@ -191,7 +193,7 @@ def test_a_machine_that_is_ours_already_stays_ours_since_then(
 def test_only_a_create_and_another_machine_are_looked_at(
     plugin: Plugin, machine: Machine, connection: Props, server: Server, before: dict[str, Any], looks: int
 ) -> None:
-    olds, news = {**connection, **before, "wants": {**WANTS, "gpus": 4}}, {**connection, "wants": WANTS}
+    olds, news = {**connection, **before, "wants": json.dumps({**TOLD, "gpus": 4})}, {**connection, "wants": WANTS}
     earlier = server.looks
     made = plugin.update("Node", olds, {**olds, "connection": connection, "facts": {}}, news)
     assert (server.looks - earlier, machine.mark.exists()) == (looks, bool(looks))

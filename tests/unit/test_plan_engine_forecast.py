@@ -120,7 +120,7 @@ def test_a_plan_that_wants_something_else_of_its_machines_changes_none_and_is_ke
     code, output = fleet.run("up", "--yes", "--skip-preview", "--expect-no-changes")
     assert code == 0, output
     state = json.loads(pulumi(fleet.project, "stack", "export", "-s", "prod").stdout)["deployment"]["resources"]
-    kept = [item["inputs"]["wants"] for item in state if item["type"] == "fleet:index:Node"]
+    kept = [json.loads(item["inputs"]["wants"]) for item in state if item["type"] == "fleet:index:Node"]
     waivers = {"preflight-space": {"reason": "ticket 4711", "expires": "2999-12-31"}}
     assert [(one["stack"], one["waivers"]) for one in kept] == [("organization/glm-fleet/prod", waivers)] * 4
 

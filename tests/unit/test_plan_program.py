@@ -224,7 +224,7 @@ def test_each_machine_is_told_how_many_gpus_it_must_have() -> None:
 def test_each_node_is_told_what_its_machine_must_be_and_whose_it_will_be(stack: str) -> None:
     """What is known at plan time: in the lab, without what its site will tell."""
     declared = run(stack, config(stack))
-    told = {name: declared.inputs["Node", name]["wants"] for name in declared.names("Node")}
+    told = {name: json.loads(declared.inputs["Node", name]["wants"]) for name in declared.names("Node")}
     for name, one in told.items():
         assert (one["stack"], one["gpus"]) == (f"glm-fleet/{stack}", declared.inputs["Host", name]["vars"]["rocm_gpus"])
         replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"]
