@@ -72,8 +72,10 @@ class Supplied:
     hooks: dict[str, Any] = field(default_factory=dict)
 
     def of(self, kind: str) -> dict[str, Declared]:
-        """The resources of one kind by name."""
-        return {name: found for (told, name), found in self.resources.items() if told == kind}
+        """The resources of one kind by name, sorted: the engine hears of two that do not need each other in any order."""
+        return {
+            name: found for (told, name), found in sorted(self.resources.items(), key=lambda it: it[0]) if told == kind
+        }
 
 
 class Cloud(pulumi.runtime.Mocks):
