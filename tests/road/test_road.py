@@ -45,7 +45,7 @@ def test_all_of_it_came_through_the_mirrors(road: Road, first_up: str) -> None:
     asks = f"import socket; socket.create_connection(({address!r}, 80), 5)"
     answers = {who: road.run("docker", "exec", f"{road.lab}-{who}", "python3", "-c", asks) for who in ("site", *NODES)}
     assert {who for who, answer in answers.items() if answer.returncode == 0} == {"site"}, answers
-    told = {item["type"].rpartition(":")[2]: item["inputs"].get("vars", {}) for item in road.resources()}
+    told = {item["type"].rpartition(":")[2]: item.get("inputs", {}).get("vars", {}) for item in road.resources()}
     assert told["Host"]["rocm_repository_url"] == "http://packages.lab.internal/rocm/apt/{{ rocm_version }}"
     assert told["Image"]["transformers_repository"] == "http://git.lab.internal/huggingface/transformers.git"
     assert told["Weights"]["weights_endpoint"] == "http://hub.lab.internal"

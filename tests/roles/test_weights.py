@@ -55,7 +55,9 @@ def test_another_reader_gets_all_of_the_model_and_nothing_is_fetched_again(fetch
     for owner, group in ((10003, 10004), (10001, 10001)):
         run = ready.run("weights", **SERVED, weights_owner=owner, weights_group=group)
         assert (run.rc, [task for task in run.changed if "fetch" in task or "runs" in task]) == (0, [])
-        assert ready.sh(f"find {path} ! -name manifest.json -printf '%U:%G\\n' | sort -u") == f"{owner}:{group}"
+        assert ready.sh(f"find {path} ! -name manifest.json -printf '%U:%G\\n' | sort -u").split() == [
+            f"{owner}:{group}"
+        ]
 
 
 def test_a_byte_that_changed_on_disk_is_fetched_again(fetched: Runs, ready: Place) -> None:
