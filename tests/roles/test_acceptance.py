@@ -18,6 +18,8 @@ from fleet import errors
 from fleet.acceptance import catalogue, report, run
 from tests.roles.conftest import Place
 
+# Optional, and two and a half minutes: `make test-all`. What judges its outputs is in tests/unit/test_acceptance.py.
+pytestmark = pytest.mark.exhaustive
 SAMPLES = Path(__file__).parents[1] / "unit" / "golden" / "acceptance"
 # Each program of the stand-in prints the sample of one call, after a look at what it was given: eight GPUs, and no network.
 LOOK = """
@@ -113,7 +115,6 @@ def test_a_machine_whose_programs_print_the_samples_passes_and_nothing_stays_on_
     assert "Aggregate bandwidth (CPU Timed)" in kept and "===== exit code 0" in kept
 
 
-@pytest.mark.exhaustive
 def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_measured(
     drained: Place, image: str
 ) -> None:
@@ -166,7 +167,6 @@ def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replic
     assert left(drained) == before
 
 
-@pytest.mark.exhaustive
 def test_gpus_for_which_no_threshold_holds_are_not_measured(drained: Place, image: str) -> None:
     ours = catalogue.load()
     four = ours.model_copy(update={"holds": ours.holds.model_copy(update={"gpus": 4})})
@@ -175,7 +175,6 @@ def test_gpus_for_which_no_threshold_holds_are_not_measured(drained: Place, imag
     assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(told.value)
 
 
-@pytest.mark.exhaustive
 def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) -> None:
     ours, stop = catalogue.load({"transferbench-a2a": ["sleep", "600"]}), threading.Event()
     asked = wanted(drained, image, ours)
