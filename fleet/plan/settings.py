@@ -18,7 +18,8 @@ from fleet import errors
 from fleet.plan import inventory, mistakes
 from fleet.plan.form import REGISTRY, SERVER, Form
 from fleet.plan.mistakes import first, nearest, pool_key
-from fleet.plan.pools import Cloud, Member, Nodes, RedfishNodes, SshNodes
+from fleet.plan.pools import Cloud, Member, Nodes
+from fleet.plan.pools.ssh import Reached
 
 __all__ = ["SECRETS", "Acceptance", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
 
@@ -122,7 +123,7 @@ class Settings(Form):
     @property
     def present(self) -> list[str]:
         """The machines that are part of the fleet, in the order of the file."""
-        return [name for name, machine in self.machines.items() if machine.state != "absent"]
+        return [name for pool in self.nodes for name in pool.present]
 
     @property
     def builder(self) -> str:
@@ -207,10 +208,10 @@ def _builders(found: Settings, named: Sequence[tuple[str, str]], file: str) -> I
 def _shared_addresses(found: Settings, file: str) -> Iterator[errors.SettingsError]:
     taken: dict[tuple[str, int], str] = {}
     for pool in found.nodes:
-        if not isinstance(pool, SshNodes | RedfishNodes):
+        if not isinstance(pool, Reached):
             continue
-        for name in pool.machines:
-            reach = pool.connection(name)
+        for name in pool.members:
+            reach = pool.told(name)
             other = taken.setdefault((reach["address"], reach["port"]), name)
             if other != name:
                 yield errors.SettingsError(

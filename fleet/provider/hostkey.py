@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fleet.plan.effects import Effect
 from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import UNKNOWN, Props
+from fleet.provider.structs import Props
 
 
 class HostKey(Fixed):
@@ -19,10 +19,6 @@ class HostKey(Fixed):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """It has nothing that could be wrong."""
         return {}
-
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """A key that is still to be made is not known."""
-        return {**inputs, **{name: (old or {}).get(name, UNKNOWN) for name in self.computed}}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """It lies on no machine."""

@@ -35,7 +35,8 @@ class Node(Fixed):
 
     computed = ("connection", "facts")
     replace = ("name",)
-    # What the plan wants of the machine (JSON: a text costs Pulumi less than what it says would) is asked when it is taken, and is no part of how it is reached.
+    # What the plan wants of the machine is asked when it is taken, and is no part of how it is reached. JSON: a text costs Pulumi less than
+    # what it says would.
     unseen = ("wants",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
@@ -59,9 +60,8 @@ class Node(Fixed):
             facts = _facts(connection)
             wants = inputs.get("wants")
             if wants and any((old or {}).get(key) != inputs.get(key) for key in PLACE):
-                from fleet.provider import (
-                    taking,
-                )  # what only a taken machine needs is no part of each start of the plugin
+                # Here: what only a machine that is taken needs is no part of each start of the plugin.
+                from fleet.provider import taking
 
                 taking.take(request, connection, json.loads(wants))
         return {**inputs, "connection": _connection(inputs), "facts": facts}

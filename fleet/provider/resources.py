@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fleet import errors
 from fleet.plan.effects import Effect
-from fleet.provider.structs import Props
+from fleet.provider.structs import UNKNOWN, Props
 
 ROOT = Path(__file__).resolve().parents[2]
 # Inputs that other resources give. During an update the engine leaves out those that a failure left unknown, asks for a check
@@ -104,7 +104,12 @@ class Resource(Protocol):
 class Fixed:
     """Of a resource whose inputs name nothing that moves, and all count, and which is only new when it is made."""
 
+    computed: Collection[str]
     unseen: Collection[str] = ()
+
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """Return what is computed as it is; it is not known before there is anything."""
+        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
     def arrives(self, inputs: Props) -> Sequence[Effect]:
         """Return nothing."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from fleet import errors
 from fleet.plan.effects import Effect
 from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import UNKNOWN, Props
+from fleet.provider.structs import Props
 from lab import machine
 from lab.cloud.api import GPUS, SOLD_OUT
 from lab.commands import LabError, docker
@@ -36,10 +36,6 @@ class Kept(Fixed):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Whatever it says is right."""
         return {}
-
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """The word is known once it is there."""
-        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """None on a machine."""

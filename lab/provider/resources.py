@@ -11,7 +11,7 @@ from fleet import errors
 from fleet.plan.effects import Effect
 from fleet.provider import resources
 from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import UNKNOWN, Props
+from fleet.provider.structs import Props
 from lab import commands, machine, site
 
 
@@ -24,10 +24,6 @@ class Site(Fixed):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
         return {} if inputs.get("name") else {"name": "is needed"}
-
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Nothing of a site is known before it stands; once it stands, it stays."""
-        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Other systems need other images; the site itself stays."""
@@ -60,10 +56,6 @@ class Machine(Fixed):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Judged with the stack file."""
         return {}
-
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """A node's address and key are known when it is there."""
-        return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Every change of a node replaces it."""

@@ -42,8 +42,7 @@ def supply(judged: settings.Settings, stack: str, fleet: pulumi.ProviderResource
     """
     made: dict[str, Machine] = {}
     for pool in judged.nodes:
-        present = [name for name in pool.members if pool.members[name].state != "absent"]
-        made |= _of(pool, present, stack, fleet, {name for name in present if judged.protected(name)})
+        made |= _of(pool, pool.present, stack, fleet, {name for name in pool.present if judged.protected(name)})
     return made
 
 

@@ -42,6 +42,11 @@ class Pool(Form):
     def members(self) -> Mapping[str, Member]:
         """The machines by name."""
 
+    @property
+    def present(self) -> list[str]:
+        """The machines that are part of the fleet, in the order of the file."""
+        return [name for name, machine in self.members.items() if machine.state != "absent"]
+
     @abstractmethod
     def gpus(self, name: str) -> int:
         """Return how many GPUs the machine has."""
