@@ -68,10 +68,11 @@ def mirrors_(stack: str) -> None:
     from fleet.verify import size
 
     judged, roles = verb.stack_file(stack)
-    needed = dict.fromkeys(
-        one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)
-    )
-    rows = [(one.kind, one.name, size(one.bytes) if one.bytes else "-", one.source) for one in needed]
+    needed = [one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)]
+    rows = [
+        (one.kind, one.name, size(one.bytes) if one.bytes else "-", one.source)
+        for one in dict.fromkeys([*needed, *mirrors.measured(judged)])
+    ]
     click.echo(show.columns([("kind", "name", "size", "from"), *rows]))
 
 

@@ -17,7 +17,8 @@ run on a lab node with a stand-in that prints such outputs (`tests/roles/test_ac
 
 ## How
 
-1. An image with the programs below on its PATH (and `sh`), in a registry that the machines reach; ROCm's user space is in the image, not on the host.
+1. An image with the programs below on its PATH (and `sh`), in a registry that the machines reach (or its mirror,
+   docs/mirrors.md); ROCm's user space is in the image, not on the host.
    The stack file names it by digest:
 
         pulumi config set --path 'glm-fleet:acceptance.image' registry.example/rocm-validation@sha256:DIGEST -s ENV

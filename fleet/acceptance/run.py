@@ -19,7 +19,7 @@ from fleet import endpoints, errors, show
 from fleet.acceptance import judge, report
 from fleet.acceptance.catalogue import Catalogue
 from fleet.machine import converge, ssh
-from fleet.plan import settings
+from fleet.plan import mirrors, settings
 from fleet.provider import resources
 
 EVERY = 10.0  # seconds between two lines of progress
@@ -168,5 +168,5 @@ def look(
 ) -> list[report.Report]:
     """Read the stack's state and measure its machines."""
     hosts = endpoints.deployed(stack).get("Host") or {}
-    nodes = wanted(stack, hosts, names, found.acceptance.image, catalogue)
+    nodes = wanted(stack, hosts, names, mirrors.image(found.mirrors, found.acceptance.image), catalogue)
     return accept(nodes, found.parallel, note)

@@ -20,7 +20,7 @@ URLS = {
     "hub": ("weights_endpoint",),
 }
 # And those that begin with a registry's host.
-IMAGES = {"registry": ("transformers_base_image",)}
+IMAGES = ("transformers_base_image",)
 DISTRIBUTION = "the system's own sources"
 SERVER, REGISTRY = re.compile(r"^\w+://[^/]+"), re.compile(r"^(?:[^/]+[.:][^/]*|localhost)/")
 
@@ -44,9 +44,7 @@ def mirrored(found: settings.Mirrors, values: Mapping[str, Any]) -> dict[str, An
         if key in told
         for name in URLS[key]
     }
-    images = {
-        name: _image(told[key], str(values.get(name) or "")) for key in IMAGES if key in told for name in IMAGES[key]
-    }
+    images = {name: image(found, str(values.get(name) or "")) for name in IMAGES}
     return {name: value for name, value in {**changed, **images}.items() if value and value != values.get(name)}
 
 
@@ -80,9 +78,15 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
     )
 
 
-def _image(registry: str, image: str) -> str:
-    """Return an image with another registry before its name."""
-    return f"{registry}/{REGISTRY.sub('', image)}" if image else ""
+def image(found: settings.Mirrors, named: str) -> str:
+    """Return an image's name with the mirror in the place of its registry, where there is one."""
+    return f"{found.registry}/{REGISTRY.sub('', named)}" if found.registry and named else named
+
+
+def measured(found: settings.Settings) -> Iterator[Item]:
+    """Yield what `fleet accept` fetches besides, where a stack says with what it measures."""
+    if named := image(found.mirrors, found.acceptance.image):
+        yield Item("image", named, 0, named.partition("/")[0])
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def test_a_mirror_takes_the_host_s_place_in_a_url_of_the_stack_s_own() -> None:
     "image", ["vllm/vllm@sha256:ab", "registry.example/vllm/vllm@sha256:ab", "localhost/vllm/vllm@sha256:ab"]
 )
 def test_a_registry_is_put_before_a_name_with_or_without_one(image: str) -> None:
-    assert mirrors._image("registry.other", image) == "registry.other/vllm/vllm@sha256:ab"
+    assert mirrors.image(settings.Mirrors(registry="registry.other"), image) == "registry.other/vllm/vllm@sha256:ab"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,17 @@ def test_what_is_no_mirror_is_told(key: str, value: str) -> None:
 def test_what_must_be_mirrored_is_listed_once_for_all_machines() -> None:
     done = testing.CliRunner().invoke(cli.main, ["mirrors", "-s", "prod"])
     assert (done.exit_code, done.output) == (0, (GOLDEN / "mirrors.txt").read_text())
+
+
+def test_what_machines_are_measured_with_must_be_mirrored_too() -> None:
+    image = f"registry.example/rocm-validation@sha256:{'0' * 64}"
+    found = settings.read(prod(mirrors=ALL, acceptance={"image": image}), "file")
+    there = f"registry.other:5000/rocm-validation@sha256:{'0' * 64}"
+    assert list(mirrors.measured(found)) == [mirrors.Item("image", there, 0, "registry.other:5000")]
+
+
+def test_a_stack_that_measures_nothing_fetches_nothing_for_it() -> None:
+    assert not list(mirrors.measured(settings.read(prod(mirrors=ALL), "file")))
 
 
 def test_every_stack_can_tell_what_it_fetches() -> None:
