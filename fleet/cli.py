@@ -11,7 +11,7 @@
     fleet accept -s STACK [NODE …]           benchmarks against what an MI300X must reach; the GPUs must be free
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
-`plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines of source `ssh`; the others a stack that is up.
+`plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines whose host key it has; the others a stack that is up.
 
 Changes nothing on any machine that stays, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
 FleetError and exit code 1; of `verify`, `accept` and `preflight`, where 1 is what they found, with 2.

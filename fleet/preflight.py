@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from fleet import endpoints, errors, show
 from fleet.machine import preflight as machine
 from fleet.machine import ssh
-from fleet.plan import pools, rolevars, settings, stackfile
+from fleet.plan import rolevars, settings, stackfile
 from fleet.plan import wants as plan
+from fleet.plan.pools.ssh import Reached
 
 HEAD = ("node", "check", "verdict", "seen")
 SIGNS = {"ok": "ok", "warning": "WARN", "fault": "FAULT"}
@@ -95,11 +96,11 @@ def to_json(reports: Sequence[Report]) -> str:
 
 
 def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
-    """Return how to reach each machine: as the stack file says, or as its source has told Pulumi."""
+    """Return how to reach each machine: as the stack file says, with its host key; or as its source has told Pulumi."""
     told = {
-        name: {**pool.connection(name), "name": name}
+        name: {**reach, "name": name}
         for name in names
-        if isinstance(pool := found.pool(name), pools.SshNodes)
+        if isinstance(pool := found.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
     }
     made = [name for name in names if name not in told]
     known = (endpoints.deployed(stack).get("Node") or {}) if made else {}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.plan import pools, settings
+from fleet import endpoints, errors, preflight
+from fleet.plan import pools, rolevars, settings
 from tests.unit import test_plan_program as program
 from tests.unit.test_plan_settings import FILE, KEY, REMOVE, changed
 
@@ -106,6 +106,16 @@ def test_the_credentials_of_the_bmcs_must_be_there_and_are_asked_of_nobody_else(
     caplog.clear()
     assert program.run("prod", program.config("prod")).names("Node")
     assert "redfish" not in caplog.text
+
+
+def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `fleet preflight`: of one that is to be installed nothing can be known yet."""
+    monkeypatch.setattr(endpoints, "deployed", lambda stack: {})
+    found, roles = settings.read(stack(), FILE), rolevars.load(Path(preflight.__file__).parents[1] / "roles")
+    (one,) = preflight.wanted("prod", found, roles, ["prod-1"])
+    assert (one.target.address, one.target.host_key) == ("192.0.2.11", KEY)
+    with pytest.raises(errors.FleetError, match=r"prod-2: preflight: its source \(redfish\) has not made it yet"):
+        preflight.wanted("prod", found, roles, [])
 
 
 def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:

@@ -68,6 +68,10 @@ class Reached(Pool):
     def members(self) -> Mapping[str, SshMachine]:
         """The machines by name."""
 
+    @abstractmethod
+    def connection(self, name: str) -> dict[str, Any]:
+        """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
+
     def told(self, name: str) -> dict[str, Any]:
         """Return all that the stack says of one machine, less where it stands, defaults filled in."""
         own = self.members[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
@@ -104,5 +108,5 @@ class SshNodes(Reached):
         return self.machines
 
     def connection(self, name: str) -> dict[str, Any]:
-        """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
+        """Return how one machine is reached."""
         return self.told(name)
