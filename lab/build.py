@@ -28,7 +28,7 @@ def ensure(systems: Sequence[str]) -> None:
         whole = rootfs.exists(site.tag())
         if whole and not nodes:
             return
-        rootfs.need("mmdebstrap", "zstd", "g++", "curl", "debootstrap")
+        rootfs.need("mmdebstrap", "zstd", "g++", "binutils", "curl", "debootstrap")
         running = []
         if not whole:
             services = pool.submit(_services)

@@ -44,12 +44,13 @@ class Recipe:
     sources: bool = True  # keep the archive's address in the image
     bulk: Sequence[Path] = ()  # big files; `files` or `pins` say what is in them, so that the key need not read them
     pins: Sequence[str] = ()
+    finish: Sequence[str] = ()  # commands on this machine when the setup is done; the root is "$1"
     portable: bool = False  # nothing of this machine's kernel or CA certificates is in it, or in its key
 
     @property
     def tag(self) -> str:
         """The image's name, with the key of all that it is made of."""
-        text = (self.suite, *self.packages, self.setup, *self.config, self.variant, *self.pins)
+        text = (self.suite, *self.packages, self.setup, *self.config, self.variant, *self.pins, *self.finish)
         machine = () if self.portable else (os.uname().release,)
         return f"{cache.IMAGES}/{self.name}:{cache.key([*self.files, *self.certificates], *text, *machine)}"
 
@@ -84,6 +85,7 @@ def build(recipe: Recipe) -> None:
             'rm -rf "$1"/lab "$1"/etc/ssh/ssh_host_* "$1"/var/log/apt "$1"/var/log/dpkg.log "$1"/var/log/bootstrap.log',
             'rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/var/cache/apt/archives/*.deb',
             ': > "$1"/etc/machine-id',
+            *recipe.finish,
             *([] if recipe.sources else ['rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d']),
         ]
         command = [
