@@ -6,7 +6,7 @@ Needs the bootstrap (venv, Pulumi, a Docker engine, the lab's images). The tests
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from tests.project import with_cloud
 from tests.road.road import copy_project
 
 LAB, STACK = "glm-cloud", "cloud"
-# How far the machines are taken: to SSH all of them, and one droplet through the roles of Host.
-NOT_TAKEN = ("**:Image::**", "**:Weights::**", "**:Serving::**", "**:Host::bare-1", "**:Host::do-2")
+# How far the machines are taken: to SSH all of them, one droplet through the roles of Host, and in one test to its probes.
+SERVES = ("**:Image::**", "**:Weights::**", "**:Serving::**")
+NOT_TAKEN = (*SERVES, "**:Host::bare-1", "**:Host::do-2")
+BARE = tuple(f"**:{kind}::bare-1" for kind in ("Host", "Image", "Weights", "Serving"))
 
 
 class Sky:
@@ -51,6 +53,7 @@ class Sky:
             "identity": node["identity"],
             "ssh_from": [made["subnet"]],
             "wait": 240,
+            "builder": "do-1",
         }
         vars = yaml.safe_load((home / "stacks" / "Pulumi.lab.yaml").read_text())["config"]["glm-fleet:vars"]
         self.file = home / "stacks" / f"Pulumi.{STACK}.yaml"
@@ -76,8 +79,8 @@ class Sky:
             stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
 
-    def up(self, *more: str) -> subprocess.CompletedProcess[str]:
-        left_out = [part for glob in NOT_TAKEN for part in ("--exclude", glob)]
+    def up(self, *more: str, without: Sequence[str] = NOT_TAKEN) -> subprocess.CompletedProcess[str]:
+        left_out = [part for glob in without for part in ("--exclude", glob)]
         return self.run("pulumi", "up", "--yes", "--skip-preview", "-s", STACK, "--color", "never", *left_out, *more)
 
     def state(self, kind: str) -> dict[str, dict[str, Any]]:

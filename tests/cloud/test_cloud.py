@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.cloud.conftest import LAB, Sky
+from tests.cloud.conftest import BARE, LAB, Sky
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +102,12 @@ def test_a_droplet_that_is_made_anew_becomes_a_gpu_host_again(sky: Sky, first: s
     assert sky.on("do-1", "systemctl is-active docker") == "active"
     sky.tell({"do-1": {}})
     assert sky.up().returncode == 0
+
+
+@pytest.mark.exhaustive  # the roles do there what they do on every Ubuntu 24.04
+def test_a_droplet_serves_and_sees(sky: Sky, first: str) -> None:
+    done = sky.up(without=BARE)
+    assert done.returncode == 0, done.stdout
+    asked = sky.run("fleet", "probe", "-s", "cloud", "do-1/glm-0")
+    assert asked.returncode == 0, asked.stdout
+    assert "12/12" in sky.run("fleet", "show", "-s", "cloud").stdout
