@@ -120,12 +120,12 @@ class Settings(Form):
         """Return how many GPUs a machine has."""
         return self.pool(machine).gpus(machine)
 
-    @property
+    @functools.cached_property
     def present(self) -> list[str]:
         """The machines that are part of the fleet, in the order of the file."""
         return [name for pool in self.nodes for name in pool.present]
 
-    @property
+    @functools.cached_property
     def builder(self) -> str:
         """The machine that builds the image when one image serves all."""
         return next((pool.builder for pool in self.nodes if pool.builder), "") or self.present[0]
