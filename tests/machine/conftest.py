@@ -1,4 +1,4 @@
-"""Fixtures of the tests of fleet.machine: an SSH server in this process for reaching, a lab node for changing and reading.
+"""Fixtures of the tests of fleet.machine: an SSH server in this process for reaching, a machine with a BMC, a lab node for changing and reading.
 
 The node is made once a session, with an engine and one small image in it.
 """
@@ -13,6 +13,7 @@ import pytest
 
 from fleet.machine import converge, managed, ssh
 from tests import lab
+from tests.machine import redfish
 from tests.machine.sshd import Server
 
 SITE = Path(__file__).parent / "site"
@@ -96,3 +97,16 @@ def settled(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def expected(node: ssh.Target, settled: Run) -> managed.State:
     """The node's state right after that run."""
     return managed.read_many(node, [settled.outcome.declared])[0]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[redfish.Machine]:
+    """A machine with a BMC that is switched off, its disk empty."""
+    with redfish.machine(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def cancelled() -> threading.Event:
+    """What ends the work on it, once it is set."""
+    return threading.Event()

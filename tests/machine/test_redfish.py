@@ -8,26 +8,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet import errors
 from fleet.machine import bmc
-from tests.machine.redfish import Machine, golden, machine
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[Machine]:
-    """A machine that is switched off, its disk empty."""
-    with machine(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def cancelled() -> threading.Event:
-    return threading.Event()
+from tests.machine.redfish import Machine, golden
 
 
 def test_power_and_bios_settings_are_read(bare: Machine, cancelled: threading.Event) -> None:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -16,22 +15,10 @@ import pytest
 
 from fleet import errors
 from fleet.machine import install, seed, ssh
-from tests.machine.redfish import GOLDEN, Machine, golden, machine, told
+from tests.machine.redfish import GOLDEN, Machine, golden, told
 
 pytestmark = pytest.mark.slow
 PATIENCE = 60
-
-
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[Machine]:
-    """A machine that is switched off, its disk empty."""
-    with machine(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def cancelled() -> threading.Event:
-    return threading.Event()
 
 
 def public(bare: Machine, name: str) -> str:
