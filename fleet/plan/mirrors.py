@@ -53,6 +53,8 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
     tools, driver, docker = (filled(str(values.get(name) or ""), values) for name in (*URLS["rocm"], *URLS["docker"]))
     for package in values.get("docker_packages") or ():
         yield Item("package", package, 0, docker or DISTRIBUTION)
+        if package.partition("=")[0] == "docker.io":
+            yield Item("package", "docker-cli, on Debian 13", 0, docker or DISTRIBUTION)
     keeper = values.get("host_time_service")
     for package in (*(values.get("host_packages") or ()), *([keeper] if keeper else [])):
         yield Item("package", package, 0, DISTRIBUTION)

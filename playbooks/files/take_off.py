@@ -22,10 +22,11 @@ RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
 ENGINES = {"docker.io", "docker-ce"}
 OF_ENGINE = ("docker", "containerd")
-# What the engine's packages leave behind when they are purged.
+# What the engine's packages leave behind when they are purged; Ubuntu's leave the socket, which would start the engine again.
+ENGINE_SOCKET = "docker.socket"
 ENGINE_LEAVES = {
     "files": ["/etc/docker/key.json"],
-    "trees": ["/var/lib/docker", "/var/lib/containerd", "/etc/containerd"],
+    "trees": ["/var/lib/docker", "/var/lib/containerd", "/etc/containerd", "/opt/containerd"],
 }
 
 managed, gone, stays = json.load(sys.stdin), [], []
@@ -182,6 +183,7 @@ def choose_packages(record: dict) -> tuple[list[str], dict]:
     left["groups"] = [] if not record or "docker" in record["groups"] else ["docker"]
     if not ENGINES & {*ours}:
         return sorted({*ours, *others}), {}
+    managed["units"] = [ENGINE_SOCKET, *given("units")]
     if pathlib.Path("/sys/class/net/docker0").exists():
         stays.append("until the next reboot the engine's bridge docker0, its firewall rules and net.ipv4.ip_forward")
     return sorted({*ours, *others}), left
@@ -203,6 +205,8 @@ def was_empty(record: dict, path: str) -> bool:
 
 def users_of_engine() -> list[str]:
     """What others have on an engine that is ours: containers that run, and volumes."""
+    if not shutil.which("docker"):
+        return []
     containers = run("docker", "ps", "--format", "container {{.Names}}").stdout.splitlines()
     return [*containers, *run("docker", "volume", "ls", "--format", "volume {{.Name}}").stdout.splitlines()]
 

@@ -35,6 +35,7 @@ class Expected(Form):
     changed: Literal["some", "none"] | list[str]
     reboots: int
     absent: list[str] = []  # paths
+    answers: list[str] = []  # commands that go well
     active: list[str] = []  # units, which must also start with the host
     arguments: list[str] = []  # words of the running kernel's command line
     restarted: list[str] = []  # units that were active before, too

@@ -44,6 +44,8 @@ def go_through(bed: Bed, one: Scenario) -> None:
     assert present == ""
     for unit in expected.active:
         assert bed.sh(f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == ["active", "enabled"]
+    for command in expected.answers:
+        bed.sh(command)
     assert set(expected.arguments) <= set(bed.sh("cat /proc/cmdline").split())
     assert [unit for unit, before in since.items() if bed.since(unit) == before] == []
     if expected.gpus is not None:

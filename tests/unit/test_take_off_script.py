@@ -4,7 +4,6 @@ Its commands are stand-ins on a PATH of their own; nothing of this machine is as
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +15,10 @@ SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "take_off.py"
 # `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
 COMMANDS = {
     "dpkg-query": "echo installed 1.0",
-    "apt-get": 'for word; do case $word in -*|purge) ;; *) echo "Purg $word [1.0]"; cat needs/$word 2>/dev/null;; esac; done; true',
+    "apt-get": 'for word; do case $word in -*|purge) ;; *) echo "Purg $word [1.0]"; /bin/cat needs/$word 2>/dev/null;; esac; done; true',
     "apt-mark": "true",
     "systemctl": 'echo "$@" >>systemctl.log',
-    "docker": "case $1 in ps) cat containers;; volume) cat volumes;; esac 2>/dev/null; true",
+    "docker": "case $1 in ps) /bin/cat containers;; volume) /bin/cat volumes;; esac 2>/dev/null; true",
 }
 
 
@@ -35,7 +34,7 @@ def host(tmp_path: Path) -> Path:
 def take_off(host: Path, **managed: Any) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.read_text()], input=json.dumps(managed), cwd=host, capture_output=True, text=True,
-        env={"PATH": f"{host}:{os.environ['PATH']}"},
+        env={"PATH": str(host)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
@@ -46,7 +45,15 @@ def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
     told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert told["packages"] == ["amd-smi-lib", "docker.io"]
     assert [line for line in told["stays"] if not line.startswith("until the next reboot")] == []
-    assert "disable --now docker.service" in (host / "systemctl.log").read_text()
+    log = (host / "systemctl.log").read_text()
+    assert "disable --now docker.service\n" in log
+    assert "disable --now docker.socket\n" in log, "which would start it again"
+
+
+def test_an_engine_that_was_never_whole_goes_without_its_client(host: Path) -> None:
+    (host / "docker").unlink()
+    told = take_off(host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"])
+    assert told["packages"] == ["docker.io"]
 
 
 @pytest.mark.parametrize(("file", "line"), [("containers", "container theirs"), ("volumes", "volume theirs")])

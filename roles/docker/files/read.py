@@ -1,6 +1,7 @@
 """Everything that the role docker wants to know of a machine, in one exec: JSON in, JSON out, nothing changed.
 
-In: {packages: ["name" or "name=version"], daemon_file: path, key: armoured}. Called by tasks/preflight.yml through `python3 -c`.
+In: {packages: ["name" or "name=version"], daemon_file: path, key: armoured}. Out: among others `packages`, which are to be installed:
+those, and the client where the distribution has it apart. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import base64
@@ -32,13 +33,23 @@ def fingerprint(armoured: str) -> str:
     return hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + data[start : start + size]).hexdigest().upper()
 
 
+def with_client(packages: list[str]) -> list[str]:
+    """Debian's docker.io has only recommended its client since 13, and we install nothing that is only recommended."""
+    told = pathlib.Path("/etc/os-release").read_text().splitlines()
+    system = {key: value.strip('"') for key, _, value in (line.partition("=") for line in told)}
+    apart = system.get("ID") == "debian" and int(system.get("VERSION_ID") or 0) >= 13
+    names = {package.partition("=")[0] for package in packages}
+    return [*packages, *(["docker-cli"] if apart and "docker.io" in names and "docker-cli" not in names else [])]
+
+
 query = json.load(sys.stdin)
+packages = with_client(query["packages"])
 installed = {
     words[1].split(":")[0]: words[2]
     for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n").splitlines()
     if (words := line.split())[0] == "ii"
 }
-pins = {package.partition("=")[0]: package.partition("=")[2] or "*" for package in query["packages"]}
+pins = {package.partition("=")[0]: package.partition("=")[2] or "*" for package in packages}
 missing = [
     name
     for name, version in pins.items()
@@ -67,6 +78,7 @@ print(
             "installed": pathlib.Path("/usr/bin/dockerd").exists() or pathlib.Path("/usr/sbin/dockerd").exists(),
             "validates": "--validate" in help_text,
             "folder": pathlib.Path(query["daemon_file"]).parent.is_dir(),
+            "packages": packages,
             "packages_missing": missing,
             "packages_unknown": unknown,
             "text": text,
