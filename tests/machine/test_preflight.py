@@ -15,7 +15,7 @@ pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = {"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"}
-HOLD = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(600)"
+HOLD = "import fcntl, time\nf = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(600)"
 # Five things that a preflight must find, as shell commands on the node: each with what takes it away again.
 PUT = {
     "driver": ("echo 'blacklist amdgpu' >/etc/modprobe.d/no-gpu.conf", "rm /etc/modprobe.d/no-gpu.conf"),
@@ -92,6 +92,7 @@ def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(no
     assert found["driver"].seen == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
     assert found["ports"].seen.startswith("8000 is taken by /usr/bin/python3 -m http.server 8000 (web.service)")
     assert found["apt"].seen.endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
+    assert "\n" not in found["apt"].seen, "whatever the holder's own words are"
     assert found["owner"].seen == (
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"
     )

@@ -177,7 +177,7 @@ def sources() -> list[str]:
 
 def command_of(pid: int) -> str:
     words = text(f"/proc/{pid}/cmdline").split("\0")
-    return " ".join(words).strip() or text(f"/proc/{pid}/comm")
+    return " ".join(" ".join(words).split()) or text(f"/proc/{pid}/comm")
 
 
 def unit_of(pid: int) -> str:
