@@ -24,6 +24,7 @@ from pulumi_policy.proxy import UnknownValueError
 from fleet.plan import checks
 from fleet.plan import rules as plan
 from policies.asked import UNKNOWN, Asked, Props
+from policies.once import latest
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
@@ -80,12 +81,12 @@ class _Run:
 
     def _remember(self, about: ResourceValidationArgs | PolicyResource) -> None:
         if (kind := kind_of(about.resource_type)) in self._rule.reads:
-            self._seen[kind, about.name] = plain(about.props)
+            self._seen[kind, about.name] = _plain(about.props)
 
     def _judge(self, about: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
         if (kind := kind_of(about.resource_type)) not in self._rule.kinds:
             return
-        asked = Asked(kind, about.name, plain(about.props), about.opts.protect, self._stack, self._seen)
+        asked = Asked(kind, about.name, _plain(about.props), about.opts.protect, self._stack, self._seen)
         for breach in self._rule.judge(asked):
             message = self._rule.message(breach)
             if self._waiver is None:
@@ -155,3 +156,6 @@ def _at(place: Any, key: Any) -> Any:
         return plain(place[key])
     except UnknownValueError:
         return UNKNOWN
+
+
+_plain = latest(plain)  # of each resource's properties once, for all rules
