@@ -36,6 +36,11 @@ def test_what_does_not_fit_names_what_would() -> None:
     assert finding.wanted == "tensor-parallel-size 2"
 
 
+def test_what_would_fit_is_reckoned_with_the_stacks_own_flags() -> None:
+    (finding,) = memory.fits(rules.Planned(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
+    assert finding.wanted == "tensor-parallel-size 4"  # over two, half of the memory would not hold the weights
+
+
 def test_of_a_model_that_nobody_knows_nothing_is_said() -> None:
     assert names(spread("lab/GLM-4.6V", 1) | {"vllm_shm_size": "4g"}) == []
 

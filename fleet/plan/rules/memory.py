@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from fleet.plan.rules import models
 from fleet.plan.rules.rule import Finding, Planned, Rule
 
 RANKS = (1, 2, 4, 8)
@@ -18,7 +17,8 @@ def fits(planned: Planned) -> Iterator[Finding]:
     room, ranks = planned.room, planned.ranks
     if room is None or room.tokens >= planned.context:
         return
-    enough = [more for more in RANKS if more > ranks and _tokens(planned, more) >= planned.context]
+    rooms = {more: planned.room_over(more) for more in RANKS if more > ranks}
+    enough = [more for more, there in rooms.items() if there and there.tokens >= planned.context]
     more = f"tensor-parallel-size {enough[0]}" if enough else "a smaller model"
     if room.cache <= 0:
         weights = f"{room.weights / 1e9:.0f} GB of weights and {room.reserve / 1e9:.0f} GB for vLLM's own buffers"
@@ -66,11 +66,6 @@ def bytes_of(text: str) -> int | None:
     """Return a size as Docker reads it (64m, 32g) in bytes; None where it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", text.strip().lower())
     return int(float(found[1]) * SIZES[found[2]]) if found else None
-
-
-def _tokens(planned: Planned, ranks: int) -> int:
-    """How many tokens the cache would hold with so many ranks."""
-    return models.room(planned.model, ranks, data_encoder=True).tokens if planned.model else 0
 
 
 RULES = (

@@ -78,12 +78,16 @@ class Planned:
     @property
     def room(self) -> models.Room | None:
         """What a GPU of a replica holds, where the model is known."""
+        return self.room_over(self.ranks)
+
+    def room_over(self, ranks: int) -> models.Room | None:
+        """Return what a GPU would hold with the model over so many GPUs, and the same flags otherwise."""
         if self.model is None:
             return None
         told = self.flags.get("gpu-memory-utilization", models.UTILIZATION)
         return models.room(
             self.model,
-            self.ranks,
+            ranks,
             data_encoder=self.flags.get("mm-encoder-tp-mode") == "data",
             utilization=float(told) if number(told) else models.UTILIZATION,
             width=models.WIDTHS.get(str(self.flags.get("kv-cache-dtype", "")), 2),
