@@ -39,9 +39,9 @@ def latest(work: Callable[..., Any]) -> Callable[..., Any]:
 
 def reads() -> None:
     """From here on the library reads a resource once."""
-    for owner, name, by in (
-        (policy, "json_format", types.SimpleNamespace(MessageToDict=latest(json_format.MessageToDict))),
-        (policy, "deserialize_properties", latest(deserialize_properties)),
-        (policy, "unknown_checking_proxy", latest(unknown_checking_proxy)),
+    for name, by in (
+        ("json_format", types.SimpleNamespace(MessageToDict=latest(json_format.MessageToDict))),
+        ("deserialize_properties", latest(deserialize_properties)),
+        ("unknown_checking_proxy", latest(unknown_checking_proxy)),
     ):
-        setattr(owner, name, by)
+        setattr(policy, name, by)

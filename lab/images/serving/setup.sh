@@ -18,6 +18,6 @@ find . -name '*.py' -exec touch -d 2020-01-01 {} +
 PYTHONDONTWRITEBYTECODE='' HOME=/tmp /opt/venv/bin/python -W ignore /lab/imports.py > /dev/null
 # What is small, and imported by name while the server starts.
 /opt/venv/bin/python -m compileall -q vllm/entrypoints PIL uvicorn model_hosting_container_standards
-# A start imports six thousand modules in each of two processes; Python's search for garbage meanwhile is an eighth of its work.
+# A start imports thousands of modules, in two processes; Python's search for garbage meanwhile is an eighth of its work.
 echo 'import gc; gc.set_threshold(100_000, 50, 100)' > gc-seldom.pth
 rm -rf /tmp/* /root/.cache
