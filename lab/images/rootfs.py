@@ -9,6 +9,7 @@ import functools
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ UBUNTU = 'default_mirror() { echo "$1"; }; ARCH=amd64; SUITE=noble; . /usr/share
 # Debian 13's package of Ubuntu's keys (Debian 12 has none); its sum is that of Debian's own index.
 KEYRING = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1-0.2_all.deb"
 KEYRING_SHA256 = "b2e7ed48431bf9e7978ae810bbdaf253093570d6e3f864e575b7c13554b81174"
+APT = threading.Lock()  # apt itself does not wait for another apt
 LEAN = (
     "--aptopt=Acquire::Languages none",
     "--dpkgopt=force-unsafe-io",
@@ -122,12 +124,13 @@ def archive(suite: str, work: Path) -> tuple[Path, list[str]]:
 @functools.cache
 def debian() -> str:
     """Return the address of Debian's archive as this machine's apt knows it, which it does once it has fetched the lists."""
-    for refresh in (False, True):
-        if refresh:
-            run("apt-get", "update", "-qq")
-        for address in run("apt-get", "indextargets", "--format", "$(REPO_URI)").splitlines():
-            if address.rstrip("/").endswith("/debian"):
-                return address.rstrip("/")
+    with APT:
+        for refresh in (False, True):
+            if refresh:
+                run("apt-get", "update", "-qq")
+            for address in run("apt-get", "indextargets", "--format", "$(REPO_URI)").splitlines():
+                if address.rstrip("/").endswith("/debian"):
+                    return address.rstrip("/")
     raise LabError(
         "apt knows no Debian archive\n  wanted: a source of it in /etc/apt\n  next:   add one, apt-get update"
     )

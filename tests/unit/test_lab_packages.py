@@ -1,14 +1,15 @@
-"""Which packages the lab takes for installed, asked of the real dpkg with a database of the test's own."""
+"""What the lab asks of this machine's packages: which are installed (the real dpkg, with a database of the test's own), and where
+Debian's archive is (an apt that counts)."""
 
+import contextlib
 import shutil
+import threading
+from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from lab.images import rootfs
-
-pytestmark = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="needs dpkg")
-
 
 ABOUT = "Version: 1\nArchitecture: all\nMaintainer: Nobody <nobody@fleet.example>\nDescription: one of the test's\n"
 DATABASE = f"""
@@ -25,6 +26,7 @@ Config-Version: 1
 """
 
 
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="needs dpkg")
 def test_a_package_that_another_one_suggests_is_not_taken_for_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,3 +35,24 @@ def test_a_package_that_another_one_suggests_is_not_taken_for_installed(
     monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
 
     assert rootfs.installed() == {"mmdebstrap"}
+
+
+def test_two_builds_that_find_no_package_lists_fetch_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    both = threading.Barrier(2)
+
+    def apt(*command: str) -> str:
+        if "update" in command:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.3)  # as long as a second one needs to come, where nothing keeps it out
+            fetched.append(command)
+        return "http://archive.example/debian/" if fetched else ""
+
+    monkeypatch.setattr(rootfs, "run", apt)
+    rootfs.debian.cache_clear()
+    with futures.ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(rootfs.debian) for _ in range(2)]
+        assert {one.result() for one in asked} == {"http://archive.example/debian"}
+    rootfs.debian.cache_clear()
+
+    assert len(fetched) == 1

@@ -4,6 +4,8 @@ update-ca-certificates > /dev/null
 printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' > /etc/pip.conf
 
 install -m 755 /lab/lab-init /lab/lab-runc /lab/lab-gpus /usr/local/sbin/
+install -m 644 /lab/lab_bytecode.py /usr/lib/python3/dist-packages/
+echo 'import lab_bytecode' > /usr/lib/python3/dist-packages/lab_bytecode.pth
 # Containers in a container: the runtime drops capabilities that this machine itself lacks.
 mkdir -p /etc/docker /root/.ssh
 chmod 700 /root/.ssh
