@@ -51,6 +51,11 @@ def test_all_of_it_came_through_the_mirrors(road: Road, first_up: str) -> None:
     assert told["Weights"]["weights_endpoint"] == "http://hub.lab.internal"
 
 
+def test_a_node_without_a_way_out_is_told_at_once_that_a_name_is_unknown(road: Road, first_up: str) -> None:
+    """Docker's resolver lets it wait for 20 s, and apt asks for such a name whenever it starts."""
+    assert road.on("glm-1", "timeout 5 getent hosts nobody.example; echo $?") == "2"
+
+
 def test_the_image_is_built_once_and_pulled_by_the_other_node(road: Road, first_up: str) -> None:
     built = [item for item in road.resources() if item["type"] == "fleet:index:Image"]
     assert [item["outputs"]["node"]["name"] for item in built] == ["glm-1"]
