@@ -201,7 +201,8 @@ def _failure(
             node=node, doing=story.current, seen=f"no end within {job.timeout:.0f} s", next=goes_on
         )
     if story.failure:
-        return lost.why(job.target, story.failure(job.target, goes_on), goes_on)
+        failure, seconds = story.failure(job.target, goes_on), story.unexplained
+        return failure if seconds is None else lost.why(job.target, failure, seconds, goes_on)
     tail = list(end.get("tail", ()))
     said = [line for line in tail if line.startswith(("ERROR", "[ERROR]"))] or tail[-4:]
     seen = "\n".join(said) or "the run's process ended without a word"

@@ -1,4 +1,4 @@
-"""What ssh says when Ansible loses a node, as the error that a user reads: silent, another host key, our login refused.
+"""What ssh says when Ansible loses a node, as the error that a user reads: silent, another host key, our login refused, gone down.
 
 Owns these texts. Needs a Target. Called by narrate and converge; handshake.py has the same failures of our own connections.
 """
@@ -14,7 +14,10 @@ ANSIBLE = re.compile(
     r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*?over ssh: ?)+"
 )
 BROKE = "the connection broke"
+LASTS = "an SSH connection that lasts until the run ends"
 AGAIN = 10.0  # seconds for asking a node why it was lost
+# What a node is asked: the state of its systemd, and when that started, in µs of the uptime in seconds that comes last.
+ALIVE = "systemctl is-system-running; systemctl show -P UserspaceTimestampMonotonic; cat /proc/uptime"
 BESIDE = re.compile(
     r"^(Shared connection to .* closed\.|mux_client_\S+: .*|Control socket connect.*|Warning: Permanently .*|@.*)$"
 )
@@ -43,30 +46,52 @@ def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreach
             wanted=f"a key that {target.user} on {target.name} accepts, until the run ends",
             next=f"put the key of {target.identity or 'the SSH agent'} back there; {goes_on}",
         )
-    return errors.Unreachable(
-        node=target.name,
-        doing=doing,
-        seen=reason(said),
-        wanted="an SSH connection that lasts until the run ends",
-        next=f"{target.login} true; {goes_on}",
-    )
+    return _unreachable(target, doing, reason(said), goes_on)
 
 
-def why(target: Target, failure: errors.FleetError, goes_on: str) -> errors.FleetError:
-    """Return a failure with the reason for which ssh gave none: the node is asked once more, whose answer tells it."""
-    if not isinstance(failure, errors.Unreachable) or failure.seen != BROKE:
+def why(target: Target, failure: errors.FleetError, seconds: float, goes_on: str) -> errors.FleetError:
+    """Return a failure with the reason that neither ssh nor Ansible has told: the node is asked once more, whose answer tells it.
+
+    A task of a node that goes down fails in any way: its files, its services and its interpreter go one after the other. `seconds` is
+    how long ago that task began: a node that started later went down meanwhile.
+    """
+    broke = isinstance(failure, errors.Unreachable)
+    if broke and failure.seen != BROKE:
         return failure
     try:
-        with ssh.connect(target, timeout=AGAIN):
-            return failure
+        with ssh.connect(target, timeout=AGAIN) as connection:
+            went = _went_down(connection.run(ALIVE, timeout=AGAIN).stdout, seconds)
+            return _unreachable(target, failure.doing, went, goes_on) if went else failure
     except (errors.LoginRefused, errors.HostKeyMismatch) as now:
+        if not broke:
+            return failure
         refused = isinstance(now, errors.LoginRefused)
         said = "Permission denied" if refused else f"Host key verification failed: {now.seen}"
         bastion = target.bastion
         return error(bastion if bastion and now.node == bastion.name else target, failure.doing, said, goes_on)
     except errors.Unreachable as now:
-        failure.seen = f"{BROKE}, and now: {now.seen}"
-        return failure
+        # The words of a task on a machine that went down meanwhile are of what went first: they stand in the log.
+        what = BROKE if broke else "the task failed"
+        return _unreachable(target, failure.doing, f"{what}, and now: {now.seen}", goes_on)
+    except errors.CommandFailed:
+        return failure  # it lets us in, and says nothing of itself
+
+
+def _went_down(told: str, seconds: float) -> str:
+    """Return what is to be said of a node that told ALIVE, nothing where it stood all the while."""
+    state, started, uptime = [*told.split(), "", "", ""][:3]
+    if state == "stopping":
+        return "the machine is going down"
+    if not started.isdecimal() or not uptime:
+        return ""  # no systemd that answers
+    age = float(uptime) - int(started) / 1e6
+    return f"the machine went down, and started again {age:.0f} s ago" if age < seconds else ""
+
+
+def _unreachable(target: Target, doing: str, seen: str, goes_on: str) -> errors.Unreachable:
+    return errors.Unreachable(
+        node=target.name, doing=doing, seen=seen, wanted=LASTS, next=f"{target.login} true; {goes_on}"
+    )
 
 
 def _of(bastion: Target, said: str) -> bool:

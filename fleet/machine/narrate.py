@@ -19,6 +19,9 @@ from fleet.machine.ssh import Target
 EVERY, SOON = 5.0, 1.0
 # Of a failed task's text: a message, not a dump.
 LINES, WIDTH = 12, 300
+# What Ansible says of a module that was ended before it could answer.
+DIED = "Module result deserialization failed"
+REBOOT = "ansible.builtin.reboot"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Story:
         self._progress = ""
         self._spoke, self._owed = float("-inf"), False  # when a task was told last; whether the current one was not
         self._seconds: dict[str, float] = {}
-        self._failed: list[tuple[str, Event]] = []
+        self._failed: list[tuple[str, Event]] = []  # in order; none of our roles goes on after a failure
+        self._failed_from = 0.0  # when the task began that failed first
         self.stats: dict[str, Any] = {}
 
     @property
@@ -50,6 +54,12 @@ class Story:
     def failure(self) -> Callable[[Target, str], errors.FleetError] | None:
         """Builds the error from the node and the words for what goes on next; None when no task failed."""
         return self._fail if self._failed else None
+
+    @property
+    def unexplained(self) -> float | None:
+        """Seconds since the task began that failed first; None where that is a reboot, which tells itself how it ended."""
+        first = self._failed[0][1] if self._failed else None
+        return time.monotonic() - self._failed_from if first and first["action"] != REBOOT else None
 
     def seconds(self) -> dict[str, float]:
         """Seconds by role, of those that had tasks."""
@@ -80,6 +90,7 @@ class Story:
             many = f" ({event['res']['loop']} items)" if event["res"].get("loop", 0) > 1 else ""
             self._note(Note(f"{self.current}{many}: changed", ephemeral=False))
         elif kind in ("failed", "unreachable") and not event["ignored"]:
+            self._failed_from = self._failed_from or self._since
             self._failed.append((self.current, event))
 
     def tick(self) -> None:
@@ -106,6 +117,10 @@ class Story:
 
     def _fail(self, target: Target, goes_on: str) -> errors.FleetError:
         current, event = self._failed[-1]
+        if event["event"] != "unreachable":  # the tasks that a role rescues with only tell what theirs should have met
+            current, event = next(
+                (one for one in self._failed if DIED in str(one[1]["res"].get("msg"))), (current, event)
+            )
         if event["res"].get("loop"):  # the items tell why, their task only that they failed
             current, event = next(
                 ((where, one) for where, one in reversed(self._failed) if one["item"] and where == current),
@@ -124,7 +139,9 @@ def words(res: dict[str, Any]) -> str:
         return "failed; what it said is hidden, for it handles a secret"
     message = str(res.get("msg") or res.get("reason") or "")
     printed = str(res.get("stderr") or res.get("stdout") or res.get("module_stderr") or res.get("module_stdout") or "")
-    if printed and ("non-zero return code" in message or "MODULE FAILURE" in message or not message):
+    if DIED in message:
+        return f"its module ended without an answer\n{_end(printed)}".rstrip()
+    if printed and ("non-zero return code" in message or not message):
         message = f"exit code {res.get('rc', '?')}\n{_end(printed)}"
     return message or "failed without a word"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from fleet.machine import handshake, lost, ssh
+from fleet.machine import handshake, ssh
 from tests.machine.sshd import Server, _key
 
 
@@ -277,29 +277,6 @@ def test_a_taken_local_port_is_told(server: Server) -> None:
         taken = pytest.raises(errors.FleetError, match=f"port {port} of this machine is taken")
         with taken, connection.forward(1, local=port):
             pass
-
-
-def broken(target: ssh.Target) -> errors.FleetError:
-    """What a run says whose connection broke while ssh gave no reason, after the node was asked once more."""
-    failure = lost.error(target, "docker: Ensure a file", "Shared connection to 127.0.0.1 closed.\n", "")
-    failure.seen = lost.BROKE
-    return lost.why(target, failure, "`pulumi up` goes on")
-
-
-def test_a_connection_that_broke_without_a_word_is_explained_by_the_next_one(server: Server, tmp_path: Path) -> None:
-    assert broken(server.target).seen == "the connection broke"  # it answers: there is nothing to add
-    (tmp_path / "revoked").mkdir()
-    _key(tmp_path / "revoked", "user")
-    revoked = broken(dataclasses.replace(server.target, identity=str(tmp_path / "revoked" / "user")))
-    assert isinstance(revoked, errors.LoginRefused)
-    assert revoked.seen == f"the login as {server.target.where} is refused"
-    other = _key(tmp_path / "revoked", "host")
-    strange = broken(dataclasses.replace(server.target, host_key=f"{other.get_name()} {other.get_base64()}"))
-    assert isinstance(strange, errors.HostKeyMismatch)
-    assert strange.seen == f"another host key: {handshake.fingerprint(server.host_key.asbytes())}"
-    target = server.target
-    server.close()
-    assert broken(target).seen == "the connection broke, and now: connection refused"
 
 
 def behind(bastion: Server, server: Server) -> ssh.Target:

@@ -167,6 +167,13 @@ def test_an_option_that_the_engine_would_refuse_is_told_in_its_words_and_what_ru
     assert seen.changed == [] and ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json") == before
 
 
+def test_a_file_that_cannot_be_written_is_not_told_as_the_engine_s_refusal(ready: Place) -> None:
+    ready.sh("mount --bind /etc/docker /etc/docker && mount -o remount,bind,ro /etc/docker")
+    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
+    ready.sh("umount /etc/docker")
+    assert seen.message == "Destination /etc/docker not writable"
+
+
 def test_an_engine_that_was_started_too_often_is_started_all_the_same(ready: Place) -> None:
     ready.sh(
         "systemctl stop docker.socket docker; for n in 1 2 3 4; do systemctl start docker; systemctl stop docker; done || true"

@@ -107,6 +107,15 @@ def test_each_poll_tells_its_last_line_once() -> None:
         ({"msg": "non-zero return code", "rc": 1, "stdout": "bad"}, "exit code 1\nbad"),
         ({"censored": "…"}, "failed; what it said is hidden, for it handles a secret"),
         ({}, "failed without a word"),
+        (
+            {
+                "msg": f"{narrate.DIED}: No start of json char found",
+                "module_stderr": "Traceback …\nNo such file: a.zip",
+                "rc": 1,
+            },
+            "its module ended without an answer\nTraceback …\nNo such file: a.zip",
+        ),
+        ({"msg": f"{narrate.DIED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
     ],
 )
 def test_a_failed_task_says_why(res: dict[str, Any], told: str) -> None:
@@ -126,6 +135,40 @@ def test_a_message_of_several_lines_keeps_each_part() -> None:
         "that it works\nalways",
         "mend it",
     )
+
+
+def ended(*failures: tuple[str, str, str]) -> narrate.Story:
+    """A run of which tasks failed, one after the other: task, module, words."""
+    story = narrate.Story(["docker"], lambda _: None)
+    for task, action, said in failures:
+        place = {"role": "docker", "task": task}
+        story.hear({"event": "task", **place})
+        told = {"event": "failed", **place, "action": f"ansible.builtin.{action}", "item": False, "ignored": False}
+        story.hear({**told, "res": {"msg": said}})
+    return story
+
+
+@pytest.mark.parametrize(
+    ("first", "doing", "seen"),
+    [
+        (f"{narrate.DIED}: No start", "docker: Ensure the options", "its module ended without an answer"),
+        ("failed to validate", "docker: Ensure it tells why", "the engine would refuse them"),
+    ],
+)
+def test_a_role_explains_what_its_module_answered_and_not_that_it_was_ended(first: str, doing: str, seen: str) -> None:
+    story = ended(
+        ("Ensure the options", "copy", first), ("Ensure it tells why", "fail", "the engine would refuse them")
+    )
+    assert story.failure
+    failure = story.failure(ssh.Target("glm-1", "192.0.2.11"), "`pulumi up` goes on")
+    assert (failure.doing, failure.seen) == (doing, seen)
+
+
+def test_a_reboot_tells_itself_how_it_ended() -> None:
+    assert (
+        ended(("Ensure the host is rebooted", "reboot", "no"), ("Ensure it is back", "fail", "no")).unexplained is None
+    )
+    assert ended(("Ensure the options", "copy", "no")).unexplained is not None
 
 
 def test_an_ignored_failure_is_none() -> None:
