@@ -25,6 +25,7 @@ def test_a_scenario_ends_as_it_should(beds: Callable[[str], Bed], system: str, n
         if one.name not in bed.done:
             go_through(bed, one)
             bed.done.append(one.name)
+    assert bed.sh("ls /run/lab-bytecode")  # with the Python of each system (lab/images/node/lab_bytecode.py)
 
 
 def go_through(bed: Bed, one: Scenario) -> None:

@@ -184,6 +184,7 @@ def test_a_flipped_byte_that_no_refresh_sees_is_found_by_verify_and_mended_as_it
     assert clean.returncode == 0, clean.stdout
 
 
+@pytest.mark.exhaustive  # `make test` restarts it by a role (test_road_changes.py) and by a reboot (test_road_drift.py)
 def test_a_restarted_engine_serves_again(road: Road, first_up: str) -> None:
     """And so does a rebooted node: in test_road_drift.py, where a reboot is needed to lose a kernel argument."""
     road.on("glm-1", "systemctl restart docker")

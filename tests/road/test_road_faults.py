@@ -55,7 +55,8 @@ def gone(road: Road, seconds: float = 20) -> list[str]:
     [
         ("cli", signal.SIGKILL),
         pytest.param("plugin", signal.SIGKILL, marks=pytest.mark.exhaustive),
-        ("cli", signal.SIGINT),
+        # What a cancel leaves and says is in tests/provider/test_end.py, too.
+        pytest.param("cli", signal.SIGINT, marks=pytest.mark.exhaustive),
     ],
 )
 def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: str, victim: str, sign: int) -> None:
