@@ -19,8 +19,8 @@ FOLDERS = {
     "roles": ("docker",),
     "matrix": ("docker",),
 }
-# Folders whose tests share a lab or a plugin: each goes whole to one worker of `make test`, the longest first.
-TOGETHER = ("changes", "faults", "road", "cloud", "roles", "matrix", "provider", "machine")
+# Folders whose tests share a lab or a plugin: each goes whole to one worker, the longest of `make test-all` first.
+TOGETHER = ("changes", "faults", "road", "matrix", "roles", "cloud", "provider", "machine")
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
