@@ -17,7 +17,12 @@ BUSY = "Failed to get properties: Connection timed out"
 JOB = {"slice": "x.slice", "verb": "pull", "command": ["true"], "environment": {}, "timeout": 9, "tries": 1}
 MODEL = {"image": "", "model": "/", "template": "", "mark": "#", "units": ["glm-0"], "ports": []}
 WATCHES = {
-    "work": (ROOT / "roles/work/files/work.py", ["watch"], JOB, "SubState=exited\nActiveState=active\nInvocationID=1"),
+    "work": (
+        ROOT / "roles/work/files/work.py",
+        ["watch"],
+        JOB,
+        "SubState=exited\nActiveState=active\nInactiveExitTimestampMonotonic=1",
+    ),
     "replicas": (
         ROOT / "roles/vllm/files/replicas.py",
         ["watch", "glm-0"],
@@ -89,9 +94,19 @@ def test_the_answer_is_there_before_the_unit_is_let_go(tmp_path: pathlib.Path) -
     assert watching.wait(20) == 0
 
 
+def test_work_that_systemd_does_not_start_is_told_in_its_words(tmp_path: pathlib.Path) -> None:
+    says = "Failed to start transient service unit: Access denied"
+    (tmp_path / "systemd-run").write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    file, _, given, _ = WATCHES["work"]
+    done = run(tmp_path, 0, file, ["start"], given, "SubState=dead\\nActiveState=inactive")
+    assert done.returncode == 1
+    assert done.stderr.startswith("systemd-run fleet-pull-") and f": {says}\nwanted: " in done.stderr
+
+
 def test_work_that_systemd_is_just_ending_is_judged_when_it_has_ended(tmp_path: pathlib.Path) -> None:
     """A pull that is over its bound takes seconds to stop: that is no work that somebody stopped from outside."""
-    end = "Result=timeout\\nInvocationID=1"
+    end = "Result=timeout\\nInactiveExitTimestampMonotonic=1"
     ending, ended = (
         f"SubState=stop-sigterm\\nActiveState=deactivating\\n{end}",
         f"SubState=failed\\nActiveState=failed\\n{end}",

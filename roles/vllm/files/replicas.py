@@ -5,6 +5,7 @@
 Called by tasks/start.yml through `python3 -c`.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -57,6 +58,10 @@ def watch(units: list[str]) -> dict:
     failed = [unit for unit, word in states.items() if word == "failed"]
     if failed:
         systemctl("stop", *failed)
+        with contextlib.suppress(
+            subprocess.TimeoutExpired
+        ):  # the journal takes in what was said last; a busy disk is not waited for
+            subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30)
     running = [unit for unit, word in states.items() if word == "running"]
     if running:
         text = "\n".join(f"{unit}: {''.join(words(unit, 1))}" for unit in running)

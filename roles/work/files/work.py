@@ -6,6 +6,7 @@ Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on st
 {"next": what to do about that}.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -22,7 +23,7 @@ AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n
 
 def show(unit: str) -> dict[str, str]:
     """How the unit is. A node that writes gigabytes may leave systemctl without an answer, which says nothing of the unit."""
-    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InvocationID"]
+    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InactiveExitTimestampMonotonic"]
     for left in (3, 2, 1, 0):
         asked = subprocess.run(command, capture_output=True, text=True)
         if asked.returncode == 0:
@@ -36,15 +37,28 @@ def runs(seen: dict[str, str]) -> bool:
     return seen["SubState"] in ("running", "start") or seen["ActiveState"] == "deactivating"
 
 
-def lines(invocation: str, count: int) -> list[str]:
-    """The unit's own last lines: of this invocation only, never of an earlier try of the same name."""
-    out = subprocess.run(
-        ["journalctl", f"_SYSTEMD_INVOCATION_ID={invocation}", "-n", str(count), "-o", "cat", "--no-pager"],
-        capture_output=True,
-        text=True,
-    ).stdout
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", out.replace("\r", "\n"))  # programs that colour what they say
-    return [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith("-- ")]
+def lines(unit: str, seen: dict[str, str], count: int) -> list[str]:
+    """The unit's own last lines since its last start, never of an earlier try of the same name.
+
+    By time and not by _SYSTEMD_INVOCATION_ID: lines that the journal takes in once their unit has failed do not have it.
+    """
+    command = ["journalctl", "--boot", f"_SYSTEMD_UNIT={unit}", "-n", str(count), "-o", "json", "--no-pager"]
+    entries = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
+    start = int(seen["InactiveExitTimestampMonotonic"])  # us, as the journal's
+    said = "\n".join(words(entry["MESSAGE"]) for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= start)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.replace("\r", "\n"))  # programs that colour what they say
+    return [line.strip() for line in plain.splitlines() if line.strip()]
+
+
+def words(message: str | list[int] | None) -> str:
+    """A line as journalctl's JSON has it: bytes where it is no text, nothing where it is very long."""
+    return bytes(message).decode(errors="replace") if isinstance(message, list) else message or ""
+
+
+def take_in() -> None:
+    """Wait until the journal has what was said until now; not for ever, on a node that writes gigabytes."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30)
 
 
 def start(unit: str, job: dict) -> None:
@@ -53,7 +67,7 @@ def start(unit: str, job: dict) -> None:
         return
     let_go(unit)
     environment = {"HOME": "/root", **job["environment"]}
-    subprocess.run(
+    started = subprocess.run(
         ["systemd-run", "--quiet", f"--unit={unit}", f"--slice={job['slice']}", "--service-type=exec"]
         + [
             "--property=RemainAfterExit=yes",
@@ -62,8 +76,12 @@ def start(unit: str, job: dict) -> None:
         ]
         + [f"--setenv={name}={value}" for name, value in environment.items()]
         + ["/bin/sh", "-c", AGAIN, str(job["tries"]), *job["command"]],
-        check=True,
+        capture_output=True,
+        text=True,
     )
+    # A command that ends badly at once may fail its unit's start: `watch` tells what it said.
+    if started.returncode and show(unit)["ActiveState"] != "failed":
+        sys.exit(f"systemd-run {unit}: {started.stderr.strip()}\nwanted: a systemd that starts it")
 
 
 def watch(unit: str) -> dict[str, str]:
@@ -71,11 +89,12 @@ def watch(unit: str) -> dict[str, str]:
     while runs(seen := show(unit)) and time.monotonic() < end:
         time.sleep(0.2)
     if runs(seen):
-        return {"state": "running", "text": "".join(lines(seen["InvocationID"], 1)[-1:])}
+        return {"state": "running", "text": "".join(lines(unit, seen, 1)[-1:])}
+    take_in()
     if seen["SubState"] == "exited":
-        state, text = "done", "".join(lines(seen["InvocationID"], 1)[-1:])
+        state, text = "done", "".join(lines(unit, seen, 1)[-1:])
     elif seen["ActiveState"] == "failed":
-        state, text = "failed", "\n".join(lines(seen["InvocationID"], 14)) or f"ended without a word ({seen['Result']})"
+        state, text = "failed", "\n".join(lines(unit, seen, 14)) or f"ended without a word ({seen['Result']})"
         if seen["Result"] == "timeout":
             text += "\nended by systemd: it ran longer than its bound"
     else:
