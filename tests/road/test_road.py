@@ -156,12 +156,16 @@ touch -d $time $file
 """
 
 
-def test_a_flipped_byte_that_no_refresh_sees_is_found_by_verify_and_mended_as_it_says(
-    road: Road, first_up: str
-) -> None:
+def test_verify_finds_every_byte_right_on_every_machine(road: Road, first_up: str) -> None:
     right = road.run("fleet", "verify", "-s", "lab")
     assert right.returncode == 0, right.stdout
     assert [line.split()[0] for line in right.stdout.splitlines()[1:]] == list(NODES)
+
+
+@pytest.mark.exhaustive  # what is wrong is found and named in tests/machine/test_verify.py, and fetched again in tests/roles/test_weights.py
+def test_a_flipped_byte_that_no_refresh_sees_is_found_by_verify_and_mended_as_it_says(
+    road: Road, first_up: str
+) -> None:
     road.on("glm-2", FLIP)
     unseen = road.preview("--refresh", "--expect-no-changes")
     assert unseen.returncode == 0, unseen.stdout
@@ -184,7 +188,7 @@ def test_a_flipped_byte_that_no_refresh_sees_is_found_by_verify_and_mended_as_it
     assert clean.returncode == 0, clean.stdout
 
 
-@pytest.mark.exhaustive  # `make test` restarts it by a role (test_road_changes.py) and by a reboot (test_road_drift.py)
+@pytest.mark.exhaustive  # `make test` restarts it by a role and by a reboot (test_road_changes.py)
 def test_a_restarted_engine_serves_again(road: Road, first_up: str) -> None:
     """And so does a rebooted node: in test_road_drift.py, where a reboot is needed to lose a kernel argument."""
     road.on("glm-1", "systemctl restart docker")

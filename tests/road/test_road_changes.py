@@ -27,7 +27,8 @@ RESTART = {"glm-2": ("vllm_pids_limit", ("restart", REPLICA))}
     "run",
     [
         pytest.param(REBOOT, id="reboot, and restart of the engine"),
-        pytest.param(RELOAD, id="reload, and nothing"),
+        # what reloads an engine is in tests/roles/test_host.py, too
+        pytest.param(RELOAD, id="reload, and nothing", marks=pytest.mark.exhaustive),
         pytest.param(RESTART, id="restart of a replica", marks=pytest.mark.exhaustive),
     ],
 )

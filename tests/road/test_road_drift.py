@@ -1,4 +1,7 @@
-"""The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended."""
+"""The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended.
+
+`make test` does a whole wave at once, in one run and its mending; that each kind is told on its own is `make test-all`'s.
+"""
 
 import re
 from typing import Any
@@ -27,21 +30,39 @@ def is_told(words: str, text: str) -> bool:
     return bool(re.search(re.escape(words).replace(r"\*", r"[^()]*"), text))
 
 
-@pytest.mark.parametrize("wave", WAVES, ids=range(1, len(WAVES) + 1))
-def test_what_is_changed_by_hand_is_told_and_mended(road: Road, first_up: str, wave: list[dict[str, Any]]) -> None:
-    for change in wave:
-        by_hand(road, change)
-        seen = road.pulumi("preview", "--refresh")  # policies have no say in what is seen: the runs below ask them
-        assert seen.returncode == 0, seen.stdout
+def tells(road: Road, changes: list[dict[str, Any]]) -> None:
+    """One preview names all of these changes."""
+    seen = road.pulumi("preview", "--refresh")  # policies have no say in what is seen: the runs below ask them
+    assert seen.returncode == 0, seen.stdout
+    for change in changes:
         for words in change["told"]:
             assert is_told(words, seen.stdout), f"{change['kind']}: {words}\nis not in\n{seen.stdout}"
+
+
+def mends(road: Road) -> None:
+    """One run puts everything back, and replicas run, also where Host restarted their engine."""
     mended = road.up("--refresh")
     assert mended.returncode == 0, mended.stdout
     assert "not put back" not in mended.stdout, mended.stdout
-    for node in (
-        "glm-1",
-        "glm-2",
-    ):  # also where Host restarted its engine, and so the replica: the run has waited for it
+    for node in ("glm-1", "glm-2"):
         assert road.on(node, "systemctl is-active glm-0 || true") == "active"
     again = road.preview("--refresh", "--expect-no-changes")
     assert again.returncode == 0, again.stdout
+
+
+def test_what_is_changed_by_hand_at_once_is_told_and_mended(road: Road, first_up: str) -> None:
+    for change in WAVES[0]:
+        by_hand(road, change)
+    tells(road, WAVES[0])
+    mends(road)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("wave", WAVES, ids=range(1, len(WAVES) + 1))
+def test_each_kind_is_told_when_it_is_changed_and_a_wave_of_them_mended(
+    road: Road, first_up: str, wave: list[dict[str, Any]]
+) -> None:
+    for change in wave:
+        by_hand(road, change)
+        tells(road, [change])
+    mends(road)

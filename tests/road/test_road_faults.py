@@ -50,14 +50,9 @@ def gone(road: Road, seconds: float = 20) -> list[str]:
     return left
 
 
+@pytest.mark.exhaustive  # that nothing is left of such a run is in tests/provider/test_end.py, too
 @pytest.mark.parametrize(
-    ("victim", "sign"),
-    [
-        ("cli", signal.SIGKILL),
-        pytest.param("plugin", signal.SIGKILL, marks=pytest.mark.exhaustive),
-        # What a cancel leaves and says is in tests/provider/test_end.py, too.
-        pytest.param("cli", signal.SIGINT, marks=pytest.mark.exhaustive),
-    ],
+    ("victim", "sign"), [("cli", signal.SIGKILL), ("plugin", signal.SIGKILL), ("cli", signal.SIGINT)]
 )
 def test_an_interrupted_up_leaves_no_orphan_and_converges(road: Road, first_up: str, victim: str, sign: int) -> None:
     road.set(f'{GLM_1}.vllm_flags["max-model-len"]', road.another_length())

@@ -1,6 +1,8 @@
-"""Claims about the roles host, docker and rocm (playbooks/host.yml) on a bare Ubuntu 24.04 and a bare Debian 12 node."""
+"""Claims about the roles host, docker and rocm (playbooks/host.yml) on a bare Ubuntu 24.04 and, in `make test-all`, a bare Debian 12 node."""
 
 import json
+
+import pytest
 
 from tests.roles.conftest import Place, Runs
 
@@ -92,6 +94,7 @@ def test_no_marker_of_an_attempt_is_left(hosted: Runs, place: Place) -> None:
     assert not place.host.file("/var/lib/fleet/reboot-attempted").exists
 
 
+@pytest.mark.exhaustive  # `make test` does it by hand on the road (test_road_drift.py)
 def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
     ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")
     told = ready.run("host", check=True)
