@@ -1,6 +1,6 @@
 """The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended.
 
-`make test` does a whole wave at once, in one run and its mending; that each kind is told on its own is `make test-all`'s.
+`make test` does the first wave all at once, in one preview and one mending; that each kind is told on its own is `make test-all`'s.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Claims about the role vllm (playbooks/serving.yml): a hardened container a replica, active only when healthy; on Ubuntu 24.04.
 
-The engine is the real vLLM; a start takes it half a minute, so claims share the one that `served` made and end with it running; the last one does not.
+The engine is the real vLLM; a start takes it half a minute, so claims share the one that `served` made and end with it running.
 """
 
 import json
@@ -97,6 +97,18 @@ def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Plac
     assert status(ready, "/health") == "200"
 
 
+def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
+    wrong = {**SERVED["vllm_flags"], "tool-call-parser": "no-such-parser"}
+    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
+    state = ready.sh(f"systemctl is-active {UNIT} || true").strip()
+    mended = ready.run("serving", **SERVED, **paths(served))
+    assert (
+        seen.message.startswith("start glm-0: not healthy; what it said last:\n") and "no-such-parser" in seen.message
+    )
+    assert state in ("inactive", "failed")
+    assert mended.rc == 0 and active(ready), mended.message
+
+
 def test_a_model_folder_that_is_not_there_stops_before_any_change(served: Runs, ready: Place) -> None:
     seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
     assert seen.changed == [] and seen.message.startswith("/srv/models/nope/config.json is not there\nwanted: ")
@@ -116,16 +128,6 @@ def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(serv
     seen = ready.run("serving", **SERVED, **paths(served))
     assert seen.changed == ["Ensure the replica is stopped: old", "Ensure its unit is gone: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists
-
-
-def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
-    wrong = {**SERVED["vllm_flags"], "tool-call-parser": "no-such-parser"}
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
-    state = ready.sh(f"systemctl is-active {UNIT} || true").strip()
-    assert (
-        seen.message.startswith("start glm-0: not healthy; what it said last:\n") and "no-such-parser" in seen.message
-    )
-    assert state in ("inactive", "failed")
 
 
 def paths(served: Runs) -> dict[str, Any]:

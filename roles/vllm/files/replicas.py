@@ -58,9 +58,8 @@ def watch(units: list[str]) -> dict:
     failed = [unit for unit, word in states.items() if word == "failed"]
     if failed:
         systemctl("stop", *failed)
-        with contextlib.suppress(
-            subprocess.TimeoutExpired
-        ):  # the journal takes in what was said last; a busy disk is not waited for
+        # So that the journal has taken in what was said last; not for ever, on a node that writes gigabytes.
+        with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30)
     running = [unit for unit, word in states.items() if word == "running"]
     if running:

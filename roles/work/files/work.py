@@ -45,7 +45,7 @@ def lines(unit: str, seen: dict[str, str], count: int) -> list[str]:
     command = ["journalctl", "--boot", f"_SYSTEMD_UNIT={unit}", "-n", str(count), "-o", "json", "--no-pager"]
     entries = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
     start = int(seen["InactiveExitTimestampMonotonic"])  # us, as the journal's
-    said = "\n".join(words(entry["MESSAGE"]) for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= start)
+    said = "\n".join(words(entry.get("MESSAGE")) for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= start)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said.replace("\r", "\n"))  # programs that colour what they say
     return [line.strip() for line in plain.splitlines() if line.strip()]
 
