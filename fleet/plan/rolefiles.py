@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Files that describe a role; a change of them changes no machine.
-DESCRIBING = {"README.md", "meta/argument_specs.yml", "meta/effects.yml"}
+DESCRIBING = {"README.md", "meta/argument_specs.yml", "meta/effects.yml", "meta/text_forms.yml"}
 # Files that define variables, and what a line of each begins with.
 DEFAULT = "defaults/main.yml: "
 DEFINING = {"defaults/main.yml", "vars/main.yml"}

@@ -1,7 +1,7 @@
 """What the roles say about themselves: their variables (meta/argument_specs.yml) and the files that they are made of.
 
-Reads roles/, opens no connection. A variable that no role knows, or of the wrong type, is told at preview with the
-nearest name. Called by `fleet.plan.program`, once a run; ansible-core is imported only when a value is judged.
+Reads roles/, opens no connection. A variable that no role knows, of the wrong type, or text of another form than the role says
+(meta/text_forms.yml), is refused at preview. Called by `fleet.plan.program`, once a run; ansible-core is imported only when a value is judged.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from fleet import errors
-from fleet.plan import rolefiles, settings
+from fleet.plan import rolefiles, settings, textforms
 from fleet.plan.kinds import HELPED, HELPER, ROLES
 
 # What only the program knows: the image that was built, the folder that was filled.
@@ -24,12 +24,13 @@ SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_mode
 
 @dataclass(frozen=True)
 class Role:
-    """One role: `options` as in its argument spec, their `defaults`, `files` as `rolefiles.listing` gives them."""
+    """One role: `options` as in its argument spec, their `defaults`, `files` as `rolefiles.listing` gives them, `text_forms` by variable."""
 
     name: str
     options: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, Any]
     files: str
+    text_forms: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Roles:
     def options(self) -> Mapping[str, Mapping[str, Any]]:
         """Every variable that some role knows, with its spec."""
         return {name: spec for role in self.roles.values() for name, spec in role.options.items()}
+
+    @functools.cached_property
+    def text_forms(self) -> Mapping[str, Any]:
+        """The form of each variable that holds text (`textforms.judge`)."""
+        return {name: form for role in self.roles.values() for name, form in role.text_forms.items()}
 
     @functools.cached_property
     def defaults(self) -> dict[str, Any]:
@@ -80,11 +86,26 @@ class Roles:
                     seen=f"the program sets this from the resource {SET_BY_PROGRAM[name]}",
                     allowed="leave it out",
                 )
-            elif isinstance(value, str) and "{{" in value:
-                continue  # An expression: Ansible knows its type only when it runs.
             else:
-                for told in _judged(_frozen(name, value, self.options[name])).told:
-                    yield _mistyped(file, f"{key}.{name}", value, told, self.options[name])
+                yield from self._misshaped(name, value, file, key)
+
+    def _misshaped(self, name: str, value: Any, file: str, key: str) -> Iterator[errors.SettingsError]:
+        """Yield what is wrong with the value of one known variable: its type, else the form of its text."""
+        statements = list(textforms.statements(value, f"{key}.{name}"))
+        for where, text in statements:
+            seen = "holds a statement or a comment of Jinja"
+            yield errors.SettingsError(file=file, key=where, value=text, seen=seen, allowed="the value itself")
+        if statements or (isinstance(value, str) and "{{" in value):
+            return  # an expression: Ansible knows its type only when it runs
+        wrong_types = _judged(_frozen(name, value, self.options[name])).told
+        for told in wrong_types:
+            yield _mistyped(file, f"{key}.{name}", value, told, self.options[name])
+        if name in self.text_forms and not wrong_types:
+            typed = _judged(_frozen(name, value, self.options[name])).value
+            for where, text, form in textforms.judge(typed, self.text_forms[name], f"{key}.{name}"):
+                yield errors.SettingsError(
+                    file=file, key=where, value=text, seen="has another form", allowed=form.wanted
+                )
 
     def coerced(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values in the types of their specs ("8000" → 8000, as `pulumi config set` writes it)."""
@@ -121,7 +142,8 @@ def digest(paths: Iterable[Path]) -> str:
 def _load(folder: Path) -> Role:
     spec = _yaml(folder / "meta" / "argument_specs.yml")["argument_specs"]["main"]
     defaults = _yaml(folder / "defaults" / "main.yml") if (folder / "defaults").is_dir() else {}
-    return Role(folder.name, spec.get("options", {}), defaults, rolefiles.listing(folder))
+    forms = _yaml(folder / "meta" / "text_forms.yml") if (folder / "meta" / "text_forms.yml").is_file() else {}
+    return Role(folder.name, spec.get("options", {}), defaults, rolefiles.listing(folder), forms)
 
 
 def _yaml(file: Path) -> dict[str, Any]:

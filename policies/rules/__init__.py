@@ -6,12 +6,13 @@ Add a rule: a function and a Rule in one of these modules, a test in tests/unit/
 from collections.abc import Sequence
 
 from policies.rule import Rule
-from policies.rules import access, container, machines, media, pins, versions
+from policies.rules import access, container, daemon, machines, media, pins, versions
 
 RULES: Sequence[Rule] = (
     *pins.RULES,
     *versions.RULES,
     *container.RULES,
+    *daemon.RULES,
     *access.RULES,
     *media.RULES,
     *machines.RULES,

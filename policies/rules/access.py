@@ -1,14 +1,16 @@
 """Who may ask the server, where it listens, and that its settings can be judged at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from policies.asked import Asked, known, on
 from policies.rule import Breach, Rule
 
 SHORTEST_KEY = 20
 KEY_COMMAND = "`openssl rand -hex 32 | pulumi config set --secret vllm_api_key`, then `pulumi up`"
-# Variables of role vllm by which rules judge.
-JUDGED = ("vllm_flags", "vllm_environment", "vllm_entrypoint", "vllm_replicas", "vllm_chat_template", "vllm_media_dir")
+# Variables of the other roles by which rules judge; of role vllm it is each, since all of them stand in the unit.
+JUDGED = ("docker_daemon_options",)
+# What Ansible evaluates: expressions, statements, comments.
+EVALUATED = ("{{", "{%", "{#")
 # What opens routes or loads for anybody who reaches the port.
 DEVELOPER = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
 
@@ -50,8 +52,10 @@ def no_developer_doors(asked: Asked) -> Iterator[Breach]:
 
 def values_plain(asked: Asked) -> Iterator[Breach]:
     """Yield the variables that only Ansible could tell: rules would judge an expression instead of its value."""
-    for name in JUDGED:
-        if "{{" in repr(asked.var(name)):
+    variables = asked.inputs.get("vars")
+    for name in variables if isinstance(variables, Mapping) else ():
+        text = repr(asked.var(name))
+        if (name in JUDGED or name.startswith("vllm_")) and any(sign in text for sign in EVALUATED):
             yield Breach(f"{name} has an expression in it")
 
 
@@ -89,7 +93,7 @@ RULES = (
         reason="an Ansible expression has no value until it runs on the machine, so no rule could refuse it before",
         remedy="write the value itself; what differs on one machine stands under its own vars",
         source="this project: fleet/plan/rolevars.py lets expressions pass, since Ansible knows their type only when it runs",
-        kinds=("Serving",),
+        kinds=("Host", "Serving"),
         judge=values_plain,
     ),
 )

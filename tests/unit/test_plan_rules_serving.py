@@ -88,6 +88,8 @@ def test_videos_have_a_bound(limit: str | None, frames: int, told: bool) -> None
         (["python3", "-m", "vllm.entrypoints.openai.api_server"], True),
         (["numactl", "--interleave=all", "vllm", "serve"], True),
         (["serve"], False),
+        (["sh", "-c", "exec vllm serve --trust-remote-code"], False),
+        (["sh", "-c", "exec $0 $@", "vllm", "serve"], False),
         (["bash"], False),
         (["vllm", "bench"], False),
     ],

@@ -149,7 +149,13 @@ def _variables(kind: str) -> list[str]:
         "entrypoint",
     )
     return {
-        "Host": ["rocm_version", "rocm_driver_release", "rocm_driver_version", "rocm_driver_packages"],
+        "Host": [
+            "rocm_version",
+            "rocm_driver_release",
+            "rocm_driver_version",
+            "rocm_driver_packages",
+            "docker_daemon_options",
+        ],
         "Image": ["transformers_base_image", "transformers_base_vllm", "transformers_commit"],
         "Weights": ["weights_revision", "weights_endpoint"],
         "Serving": [f"vllm_{name}" for name in (*vllm, "chat_template", "media_dir", "replicas", "image")],

@@ -1,6 +1,5 @@
 """The flags of `vllm serve` fit the model and each other; the container runs a server, with the settings that this GPU wants."""
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,9 @@ TOOLS = ("tool-call-parser", "enable-auto-tool-choice")
 PARSERS = ("tool-call-parser", "reasoning-parser")
 PARSER = "glm45"
 MODALITIES = ("image", "video", "audio")
-# What an entrypoint must hold to be an OpenAI-compatible server.
-SERVERS = (("vllm", "serve"), ("-m", "vllm.entrypoints.openai.api_server"))
+# How the command of an OpenAI-compatible server begins. Behind a shell no rule would see its flags.
+NUMA = r"(\S*/)?numactl (--\S+ )*"
+SERVER = rf"({NUMA})?(\S*/)?(vllm serve|python[0-9.]* -m vllm\.entrypoints\.openai\.api_server) "
 # Where role vllm keeps compiled kernels and graphs: a folder of the host for this image and replica.
 CACHES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "AITER_JIT_DIR")
 CACHE = "/var/cache/vllm"
@@ -81,9 +81,8 @@ def videos(planned: Planned) -> Iterator[Finding]:
 def entrypoint(planned: Planned) -> Iterator[Finding]:
     """Yield a command that does not start the server."""
     words = [str(word) for word in planned.values.get("vllm_entrypoint") or ()]
-    pairs = list(itertools.pairwise(word.rpartition("/")[2] for word in words))
-    if words and not any(server in pairs for server in SERVERS):
-        wanted = "[vllm, serve], or [python3, -m, vllm.entrypoints.openai.api_server]: the image's own entrypoint is not used"
+    if words and not re.match(SERVER, " ".join([*words, ""])):
+        wanted = "[vllm, serve], or [python3, -m, vllm.entrypoints.openai.api_server]: neither a shell nor the image's own entrypoint"
         yield Finding("vllm_entrypoint", "does not start vLLM's server", wanted, words)
 
 

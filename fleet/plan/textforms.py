@@ -1,0 +1,93 @@
+"""The forms that text in a role variable may have, by name; a role says in meta/text_forms.yml which variable has which.
+
+A value is written into a systemd unit, a file of apt or a command line on the node: text of another form could add an option there, such as
+`--privileged`. Needs nothing. Called by `rolevars`, which judges a stack's variables by it, and by the tests, which hold every role to it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Statements and comments of Jinja: no value of a role variable needs one, and what they yield cannot be judged before Ansible runs.
+STATEMENT = re.compile(r"\{%|\{#")
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """A form: the `pattern` of the whole text, and what it is in the user's words."""
+
+    pattern: str
+    wanted: str
+
+
+WORD = r"[A-Za-z0-9_.:/@+=,%~\[\]-]+"
+FORMS: Mapping[str, TextForm] = {
+    "size": TextForm(r"[1-9][0-9]*[bkmg]?", "a size as Docker reads it, e.g. 32g"),
+    "path": TextForm(r"(?!.*/\.\.?(/|$))(/[A-Za-z0-9_.@+-]+)+", "an absolute path of letters, digits and ._@+-"),
+    "file": TextForm(
+        r"(?!(.*/)?\.\.?(/|$))/?[A-Za-z0-9_.@+-]+(/[A-Za-z0-9_.@+-]+)*", "a path of letters, digits and ._@+-"
+    ),
+    "name": TextForm(r"[a-z0-9][a-z0-9_.-]{0,62}", "lower-case letters, digits, '.', '_' and '-', at most 63"),
+    "variable": TextForm(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable"),
+    "identifier": TextForm(r"[A-Za-z_][A-Za-z0-9_.]*", "a dotted name of Python"),
+    "flag": TextForm(r"(--)?[A-Za-z0-9][A-Za-z0-9_.=-]*", "the name of a flag of `vllm serve`"),
+    "word": TextForm(WORD, "one word, without blanks, quotes or signs of the shell"),
+    "words": TextForm(rf"{WORD}( {WORD})*", "words with one blank between them, without quotes or signs of the shell"),
+    "line": TextForm(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*", "one line of printable text"),
+    "text": TextForm(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f]*", "printable text"),
+    "url": TextForm(r"https?://[A-Za-z0-9_.:\[\]-]+(/[A-Za-z0-9_.:/@+=,%~-]*)?", "a URL with http:// or https://"),
+    "git": TextForm(
+        r"(https?|ssh|git)://[A-Za-z0-9_.:@\[\]-]+(/[A-Za-z0-9_./+~-]*)?", "a git URL, e.g. https://git.example/x.git"
+    ),
+    "reference": TextForm(
+        r"[a-z0-9][A-Za-z0-9.:-]*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "an image as REPOSITORY@sha256:DIGEST",
+    ),
+    "fingerprint": TextForm(r"[0-9A-F]{40}|[0-9A-F]{64}", "40 hexadecimal digits in capitals"),
+    "ids": TextForm(r"[0-9]+:[0-9]+", "UID:GID in digits"),
+    "package": TextForm(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?", "a Debian package, or NAME=VERSION"),
+    "domain": TextForm(r"[A-Za-z0-9_@%*:.-]+", "a user, @group, or * for all"),
+    "version": TextForm(r"[A-Za-z0-9.+:~*-]+", "a version, with `*` as a wildcard"),
+    "repository": TextForm(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+", "ORGANISATION/NAME"),
+    "setting": TextForm(r"[A-Za-z0-9][A-Za-z0-9_./*@-]*", "the name of a setting"),
+    "glob": TextForm(r"[A-Za-z0-9_.*?\[\]/-]+", "a pattern of file names"),
+}
+
+
+def judge(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[tuple[str, str, TextForm]]:
+    """Yield (key, text, form) of each text in `value` that has another form; `empty`: "" is allowed, it counts as not set.
+
+    `form` is the name of a form, of a text or of each text in a list; {keys, values} of a mapping; {each: {KEY: form}} of a list of mappings.
+    A text with an expression of Ansible is left to the policy `values-plain`: its value is known only when it runs.
+    """
+    if isinstance(form, Mapping) and "each" in form:
+        for place, item in enumerate(value if isinstance(value, list) else ()):
+            for name, inner in form["each"].items():
+                if isinstance(item, Mapping) and name in item:
+                    yield from judge(item[name], inner, f"{key}[{place}].{name}", False)
+    elif isinstance(form, Mapping):
+        for name, item in value.items() if isinstance(value, Mapping) else ():
+            if "keys" in form:
+                yield from judge(str(name), form["keys"], f"{key}.{name}", False)
+            if "values" in form:
+                yield from judge(item, form["values"], f"{key}.{name}", True)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from judge(item, form, f"{key}[{place}]", False)
+    elif isinstance(value, str) and (value or not empty) and "{{" not in value:
+        wanted = FORMS[form]
+        yield from [] if re.fullmatch(wanted.pattern, value) else [(key, value, wanted)]
+
+
+def statements(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, text) of each text anywhere in `value` that holds a statement or a comment of Jinja."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from statements(str(name), key)
+            yield from statements(item, f"{key}.{name}")
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from statements(item, f"{key}[{place}]")
+    elif isinstance(value, str) and STATEMENT.search(value):
+        yield key, value
