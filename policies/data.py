@@ -1,5 +1,6 @@
 """The dated facts that rules judge by, as policies/data/*.yml has them. Read once a run. Used by rules/ and docs."""
 
+import datetime
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Driver:
 def holes() -> Sequence[Hole]:
     """The known holes of vLLM."""
     return [Hole(**told) for told in read("cves")["holes"]]
+
+
+def checked() -> datetime.date:
+    """Return the day on which somebody last compared the known holes with their sources."""
+    return datetime.date.fromisoformat(read("cves")["checked"])
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from pulumi_policy.proxy import UnknownValueError
 
 from fleet.plan import checks
 from fleet.plan import rules as plan
+from policies import data
 from policies.asked import UNKNOWN, Asked, Props
 from policies.once import latest
 from policies.rule import Rule
@@ -30,7 +31,9 @@ from policies.rules import RULES
 from policies.stack import Stack
 
 OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
-# The stack's own, beside the rules: these two cannot be waived.
+# The stack's own, beside the rules: these cannot be waived.
+HOLES_RECENT = "holes-recent", "The known holes of vLLM were compared with their sources not long ago."
+OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
 # A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/plan/judge.py, wants.py).
@@ -43,6 +46,7 @@ def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) 
         *(_Run(rule, stack, today).policy() for rule in rules),
         _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown(stack, rules)),
         _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _known(stack, rules, today)),
+        _once(*HOLES_RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
     ]
 
 
@@ -132,6 +136,16 @@ def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterato
         else:
             late = f"waivers.{name} expired on {waiver.expires} and does not count"
             yield f"{late}\nremedy: take it out, or decide again"
+
+
+def _old(today: datetime.date) -> Iterator[str]:
+    """Yield that the list of holes is old: what was published since is not judged."""
+    if (days := (today - data.checked()).days) > OLD:
+        yield (
+            f"policies/data/cves.yml was last compared with its sources {days} days ago, on {data.checked()}: "
+            "a hole that was published since is not judged\n"
+            "remedy: a newer release of this project, or read vLLM's advisories and set `checked`"
+        )
 
 
 def kind_of(token: str) -> str:

@@ -119,3 +119,11 @@ def test_a_stack_without_a_file_is_told_with_the_nearest_name() -> None:
     with pytest.raises(errors.SettingsError) as caught:
         stackfile.read("prdo", ROOT)
     assert "did you mean prod?" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["{{ x }}", 5, None, [], {}, "", [None], {"a": None}, [[1]]], ids=repr)
+def test_whatever_a_variable_holds_is_judged_without_a_traceback(value: object) -> None:
+    """Each variable of each role in turn, beside what the stack prod says: mistakes are found, and nothing else is raised."""
+    for name in ROLES.options:
+        raw = prod()
+        assert isinstance(judged({**raw, "vars": {**raw["vars"], name: value}}), judge.Told)

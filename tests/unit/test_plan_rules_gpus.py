@@ -85,3 +85,17 @@ def test_flags_of_the_entrypoint_count_too() -> None:
     assert names(values) == []
     values["vllm_entrypoint"] = ["vllm", "serve", "--tensor-parallel-size", "2"]
     assert set(names(values)) == {"gpus-for-ranks"}
+
+
+@pytest.mark.parametrize("value", [2, 0, "-0.5", "most", 1.01])
+def test_a_share_of_memory_is_between_none_and_all(value: object) -> None:
+    assert ("memory-share", "vllm_flags.gpu-memory-utilization") in [
+        (rule, key) for rule, key, _ in found(bf16(gpu_memory_utilization=value))
+    ]
+    assert "memory-share" not in names(bf16(gpu_memory_utilization=0.92))
+
+
+@pytest.mark.parametrize("name", ["vllm_flags", "vllm_environment", "vllm_replicas", "vllm_entrypoint"])
+@pytest.mark.parametrize("value", ["{{ x }}", 5, None])
+def test_a_variable_that_no_rule_can_read_ends_no_rule(name: str, value: object) -> None:
+    assert isinstance(names(bf16() | {name: value}), list)

@@ -26,7 +26,7 @@ from pulumi_policy import (
 from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import UNKNOWN_OBJECT_VALUE, UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
-from policies import pack, stack
+from policies import data, pack, stack
 from policies.asked import UNKNOWN, Asked
 from policies.rule import Rule
 from policies.rules import RULES
@@ -118,7 +118,8 @@ def test_a_right_machine_passes() -> None:
 def test_pulumi_is_told_every_rule_with_its_level() -> None:
     told = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
     rules = [(rule.name, rule.holds, EnforcementLevel(rule.level)) for rule in RULES]
-    assert told == [*rules, (*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY)]
+    own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.HOLES_RECENT, ADVISORY)]
+    assert told == [*rules, *own]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -243,7 +244,7 @@ def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before(
     assert run.resource(asked("Node", gpus=4)) == []
     assert run.resource(asked("Image", vars={"transformers_base_vllm": "0.30.0"})) == []
     told = lines(run.resource(serving()))
-    assert [rule for rule, _, _ in told] == ["vllm-cve-floor", *["replicas-fit-gpus"] * 4]
+    assert [rule for rule, _, _ in told] == [*["vllm-cve-floor"] * 4, *["replicas-fit-gpus"] * 4]
 
 
 def test_a_machine_is_judged_at_the_end_by_the_rocm_that_it_has() -> None:
@@ -262,6 +263,15 @@ def test_a_waiver_counts_for_a_rule_that_is_asked_at_the_end_too() -> None:
     (found,) = Run(waived("system-known", TODAY)).outcome(about, asked("Host"))
     assert found.level == ADVISORY
     assert found.message.endswith("\n(waived until 2026-11-25: profile the engine)")
+
+
+@pytest.mark.parametrize(("days", "old"), [(45, False), (46, True)])
+def test_a_preview_says_that_the_list_of_holes_is_old(days: int, old: bool) -> None:
+    run = Run()
+    run.policies = pack.policies(PROD, data.checked() + datetime.timedelta(days=days))
+    found = run.resource(STACK)
+    assert [(one.rule, one.level) for one in found] == ([("holes-recent", ADVISORY)] if old else [])
+    assert not old or "was last compared with its sources 46 days ago, on " in found[0].message
 
 
 def test_what_is_not_ours_is_not_judged() -> None:

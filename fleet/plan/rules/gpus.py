@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fleet.plan.rules.rule import Finding, Planned, Rule, on, whole
+from fleet.plan.rules.rule import Finding, Planned, Rule, number, on, whole
 
 COUNTS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "max-model-len", "max-num-seqs")
 PARALLEL = COUNTS[:3]
+UTILIZATION = "gpu-memory-utilization"
 
 
 def numbers(planned: Planned) -> Iterator[Finding]:
@@ -15,6 +16,13 @@ def numbers(planned: Planned) -> Iterator[Finding]:
         value = planned.flags.get(flag, 1)
         if whole(value) is None and not (flag == "max-model-len" and str(value) in ("auto", "-1")):
             yield Finding(f"vllm_flags.{flag}", "not a whole number", "a whole number of at least 1", value)
+
+
+def utilization(planned: Planned) -> Iterator[Finding]:
+    """Yield a share of a GPU's memory that is none, or more than there is."""
+    value = planned.flags.get(UTILIZATION, 0.9)
+    if not (number(value) and 0 < float(value) <= 1):
+        yield Finding(f"vllm_flags.{UTILIZATION}", "not a share of a GPU's memory", "more than 0, at most 1", value)
 
 
 def apart(planned: Planned) -> Iterator[Finding]:
@@ -103,6 +111,13 @@ RULES = (
         reason="vLLM refuses them minutes later, on every machine at once; and no other rule can judge by them",
         source="vllm serve --help",
         judge=numbers,
+    ),
+    Rule(
+        name="memory-share",
+        holds="The share of a GPU's memory that vLLM takes is between 0 and 1.",
+        reason="vLLM refuses another one minutes later, on every machine at once",
+        source="vllm/config/cache.py, gpu_memory_utilization (0.32.0)",
+        judge=utilization,
     ),
     Rule(
         name="replicas-apart",

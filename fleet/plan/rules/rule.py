@@ -33,18 +33,18 @@ class Planned:
     @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:
         """What `vllm serve` gets, by flag with dashes: from vllm_flags, over what vllm_entrypoint adds."""
-        words = [str(word) for word in self.values.get("vllm_entrypoint") or ()]
+        words = [str(word) for word in self._list("vllm_entrypoint")]
         told: dict[str, Any] = {}
         for word, after in zip(words, [*words[1:], "--"], strict=False):
             if word.startswith("--") and len(word) > len("--"):
                 flag, equals, value = word.partition("=")
                 told[_dashes(flag)] = value if equals else (True if after.startswith("-") else after)
-        return told | {_dashes(flag): value for flag, value in (self.values.get("vllm_flags") or {}).items()}
+        return told | {_dashes(str(flag)): value for flag, value in self._mapping("vllm_flags").items()}
 
     @property
     def replicas(self) -> list[Mapping[str, Any]]:
         """The replicas, each with name and port, and `gpus` where it has some."""
-        return list(self.values.get("vllm_replicas") or ())
+        return [replica for replica in self._list("vllm_replicas") if isinstance(replica, Mapping)]
 
     @property
     def repository(self) -> str:
@@ -59,7 +59,17 @@ class Planned:
     @property
     def environment(self) -> Mapping[str, Any]:
         """What the replicas get beside the role's own environment."""
-        return self.values.get("vllm_environment") or {}
+        return self._mapping("vllm_environment")
+
+    def _mapping(self, name: str) -> Mapping[str, Any]:
+        """Return a variable that is a mapping; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        value = self.values.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    def _list(self, name: str) -> list[Any]:
+        """Return a variable that is a list; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        value = self.values.get(name)
+        return value if isinstance(value, list) else []
 
     def count(self, flag: str, default: int = 1) -> int:
         """Return a flag that is a whole number; the default where it is none, which the rule `numbers` tells."""

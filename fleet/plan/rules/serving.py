@@ -80,7 +80,8 @@ def videos(planned: Planned) -> Iterator[Finding]:
 
 def entrypoint(planned: Planned) -> Iterator[Finding]:
     """Yield a command that does not start the server."""
-    words = [str(word) for word in planned.values.get("vllm_entrypoint") or ()]
+    told = planned.values.get("vllm_entrypoint")
+    words = [str(word) for word in told] if isinstance(told, list) else []
     if words and not re.match(SERVER, " ".join([*words, ""])):
         wanted = "[vllm, serve], or [python3, -m, vllm.entrypoints.openai.api_server]: neither a shell nor the image's own entrypoint"
         yield Finding("vllm_entrypoint", "does not start vLLM's server", wanted, words)
