@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests import records
 from tests.changes import node as nodes
 from tests.changes import words
 from tests.changes.rows import Row
@@ -62,6 +63,8 @@ class Bed:
                 if self._files() != origin:  # what was needed goes back, too
                     _write(origin)
                     self.up()
+        shown = {row.name: row.model_dump() for name, row in each if not outcomes[name].wrong}
+        records.add("changes", shown)
         return outcomes
 
     def run(self, names: list[str]) -> dict[str, Outcome]:

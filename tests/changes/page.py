@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fleet.plan import effects, kinds, rolefiles, rolevars, statements
 from fleet.plan.statements import Level, Statement
+from tests import records
 from tests.changes import rows
 
 HEAD = """# What a change does
@@ -20,6 +21,7 @@ containers. `make docs` writes it.
 and for nothing where somebody does. Of a file of YAML a comment counts for nothing. A task file is said to do what its tasks do today: who
 lets it restart something says so in `meta/effects.yml`. What a role no longer names (an option of daemon.json, a package, a kernel argument
 of the running kernel) stays on the machine until somebody takes it away. Docker Engine before 23 restarts where a newer one reloads.
+*Gone through*: rows that a run on a lab node has shown since the row, its role and what reads them last changed (`tests/records.py`).
 """
 PRIVATE = "Its variables no stack sets: the roles that include it hand them over.\n"
 
@@ -32,7 +34,7 @@ def page() -> str:
 
 def _role(name: str, roles: rolevars.Roles) -> str:
     told = statements.statement(rows.ROLES, name)
-    lines = [f"## {name}\n"]
+    lines = [f"## {name}\n", f"{_gone_through(name)}\n"]
     if name in roles.roles:
         lines += ["| variable | a change of it | changed |", "|---|---|---|"]
         lines += [f"| `{one}` | {_of_variable(told, one)} | {_ways(name, one)} |" for one in roles.roles[name].options]
@@ -43,6 +45,17 @@ def _role(name: str, roles: rolevars.Roles) -> str:
         f"| `{file}` | {_of_file(told, file, parts)} | {_ways(name, file)} |" for file, parts in _files(name).items()
     ]
     return "\n".join([*lines, ""])
+
+
+def _gone_through(role: str) -> str:
+    """Return how many rows of a role a run has shown as they are now, of how many."""
+    known = records.read("changes")
+    rows_ = [row for row in rows.made() if row.role == role]
+    states = [records.state("changes", known.get(row.name, {}), row.model_dump()) for row in rows_]
+    now = [state for state in states if state != "not yet" and "stale" not in state]
+    days = sorted({state.partition(",")[0] for state in now})
+    when = f" ({', '.join(days)})" if days else ""
+    return f"Gone through as they are now: {len(now)} of {len(rows_)} rows{when}."
 
 
 def _files(role: str) -> Mapping[str, list[str]]:

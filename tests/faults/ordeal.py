@@ -1,18 +1,16 @@
 """Does to a standing road what a row of the table says: the fault, the run, the message, the mending, the next run.
 
-Needs a Road whose stack is up. Called by the tests of this folder and of tests/road. What is measured lies beside the evidence.
+Needs a Road whose stack is up. Called by the tests of this folder and of tests/road. What is measured goes to tests.records.
 """
 
-import datetime
 import itertools
-import json
-import os
 import re
 import threading
 import time
 from typing import Any
 
 from lab import site
+from tests import records
 from tests.faults.fault import Commands, Fault, Variables
 from tests.road.road import UP, Road
 
@@ -21,6 +19,7 @@ _numbers = itertools.count(2001)
 
 def undergo(road: Road, fault: Fault) -> None:
     """The whole of one row; an AssertionError with the run's text where something is not as the row says."""
+    row = fault
     names = {
         "lab": road.lab,
         "n": str(next(_numbers)),
@@ -43,7 +42,8 @@ def undergo(road: Road, fault: Fault) -> None:
         configure(road, fault.correct)
         converged = converges(road, *(["--refresh"] if "--refresh" in fault.run else []))
     order(road, fault.after)
-    record(road, fault, run.seconds, converged)
+    figures = {"message": round(run.seconds, 1), "convergence": round(converged, 1)}
+    records.add("faults", {row.fault: row.model_dump()}, **figures)
 
 
 class Run:
@@ -144,23 +144,6 @@ def order(road: Road, commands: Commands) -> str:
         else:
             said += road.on(place, command)
     return said
-
-
-def record(road: Road, fault: Fault, message: float, convergence: float) -> None:
-    """Add what was measured to a file beside the evidence; `python -m tests.faults.page --record FILE` takes it over."""
-    file = road.home / ".pulumi" / "evidence" / "faults.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = f"{os.cpu_count()} cores, {memory:.0f} GiB"
-    known[fault.fault] = {
-        "message": round(message, 1),
-        "convergence": round(convergence, 1),
-        "date": today,
-        "machine": machine,
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def converges(road: Road, *more: str) -> float:

@@ -1,23 +1,20 @@
 """docs/faults.md: what can go wrong, what is said then, what to do, and how long both take. `make docs` writes it from table/*.yml.
 
-`python -m tests.faults.page --record FILE...` takes over what tests measured (ordeal.record) into measured.json, which the page shows.
+What tests measured is in measured.json (tests/records.py).
 """
 
-import argparse
-import json
-import pathlib
 from typing import Any
 
+from tests import records
 from tests.faults import fault
 
-MEASURED = pathlib.Path(__file__).with_name("measured.json")
 HEAD = """# Faults
 
 Each row is done to two lab nodes that serve (`tests/faults/`; this page is made from its table, `make docs`). The other node finishes
 meanwhile; once the fault is gone, the next `pulumi up` goes on where this one stopped, and then `pulumi preview --refresh` shows nothing.
 `*` is any text. Seconds: from the fault, or from the start of the run where it was there before, until the message is on the screen; and
-how long that next `up` took. They were measured on the machine and the day that the row names, and are for comparing.
-A row without a day (`not yet`) has not been gone through whole: what it says there is what is expected, not what was seen.
+how long that next `up` took. They were measured on the machine, the day and the commit that the row names, and are for comparing. *Stale*:
+the row, the role that it names or what words the message has changed since. `not yet`: what stands there is expected, it was not seen.
 
 | fault | what is said | what to do | message after | next `up` | measured |
 |---|---|---|---|---|---|"""
@@ -25,7 +22,7 @@ A row without a day (`not yet`) has not been gone through whole: what it says th
 
 def page() -> str:
     """The page as Markdown."""
-    measured = json.loads(MEASURED.read_text())
+    measured = records.read("faults")
     return "\n".join([HEAD, *(_row(one, measured.get(one.fault, {})) for one in fault.load()), ""])
 
 
@@ -33,7 +30,7 @@ def _row(one: fault.Fault, measured: dict[str, Any]) -> str:
     seen, todo = _parts(one.said)
     again = f"<br>run again: {_code(_parts(one.again)[0])}" if one.again else ""
     figures = [f"{measured[key]:.0f} s" if key in measured else "" for key in ("message", "convergence")]
-    when = f"{measured['date']}, {measured['machine']}" if measured else "not yet"
+    when = records.state("faults", measured, one.model_dump())
     cells = [
         one.fault,
         _code(seen) + again,
@@ -56,22 +53,5 @@ def _code(lines: list[str]) -> str:
     return "<br>".join(f"`` {line} ``" if "`" in line else f"`{line}`" for line in lines)
 
 
-def main() -> None:
-    """Print the page, or take measurements over."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--record", nargs="+", type=pathlib.Path, default=[], help="files that tests wrote beside the evidence"
-    )
-    options = parser.parse_args()
-    if not options.record:
-        print(page(), end="")
-        return
-    known = json.loads(MEASURED.read_text())
-    for file in options.record:
-        known.update(json.loads(file.read_text()))
-    rows = [one.fault for one in fault.load()]
-    MEASURED.write_text(json.dumps({name: known[name] for name in rows if name in known}, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print(page(), end="")

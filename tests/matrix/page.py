@@ -6,7 +6,8 @@ HEAD = """# Five systems
 
 Every role is meant for each of these systems. What is tested is data: one file a scenario in `tests/matrix/scenarios/`, from which this page
 is made (`make docs`). `make test` goes through the cells with ●; `make test-all` through ● and ○, on lab nodes with the system's own systemd,
-apt, Python and Docker Engine. Ubuntu 24.04 and Debian 12 also go the whole road in `tests/road`, and role by role in `tests/roles`.
+apt, Python and Docker Engine. Ubuntu 24.04 and Debian 12 also go the whole road in `tests/road`,
+and role by role in `tests/roles` (Debian 12 by `make test-all` only).
 """
 
 

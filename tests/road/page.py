@@ -1,5 +1,6 @@
 """docs/drift.md: what can be changed by hand on a machine, and how the next refresh tells it. `make docs` writes it from drift.yml."""
 
+from tests import records
 from tests.road import drift
 
 HEAD = """# What a refresh sees
@@ -11,14 +12,20 @@ is made from its table, `tests/road/drift.yml` (`make docs`). `*` is any text. W
 Weights are compared by size and time: reading them takes minutes. `fleet verify -s ENV` reads every byte; a file that it finds wrong gets the
 present time, and is from then on told and mended as in the table. Replicas start anew with files that were fetched again.
 
-| changed by hand | told as |
-|---|---|"""
+*Gone through*: when a run on lab nodes last showed this row; *stale* where the row or what reads the machine has changed since.
+
+| changed by hand | told as | gone through |
+|---|---|---|"""
 
 
 def page() -> str:
     """The page as Markdown."""
     changes = [change for wave in drift.waves() for change in wave]
-    lines = [f"| {one['kind']} | {'<br>'.join(f'`{words}`' for words in one['told'])} |" for one in changes]
+    known = records.read("drift")
+    lines = [
+        f"| {one['kind']} | {'<br>'.join(f'`{words}`' for words in one['told'])} | {records.state('drift', known.get(one['kind'], {}), one)} |"
+        for one in changes
+    ]
     return "\n".join([HEAD, *lines, ""])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import records
 from tests.road import drift
 from tests.road.road import Road
 
@@ -55,6 +56,7 @@ def test_what_is_changed_by_hand_at_once_is_told_and_mended(road: Road, first_up
         by_hand(road, change)
     tells(road, WAVES[0])
     mends(road)
+    records.add("drift", {change["kind"]: change for change in WAVES[0]})
 
 
 @pytest.mark.exhaustive
@@ -66,3 +68,4 @@ def test_each_kind_is_told_when_it_is_changed_and_a_wave_of_them_mended(
         by_hand(road, change)
         tells(road, [change])
     mends(road)
+    records.add("drift", {change["kind"]: change for change in wave})
