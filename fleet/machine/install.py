@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet import errors
 from fleet.machine import bmc, medium, seed, shelf, ssh
@@ -26,8 +27,8 @@ INSTALLING, INSTALLED = "installing", "installed"
 class Job:
     """One installation: whose BMC, what it should answer as, from what, and for how long the installer may work.
 
-    `serve` is the ADDRESS:PORT of this machine at which the BMC gets the seed. `released`: a machine that answers SSH with another key
-    than the pinned one may be wiped.
+    `serve` is the ADDRESS:PORT of this machine at which the BMC gets installer and seed, `certificate` a file with certificate and key by
+    which that is HTTPS ("": HTTP). `released`: a machine that answers SSH with another key than the pinned one may be wiped.
     """
 
     access: bmc.Access
@@ -36,15 +37,21 @@ class Job:
     installer: str
     sha256: str
     serve: str
+    certificate: str = ""
     within: float = 3600.0
     boot: float = BOOT
     released: bool = False
 
     @property
     def path(self) -> str:
-        """Where the seed is served, less its suffix: nobody guesses it, and a second try finds it again."""
+        """The folder in which installer and seed are served: nobody guesses it, and a second try finds it again."""
         secret = f"{self.seed.private} {self.seed.name} {self.seed.nonce}".encode()
-        return f"/{hashlib.sha256(secret).hexdigest()}/seed"
+        return f"/{hashlib.sha256(secret).hexdigest()}"
+
+    @property
+    def url(self) -> str:
+        """The same as the BMC asks for it."""
+        return f"{'https' if self.certificate else 'http'}://{self.serve}{self.path}"
 
     def failed(self, doing: str, seen: str, wanted: str, next: str) -> errors.InstallFailed:
         """Return an error of this installation."""
@@ -73,18 +80,19 @@ class Installation:
 
     def _install(self, machine: bmc.Bmc) -> None:
         job = self._job
-        urls = {suffix: f"http://{job.serve}{job.path}.{suffix}" for suffix in ("iso", "img")}
-        if set(urls.values()) & set(machine.media()):
+        seeds = {suffix: f"{job.url}/seed.{suffix}" for suffix in ("iso", "img")}
+        if set(seeds.values()) & set(machine.media()):
             self.stage = INSTALLING  # whoever began it did not come to say so
-        if not self.stage:
-            medium.verify(job.access.node, job.installer, job.sha256, self._note, self._cancelled)
+        installer = medium.fetch(job.access.node, job.installer, job.sha256, self._note, self._cancelled)
         image = job.seed.image()
-        with shelf.serving(job.access.node, job.serve, {f"{job.path}.{suffix}": image for suffix in urls}):
+        things: dict[str, bytes | Path] = {f"{job.path}/seed.{suffix}": image for suffix in seeds}
+        things[f"{job.path}/installer.iso"] = installer
+        with shelf.serving(job.access.node, job.serve, things, job.certificate):
             if not self.stage:
                 machine.turn(False)
                 self._switched(machine, "Off")
                 machine.boot_once("Cd")
-                machine.insert(job.installer, urls.__getitem__)  # from now on its media say how far it is
+                machine.insert(f"{job.url}/installer.iso", seeds.__getitem__)  # from now on its media say how far it is
                 self.stage = INSTALLING
                 machine.turn(True)
                 self._switched(machine, "On")

@@ -46,7 +46,9 @@ FORMS: Mapping[str, TextForm] = {
     ),
     "fingerprint": TextForm(r"[0-9A-F]{40}|[0-9A-F]{64}", "40 hexadecimal digits in capitals"),
     "ids": TextForm(r"[0-9]+:[0-9]+", "UID:GID in digits"),
-    "package": TextForm(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~*-]+)?", "a Debian package, or NAME=VERSION"),
+    "package": TextForm(
+        r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~*-]+)?", "a Debian package, or NAME=VERSION"
+    ),
     "domain": TextForm(r"[A-Za-z0-9_@%*:.-]+", "a user, @group, or * for all"),
     "version": TextForm(r"[A-Za-z0-9.+:~*-]+", "a version, with `*` as a wildcard"),
     "repository": TextForm(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+", "ORGANISATION/NAME"),

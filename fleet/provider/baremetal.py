@@ -139,6 +139,7 @@ def _job(inputs: Props) -> install.Job:
         installer=inputs["installer"]["url"],
         sha256=inputs["installer"]["sha256"],
         serve=inputs["serve"],
+        certificate=str(inputs.get("serve_certificate") or ""),
         within=float(inputs.get("within") or 3600),
         boot=float(inputs.get("wait") or install.BOOT),
         released=bool(inputs.get("released")),

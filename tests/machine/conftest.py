@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, managed, ssh
+from fleet.machine import converge, managed, medium, ssh
 from tests import lab
 from tests.machine import redfish
 from tests.machine.sshd import Server
@@ -100,8 +100,11 @@ def expected(node: ssh.Target, settled: Run) -> managed.State:
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Iterator[redfish.Machine]:
-    """A machine with a BMC that is switched off, its disk empty."""
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish.Machine]:
+    """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
+    (tmp_path / "installers").mkdir()
+    monkeypatch.setattr(medium, "_folder", lambda: tmp_path / "installers")
+    monkeypatch.setattr(medium, "_right", {})
     with redfish.machine(tmp_path) as made:
         yield made
 

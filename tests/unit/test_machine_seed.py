@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -149,12 +150,42 @@ def test_a_seed_is_served_whole_and_in_parts_while_it_is_needed_and_not_longer()
         fetch(url)
 
 
+def test_an_image_is_served_from_its_file_over_https(tmp_path: Path) -> None:
+    image, certificate = tmp_path / "installer.image", tmp_path / "serve.pem"
+    image.write_bytes(bytes(range(256)) * 8192)  # more than one block
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", certificate]
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    openssl = ["openssl", "req", "-x509", "-nodes", *key, "-out", tmp_path / "ca.pem", *subject]
+    subprocess.run(openssl, check=True, capture_output=True)
+    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "ca.pem").read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with shelf.serving("prod-3", address, {"/a/installer.iso": image}, str(certificate)):
+        asked = urllib.request.Request(f"https://{address}/a/installer.iso", headers={"Range": "bytes=1048570-1048585"})
+        with urllib.request.urlopen(asked, timeout=5, context=trust) as answer:
+            assert answer.read() == image.read_bytes()[1048570:1048586]
+        with urllib.request.urlopen(f"https://{address}/a/installer.iso", timeout=5, context=trust) as answer:
+            assert answer.read() == image.read_bytes()
+
+
+def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(errors.FleetError) as caught,
+        shelf.serving("prod-3", "127.0.0.1:0", {}, str(tmp_path / "none.pem")),
+    ):
+        pass
+    assert str(caught.value).startswith(
+        f"prod-3: read the certificate {tmp_path}/none.pem: no such file or directory\n"
+    )
+
+
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(errors.FleetError) as caught, shelf.serving("prod-3", address, {}):
             pass
-    assert str(caught.value).startswith(f"prod-3: serve its seed at {address}: address already in use\n")
+    assert str(caught.value).startswith(f"prod-3: serve its installer at {address}: address already in use\n")
 
 
 # --- BIOS settings

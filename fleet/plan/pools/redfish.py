@@ -17,7 +17,7 @@ SHA256 = r"^[0-9a-f]{64}$"
 NONCE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # What an installation needs, and what of a machine is about its BMC or an installation, and not about how it is reached.
 NEEDED = ("installer", "serve", "seed")
-BARE = {"bmc", "system", "ca", "within", "bios", "reinstall", *NEEDED}
+BARE = {"bmc", "system", "ca", "within", "bios", "reinstall", "serve_certificate", *NEEDED}
 
 Text = Annotated[str, Field(min_length=1)]
 Within = Annotated[int, Field(ge=60, le=6 * 3600)]  # seconds that an installer may work
@@ -49,6 +49,7 @@ class BareDefaults(Defaults):
     bios: dict[str, Any] = {}
     installer: Installer | None = None
     serve: Annotated[str, Field(pattern=LISTEN)] | None = None
+    serve_certificate: str | None = None
     seed: Seed | None = None
 
 
@@ -64,6 +65,7 @@ class RedfishMachine(SshMachine):
     bios: dict[str, Any] | None = None
     installer: Installer | None = None
     serve: Annotated[str, Field(pattern=LISTEN)] | None = None
+    serve_certificate: str | None = None
     seed: Seed | None = None
 
 
