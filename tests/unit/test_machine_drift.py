@@ -1,11 +1,13 @@
 """Drift in words: golden/machine/drift.txt is what a reviewer reads for each kind of thing."""
 
+import grp
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from fleet.machine import managed
+from fleet.machine import managed, remote_read
 
 GOLDEN = Path(__file__).parent / "golden" / "machine"
 
@@ -69,3 +71,36 @@ def test_declarations_of_two_runs_are_one_set() -> None:
     )
     assert first.merge(second).things == {"file /a": True, "file /b": True, "unit c": False}
     assert managed.Declared.from_json(first.to_json()) == first
+
+
+def _declared(action: str, args: dict[str, Any], **res: Any) -> dict[str, bool]:
+    """Return what one result of a module declares, and whether it counts as made by us."""
+    event = {"event": "ok", "action": f"ansible.builtin.{action}", "res": {"args": args, "changed": True, **res}}
+    return managed.collect([event]).things
+
+
+@pytest.mark.parametrize(("file", "made"), [("/etc/sysctl.d/90-fleet.conf", True), ("/etc/sysctl.conf", False)])
+def test_the_systems_own_sysctl_file_never_counts_as_made_by_us(file: str, made: bool) -> None:
+    """What counts as made is removed by a delete."""
+    args = {"name": "vm.max_map_count", "sysctl_file": file}
+    assert _declared("sysctl", args)[f"file {file}"] is made
+
+
+@pytest.mark.parametrize(
+    ("state", "made"), [("started", True), ("restarted", False), ("reloaded", False), ("stopped", False)]
+)
+def test_a_unit_that_was_only_restarted_does_not_count_as_made_by_us(state: str, made: bool) -> None:
+    assert _declared("systemd_service", {"name": "docker.service", "state": state}) == {"unit docker.service": made}
+
+
+def test_a_file_is_read_with_its_group(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    other = next(group for group in grp.getgrall() if group.gr_gid != file.stat().st_gid)
+    before = remote_read.read_file(str(file))
+    with mock.patch.object(remote_read.grp, "getgrgid", return_value=other):
+        seen = remote_read.read_file(str(file))
+    what = f"file {file}"
+    assert managed.drift({what: before}, {what: seen}) == [
+        {"what": what, "expected": f"group {before['group']}", "seen": f"group {other.gr_name}"}
+    ]

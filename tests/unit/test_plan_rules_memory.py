@@ -53,6 +53,7 @@ def test_a_context_that_the_cache_does_not_hold_is_told_with_the_one_that_it_doe
     assert seen == f"the cache holds {tokens} tokens, a request may have {FULL}"
     assert names(spread(FP8, 1, max_model_len=tokens, gpu_memory_utilization=0.7)) == ["cache-for-two"]
     assert names(spread(FP8, 1, max_model_len=tokens // 2, gpu_memory_utilization=0.7)) == []
+    assert names(spread(FP8, 1, max_model_len=tokens // 2 + 1, gpu_memory_utilization=0.7)) == ["cache-for-two"]
 
 
 def test_the_cache_of_a_token_is_what_the_models_shape_says() -> None:

@@ -19,6 +19,11 @@ def test_a_key_that_can_be_guessed_is_refused_and_not_repeated() -> None:
     assert "hallo-welt" not in message
 
 
+def test_the_shortest_key_has_twenty_characters() -> None:
+    assert one("api-key-set-and-secret", asked(api_key=KEY[:19])).startswith("the api_key has fewer than 20 characters")
+    assert told("api-key-set-and-secret", asked(api_key=KEY[:20])) == []
+
+
 def test_a_key_in_clear_in_the_stack_file_is_refused() -> None:
     stack = Stack(source="ssh", clear=frozenset({"vllm_api_key"}))
     assert "vllm_api_key stands in clear in the stack file" in one("api-key-set-and-secret", asked(stack=stack))

@@ -95,7 +95,7 @@ def test_a_host_that_is_not_known_yet_is_judged_later() -> None:
     assert told("media-domains-named", flags(allowed_media_domains=["media.example", UNKNOWN])) == []
 
 
-@pytest.mark.parametrize("domain", ["localhost", "127.0.0.1", "169.254.169.254", "metadata.google.internal"])
+@pytest.mark.parametrize("domain", ["localhost", "127.0.0.1", "0.0.0.0", "169.254.169.254", "metadata.google.internal"])
 def test_the_machine_itself_and_the_clouds_credentials_are_never_allowed(domain: str) -> None:
     assert "or a cloud for its credentials" in one("media-domains-named", flags(allowed_media_domains=[domain]))
 

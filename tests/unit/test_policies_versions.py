@@ -71,6 +71,8 @@ def test_the_fixes_of_january_and_of_the_year_are_all_missed_in_0_14_0() -> None
     found = holes(served("0.14.0"))
     assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(found)
     assert "CVE-2026-25960" not in found  # came in with 0.15.1
+    assert "CVE-2026-25960" in holes(served("0.15.1"))
+    assert "CVE-2026-25960" not in holes(served("0.15.0"))
     assert "CVE-2026-22778" not in holes(served("0.14.1"))
 
 
