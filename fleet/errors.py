@@ -1,4 +1,4 @@
-"""Every failure that this project tells a user, in one tree; below everything else, needs nothing.
+"""Every failure that this project tells a user, in one tree; below everything else but printable, which it needs.
 
     FleetError              node: doing: seen / wanted / next
     ├── SettingsError       a stack file holds what is not allowed (never touched a machine)
@@ -15,13 +15,16 @@
     ├── ProbeFailed         the server answers, and the answers are wrong
     └── DriftUnreadable     the actual state of a node could not be understood
 
-A message says what was seen, not what raised it: it never repeats the text of its cause.
+A message says what was seen, not what raised it: it never repeats the text of its cause. Parts may come from a node or a server:
+the message shows their control characters as escapes.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+
+from fleet import printable
 
 
 class FleetError(Exception):
@@ -38,7 +41,7 @@ class FleetError(Exception):
         self.seen, self.node, self.doing, self.wanted, self.next = seen, node, doing, wanted, next
 
     def __str__(self) -> str:
-        lines = [": ".join(part for part in (self.node, self.doing, _indented(self.seen, 4)) if part)]
+        lines = [": ".join(part for part in (printable.plain(self.node), printable.plain(self.doing), _indented(self.seen, 4)) if part)]
         lines += [f"  wanted: {_indented(self.wanted, 10)}"] if self.wanted else []
         lines += [f"  next:   {_indented(self.next, 10)}"] if self.next else []
         return "\n".join(lines)
@@ -118,4 +121,4 @@ class DriftUnreadable(FleetError):
 
 
 def _indented(text: str, by: int) -> str:
-    return ("\n" + " " * by).join(text.strip().splitlines())
+    return ("\n" + " " * by).join(printable.plain(text).strip().split("\n"))

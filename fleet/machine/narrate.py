@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fleet import errors
+from fleet import errors, printable
 from fleet.machine import lost
 from fleet.machine.events import Event
 from fleet.machine.ssh import Target
@@ -30,6 +30,10 @@ class Note:
 
     text: str
     ephemeral: bool = True
+
+    def __post_init__(self) -> None:
+        """Show control characters as escapes: tasks and polls repeat words of the node."""
+        object.__setattr__(self, "text", printable.plain(self.text))
 
 
 class Story:

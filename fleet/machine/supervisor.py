@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
-from fleet import errors
+from fleet import errors, printable
 from fleet.machine import events, private, ssh
 
 # Seconds after a cancel: for ansible-playbook to end its workers, for the ssh master, for the node to be told.
@@ -64,7 +64,7 @@ class Run:
             said = event["res"]["said"]
             text, self.polled = ("" if said == self.polled else f"  … {said}"), said
         if text.strip():
-            self.log.write(self._scrub(text) + "\n")
+            self.log.write(printable.plain(self._scrub(text)) + "\n")
         if event:
             self.tell(event)
         return False

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from fleet import printable
+
 # A plan of 1,000 machines is more than gRPC's 4 MiB.
 OPTIONS = [("grpc.max_receive_message_length", 400 << 20), ("grpc.max_send_message_length", 400 << 20)]
 # Seconds that work in hand has for stopping in order once the engine is gone; a cancelled Ansible run needs at most 9.
@@ -27,6 +29,7 @@ class Engine:
 
     def say(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
         """Show a line beside a resource; an ephemeral one is its status, replaced by the next and not kept."""
+        message = printable.plain(message)
         severity = engine_pb2.WARNING if warning else engine_pb2.INFO
         with contextlib.suppress(grpc.RpcError):  # the engine is gone: nobody reads, and the watch ends us
             self._stub.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral))
