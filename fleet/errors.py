@@ -12,6 +12,7 @@
     ├── BmcFailed           a BMC answers, otherwise than it should
     │   └── BmcSilent       no answer of a BMC within the time: it may be starting anew
     ├── InstallFailed       an installation that was begun did not come to its end
+    ├── OutputMalformed     an output that a node gave has another form than it should
     ├── ProbeFailed         the server answers, and the answers are wrong
     └── DriftUnreadable     the actual state of a node could not be understood
 
@@ -41,7 +42,13 @@ class FleetError(Exception):
         self.seen, self.node, self.doing, self.wanted, self.next = seen, node, doing, wanted, next
 
     def __str__(self) -> str:
-        lines = [": ".join(part for part in (printable.plain(self.node), printable.plain(self.doing), _indented(self.seen, 4)) if part)]
+        lines = [
+            ": ".join(
+                part
+                for part in (printable.plain(self.node), printable.plain(self.doing), _indented(self.seen, 4))
+                if part
+            )
+        ]
         lines += [f"  wanted: {_indented(self.wanted, 10)}"] if self.wanted else []
         lines += [f"  next:   {_indented(self.next, 10)}"] if self.next else []
         return "\n".join(lines)
@@ -110,6 +117,10 @@ class BmcSilent(BmcFailed):
 
 class InstallFailed(FleetError):
     """An installation was begun and did not come to its end within its time, or not as it should."""
+
+
+class OutputMalformed(FleetError):
+    """An output that a node gave has another form than it should: the node runs something else than our scripts."""
 
 
 class ProbeFailed(FleetError):

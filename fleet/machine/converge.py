@@ -26,13 +26,18 @@ from fleet.machine.narrate import Note
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds that a cancelled supervisor has for leaving nothing behind, before it is killed.
 PATIENCE = 9.0
+# Characters of one event: all that a node makes of it is bounded in events.py, but for the results of a run.
+LONGEST = 64 << 20
 # What an Ansible run has no business to know, or must not take from the user's shell.
 HIDDEN = ("PULUMI_", "ANSIBLE_", "RUNNER_", "AWX_", "PYTHON")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: `variables` become host variables, `secrets` the environment of Ansible; `timeout` in seconds.
+    """One run: `variables` and `data` become host variables, `secrets` the environment of Ansible; `timeout` in seconds.
+
+    Ansible evaluates expressions in `variables`: these are the user's own. What a node has ever said (a result, the state) is `data`, which it
+    takes as it is.
 
     `roles` are the playbook's own roles: time and messages of a role that these include count as theirs. `goes_on` tells what to do after
     a failure.
@@ -42,6 +47,7 @@ class Job:
     playbook: Path
     variables: Mapping[str, Any]
     log: Path
+    data: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] = ()
     check: bool = False
@@ -89,7 +95,7 @@ def converge(job: Job, note: Callable[[Note], None], cancelled: threading.Event)
         failure.partial = declared.to_json()
         raise failure
     stats = story.stats
-    return Outcome(stats["results"], declared, stats["changed"], stats["ok"], story.seconds())
+    return Outcome(story.results, declared, stats["changed"], stats["ok"], story.seconds())
 
 
 class _Lines:
@@ -135,7 +141,9 @@ class _Lines:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
+        while self._process.stdout and (line := self._process.stdout.readline(LONGEST)):
+            if len(line) >= LONGEST:
+                break  # then its `end` is missing, which is told
             self._queue.put(line)
         self._queue.put(None)
 
@@ -181,6 +189,7 @@ def _job(job: Job, folder: Path) -> dict[str, Any]:
         "target": dataclasses.asdict(job.target),
         "playbook": str(job.playbook.resolve()),
         "variables": dict(job.variables),
+        "data": dict(job.data),
         "secrets": dict(job.secrets),
         "log": str(job.log.resolve()),
         "check": job.check,

@@ -5,8 +5,8 @@ Shapes, all JSON:
     {"event": "task", "role", "task"}
     {"event": "ok"|"failed"|"unreachable"|"retry", "role", "task", "action", "item": bool, "ignored": bool, "res": {…}}
         an ok's res has "made" when it changed something that was not there before, "new": [packages] of apt
-        a retry's res is {"said": what the poll printed last}
-    {"event": "stats", "changed": n, "ok": n, "hosts": n, "results": {data of set_stats}}
+        a retry's res is {"said": what the poll printed last}; a set_stats' has "results": its data, and "aggregate": bool
+    {"event": "stats", "changed": n, "ok": n, "hosts": n}
     {"event": "end", "status", "rc", "cancelled": bool, "tail": [last lines outside of tasks]}
 """
 
@@ -28,8 +28,10 @@ KINDS = {
 # Of a result: what names a managed thing, and what tells a failure. Of its arguments: names only, never content.
 RESULT = ("changed", "path", "dest", "state", "name", "key_filename", "rc", "msg", "censored", "reason")
 ARGUMENTS = ("name", "package", "pkg", "state", "path", "dest", "sysctl_file", "enabled", "deb", "key", "selection")
+# The action that tells a run's results. It runs on the controller; Ansible itself takes `ansible_stats` of any module's answer, a node's too.
+SET_STATS = "ansible.builtin.set_stats"
 TEXT = ("stdout", "stderr", "module_stdout", "module_stderr")
-TAIL = 4000
+TAIL, MANY = 4000, 5000
 
 
 def distil(raw: Mapping[str, Any]) -> Event | None:
@@ -44,7 +46,6 @@ def distil(raw: Mapping[str, Any]) -> Event | None:
             "changed": sum((data.get("changed") or {}).values()),
             "ok": sum((data.get("ok") or {}).values()),
             "hosts": len(data.get("processed") or {}),
-            "results": data.get("artifact_data") or {},
         }
     if kind not in KINDS:
         return None
@@ -61,19 +62,34 @@ def distil(raw: Mapping[str, Any]) -> Event | None:
 
 
 def _result(res: Mapping[str, Any], action: str, told: bool) -> dict[str, Any]:
-    kept = {key: res[key] for key in RESULT if key in res}
+    kept = {key: _cut(res[key]) for key in RESULT if key in res}
     if res.get("changed"):
         kept["made"] = _made(res)
         if action.endswith(".apt"):
             kept["new"] = _new_packages(str(res.get("stdout") or ""))
-    given = (res.get("invocation") or {}).get("module_args") or {}
-    if named := {key: given[key] for key in ARGUMENTS if given.get(key) is not None}:
+    given = _mapping(_mapping(res.get("invocation")).get("module_args"))
+    if named := {key: _cut(given[key]) for key in ARGUMENTS if given.get(key) is not None}:
         kept["args"] = named
-    if "results" in res:
+    if isinstance(res.get("results"), list):
         kept["loop"] = len(res["results"])
+    if action == SET_STATS:
+        stats = _mapping(res.get("ansible_stats"))
+        kept |= {"results": dict(_mapping(stats.get("data"))), "aggregate": bool(stats.get("aggregate"))}
     if told:
         kept |= {key: str(res[key])[-TAIL:] for key in TEXT if res.get(key)}
     return kept
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping, an empty one for what a node has put in the place of one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _cut(value: Any) -> Any:
+    """Return a value with its text cut at TAIL characters, its list at MANY entries; a module of ours gives no other types."""
+    if isinstance(value, list | tuple):
+        return [str(one)[:TAIL] for one in value[:MANY]]
+    return value if isinstance(value, bool | int | float) or value is None else str(value)[:TAIL]
 
 
 def _made(res: Mapping[str, Any]) -> bool:
@@ -100,7 +116,7 @@ def _new_packages(stdout: str) -> list[str]:
 def _said(res: Mapping[str, Any]) -> str:
     """Return what a poll said last: the `text` of JSON output, else its last line."""
     lines = str(res.get("stdout") or res.get("stderr") or "").strip().splitlines()
-    last = lines[-1] if lines else ""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    last = lines[-1][:TAIL] if lines else ""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         return str(json.loads(last)["text"])
     return last

@@ -82,7 +82,7 @@ def _went_down(told: str, seconds: float) -> str:
     state, started, uptime = [*told.split(), "", "", ""][:3]
     if state == "stopping":
         return "the machine is going down"
-    if not started.isdecimal() or not uptime:
+    if not re.fullmatch(r"[0-9]{1,18}", started) or not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", uptime):
         return ""  # no systemd that answers
     age = float(uptime) - int(started) / 1e6
     return f"the machine went down, and started again {age:.0f} s ago" if age < seconds else ""

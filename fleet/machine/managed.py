@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet import errors
-from fleet.machine import ssh
+from fleet.machine import form, reply, ssh
 from fleet.machine.events import Event
 
 # Values are words, yes/no and lists of words: what passes through Pulumi unchanged.
@@ -24,6 +24,31 @@ from fleet.machine.events import Event
 State = dict[str, dict[str, Any]]
 
 KINDS = ("file", "unit", "package", "sysctl", "user", "group")
+# What each kind's names may be; the names of a run come from what the node's modules answer.
+NAMES = {
+    "file": form.PATHS,
+    "unit": form.UNITS,
+    "package": r"[a-z0-9][a-z0-9+.:*-]*",
+    "sysctl": r"[A-Za-z0-9_][A-Za-z0-9_./-]*",
+    "user": r"[A-Za-z_][A-Za-z0-9_.-]*",
+    "group": r"[A-Za-z_][A-Za-z0-9_.-]*",
+}
+FOLLOWING = {"container": r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", "files of": form.PATHS, "kernel started for": form.PATHS}
+THING = form.Text(
+    f"KIND NAME, of {', '.join(NAMES)}, with an absolute path or a plain name",
+    "|".join(f"{kind} (?:{name})" for kind, name in NAMES.items()),
+    most=1100,
+)
+NAMED = form.Text(
+    THING.wanted, "|".join(f"{kind} (?:{name})" for kind, name in {**NAMES, **FOLLOWING}.items()), most=1100
+)
+VALUE = form.Text(most=1 << 16, lines=True)
+STATE = form.Table(
+    NAMED,
+    form.Table(
+        form.NAME, form.Either((VALUE, form.Flag(), form.Each(VALUE)), "text, true or false, or a list of texts")
+    ),
+)
 # What one item of a list is called.
 ONE = {
     "drop_ins": "drop-in",
@@ -80,7 +105,7 @@ def collect(events: Iterable[Event]) -> Declared:
         res = event.get("res") or {}
         if event["event"] != "ok" or "loop" in res:  # the items of a loop are events of their own
             continue
-        module, args = event["action"].rsplit(".", 1)[-1], res.get("args") or {}
+        module, args = str(event["action"]).rsplit(".", 1)[-1], res.get("args") or {}
         for kind, name in _named(module, res, args):
             made = _made(kind, name, res, args) or (hidden and module == "file" and res.get("state") == "file")
             things[f"{kind} {name}"] = things.get(f"{kind} {name}", False) or made
@@ -111,13 +136,14 @@ def _read(connection: ssh.Connection, declared: Declared, timeout: float = 60) -
     script = f"{READER.read_text()}\nmain(json.loads({query!r}))\n"
     result = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=timeout)
     try:
-        state: State = json.loads(result.stdout)
-    except ValueError:
-        said = (result.stderr or result.stdout).strip().splitlines()
+        if result.rc:
+            raise reply.Unreadable(form.Mistake("", reply.last(result.stderr or result.stdout, result.rc), ""))
+        state: State = reply.read(result.stdout, STATE)
+    except reply.Unreadable as error:
         raise errors.DriftUnreadable(
             node=connection.target.name,
             doing="read the managed state",
-            seen=f"exit code {result.rc}: {said[-1] if said else 'nothing printed'}",
+            seen=f"exit code {result.rc}: {error.seen}",
             wanted="python3 (3.10 or later) that runs fleet/machine/remote_read.py as root",
             next=f"{connection.target.login} /usr/bin/python3 --version",
         ) from None
@@ -244,11 +270,11 @@ def _named(module: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> Iter
     elif module in ("apt", "package", "dpkg_selections"):
         for key in ("name", "package", "pkg"):
             given = args.get(key) or ()
-            for name in [given] if isinstance(given, str) else given:
+            for name in given if isinstance(given, list) else [given] if given else ():
                 for one in str(name).split(","):
                     yield "package", one.split("=")[0].split("/")[0].strip()
     elif module in ("systemd_service", "systemd", "service"):
-        if name := args.get("name"):
+        if name := str(args.get("name") or ""):
             yield "unit", name if "." in name else f"{name}.service"
     elif module == "sysctl" and args.get("name"):
         yield "sysctl", str(args["name"])

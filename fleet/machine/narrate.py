@@ -48,6 +48,7 @@ class Story:
         self._failed: list[tuple[str, Event]] = []  # in order; none of our roles goes on after a failure
         self._failed_from = 0.0  # when the task began that failed first
         self.stats: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}  # the data of set_stats
 
     @property
     def current(self) -> str:
@@ -90,6 +91,8 @@ class Story:
             self.stats = event
         elif kind == "retry":
             self._retried(event)
+        elif kind == "ok" and "results" in event["res"]:
+            self._keep(event["res"]["results"], event["res"]["aggregate"])
         elif kind == "ok" and not event["item"] and event["res"].get("changed"):
             many = f" ({event['res']['loop']} items)" if event["res"].get("loop", 0) > 1 else ""
             self._note(Note(f"{self.current}{many}: changed", ephemeral=False))
@@ -111,6 +114,13 @@ class Story:
         if self._owed and now - self._spoke >= SOON:
             self._owed, self._spoke = False, now
             self._note(Note(self.current))
+
+    def _keep(self, results: dict[str, Any], aggregate: bool) -> None:
+        for name, value in results.items():
+            before = self.results.get(name)
+            if aggregate and isinstance(before, dict) and isinstance(value, dict):
+                value = {**before, **value}
+            self.results[name] = value
 
     def _retried(self, event: Event) -> None:
         text = str(event["res"].get("said") or "")

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from fleet import errors
-from fleet.machine import ssh
+from fleet.machine import form, reply, ssh
 from fleet.machine.remote_owner import parsed, same
 
 # Beside what before.py writes down; take_off.py leaves the folder, as it is not empty, to who removes the marker.
 MARKER, RECORD = "/var/lib/fleet/owner.json", "/var/lib/fleet/before.json"
 SCRIPT = Path(__file__).with_name("remote_owner.py")
+REPLY = form.Record({"owner": form.Text(lines=True), "gone": form.Flag()})
 
 
 class Words(TypedDict):
@@ -95,11 +96,15 @@ def _ask(connection: ssh.Connection, asked: dict[str, Any]) -> dict[str, Any]:
         raise errors.CommandFailed(
             node=connection.target.name,
             doing=f"{asked['do']} it in {MARKER}",
-            seen=(done.stderr.strip().splitlines() or [f"exit code {done.rc}"])[-1],
+            seen=reply.last(done.stderr, done.rc),
             wanted="a file there that names the stack which owns the machine",
             next=f"{connection.target.login}, and look at {Path(MARKER).parent}",
         )
-    told: dict[str, Any] = json.loads(done.stdout)
+    try:
+        told: dict[str, Any] = reply.read(done.stdout, REPLY)
+    except reply.Unreadable as error:
+        after = f"{connection.target.login}, and look at {MARKER} and at what python3 there prints"
+        raise reply.failed(error, connection.target.name, f"{asked['do']} it in {MARKER}", after) from None
     return told
 
 

@@ -25,7 +25,7 @@ def parsed(text: str) -> Facts:
     """What a marker holds; {} where it is no marker of ours."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

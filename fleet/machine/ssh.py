@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Between two tries of `wait`; a refused login may only last this long, then the key is wrong and not merely late.
 PAUSE = 1.0
 LOGIN_GRACE = 20.0
+# Bytes of what a command prints in all, and of one line where it is read line by line: ours print far less, and the other side chooses.
+MOST, LONGEST = 32 << 20, 1 << 20
 # Handshakes at once: each is a tenth of a second of this process's time, and a hundred of them together would all be late.
 HANDSHAKES = threading.BoundedSemaphore(16)
 
@@ -111,7 +113,7 @@ class Connection:
         """Run a shell command as root (`sudo -n` when `become`) and return its exit code and output, whatever the code.
 
         Raises CommandFailed when it has not ended after `timeout` seconds (it may go on there: bound long work on the
-        node itself), Unreachable when the connection breaks.
+        node itself) or prints more than MOST bytes, Unreachable when the connection breaks.
         """
         import paramiko
 
@@ -119,7 +121,8 @@ class Connection:
         out: tuple[list[bytes], list[bytes]] = ([], [])
         try:
             with self._exec(command, stdin, timeout) as channel:
-                self._collect(channel, out, deadline)
+                if not self._collect(channel, out, deadline):
+                    raise self._floods(command, f"more than {MOST >> 20} MiB of output")
                 rc = channel.recv_exit_status() if channel.status_event.wait(deadline - time.monotonic()) else None
         except (paramiko.SSHException, OSError, EOFError) as error:
             if not isinstance(error, TimeoutError):
@@ -134,15 +137,20 @@ class Connection:
     def lines(self, command: str, stdin: str = "", silence: float = 60) -> Iterator[str]:
         """Run a shell command as root and yield each line of its stdout as it comes, however long the command takes.
 
-        Raises CommandFailed when it ends badly, or says nothing for `silence` seconds; Unreachable when the connection breaks.
+        Raises CommandFailed when it ends badly, prints a line of more than LONGEST bytes, or says nothing for `silence` seconds;
+        Unreachable when the connection breaks.
         """
         import paramiko
 
         try:
             with self._exec(command, stdin, silence) as channel:
-                yield from channel.makefile("r")
+                stdout = channel.makefile("rb")
+                while line := stdout.readline(LONGEST):
+                    if len(line) >= LONGEST:
+                        raise self._floods(command, f"a line of more than {LONGEST >> 20} MiB")
+                    yield line.decode(errors="replace")
                 rc = channel.recv_exit_status() if channel.status_event.wait(silence) else None
-                said = channel.makefile_stderr("r").read() if rc else ""
+                said = channel.makefile_stderr("rb").read(LONGEST).decode(errors="replace") if rc else ""
         except TimeoutError:
             rc, said = None, ""
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -155,7 +163,7 @@ class Connection:
             raise errors.CommandFailed(
                 node=self.target.name,
                 doing=_short(command),
-                seen=(str(said).strip().splitlines() or [f"exit code {rc}"])[-1],
+                seen=(said.strip().splitlines() or [f"exit code {rc}"])[-1],
                 wanted="exit code 0",
                 next=f"{self.target.login}, and look there",
             )
@@ -173,17 +181,23 @@ class Connection:
             yield channel
 
     @staticmethod
-    def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> None:
-        """Read both streams until both ended; TimeoutError at the deadline."""
+    def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> bool:
+        """Read both streams until both ended; TimeoutError at the deadline. False, at once, where they are more than MOST bytes."""
+        size = 0
         while not (channel.eof_received or channel.closed) or channel.recv_ready() or channel.recv_stderr_ready():
-            if channel.recv_ready():
-                out[0].append(channel.recv(1 << 16))
-            elif channel.recv_stderr_ready():
-                out[1].append(channel.recv_stderr(1 << 16))
+            if channel.recv_ready() or channel.recv_stderr_ready():
+                part, read = (out[0], channel.recv) if channel.recv_ready() else (out[1], channel.recv_stderr)
+                part.append(read(1 << 16))
+                size += len(part[-1])
+                if size > MOST:
+                    return False
+                if time.monotonic() > deadline:  # it prints without end
+                    raise TimeoutError
             elif (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError
             else:
                 select.select([channel], [], [], min(left, 0.5))
+        return True
 
     @contextlib.contextmanager
     def forward(self, port: int, local: int = 0) -> Iterator[int]:
@@ -214,6 +228,15 @@ class Connection:
             seen=seen,
             wanted=wanted,
             next=f"look at the load of {self.target.name}; it may hang on a disk or a lock",
+        )
+
+    def _floods(self, command: str, seen: str) -> errors.CommandFailed:
+        return errors.CommandFailed(
+            node=self.target.name,
+            doing=_short(command),
+            seen=seen,
+            wanted="what our scripts print, which is little",
+            next=f"{self.target.login}, and find out what prints there",
         )
 
     def _lost(self, command: str) -> errors.Unreachable:

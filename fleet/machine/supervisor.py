@@ -124,7 +124,10 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _inventory(self) -> Path:
-        """Write the inventory (0600: the folder is 0700): the node with its connection and every variable of the job."""
+        """Write the inventory (0600: the folder is 0700): the node with its connection and every variable of the job.
+
+        Ansible evaluates expressions in an inventory. Here is the one place that says which: those of the job's `variables`, no others.
+        """
         target = self.target
         reach: dict[str, Any] = {
             "ansible_host": target.address,
@@ -138,7 +141,11 @@ class Run:
             reach |= {"ansible_become": True, "ansible_become_method": "ansible.builtin.sudo"}
         path = self.folder / "inventory.json"
         path.touch(0o600)
-        path.write_text(json.dumps({"all": {"hosts": {target.name: {**self.job["variables"], **reach}}}}))
+        path.write_text(
+            json.dumps(
+                {"all": {"hosts": {target.name: {**self.job["variables"], **inert({**self.job["data"], **reach})}}}}
+            )
+        )
         return path
 
     def _scrub(self, text: str) -> str:
@@ -146,6 +153,17 @@ class Run:
         for secret in self.secrets:
             text = text.replace(secret, "(secret)")
         return text
+
+
+def inert(value: Any) -> Any:
+    """Return a value as JSON whose texts Ansible (2.19 and newer) never evaluates as templates; names in it it never does."""
+    if isinstance(value, str):
+        return {"__ansible_unsafe": value}
+    if isinstance(value, dict):
+        return {name: inert(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [inert(item) for item in value]
+    return value
 
 
 def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[str, str]:
@@ -169,6 +187,7 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ANSIBLE_LOCAL_TEMP": f"{folder}/tmp",
         "ANSIBLE_DIFF_ALWAYS": "True",  # for the log, and to tell what was made from what was only changed
         "ANSIBLE_GATHERING": "explicit",
+        "ANSIBLE_INJECT_FACT_VARS": "False",  # or `ansible_facts` in any module's answer would lie over the job's variables
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": "15",

@@ -58,8 +58,10 @@ def _of(kind: str, name: str, right: Mapping[str, Any], now: Mapping[str, Any]) 
     match kind:
         case "unit":
             yield from _of_unit(name, right, now)
-        case "file" if right.get("type") == now.get("type") and any(
-            right.get(key) != now.get(key) for key in ATTRIBUTES
+        case "file" if (
+            right.get("type") == now.get("type")
+            and right.keys() >= {*ATTRIBUTES}
+            and any(right[key] != now.get(key) for key in ATTRIBUTES)
         ):
             yield "attributes", {"path": name, **{key: right[key] for key in ATTRIBUTES}}
         case "package" if now.get("held") and not right.get("held"):

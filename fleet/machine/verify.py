@@ -8,13 +8,21 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fleet import errors
-from fleet.machine import ssh
+from fleet.machine import form, reply, ssh
 
 SCRIPT = Path(__file__).with_name("remote_verify.py")
 # The script tells how far it is every second: after this many seconds without a word the node or its disk hangs.
 SILENCE = 60.0
+PROGRESS = form.Record({"done": form.Whole(), "total": form.Whole()})
+WRONG = form.Each(form.Record(dict.fromkeys(("what", "expected", "seen"), form.Text(lines=True))))
+RESULT = form.Record({"files": form.Whole(), "bytes": form.Whole(), "wrong": WRONG})
+LINE = form.Either((PROGRESS, RESULT), "a line of progress or the result: {done, total}, or {files, bytes, wrong}")
+# A login shell may print before the script does.
+BEFORE = 100
+NEXT = "find out what python3 prints there; then `fleet verify` again"
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,25 @@ def verify(wanted: Wanted, progress: Callable[[int, int], None], silence: float 
     """
     asked = {"manifest": wanted.manifest, "recorded": wanted.recorded, "containers": dict(wanted.containers)}
     script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
-    told: dict[str, object] = {}
+    told: dict[str, Any] = {}
+    strange: list[reply.Unreadable] = []
     with ssh.connect(wanted.target) as connection:
         for line in connection.lines("/usr/bin/python3 -I -", stdin=script, silence=silence):
-            told = json.loads(line)
+            try:
+                told = reply.value(line, LINE)
+            except reply.Unreadable as error:
+                strange.append(error)
+                if told or len(strange) > BEFORE:
+                    raise reply.failed(error, wanted.target.name, f"verify {wanted.manifest}", NEXT) from None
+                continue
             if "done" in told:
-                progress(int(str(told["done"])), int(str(told["total"])))
+                progress(told["done"], told["total"])
     if "wrong" not in told:
         raise errors.CommandFailed(
             node=wanted.target.name,
             doing=f"verify {wanted.manifest}",
-            seen="it ended before the result",
+            seen=f"it ended before the result{f'; it printed {strange[-1].seen}' if strange else ''}",
             wanted="the sums of all files",
             next="`fleet verify` again; `journalctl -k` there names a process that was killed",
         )
-    return Found(**told)  # type: ignore[arg-type]
+    return Found(**told)

@@ -202,7 +202,7 @@ def _reloaded(
 def _can_reload(told: Statement, packages: Mapping[str, Any]) -> bool | None:
     """Return whether what the role reloads can be; None of a machine whose packages nobody has read."""
     known = [
-        _major(seen["version"]) >= since
+        _major(str(seen.get("version") or "")) >= since
         for name, since in told.reloads_since.items()
         if (seen := packages.get(f"package {name}"))
     ]

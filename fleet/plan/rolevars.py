@@ -16,10 +16,7 @@ import yaml
 
 from fleet import errors
 from fleet.plan import rolefiles, settings, textforms
-from fleet.plan.kinds import HELPED, HELPER, ROLES
-
-# What only the program knows: the image that was built, the folder that was filled.
-SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_model_manifest": "Weights"}
+from fleet.plan.kinds import HELPED, HELPER, ROLES, SET_BY_PROGRAM
 
 
 @dataclass(frozen=True)

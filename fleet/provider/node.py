@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 
 from fleet import errors
-from fleet.machine import ssh
+from fleet.machine import form, reply, ssh
 from fleet.plan.effects import Effect
+from fleet.provider import outputs
 from fleet.provider.resources import Fixed, Request
 from fleet.provider.structs import UNKNOWN, Props
 
@@ -84,11 +85,17 @@ def _facts(connection: ssh.Connection) -> Props:
         raise errors.CommandFailed(
             node=connection.target.name,
             doing="read what runs there",
-            seen=(told.stderr.strip() or f"exit code {told.rc}").splitlines()[-1],
+            seen=reply.last(told.stderr, told.rc),
             wanted="python3, which Ansible needs too",
             next=f"{connection.target.login} apt-get install python3",
         )
-    facts: Props = json.loads(told.stdout)
+    again = "`pulumi up` asks it again"
+    try:
+        found = {"facts": reply.read(told.stdout, form.Record({}, open=True))}
+    except reply.Unreadable as error:
+        mistake = form.Mistake("facts", error.seen, error.mistake.wanted)
+        raise outputs.refused("Node", connection.target, mistake, again) from None
+    facts: Props = outputs.checked("Node", connection.target, found, again)["facts"]
     return facts
 
 

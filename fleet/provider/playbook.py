@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fleet import errors
 from fleet.machine import converge, managed, narrate, ssh, undo
 from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
-from fleet.provider import notes, resources, take_off
+from fleet.provider import notes, outputs, resources, take_off
 from fleet.provider.node import REACHED, REINSTALLED, reinstalled
 from fleet.provider.resources import ROOT, Fixed, Incomplete, Request
 from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
@@ -68,6 +69,7 @@ class Playbook(Fixed):
         purge: Collection[str] = (),
     ) -> None:
         self._kind, self._outputs, self._slots, self._run, self._read = kind.lower(), tuple(outputs), slots, run, read
+        self.name = kind
         self._purge = purge  # `weights`, `driver`: what else stays on a machine that is taken off
         self.computed: Collection[str] = (*BASE, *outputs)
 
@@ -128,7 +130,7 @@ class Playbook(Fixed):
         """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
         target, old = ssh.Target.from_inputs(inputs["node"]), _still_there(inputs, old)
         before = (old or {}).get("managed") or {}
-        declared = managed.Declared.from_json(before.get("declared") or {})
+        declared = outputs.sound(managed.Declared.from_json(before.get("declared") or {}))
         log = self._log(request)
         known = {
             **inputs,
@@ -138,31 +140,36 @@ class Playbook(Fixed):
             "seconds": {},
             "took": (old or {}).get("took") or {},
         }
+        tried = declared
         try:
             with self._slots.one(request):
                 drifted = self._drifted(target, old or {}, declared)
                 job = converge.Job(
                     target=target,
                     playbook=ROOT / "playbooks" / f"{self._kind}.yml",
-                    variables={**inputs["vars"], **drifted.variables},
+                    variables=_of_stack(inputs["vars"]),
+                    data={**_of_nodes(inputs["vars"]), **drifted.variables},
                     log=log,
                     secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
                     roles=kinds.ROLES[self._kind],
                 )
                 outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
-            now = outcome.declared.merge(_still(declared, outcome.declared))
+            tried = tried.merge(outputs.sound(outcome.declared))
+            now = outputs.judge(self.name, target, outcome.declared, f"see {log}; {job.goes_on}")
+            found = outcome.results.get(f"fleet_{self._kind}") or {}
+            results = outputs.checked(self.name, target, found, f"see {log}; {job.goes_on}")
+            now = now.merge(_still(declared, now))
             expected = self._read(target, [now])[0]
         except errors.FleetError as error:
-            tried = declared.merge(managed.Declared.from_json(error.partial))
+            tried = tried.merge(outputs.sound(managed.Declared.from_json(error.partial)))
             kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
             still = (old or {}).get("drift") or []
             raise Incomplete({**known, "managed": kept, "drift": still}, error) from error
         for one in drifted.left(expected):
             request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
-        results = outcome.results.get(f"fleet_{self._kind}") or {}
         return {
             **known,
-            **{key: results.get(key) for key in self._outputs if key in results},
+            **results,
             "managed": {"declared": now.to_json(), "expected": expected},
             "seconds": outcome.seconds,
             "took": notes.measured(
@@ -180,7 +187,7 @@ class Playbook(Fixed):
     def read(self, request: Request, properties: Props) -> Props:
         """Compare the managed set with the host; what differs is `drift`."""
         kept = properties.get("managed") or {}
-        declared = managed.Declared.from_json(kept.get("declared") or {})
+        declared = outputs.sound(managed.Declared.from_json(kept.get("declared") or {}))
         seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
         return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
 
@@ -190,12 +197,13 @@ class Playbook(Fixed):
         job = converge.Job(
             target=target,
             playbook=ROOT / "playbooks" / "take-off.yml",
-            variables={"managed": take_off.asked(self._kind, properties, self._purge)},
+            variables={},
+            data={"managed": take_off.asked(self._kind, properties, self._purge)},
             log=self._log(request),
         )
         with self._slots.one(request):
             outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
-        for words in (outcome.results.get("fleet_take_off") or {}).get("stays") or ():
+        for words in outputs.stays(outcome.results):
             request.say(f"stays: {words}", False)
 
     def _log(self, request: Request) -> Path:
@@ -210,6 +218,16 @@ def _still_there(inputs: Props, old: Props | None) -> Props | None:
     if isinstance(before, Mapping) and isinstance(node, Mapping) and reinstalled(dict(before), dict(node)):
         return None
     return old
+
+
+def _of_stack(variables: Mapping[str, Any]) -> Props:
+    """Return the variables that the stack file holds: these may be expressions, for Ansible to evaluate."""
+    return {name: value for name, value in variables.items() if name not in kinds.SET_BY_PROGRAM}
+
+
+def _of_nodes(variables: Mapping[str, Any]) -> Props:
+    """Return the variables that results of other runs have given: a node has said them, so they are text and nothing else."""
+    return {name: value for name, value in variables.items() if name in kinds.SET_BY_PROGRAM}
 
 
 def _still(old: managed.Declared, new: managed.Declared) -> managed.Declared:

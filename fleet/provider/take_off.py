@@ -17,7 +17,7 @@ def asked(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> A
     """Return `managed` of playbooks/take-off.yml for a resource of this kind (host, image, weights, serving)."""
     found: Asked = {"files": [], "units": [], "packages": [], "restores": [], "sysctls": []}
     for what, made in ((properties.get("managed") or {}).get("declared") or {}).items():
-        thing, name = what.split(" ", 1)
+        thing, _, name = what.partition(" ")
         if thing == "file":
             found["files" if made else "restores"].append(name)
         elif thing == "sysctl":

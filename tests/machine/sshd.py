@@ -31,6 +31,7 @@ class Server:
         self.kept = folder / "kept"  # in place of KEPT
         self.look: Callable[[], str] | None = None  # what a preflight is answered, in place of what this machine is
         self.looks = 0
+        self.rewrite: Callable[[bytes], bytes] | None = None  # what a hostile machine makes of what its commands print
         self.gate = threading.Event()  # a handshake waits for it
         self.gate.set()
         self.arrived = threading.Event()
@@ -125,6 +126,8 @@ class _Rules(paramiko.ServerInterface):
             assert ended.stdout and ended.stderr
             said = threading.Thread(target=_pump, args=(ended.stderr.read1, channel.sendall_stderr, lambda: None))
             said.start()
+            if self._server.rewrite:
+                channel.sendall(self._server.rewrite(ended.stdout.read()))
             _pump(ended.stdout.read1, channel.sendall, lambda: None)
             said.join()
             ended.wait()

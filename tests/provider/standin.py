@@ -20,9 +20,9 @@ from fleet.provider.structs import Props  # noqa: E402
 
 # What each kind tells, and one thing that it has put on its machine.
 RESULTS: dict[str, Props] = {
-    "Host": {"gpus": 8, "driver": "6.16", "engine": "1"},
-    "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c", "version": "v"},
-    "Weights": {"path": "/srv/models/glm", "revision": "r", "bytes": 1, "files": 1, "manifest": "m"},
+    "Host": {"gpus": 8, "driver": "6.16", "engine": "1" * 32},
+    "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c" * 40, "version": "5.0"},
+    "Weights": {"path": "/srv/models/glm", "revision": "a" * 40, "bytes": 1, "files": 1, "manifest": "b" * 64},
     "Serving": {"replicas": [{"name": "glm-0", "port": 8000}], "verdict": {"passed": 12, "total": 12}},
 }
 THINGS = {

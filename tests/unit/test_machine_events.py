@@ -51,7 +51,7 @@ def test_what_was_there_before_is_not_ours_however_much_we_changed_it(what: str)
 
 def test_the_data_of_set_stats_is_the_result() -> None:
     story, _ = heard("kinds")
-    assert story.stats["results"] == {"fleet_kinds": {"text": "hello"}}
+    assert story.results == {"fleet_kinds": {"text": "hello"}}
     assert story.stats["ok"] > story.stats["changed"] > 0
 
 

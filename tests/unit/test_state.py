@@ -115,7 +115,7 @@ def test_a_machine_that_is_as_recorded_has_no_drift_and_what_was_made_there_can_
     resource = Playbook(kind, (), Slots(), run=run, read=read, purge={"driver"})
     assert resource.read(request(item), item["outputs"]) == {**item["outputs"], "drift": []}
     resource.delete(request(item), item["outputs"])
-    taken_off = jobs[0].variables["managed"]
+    taken_off = jobs[0].data["managed"]
     parts = ("file", "unit", "package")
     made = {what for what, ours in kept["declared"].items() if ours and what.split()[0] in parts}
     assert {f"{part} {name}" for part in parts for name in taken_off[f"{part}s"]} == made

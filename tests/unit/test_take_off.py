@@ -88,7 +88,7 @@ def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch,
     )
     Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(request, {"node": NODE, "vars": {}})
     assert said == [("stays: the model: /data/x (215 GB)", False)]
-    assert jobs[0].variables["managed"] == asked("weights", "weights", vars={})
+    assert jobs[0].data["managed"] == asked("weights", "weights", vars={})
 
 
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleet import errors
-from fleet.machine import owner, ssh
-from fleet.machine.preflight import hardware, host
+from fleet.machine import owner, reply, ssh
+from fleet.machine.preflight import answer, hardware, host
 from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Waiver, Wanted
 
 __all__ = ["CHECKS", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
@@ -42,12 +42,12 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
     told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
     now = time.time()
     try:
-        facts = json.loads(told.stdout)
-    except ValueError:
+        facts = reply.read(told.stdout, answer.facts(asked))
+    except reply.Unreadable as error:
         raise errors.CommandFailed(
             node=wanted.target.name,
             doing="look before anything is touched",
-            seen=(told.stderr.strip().splitlines() or [f"exit code {told.rc}"])[-1],
+            seen=reply.last(told.stderr, told.rc) if told.rc else error.seen,
             wanted="python3 3.10 or newer, which Ansible needs too",
             next=f"{wanted.target.login} /usr/bin/python3 --version",
         ) from None
