@@ -14,6 +14,7 @@
     ├── InstallFailed       an installation that was begun did not come to its end
     ├── OutputMalformed     an output that a node gave has another form than it should
     ├── ProbeFailed         the server answers, and the answers are wrong
+    ├── Unexpected          an exception that nobody foresaw: a bug of ours
     └── DriftUnreadable     the actual state of a node could not be understood
 
 A message says what was seen, not what raised it: it never repeats the text of its cause. Parts may come from a node or a server:
@@ -125,6 +126,10 @@ class OutputMalformed(FleetError):
 
 class ProbeFailed(FleetError):
     """A replica answers, and its answers are wrong: it does not see."""
+
+
+class Unexpected(FleetError):
+    """An exception that nobody foresaw. Its traceback is in the log that the message names."""
 
 
 class DriftUnreadable(FleetError):

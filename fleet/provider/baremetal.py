@@ -63,14 +63,21 @@ class BareMetal(Fixed):
             run = install.Installation(
                 _job(inputs), _stage(inputs, before), lambda text: request.say(text, True), request.cancelled
             )
+
+            def half() -> Props:
+                """What is known of an installation that does not come to its end; nothing where it was not begun."""
+                attempt = {"nonce": inputs["reinstall"], "stage": run.stage}
+                return {**known, "attempt": attempt} if run.stage else {}
+
+            request.keep(half)
             try:
                 run.run()
             except errors.FleetError as error:
                 if not run.stage:
                     raise
-                known["attempt"] = {"nonce": inputs["reinstall"], "stage": run.stage}
-                raise Incomplete(known, error) from error
+                raise Incomplete(half(), error) from error
             known["installed"] = inputs["reinstall"]
+            request.keep(lambda: known)
         try:
             return {**known, **self._look(request, inputs)}
         except errors.FleetError as error:

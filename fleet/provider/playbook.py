@@ -141,6 +141,13 @@ class Playbook(Fixed):
             "took": (old or {}).get("took") or {},
         }
         tried = declared
+
+        def half() -> Props:
+            """What is known of a run that does not come to its end."""
+            kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
+            return {**known, "managed": kept, "drift": (old or {}).get("drift") or []}
+
+        request.keep(half)
         try:
             with self._slots.one(request):
                 drifted = self._drifted(target, old or {}, declared)
@@ -162,12 +169,10 @@ class Playbook(Fixed):
             expected = self._read(target, [now])[0]
         except errors.FleetError as error:
             tried = tried.merge(outputs.sound(managed.Declared.from_json(error.partial)))
-            kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
-            still = (old or {}).get("drift") or []
-            raise Incomplete({**known, "managed": kept, "drift": still}, error) from error
+            raise Incomplete(half(), error) from error
         for one in drifted.left(expected):
             request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
-        return {
+        done = {
             **known,
             **results,
             "managed": {"declared": now.to_json(), "expected": expected},
@@ -176,6 +181,8 @@ class Playbook(Fixed):
                 self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), known["took"]
             ),
         }
+        request.keep(lambda: done)
+        return done
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:
         """What a refresh found changed by hand, as it is now."""

@@ -22,12 +22,16 @@ GIVEN = ("address", "host_key", "install", "node", "vars", "image", "weights")
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the engine about one resource: its urn, how to speak and to warn beside it, whether the run was cancelled."""
+    """One request of the engine about one resource: its urn, how to speak and to warn beside it, whether the run was cancelled.
+
+    `keep` takes what the state should be if the work ends in an exception that nobody foresaw; the last one counts.
+    """
 
     urn: str
     say: Callable[[str, bool], None]  # text, ephemeral
     cancelled: threading.Event
     warn: Callable[[str], None] = lambda text: None
+    keep: Callable[[Callable[[], Props]], None] = lambda so_far: None
 
     @property
     def stack(self) -> str:

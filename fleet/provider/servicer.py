@@ -5,7 +5,7 @@ Knows gRPC and no machine. Started by __main__; the resources are in node.py, pl
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import grpc
@@ -14,7 +14,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 
 from fleet import errors
 from fleet.plan import effects
-from fleet.provider import diffs, resources
+from fleet.provider import diffs, resources, unexpected
 from fleet.provider.baremetal import BareMetal
 from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
@@ -28,6 +28,9 @@ from fleet.provider.structs import Props, to_dict, to_struct
 from fleet.provider.weights import Weights
 
 Context = grpc.ServicerContext
+
+# Properties whose values no message and no log may repeat.
+SECRET = ("api_key", "token", "private", "username", "password")
 
 
 def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
@@ -154,8 +157,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, {}, None)))
         # Deterministic: a second try after a crash finds the same thing.
         ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
-        with self._work(context, ident):
-            made = resource.apply(self._request(request.urn), inputs, None)
+        with self._work(context, ident, request.urn, inputs) as work:
+            made = resource.apply(work, inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(made))
 
     def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
@@ -164,21 +167,23 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             old_inputs = to_dict(request.old_inputs)
             self._foretell(request.urn, resource.effects(old_inputs, inputs, olds), olds)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, old_inputs, olds)))
-        with self._work(context, request.id):
-            made = resource.apply(self._request(request.urn), inputs, olds)
+        with self._work(context, request.id, request.urn, inputs) as work:
+            made = resource.apply(work, inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(made))
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
         """Read the machine; the inputs stay those of the state, or a clean machine would show changes."""
-        with self._work(context, request.id):
-            now = self._resource(request.urn).read(self._request(request.urn), to_dict(request.properties))
+        properties = to_dict(request.properties)
+        with self._work(context, request.id, request.urn, properties) as work:
+            now = self._resource(request.urn).read(work, properties)
             if now is None:
                 return provider_pb2.ReadResponse()
             return provider_pb2.ReadResponse(id=request.id, properties=to_struct(now), inputs=request.inputs)
 
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
-        with self._work(context, request.id):
-            self._resource(request.urn).delete(self._request(request.urn), to_dict(request.properties))
+        properties = to_dict(request.properties)
+        with self._work(context, request.id, request.urn, properties) as work:
+            self._resource(request.urn).delete(work, properties)
             return empty_pb2.Empty()
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: Context) -> provider_pb2.InvokeResponse:
@@ -194,13 +199,14 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def _resource(self, urn: str) -> Resource:
         return self._made[resources.kind_of(urn)]
 
-    def _request(self, urn: str) -> Request:
+    def _request(self, urn: str, keep: Callable[[Callable[[], Props]], None] = lambda half: None) -> Request:
         say = self._engine.say
         return Request(
             urn,
             lambda text, ephemeral: say(urn, text, ephemeral),
             self.cancelled,
             lambda text: say(urn, text, warning=True),
+            keep,
         )
 
     def _foretell(self, urn: str, foreseen: Sequence[effects.Effect], olds: Props | None = None) -> None:
@@ -213,16 +219,25 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             self._engine.say(urn, effects.in_words(effect, resources.name_of(urn)), ephemeral=True)
 
     @contextlib.contextmanager
-    def _work(self, context: Context, ident: str) -> Iterator[None]:
-        """Count work in hand; turn our errors into gRPC's. Any other exception is a bug, which gRPC shows with its traceback."""
+    def _work(self, context: Context, ident: str, urn: str, given: Props) -> Iterator[Request]:
+        """Count work in hand; turn our errors into gRPC's, with what the state should keep. Any other exception is a bug, and keeps it too."""
+        half: list[Callable[[], Props]] = []
+        work = self._request(urn, half.append)
         with self._lock:
             self._working += 1
         try:
-            yield
-        except Incomplete as half:
-            self._keep(context, ident, half.properties, half.error)
+            yield work
+        except Incomplete as error:
+            self._keep(context, ident, error.properties, error.error)
         except errors.FleetError as error:
             context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        except Exception as error:  # noqa: BLE001 # Here alone: gRPC would answer without the state, and what was made on the machine was lost.
+            kept = half[-1]() if half else {}
+            secrets = [str(given[name]) for name in SECRET if given.get(name)]
+            bug = unexpected.explain(error, work, secrets, str(kept.get("log") or ""))
+            if kept:
+                self._keep(context, ident, kept, bug)
+            context.abort(grpc.StatusCode.UNKNOWN, str(bug))
         finally:
             with self._lock:
                 self._working -= 1

@@ -1,0 +1,51 @@
+"""An exception that nobody foresaw, as the error that a user reads; its traceback goes to the run's log. It is a bug, and no reason to lose a state.
+
+Called by the servicer, at its boundary to the engine.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from fleet import errors, printable
+from fleet.provider import resources
+from fleet.provider.resources import Request
+
+
+def explain(error: Exception, request: Request, secrets: Iterable[str], log: str = "") -> errors.Unexpected:
+    """Return the error that names node and place; write the traceback to `log`, or to a log of its own. Secret values stand in neither."""
+    path = Path(log) if log else _own_log(request)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(resources.ROOT / "fleet")] or list(frames)
+    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}" if own else "nowhere"
+    _append(path, hidden("".join(traceback.format_exception(error)), secrets))
+    return errors.Unexpected(
+        node=request.name,
+        doing=request.kind,
+        seen=f"a bug of glm-fleet: {type(error).__name__} at {place}: {printable.short(hidden(str(error), secrets), 200)}",
+        wanted="an answer that our code can read, or an error in words",
+        next=f"report it with the traceback in {path}; `pulumi up` goes on where this stopped",
+    )
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without secret values."""
+    for secret in secrets:
+        if len(secret) >= 6:
+            text = text.replace(secret, "(secret)")
+    return text
+
+
+def _own_log(request: Request) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{request.stack}-{request.kind.lower()}-{request.name}-{stamp}-bug.log"
+    return resources.state_dir() / "logs" / name
+
+
+def _append(path: Path, text: str) -> None:
+    """Write the text at the end of a log that its owner alone may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as log:
+        log.write(printable.plain(f"\n{text}"))
