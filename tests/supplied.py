@@ -88,7 +88,8 @@ class Cloud(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         made = GIVEN.get(args.typ, {})
         if args.typ == "fleet:index:HostKey":
-            made = {"public": public(args.name), "private": PRIVATE.format(name=args.name)}
+            final = {"public": f"{public(args.name)}final", "private": PRIVATE.format(name=f"final-{args.name}")}
+            made = {"public": public(args.name), "private": PRIVATE.format(name=args.name), "final": final}
         return f"{args.name}-id", {**args.inputs, **made, **self.changed.get(args.typ.rpartition(":")[2], {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:

@@ -4,6 +4,7 @@ What was reached is read from the machine and its BMC, and not remembered alone:
 once. Needs bmc, shelf, medium and ssh. Called by the provider's BareMetal.
 """
 
+import dataclasses
 import hashlib
 import threading
 import time
@@ -28,7 +29,7 @@ class Job:
     """One installation: whose BMC, what it should answer as, from what, and for how long the installer may work.
 
     `serve` is the ADDRESS:PORT of this machine at which the BMC gets installer and seed, `certificate` a file with certificate and key by
-    which that is HTTPS ("": HTTP). `released`: a machine that answers SSH with another key than the pinned one may be wiped.
+    which that is HTTPS ("": HTTP). `final_key`: what the machine shows once it was taken ("": the target's). `released`: a machine that answers SSH with another key than the pinned one may be wiped.
     """
 
     access: bmc.Access
@@ -37,6 +38,7 @@ class Job:
     installer: str
     sha256: str
     serve: str
+    final_key: str = ""
     certificate: str = ""
     within: float = 3600.0
     boot: float = BOOT
@@ -175,7 +177,17 @@ class Installation:
                 raise errors.Cancelled(node=self._job.access.node, doing="look for its mark", seen="cancelled")
 
     def _mark(self) -> str:
-        with ssh.connect(self._job.target, 10) as connection:
+        target = self._job.target
+        try:
+            return self._read_mark(target)
+        except errors.HostKeyMismatch:
+            if not self._job.final_key:
+                raise
+            return self._read_mark(dataclasses.replace(target, host_key=self._job.final_key))
+
+    @staticmethod
+    def _read_mark(target: ssh.Target) -> str:
+        with ssh.connect(target, 10) as connection:
             return connection.run(f"cat {seed.MARK} 2>/dev/null").stdout.strip()
 
 

@@ -15,20 +15,22 @@ Inputs = Mapping[str, Any]
 
 
 class HostKey(pulumi.CustomResource):
-    """The SSH host key of a machine that its source is to make: with it the first connection is checked already.
+    """The SSH host keys of a machine that its source is to make: with the first its first connection is checked already.
 
-    Owns: the pair, in the state alone; `private` is a secret. Not: bringing it to the machine, which is its source's.
+    Owns: the pairs, in the state alone; `private` and `final` are secrets. Not: bringing them to the machine: the first is its source's, the
+    second, `final`, is Node's.
     """
 
     public: pulumi.Output[str]
     private: pulumi.Output[str]
+    final: pulumi.Output[Mapping[str, str] | None]
 
     def __init__(self, name: str, provider: pulumi.ProviderResource, protect: bool = False) -> None:
         super().__init__(
             "fleet:index:HostKey",
             name,
-            {"name": name, "public": None, "private": None},
-            pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private"]),
+            {"name": name, "public": None, "private": None, "final": None},
+            pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private", "final"]),
         )
 
 

@@ -21,7 +21,7 @@ class BareMetal(Fixed):
     computed = ("installed", "attempt", "power", "settings", "differences")
     # Another installation is another machine: so what protects a machine from being replaced protects its disks, too.
     replace = ("name", "reinstall")
-    unseen = ("released",)  # it only permits
+    unseen = ("released", "final_public")  # these only permit
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """What an installation needs must be there when one is asked for."""
@@ -146,6 +146,7 @@ def _job(inputs: Props) -> install.Job:
         installer=inputs["installer"]["url"],
         sha256=inputs["installer"]["sha256"],
         serve=inputs["serve"],
+        final_key=str(inputs.get("final_public") or ""),
         certificate=str(inputs.get("serve_certificate") or ""),
         within=float(inputs.get("within") or 3600),
         boot=float(inputs.get("wait") or install.BOOT),

@@ -1,4 +1,6 @@
-"""The resource HostKey: the SSH host key of a machine that is still to be made. Its source gives it to the machine; Node pins it.
+"""The resource HostKey: the SSH host keys of a machine that is still to be made, the one that it is made with and the one that it keeps.
+
+Its source gives the first to the machine, in user data or a seed, which others may read; Node gives it the second over SSH, and pins that.
 
 Used by the servicer. Needs cryptography, which paramiko brings.
 """
@@ -11,9 +13,12 @@ from fleet.provider.structs import Props
 
 
 class HostKey(Fixed):
-    """An ed25519 key pair, made once and kept in the state: `public` as OpenSSH writes it, `private` in OpenSSH's own form, a secret."""
+    """Two ed25519 key pairs, made once and kept in the state: `public` as OpenSSH writes it, `private` in OpenSSH's own form, a secret.
 
-    computed = ("public", "private")
+    `final` is the second pair, as {public, private}; a key of an earlier release has none, and its machine keeps the first.
+    """
+
+    computed = ("public", "private", "final")
     replace = ("name",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
@@ -25,17 +30,10 @@ class HostKey(Fixed):
         return []
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make the key; one that is there stays."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+        """Make the keys; those that are there stay."""
         if old and old.get("private"):
-            return {**inputs, **{name: old[name] for name in self.computed}}
-        made = Ed25519PrivateKey.generate()
-        form = serialization
-        private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
-        public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-        return {**inputs, "public": public.decode(), "private": private.decode()}
+            return {**inputs, **{name: old[name] for name in self.computed if name in old}}
+        return {**inputs, **_pair(), "final": _pair()}
 
     def read(self, request: Request, properties: Props) -> Props:
         """The state is where it lives."""
@@ -43,3 +41,13 @@ class HostKey(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """It goes with the state."""
+
+
+def _pair() -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    made = Ed25519PrivateKey.generate()
+    private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    return {"public": public.decode(), "private": private.decode()}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from fleet import errors
-from fleet.machine import form, reply, ssh
+from fleet.machine import form, rekey, reply, ssh
 from fleet.plan.effects import Effect
 from fleet.provider import outputs
 from fleet.provider.resources import Fixed, Request
@@ -55,9 +55,7 @@ class Node(Fixed):
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Wait until the machine answers, read what runs there, and take it for the stack where it is not the one that it was."""
-        target = ssh.Target.from_inputs(inputs)
-        ssh.wait(target, float(inputs.get("wait") or BOOT), lambda text: request.say(text, True), request.cancelled)
-        with ssh.connect(target) as connection:
+        with ssh.connect(_met(request, inputs)) as connection:
             facts = _facts(connection)
             wants = inputs.get("wants")
             if wants and any((old or {}).get(key) != inputs.get(key) for key in PLACE):
@@ -76,7 +74,20 @@ class Node(Fixed):
         from fleet.provider import taking
 
         stack = json.loads(properties.get("wants") or "{}").get("stack") or f"{request.project}/{request.stack}"
-        taking.give_back(request, ssh.Target.from_inputs(properties), stack)
+        taking.give_back(request, ssh.Target.from_inputs(properties.get("connection") or properties), stack)
+
+
+def _met(request: Request, inputs: Props) -> ssh.Target:
+    """Wait until the machine answers, and return how it is reached from now on."""
+    target, timeout = ssh.Target.from_inputs(inputs), float(inputs.get("wait") or BOOT)
+
+    def note(text: str) -> None:
+        request.say(text, True)
+
+    if final := inputs.get("final_key"):
+        return rekey.meet(target, rekey.FinalKey(**final), timeout, note, request.cancelled)
+    ssh.wait(target, timeout, note, request.cancelled)
+    return target
 
 
 def _facts(connection: ssh.Connection) -> Props:
@@ -105,4 +116,9 @@ def reinstalled(old: Props, new: Props) -> bool:
 
 
 def _connection(inputs: Props) -> Props:
-    return {key: inputs[key] for key in CONNECTION if key in inputs}
+    """Return how the machine is reached: with its final key, where it got one."""
+    known = {key: inputs[key] for key in CONNECTION if key in inputs}
+    final = inputs.get("final_key")
+    if not final or "host_key" not in known:
+        return known
+    return {**known, "host_key": UNKNOWN if final == UNKNOWN else final["public"]}

@@ -37,7 +37,11 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
 OWN: Mapping[str, Mapping[str, Form]] = {
     "Node": {"connection": Record({}, open=True)},
     "Serving": {"verdict": Record({"passed": Whole(), "total": Whole(), "evidence": Text()})},
-    "HostKey": {"public": Text(), "private": Text(lines=True)},
+    "HostKey": {
+        "public": Text(),
+        "private": Text(lines=True),
+        "final": Record({"public": Text(), "private": Text(lines=True)}),
+    },
     "BareMetal": {
         "installed": Text(),
         "attempt": Table(form.NAME, Text()),

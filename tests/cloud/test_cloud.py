@@ -22,6 +22,7 @@ def test_a_droplet_is_reached_with_the_key_that_was_made_for_it_and_becomes_a_gp
     pinned = sky.state("Node")["do-1"]["outputs"]["connection"]["host_key"]
     assert sky.on("do-1", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub") == pinned
     assert sky.on("do-1", "ls /etc/ssh/ssh_host_*_key") == "/etc/ssh/ssh_host_ed25519_key", "and no other key"
+    assert sky.state("HostKey")["do-1"]["outputs"]["public"] != pinned, "the key of the user data is used once"
     host = sky.state("Host")["do-1"]["outputs"]
     assert (host["gpus"], sky.state("Node")["do-1"]["outputs"]["connection"]["user"]) == (8, "fleet")
     assert sky.on("do-1", "systemctl is-active docker") == "active"

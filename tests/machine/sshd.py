@@ -58,6 +58,11 @@ class Server:
         for transport in self._transports:
             transport.close()
 
+    def _shown(self) -> paramiko.PKey:
+        """The host key: that of its `root`, where one lies there."""
+        own = self.root / "etc" / "ssh" / "ssh_host_ed25519_key" if self.root else None
+        return paramiko.Ed25519Key.from_private_key_file(str(own)) if own and own.exists() else self.host_key
+
     def _accept(self) -> None:
         while True:
             try:
@@ -71,7 +76,7 @@ class Server:
     def _serve(self, client: socket.socket) -> None:
         self.gate.wait()
         transport = paramiko.Transport(client)
-        transport.add_server_key(self.host_key)
+        transport.add_server_key(self._shown())
         self._transports.append(transport)
         try:
             transport.start_server(server=_Rules(self), event=threading.Event())

@@ -18,7 +18,7 @@ from tests.supplied import FILE, FROM, LOGIN, PRIVATE, supply
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {"address", "port", "user", "identity", "host_key", "become", "gpus"}
-MAY = NEEDED | {"wait", "bastion", "install"}
+MAY = NEEDED | {"final_key", "wait", "bastion", "install"}
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def test_the_host_key_goes_into_the_user_data_and_is_pinned(made: Supplied) -> N
         told = json.loads(text.removeprefix("#cloud-config\n"))["ssh_keys"]
         assert told == {"ed25519_private": PRIVATE.format(name=name), "ed25519_public": public(name)}
         assert made.machines[name]["host_key"] == public(name)
+        assert made.machines[name]["final_key"]["public"] != public(name)
 
 
 def test_the_user_data_is_a_secret_and_holds_no_other(made: Supplied) -> None:

@@ -57,7 +57,11 @@ class Mocks(pulumi.runtime.Mocks):
                 "identity": "/k",
                 "host_key": "ssh-ed25519 A",
             },
-            "HostKey": {"public": "ssh-ed25519 B", "private": "a key"},
+            "HostKey": {
+                "public": "ssh-ed25519 B",
+                "private": "a key",
+                "final": {"public": "ssh-ed25519 C", "private": "another key"},
+            },
             "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},
             "Host": {"gpus": 8, "seconds": {"host": 1.0, "docker": 2.0}},

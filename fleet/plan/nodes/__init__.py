@@ -20,8 +20,8 @@ from fleet.plan import pools, settings
 class Machine:
     """One machine as the resource Node wants it.
 
-    `inputs` holds address, port, user, identity, host_key, become, gpus, bastion (the same of the machine before it; optional),
-    wait (seconds until it must have answered; optional) and install (which installation of it this is; optional); each may be a value
+    `inputs` holds address, port, user, identity, host_key, final_key (the key that it gets in the place of host_key; optional), become,
+    gpus, bastion (the same of the machine before it; optional), wait (seconds until it must have answered; optional) and install (which installation of it this is; optional); each may be a value
     or an Output.
     `place` says where it stands (rack, zone, internal_address), for those who route requests.
     `vars` are role variables that only the source can know; the stack's own are laid over them.

@@ -1,7 +1,7 @@
 """What the sources that make machines in a cloud share: user data, what a machine was made of, and what is said when a cloud says no.
 
 Needs a HostKey of our own provider for each machine: its private half goes into the user data, its public half into Node, so the
-first connection is checked already. Used by the source of each cloud beside this file; knows no cloud.
+first connection is checked already; through that the machine gets its final key, for whoever reads the user data later has the first. Used by the source of each cloud beside this file; knows no cloud.
 """
 
 import asyncio
@@ -74,6 +74,7 @@ def reach(pool: Cloud, name: str, address: pulumi.Input[str], key: HostKey) -> d
         "user": pool.user,
         "identity": pool.identity,
         "host_key": key.public,
+        "final_key": key.final,
         "become": True,
         "gpus": pool.gpus(name),
         **({} if pool.wait is None else {"wait": pool.wait}),

@@ -48,12 +48,16 @@ def _machine(nodes: RedfishNodes, name: str, fleet: pulumi.ProviderResource, pro
     if "reinstall" in whole:
         key = HostKey(name, fleet, protect)
         private: pulumi.Output[str] = pulumi.Output.secret(key.private)
-        inputs |= {"host_key": key.public, "private": private}
+        inputs |= {"host_key": key.public, "private": private, "final_public": key.final.apply(_public)}
         inputs |= {} if protect else {"released": True}
-        connection["host_key"] = key.public
+        connection |= {"host_key": key.public, "final_key": key.final}
     machine = BareMetal(name, inputs, fleet, protect)
     # Of the machine and not of the stack: so nothing is asked over SSH before it is there.
     connection["address"] = machine.address
     if "reinstall" in whole:
         connection["install"] = machine.installed
     return Machine(connection, place=nodes.place(name))
+
+
+def _public(final: Mapping[str, str] | None) -> str | None:
+    return final["public"] if final else None
