@@ -49,7 +49,7 @@ def distil(raw: Mapping[str, Any]) -> Event | None:
         }
     if kind not in KINDS:
         return None
-    res = data.get("res") or {}
+    res = _mapping(data.get("res"))
     action = data.get("resolved_action") or data.get("task_action") or ""
     return {
         "event": "unreachable" if res.get("unreachable") else KINDS[kind],  # of an item Ansible says it there only

@@ -121,6 +121,18 @@ class Either:
 
 
 @dataclass(frozen=True)
+class Both:
+    """Two forms, each of which a value must have."""
+
+    first: Form
+    second: Form
+
+    def mistake(self, value: Any, at: str) -> Mistake | None:
+        """Return the first mistake in the value, None where nothing is wrong."""
+        return self.first.mistake(value, at) or self.second.mistake(value, at)
+
+
+@dataclass(frozen=True)
 class Each:
     """A list of at most `most` values of one form."""
 

@@ -43,11 +43,12 @@ NAMED = form.Text(
     THING.wanted, "|".join(f"{kind} (?:{name})" for kind, name in {**NAMES, **FOLLOWING}.items()), most=1100
 )
 VALUE = form.Text(most=1 << 16, lines=True)
+ATTRIBUTE = form.Either((VALUE, form.Flag(), form.Each(VALUE)), "text, true or false, or a list of texts")
+# Those that undo.py and fleet.plan.effects read.
+KNOWN = dict.fromkeys(("of", "type", "mode", "owner", "group", "version", "at_boot", "unit_file"), VALUE)
+LISTS = {"drop_ins": form.Each(VALUE)}
 STATE = form.Table(
-    NAMED,
-    form.Table(
-        form.NAME, form.Either((VALUE, form.Flag(), form.Each(VALUE)), "text, true or false, or a list of texts")
-    ),
+    NAMED, form.Both(form.Table(form.NAME, ATTRIBUTE), form.Record({}, optional={**KNOWN, **LISTS}, open=True))
 )
 # What one item of a list is called.
 ONE = {

@@ -1,0 +1,91 @@
+"""What the other side may say: any JSON, a right answer with one part of it spoiled, noise around it. Always the same examples, so no run is luckier.
+
+Used by tests/unit/test_fuzz_*.py, each of which claims: an error of ours or a verdict within a second, never anything else.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+# No deadline: a loaded machine is slow. `within` has the claim's second, of this process's own time.
+FUZZ = settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@contextlib.contextmanager
+def within(seconds: float = 1.0) -> Iterator[None]:
+    """Claim that what is done here takes so many seconds of this process's time at most."""
+    started = time.process_time()
+    yield
+    assert time.process_time() - started < seconds
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 80), 1 << 80),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(
+        ["", "\x1b]52;c;eA==\x07", "\x00", "\ud800", "\u202e", "{{ lookup('pipe', 'x') }}", "x" * 70_000, "1"]
+    ),
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+NOISE = st.sampled_from(["", "", "welcome\n", '{"motd": 1}\n', "[]\n", "\n\n"])
+# Nothing that a JSON library makes: cut off, too deep for a parser, no text at all.
+WRECKS = st.sampled_from(
+    [
+        "",
+        "null",
+        "{",
+        "[" * 50_000,
+        "[" * 5_000 + "]" * 5_000,
+        '{"a":' * 5_000 + "1" + "}" * 5_000,
+        "1" * 10_000,
+        "NaN",
+        "\x00\xff",
+        "x" * 100_000,
+        "[" + "0," * 30_000 + "0]",
+    ]
+)
+
+
+def spoiled(right: Any) -> st.SearchStrategy[Any]:
+    """Return a right value with one part of it replaced by anything, taken away, or with something beside it."""
+    choices: list[st.SearchStrategy[Any]] = [ANYTHING]
+    if isinstance(right, dict) and right:
+        choices.append(
+            st.sampled_from(sorted(right)).flatmap(
+                lambda name: spoiled(right[name]).map(lambda value: {**right, name: value})
+            )
+        )
+        choices.append(
+            st.sampled_from(sorted(right)).map(
+                lambda gone: {name: value for name, value in right.items() if name != gone}
+            )
+        )
+        choices.append(st.text(max_size=8).flatmap(lambda name: ANYTHING.map(lambda value: {**right, name: value})))
+    if isinstance(right, list) and right:
+        choices.append(spoiled(right[0]).map(lambda value: [value, *right[1:]]))
+    return st.one_of(choices)
+
+
+def printed(right: Any) -> st.SearchStrategy[str]:
+    """Return what a program may print in the place of a right answer."""
+    value = st.one_of(spoiled(right), spoiled(right), st.just(right)).map(json.dumps)
+    return st.one_of(st.tuples(NOISE, value, st.sampled_from(["", "\n", "\nbye\n"])).map("".join), WRECKS)
