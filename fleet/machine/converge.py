@@ -151,14 +151,6 @@ class _Lines:
 def _supervise(job: Job) -> _Lines:
     """Start the supervisor with the job on its stdin; secrets are nowhere else."""
     folder = private.folder()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
-    environment |= {
-        private.MARK: str(folder),
-        # ansible-playbook is looked for on PATH; it is the one beside this Python.
-        "PATH": f"{Path(sys.executable).parent}:{environment.get('PATH', '')}",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
     try:
         with _new_log(job.log) as log:
             process = subprocess.Popen(
@@ -166,7 +158,7 @@ def _supervise(job: Job) -> _Lines:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                env=environment(folder, os.environ),
                 cwd=folder,
                 text=True,
                 start_new_session=True,  # ^C in a terminal is for the engine, which then cancels us in order
@@ -180,6 +172,18 @@ def _supervise(job: Job) -> _Lines:
         process.stdin.write(json.dumps(_job(job, folder)) + "\n")
         process.stdin.flush()
     return lines
+
+
+def environment(folder: Path, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a run: this process's own, less what HIDDEN names."""
+    kept = {name: value for name, value in ours.items() if not name.startswith(HIDDEN)}
+    return kept | {
+        private.MARK: str(folder),
+        # ansible-playbook is looked for on PATH; it is the one beside this Python.
+        "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', '')}",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def _job(job: Job, folder: Path) -> dict[str, Any]:

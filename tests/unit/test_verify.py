@@ -110,6 +110,22 @@ def test_a_node_that_could_not_be_looked_at_is_exit_code_2(machines: Answers) ->
     assert run("prod-1").exit_code == 0
 
 
+def every(error: type[errors.FleetError]) -> list[type[errors.FleetError]]:
+    """Return an error of ours and all that derive from it, less what a stack file alone raises."""
+    found = [one for below in error.__subclasses__() for one in every(below)]
+    return [error, *(one for one in found if one is not errors.SettingsError)]
+
+
+@pytest.mark.parametrize("error", every(errors.FleetError), ids=lambda error: str(error.__name__))
+def test_a_node_that_fails_in_any_way_ends_the_work_on_no_other(
+    machines: Answers, error: type[errors.FleetError]
+) -> None:
+    machines["prod-1"] = error(node="prod-1", seen="it broke")
+    first, second = verify.look("prod", (), lambda line: None)
+    assert (first.node, first.error, first.files) == ("prod-1", "prod-1: it broke", 0)
+    assert (second.node, second.error, second.files) == ("prod-3", "", 47)
+
+
 def test_json_has_all_of_it(machines: Answers) -> None:
     machines["prod-3"] = machine.Found(1, 2, WRONG)
     first, second = json.loads(run("--json").stdout)
