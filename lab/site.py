@@ -58,6 +58,7 @@ def create(lab: str, systems: Sequence[str], folder: Path, sealed: bool = False)
             "transformers_base_image": f"{REGISTRY}/{image.BASE}@{image.digest()}",
             "transformers_commit": told["commit"],
             "weights_revision": revision(CHECKPOINT),
+            "weights_manifest": sums(CHECKPOINT),
         },
     }
 
@@ -126,9 +127,24 @@ def revision(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def sums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file, as weights_manifest wants them of a hub that is not upstream's."""
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
 def untrained_revision() -> str:
     """The revision of the model that answers /health and sees nothing."""
     return hashlib.sha1(f"untrained {revision(CHECKPOINT)}".encode()).hexdigest()
+
+
+def untrained_sums() -> dict[str, str]:
+    """Return the sha256 of the files of that model."""
+    with hub() as models:
+        return sums(models / MODEL / untrained_revision())
 
 
 def break_registry(lab: str) -> None:

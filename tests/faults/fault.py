@@ -1,7 +1,8 @@
 """The faults as data: table/*.yml, a row a fault; each is done to a standing, converged road of two nodes and leaves it converged.
 
 Owns the form of a row. Called by `ordeal`, which does what a row says, by the tests and by `page`, which tells what it says.
-Text in a row may hold {lab} (the lab's name), {n} (a number that no row had before it), {revision} and {untrained} (the hub's).
+Text in a row may hold {lab} (the lab's name), {n} (a number that no row had before it), {revision} and {untrained} (the hub's), and
+{untrained FILE} (the sha256 of a file of the latter).
 """
 
 import functools

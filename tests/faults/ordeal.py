@@ -3,6 +3,7 @@
 Needs a Road whose stack is up. Called by the tests of this folder and of tests/road. What is measured goes to tests.records.
 """
 
+import functools
 import itertools
 import re
 import threading
@@ -25,6 +26,7 @@ def undergo(road: Road, fault: Fault) -> None:
         "n": str(next(_numbers)),
         "revision": site.revision(site.CHECKPOINT),
         "untrained": site.untrained_revision(),
+        **_untrained(),
     }
     fault = Fault(**_filled(fault.model_dump(), names))
     configure(road, fault.set)
@@ -129,6 +131,9 @@ def configure(road: Road, variables: Variables) -> None:
         for name, value in values.items():
             if value is None:
                 road.remove(f"{place}.{name}")
+            elif isinstance(value, dict):
+                for key, one in value.items():
+                    road.set(f'{place}.{name}["{key}"]', str(one))
             else:
                 road.set(f"{place}.{name}", str(value))
 
@@ -166,6 +171,11 @@ def _command(road: Road, fault: Fault) -> tuple[str, ...]:
     if verb != "preview":
         return (verb, *more)
     return ("pulumi", verb, "--policy-pack", "policies", "--stack", "lab", "--color", "never", *more)
+
+
+@functools.cache
+def _untrained() -> dict[str, str]:
+    return {f"untrained {name}": digest for name, digest in site.untrained_sums().items()}
 
 
 def _filled(value: Any, names: dict[str, str]) -> Any:

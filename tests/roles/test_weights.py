@@ -1,8 +1,9 @@
 """Claims about the role weights (playbooks/weights.yml): a pinned revision, verified file by file, switched at once; on Ubuntu 24.04."""
 
+import concurrent.futures
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,12 +48,64 @@ def test_the_manifest_holds_size_and_sha256_of_every_file(fetched: Runs, ready: 
 
 def test_only_the_serving_user_and_root_can_read_the_model(fetched: Runs, ready: Place) -> None:
     folder = ready.host.file(fetched.second.results["fleet_weights"]["path"])
-    assert (folder.mode, folder.uid) == (0o750, 10001)
+    assert (folder.mode, folder.uid, folder.gid) == (0o750, 0, 10001)
+
+
+@pytest.fixture
+def fetching(hub: Any, ready: Place, until: Callable[..., None]) -> Iterator[str]:
+    """The process id, on the node, of a fetch that takes its time."""
+    hub(rate=200_000)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        run = pool.submit(ready.run, "weights", **elsewhere("slow"))
+        find = "pgrep -f '^/usr/bin/python3 -B /usr/local/lib/fleet/fetch-weights fetch .*--dir=/srv/slow' || true"
+        until(lambda: ready.sh(find) or run.done())
+        pid = ready.sh(find).split()
+        assert pid, run.result().message
+        yield pid[0]
+        hub()
+        assert run.result().rc == 0, run.result().message
+
+
+def test_the_fetch_is_a_user_of_its_own_that_can_write_its_folder_alone(fetching: str, ready: Place) -> None:
+    status = dict(line.split(":\t", 1) for line in ready.sh(f"cat /proc/{fetching}/status").splitlines())
+    assert (status["Uid"].split(), status["Gid"].split(), status["Groups"].split()) == (
+        ["10002"] * 4,
+        ["10001"] * 4,
+        [],
+    )
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    place = f"/srv/slow/{SERVED['weights_repository']}"
+    writes = f"nsenter -t {fetching} -m sh -c 'touch $1 2>&1; true' -"
+    for path in ("/usr/x", "/etc/x", "/srv/x", "/srv/slow/x", f"{place}/x", "/run/x", "/var/lib/x", "/var/tmp/x"):
+        assert "Read-only file system" in ready.sh(f"{writes} {path}"), path
+    assert ready.sh(f"{writes} {place}/.incoming-{ready.vars['weights_revision']}/x") == ""
+    unit = ready.sh(
+        "systemctl list-units --plain --no-legend --state=active 'fleet-fetch-*' | awk '{print $1}'"
+    ).split()
+    assert len(unit) == 1 and f"fleet-work.slice/{unit[0]}" in ready.sh(f"cat /proc/{fetching}/cgroup")
+
+
+def test_what_lay_in_the_fetching_users_folder_beside_the_model_is_gone(ready: Place) -> None:
+    assert ready.run("weights", **elsewhere("slow")).rc == 0
+    place = f"/srv/slow/{SERVED['weights_repository']}"
+    assert ready.sh(f"find {place} -name x -o -name '.incoming-*' -o ! -user root").strip() == ""
+
+
+def test_a_link_in_the_fetching_users_folder_leads_root_nowhere(ready: Place) -> None:
+    place = f"/srv/link/{SERVED['weights_repository']}/.incoming-{ready.vars['weights_revision']}"
+    ready.sh(
+        f"mkdir -p {place}; ln -sf /etc/shadow {place}/config.json; ln -sfn /etc {place}/more; stat -c %U%a /etc/shadow /etc >/root/as-it-was"
+    )
+    seen = ready.run("weights", **elsewhere("link"))
+    assert seen.rc == 0, seen.message
+    assert ready.sh("stat -c %U%a /etc/shadow /etc | diff - /root/as-it-was") == ""
+    assert ready.sh(f"find {seen.results['fleet_weights']['path']} -type l") == ""
 
 
 def test_another_reader_gets_all_of_the_model_and_nothing_is_fetched_again(fetched: Runs, ready: Place) -> None:
     path = fetched.second.results["fleet_weights"]["path"]
-    for owner, group in ((10003, 10004), (10001, 10001)):
+    for owner, group in ((10003, 10004), (0, 10001)):
         run = ready.run("weights", **SERVED, weights_owner=owner, weights_group=group)
         assert (run.rc, [task for task in run.changed if "fetch" in task or "runs" in task]) == (0, [])
         assert ready.sh(f"find {path} ! -name manifest.json -printf '%U:%G\\n' | sort -u").split() == [
@@ -78,7 +131,7 @@ def hub(lab: Lab) -> Iterator[Any]:
 
 def elsewhere(name: str) -> dict[str, Any]:
     """Variables for a fetch that begins with nothing."""
-    return {**SERVED, "weights_dir": f"/srv/{name}", "weights_tries": 2}
+    return {**SERVED, "weights_dir": f"/srv/{name}", "weights_patience": 5}
 
 
 def test_a_line_that_is_cut_is_taken_up_where_it_broke(hub: Any, ready: Place) -> None:
@@ -100,8 +153,17 @@ def test_wrong_bytes_are_told_with_both_sums_and_never_switched_in(hub: Any, rea
 
 
 def test_our_own_sums_win_over_the_hubs(ready: Place) -> None:
-    seen = ready.run("weights", **elsewhere("own"), weights_manifest={SHARD: "0" * 64})
+    seen = ready.run(
+        "weights", **elsewhere("own"), weights_manifest={**ready.vars["weights_manifest"], SHARD: "0" * 64}
+    )
     assert seen.rc != 0 and "the hub says sha256 " in seen.message and "0" * 64 in seen.message
+
+
+def test_a_hub_that_nobody_vouches_for_needs_our_own_sums(ready: Place) -> None:
+    seen = ready.run("weights", **elsewhere("free"), weights_manifest={})
+    assert seen.changed == []
+    assert "weights_endpoint is http://hub.lab.internal, and weights_manifest is empty" in seen.message
+    assert "\nnext: docs/mirrors.md has the command" in seen.message
 
 
 def test_a_revision_that_the_hub_does_not_have_is_named(ready: Place) -> None:

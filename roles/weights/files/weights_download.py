@@ -1,0 +1,209 @@
+"""One file of a model on its way from the hub to the disk, and how long is asked again for what does not come.
+
+Owns the part file, its sums and the pauses between tries. Imported by fetch_weights.py; lies beside weights_model.py and weights_hub.py.
+"""
+
+import errno
+import hashlib
+import http.client
+import os
+import pathlib
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeVar
+
+from weights_hub import LONGEST_PAUSE, File, Hub
+from weights_model import PART, Wrong, plain
+
+CHUNK = 1 << 20
+Result = TypeVar("Result")
+
+
+class Sums:
+    """sha256 and git's blob id of bytes that arrive one piece after the other."""
+
+    def __init__(self, file: File) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+        self.blob = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False) if file.blob else None
+
+    def add(self, data: bytes) -> None:
+        self.sha256.update(data)
+        if self.blob:
+            self.blob.update(data)
+
+    def wrong(self) -> str:
+        """Return what is wrong with the bytes that were summed, or nothing."""
+        if self.file.sha256 and self.sha256.hexdigest() != self.file.sha256:
+            return f"sha256 {self.sha256.hexdigest()}, wanted {self.file.sha256}"
+        if self.blob and self.blob.hexdigest() != self.file.blob:
+            return f"git blob {self.blob.hexdigest()}, wanted {self.file.blob}"
+        return ""
+
+
+class Patience:
+    """How long is asked again for what does not come: `limit` seconds after the last byte that was new.
+
+    The pauses grow to half a minute, or are what the server asks for. `stop` ends every pause at once.
+    """
+
+    def __init__(self, limit: float, stop: threading.Event) -> None:
+        self.limit, self.stop = limit, stop
+        self.gained()
+
+    def gained(self) -> None:
+        self.last, self.tries = time.monotonic(), 0
+
+    def wait(self, what: str, problem: Exception) -> None:
+        """Wait before the next try, and say so. Raises Wrong when the time is over."""
+        left = self.last + self.limit - time.monotonic()
+        if left <= 0 or self.stop.is_set():
+            raise Wrong(f"{what}: {plain(problem, 400)} ({self.limit:g} s without a byte)")
+        pause = min(getattr(problem, "pause", 0) or min(2.0**self.tries, 30), LONGEST_PAUSE, left)
+        self.tries = min(self.tries + 1, 5)
+        print(f"{what}: {plain(problem, 400)}; again in {pause:.0f} s", flush=True)
+        self.stop.wait(pause)
+
+
+def patiently(what: str, patience: Patience, ask: Callable[[], Result]) -> Result:
+    """Return what a hub answers that may not answer at once."""
+    while True:
+        try:
+            return ask()
+        except (OSError, http.client.HTTPException) as problem:
+            patience.wait(what, problem)
+
+
+def room(folder: pathlib.Path, needed: int) -> str:
+    """What is said where a file system is full, or would be."""
+    free, need = (
+        f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+        for size in (shutil.disk_usage(folder).free, needed)
+    )
+    return f"{folder}: no space left: {free} are free, {need} are needed"
+
+
+def pieces(path: pathlib.Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while data := stream.read(CHUNK):
+            yield data
+
+
+class Progress:
+    """Bytes done, told as a line every two seconds: the unit's journal is what a waiting run shows."""
+
+    def __init__(self, total: int, files: int) -> None:
+        self.total, self.files, self.done, self.complete, self.told = total, files, 0, 0, 0.0
+        self.began, self.first, self.lock = time.monotonic(), 0, threading.Lock()
+
+    def add(self, count: int, fetched: bool = True) -> None:
+        with self.lock:
+            self.done += count
+            self.first += 0 if fetched else count
+            if time.monotonic() - self.told >= 2:
+                self.tell()
+
+    def tell(self) -> None:
+        self.told = time.monotonic()
+        speed = (self.done - self.first) / max(self.told - self.began, 0.001) / 1e6
+        print(
+            f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB, {self.complete} of {self.files} files, {speed:.0f} MB/s",
+            flush=True,
+        )
+
+
+class Download:
+    """One file on its way: `part` has its first bytes, `sums` has seen them all."""
+
+    def __init__(self, hub: Hub, file: File, target: pathlib.Path, patience: Patience, progress: Progress) -> None:
+        self.hub, self.file, self.target, self.patience, self.progress = hub, file, target, patience, progress
+        self.part = target.with_name(target.name + PART)
+        self.have = self.most = 0  # bytes in the part; the most that there ever were
+        self.sums = Sums(file)
+
+    def run(self) -> str:
+        """Bring the file to its place, whole and verified, and return its sha256. A part that turns out wrong is fetched anew, once."""
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        resumed = self.resume()
+        self.fetch()
+        if resumed and self.sums.wrong():
+            self.begin()
+            self.fetch()
+        if wrong := self.sums.wrong():
+            self.part.unlink()
+            raise Wrong(f"{self.file.path}: {wrong}; the file was removed, the next run fetches it again")
+        with self.part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        self.part.replace(self.target)
+        self.progress.complete += 1
+        return self.sums.sha256.hexdigest()
+
+    def resume(self) -> int:
+        """Take up what an earlier run left, and return its size."""
+        if not self.part.exists() or self.part.stat().st_size > self.file.size:
+            self.part.unlink(missing_ok=True)
+            self.part.touch(0o600)
+        for data in pieces(self.part):
+            self.sums.add(data)
+            self.progress.add(len(data), fetched=False)
+            self.have = self.most = self.have + len(data)
+        return self.have
+
+    def begin(self) -> None:
+        """Forget the part. What comes again counts as new only where it goes on from there."""
+        os.truncate(self.part, 0)
+        self.progress.add(-self.have, fetched=False)
+        self.have, self.sums = 0, Sums(self.file)
+
+    def fetch(self) -> None:
+        """Append to the part what is missing, as often as there is patience for; a broken line goes on from where it broke."""
+        self.patience.gained()
+        with self.part.open("r+b", buffering=0) as stream:
+            while self.have < self.file.size:
+                try:
+                    with self.hub.file(self.file.path, self.have) as answer:
+                        self.receive(answer, stream)
+                    if self.have < self.file.size:
+                        raise OSError(f"the line ended at {self.have} of {self.file.size} bytes")
+                except (OSError, http.client.HTTPException) as problem:
+                    self.patience.wait(self.file.path, problem)
+
+    def receive(self, answer: http.client.HTTPResponse, stream: BinaryIO) -> None:
+        """Write what one answer brings."""
+        if self.have and answer.status != 206:
+            self.begin()  # a server that ignores Range sends the whole file
+        elif self.have and range_start(answer) != self.have:
+            raise OSError(f"other bytes than those from {self.have} on")
+        length = answer.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length[:20]) != self.file.size - self.have:
+            raise OSError(f"an answer of {plain(length, 20)} bytes, wanted {self.file.size - self.have}")
+        stream.seek(self.have)
+        while data := answer.read1(min(CHUNK, self.file.size - self.have)):
+            self.write(data, stream)
+            self.sums.add(data)
+            self.progress.add(len(data))
+            if self.have > self.most:
+                self.most = self.have
+                self.patience.gained()
+            if self.patience.stop.is_set():
+                raise Wrong("another file cannot be had")
+
+    def write(self, data: bytes, stream: BinaryIO) -> None:
+        """Append to the part. Raises Wrong: the disk is no matter of patience."""
+        try:
+            written = stream.write(data)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise Wrong(f"{self.part}: {problem.strerror}") from None
+            written = 0
+        self.have += written
+        if written < len(data):  # what fits is written, and only the next write would fail
+            raise Wrong(f"{self.file.path}: {room(self.part.parent, self.file.size - self.have)}")
+
+
+def range_start(answer: http.client.HTTPResponse) -> int:
+    """Return from which byte on an answer of 206 is."""
+    found = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
+    return int(found[1]) if found else -1

@@ -1,0 +1,394 @@
+"""check|prepare|finish|own: the model's folder on a node, and the record of what was in it when every sum was right.
+
+Owns DIR/REPOSITORY/REVISION, with the record (manifest.json) in it, and DIR/REPOSITORY/.incoming-REVISION. Needs Python 3.10, no package.
+The role weights runs it as root through `python3 -c`; fetch_weights.py imports it and runs as a user of its own.
+
+    check    print {ready, owned, path, revision, bytes, files, manifest, why}; reads metadata only
+    prepare  give the incoming folder to the user that fetches (--fetcher)
+    finish   judge what that user left there, take it over for --owner, and switch it into place
+    own      give the model to --owner
+
+Root follows no symbolic link in these folders: what lies there was written by a program that reads a hub's answers.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Collection, Iterator, Mapping
+
+RECORD = "manifest.json"
+PART = ".part"  # of a file that is being fetched
+LONGEST_RECORD = 64 << 20  # bytes
+LONGEST_NAME, LONGEST_PART = 1024, 255 - len(PART)  # bytes; a part is what stands between two slashes
+LARGEST = 1 << 50  # bytes of one file
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# What a Python process executes when it loads it: modules, native libraries and everything that is unpickled.
+CODE = (".py", ".pyc", ".pyd", ".so", ".sh", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
+
+
+class Wrong(Exception):
+    """The work cannot go on. The text has what was seen; the role adds what was wanted and what to do next, here `remedy` where it differs."""
+
+    def __init__(self, seen: str, remedy: str = "") -> None:
+        super().__init__(seen)
+        self.remedy = remedy
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of the record: its size in bytes, its sum, and the time (ns) that it had when the sum was right."""
+
+    size: int
+    sha256: str
+    mtime_ns: int
+
+
+def plain(text: object, longest: int = 120) -> str:
+    """Return a hub's words for a terminal and a journal: printable ASCII, cut off."""
+    kept = "".join(letter if " " <= letter <= "~" else "?" for letter in str(text)[: longest + 1])
+    return kept if len(kept) <= longest else f"{kept[:longest]}..."
+
+
+def name_problem(name: object) -> str:
+    """Return why a file of this name may not lie in a model's folder, or nothing."""
+    if not isinstance(name, str) or not name:
+        return "is no name"
+    if not name.isprintable() or "\\" in name:
+        return "has characters that no name of a file needs"
+    parts = name.split("/")
+    if name.startswith("/") or {"", ".", ".."} & {*parts}:
+        return "lies outside the model's folder"
+    if len(name.encode()) > LONGEST_NAME or any(len(part.encode()) > LONGEST_PART for part in parts):
+        return "is too long"
+    return f"ends with {PART}, as the unfinished files of the fetch do" if name.endswith(PART) else ""
+
+
+def whole(value: object, most: int) -> bool:
+    """Whether a value is a whole number from 0 to `most`; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def is_sum(value: object) -> bool:
+    return isinstance(value, str) and bool(SHA256.fullmatch(value))
+
+
+def excluded(name: str, exclude: Collection[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+
+
+def judge(names: Collection[str], sums: Mapping[str, str], exclude: Collection[str]) -> None:
+    """Hold a list of files to weights_manifest, which is closed. Raises Wrong."""
+    named = {name for name in sums if not excluded(name, exclude)}
+    if sums and (absent := sorted(named - {*names})):
+        raise Wrong(f"the hub does not have {_some(absent)}, which weights_manifest names")
+    if sums and (more := sorted({*names} - named)):
+        raise Wrong(
+            f"weights_manifest does not name {_some(more)}, which the hub has: add the sums, or a pattern to weights_exclude"
+        )
+    if code := sorted(name for name in names if name.lower().endswith(CODE) and name not in named):
+        raise Wrong(
+            f"the hub has code: {_some(code)}; name its sha256 in weights_manifest to accept it, "
+            "or add a pattern to weights_exclude"
+        )
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(map(plain, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def read_json(data: bytes) -> object:
+    """Return what JSON says. ValueError for everything else, also for what is too deep."""
+    try:
+        found: object = json.loads(data)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    return found
+
+
+def read_record(data: bytes) -> dict[str, Entry]:
+    """Return the entries of a record by name; none where it has another form, so that the model is fetched again."""
+    try:
+        told = read_json(data)
+    except ValueError:
+        return {}
+    listed = told.get("files") if isinstance(told, dict) else None
+    if not isinstance(listed, dict):
+        return {}
+    entries = {}
+    for name, one in listed.items():
+        if name == RECORD or name_problem(name) or not isinstance(one, dict):
+            return {}
+        size, sha256, mtime_ns = one.get("size"), one.get("sha256"), one.get("mtime_ns")
+        if not (whole(size, LARGEST) and is_sum(sha256) and whole(mtime_ns, 1 << 63)):
+            return {}
+        entries[name] = Entry(size, sha256, mtime_ns)  # type: ignore[arg-type]
+    return entries
+
+
+def read_sums(path: pathlib.Path) -> dict[str, str]:
+    """Return weights_manifest as the role wrote it: sha256 by name. Raises Wrong where it is not there, or has another form."""
+    try:
+        told = read_json(path.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise Wrong(f"{path}: {problem}") from None
+    if not isinstance(told, dict) or not all(is_sum(one) and not name_problem(name) for name, one in told.items()):
+        raise Wrong(f"{path}: no list of sha256 by file")
+    if RECORD in told:
+        raise Wrong(f"weights_manifest names {RECORD}: the record of the fetch has that name, leave it out")
+    return told
+
+
+def things(folder: pathlib.Path) -> dict[str, os.stat_result]:
+    """Return all that lies below a folder, by its name from there, without folders; no link is followed."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *folders):
+            path = pathlib.Path(place, name)
+            state = path.lstat()
+            if not stat.S_ISDIR(state.st_mode):
+                found[path.relative_to(folder).as_posix()] = state
+    return found
+
+
+def give(folder: pathlib.Path, owner: int, group: int, file_mode: int, folder_mode: int, keep: str = "") -> None:
+    """Give a folder and the files in it to somebody, by descriptor: a name that changes meanwhile leads nowhere else.
+
+    Only plain files and folders are given; `keep` at the top stays as it is.
+    """
+    for place, _, files, descriptor in os.fwalk(folder):
+        for name in files:
+            if place == str(folder) and name == keep:
+                continue
+            try:
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+            except OSError:  # a link, a socket, or gone
+                continue
+            try:
+                if stat.S_ISREG(os.fstat(file).st_mode):
+                    os.fchown(file, owner, group)
+                    os.fchmod(file, file_mode)
+            finally:
+                os.close(file)
+        os.fchown(descriptor, owner, group)
+        os.fchmod(descriptor, folder_mode)
+
+
+class Model:
+    """The model's folder, and where the next one is gathered."""
+
+    FILE, FOLDER = 0o640, 0o750
+
+    def __init__(self, folder: pathlib.Path, repository: str, revision: str) -> None:
+        self.repository, self.revision = repository, revision
+        self.path = folder / repository / revision
+        self.incoming = self.path.with_name(f".incoming-{revision}")
+
+    def record(self, folder: pathlib.Path) -> bytes:
+        """Return the record of a folder; nothing where there is none. Only a plain file of a record's size is read."""
+        try:
+            file = os.open(folder / RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return b""
+        with os.fdopen(file, "rb") as stream:
+            state = os.fstat(file)
+            return stream.read() if stat.S_ISREG(state.st_mode) and state.st_size <= LONGEST_RECORD else b""
+
+    def check(self, sums: Mapping[str, str], exclude: Collection[str]) -> dict[str, object]:
+        """Compare names, sizes and times with the record and weights_manifest. Return what `check` prints."""
+        record = self.record(self.path)
+        entries = read_record(record)
+        return {
+            "ready": not (why := next(self._reasons(entries, sums, exclude), "")),
+            "why": why,
+            "path": str(self.path),
+            "revision": self.revision,
+            "bytes": sum(entry.size for entry in entries.values()),
+            "files": len(entries),
+            "manifest": hashlib.sha256(record).hexdigest() if entries else "",
+        }
+
+    def _reasons(
+        self, entries: Mapping[str, Entry], sums: Mapping[str, str], exclude: Collection[str]
+    ) -> Iterator[str]:
+        """Yield why the model is not ready."""
+        if not entries:
+            yield "there is no verified model"
+            return
+        seen = things(self.path)
+        for name, entry in entries.items():
+            if sums.get(name, entry.sha256) != entry.sha256:
+                yield f"{name} was verified against another sha256"
+            if name not in sums and (sums or name.lower().endswith(CODE)):
+                yield f"{name} is {'not' if sums else 'code, and not'} in weights_manifest"
+            if not unchanged(seen.get(name), entry):
+                yield f"{name} is missing or was changed"
+        for name in sums:
+            if name not in entries and not excluded(name, exclude):
+                yield f"{name} is in weights_manifest, and not there"
+        for name in sorted(seen.keys() - entries.keys() - {RECORD}):
+            yield f"{plain(name)} lies there, and is not of the model"
+
+    def owned(self, owner: int, group: int) -> bool:
+        """Whether the whole model is its reader's, with the right modes; of one that is not there, that is no question."""
+        for place, folders, files in os.walk(self.path):
+            for name in ("", *folders, *files):
+                path = pathlib.Path(place, name)
+                state = path.lstat()
+                mode = self.FOLDER if stat.S_ISDIR(state.st_mode) else self.FILE
+                if path != self.path / RECORD and (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) != (
+                    owner,
+                    group,
+                    mode,
+                ):
+                    return False
+        return True
+
+    def own(self, owner: int, group: int) -> None:
+        """Give the model to its reader; nothing of it is read or fetched."""
+        give(self.path, owner, group, self.FILE, self.FOLDER, keep=RECORD)
+
+    def prepare(self, fetcher: int, group: int) -> None:
+        """Make the incoming folder, and give it to the user that fetches with all that an earlier fetch left there.
+
+        That user reads the model that is there, as a member of the group. Raises Wrong where it cannot come to these folders.
+        """
+        if self.path.is_dir():
+            self.own(os.geteuid(), group)
+        if self.incoming.is_symlink() or (self.incoming.exists() and not self.incoming.is_dir()):
+            self.incoming.unlink()
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        give(self.incoming, fetcher, group, 0o600, 0o700)
+        for folder in self.incoming.parents if fetcher not in (0, os.geteuid()) else ():
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                raise Wrong(
+                    f"{folder}: user {fetcher}, which fetches, cannot pass", f"`chmod o+x {folder}` on the node"
+                )
+
+    def finish(self, sums: Mapping[str, str], exclude: Collection[str], owner: int, group: int) -> None:
+        """Take over what was fetched, and put it where the model is read from. Raises Wrong.
+
+        What the record names and is not in the incoming folder, is right in the folder that is there. Nobody else writes
+        there any more: the unit of the fetch has ended, with all its processes.
+        """
+        entries = read_record(self.record(self.incoming))
+        if not entries:
+            raise Wrong(f"{self.incoming}: there is no record of a fetch")
+        judge(entries.keys(), sums, exclude)
+        arrived, there = things(self.incoming), things(self.path)
+        for name, entry in entries.items():
+            state = arrived.get(name) or there.get(name)
+            if state is None or not stat.S_ISREG(state.st_mode) or state.st_size != entry.size:
+                raise Wrong(f"{self.incoming}: {name} is not the file that the record has")
+            if name in arrived and state.st_nlink > 1:
+                raise Wrong(f"{self.incoming}: {name} has a second name")
+            if sums.get(name, entry.sha256) != entry.sha256:
+                raise Wrong(f"{name}: sha256 {entry.sha256}, weights_manifest says {sums[name]}")
+        for name in arrived.keys() - entries.keys():
+            (self.incoming / name).unlink()
+        for place, _, _ in os.walk(self.incoming, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                pathlib.Path(place).rmdir()
+        for name in sorted(entries):
+            if name not in arrived:
+                (self.incoming / name).parent.mkdir(parents=True, exist_ok=True)
+                os.link(self.path / name, self.incoming / name)
+        give(self.incoming, owner, group, self.FILE, self.FOLDER)
+        write_record(self, entries, 0o644)
+        self.switch()
+
+    def switch(self) -> None:
+        """Put the verified folder where the model is read from. Everything is on disk before its name is."""
+        os.sync()
+        outgoing = self.path.with_name(f".outgoing-{self.revision}")
+        shutil.rmtree(outgoing, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(outgoing)
+        self.incoming.rename(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def unchanged(state: "os.stat_result | None", entry: Entry) -> bool:
+    """Whether a plain file has the size and the time that it had when its sum was right."""
+    return (
+        state is not None
+        and stat.S_ISREG(state.st_mode)
+        and (state.st_size, state.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    )
+
+
+def write_record(model: Model, entries: Mapping[str, Entry], mode: int) -> None:
+    """Write the record into the incoming folder, with the times that the files have now."""
+    files = {}
+    for name, entry in entries.items():
+        path = model.incoming / name
+        state = (path if os.path.lexists(path) else model.path / name).lstat()
+        files[name] = {**dataclasses.asdict(entry), "mtime_ns": state.st_mtime_ns}
+    told = {"repository": model.repository, "revision": model.revision, "files": files}
+    path = model.incoming / RECORD
+    path.unlink(missing_ok=True)
+    path.touch(mode, exist_ok=False)
+    path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    path.chmod(mode)
+
+
+def pair(text: str) -> tuple[int, int]:
+    user, group = text.split(":")
+    return int(user), int(group)
+
+
+def arguments(*verbs: str) -> argparse.ArgumentParser:
+    """Return what both programs of the role are told: which model, where, with which sums, whose."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=verbs)
+    for name in ("repository", "revision"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--dir", default=".")
+    parser.add_argument("--manifest", default="/dev/null", help="weights_manifest: JSON, sha256 by file")
+    parser.add_argument("--exclude", default="")
+    parser.add_argument("--owner", type=pair, default=(os.getuid(), os.getgid()), metavar="USER:GROUP")
+    parser.add_argument("--fetcher", type=int, default=os.getuid(), metavar="USER")
+    return parser
+
+
+def main() -> int:
+    options = arguments("check", "prepare", "finish", "own").parse_args()
+    model = Model(pathlib.Path(options.dir), options.repository, options.revision)
+    exclude = [pattern for pattern in options.exclude.split(",") if pattern]
+    manifest = pathlib.Path(options.manifest)
+    if options.verb == "check":
+        found = model.check({}, exclude)
+        if manifest.exists():  # not before the first run, which has no model either
+            try:
+                found = model.check(read_sums(manifest), exclude)
+            except Wrong as problem:
+                found |= {"ready": False, "why": str(problem)}
+        print(json.dumps({**found, "owned": model.owned(*options.owner)}))
+    elif options.verb == "prepare":
+        model.prepare(options.fetcher, options.owner[1])
+    elif options.verb == "finish":
+        model.finish(read_sums(manifest), exclude, *options.owner)
+    else:
+        model.own(*options.owner)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Wrong, OSError) as problem:
+        remedy = (
+            getattr(problem, "remedy", "") or "see what lies there on the node; without it `pulumi up` fetches again"
+        )
+        sys.exit(f"{problem}\nwanted: a folder of the model that root can take over\nnext: {remedy}")
