@@ -42,6 +42,10 @@ class Asked:
         value = known(self.inputs, "vars", name, absent=_ABSENT)
         return _default(name) if value is _ABSENT else value
 
+    def default(self, name: str) -> Any:
+        """Return what the role has for a variable that a stack leaves out."""
+        return _default(name)
+
     def flags(self, name: str) -> list[Any]:
         """Return every value that vLLM gets for a flag, in either spelling; empty when it gets none or it is not known yet."""
         return [value for flag, value in self.all_flags() if flag == name]

@@ -37,7 +37,7 @@ OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
 # A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/plan/judge.py, wants.py).
-PLANNED = (*(rule.name for rule in (*plan.RULES, plan.NAMED)), *checks.WAIVABLE)
+PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:

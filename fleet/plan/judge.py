@@ -71,7 +71,7 @@ def variables(judged: settings.Settings, roles: rolevars.Roles, machine: str) ->
 
 def _asked(pool: pools.Pool) -> Sequence[rules.Rule]:
     """Every rule; a source may bring what a stack does not name."""
-    return rules.RULES if pool.BRINGS else (*rules.RULES, rules.NAMED)
+    return rules.RULES if pool.BRINGS else (*rules.RULES, *rules.BROUGHT)
 
 
 def _place(finding: rules.Finding, key: str, own: Mapping[str, Any]) -> str:

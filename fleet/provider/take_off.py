@@ -48,7 +48,7 @@ def _weights(found: Asked, properties: Mapping[str, Any], purge: Collection[str]
     revisions = f"{place}/{HEX * 40}", f"{place}/.incoming-{HEX * 40}"
     rest = f"{place}/.wanted-{HEX * 40}.json"
     if "weights" in purge:
-        return {"trees": [*revisions, rest]}
+        return {"trees": [rest], "models": [place]}
     return {"trees": [rest], "keeps": [_keep("the model", "weights", paths=revisions)]}
 
 

@@ -1,7 +1,7 @@
 """Takes off a host what our runs put there, and puts back what was there before: JSON in, JSON out. What is not there is no error.
 
 In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that goes only when it is empty],
-trees: [pattern of files, or of folders that go with all that is in them], restores: [file that was there before us], options: {key of
+trees: [pattern of files, or of folders that go with all that is in them], models: [folder of a repository's revisions], restores: [file that was there before us], options: {key of
 daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
 Out: {gone: [what was removed or put back], stays: [what is left, in words], packages: [to be purged now], left: {files, trees, groups}}.
 Called by playbooks/take-off.yml through `python3 -c`: before its packages are purged, and after it with what is `left`; `ends` then says
@@ -77,6 +77,31 @@ def take_files() -> None:
         lost = kernel_arguments(pathlib.Path("/proc/cmdline").read_text()) - kernel_arguments(rendered())
         if lost:
             stays.append(f"until the next reboot the kernel runs with {' '.join(sorted(lost))}")
+
+
+def take_models() -> None:
+    """The revisions that we have fetched, by their record, and what of them is on its way: others may keep theirs beside them."""
+    for path in (found for place in given("models") for found in matches(f"{place}/*")):
+        revision = path.name.removeprefix(".incoming-")
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            continue
+        begun = path.name != revision and path.with_name(f".wanted-{revision}.json").is_file()
+        if path.is_symlink() or not path.is_dir() or not (begun or fetched(path)):
+            stays.append(f"{path} ({size(path)}): no record says that we have fetched it")
+            continue
+        shutil.rmtree(path)
+        gone.append(str(path))
+
+
+def fetched(path: pathlib.Path) -> bool:
+    """Whether a folder has the record of our fetch (roles/weights): of this repository at this revision."""
+    try:
+        record = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+        return False
+    return (record.get("repository"), record.get("revision")) == ("/".join(path.parts[-3:-1]), path.name)
 
 
 def matches(pattern: str) -> list[pathlib.Path]:
@@ -266,6 +291,7 @@ known = before()
 packages, left = choose_packages(known)
 take_units()
 take_images(known)
+take_models()  # before the files, which say what of it was begun
 take_files()
 put_back(known)
 take_groups()

@@ -1,6 +1,7 @@
 """What is deployed is named so that it cannot change under a running fleet, and is nothing of the lab's."""
 
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
 from policies.asked import Asked, known
@@ -35,6 +36,18 @@ def full_commit(variable: str) -> Callable[[Asked], Iterator[Breach]]:
             yield Breach(f"{variable} is {value!r}" if value else f"{variable} is not set")
 
     return judge
+
+
+def closed_list(asked: Asked) -> Iterator[Breach]:
+    """Yield weights from another hub than the role's own, or without TLS, where their sums are the hub's; a login is not shown."""
+    endpoint, manifest = asked.var("weights_endpoint"), asked.var("weights_manifest")
+    if endpoint is None or manifest is None or manifest:
+        return
+    if str(endpoint).rstrip("/") != asked.default("weights_endpoint"):
+        address = urllib.parse.urlsplit(str(endpoint))
+        yield Breach(
+            f"weights_manifest is empty, and the weights come from {address.scheme}://{address.netloc.rpartition('@')[2]}"
+        )
 
 
 def nothing_of_the_lab(asked: Asked) -> Iterator[Breach]:
@@ -75,6 +88,15 @@ RULES = (
         source="project notes on serving, Weights: pin a revision SHA",
         kinds=("Weights",),
         judge=full_commit("weights_revision"),
+    ),
+    Rule(
+        name="weights-by-manifest",
+        holds="Weights of a hub other than upstream's, or fetched without TLS, are named file by file.",
+        reason="the sums that a mirror serves are the mirror's own: whoever has it, or the line to it, chooses what is loaded",
+        remedy="put the sha256 of every file into weights_manifest: docs/mirrors.md has the command that prints them",
+        source="docs/mirrors.md: what a mirror need not be trusted for, and what it must be",
+        kinds=("Weights",),
+        judge=closed_list,
     ),
     Rule(
         name="nothing-of-the-lab",

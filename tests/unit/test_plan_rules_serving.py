@@ -1,12 +1,14 @@
 """Flags fit the model and each other, the container serves, the GPU is used as it should be; pins and versions."""
 
 import datetime
+import pathlib
 from typing import Any
 
 import pytest
+import yaml
 
 from fleet.plan import rules
-from fleet.plan.rules import models
+from fleet.plan.rules import models, pins
 from policies import rules as policies
 from tests.unit.planned import COMMIT, bf16, found, names, spread
 
@@ -25,9 +27,39 @@ def test_a_branch_or_a_short_commit_is_no_pin(name: str, value: str) -> None:
 
 
 def test_what_no_role_can_guess_is_missed() -> None:
-    assert not list(rules.NAMED.judge(rules.Planned(bf16(), 8)))
+    assert not list(pins.NAMED.judge(rules.Planned(bf16(), 8)))
     planned = rules.Planned(bf16() | {"weights_revision": ""}, 8)
-    assert [one.key for one in rules.NAMED.judge(planned)] == ["weights_revision"]
+    assert [one.key for one in pins.NAMED.judge(planned)] == ["weights_revision"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [
+        (None, False),
+        ("https://huggingface.co/", False),
+        ("http://huggingface.co", True),
+        ("https://hub.example", True),
+        ("https://huggingface.co.example", True),
+        ("https://huggingface.co@hub.example", True),
+    ],
+)
+def test_weights_of_a_hub_that_vouches_for_nothing_are_named_file_by_file(endpoint: str | None, asked: bool) -> None:
+    values = bf16() | ({"weights_endpoint": endpoint} if endpoint else {})
+    assert [one.key for one in pins.LISTED.judge(rules.Planned(values, 8))] == ["weights_manifest"] * asked
+    named = values | {"weights_manifest": {"config.json": "ab" * 32}}
+    assert not list(pins.LISTED.judge(rules.Planned(named, 8)))
+
+
+def test_a_login_of_the_hub_is_not_shown() -> None:
+    values = bf16() | {"weights_endpoint": "https://me:word@hub.example/a"}
+    (finding,) = pins.LISTED.judge(rules.Planned(values, 8))
+    assert finding.seen == "empty, and the weights come from https://hub.example"
+
+
+def test_the_hub_that_vouches_is_the_roles_default_and_the_one_that_the_role_knows() -> None:
+    role = pathlib.Path(__file__).parents[2] / "roles" / "weights"
+    assert yaml.safe_load((role / "vars" / "main.yml").read_text())["_weights_hub"] == pins.HUB
+    assert yaml.safe_load((role / "defaults" / "main.yml").read_text())["weights_endpoint"] == pins.HUB
 
 
 def test_automatic_tool_choice_needs_a_parser() -> None:
@@ -154,7 +186,7 @@ def test_dated_facts_were_compared_with_their_sources_within_120_days(name: str)
 
 
 def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() -> None:
-    every = [*rules.RULES, rules.NAMED]
+    every = [*rules.RULES, *rules.BROUGHT]
     names = [rule.name for rule in (*every, *policies.RULES)]  # a waiver names one of either
     assert len(set(names)) == len(names)
     assert all(rule.holds.endswith(".") and rule.reason and rule.source for rule in every)

@@ -158,7 +158,7 @@ def _variables(kind: str) -> list[str]:
             "docker_daemon_options",
         ],
         "Image": ["transformers_base_image", "transformers_base_vllm", "transformers_commit"],
-        "Weights": ["weights_revision", "weights_endpoint"],
+        "Weights": ["weights_revision", "weights_endpoint", "weights_manifest"],
         "Serving": [f"vllm_{name}" for name in (*vllm, "chat_template", "media_dir", "replicas", "image")],
     }.get(kind, [])
 
@@ -339,7 +339,12 @@ def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
         return register(monitor, one)
 
     values = program.config(name)
-    site = {"transformers_base_image": DIGEST, "transformers_commit": "12" * 20, "weights_revision": "34" * 20}
+    site = {
+        "transformers_base_image": DIGEST,
+        "transformers_commit": "12" * 20,
+        "weights_revision": "34" * 20,
+        "weights_manifest": {"config.json": "56" * 32},
+    }
     with (
         mock.patch.object(mocks.MockMonitor, "RegisterResource", listen),
         mock.patch.object(program, "SITE_VARS", site),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from policies.asked import UNKNOWN
 from policies.stack import Stack
 from tests.policies import COMMIT, DIGEST, asked, one, told
 
@@ -68,6 +69,20 @@ def test_what_the_lab_serves_is_refused_elsewhere(kind: str, variable: str, valu
     assert ".lab.internal: " in message
     assert "word" not in message  # a URL may hold a login
     assert told("nothing-of-the-lab", asked(kind, stack=Stack(source="lab"), vars={variable: value})) == []
+
+
+@pytest.mark.parametrize("endpoint", ["https://hub.example", "http://huggingface.co", "https://me:word@hub.example/x"])
+def test_weights_of_another_hub_or_without_tls_are_named_file_by_file(endpoint: str) -> None:
+    message = one("weights-by-manifest", asked("Weights", vars={"weights_endpoint": endpoint}))
+    assert message.startswith("weights_manifest is empty, and the weights come from http") and "word" not in message
+    own = {"weights_endpoint": endpoint, "weights_manifest": {"config.json": "ab" * 32}}
+    assert told("weights-by-manifest", asked("Weights", vars=own)) == []
+
+
+@pytest.mark.parametrize("endpoint", ["https://huggingface.co", "https://huggingface.co/", UNKNOWN])
+def test_upstreams_hub_over_tls_may_vouch_for_its_files(endpoint: object) -> None:
+    assert told("weights-by-manifest", asked("Weights")) == []
+    assert told("weights-by-manifest", asked("Weights", vars={"weights_endpoint": endpoint})) == []
 
 
 def test_an_image_of_the_labs_registry_is_refused_elsewhere() -> None:

@@ -62,7 +62,7 @@ def test_the_weights_stay_unless_they_are_asked_for() -> None:
     sums = f"/data/zai-org/GLM-4.6V/.wanted-{HEX * 40}.json"
     kept, purged = asked("weights", vars=where), asked("weights", "weights", vars=where)
     assert (kept["trees"], kept["keeps"][0]["paths"]) == ([sums], revisions)
-    assert (purged["trees"], purged.get("keeps")) == ([*revisions, sums], None)
+    assert (purged["trees"], purged["models"], purged.get("keeps")) == ([sums], ["/data/zai-org/GLM-4.6V"], None)
 
 
 def test_images_and_caches_go_with_what_needed_them() -> None:

@@ -77,3 +77,38 @@ def test_a_package_of_ours_that_another_one_needs_stays(host: Path) -> None:
     told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert "docker.service" not in (host / "systemctl.log").read_text()
     assert (told["packages"], told["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
+
+
+REVISION = "ab" * 20
+
+
+def model(host: Path, revision: str, record: object) -> Path:
+    """Lay a folder of a revision where our models lie."""
+    folder = host / "models" / "lab" / "GLM" / revision
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    if record is not None:
+        (folder / "manifest.json").write_text(record if isinstance(record, str) else json.dumps(record))
+    return folder
+
+
+def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
+    ours = model(host, REVISION, {"repository": "lab/GLM", "revision": REVISION, "files": {}})
+    begun = model(host, f".incoming-{REVISION}", None)
+    begun.with_name(f".wanted-{REVISION}.json").write_text("{}")
+    theirs = [
+        model(host, "01" * 20, None),
+        model(host, "02" * 20, "[]"),
+        model(host, "03" * 20, "[" * 100_000),
+        model(host, "04" * 20, {"repository": "lab/GLM", "revision": REVISION, "files": {}}),
+        model(host, "05" * 20, {"repository": "lab/other", "revision": "05" * 20, "files": {}}),
+        model(host, "06" * 20, {"repository": "lab/GLM", "revision": "06" * 20, "files": []}),
+        model(host, f".incoming-{'07' * 20}", None),
+    ]
+    (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(theirs[0])
+    model(host, "main", None)
+    told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
+    assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
+    assert all((path / "config.json").exists() for path in theirs)
+    stays = [line for line in told["stays"] if "no record says that we have fetched it" in line]
+    assert len(stays) == len(theirs) + 1

@@ -8,9 +8,9 @@ Add a rule: a function and a Rule in one of these modules, a test an edge in tes
 from collections.abc import Sequence
 
 from fleet.plan.rules import gpus, memory, pins, serving, versions
-from fleet.plan.rules.pins import NAMED
+from fleet.plan.rules.pins import BROUGHT
 from fleet.plan.rules.rule import Finding, Planned, Rule
 
-__all__ = ["NAMED", "RULES", "Finding", "Planned", "Rule"]
+__all__ = ["BROUGHT", "RULES", "Finding", "Planned", "Rule"]
 
 RULES: Sequence[Rule] = (*pins.RULES, *gpus.RULES, *memory.RULES, *serving.RULES, *versions.RULES)

@@ -42,7 +42,7 @@ RECIPE: Mapping[str, Any] = {
 
 def page() -> str:
     """Return the whole page."""
-    parts = [HEAD, _fits(), "## The rules\n", *map(_rule, (*rules.RULES, rules.NAMED)), _versions()]
+    parts = [HEAD, _fits(), "## The rules\n", *map(_rule, (*rules.RULES, *rules.BROUGHT)), _versions()]
     return "\n".join(parts).rstrip() + "\n"
 
 

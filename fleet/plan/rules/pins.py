@@ -1,6 +1,7 @@
 """What a plan names, it names so that it cannot move under a running fleet; and what no role can guess is named."""
 
 import re
+import urllib.parse
 from collections.abc import Iterator
 
 from fleet.plan.rules.rule import Finding, Planned, Rule
@@ -9,6 +10,8 @@ from fleet.plan.rules.rule import Finding, Planned, Rule
 IMAGE = re.compile(r"^[^@\s]+(@sha256:[0-9a-f]{64}|:[\w][\w.-]{0,127})$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 NAMED_IMAGE = "REPOSITORY@sha256:<64 hex>, or REPOSITORY:TAG, which the preview resolves"
+# The hub whose own sums count (roles/weights: _weights_hub).
+HUB = "https://huggingface.co"
 NEEDED = {
     "transformers_base_image": NAMED_IMAGE,
     "transformers_commit": "40 hex digits",
@@ -34,6 +37,17 @@ def named(planned: Planned) -> Iterator[Finding]:
             yield Finding(key, "this variable is missing", wanted)
 
 
+def listed(planned: Planned) -> Iterator[Finding]:
+    """Yield weights from a hub that vouches for nothing, without our own sums."""
+    endpoint = str(planned.values.get("weights_endpoint") or HUB)
+    if endpoint.rstrip("/") != HUB and not planned.values.get("weights_manifest"):
+        parts = urllib.parse.urlsplit(endpoint)  # a login in it is not shown
+        seen = f"empty, and the weights come from {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        yield Finding(
+            "weights_manifest", seen, "the sha256 of every file; docs/mirrors.md has the command that prints them"
+        )
+
+
 NAMED = Rule(
     name="named",
     holds="A stack names its base image, its transformers commit and its weights revision.",
@@ -41,6 +55,15 @@ NAMED = Rule(
     source="roles/transformers and roles/weights: these variables have no default",
     judge=named,
 )
+LISTED = Rule(
+    name="weights-listed",
+    holds="Weights that do not come from upstream's hub over TLS are named file by file in `weights_manifest`.",
+    reason="the sums that a mirror serves are the mirror's own: whoever has it, or the line to it, chooses what is loaded; the role stops without them",
+    source="roles/weights/tasks/preflight.yml; docs/mirrors.md",
+    judge=listed,
+)
+# Of what a source may bring itself: such a source (the lab's) is not asked.
+BROUGHT = (NAMED, LISTED)
 RULES = (
     Rule(
         name="pinned",
