@@ -12,4 +12,5 @@ lock() {
 lock requirements.in requirements.txt
 for source in redfish digitalocean azure oci; do lock "requirements-$source.in" "requirements-$source.txt"; done
 lock requirements-dev.in requirements-dev.txt
+lock bootstrap/uv.in bootstrap/uv.txt
 took "locked"

