@@ -24,11 +24,10 @@ run() {
   esac
 }
 one() {
-  local rc=0 from=$EPOCHREALTIME to
+  local rc=0 from=$SECONDS # whole seconds: $EPOCHREALTIME has the locale's decimal sign, and no older bash knows it
   run "$1" >"$out/$1" 2>&1 || rc=$?
-  to=$EPOCHREALTIME
   [ $rc = 0 ] || sed "s/^/$1: /" "$out/$1"
-  printf '%-4s %-9s %5.1f s\n' "$([ $rc = 0 ] && echo ok || echo NO)" "$1" "$(((${to/./} - ${from/./}) / 100000))e-1"
+  printf '%-4s %-9s %3d s\n' "$([ $rc = 0 ] && echo ok || echo NO)" "$1" "$((SECONDS - from))"
   echo $rc >"$out/$1.rc"
 }
 export -f one run shells

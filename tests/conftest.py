@@ -1,11 +1,14 @@
-"""For all tests: what needs a Docker Engine is marked by where it stands, skipped with a reason where none answers, and fails under CI=true.
+"""For all tests: a test that lacks a Docker Engine or a program is skipped with the reason, and fails under CI=true.
 
-Owns the meaning of the markers `docker` and `road` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
+Owns the meaning of the markers `docker`, `road` and `needs` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
+Which tests need a Docker Engine follows from their folder. No test skips itself: tests/unit/test_suite.py refuses that.
 """
 
 import functools
 import os
+import shutil
 import subprocess
+from collections.abc import Iterable
 
 import pytest
 from xdist.remote import Producer
@@ -21,6 +24,7 @@ FOLDERS = {
 }
 # Folders whose tests share a lab or a plugin: each goes whole to one worker, the longest of `make test-all` first.
 TOGETHER = ("changes", "faults", "road", "matrix", "roles", "cloud", "provider", "machine")
+BROUGHT_BY = {"pulumi": "`make setup` brings it"}  # where a program of `needs` comes from
 LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
@@ -45,6 +49,17 @@ def engine_missing() -> str:
     return (
         "" if asked.returncode == 0 and asked.stdout.strip() else f"docker info: {asked.stderr.strip() or 'no server'}"
     )
+
+
+def missing_needs(names: Iterable[str]) -> list[str]:
+    """Return a reason for each name that this machine lacks: a program on PATH, or "root" for the user."""
+    reasons = []
+    for name in names:
+        if name == "root":
+            reasons += ["the user is not root"] if os.geteuid() else []
+        elif shutil.which(name) is None:
+            reasons.append(f"no {name} on PATH" + (f": {BROUGHT_BY[name]}" if name in BROUGHT_BY else ""))
+    return reasons
 
 
 def folder_of(nodeid: str) -> str:
@@ -93,9 +108,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or under CI fail, what needs an engine that does not answer."""
+    """Skip, or under CI fail, a test whose Docker Engine does not answer or whose program is missing."""
+    reasons = missing_needs(name for marker in item.iter_markers("needs") for name in marker.args)
     if item.get_closest_marker("docker") and (reason := engine_missing()):
-        wanted = f"{reason} (a Docker Engine: bootstrap/docker.sh)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(wanted, pytrace=False)
-        pytest.skip(wanted)
+        reasons.append(f"{reason} (a Docker Engine: bootstrap/docker.sh)")
+    if reasons and os.environ.get("CI") == "true":
+        pytest.fail("; ".join(reasons), pytrace=False)
+    if reasons:
+        pytest.skip("; ".join(reasons))

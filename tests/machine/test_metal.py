@@ -4,8 +4,6 @@ Its processor is emulated: minutes. The BMC is sushy-emulator, the installer and
 """
 
 import dataclasses
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +17,7 @@ from tests.machine.redfish import machine
 pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.timeout(2400),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not shutil.which("apt-get"), reason="makes a Debian system: root, on Debian"
-    ),
+    pytest.mark.needs("root", "apt-get"),  # makes a Debian system
 ]
 
 

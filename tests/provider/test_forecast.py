@@ -18,9 +18,17 @@ STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"
 FLAG = changed("vars", "vllm_flags", "max-model-len", to=32768)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fresh(launch: Launch) -> Iterator[Plugin]:
     """A plugin that has previewed nothing yet, and its own engine."""
+    plugin = launch(Engine())
+    yield plugin
+    plugin.engine.close()
+
+
+@pytest.fixture(scope="module")
+def used(launch: Launch) -> Iterator[Plugin]:
+    """A plugin for tests that look at the lines of their own node alone, and its own engine."""
     plugin = launch(Engine())
     yield plugin
     plugin.engine.close()
@@ -75,24 +83,24 @@ def test_all_that_was_previewed_is_told_beside_the_stack(fresh: Plugin) -> None:
         ({"new": 400, "restart": 92}, "about 92 s"),
     ],
 )
-def test_how_long_is_said_by_a_run_that_did_as_much(fresh: Plugin, took: Props, how_long: str) -> None:
-    update(fresh, "glm-9", took, changed("vars", "vllm_flags", "seed", to=1))
-    assert [line.split(": ")[1] for line in told(fresh) if line.startswith("glm-9")] == [
+def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, how_long: str) -> None:
+    update(used, "glm-9", took, changed("vars", "vllm_flags", "seed", to=1))
+    assert [line.split(": ")[1] for line in told(used) if line.startswith("glm-9")] == [
         f"restart glm-0, glm-1, {how_long}"
     ]
 
 
-def test_what_was_previewed_again_counts_once_and_as_it_is_now(fresh: Plugin) -> None:
-    update(fresh, "glm-9", {})
-    update(fresh, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
-    assert [line for line in told(fresh) if "glm-9" in line] == [
+def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:
+    update(used, "glm-9", {})
+    update(used, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
+    assert [line for line in told(used) if "glm-9" in line] == [
         "glm-9: nothing restarts: the probes changed: they are asked again"
     ]
 
 
-def test_another_function_is_refused(fresh: Plugin) -> None:
+def test_another_function_is_refused(used: Plugin) -> None:
     with pytest.raises(grpc.RpcError, match="no such function: fleet:index:other"):
-        fresh.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:other"))
+        used.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:other"))
 
 
 def run(old: Props | None, news: Props, seconds: float) -> Props:

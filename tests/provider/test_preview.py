@@ -114,6 +114,14 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("two-options-one-restart", "Host", engine_of("27.5.1-0ubuntu3"), OPTIONS),
         ("an-option-taken-out", "Host", engine_of("27.5.1-0ubuntu3"), NO_OPTION),
         ("an-argument-taken-out", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": []}}),
+        ("a-long-list", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": MANY}}),
+        ("text-of-several-lines", "Serving", INPUTS, changed("vars", "vllm_environment", to={"A": "b\nc"})),
+        (
+            "text-that-was-empty",
+            "Serving",
+            changed("vars", "vllm_media_dir", to=""),
+            changed("vars", "vllm_media_dir", to="/srv/media"),
+        ),
         (
             "an-argument-of-intel",
             "Host",

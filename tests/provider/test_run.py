@@ -234,7 +234,10 @@ def test_what_was_removed_by_hand_is_drift(plugin: Plugin, served: Props, refuse
     assert found["drift"] == [{"what": f"file {text}", "expected": "present", "seen": "absent"}]
 
 
+@pytest.mark.usefixtures("text")
 def test_a_delete_takes_off_what_was_made_and_nothing_else(plugin: Plugin, folder: Path, refused: Ended) -> None:
-    (folder / "theirs").touch()
+    theirs = folder / "theirs"
+    theirs.touch()
     plugin.delete("Serving", refused.half.properties)
-    assert [path.name for path in folder.iterdir()] == ["theirs"]
+    assert [*folder.iterdir()] == [theirs]
+    theirs.unlink()

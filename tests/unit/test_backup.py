@@ -14,10 +14,7 @@ import pytest
 
 from tests.project import KEY, Fleet, pulumi, stand_in
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 KEPT = Path("state", "passphrase")
 FILES = Path("state", "backend", ".pulumi", "stacks", "glm-fleet")

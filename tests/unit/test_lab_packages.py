@@ -2,7 +2,6 @@
 Debian's archive is (an apt that counts)."""
 
 import contextlib
-import shutil
 import threading
 from concurrent import futures
 from pathlib import Path
@@ -26,7 +25,7 @@ Config-Version: 1
 """
 
 
-@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="needs dpkg")
+@pytest.mark.needs("dpkg-query")
 def test_a_package_that_another_one_suggests_is_not_taken_for_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

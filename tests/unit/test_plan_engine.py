@@ -4,7 +4,6 @@ Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that r
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,7 @@ import pytest
 from tests.project import KEY, link_project, make_stack, pulumi
 from tests.road import leaks
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ Needs `pulumi` on PATH, as test_plan_engine.py does; skipped with that reason wh
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,7 @@ POOL: dict[str, Any] = {
     "machines": {"do-1": {}},
 }
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 
 class Clouded(Fleet):

@@ -4,7 +4,6 @@ Needs `pulumi` on PATH, as test_plan_engine.py does; skipped with that reason wh
 """
 
 import re
-import shutil
 import socket
 from pathlib import Path
 
@@ -12,10 +11,7 @@ import pytest
 
 from tests.project import link_project, make_stack, pulumi
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 
 def test_a_machine_that_nobody_answers_at_has_the_only_message(tmp_path: Path) -> None:

@@ -5,17 +5,13 @@ Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that r
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from tests.project import Fleet, pulumi
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
 

@@ -4,7 +4,6 @@ The BMC and what it switches on are tests/machine/redfish.py's; runs of Ansible 
 where the one before stopped. Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
 """
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +12,7 @@ import yaml
 from tests.machine.redfish import USER, UUID, WORD, Machine, machine
 from tests.project import Fleet, pulumi
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 NONCE = "glm-fleet:nodes.machines.prod-3.reinstall"
 HOST_KEY = "glm-fleet:nodes.machines.prod-3.host_key"

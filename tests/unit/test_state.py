@@ -62,7 +62,7 @@ EACH = [
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(not shutil.which("pulumi"), reason="no pulumi on PATH: `make setup` brings it")
+@pytest.mark.needs("pulumi")
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
 def test_a_recorded_stack_previews_empty(folder: Path, tmp_path: Path) -> None:
     project = link_project(tmp_path)
