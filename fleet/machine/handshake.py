@@ -6,6 +6,7 @@ Owns the messages of these failures. Needs a Target and paramiko (imported when 
 import base64
 import hashlib
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ def dial(target: "Target", timeout: float) -> socket.socket:
     """Open the TCP connection within `timeout` seconds; it breaks when the machine is silent for SILENCE."""
     try:
         sock = socket.create_connection((target.address, target.port), timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux alone; elsewhere the keepalive of the connection ends it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
         return sock
     except OSError as error:
         seen = "no answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
@@ -52,6 +54,7 @@ def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> 
 
     key_type, wanted = target.pinned()
     transport.get_security_options().key_types = target.key_algorithms
+    began = time.monotonic()
     try:
         transport.start_client(timeout=timeout)
         seen_key = transport.get_remote_server_key().asbytes()  # SSHException when the time ran out before
@@ -60,13 +63,21 @@ def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> 
             raise _unreachable(target, f"no common algorithms: {error}") from error
         raise _mismatch(target, f"no host key of type {key_type} there") from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        told = str(error).lower()
-        late = any(word in told for word in ("banner", "timeout", "no existing session"))
-        raise _unreachable(
-            target, f"connected, but no SSH handshake within {timeout:.1f} s" if late else "the handshake broke off"
-        ) from error
+        raise _unreachable(target, broken(transport, error, time.monotonic() - began, timeout)) from error
     if seen_key != wanted:
         raise _mismatch(target, f"another host key: {key_type} {fingerprint(seen_key)}")
+
+
+def broken(transport: "paramiko.Transport", error: Exception, seconds: float, timeout: float) -> str:
+    """Return in words how a handshake failed, `seconds` after it began; `timeout` is how long it was waited for."""
+    # paramiko raises the same SSHException for a closed connection and for silence; the exception behind it tells them apart.
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError) or seconds >= timeout:
+        return f"connected, but no SSH handshake within {timeout:.1f} s"
+    if not transport.remote_version and "indecipherable" not in str(error).lower():
+        return f"connected, but the connection was closed before the SSH banner, after {seconds:.1f} s"
+    if not transport.remote_version:
+        return "connected, but what answers there is no SSH server"
+    return f"connected, but the connection was closed during the SSH handshake, after {seconds:.1f} s"
 
 
 def login(target: "Target", transport: "paramiko.Transport") -> None:

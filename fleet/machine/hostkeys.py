@@ -60,6 +60,7 @@ def _key(target: ssh.Target, kind: str, timeout: float) -> Key | None:
 
     with ssh.way(target, timeout) as sock:
         transport = paramiko.Transport(sock)
+        began = time.monotonic()
         try:
             transport.banner_timeout = timeout
             transport.get_security_options().key_types = handshake.algorithms(kind)
@@ -71,7 +72,7 @@ def _key(target: ssh.Target, kind: str, timeout: float) -> Key | None:
             raise errors.Unreachable(
                 node=target.name,
                 doing=f"ask {target.where} for its host keys",
-                seen=f"connected, but no SSH handshake within {timeout:.0f} s",
+                seen=handshake.broken(transport, error, time.monotonic() - began, timeout),
                 wanted="an SSH server",
                 next=f"{target.login} -v true",
             ) from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import socket
 import socketserver
 import subprocess
@@ -57,6 +58,34 @@ def test_a_machine_that_stays_silent_is_given_up_in_time(server: Server) -> None
     with pytest.raises(errors.Unreachable, match="no SSH handshake"), ssh.connect(server.target, timeout=1):
         pass
     assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (b"", r"connected, but the connection was closed before the SSH banner, after 0\.\d s"),
+        (b"HTTP/1.1 400 Bad Request\r\n" * 100, "connected, but what answers there is no SSH server"),
+        (b"SSH-2.0-x\r\n", r"connected, but the connection was closed during the SSH handshake, after 0\.\d s"),
+    ],
+)
+def test_a_connection_that_is_closed_early_is_no_timeout(server: Server, words: bytes, seen: str) -> None:
+    """As sshd does above its MaxStartups, as a proxy of HTTP does, as a node that goes down does."""
+
+    def answer() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall(words)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):  # what lies unread would make it a reset, whose words may be lost on the way
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        answered = pool.submit(answer)
+        target = dataclasses.replace(server.target, port=listener.getsockname()[1])
+        with pytest.raises(errors.Unreachable) as caught, ssh.connect(target, timeout=10):
+            pass
+        answered.result(10)
+    assert re.fullmatch(seen, caught.value.seen)
 
 
 def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
