@@ -16,6 +16,7 @@ from fleet import errors
 from fleet.plan import effects
 from fleet.provider import diffs, resources, unexpected
 from fleet.provider.baremetal import BareMetal
+from fleet.provider.causes import Causes
 from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
@@ -57,6 +58,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._fixed = made is not None
         self._parallel = PARALLEL
         self._notes = Notes()
+        self._causes = Causes()
         self._working = 0
         self._lock = threading.Lock()
         self.cancelled = threading.Event()
@@ -172,10 +174,18 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.UpdateResponse(properties=to_struct(made))
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
-        """Read the machine; the inputs stay those of the state, or a clean machine would show changes."""
+        """Read the machine; the inputs stay those of the state, or a clean machine would show changes.
+
+        A cause that another Read has reported already, and so failed the run with, is not reported again: the state stays as it was.
+        """
         properties = to_dict(request.properties)
         with self._work(context, request.id, request.urn, properties) as work:
-            now = self._resource(request.urn).read(work, properties)
+            try:
+                now = self._resource(request.urn).read(work, properties)
+            except errors.FleetError as error:
+                if not self._causes.earlier(error, request.urn):
+                    raise
+                return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
             if now is None:
                 return provider_pb2.ReadResponse()
             return provider_pb2.ReadResponse(id=request.id, properties=to_struct(now), inputs=request.inputs)
@@ -228,24 +238,24 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         try:
             yield work
         except Incomplete as error:
-            self._keep(context, ident, error.properties, error.error)
+            self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
         except errors.FleetError as error:
-            context.abort(grpc.StatusCode.UNKNOWN, str(error))
+            context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
         except Exception as error:  # noqa: BLE001 # Here alone: gRPC would answer without the state, and what was made on the machine was lost.
             kept = half[-1]() if half else {}
             secrets = [str(given[name]) for name in SECRET if given.get(name)]
             bug = unexpected.explain(error, work, secrets, str(kept.get("log") or ""))
             if kept:
-                self._keep(context, ident, kept, bug)
+                self._keep(context, ident, kept, str(bug))
             context.abort(grpc.StatusCode.UNKNOWN, str(bug))
         finally:
             with self._lock:
                 self._working -= 1
 
-    def _keep(self, context: Context, ident: str, properties: Props, error: errors.FleetError) -> NoReturn:
+    def _keep(self, context: Context, ident: str, properties: Props, message: str) -> NoReturn:
         """Let the engine save what is known: the thing exists, is not right, and the next `up` goes on with it."""
-        detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=to_struct(properties), reasons=[str(error)])
-        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=str(error))
+        detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=to_struct(properties), reasons=[message])
+        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
         status.details.add().Pack(detail)
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.UNKNOWN, str(error))
+        context.abort(grpc.StatusCode.UNKNOWN, message)
