@@ -25,7 +25,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -155,9 +155,17 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
 def show_(stack: str) -> None:
     """Show what serves where, what it proved, and how long each phase took."""
     outputs = endpoints.outputs(stack)
-    click.echo(show.table(outputs))
+    click.echo("\n\n".join([show.table(outputs), *show.failures(outputs, stack)]))
     click.echo()
     click.echo(show.paste(outputs, stack))
+
+
+def _outputs(stack: str) -> dict[str, Any]:
+    """Return the stack's outputs; which nodes' last change failed is shown beside the report."""
+    outputs = endpoints.outputs(stack)
+    for message in show.failures(outputs, stack):
+        verb.progress(message)
+    return outputs
 
 
 @main.command()
@@ -167,7 +175,8 @@ def show_(stack: str) -> None:
 @verb.told
 def forward(stack: str, replica: str, port: int) -> None:
     """Keep a tunnel to a replica open, until ^C."""
-    chosen = endpoints.choose(endpoints.outputs(stack), replica)[0]
+    outputs = _outputs(stack)
+    chosen = endpoints.choose(outputs, replica)[0]
     with endpoints.tunnel(chosen, port) as url:
         click.echo(f"{chosen.name} answers at {url} (^C closes the tunnel)")
         with contextlib.suppress(KeyboardInterrupt):
@@ -197,14 +206,13 @@ def probe(
     from fleet.probes import report
 
     asked = probes.load(cases, min_iou)
-    outputs = endpoints.outputs(stack)
+    outputs = _outputs(stack)
+    key = outputs.get("api_key") or endpoints.configured_key(stack)
     verdicts: list[probes.Verdict] = []
     for chosen in endpoints.choose(outputs, replica):
         named = [replace(case, name=f"{chosen.name} {case.name}") for case in asked]
         with endpoints.tunnel(chosen) as url:
-            verdicts += probes.run(
-                url, outputs["api_key"], chosen.model, named, verb.quiet if as_json else verb.progress
-            )
+            verdicts += probes.run(url, key, chosen.model, named, verb.quiet if as_json else verb.progress)
     click.echo(report.to_json(verdicts) if as_json else report.table(verdicts))
     if junit:
         junit.write_text(report.to_junit(verdicts))

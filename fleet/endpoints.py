@@ -6,7 +6,7 @@ Called by `fleet.cli` and `fleet.verify`. Needs `pulumi` on PATH; opens connecti
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,17 @@ class Replica:
 
 
 def outputs(stack: str) -> dict[str, Any]:
-    """Return the stack's outputs, secrets in clear; FleetError when Pulumi has none to give."""
+    """Return the stack's outputs, secrets in clear; FleetError when nothing serves.
+
+    A failed update leaves a node without an output while its replicas may run on: what its resources last reported stands in for it.
+    `failed` is {node: why its last change failed}, without the nodes whose last change succeeded.
+    """
     found: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
+    state = _state(stack)
+    shown = found.get("replicas") or {}
+    names = dict.fromkeys([*shown, *_by_kind(state).get("Serving", ())])
+    found["replicas"] = {name: shown.get(name) or _from_state(_by_kind(state), name) for name in names}
+    found["failed"] = _failures(state, [name for name in names if not shown.get(name)])
     if not replicas(found):
         raise errors.FleetError(
             doing=f"read the outputs of stack {stack}",
@@ -44,12 +53,63 @@ def outputs(stack: str) -> dict[str, Any]:
 
 def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Return {kind: {node: outputs}} of the fleet's resources in the stack's state (Weights, Serving …); secrets stay encrypted."""
+    return _by_kind(_state(stack))
+
+
+def configured_key(stack: str) -> str:
+    """Return the API key of the stack file, in clear: for a stack whose first update failed, which has no output of it."""
+    return str(_ask(stack, "API key", "config", "get", "--json", "vllm_api_key").get("value") or "")
+
+
+def _state(stack: str) -> list[dict[str, Any]]:
+    """Return the fleet's resources in the stack's state, without those that are to be deleted."""
     state = _ask(stack, "state", "stack", "export").get("deployment") or {}
+    return [
+        item
+        for item in state.get("resources") or ()
+        if item["type"].startswith("fleet:index:") and not item.get("delete")
+    ]
+
+
+def _place(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return (kind, node) of a resource in the state."""
+    return item["type"].rpartition(":")[2], item["urn"].rpartition("::")[2]
+
+
+def _by_kind(state: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for item in state.get("resources") or ():
-        if item["type"].startswith("fleet:index:") and not item.get("delete"):
-            kind, node = item["type"].rpartition(":")[2], item["urn"].rpartition("::")[2]
-            found.setdefault(kind, {})[node] = item.get("outputs") or {}
+    for item in state:
+        kind, node = _place(item)
+        found.setdefault(kind, {})[node] = item.get("outputs") or {}
+    return found
+
+
+def _from_state(known: Mapping[str, Mapping[str, Mapping[str, Any]]], node: str) -> dict[str, Any] | None:
+    """Return what fleet.plan.program.evidence returns of a node, from its resources in the state; None where none serves."""
+    serving = known.get("Serving", {}).get(node)
+    if not serving or not serving.get("replicas"):
+        return None
+    image = serving.get("image") or ""
+    built = next((one for one in known.get("Image", {}).values() if one.get("image") == image), {})
+    runs = (known.get(kind, {}).get(node, {}).get("seconds") or {} for kind in ("Host", "Image", "Weights", "Serving"))
+    return {
+        "connection": known.get("Node", {}).get(node, {}).get("connection") or serving["node"],
+        "image": image,
+        "commit": built.get("commit") or "",
+        "revision": (serving.get("weights") or {}).get("revision") or "",
+        "replicas": serving["replicas"],
+        "probes": serving.get("verdict"),
+        "seconds": {role: taken for run in runs for role, taken in run.items()},
+    }
+
+
+def _failures(state: Sequence[Mapping[str, Any]], unfinished: Sequence[str]) -> dict[str, str]:
+    """Return {node: why its last change failed}; an `unfinished` node may wait for a resource that has no error in the state."""
+    found = dict.fromkeys(unfinished, "it did not reach the end")
+    for item in state:
+        if reasons := item.get("initErrors"):
+            kind, node = _place(item)
+            found[node] = f"{kind}: {str(reasons[0]).splitlines()[0].removeprefix(f'{node}: ')}"
     return found
 
 

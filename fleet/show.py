@@ -31,6 +31,14 @@ def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
     )
 
 
+def failures(outputs: Outputs, stack: str) -> list[str]:
+    """Return a message for each node whose last change failed: the table and the other verbs then speak of what was there before."""
+    return [
+        f"{node}: the last change failed: {why}\n  next:   `pulumi up -s {stack}` goes on where it stopped"
+        for node, why in (outputs.get("failed") or {}).items()
+    ]
+
+
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as text, each column as wide as its widest cell, two spaces between them."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

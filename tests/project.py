@@ -115,3 +115,12 @@ class Fleet:
         """Run pulumi; return exit code and output."""
         done = pulumi(self.project, *arguments, "-s", "prod", "--color", "never")
         return done.returncode, done.stdout + done.stderr
+
+    def verb(self, *arguments: str) -> tuple[int, str]:
+        """Run a verb of `fleet` on the stack; return exit code and output."""
+        environment = environment_of(self.project / "state")
+        command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments, "-s", "prod"]
+        done = subprocess.run(
+            command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.returncode, done.stdout + done.stderr

@@ -50,17 +50,18 @@ def outputs() -> dict[str, Any]:
 
 @pytest.fixture
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a `pulumi` on PATH that answers with the content of a file, or fails with the text of another."""
+    """Put a `pulumi` on PATH that answers with the content of a file (of `state`, to an export), or fails with the text of another."""
     script = tmp_path / "pulumi"
     script.write_text(
         "#!/bin/sh\n"
-        f'echo "$@" > {tmp_path}/asked\n'
+        f'echo "$@" >> {tmp_path}/asked\n'
         f"[ ! -e {tmp_path}/error ] || {{ cat {tmp_path}/error >&2; exit 255; }}\n"
-        f"cat {tmp_path}/answer\n"
+        f"case $2 in export) cat {tmp_path}/state ;; get) cat {tmp_path}/key ;; *) cat {tmp_path}/answer ;; esac\n"
     )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "answer").write_text(json.dumps(outputs()))
+    (tmp_path / "state").write_text("{}")
     return tmp_path
 
 
@@ -71,7 +72,7 @@ def run(*arguments: str) -> testing.Result:
 def test_show_is_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
     result = run("show", "-s", "prod")
     assert result.output == (GOLDEN / "two-nodes.txt").read_text()
-    assert (pulumi / "asked").read_text() == "stack output --json --show-secrets -s prod\n"
+    assert (pulumi / "asked").read_text() == "stack output --json --show-secrets -s prod\nstack export -s prod\n"
 
 
 def test_show_tells_no_secret(pulumi: Path) -> None:
@@ -138,6 +139,75 @@ def test_a_stack_where_nothing_serves_says_so(pulumi: Path) -> None:
     result = run("show", "-s", "prod")
     assert result.exit_code == 1
     assert "no replica serves" in result.output
+
+
+def failed_state(**reasons: str) -> dict[str, Any]:
+    """Return the state of the stack whose last update failed at these kinds of prod-22's resources: {kind: message}."""
+    node = outputs()["replicas"]["prod-22"]
+    own: dict[str, dict[str, Any]] = {
+        "Node": {"connection": node["connection"]},
+        "Host": {"seconds": {"host": 1.0}},
+        "Weights": {},
+        "Serving": {
+            "node": node["connection"],
+            "image": node["image"],
+            "weights": {"revision": node["revision"]},
+            "replicas": node["replicas"],
+            "verdict": node["probes"],
+            "seconds": {},
+        },
+    }
+
+    def resource(kind: str, name: str, outputs: dict[str, Any]) -> dict[str, Any]:
+        errors = {"initErrors": [reasons[kind]]} if kind in reasons and name == "prod-22" else {}
+        return {
+            "type": f"fleet:index:{kind}",
+            "urn": f"urn:pulumi:prod::glm-fleet::x::{name}",
+            "outputs": outputs,
+            **errors,
+        }
+
+    built = resource("Image", "prod-1", {"image": node["image"], "commit": node["commit"]})
+    return {"deployment": {"resources": [built, *(resource(kind, "prod-22", seen) for kind, seen in own.items())]}}
+
+
+REFUSED = "prod-22: vllm: Await the replicas: glm-0 is not healthy\n  wanted: a healthy replica"
+
+
+@pytest.mark.parametrize("left", [None, "the outputs of the node", "all outputs"])
+def test_after_a_failed_change_show_speaks_of_what_is_there_and_says_so(pulumi: Path, left: str | None) -> None:
+    (pulumi / "state").write_text(json.dumps(failed_state(Serving=REFUSED)))
+    found = outputs()
+    if left == "the outputs of the node":
+        found["replicas"]["prod-22"] = None
+    (pulumi / "answer").write_text("{}" if left == "all outputs" else json.dumps(found))
+    result = run("show", "-s", "prod")
+    assert result.exit_code == 0, result.output
+    wanted = (GOLDEN / "a-failed-change.txt").read_text()
+    if left == "all outputs":  # prod-1 has no Serving in this state
+        wanted = "".join(line for line in wanted.splitlines(True) if not line.startswith("prod-1 ")).replace(
+            "prod-1/glm-0", "prod-22/glm-0"
+        )
+    assert result.output == wanted
+
+
+def test_a_node_that_waited_for_another_one_s_image_is_shown_as_unfinished(pulumi: Path) -> None:
+    (pulumi / "state").write_text(json.dumps(failed_state()))
+    (pulumi / "answer").write_text(json.dumps({"replicas": {"prod-22": None}}))
+    result = run("show", "-s", "prod")
+    assert "\nprod-22  glm-0    abababababab" in result.output
+    assert "\nprod-22: the last change failed: it did not reach the end\n" in result.output
+
+
+def test_after_a_failed_change_the_replicas_can_still_be_asked(pulumi: Path, asked: list[tuple[str, str, str]]) -> None:
+    (pulumi / "state").write_text(json.dumps(failed_state(Serving=REFUSED)))
+    (pulumi / "answer").write_text("{}")
+    (pulumi / "key").write_text(json.dumps({"value": outputs()["api_key"], "secret": True}))
+    result = run("probe", "-s", "prod", "--case", "bottle-grounding", "--json")
+    assert result.exit_code == 0
+    assert [url for url, _, _ in asked] == ["http://prod-22/glm-0"]
+    assert json.loads(result.stdout)[0]["passed"]
+    assert "prod-22: the last change failed: Serving: vllm: Await" in result.stderr
 
 
 def test_a_machine_that_failed_is_a_line_of_the_table() -> None:

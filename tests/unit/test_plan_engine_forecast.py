@@ -5,6 +5,7 @@ Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that r
 """
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -121,6 +122,16 @@ def test_a_plan_that_wants_something_else_of_its_machines_changes_none_and_is_ke
     assert [(one["stack"], one["waivers"]) for one in kept] == [("organization/glm-fleet/prod", waivers)] * 4
 
 
+def test_a_refresh_reports_a_node_that_does_not_answer_once(fleet: Fleet) -> None:
+    fleet.machines(silent=["prod-2"])
+    code, output = fleet.run("preview", "--refresh")
+    assert code != 0
+    assert sorted(re.findall(r"(?m)^ *error: (.*)$", diagnostics(output))) == [
+        "Preview failed: prod-2: connect: no answer",
+        "preview failed",
+    ]
+
+
 def test_after_a_failed_machine_a_preview_foretells_what_is_left(fleet: Fleet) -> None:
     """Last of all: it leaves the stack as no other test wants it."""
     fleet.set(FLAG, "32768")
@@ -128,6 +139,10 @@ def test_after_a_failed_machine_a_preview_foretells_what_is_left(fleet: Fleet) -
     code, output = fleet.run("up", "--yes", "--skip-preview", "--continue-on-error")
     assert code != 0
     assert "3 updated" in output and "prod-2: connect: no answer" in output
+    code, output = fleet.verb("show")
+    assert code == 0, output
+    assert re.findall(r"(?m)^prod-\d  glm-0", output) == [f"prod-{number}  glm-0" for number in (1, 2, 3, 4)]
+    assert "\n\nprod-2: the last change failed: Serving: connect: no answer\n" in output
     code, output = fleet.run("preview")
     assert code == 0, output
     assert diagnostics(output) == beside_the_stack(
