@@ -60,6 +60,9 @@ ONE = {
 }
 # Seconds without a request after which no more are expected for now: how many there will be only the engine knows.
 QUIET = 0.1
+# Exit code of the reader when a command on the node gave no answer (remote_read.py), and the seconds after which it is given up itself:
+# longer than its own limits for one command and for eight containers.
+HANGS, PATIENCE = 75, 120
 READER = Path(__file__).with_name("remote_read.py")
 
 _PATH_MODULES = {
@@ -130,12 +133,14 @@ def read(connection: ssh.Connection, declared: Declared) -> State:
     return _only(_read(connection, declared), declared)
 
 
-def _read(connection: ssh.Connection, declared: Declared, timeout: float = 60) -> State:
+def _read(connection: ssh.Connection, declared: Declared, timeout: float = PATIENCE) -> State:
     if not declared.things:
         return {}
     query = json.dumps(sorted(declared.things))
     script = f"{READER.read_text()}\nmain(json.loads({query!r}))\n"
     result = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=timeout)
+    if result.rc == HANGS:
+        raise _hangs(connection.target, result.stderr)
     try:
         if result.rc:
             raise reply.Unreadable(form.Mistake("", reply.last(result.stderr or result.stdout, result.rc), ""))
@@ -149,6 +154,20 @@ def _read(connection: ssh.Connection, declared: Declared, timeout: float = 60) -
             next=f"{connection.target.login} /usr/bin/python3 --version",
         ) from None
     return state
+
+
+def _hangs(target: ssh.Target, said: str) -> errors.DriftUnreadable:
+    """Return the error for a command on the node that gave no answer; `said` ends with which one, in the reader's words."""
+    seen = (said.strip().splitlines() or ["a command gave no answer"])[-1][:200]
+    docker = "`docker " in seen
+    first = f"{target.login} systemctl restart docker; where that hangs, too, " if docker else ""
+    return errors.DriftUnreadable(
+        node=target.name,
+        doing="read the managed state",
+        seen=f"{seen}: the Docker daemon hangs" if docker else seen,
+        wanted="a Docker daemon that answers" if docker else "a node whose commands answer",
+        next=f"{first}reboot {target.name}; then `pulumi up` goes on where this stopped",
+    )
 
 
 def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float = 15) -> list[State]:

@@ -3,6 +3,7 @@
 Owns what belongs to a thing's state. Needs Python 3.10's standard library; systemctl, dpkg-query, docker where they are asked.
 Called by managed.read, which appends main(["KIND NAME", …]). Nothing volatile (pids, times of start) is in the answer;
 a thing that is not there is {}. What follows from another thing says so in "of".
+A command that gives no answer ends the reader with exit code HANGS; the last line on stderr says which command, and of what.
 """
 
 import grp
@@ -16,13 +17,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Seen = dict[str, Any]
 State = dict[str, Seen]
 
 # A larger file is known by size and time: its content was verified when it was written.
 HASHED = 64 << 20
+# Seconds that one command may take (systemctl itself waits for 25), and each container where one of them hangs; managed.PATIENCE is longer.
+LIMIT, ONE = 30, 3
+HANGS = 75
 UNIT = "Id,Names,LoadState,ActiveState,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart"
 # Of a container's HostConfig: what gives it rights, devices, folders, ports and memory.
 HOST = (
@@ -32,8 +36,22 @@ HOST = (
 )
 
 
+def run(*command: str, limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit
+    )
+
+
+def hangs(command: str) -> NoReturn:
+    print(f"`{command}` gave no answer within {LIMIT} s", file=sys.stderr)
+    sys.exit(HANGS)
+
+
 def out(*command: str) -> str:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace").stdout
+    try:
+        return run(*command).stdout
+    except subprocess.TimeoutExpired:
+        hangs(" ".join(command[:2]))
 
 
 def sha256(path: str) -> str:
@@ -104,8 +122,10 @@ def read_units(names: list[str]) -> State:
     found: State = {name: {} for name in names}
     containers: dict[str, str] = {}
     # One name a block, in our order; a name without a unit gives a block too.
-    command = ["systemctl", "show", f"--property={UNIT}", "--", *names]
-    asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    try:
+        asked = run("systemctl", "show", f"--property={UNIT}", "--", *names)
+    except subprocess.TimeoutExpired:
+        hangs("systemctl show")
     if asked.returncode:  # no answer says nothing of the units: they are not absent
         sys.exit(f"systemctl show: {asked.stderr.strip()}")
     blocks = asked.stdout.strip("\n").split("\n\n")
@@ -118,9 +138,9 @@ def read_units(names: list[str]) -> State:
         state["drop_ins"] = [f"{path} {sha256(path)[:12]}" for path in seen.get("DropInPaths", "").split()]
         state["loaded"] = "older than on disk" if seen.get("NeedDaemonReload") == "yes" else "as on disk"
         found[name] = state
-        run = re.search(r"argv\[\]=\S*docker run .*?--name[ =](\S+)", seen.get("ExecStart", ""))
-        if run:
-            containers[run[1]] = name
+        runs = re.search(r"argv\[\]=\S*docker run .*?--name[ =](\S+)", seen.get("ExecStart", ""))
+        if runs:
+            containers[runs[1]] = name
     return {f"unit {name}": state for name, state in found.items()} | read_containers(containers)
 
 
@@ -129,7 +149,7 @@ def read_containers(units: dict[str, str]) -> State:
     if not units or not shutil.which("docker"):
         return {f"container {name}": {} for name in units}
     state: State = {f"container {name}": {} for name in units}
-    for seen in json.loads(out("docker", "inspect", "--type=container", *units) or "[]"):
+    for seen in json.loads(inspected([*units]) or "[]"):
         name, config, host = seen["Name"].lstrip("/"), seen["Config"], seen["HostConfig"]
         one: Seen = {
             "of": f"unit {units[name]}",
@@ -145,6 +165,20 @@ def read_containers(units: dict[str, str]) -> State:
                 one[key] = host[key] if isinstance(host[key], (bool, str)) else json.dumps(host[key], sort_keys=True)
         state[f"container {name}"] = one
     return state
+
+
+def inspected(names: list[str]) -> str:
+    """What Docker says of the containers. One that hangs holds up the answer for all: it is looked for, and named."""
+    command = ("docker", "inspect", "--type=container")
+    try:
+        return run(*command, *names).stdout
+    except subprocess.TimeoutExpired:
+        for name in names:
+            try:
+                run(*command, name, limit=ONE)
+            except subprocess.TimeoutExpired:
+                hangs(f"docker inspect {name}")
+        hangs("docker inspect")
 
 
 def shown(variable: str) -> str:

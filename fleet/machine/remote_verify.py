@@ -11,12 +11,14 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import threading
 from concurrent import futures
 from typing import Any
 
 BLOCK = 8 << 20
 AT_ONCE = 8  # files
+DOCKER = 60  # seconds that a call to Docker may take: a daemon that hangs gives no answer for ever
 
 Wrong = dict[str, str]  # {what, expected, seen}
 
@@ -88,7 +90,13 @@ def containers(expected: dict[str, str]) -> list[Wrong]:
     wrong = []
     for name, image in expected.items():
         command = ["docker", "inspect", "--type=container", "--format={{.Image}}", name]
-        seen = subprocess.run(command, capture_output=True, text=True).stdout.strip() or "absent"
+        try:
+            asked = subprocess.run(command, capture_output=True, text=True, timeout=DOCKER)
+        except subprocess.TimeoutExpired:
+            sys.exit(
+                f"`docker inspect` of {name} gave no answer within {DOCKER} s: restart Docker there, or reboot the node"
+            )
+        seen = asked.stdout.strip() or "absent"
         if seen != image:
             wrong.append({"what": f"container {name}", "expected": f"image {image}", "seen": seen})
     return wrong

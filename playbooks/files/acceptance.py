@@ -21,10 +21,19 @@ KFD = pathlib.Path("/sys/class/kfd/kfd")
 MARK = "# glm-fleet replica"  # the first line of a replica's unit: roles/vllm
 KEPT = 200_000  # characters of an output, the newest
 EVERY = 2.0
+# Seconds that a call to Docker may take, and a removal: a daemon that hangs gives no answer for ever.
+DOCKER, DOCKER_REMOVES = 60, 600
 
 
 def ask(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True)
+    limit = None if command[0] != "docker" else DOCKER_REMOVES if "rm" in command else DOCKER
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {limit} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 def gpus() -> list[dict]:

@@ -16,9 +16,19 @@ import stat
 import subprocess
 import sys
 
+# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+DOCKER = 60
+
 
 def words(*command: str) -> list[str]:
-    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+    limit = DOCKER if command[0] == "docker" else None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit).stdout.split()
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {limit} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 def seen(path: pathlib.Path) -> dict | None:

@@ -20,6 +20,8 @@ import sys
 
 RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
+# Seconds that a call to Docker may take, and a removal: a daemon that hangs gives no answer for ever.
+DOCKER, DOCKER_REMOVES = 60, 600
 ENGINES = {"docker.io", "docker-ce"}
 OF_ENGINE = ("docker", "containerd")
 # What the engine's packages leave behind when they are purged; Ubuntu's leave the socket, which would start the engine again.
@@ -33,7 +35,14 @@ managed, gone, stays = json.load(sys.stdin), [], []
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True)
+    limit = None if command[0] != "docker" else DOCKER_REMOVES if "rm" in command else DOCKER
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {limit} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 def given(part: str) -> list:

@@ -12,8 +12,19 @@ import sys
 asked, undone = json.load(sys.stdin), []
 
 
+# Seconds that a removal by Docker may take: a daemon that hangs gives no answer for ever.
+DOCKER = 600
+
+
 def run(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, text=True).returncode == 0
+    limit = DOCKER if command[0] == "docker" else None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit).returncode == 0
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {limit} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 for unit in asked.get("unmask") or []:

@@ -15,6 +15,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+DOCKER = 60
 MANIFESTS = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
@@ -26,10 +28,16 @@ MANIFESTS = ", ".join(
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["docker", *arguments]
     try:
-        return subprocess.run(["docker", *arguments], capture_output=True, text=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=DOCKER)
     except FileNotFoundError:
         return subprocess.CompletedProcess(arguments, 127, "", "docker is not installed")
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {DOCKER} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 def local(tag: str) -> dict:

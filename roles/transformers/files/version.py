@@ -13,7 +13,11 @@ if not kept.exists():
     options = ["--rm", "--network=none", "--pull=never", "--read-only", "--cap-drop=ALL", "--entrypoint=python3"]
     kept.write_text(
         subprocess.run(
-            ["docker", "run", *options, sys.argv[2], "-c", code], capture_output=True, text=True, check=True
+            ["docker", "run", *options, sys.argv[2], "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,  # seconds: a daemon that hangs gives no answer for ever
         ).stdout
     )
 print(kept.read_text().strip())

@@ -14,11 +14,21 @@ import sys
 NODES = pathlib.Path("/sys/class/kfd/kfd/topology/nodes")
 
 
+# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+DOCKER = 60
+
+
 def has_image(reference: str) -> bool:
+    command = ["docker", "image", "inspect", reference]
     try:
-        return subprocess.run(["docker", "image", "inspect", reference], capture_output=True).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=DOCKER).returncode == 0
     except FileNotFoundError:
         return False
+    except subprocess.TimeoutExpired:
+        sys.exit(
+            f"`{' '.join(command)}` gave no answer within {DOCKER} s: the Docker daemon hangs\nwanted: a Docker daemon that answers\n"
+            "next: `systemctl restart docker` on the node; where that hangs, too, reboot it"
+        )
 
 
 def gpus() -> list[dict]:
