@@ -28,7 +28,7 @@ recover: setup ## after a kill -9, or with a state file that is cut off: make th
 	@bootstrap/recover.sh $(STACK)
 
 backup: python pulumi ## the state and the stack file in one file, secrets encrypted; TO=FOLDER
-	@bootstrap/backup.sh $(STACK) $(TO)
+	@bootstrap/backup.sh $(STACK) $(if $(TO),"$(TO)")
 
 restore: python pulumi ## bring a stack back: FILE=BACKUP; OVERWRITE=yes where it is still there
 	@bootstrap/restore.sh "$(FILE)" $(if $(OVERWRITE),--overwrite)

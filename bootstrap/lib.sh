@@ -34,6 +34,8 @@ stack_exists() {
   python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1" <<<"$listed"
 }
 
+# paste WORD: a word of a line to paste; the checkout's path may have spaces.
+paste() { printf '%q' "$1"; }
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }
 took() { say "$* ($((SECONDS - STARTED)) s)"; }
 

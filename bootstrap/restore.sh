@@ -14,7 +14,7 @@ file=${1:-} overwrite=${2:-}
 file=$(realpath "$file")
 passphrase=${FLEET_PASSPHRASE_FILE:-$STATE/passphrase}
 [ -s "$passphrase" ] || # env.sh would make a new one
-  no "there is no passphrase in $passphrase" "the one with which the backup's stack was made" "install -D -m 600 THE-KEPT-COPY $passphrase"
+  no "there is no passphrase in $passphrase" "the one with which the backup's stack was made" "install -D -m 600 THE-KEPT-COPY $(paste "$passphrase")"
 work=$(mktemp -d)
 undo=
 finish() {
@@ -40,7 +40,7 @@ case $there in
   none | 0) ;;
   *)
     [ "$overwrite" = --overwrite ] ||
-      no "the stack $stack is in $PULUMI_BACKEND_URL already, with ${there/broken/a broken state instead of} resources" "no such stack, or leave to replace its state" "make restore FILE=$file OVERWRITE=yes: it makes a backup of what is there first"
+      no "the stack $stack is in $PULUMI_BACKEND_URL already, with ${there/broken/a broken state instead of} resources" "no such stack, or leave to replace its state" "make restore FILE=$(paste "$file") OVERWRITE=yes: it makes a backup of what is there first"
     [ "$there" = broken ] || "$REPO/bootstrap/backup.sh" "$stack"
     ;;
 esac

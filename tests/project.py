@@ -7,6 +7,7 @@ test_backup.py and test_state.py beside them.
 import functools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,7 +22,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 # What the stand-in machines of Fleet take for each role.
 SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
 STANDIN = f"""#!/bin/sh
-PYTHONPATH={ROOT} exec {ROOT}/.venv/bin/python -u -m tests.provider.standin "$@"
+PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(ROOT))}/.venv/bin/python -u -m tests.provider.standin "$@"
 """
 
 
