@@ -6,6 +6,7 @@ a thing that is not there is {}. What follows from another thing says so in "of"
 A command that gives no answer ends the reader with exit code HANGS; the last line on stderr says which command, and of what.
 """
 
+import base64
 import grp
 import hashlib
 import json
@@ -27,6 +28,8 @@ HASHED = 64 << 20
 # Seconds that one command may take (systemctl itself waits for 25), and each container where one of them hangs; managed.PATIENCE is longer.
 LIMIT, ONE = 30, 3
 HANGS = 75
+DAEMON = Path("/etc/docker/daemon.json")
+BASELINE = Path("/var/lib/fleet/before.json")
 UNIT = "Id,Names,LoadState,ActiveState,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart"
 # Of a container's HostConfig: what gives it rights, devices, folders, ports and memory.
 HOST = (
@@ -113,6 +116,37 @@ def read_manifest(path: str) -> Seen:
             wrong.append(f"{name} (written to)")
     state: Seen = {"files": str(len(named)), "bytes": str(total), "sha256": digest.hexdigest()}
     return state | ({"wrong": wrong[:8]} if wrong else {})
+
+
+def options(text: bytes) -> dict[str, str]:
+    """The options of a daemon.json by path, `log-opts.max-size`; none of a file that is no JSON object."""
+    found: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        for key, one in value.items():
+            if isinstance(one, dict) and one:
+                walk(f"{prefix}{key}.", one)
+            else:
+                found[f"{prefix}{key}"] = json.dumps(one)
+
+    try:
+        told = json.loads(text or b"{}")
+        walk("", told if isinstance(told, dict) else {})
+    except (ValueError, RecursionError):
+        return {}
+    return found
+
+
+def read_options() -> Seen:
+    """The options of daemon.json that are not as they were before our first run; {} on a host of which that is not recorded."""
+    try:
+        files = json.loads(BASELINE.read_text())["files"]
+        before = files[str(DAEMON)]
+        was = options(base64.b64decode((before or {}).get("content", "")))
+        now = options(DAEMON.read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {"later": sorted(name for name, value in now.items() if was.get(name) != value)}
 
 
 def read_units(names: list[str]) -> State:
@@ -245,6 +279,8 @@ def main(things: list[str]) -> None:
         state[f"file {path}"] = read_file(path)
         if Path(path).name == "manifest.json" and (files := read_manifest(path)):
             state[f"files of {path}"] = {"of": f"file {path}"} | files
+        if path == str(DAEMON) and (found := read_options()):
+            state[f"options of {path}"] = {"of": f"file {path}"} | found
         if path.startswith("/etc/default/grub.d/"):
             state[f"kernel started for {path}"] = {"of": f"file {path}", "arguments": kernel_arguments()}
     state |= read_units(by.get("unit", []))

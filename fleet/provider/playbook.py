@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet import errors
-from fleet.machine import converge, managed, narrate, ssh, undo
+from fleet.machine import converge, managed, narrate, options, ssh, undo
 from fleet.plan import effects, kinds
 from fleet.plan.effects import Effect
 from fleet.provider import notes, outputs, resources, take_off
@@ -166,12 +166,19 @@ class Playbook(Fixed):
             found = outcome.results.get(f"fleet_{self._kind}") or {}
             results = outputs.checked(self.name, target, found, f"see {log}; {job.goes_on}")
             now = now.merge(_still(declared, now))
-            expected = self._read(target, [now])[0]
+            seen = self._read(target, [now])[0]
+            expected = self._expected(seen, before.get("expected") or {}, inputs)
         except errors.FleetError as error:
             tried = tried.merge(outputs.sound(managed.Declared.from_json(error.partial)))
             raise Incomplete(half(), error) from error
-        for one in drifted.left(expected):
-            request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
+        undeclared = managed.drift(expected, seen)
+        for one in undeclared:
+            request.say(
+                f"kept, and drift until docker_daemon_options has it or it is taken out: {effects.drifted(one)}", False
+            )
+        for one in drifted.left(seen):
+            if not undeclared or one["what"] not in (options.FILE, options.OPTIONS):
+                request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
         done = {
             **known,
             **results,
@@ -183,6 +190,13 @@ class Playbook(Fixed):
         }
         request.keep(lambda: done)
         return done
+
+    def _expected(self, seen: managed.State, before: managed.State, inputs: Props) -> managed.State:
+        """Return how the host should look from now on: as it was seen, but for options of Docker that nobody declared."""
+        if options.OPTIONS not in seen:
+            return seen
+        declared = take_off.variable(inputs, "docker", "docker_daemon_options")
+        return options.accepted(seen, before, declared or {})
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:
         """What a refresh found changed by hand, as it is now."""

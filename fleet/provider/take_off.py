@@ -28,23 +28,23 @@ def asked(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> A
 
 
 def _host(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    driver = [name for name in found["packages"] if name in _var(properties, "rocm", "rocm_driver_packages")]
+    driver = [name for name in found["packages"] if name in variable(properties, "rocm", "rocm_driver_packages")]
     kept = [] if "driver" in purge else driver
     return {
         "packages": [name for name in found["packages"] if name not in kept],
-        "options": _var(properties, "docker", "docker_daemon_options"),
+        "options": variable(properties, "docker", "docker_daemon_options"),
         "keeps": [_keep("the driver", "driver", packages=kept)],
         "ends": True,
     }
 
 
 def _image(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    built = properties.get("image"), _var(properties, "transformers", "transformers_base_image")
+    built = properties.get("image"), variable(properties, "transformers", "transformers_base_image")
     return {"images": [reference for reference in built if reference], "trees": ["/var/lib/fleet/transformers"]}
 
 
 def _weights(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    place = f"{_var(properties, 'weights', 'weights_dir')}/{_var(properties, 'weights', 'weights_repository')}"
+    place = f"{variable(properties, 'weights', 'weights_dir')}/{variable(properties, 'weights', 'weights_repository')}"
     revisions = f"{place}/{HEX * 40}", f"{place}/.incoming-{HEX * 40}"
     rest = f"{place}/.wanted-{HEX * 40}.json"
     if "weights" in purge:
@@ -53,10 +53,10 @@ def _weights(found: Asked, properties: Mapping[str, Any], purge: Collection[str]
 
 
 def _serving(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    image = _var(properties, "vllm", "vllm_image")
+    image = variable(properties, "vllm", "vllm_image")
     return {
         "images": [image] if image else [],
-        "trees": [f"{_var(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image that was served
+        "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image that was served
     }
 
 
@@ -65,7 +65,7 @@ def _keep(words: str, name: str, **what: Collection[str]) -> Asked:
     return {"words": words, **{part: list(names) for part, names in what.items()}, "remedy": remedy}
 
 
-def _var(properties: Mapping[str, Any], role: str, name: str) -> Any:
+def variable(properties: Mapping[str, Any], role: str, name: str) -> Any:
     """Return a role variable as the resource had it, or the role's default."""
     import yaml  # a fifth of a plugin's start, which only a delete needs to pay
 

@@ -9,6 +9,9 @@ HEAD = """# What a refresh sees
 `pulumi up --refresh` mends it. Each row is done by hand on a lab node, told and mended in `tests/road/test_road_drift.py`; this page
 is made from its table, `tests/road/drift.yml` (`make docs`). `*` is any text. What no role can put back is said to be taken as it is.
 
+Options that `daemon.json` had before our first run stay. One that somebody adds later stays, too, and is drift at every refresh,
+`options of /etc/docker/daemon.json (option mtu, wanted no such option)`, until `docker_daemon_options` declares it or somebody takes it out.
+
 Weights are compared by size and time: reading them takes minutes. `fleet verify -s ENV` reads every byte; a file that it finds wrong gets the
 present time, and is from then on told and mended as in the table. Replicas start anew with files that were fetched again.
 

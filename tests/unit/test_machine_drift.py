@@ -31,6 +31,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "container glm-1": (CONTAINER, {}),
     "package docker.io": ({"version": "20.10", "held": True}, {"version": "26.1", "held": False}),
     "sysctl kernel.numa_balancing": ({"value": "0"}, {"value": "1"}),
+    "options of /etc/docker/daemon.json": ({"later": ["log-driver"]}, {"later": ["log-driver", "mtu"]}),
     "user vllm": ({"uid": "10001", "groups": ["render", "video"]}, {"uid": "10001", "groups": ["render"]}),
     "kernel started for /etc/default/grub.d/fleet.cfg": ({"arguments": ["ro", "iommu=pt"]}, {"arguments": ["ro"]}),
     "files of /srv/models/manifest.json": (

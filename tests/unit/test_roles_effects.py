@@ -156,6 +156,7 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("host", "file /etc/docker/daemon.json", "absent", "present"): ("may restart", ENGINE),
     ("host", "file /etc/docker/daemon.json", "owner admin", "owner root"): NOTHING,
     ("host", "file /etc/docker/daemon.json", "group admin", "group root"): NOTHING,
+    ("host", "options of /etc/docker/daemon.json", "option mtu", "no such option"): NOTHING,
     ("host", "unit docker.service", "state inactive", "state active"): ("restart", ENGINE),
     ("host", "unit docker.service", "absent", "present"): ("restart", ENGINE),
     ("host", "unit docker.service", "drop-in /etc/systemd/system/docker.service.d/a.conf 0123", "no such drop-in"): ("restart", ENGINE),
