@@ -3,6 +3,7 @@
 Owned by the role transformers, run as the last step of its Dockerfile with the image's own Python.
 """
 
+import getpass
 import importlib
 import importlib.metadata
 import json
@@ -12,6 +13,12 @@ import numpy
 import transformers
 
 commit, processor, modules = sys.argv[1], sys.argv[2], sys.argv[3:]
+try:
+    getpass.getuser()
+except (KeyError, OSError):  # OSError since Python 3.13
+    sys.exit(
+        "this user has no name in the image: torch before 2.13 cannot be imported\nwanted: USER and LOGNAME in its environment"
+    )
 origin = json.loads(importlib.metadata.distribution("transformers").read_text("direct_url.json") or "{}")
 seen = origin.get("vcs_info", {}).get("commit_id", "a release, not a source build")
 if seen != commit:
