@@ -16,18 +16,8 @@ LOCK = FILES / "lock.txt"
 UV = "uv==0.13.9"  # installs the wheels, three times faster than pip; not part of the image
 # Debug information is a fifth of the image, in every pull. Not that of other wheels' libraries: what patchelf made does not survive it.
 STRIP = """cd "$1"/opt/venv/lib/python3.11/site-packages && find vllm torch -name '*.so' -exec strip --strip-unneeded {} +"""
-ENVIRONMENT = {
-    "PATH": "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/run/vllm",
-    "VLLM_CACHE_ROOT": "/run/vllm/cache",
-    "XDG_CACHE_HOME": "/run/vllm/cache",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-}
+# As bare as a vendor's image: no home, no caches, no switches. What the server needs of that the role vllm gives it.
+ENVIRONMENT = {"PATH": "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def recipe(wheels: Path | None = None) -> Recipe:
@@ -42,7 +32,6 @@ def recipe(wheels: Path | None = None) -> Recipe:
         setup=(FILES / "setup.sh").read_text(),
         config=[
             *(f"ENV {name}={value}" for name, value in ENVIRONMENT.items()),
-            "USER 10001:10001",
             "EXPOSE 8000",
             'ENTRYPOINT ["vllm", "serve"]',
         ],

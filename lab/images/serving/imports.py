@@ -8,6 +8,7 @@ import importlib
 import transformers
 
 MODULES = (
+    "aiter.vllm_plugin",
     "vllm.entrypoints.cli.main",
     "vllm.entrypoints.openai.api_server",
     "vllm.v1.engine.core",

@@ -1,0 +1,1 @@
+"""Operations that are compiled when they are first called."""
