@@ -21,7 +21,7 @@ find . -mindepth 2 -type d -name tests -prune -exec rm -rf {} +
 # Bytecode, since the root is read-only: without it the engine would compile for 20 CPU seconds at every start. It is valid
 # for its source's date, and mmdebstrap sets every date after its own start back to that: so the sources get an older one.
 find . -name '*.py' -exec touch -d 2020-01-01 {} +
-HOME=/tmp /opt/venv/bin/python -W ignore /lab/imports.py > /dev/null
+PYTHONDONTWRITEBYTECODE='' HOME=/tmp /opt/venv/bin/python -W ignore /lab/imports.py > /dev/null
 # What is small, and imported by name while the server starts.
 /opt/venv/bin/python -m compileall -q aiter vllm/entrypoints PIL uvicorn model_hosting_container_standards
 # A start imports thousands of modules, in two processes; Python's search for garbage meanwhile is an eighth of its work.
