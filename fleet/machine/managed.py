@@ -33,7 +33,12 @@ NAMES = {
     "user": r"[A-Za-z_][A-Za-z0-9_.-]*",
     "group": r"[A-Za-z_][A-Za-z0-9_.-]*",
 }
-FOLLOWING = {"container": r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", "files of": form.PATHS, "kernel started for": form.PATHS}
+FOLLOWING = {
+    "container": r"[a-zA-Z0-9][a-zA-Z0-9_.-]*",
+    "files of": form.PATHS,
+    "kernel started for": form.PATHS,
+    "options of": form.PATHS,
+}
 THING = form.Text(
     f"KIND NAME, of {', '.join(NAMES)}, with an absolute path or a plain name",
     "|".join(f"{kind} (?:{name})" for kind, name in NAMES.items()),

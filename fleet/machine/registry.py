@@ -1,6 +1,7 @@
 """What a tag names now: the digest that a registry gives for it, with the credentials of this machine's Docker configuration.
 
-Speaks the part of the distribution protocol that this takes: one HEAD, a challenge, a token. Needs httpx (imported when called), the
+Speaks the part of the distribution protocol that this takes: one HEAD, a challenge, a token. A registry may say anything: what it says counts
+in its form alone (reference.py), a redirect is followed within its own origin, and a login goes to its own token service. Needs httpx (imported when called), the
 registry, and its certificate among those that this machine trusts (SSL_CERT_FILE names others). Called by the provider's Image, at preview.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import errors
+from fleet.machine import reference
 
 if TYPE_CHECKING:
     import httpx
@@ -25,9 +27,8 @@ TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 TIMEOUT = 20.0  # seconds for each answer
-PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
-FOUND = re.compile(r"^sha256:[0-9a-f]{64}$")
-TAGGED = re.compile(r"^(?P<registry>[^/]+[.:][^/]*|localhost)/(?P<name>.+):(?P<tag>[\w.-]+)$")
+LARGEST = 1 << 16  # bytes of a token service's answer
+HOPS = 3  # redirects
 
 
 def pinned(image: str) -> str:
@@ -35,9 +36,10 @@ def pinned(image: str) -> str:
 
     Raises FleetError: no such image, no credentials that the registry accepts, no registry, no registry in the image's name.
     """
-    if PINNED.search(image):
+    if reference.PINNED.fullmatch(image):
         return image
-    if not (told := TAGGED.match(image)):
+    told = reference.TAGGED.fullmatch(image)
+    if not told or not re.search(r"[.:]|^localhost$", told["registry"]):
         raise _error(
             image, "its name has no registry, or no tag", "REGISTRY/NAME:TAG", "write the registry's host before it"
         )
@@ -49,7 +51,7 @@ def pinned(image: str) -> str:
         todo = "look at its tags; a private one may need `docker login`"
         raise _error(image, "the registry has no such image", "an image that is there", todo)
     digest = answer.headers.get("Docker-Content-Digest", "")
-    if answer.status_code != 200 or not FOUND.match(digest):
+    if answer.status_code != 200 or not re.fullmatch(reference.DIGEST, digest):
         seen = (
             f"{answer.status_code} from the registry" if answer.status_code != 200 else "the registry tells no digest"
         )
@@ -64,12 +66,12 @@ def _ask(image: str, registry: str, name: str, tag: str) -> "httpx.Response":
     url = f"https://{registry}/v2/{name}/manifests/{tag}"
     headers = {"Accept": ", ".join(TYPES)}
     try:
-        with httpx.Client(verify=ssl.create_default_context(), timeout=TIMEOUT, follow_redirects=True) as client:
-            answer = client.head(url, headers=headers)
+        with httpx.Client(verify=ssl.create_default_context(), timeout=TIMEOUT) as client:
+            answer = _within(client, image, "HEAD", url, headers)
             if answer.status_code == 401 and (
-                who := _authorization(client, answer.headers.get("WWW-Authenticate", ""), registry)
+                who := _authorization(client, image, answer.headers.get("WWW-Authenticate", ""), registry)
             ):
-                answer = client.head(url, headers={**headers, "Authorization": who})
+                answer = _within(client, image, "HEAD", url, {**headers, "Authorization": who})
             return answer
     except httpx.TimeoutException as error:
         todo = "write the digest into the stack file: then nobody is asked"
@@ -85,21 +87,59 @@ def _ask(image: str, registry: str, name: str, tag: str) -> "httpx.Response":
         raise _error(image, "the registry cannot be reached", "the registry, from this machine", todo) from error
 
 
-def _authorization(client: "httpx.Client", challenge: str, registry: str) -> str:
+def _within(client: "httpx.Client", image: str, method: str, url: str, headers: dict[str, str]) -> "httpx.Response":
+    """Return an answer, after redirects within one origin; of its body no more than LARGEST bytes. Raises FleetError for another origin."""
+    import httpx
+
+    for _ in range(HOPS):
+        with client.stream(method, url, headers={**headers, "Accept-Encoding": "identity"}) as answer:
+            location = answer.headers.get("Location", "")
+            if answer.is_redirect and location:
+                after = httpx.URL(url).join(location)
+                if (after.scheme, after.netloc) != (answer.url.scheme, answer.url.netloc):
+                    seen = f"{answer.status_code} from the registry, which sends us to another host"
+                    raise _error(
+                        image, seen, "an answer of the registry itself", "write the digest into the stack file"
+                    )
+                url = str(after)
+                continue
+            body = b""
+            for part in answer.iter_raw(LARGEST):
+                body += part
+                if len(body) > LARGEST:
+                    seen = f"more than {LARGEST} bytes from the registry"
+                    raise _error(image, seen, "a token", "write the digest into the stack file")
+            return httpx.Response(answer.status_code, headers=_plain(answer.headers), content=body)
+    raise _error(image, f"{HOPS} redirects, and no end", "an answer", "write the digest into the stack file")
+
+
+def _plain(headers: "httpx.Headers") -> dict[str, str]:
+    """Return the headers that are read here."""
+    return {name: headers[name] for name in ("Docker-Content-Digest", "WWW-Authenticate") if name in headers}
+
+
+def _authorization(client: "httpx.Client", image: str, challenge: str, registry: str) -> str:
     """Return the header that answers a challenge: the login itself, or the token that its service gives for it; "" for none."""
+    import httpx
+
     login = _login(registry)
     basic = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
     if not challenge.lower().startswith("bearer "):
         return basic
     told = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    if "realm" not in told:
-        return ""
+    if not reference.own_service(registry, told.get("realm", "")):
+        seen = "401 from the registry, whose token service would be on another host"
+        wanted = "a token service of the registry's own domain, over https: the login goes there"
+        raise _error(image, seen, wanted, "write the digest into the stack file: then nobody is asked")
     asked = {key: told[key] for key in ("service", "scope") if key in told}
-    answer = client.get(told["realm"], params=asked, headers={"Authorization": basic} if basic else {})
-    if answer.status_code != 200:
+    url = str(httpx.URL(told["realm"]).copy_with(query=None).copy_merge_params(asked))
+    answer = _within(client, image, "GET", url, {"Authorization": basic} if basic else {})
+    try:
+        found = answer.json() if answer.status_code == 200 else None
+    except (ValueError, RecursionError):
         return ""
-    found = answer.json()
-    return f"Bearer {found.get('token') or found.get('access_token')}"
+    given = (found.get("token") or found.get("access_token")) if isinstance(found, dict) else None
+    return f"Bearer {given}" if isinstance(given, str) and re.fullmatch(r"[!-~]+", given) else ""
 
 
 def _login(registry: str) -> str:

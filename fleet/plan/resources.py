@@ -148,9 +148,10 @@ class Image(_Run):
     image: pulumi.Output[str]
     commit: pulumi.Output[str]
     version: pulumi.Output[str]
+    recipe: pulumi.Output[str]  # what it was built by: of the same recipe a registry may not give another image
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
-        super().__init__(name, node, inputs, ("image", "commit", "version"), after=[host], protect=False)
+        super().__init__(name, node, inputs, ("image", "commit", "version", "recipe"), after=[host], protect=False)
 
 
 class Weights(_Run):

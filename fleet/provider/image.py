@@ -15,6 +15,18 @@ BASE = "transformers_base_image"
 class Image(Playbook):
     """The serving image. `resolved` among its inputs says which tag stood in the stack file; the policies refuse that."""
 
+    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """As of each run; a state that was written before there was a recipe gets it with its next run, and does not differ until then."""
+        found = super().foresee(inputs, old_inputs, old)
+        if old is None or "recipe" in old:
+            return found
+        return {name: value for name, value in found.items() if name != "recipe"}
+
+    def remembered(self, old: Props | None) -> Props:
+        """Return the image of the state and the recipe that it was built by: of that recipe a registry must not give another image."""
+        known = {name: (old or {}).get(name) for name in ("image", "recipe")}
+        return {"image_of_state": known} if all(known.values()) else {}
+
     def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
         """Put the digest in the place of a tag: so a preview shows it, and a run uses the one that the preview showed or a newer one."""
         known = inputs.get("vars")

@@ -155,7 +155,7 @@ class Playbook(Fixed):
                     target=target,
                     playbook=ROOT / "playbooks" / f"{self._kind}.yml",
                     variables=_of_stack(inputs["vars"]),
-                    data={**_of_nodes(inputs["vars"]), **drifted.variables},
+                    data={**_of_nodes(inputs["vars"]), **self.remembered(old), **drifted.variables},
                     log=log,
                     secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
                     roles=kinds.ROLES[self._kind],
@@ -197,6 +197,10 @@ class Playbook(Fixed):
             return seen
         declared = take_off.variable(inputs, "docker", "docker_daemon_options")
         return options.accepted(seen, before, declared or {})
+
+    def remembered(self, old: Props | None) -> Props:
+        """Return variables of a run that the state has; here none."""
+        return {}
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:
         """What a refresh found changed by hand, as it is now."""

@@ -41,7 +41,7 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "HostKey": HostKey(),
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
-        "Image": Image("Image", ("image", "commit", "version"), slots),
+        "Image": Image("Image", ("image", "commit", "version", "recipe"), slots),
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
     }

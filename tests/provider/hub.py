@@ -21,6 +21,9 @@ class Registry(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.tags: dict[str, str] = {}
         self.private, self.asked, self.answer = private, list[str](), 200
+        # What a hostile one says: where to go instead, which service gives tokens, and what that says.
+        self.redirect, self.realm, self.token = "", "", b'{"token": "token"}'
+        self.logins = list[str]()
         self.certificate = folder / "registry.pem"
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=registry"
         files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", self.certificate]
@@ -47,8 +50,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.asked.append(self.path)
-        if self.server.private and self.headers.get("Authorization") != "Bearer token":
-            realm = f"https://{self.server.name}/token"
+        if self.server.redirect and self.path.startswith("/v2/"):
+            self._say(307, Location=self.server.redirect)
+        elif self.server.private and self.headers.get("Authorization") != "Bearer token":
+            realm = self.server.realm or f"https://{self.server.name}/token"
             self._say(401, **{"WWW-Authenticate": f'Bearer realm="{realm}",service="registry",scope="pull"'})
         elif self.server.answer != 200:
             self._say(self.server.answer)
@@ -59,9 +64,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The token service."""
+        self.server.logins.append(self.headers.get("Authorization", ""))
         right = base64.b64encode(LOGIN.encode()).decode()
         if self.headers.get("Authorization") == f"Basic {right}":
-            self._say(200, b'{"token": "token"}')
+            self._say(200, self.server.token)
         else:
             self._say(401)
 

@@ -24,7 +24,7 @@ DRIFT_OF_A_HOST = [
 ]
 COMPUTED = {
     "Host": {"gpus", "driver", "engine"},
-    "Image": {"image", "commit", "version"},
+    "Image": {"image", "commit", "version", "recipe"},
     "Weights": {"path", "revision", "bytes", "files", "manifest"},
     "Serving": {"replicas", "verdict"},
 }

@@ -9,6 +9,7 @@ import pytest
 
 from fleet import errors
 from fleet.machine import registry as machine
+from tests import reference
 from tests.provider.conftest import Launch
 from tests.provider.hub import LOGIN, Registry
 from tests.provider.plugin import Engine, plain
@@ -98,6 +99,58 @@ def test_a_registry_that_fails_is_told(hub: Registry) -> None:
 def test_a_certificate_that_nobody_here_trusts_is_told(hub: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(errors.FleetError, match="its certificate is signed by nobody that this machine trusts"):
+        machine.pinned(f"{hub.name}/glm/vllm:v1")
+
+
+@pytest.mark.parametrize("digest", [digest for digest, right in reference.DIGESTS.items() if digest and not right])
+def test_a_digest_of_another_form_is_none(hub: Registry, digest: str) -> None:
+    hub.tags["glm/vllm:v1"] = digest
+    with pytest.raises(errors.FleetError, match="the registry tells no digest") as caught:
+        machine.pinned(f"{hub.name}/glm/vllm:v1")
+    assert digest not in str(caught.value)
+
+
+def test_a_redirect_to_another_host_is_not_followed(hub: Registry, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Registry(tmp_path / "other")
+    try:
+        hub.redirect = f"https://{other.name}/v2/glm/vllm/manifests/v1"
+        with pytest.raises(errors.FleetError, match="307 from the registry, which sends us to another host"):
+            machine.pinned(f"{hub.name}/glm/vllm:v1")
+        assert other.asked == []
+    finally:
+        other.close()
+    hub.redirect = f"https://{hub.name}/v2/elsewhere"
+    with pytest.raises(errors.FleetError, match="3 redirects, and no end"):
+        machine.pinned(f"{hub.name}/glm/vllm:v1")
+
+
+@pytest.mark.parametrize("realm", ["https://localhost:{port}/token", "http://127.0.0.1:{port}/token", ""])
+def test_a_login_goes_to_no_other_host(hub: Registry, tmp_path: Path, realm: str) -> None:
+    login(tmp_path, hub, LOGIN)
+    hub.private, hub.realm = True, realm.format(port=hub.server_address[1]) or "nowhere"
+    with pytest.raises(errors.FleetError) as caught:
+        machine.pinned(f"{hub.name}/glm/vllm:v1")
+    assert hub.logins == []
+    assert str(caught.value) == (
+        f"look for the digest of {hub.name}/glm/vllm:v1: 401 from the registry, whose token service would be on another host\n"
+        "  wanted: a token service of the registry's own domain, over https: the login goes there\n"
+        "  next:   write the digest into the stack file: then nobody is asked"
+    )
+
+
+@pytest.mark.parametrize("said", [b"<html>", b"[]", b'{"token": 7}', b'{"token": "a b"}', b"[" * 30000])
+def test_a_token_of_another_form_is_none(hub: Registry, tmp_path: Path, said: bytes) -> None:
+    login(tmp_path, hub, LOGIN)
+    hub.private, hub.token = True, said
+    with pytest.raises(errors.FleetError, match="the registry refuses us"):
+        machine.pinned(f"{hub.name}/glm/vllm:v1")
+
+
+def test_an_answer_without_end_is_cut(hub: Registry, tmp_path: Path) -> None:
+    login(tmp_path, hub, LOGIN)
+    hub.private, hub.token = True, b"x" * 100_000
+    with pytest.raises(errors.FleetError, match="more than 65536 bytes from the registry"):
         machine.pinned(f"{hub.name}/glm/vllm:v1")
 
 

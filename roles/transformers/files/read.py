@@ -1,22 +1,37 @@
 """What node and registry have of the serving image, in one exec: JSON in, JSON out, nothing changed.
 
-In: {base, tag, registry, recipe_label, recipe}. Out: {engine, error, folder, base: bool, image: "" or the reference to serve,
-registry: "none" | "has it" | "has it not" | the error's text}. Called by tasks/read.yml through `python3 -c`.
-The registry is asked over HTTP: `docker manifest inspect` of Engine 20.10 says "no such manifest" of an image that a newer one pushed (OCI).
+In: {base, tag, registry, recipe_label, recipe, known, accepted}; `known` is the image that the state has of this recipe, `accepted` a
+digest that a user takes in its place. Out: {engine, error, folder, base: bool, image: "" or the reference to serve,
+registry: "none" | "has it" | "has it not" | what is wrong, wanted, next}. Called by tasks/read.yml through `python3 -c`.
+
+A registry may say anything: an image is named by the digest under which the engine pushed or pulled it, never by what a registry says of a
+tag; a digest, a name and a host count in their form alone; a login goes to the registry and its own token service.
+It is asked over HTTP: `docker manifest inspect` of Engine 20.10 says "no such manifest" of an image that a newer one pushed (OCI).
 """
 
+import http.client
 import json
 import pathlib
 import re
+import signal
 import ssl
 import subprocess
 import sys
+import typing
 import urllib.error
 import urllib.parse
 import urllib.request
 
 # Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
 DOCKER = 60
+# The grammar of references (distribution/reference); fleet/machine/reference.py has the same: tests/reference.py.
+DIGEST = r"sha256:[0-9a-f]{64}"
+HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+NAME = rf"{COMPONENT}(?:/{COMPONENT})*"
+TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+TAGGED = re.compile(rf"(?P<host>{HOST})/(?P<name>{NAME}):(?P<tag>{TAG})")
+
 MANIFESTS = ", ".join(
     [
         "application/vnd.oci.image.index.v1+json",
@@ -25,6 +40,22 @@ MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     ]
 )
+SECONDS = 120  # for all that is asked of a registry
+LARGEST = 1 << 16  # bytes of a token service's answer
+HOPS = 3  # redirects
+
+
+class Wrong(Exception):
+    """What is wrong with what a registry says, what is wanted, and what to do next."""
+
+    def __init__(self, said: str, wanted: str = "", todo: str = "") -> None:
+        super().__init__(said)
+        self.wanted, self.todo = wanted, todo
+
+
+def plain(text: str) -> str:
+    """Text of a registry as it may stand in a message: short, and nothing that a terminal or a template reads."""
+    return re.sub(r"[^A-Za-z0-9 .,:;=/@+_-]", "?", text)[:120]
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,66 +97,185 @@ def trust(host: str) -> ssl.SSLContext:
     return context
 
 
-def head(url: str, context: ssl.SSLContext, credential: str = "") -> tuple[int, dict[str, str]]:
-    headers = {"Accept": MANIFESTS} | ({"Authorization": credential} if credential else {})
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect within the same origin only: headers go along, and with them a login."""
+
+    max_redirections = HOPS
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        ours, theirs = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+            raise Wrong(f"{code} from the registry, which sends us to {plain(theirs.scheme)}://{plain(theirs.netloc)}")
+        return urllib.request.Request(
+            newurl, headers=dict(req.header_items()), method=req.get_method(), origin_req_host=req.origin_req_host
+        )
+
+
+def ask(url: str, context: ssl.SSLContext, method: str, credential: str = "", accept: str = "") -> tuple:
+    """Status, headers and, of a 200 to a GET, the body."""
+    headers = {"Accept": accept or "*/*"} | ({"Authorization": credential} if credential else {})
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Stay)
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers, method="HEAD"), timeout=30, context=context
-        ) as answer:
-            return answer.status, {name.lower(): value for name, value in answer.headers.items()}
+        with opener.open(urllib.request.Request(url, headers=headers, method=method), timeout=30) as answer:
+            body = answer.read(LARGEST + 1) if method == "GET" else b""
+            if len(body) > LARGEST:
+                raise Wrong(f"more than {LARGEST} bytes from its token service")
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, body
     except urllib.error.HTTPError as problem:
         with problem:
-            return problem.code, {name.lower(): value for name, value in problem.headers.items()}
+            return problem.code, {name.lower(): value for name, value in problem.headers.items()}, b""
 
 
-def token(challenge: str, basic: str, context: ssl.SSLContext) -> str:
+def own_service(registry: str, realm: str) -> bool:
+    """Whether a token service is the registry's own: over https, on its host, or below or at the domain that its host is in.
+
+    So auth.docker.io is registry-1.docker.io's, and git.example is registry.git.example's.
+    """
+    try:
+        parts = urllib.parse.urlsplit(realm)
+        host, ours = parts.hostname or "", urllib.parse.urlsplit(f"https://{registry}").hostname or ""
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme != "https" or not re.fullmatch(HOST, parts.netloc):
+        return False
+    if host == ours:
+        return True
+    domain = ours.partition(".")[2]
+    address = re.fullmatch(r"[0-9.]+|.*:.*", ours)
+    return not address and "." in domain and (host == domain or host.endswith(f".{domain}"))
+
+
+def token(registry: str, challenge: str, basic: str, context: ssl.SSLContext) -> str:
     """The credential that the registry asks for in `WWW-Authenticate`: the login itself, or a token that it is given for."""
     if challenge.lower().startswith("basic"):
         return f"Basic {basic}" if basic else ""
     asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    realm = asked.get("realm", "")
+    if not own_service(registry, realm):
+        raise Wrong(
+            f"401 from the registry, whose token service would be {plain(realm) or 'nowhere'}",
+            "a token service of the registry's own domain, over https: the login goes there",
+        )
     query = urllib.parse.urlencode({name: asked[name] for name in ("service", "scope") if name in asked})
-    request = urllib.request.Request(
-        f"{asked.get('realm', '')}?{query}", headers={"Authorization": f"Basic {basic}"} if basic else {}
-    )
-    with urllib.request.urlopen(request, timeout=30, context=context) as answer:
-        given = json.load(answer)
-    return f"Bearer {given.get('token') or given.get('access_token')}"
-
-
-def in_registry(reference: str) -> tuple[str, str]:
-    """Return what the registry says of REPOSITORY:TAG, and the digest when it has it."""
-    host, _, rest = reference.partition("/")
-    name, _, tag = rest.rpartition(":")
-    url = f"https://{'registry-1.docker.io' if host == 'docker.io' else host}/v2/{name}/manifests/{tag}"
+    status, _, body = ask(f"{realm.partition('?')[0]}?{query}", context, "GET", f"Basic {basic}" if basic else "")
     try:
-        context = trust(host)
-        status, headers = head(url, context)
-        if status == 401 and (credential := token(headers.get("www-authenticate", ""), login(host), context)):
-            status, headers = head(url, context, credential)
-    except (OSError, ValueError) as problem:
-        return f"{url}: {getattr(problem, 'reason', problem)}", ""
-    if status == 200:
-        return "has it", headers.get("docker-content-digest", "")
-    return ("has it not" if status == 404 else f"{url}: {status} from the registry"), ""
+        answer = json.loads(body) if status == 200 else {}
+    except (ValueError, RecursionError):
+        answer = {}
+    given = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    if not isinstance(given, str) or not re.fullmatch(r"[!-~]+", given):
+        raise Wrong(f"no token from {plain(realm)} ({status})", "a login that the registry takes", "")
+    return f"Bearer {given}"
 
 
-query = json.load(sys.stdin)
-version = docker("version", "--format", "{{.Server.Version}}")
-seen = {
-    "engine": version.stdout.strip(),
-    "error": version.stderr.strip(),
-    "folder": pathlib.Path("/var/lib/fleet/transformers").is_dir(),
-    "base": False,
-    "image": "",
-    "registry": "none",
-}
-if version.returncode == 0:
-    seen["base"] = bool(local(query["base"]))
-    digest = ""
-    if query["registry"]:
-        seen["registry"], digest = in_registry(query["tag"])
+def in_registry(reference: str) -> tuple:
+    """Whether the registry has HOST/NAME:TAG, and its digest. Raises Wrong."""
+    parts = TAGGED.fullmatch(reference)
+    if not parts:
+        raise Wrong(
+            f"{plain(reference)} is no name of an image in a registry",
+            "HOST[:PORT]/NAME in transformers_registry, NAME of small letters, digits and . _ - /",
+            "correct transformers_registry",
+        )
+    registry = "registry-1.docker.io" if parts["host"] == "docker.io" else parts["host"]
+    url = f"https://{registry}/v2/{parts['name']}/manifests/{parts['tag']}"
+    signal.alarm(SECONDS)
+    try:
+        context = trust(parts["host"])
+        status, headers, _ = ask(url, context, "HEAD", accept=MANIFESTS)
+        if status == 401 and (
+            credential := token(registry, headers.get("www-authenticate", ""), login(parts["host"]), context)
+        ):
+            status, headers, _ = ask(url, context, "HEAD", credential, MANIFESTS)
+    except Wrong as problem:
+        raise Wrong(f"{url}: {problem}", problem.wanted, problem.todo) from None
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        raise Wrong(f"{url}: {plain(str(getattr(problem, 'reason', problem)))}") from None
+    finally:
+        signal.alarm(0)
+    if status == 404:
+        return False, ""
+    if status != 200:
+        raise Wrong(f"{url}: {status} from the registry")
+    digest = headers.get("docker-content-digest", "")
+    if not re.fullmatch(DIGEST, digest):
+        kind = plain(headers.get("content-type", "no type"))
+        said = f"the digest {plain(digest)}" if digest else f"no digest ({kind})"
+        raise Wrong(
+            f"{url}: 200 from the registry with {said}", "the header Docker-Content-Digest: sha256:<64 hex digits>"
+        )
+    return True, digest
+
+
+def own_digests(image: dict, registry: str) -> set:
+    """The digests under which the engine itself has pushed or pulled an image there. It leaves out docker.io in a name."""
+    names = {registry, registry.removeprefix("docker.io/"), registry.removeprefix("docker.io/library/")}
+    parts = (one.rpartition("@") for one in image.get("RepoDigests") or [])
+    return {digest for name, _, digest in parts if name in names and re.fullmatch(DIGEST, digest)}
+
+
+def judge(digest: str, here: set, known: str, accepted: str) -> None:
+    """Raise Wrong where a registry gives another image than the one that it must give for this recipe."""
+    if digest == accepted:
+        return
+    before = known.rpartition("@")[2]
+    if known and digest != before:
+        said, wanted = f"its tag is {digest} now", f"{before}, which the state has of the same recipe"
+    elif not known and here and digest not in here:
+        said, wanted = f"its tag is {digest}", f"{', '.join(sorted(here))}, which this node pushed or pulled for it"
+    else:
+        return
+    raise Wrong(
+        said,
+        wanted,
+        "find out who pushed to this tag; push the right image there again, or take the other one on purpose with\n"
+        f"`transformers_accepted_digest: {digest}` in the stack file",
+    )
+
+
+def look(query: dict) -> dict:
+    """What is to be said of the image, of an engine that answers."""
+    seen: dict = {"base": bool(local(query["base"])), "registry": "none", "image": "", "wanted": "", "next": ""}
     image = local(query["tag"])
-    labels = image.get("Config", {}).get("Labels") or {}
-    if labels.get(query["recipe_label"]) == query["recipe"]:
-        seen["image"] = f"{query['registry']}@{digest}" if digest else image["Id"]
-print(json.dumps(seen))
+    ours = ((image.get("Config") or {}).get("Labels") or {}).get(query["recipe_label"]) == query["recipe"]
+    if not query["registry"]:
+        return {**seen, "image": image["Id"] if ours and re.fullmatch(DIGEST, image["Id"]) else ""}
+    here = own_digests(image, query["registry"]) if ours else set()
+    try:
+        there, digest = in_registry(query["tag"])
+        if there:
+            known = query["known"] if query["known"].startswith(f"{query['registry']}@") else ""
+            judge(digest, here, known, query["accepted"])
+    except Wrong as problem:
+        return {**seen, "registry": str(problem), "wanted": problem.wanted, "next": problem.todo}
+    if not there:
+        return {**seen, "registry": "has it not", "image": image["Id"] if ours else ""}
+    return {**seen, "registry": "has it", "image": f"{query['registry']}@{digest}" if digest in here else ""}
+
+
+def too_long(*_: object) -> typing.NoReturn:
+    raise TimeoutError(f"no whole answer within {SECONDS} s")
+
+
+def main() -> None:
+    query = json.load(sys.stdin)
+    signal.signal(signal.SIGALRM, too_long)
+    version = docker("version", "--format", "{{.Server.Version}}")
+    seen = {
+        "engine": version.stdout.strip(),
+        "error": version.stderr.strip(),
+        "folder": pathlib.Path("/var/lib/fleet/transformers").is_dir(),
+        "base": False,
+        "image": "",
+        "registry": "none",
+        "wanted": "",
+        "next": "",
+    }
+    if version.returncode == 0:
+        seen.update(look(query))
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()

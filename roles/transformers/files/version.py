@@ -1,9 +1,12 @@
 """FOLDER TAG: prints the version of transformers in an image, which is asked once and then kept beside the recipe.
 
+What the image says is a version, or nothing of it is printed.
+
 Called by tasks/run.yml through `python3 -c`.
 """
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,4 +23,8 @@ if not kept.exists():
             timeout=600,  # seconds: a daemon that hangs gives no answer for ever
         ).stdout
     )
-print(kept.read_text().strip())
+version = kept.read_text().strip()
+if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z.+!_-]{0,63}", version):
+    kept.unlink()
+    sys.exit(f"the version of transformers that {sys.argv[2]} says is none\nwanted: letters, digits and . + ! _ -")
+print(version)

@@ -1,0 +1,24 @@
+"""The controller reads references as the nodes do: fleet/machine/reference.py by the table of tests/reference.py."""
+
+import re
+
+import pytest
+
+from fleet.machine import reference as grammar
+from tests import reference
+
+
+@pytest.mark.parametrize(("name", "right"), reference.TAGS.items())
+def test_a_name_has_the_grammar_of_references(name: str, right: bool) -> None:
+    assert bool(grammar.TAGGED.fullmatch(name)) is right
+
+
+@pytest.mark.parametrize(("digest", "right"), reference.DIGESTS.items())
+def test_a_digest_is_sha256_and_64_hex_digits(digest: str, right: bool) -> None:
+    assert bool(re.fullmatch(grammar.DIGEST, digest)) is right
+    assert bool(grammar.PINNED.fullmatch(f"registry.example/glm@{digest}")) is right
+
+
+@pytest.mark.parametrize(("pair", "right"), reference.REALMS.items())
+def test_a_login_goes_to_the_registrys_own_token_service(pair: tuple[str, str], right: bool) -> None:
+    assert grammar.own_service(*pair) is right

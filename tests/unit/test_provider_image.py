@@ -1,0 +1,68 @@
+"""What a run of Image is given of the state, so that a registry cannot give another image for the same recipe: fleet/provider/image.py."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.machine import converge, managed
+from fleet.provider.image import Image
+from fleet.provider.playbook import Slots
+from fleet.provider.resources import Request
+from fleet.provider.structs import UNKNOWN
+
+OUTPUTS = ("image", "commit", "version", "recipe")
+INPUTS = {
+    "node": {"name": "glm-1", "address": "192.0.2.7", "port": 22, "user": "root", "host_key": "k", "identity": "/k"},
+    "roles": {"transformers": ""},
+    "vars": {"transformers_commit": "a" * 40},
+}
+MADE = {
+    "image": "registry.example/glm@sha256:" + "ab" * 32,
+    "commit": "a" * 40,
+    "version": "5.19.0.dev0",
+    "recipe": "12" * 32,
+}
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The variables of each run."""
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    return []
+
+
+def image(given: list[dict[str, Any]]) -> Image:
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        given.append({**job.variables, **getattr(job, "data", {})})
+        return converge.Outcome({"fleet_image": MADE}, managed.Declared({}), 0, 1, {})
+
+    return Image("Image", OUTPUTS, Slots(), run=run, read=lambda *_: [{}])
+
+
+def request() -> Request:
+    urn = "urn:pulumi:prod::glm-fleet::fleet:index:Image::glm-1"
+    return Request(urn=urn, say=lambda *_: None, cancelled=threading.Event())
+
+
+def test_the_next_run_knows_which_image_the_state_has_of_which_recipe(given: list[dict[str, Any]]) -> None:
+    first = image(given).apply(request(), INPUTS, None)
+    image(given).apply(request(), INPUTS, first)
+    assert "image_of_state" not in given[0]
+    assert given[1]["image_of_state"] == {"image": MADE["image"], "recipe": MADE["recipe"]}
+    assert "image_of_state" not in first["vars"]  # it is no setting: it makes no difference of the resource
+
+
+def test_a_state_of_before_there_was_a_recipe_compares_nothing_and_does_not_differ(given: list[dict[str, Any]]) -> None:
+    old = {name: value for name, value in image(given).apply(request(), INPUTS, None).items() if name != "recipe"}
+    assert "recipe" not in image(given).foresee(INPUTS, INPUTS, old)
+    after = image(given).apply(request(), INPUTS, old)
+    assert "image_of_state" not in given[1] and after["recipe"] == MADE["recipe"]
+
+
+def test_another_digest_that_is_accepted_is_another_image_in_the_preview(given: list[dict[str, Any]]) -> None:
+    old = image(given).apply(request(), INPUTS, None)
+    accepting = {**INPUTS, "vars": {**INPUTS["vars"], "transformers_accepted_digest": "sha256:" + "cd" * 32}}
+    assert image(given).foresee(INPUTS, INPUTS, old)["image"] == MADE["image"]
+    assert image(given).foresee(accepting, INPUTS, old)["image"] == UNKNOWN

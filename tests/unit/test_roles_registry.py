@@ -1,0 +1,384 @@
+"""A registry that says anything gets nothing: roles/transformers/files/read.py against a registry that this file serves, over TLS.
+
+The reader runs as on a node, with a stand-in of `docker` that knows one image; what the registry says is the test's.
+"""
+
+import base64
+import http.server
+import importlib.util
+import json
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests import reference
+
+READ = Path(__file__).resolve().parents[2] / "roles" / "transformers" / "files" / "read.py"
+PUSHED, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
+RECIPE = "12" * 32
+LOGIN = base64.b64encode(b"robot:word").decode()
+LOOKUP = "{{ lookup('pipe', 'touch /tmp/owned') }}"
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the test says; what was asked, and with which login, is kept."""
+
+    server: "Server"
+
+    def do_HEAD(self) -> None:
+        self.server.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
+        self.server.answer(self)
+
+    do_GET = do_HEAD
+
+    def say(self, code: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the test's stderr."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """One origin, https on the loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, str]] = []
+        self.answer: Answer = lambda request: request.say(404)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    def logins(self) -> list[str]:
+        return [login for _, _, login in self.asked if login]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=registry"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def registry(certificate: Path) -> Iterator[Server]:
+    made = Server(certificate)
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def elsewhere(certificate: Path) -> Iterator[Server]:
+    """Another host, which the registry names, and which this node trusts as well."""
+    made = Server(certificate)
+    made.answer = lambda request: request.say(200, b'{"token": "stolen"}', Docker_Content_Digest=PUSHED)
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+class Node:
+    """Where the reader runs: an engine with one image, a login."""
+
+    def __init__(self, folder: Path, certificate: Path, registry: Server) -> None:
+        self.repository, self.folder = f"{registry.name}/glm/serving", folder
+        self.image: dict[str, Any] | None = {
+            "Id": "sha256:" + "ef" * 32,
+            "Config": {"Labels": {"glm-fleet.recipe": RECIPE}},
+            "RepoDigests": [f"{self.repository}@{PUSHED}"],
+        }
+        self.known = self.accepted = ""
+        (folder / ".docker").mkdir()
+        (folder / ".docker" / "config.json").write_text(json.dumps({"auths": {registry.name: {"auth": LOGIN}}}))
+        self.environment = {
+            "PATH": f"{folder}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "SSL_CERT_FILE": str(certificate / "cert.pem"),
+        }
+
+    def read(self) -> dict[str, Any]:
+        image = self.folder / "image.json"
+        image.write_text(json.dumps([self.image])) if self.image else image.unlink(missing_ok=True)
+        docker = self.folder / "docker"
+        docker.write_text(
+            f'#!/bin/sh\n[ "$1" = version ] && echo 29.0.1 && exit\n[ "$3" = base ] && exit 1\ncat {image}\n'
+        )
+        docker.chmod(0o755)
+        query = {
+            "base": "base",
+            "tag": f"{self.repository}:v1",
+            "registry": self.repository,
+            "recipe_label": "glm-fleet.recipe",
+            "recipe": RECIPE,
+            "known": self.known,
+            "accepted": self.accepted,
+        }
+        ran = subprocess.run(
+            [sys.executable, "-c", READ.read_text()],
+            input=json.dumps(query),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        seen: dict[str, Any] = json.loads(ran.stdout)
+        return seen
+
+    def message(self) -> str:
+        """What the role says where the registry is not believed: tasks/registry.yml."""
+        seen = self.read()
+        assert seen["registry"] not in ("has it", "has it not", "none") and seen["image"] == ""
+        return str(seen["registry"]).replace(f"https://{self.repository.partition('/')[0]}", "https://registry")
+
+
+@pytest.fixture
+def node(tmp_path: Path, certificate: Path, registry: Server) -> Node:
+    return Node(tmp_path, certificate, registry)
+
+
+def gives(digest: str) -> Answer:
+    return lambda request: request.say(200, Docker_Content_Digest=digest)
+
+
+def test_an_image_is_named_by_the_digest_under_which_it_was_pushed(node: Node, registry: Server) -> None:
+    registry.answer = gives(PUSHED)
+    seen = node.read()
+    assert (seen["registry"], seen["image"]) == ("has it", f"{node.repository}@{PUSHED}")
+
+
+@pytest.mark.parametrize("digest", [digest for digest, right in reference.DIGESTS.items() if not right])
+def test_a_digest_of_another_form_is_not_believed_and_not_repeated(node: Node, registry: Server, digest: str) -> None:
+    registry.answer = gives(digest)
+    seen = node.read()
+    assert seen["image"] == "" and ": 200 from the registry with " in seen["registry"]
+    assert seen["wanted"] == "the header Docker-Content-Digest: sha256:<64 hex digits>"
+    assert not {"{", "}", "<", "'"} & set(seen["registry"])
+
+
+def test_an_answer_without_a_digest_is_told_with_what_came(node: Node, registry: Server) -> None:
+    registry.answer = lambda request: request.say(200, Content_Type="text/html; charset=utf-8")
+    assert node.message() == (
+        "https://registry/v2/glm/serving/manifests/v1: 200 from the registry with no digest (text/html; charset=utf-8)"
+    )
+
+
+def test_another_digest_than_this_node_pushed_stops_the_run(node: Node, registry: Server) -> None:
+    registry.answer = gives(OTHER)
+    seen = node.read()
+    assert (seen["registry"], seen["image"]) == (f"its tag is {OTHER}", "")
+    assert seen["wanted"] == f"{PUSHED}, which this node pushed or pulled for it"
+    assert seen["next"].endswith(f"`transformers_accepted_digest: {OTHER}` in the stack file")
+
+
+def test_another_digest_than_the_state_has_of_this_recipe_stops_the_run(node: Node, registry: Server) -> None:
+    registry.answer = gives(OTHER)
+    node.known, node.image = f"{node.repository}@{PUSHED}", None  # another machine builds now
+    assert node.message() == f"its tag is {OTHER} now"
+    assert node.read()["wanted"] == f"{PUSHED}, which the state has of the same recipe"
+    node.image = {"Config": {"Labels": {"glm-fleet.recipe": RECIPE}}, "RepoDigests": [f"{node.repository}@{OTHER}"]}
+    assert node.message() == f"its tag is {OTHER} now"  # though it was pulled here, by hand
+
+
+def test_another_digest_is_taken_where_the_user_says_so(node: Node, registry: Server) -> None:
+    registry.answer = gives(OTHER)
+    node.known, node.accepted = f"{node.repository}@{PUSHED}", OTHER
+    assert (node.read()["registry"], node.read()["image"]) == ("has it", "")  # so it is pulled
+    assert node.image
+    node.image["RepoDigests"].append(f"{node.repository}@{OTHER}")
+    assert node.read()["image"] == f"{node.repository}@{OTHER}"
+    registry.answer = gives("sha256:" + "01" * 32)
+    assert "01" * 32 in node.message()  # that one and no other
+
+
+def test_what_the_state_has_is_pulled_where_the_node_has_an_older_one(node: Node, registry: Server) -> None:
+    registry.answer = gives(OTHER)
+    node.known = f"{node.repository}@{OTHER}"
+    assert (node.read()["registry"], node.read()["image"]) == ("has it", "")
+
+
+def test_what_the_state_has_of_another_repository_is_not_compared(node: Node, registry: Server) -> None:
+    registry.answer = gives(PUSHED)
+    node.known = f"registry.example/glm/serving@{OTHER}"
+    assert node.read()["registry"] == "has it"
+
+
+def test_an_image_that_was_never_pushed_does_not_stand_for_the_registrys(node: Node, registry: Server) -> None:
+    registry.answer = gives(OTHER)
+    assert node.image
+    node.image["RepoDigests"] = [f"registry.example/glm/other@{OTHER}"]
+    assert (node.read()["registry"], node.read()["image"]) == ("has it", "")
+
+
+def test_an_image_of_another_recipe_is_not_served(node: Node, registry: Server) -> None:
+    registry.answer = gives(PUSHED)
+    assert node.image
+    node.image["Config"]["Labels"]["glm-fleet.recipe"] = "34" * 32
+    assert (node.read()["registry"], node.read()["image"]) == ("has it", "")
+
+
+def test_an_image_that_the_registry_does_not_have_is_the_nodes_own_until_it_is_pushed(node: Node) -> None:
+    seen = node.read()
+    assert (seen["registry"], seen["image"]) == ("has it not", "sha256:" + "ef" * 32)
+
+
+def test_a_redirect_elsewhere_is_not_followed(node: Node, registry: Server, elsewhere: Server) -> None:
+    registry.answer = lambda request: request.say(307, Location=f"https://{elsewhere.name}/v2/")
+    assert "307 from the registry, which sends us to https://127.0.0.1:" in node.message()
+    registry.answer = lambda request: request.say(302, Location="file:///etc/passwd")
+    assert node.message().endswith("302 from the registry")
+    assert elsewhere.asked == []
+
+
+def test_a_redirect_within_the_registry_is_followed(node: Node, registry: Server) -> None:
+    def answer(request: Handler) -> None:
+        if request.path.startswith("/v2/"):
+            request.say(307, Location="/mirror/v1")
+        else:
+            request.say(200, Docker_Content_Digest=PUSHED)
+
+    registry.answer = answer
+    assert node.read()["registry"] == "has it"
+    registry.answer = lambda request: request.say(307, Location=f"{request.path}x")
+    assert "307" in node.message() and len(registry.asked) < 12  # not for ever
+
+
+def challenge(realm: str) -> Answer:
+    """A registry that wants a token of the service at a realm; that service is its own where it is on the same host."""
+
+    def answer(request: Handler) -> None:
+        if request.command == "GET":
+            right = request.headers.get("Authorization") == f"Basic {LOGIN}"
+            request.say(*((200, b'{"token": "right"}') if right else (401, b"")))
+        elif request.headers.get("Authorization") == "Bearer right":
+            request.say(200, Docker_Content_Digest=PUSHED)
+        else:
+            request.say(401, WWW_Authenticate=f'Bearer realm="{realm}",service="registry",scope="pull"')
+
+    return answer
+
+
+def test_the_registrys_own_token_service_gets_the_login(node: Node, registry: Server) -> None:
+    registry.answer = challenge(f"https://{registry.name}/token")
+    assert node.read()["registry"] == "has it"
+    assert registry.asked[1][:2] == ("GET", "/token?service=registry&scope=pull")
+
+
+def test_another_host_gets_neither_login_nor_request(node: Node, registry: Server, elsewhere: Server) -> None:
+    realm = f"https://localhost:{elsewhere.server_address[1]}/token"
+    registry.answer = challenge(realm)
+    assert node.message().endswith(f"401 from the registry, whose token service would be {realm}")
+    assert node.read()["wanted"] == "a token service of the registry's own domain, over https: the login goes there"
+    registry.answer = challenge(f"http://{registry.name}/token")
+    assert "whose token service would be http://" in node.message()
+    assert (elsewhere.asked, registry.logins()) == ([], [])
+
+
+def test_a_token_service_that_redirects_takes_no_login_along(node: Node, registry: Server, elsewhere: Server) -> None:
+    def answer(request: Handler) -> None:
+        if request.command == "GET":
+            request.say(302, Location=f"https://{elsewhere.name}/token")
+        else:
+            request.say(401, WWW_Authenticate=f'Bearer realm="https://{registry.name}/token"')
+
+    registry.answer = answer
+    assert "302 from the registry, which sends us to" in node.message()
+    assert elsewhere.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b'{"token": 7}',
+        b'{"token": "a\\r\\nX: y"}',
+        b'{"token": ""}',
+        b"[" * 30000,
+        b'{"token": "' + b"x" * 70000,
+    ],
+    ids=["html", "list", "number", "lines", "empty", "deep", "huge"],
+)
+def test_a_token_of_another_form_is_none(node: Node, registry: Server, body: bytes) -> None:
+    def answer(request: Handler) -> None:
+        if request.command == "GET":
+            request.say(200, body)
+        else:
+            request.say(401, WWW_Authenticate=f'Bearer realm="https://{registry.name}/token"')
+
+    registry.answer = answer
+    message = node.message()
+    assert "no token from" in message or "more than 65536 bytes from its token service" in message
+    assert (len(body) > 65536) is ("more than" in message)
+
+
+def test_a_registry_that_speaks_another_protocol_is_told(node: Node, registry: Server) -> None:
+    registry.answer = lambda request: request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n") and None
+    assert node.message().startswith("https://registry/v2/glm/serving/manifests/v1: ")
+
+
+def test_a_repository_of_another_form_is_asked_of_nobody(node: Node, registry: Server) -> None:
+    node.repository = f"{registry.name}/{LOOKUP}"
+    seen = node.read()
+    assert seen["registry"].endswith("is no name of an image in a registry") and "{" not in seen["registry"]
+    assert seen["next"] == "correct transformers_registry"
+    assert registry.asked == []
+
+
+@pytest.fixture(scope="module")
+def reader() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("transformers_read", READ)
+    assert spec and spec.loader
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize(("name", "right"), reference.TAGS.items())
+def test_a_name_has_the_grammar_of_references(reader: ModuleType, name: str, right: bool) -> None:
+    assert bool(reader.TAGGED.fullmatch(name)) is right
+
+
+@pytest.mark.parametrize(("pair", "right"), reference.REALMS.items())
+def test_a_login_goes_to_the_registrys_own_token_service(
+    reader: ModuleType, pair: tuple[str, str], right: bool
+) -> None:
+    assert reader.own_service(*pair) is right
+
+
+@pytest.mark.parametrize(
+    ("registry", "names"),
+    [
+        ("docker.io/glm/serving", ["glm/serving"]),
+        ("docker.io/library/serving", ["serving"]),
+        ("registry.example/glm", ["registry.example/glm"]),
+    ],
+)
+def test_the_engine_leaves_docker_io_out(reader: ModuleType, registry: str, names: list[str]) -> None:
+    image = {"RepoDigests": [f"{name}@{PUSHED}" for name in [*names, "registry.example/another"]]}
+    assert reader.own_digests(image, registry) == {PUSHED}
+    assert (
+        reader.own_digests({"RepoDigests": [f"{names[0]}@sha256:short", f"evil/{names[0]}@{OTHER}"]}, registry) == set()
+    )
