@@ -145,6 +145,7 @@ def test_a_token_of_another_form_is_none(hub: Registry, tmp_path: Path, said: by
     hub.private, hub.token = True, said
     with pytest.raises(errors.FleetError, match="the registry refuses us"):
         machine.pinned(f"{hub.name}/glm/vllm:v1")
+    assert len(hub.asked) == 1  # it goes nowhere
 
 
 def test_an_answer_without_end_is_cut(hub: Registry, tmp_path: Path) -> None:
