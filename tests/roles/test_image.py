@@ -74,6 +74,51 @@ def test_a_base_with_another_vllm_than_was_said_ends_the_build(built: Runs, read
     assert "wanted 0.1.0 (transformers_base_vllm)" in seen.message, seen.message
 
 
+def test_the_images_user_has_a_name_though_no_line_in_its_passwd(built: Runs, ready: Place) -> None:
+    """Torch before 2.13 asks for it at its import; the check that ends the build asks, too, as that user."""
+    image = built.second.results["fleet_image"]["image"]
+    ask = "import getpass, os; print(os.getuid(), getpass.getuser(), 'x:10001:' in open('/etc/passwd').read())"
+    said = ready.sh(f'docker run --rm --network none --user 10001:10001 --entrypoint python3 {image} -c "{ask}"')
+    assert said.split() == ["10001", "vllm", "False"]
+
+
+@pytest.mark.exhaustive
+def test_a_transformers_that_the_bases_vllm_does_not_take_ends_the_build(built: Runs, ready: Place) -> None:
+    narrow, base = "registry.lab.internal:5000/lab/vllm:narrow", ready.vars["transformers_base_image"]
+    mend = "sed -i 's/^Requires-Dist: transformers.*/Requires-Dist: transformers<5.18.0,>=5.10.4/' /opt/venv/lib/python3.11/site-packages/vllm-*.dist-info/METADATA"
+    ready.sh(f"docker build --quiet --tag {narrow} - && docker push --quiet {narrow}", f"FROM {base}\nRUN {mend}\n")
+    digest = ready.sh(f"docker image inspect --format '{{{{index .RepoDigests 0}}}}' {narrow}").strip()
+    seen = ready.run("image", **{**SERVED, "transformers_base_image": digest})
+    assert seen.rc != 0
+    version, commit = built.second.results["fleet_image"]["version"], ready.vars["transformers_commit"][:12]
+    assert f"transformers {version} (commit {commit}) does not fit vLLM 0.32.0+cpu in the base image" in seen.message
+    assert "wanted: transformers <5.18.0,>=5.10.4, as the metadata of that vLLM says" in seen.message
+
+
+@pytest.mark.exhaustive
+def test_a_tag_that_is_swapped_in_the_registry_stops_the_run(built: Runs, ready: Place) -> None:
+    image = built.second.results["fleet_image"]["image"]
+    tag = ready.sh(f"docker image inspect --format '{{{{index .RepoTags 0}}}}' {image}").strip()
+    ready.sh(
+        f"docker tag {tag} ours && docker build --quiet --tag {tag} - && docker push --quiet {tag}",
+        f"FROM {tag}\nLABEL other=yes\n",
+    )
+    other = ready.sh(f"docker image inspect --format '{{{{index .RepoDigests 0}}}}' {tag}").strip().partition("@")[2]
+    try:
+        ready.sh(f"docker tag ours {tag}")
+        here = ready.run("image", **SERVED)
+        ready.sh(f"docker image rm {tag}")
+        recipe = built.second.results["fleet_image"]["recipe"]
+        elsewhere = ready.run("image", **SERVED, image_of_state={"image": image, "recipe": recipe})
+        accepted = ready.run("image", **{**SERVED, "transformers_accepted_digest": other})
+    finally:
+        ready.sh(f"docker tag ours {tag} && docker push --quiet {tag} && docker image rm ours")
+    ours = image.partition("@")[2]
+    assert here.rc != 0 and f"its tag is {other}\nwanted: {ours}, which this node pushed" in here.message
+    assert elsewhere.rc != 0 and f"its tag is {other} now\nwanted: {ours}, which the state has" in elsewhere.message
+    assert accepted.rc == 0 and accepted.results["fleet_image"]["image"].endswith(other), accepted.message
+
+
 @pytest.fixture
 def broken_registry(lab: Lab, ready: Place, until: Callable[..., None]) -> Iterator[None]:
     status = "curl -sk -o /dev/null -w %{http_code} https://registry.lab.internal:5000/v2/"
