@@ -5,6 +5,8 @@ the same names is a claim of tests/unit/test_preflight_waivers.py.
 """
 
 # Not among them: the owner. What another stack has there is not this one's to waive.
-OF_HARDWARE = "kernel headers secure-boot gpus links partitions firmware driver modprobe-d memory nvme kernel-log"
-OF_HOST = "system space clock network apt reboot orchestrator ports docker"
+OF_HARDWARE = (
+    "kernel headers secure-boot gpus links partitions firmware driver driver-release modprobe-d memory nvme kernel-log"
+)
+OF_HOST = "system space clock network sources apt reboot orchestrator ports docker"
 WAIVABLE = tuple(f"preflight-{name}" for name in f"{OF_HARDWARE} {OF_HOST}".split())

@@ -32,6 +32,17 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
         "stack": stack,
         "gpus": planned.gpus,
         "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
+        "driver_release": str(values.get("rocm_driver_release") or ""),
+        "driver_packages": list(values.get("rocm_driver_packages") or ()),
+        "adopts_driver": bool(values.get("rocm_driver_adopt")),
+        "docker_packages": [str(name).partition("=")[0] for name in values.get("docker_packages") or ()],
+        "oldest_docker": str(values.get("docker_minimum_version") or ""),
+        "adopts_docker": bool(values.get("docker_adopt", True)),
+        "loaders": list(values.get("rocm_loader_services") or ()),
+        "repositories": [
+            mirrors.filled(str(values[name]), values) for name in mirrors.URLS["rocm"] if values.get(name)
+        ],
+        "releases": _releases(),
         "kernels": _kernels(rocm),
         "firmware": list(models.read("versions")["firmware"].get(rocm, ())),
         "arguments": list(values.get("host_kernel_arguments") or ()),
@@ -53,6 +64,15 @@ def _kernels(rocm: str) -> dict[str, list[str]]:
     """Return {system: beginnings of kernels} that AMD lists for a ROCm release; {} for one without a list."""
     listed: Mapping[str, list[str]] = models.read("versions")["systems"].get(rocm, {})
     return {system: list(kernels) for system, kernels in listed.items()}
+
+
+def _releases() -> list[dict[str, Any]]:
+    """Return what each known release of ROCm supports, for the advice to a machine that another release does not."""
+    known = models.read("versions")
+    pairs = {pair["rocm"]: pair["driver"] for pair in known["drivers"]}
+    return [
+        {"rocm": rocm, "driver": pairs[rocm], "kernels": _kernels(rocm)} for rocm in known["systems"] if rocm in pairs
+    ]
 
 
 def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:

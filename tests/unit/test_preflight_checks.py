@@ -51,7 +51,17 @@ def healthy() -> dict[str, Any]:
         "topology": [],
         "nodes": [],
         "kfd": False,
-        "driver": {"loaded": "", "loaded_source": "", "built_source": "", "dkms": [], "signed": False},
+        "driver": {
+            **{"loaded": "", "loaded_source": "", "built_source": "", "dkms": []},
+            **{"path": "", "packages": {}, "signer": "", "signature": ""},
+        },
+        "enrolled": {"serials": [], "names": [], "dkms": False},
+        "loader": {},
+        "repositories": [],
+        "images": {
+            path: {"free": 3_000_000_000_000, "device": 1} for path in ("/var/lib/docker", "/var/lib/containerd")
+        },
+        "first_boot": False,
         "blacklists": [],
         "backups": [],
         "memory": 2_200_000_000_000,
@@ -67,7 +77,11 @@ def healthy() -> dict[str, Any]:
         },
         "others": [],
         "ports": {},
-        "docker": {"there": False, "version": "", "root": "", "cgroup": ""},
+        "docker": {
+            **dict.fromkeys(("version", "root", "cgroup", "storage", "package"), ""),
+            "there": False,
+            "ours": False,
+        },
         "owner": "",
         "systemd": True,
         "cgroup": 2,
@@ -83,7 +97,18 @@ def after_a_run() -> dict[str, Any]:
     for gpu in facts["gpus"]:
         gpu |= {"driver": "amdgpu", "compute": "SPX", "memory": "NPS1"}
     facts["space"]["/srv/models"] |= {"free": 90_000_000_000, "filled": True}
-    facts["docker"] = {"there": True, "version": "28.2.2", "root": "/var/lib/docker", "cgroup": "2"}
+    facts["docker"] |= {
+        "there": True,
+        "version": "28.2.2",
+        "root": "/var/lib/docker",
+        "cgroup": "2",
+        "package": "docker.io",
+    }
+    facts["images"].pop("/var/lib/containerd")
+    facts["driver"] |= {
+        "path": "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst",
+        "packages": {"amdgpu-dkms": "1:6.16.13.30300300-2327507.24.04"},
+    }
     facts["ports"] = {"8000": {"pid": 7, "command": "/usr/bin/docker-proxy -proto tcp", "unit": "container glm-0"}}
     facts["owner"] = json.dumps(
         {"id": "organization/glm-fleet/prod", "since": "2026-11-26T12:00:00Z", "who": "ops@console"}
@@ -259,7 +284,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     facts["headers"] = {"linux-headers-6.14.0-29-generic": "installed"}
-    assert [(one.level, one.check) for one in judged(facts)] == [("warning", "kernel")]
+    assert [(one.level, one.check) for one in judged(facts)] == [("fault", "kernel")]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +307,7 @@ def test_the_loaded_driver_is_the_built_one_and_has_every_gpu(
 
 def test_a_disk_holds_all_that_will_lie_on_it() -> None:
     facts = healthy()
-    for one in facts["space"].values():
+    for one in (*facts["space"].values(), *facts["images"].values()):
         one["free"] = 250_000_000_000  # enough for either
     (verdict,) = judged(facts)
     assert verdict.seen == "250 GB free at /srv/models, /var/lib/docker"

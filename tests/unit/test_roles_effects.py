@@ -168,6 +168,7 @@ DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     ("host", "package docker.io", "absent", "present"): ("restart", ENGINE),
     ("host", "package containerd.io", "absent", "present"): ("restart", ENGINE),
     ("host", "package docker.io", "version 26.1", "version 20.10"): NOTHING,
+    ("host", "package moby-engine", "absent", "present"): ("restart", ENGINE),
     # rocm: another driver than the loaded one
     ("host", "package amdgpu-dkms", "absent", "present"): ("may reboot", ()),
     ("host", "package amdgpu-dkms", "version 6.17", "version 6.16"): ("may reboot", ()),

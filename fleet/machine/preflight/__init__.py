@@ -21,6 +21,8 @@ __all__ = ["CHECKS", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "a
 SCRIPT = Path(__file__).with_name("remote.py")
 # A full look takes about two seconds; an address that does not answer four more, for all of them together.
 BOUND = 60.0
+# The apt source that the role rocm writes: what others wrote is told apart by it.
+SOURCE = "/etc/apt/sources.list.d/rocm.sources"
 CHECKS: Sequence[Check] = (*host.FIRST, *hardware.CHECKS, *host.CHECKS)
 
 
@@ -37,6 +39,10 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
         "addresses": list(wanted.addresses),
         "ports": list(wanted.ports),
         "owner": owner.MARKER,
+        "repositories": list(wanted.repositories),
+        "source": SOURCE,
+        "loaders": list(wanted.loaders),
+        "packages": list(wanted.driver_packages),
     }
     script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
     told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)

@@ -14,12 +14,13 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes that must be free where a path lies, but where `filled` is there already: then what needs them has been fetched."""
+    """Bytes that must be free where a path lies, but where `filled` is there already: then what needs them has been fetched. `shown` is the path as a verdict has it."""
 
     path: str
     bytes: int
     what: str
     filled: str = ""
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,22 @@ class Waiver:
 
 
 @dataclass(frozen=True)
+class Release:
+    """A known release of ROCm with its driver, and the kernels that AMD lists for it by system; () where no list was at hand."""
+
+    rocm: str
+    driver: str
+    kernels: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the plan wants of one machine.
 
     `ports` are the replicas', each with its unit; `addresses` are "host:port" that roles on this machine ask; `kernels` the
     beginnings of `uname -r` that are known to work, by system; `firmware` the GPUs' bundles that do (of the last: it and later ones); `stack` is who will own the machine, [[ORGANIZATION/]PROJECT/]STACK.
+    `driver_release` and `driver_packages` are those that the stack names; `releases` what each known release supports, for the advice.
+    `loaders` are units of vendors that may load the driver; `repositories` AMD's, as the plan has them.
     `usual` are checks whose warnings are so of every machine of its source; `waivers` are the stack's, by name of the verdict.
     """
 
@@ -43,6 +55,15 @@ class Wanted:
     stack: str
     gpus: int = 8
     driver: bool = True
+    driver_release: str = ""
+    driver_packages: tuple[str, ...] = ()
+    adopts_driver: bool = False
+    docker_packages: tuple[str, ...] = ()
+    oldest_docker: str = ""
+    adopts_docker: bool = True
+    loaders: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    releases: tuple[Release, ...] = ()
     kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     firmware: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -60,6 +81,18 @@ class Wanted:
             stack=str(told["stack"]),
             gpus=int(told["gpus"]),
             driver=bool(told["driver"]),
+            driver_release=str(told.get("driver_release", "")),
+            driver_packages=tuple(told.get("driver_packages", ())),
+            adopts_driver=bool(told.get("adopts_driver", False)),
+            docker_packages=tuple(told.get("docker_packages", ())),
+            oldest_docker=str(told.get("oldest_docker", "")),
+            adopts_docker=bool(told.get("adopts_docker", True)),
+            loaders=tuple(told.get("loaders", ())),
+            repositories=tuple(told.get("repositories", ())),
+            releases=tuple(
+                Release(one["rocm"], one["driver"], {name: tuple(some) for name, some in one["kernels"].items()})
+                for one in told.get("releases", ())
+            ),
             kernels={system: tuple(kernels) for system, kernels in told["kernels"].items()},
             firmware=tuple(told["firmware"]),
             arguments=tuple(told["arguments"]),

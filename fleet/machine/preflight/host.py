@@ -3,12 +3,15 @@
 Used by __init__. Add a check: a function here, a machine that fails it in tests/unit/test_preflight_checks.py.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fleet.machine.owner import Owner, refusal
+from fleet.machine.preflight import hardware
 from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Wanted
 
+DOCKER = "/var/lib/docker"  # of the plan: where images lie on the machine is told by its engine
 CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
 
 
@@ -17,7 +20,10 @@ def system(look: Look, wanted: Wanted) -> Iterator[Verdict]:
     facts = look.facts
     known = ", ".join(sorted(wanted.kernels))
     if wanted.kernels and facts["system"] not in wanted.kernels:
-        yield Verdict("system", "fault", facts["system"], f"one of {known}", "reinstall the machine with one of them")
+        todo = "reinstall the machine with one of them"
+        if others := hardware.supporting(facts["system"], facts["kernel"], wanted):
+            todo += f"; or take {others} (rocm_driver_release, rocm_version)"
+        yield Verdict("system", "fault", facts["system"], f"one of {known}", todo)
     elif facts["arch"] != "x86_64":
         yield Verdict("system", "fault", facts["arch"], "x86_64", "MI300X machines are x86_64: is it the right one?")
     elif not facts["systemd"]:
@@ -29,20 +35,26 @@ def system(look: Look, wanted: Wanted) -> Iterator[Verdict]:
 
 
 def space(look: Look, wanted: Wanted) -> Iterator[Verdict]:
-    """Free space on each disk for all that will lie on it."""
+    """Free space on each disk for all that will lie on it; of images where the engine keeps them, which may be one of two places."""
     disks: dict[int, list[Space]] = {}
+    room: dict[int, int] = {}
     for one in wanted.space:
-        disks.setdefault(look.facts["space"][one.path]["device"], []).append(one)
-    for needs in disks.values():
-        free = look.facts["space"][needs[0].path]["free"]
+        places = look.facts["images"] if one.path == DOCKER else {one.path: look.facts["space"][one.path]}
+        for path, place in places.items():
+            needs = disks.setdefault(place["device"], [])
+            if one.path != DOCKER or DOCKER not in [other.path for other in needs]:
+                needs.append(dataclasses.replace(one, shown=path))
+            room[place["device"]] = place["free"]
+    for device, needs in disks.items():
+        free = room[device]
         open_needs = [one for one in needs if not look.facts["space"][one.path]["filled"]]
         need = sum(one.bytes for one in open_needs)
-        paths = ", ".join(dict.fromkeys(one.path for one in needs))
+        paths = ", ".join(dict.fromkeys(one.shown for one in needs))
         told = f"{free / 1e9:.0f} GB free at {paths}"
         if need > free:
             what = " and ".join(f"{one.bytes / 1e9:.0f} GB for {one.what}" for one in open_needs)
             yield Verdict(
-                "space", "fault", told, what, f"make room there (`df -h {needs[0].path}`), or put another disk there"
+                "space", "fault", told, what, f"make room there (`df -h {needs[0].shown}`), or put another disk there"
             )
         else:
             yield Verdict("space", "ok", f"{told}, {need / 1e9:.0f} GB needed")
@@ -81,7 +93,22 @@ def packages(look: Look, wanted: Wanted) -> Iterator[Verdict]:
     if facts["locks"]:
         held = facts["locks"][0]
         seen = f"locked by process {held['pid']} ({held['command']}{', of ' + held['unit'] if held['unit'] else ''}): {held['path']}"
-        yield Verdict("apt", "warning", seen, "nobody else who installs", "let it end: a run waits for two minutes")
+        yield Verdict(
+            "apt",
+            "warning",
+            seen,
+            "nobody else who installs",
+            "let it end: a run waits for host_lock_timeout (15 minutes)",
+        )
+    elif facts["first_boot"]:
+        seen = "cloud-init is at work: the machine's first boot is not over"
+        yield Verdict(
+            "apt",
+            "warning",
+            seen,
+            "a first boot that is over",
+            "let it end: a run waits for host_lock_timeout (15 minutes)",
+        )
     elif facts["half"]:
         yield Verdict(
             "apt",
@@ -132,8 +159,11 @@ def others(look: Look, wanted: Wanted) -> Iterator[Verdict]:
 
 
 def engine(look: Look, wanted: Wanted) -> Iterator[Verdict]:
-    """Docker, where it is there already, answers."""
+    """Docker, where it is there already, answers; one of other packages than the stack's is adopted where it is new enough."""
     found = look.facts["docker"]
+    other = found["package"] and wanted.docker_packages and found["package"] not in wanted.docker_packages
+    # What an earlier run of this stack installed is replaced by it, not adopted.
+    adopted = bool(other and wanted.adopts_docker and not found["ours"])
     if found["there"] and not found["version"]:
         yield Verdict(
             "Docker",
@@ -142,8 +172,38 @@ def engine(look: Look, wanted: Wanted) -> Iterator[Verdict]:
             "an engine that answers, or none",
             "`systemctl status docker`, `journalctl -u docker` there",
         )
+    elif adopted and hardware.numbers(found["version"]) < hardware.numbers(wanted.oldest_docker):
+        todo = f"upgrade {found['package']} there; or purge it, and the first run installs {wanted.docker_packages[0]}"
+        yield Verdict(
+            "Docker", "fault", f"{found['version']} of {found['package']}", f"{wanted.oldest_docker} or later", todo
+        )
     else:
-        yield Verdict("Docker", "ok", found["version"] or "none yet: the first run installs it")
+        kept = f" of {found['package']}: adopted as it is, and never taken off" if adopted else ""
+        yield Verdict(
+            "Docker", "ok", f"{found['version']}{kept}" if found["version"] else "none yet: the first run installs it"
+        )
+
+
+def sources(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """No source of others brings AMD's packages of another release; of the same repository it names its key."""
+    found = look.facts["repositories"] if wanted.repositories else []
+    strange = [one for one in found if not one["same"]]
+    keyless = [one for one in found if one["same"] and not one["key"].startswith("/")]
+    if strange:
+        files = " ".join(dict.fromkeys(one["file"] for one in strange))
+        seen = ", ".join(dict.fromkeys(f"{one['url']} in {one['file']}" for one in strange))
+        todo = f"`mv {files} /root/` there; or set rocm_version and rocm_driver_release to what is there"
+        yield Verdict("sources", "fault", seen, f"no AMD repository but {' and '.join(wanted.repositories)}", todo)
+    elif keyless:
+        seen = f"{keyless[0]['url']} in {keyless[0]['file']} names no key file"
+        todo = f"`mv {keyless[0]['file']} /root/` there: the first run writes this source itself"
+        yield Verdict(
+            "sources", "fault", seen, "a key file behind signed-by: apt takes no repository with two keys", todo
+        )
+    elif found:
+        yield Verdict(
+            "sources", "ok", f"{found[0]['file']} has the same repository: its key file {found[0]['key']} is used"
+        )
 
 
 def _ours(held: Mapping[str, Any], unit: str) -> bool:
@@ -152,4 +212,4 @@ def _ours(held: Mapping[str, Any], unit: str) -> bool:
 
 
 FIRST: Sequence[Check] = (owner, system)
-CHECKS: Sequence[Check] = (space, clock, network, packages, others, engine)
+CHECKS: Sequence[Check] = (space, clock, network, sources, packages, others, engine)

@@ -1,6 +1,7 @@
 """Runs on the node, as root, by `python3 -I -`: what a machine is before we touch it, as one line of JSON. Changes nothing.
 
-Called by preflight.look, which appends main({paths: {path: file that says it is filled}, addresses: ["host:port"], ports, owner: file}).
+Called by preflight.look, which appends main({paths: {path: file that says it is filled}, addresses: ["host:port"], ports, owner: file,
+repositories: [url of AMD's packages], source: the roles' own apt source, loaders: [unit], packages: [of the driver]}).
 Needs Python 3.10's standard library; what a bare machine lacks (docker, dkms, dmesg) is told as absent. No judgement here:
 hardware.py and host.py have that.
 """
@@ -88,10 +89,16 @@ def gpus() -> list[Facts]:
     return found
 
 
+def amd_smi() -> str:
+    """The program amd-smi, which AMD's packages do not put on PATH."""
+    found = [str(file) for file in sorted(pathlib.Path("/opt").glob("rocm*/bin/amd-smi"))]
+    return shutil.which("amd-smi") or (found[-1] if found else "amd-smi")
+
+
 def bundles() -> list[str]:
     """The firmware bundle of each GPU, as amd-smi tells it; [] where it tells none: without the driver, or before it could."""
     try:
-        told = json.loads(out("amd-smi", "firmware", "--json"))
+        told = json.loads(out(amd_smi(), "firmware", "--json"))
     except ValueError:
         return []
     entries = [
@@ -107,15 +114,54 @@ def topology() -> list[int]:
     return [int(one.group(1)) for one in versions if one and one.group(1) != "0"]
 
 
-def driver() -> Facts:
-    built = out("modinfo", "-F", "srcversion", "amdgpu").strip()
-    return {
-        "loaded": text("/sys/module/amdgpu/version"),
-        "loaded_source": text("/sys/module/amdgpu/srcversion"),
-        "built_source": built,
-        "dkms": [line for line in out("dkms", "status").splitlines() if "amdgpu" in line],
-        "signed": bool(out("modinfo", "-F", "signer", "amdgpu").strip()),
+def module_path() -> str:
+    """The amdgpu that modprobe takes for this kernel: by modinfo, or by the order of the folders where modinfo cannot tell."""
+    path = out("modinfo", "-n", "amdgpu").strip()
+    kernel = pathlib.Path("/lib/modules", platform.release())
+    found = [file for folder in ("updates", "kernel") for file in sorted((kernel / folder).rglob("amdgpu.ko*"))]
+    return path if path.startswith("/") else str(found[0]) if found else ""
+
+
+def driver(packages: list[str]) -> Facts:
+    """The loaded amdgpu and the one on disk, with its signature; versions of the packages that bring it."""
+    loaded = pathlib.Path("/sys/module/amdgpu/initstate").exists()
+    versions = {
+        name: out("dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name).split() for name in packages
     }
+    return {
+        "loaded": text("/sys/module/amdgpu/version") or ("without a version" if loaded else ""),
+        "loaded_source": text("/sys/module/amdgpu/srcversion"),
+        "built_source": out("modinfo", "-F", "srcversion", "amdgpu").strip(),
+        "path": module_path(),
+        "packages": {name: words[1] for name, words in versions.items() if words[:1] == ["installed"]},
+        "dkms": [line for line in out("dkms", "status").splitlines() if "amdgpu" in line],
+        "signer": out("modinfo", "-F", "signer", "amdgpu").strip(),
+        "signature": re.sub("[^0-9A-F]", "", out("modinfo", "-F", "sig_key", "amdgpu").upper()),
+    }
+
+
+def enrolled() -> Facts:
+    """Keys by which the kernel lets a module in: {serials, names} of the firmware's list and the kernel's keyrings, and whether DKMS's own is one."""
+    listed = out("mokutil", "--list-enrolled")
+    serials = re.findall(r"Serial Number:\s*(?:\d+ \(0x([0-9a-f]+)\)|([0-9a-f]{2}(?::[0-9a-f]{2})*))", listed, re.I)
+    names = re.findall(r"Subject:.*?CN\s*=\s*([^,/\n]+)", listed)
+    keys = re.findall(r"asymmetri (.+?):? ?[0-9a-f]*: X509", text("/proc/keys"))
+    files = [
+        file for file in ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub") if pathlib.Path(file).exists()
+    ]
+    return {
+        "serials": sorted({"".join(one).replace(":", "").upper() for one in serials}),
+        "names": sorted({name.strip() for name in (*names, *keys)}),
+        "dkms": any("is already enrolled" in out("mokutil", "--test-key", file) for file in files),
+    }
+
+
+def loader(units: list[str]) -> Facts:
+    """A vendor's unit that loads the driver after the boot, and whether it is still at work; {} without one."""
+    for unit in units:
+        if out("systemctl", "is-enabled", unit).strip() == "enabled":
+            return {"unit": unit, "at_work": out("systemctl", "is-active", unit).strip() in ("active", "activating")}
+    return {}
 
 
 def blacklists() -> list[str]:
@@ -132,19 +178,20 @@ def blacklists() -> list[str]:
 
 
 def space(paths: dict[str, str]) -> Facts:
-    """Free and whole bytes of the disk on which each path lies, or would lie."""
-    found = {}
-    for path, filled in paths.items():
-        there = pathlib.Path(path)
-        while not there.exists():
-            there = there.parent
-        disk = shutil.disk_usage(there)
-        found[path] = {
-            "free": disk.free,
-            "device": there.stat().st_dev,
-            "filled": bool(filled) and pathlib.Path(filled).exists(),
-        }
-    return found
+    """Free bytes of the disk on which each path lies, and whether what is to lie there does already."""
+    return {
+        path: {**disk(path), "filled": bool(filled) and pathlib.Path(filled).exists()} for path, filled in paths.items()
+    }
+
+
+def image_places(engine: Facts) -> list[str]:
+    """Where the engine keeps images; both places where none is there yet, which depends on its version."""
+    if not engine["version"]:
+        return ["/var/lib/docker", "/var/lib/containerd"]
+    if "io.containerd.snapshotter" not in engine["storage"]:
+        return [engine["root"]]
+    root = re.search(r"""^root = ['"]([^'"]+)""", out("containerd", "config", "dump"), re.M)
+    return [root.group(1) if root else "/var/lib/containerd"]
 
 
 def reach(addresses: list[str]) -> dict[str, str]:
@@ -173,6 +220,28 @@ def sources() -> list[str]:
     files = [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]
     urls = [url for file in files for url in re.findall(r"(?m)^[^#\n]*?(https?)://([^/\s:]+)(?::(\d+))?", text(file))]
     return sorted({f"{host}:{port or {'http': 80, 'https': 443}[scheme]}" for scheme, host, port in urls})
+
+
+def repositories(urls: list[str], own: str) -> list[Facts]:
+    """Sources of AMD's packages that others configured: {file, url, key, same: whether the plan has that URL}."""
+    wanted = [url.rstrip("/") for url in urls]
+    amd = re.compile(r"//repo\.radeon\.com/|/(rocm|amdgpu|graphics)/(apt/)?[0-9][^/]*(/|$)")
+    folder = pathlib.Path("/etc/apt/sources.list.d")
+    found = []
+    for file in [
+        pathlib.Path("/etc/apt/sources.list"),
+        *sorted(folder.glob("*.list")),
+        *sorted(folder.glob("*.sources")),
+    ]:
+        lines = [] if str(file) == own else text(file).splitlines()
+        for line in lines:
+            key = re.search(r"signed-by[=:]\s*([^]\s]+)", " ".join(lines) if file.suffix == ".sources" else line, re.I)
+            for url in re.findall(r"https?://\S+", line) if re.match(r"\s*(deb\s|URIs:)", line) else ():
+                plain = url.rstrip("/")
+                if plain in wanted or amd.search(plain):
+                    one = {"file": str(file), "url": plain, "key": key.group(1) if key else "", "same": plain in wanted}
+                    found.append(one)
+    return found
 
 
 def command_of(pid: int) -> str:
@@ -231,22 +300,56 @@ def listeners(ports: list[int]) -> dict[int, Facts]:
 
 
 def headers() -> dict[str, str]:
-    """The packages that the driver is built against, and whether each is installed or could be."""
+    """The packages that the driver is built against: installed, installable, pinned (a preference forbids them), or not there.
+
+    With those of the running kernel the metapackages that bring those of each later one.
+    """
+    listed = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", "linux-image-*", "linux-headers-*")
+    here = {line.split()[1] for line in listed.splitlines() if line.startswith("ii")}
+    held = set(out("apt-mark", "showhold").split())
+    images = [name for name in sorted(here - held) if re.match(r"linux-image-(?!\d|unsigned-|extra-|.*-dbg)", name)]
+    metas = [name.replace("image", "headers", 1) for name in images]
     found = {}
-    for name in (f"linux-headers-{platform.release()}", f"linux-modules-extra-{platform.release()}"):
+    for name in (f"linux-headers-{platform.release()}", f"linux-modules-extra-{platform.release()}", *metas):
         installed = "install ok installed" in out("dpkg-query", "-W", "-f", "${Status}", name)
         policy = "" if installed else out("apt-cache", "policy", name)
         candidate = bool(policy) and "Candidate: (none)" not in policy
-        found[name] = "installed" if installed else "installable" if candidate else "not there"
+        pinned = not candidate and re.search(r"^     \S+ -\d+$", policy, re.M)
+        found[name] = "installed" if installed else "installable" if candidate else "pinned" if pinned else "not there"
     return found
 
 
 def docker() -> Facts:
-    told = (
-        out("docker", "info", "--format", "{{.ServerVersion}}|{{.DockerRootDir}}|{{.CgroupVersion}}").strip().split("|")
-    )
-    version, root, group = told if len(told) == 3 else ("", "", "")
-    return {"there": bool(shutil.which("docker")), "version": version, "root": root, "cgroup": group}
+    form = "{{.ServerVersion}}|{{.DockerRootDir}}|{{.CgroupVersion}}|{{.DriverStatus}}"
+    told = out("docker", "info", "--format", form).strip().split("|", 3)
+    version, root, group, storage = told if len(told) == 4 else ("", "", "", "")
+    program = shutil.which("dockerd") or next((one for one in ("/usr/sbin/dockerd",) if pathlib.Path(one).exists()), "")
+    package = out("dpkg-query", "-S", program).partition(":")[0] if program else ""
+    return {
+        "there": bool(shutil.which("docker")),
+        "version": version,
+        "root": root,
+        "cgroup": group,
+        "storage": storage,
+        "package": package,
+        "ours": was_not_there(package),
+    }
+
+
+def was_not_there(package: str) -> bool:
+    """Whether a package came with a run of ours: before the first one its packages were written down (playbooks/files/before.py)."""
+    try:
+        return package not in json.loads(text("/var/lib/fleet/before.json"))["packages"]
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def disk(path: str) -> Facts:
+    """Free bytes and number of the disk on which a path lies, or would lie."""
+    there = pathlib.Path(path)
+    while not there.exists():
+        there = there.parent
+    return {"free": shutil.disk_usage(there).free, "device": there.stat().st_dev}
 
 
 def others() -> list[str]:
@@ -264,6 +367,7 @@ def main(asked: Facts) -> None:
     release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
     meminfo = re.search(r"MemTotal:\s+(\d+) kB", text("/proc/meminfo"))
     disks = pathlib.Path("/sys/block").glob("nvme*")
+    engine = docker()
     facts = {
         "system": f"{release.get('ID', '?')} {release.get('VERSION_ID', '?')}".replace('"', ""),
         "kernel": platform.release(),
@@ -278,7 +382,10 @@ def main(asked: Facts) -> None:
         "topology": topology(),
         "nodes": sorted(file.name for file in pathlib.Path("/dev/dri").glob("renderD*")),
         "kfd": pathlib.Path("/dev/kfd").exists(),
-        "driver": driver(),
+        "driver": driver(asked.get("packages", [])),
+        "enrolled": enrolled() if secure_boot() else {"serials": [], "names": [], "dkms": False},
+        "loader": loader(asked.get("loaders", [])),
+        "repositories": repositories(asked.get("repositories", []), asked.get("source", "")),
         "blacklists": blacklists(),
         "backups": [
             str(one)
@@ -299,9 +406,12 @@ def main(asked: Facts) -> None:
         if pathlib.Path("/run/reboot-required").exists()
         else None,
         "headers": headers(),
+        "first_boot": pathlib.Path("/run/cloud-init").is_dir()
+        and not pathlib.Path("/run/cloud-init/result.json").exists(),
         "others": others(),
         "ports": listeners(asked["ports"]),
-        "docker": docker(),
+        "docker": engine,
+        "images": {path: disk(path) for path in image_places(engine)},
         "owner": text(asked["owner"]),
         "systemd": pathlib.Path("/run/systemd/system").is_dir(),
         "cgroup": 2 if pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,

@@ -1,7 +1,8 @@
 """Everything that the role docker wants to know of a machine, in one exec: JSON in, JSON out, nothing changed.
 
-In: {packages: ["name" or "name=version"], daemon_file: path, key: armoured}. Out: among others `packages`, which are to be installed:
-those, and the client where the distribution has it apart. Called by tasks/preflight.yml through `python3 -c`.
+In: {packages: ["name" or "name=version"], daemon_file: path, key: armoured, adopt: bool, record: path of what was there before us}.
+Out: among others `packages`, which are to be installed: those, and the client where the distribution has it apart; of an engine of
+other packages that is adopted, these. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import base64
@@ -9,6 +10,8 @@ import fnmatch
 import hashlib
 import json
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -17,20 +20,52 @@ def out(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-def fingerprint(armoured: str) -> str:
-    """Of the first packet of an armoured public key, version 4: SHA-1 over 0x99, its length and itself (RFC 9580, 5.5.4.2)."""
-    body = "".join(line for line in armoured.partition("\n\n")[2].splitlines() if line[:1] not in ("=", "-"))
+def fingerprints(data: bytes) -> list[str]:
+    """Fingerprints of all primary keys in a file, armoured or binary: apt trusts each of them. [] where a part is no version 4 key.
+
+    SHA-1 over 0x99, the packet's length and the packet (RFC 9580, 5.5.4.2).
+    """
+    blocks = [data]
+    if b"-----BEGIN PGP" in data:
+        text = data.decode("ascii", "replace").replace("\r", "")
+        armoured = [block.partition("-----END PGP")[0] for block in text.split("-----BEGIN PGP")[1:]]
+        bodies = [block.partition("\n\n")[2].splitlines() for block in armoured]
+        blocks = [("".join(line for line in body if line[:1] != "=")).encode() for body in bodies]
+    found = []
     try:
-        data = base64.b64decode(body)
-        if data[0] & 0x40:  # new format of packet lengths
-            one = data[1]
-            start, size = (2, one) if one < 192 else (3, (one - 192 << 8) + data[2] + 192)
-        else:
-            octets = 1 << (data[0] & 3)
-            start, size = 1 + octets, int.from_bytes(data[1 : 1 + octets], "big")
-    except (ValueError, IndexError):
-        return ""
-    return hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + data[start : start + size]).hexdigest().upper()
+        for block in blocks:
+            rest = base64.b64decode(block, validate=True) if block is not data else block
+            while rest:
+                tag, start, size = packet(rest)
+                if tag == 6:
+                    content = rest[start : start + size]
+                    if len(content) < size or content[0] != 4:
+                        return []
+                    found.append(hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + content).hexdigest().upper())
+                rest = rest[start + size :]
+    except (ValueError, IndexError, OverflowError):
+        return []
+    return found
+
+
+def packet(data: bytes) -> tuple[int, int, int]:
+    """Tag, start and length of the first packet. Raises ValueError for what is none (RFC 9580, 4.2)."""
+    head = data[0]
+    if not head & 0x80:
+        raise ValueError("no OpenPGP packet")
+    if not head & 0x40:  # old format
+        octets = 1 << (head & 3)
+        if octets == 8:
+            raise ValueError("a packet without a length")
+        return head >> 2 & 15, 1 + octets, int.from_bytes(data[1 : 1 + octets], "big")
+    one = data[1]
+    if one < 192:
+        return head & 63, 2, one
+    if one < 224:
+        return head & 63, 3, (one - 192 << 8) + data[2] + 192
+    if one < 255:
+        raise ValueError("a packet of partial length")
+    return head & 63, 6, int.from_bytes(data[2:6], "big")
 
 
 def with_client(packages: list[str]) -> list[str]:
@@ -42,8 +77,32 @@ def with_client(packages: list[str]) -> list[str]:
     return [*packages, *(["docker-cli"] if apart and "docker.io" in names and "docker-cli" not in names else [])]
 
 
+def engine() -> dict:
+    """The engine that is there: {version, packages: [name]}, by its program and by the packages of its parts."""
+    program = shutil.which("dockerd", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
+    if not program:
+        return {"version": "", "packages": []}
+    version = re.search(r"version v?(\d+(?:\.\d+)*)", out(program, "--version"))
+    owners = [owner(path) for path in (program, "/usr/bin/docker", "/usr/bin/containerd")]
+    return {"version": version[1] if version else "", "packages": [name for name in dict.fromkeys(owners) if name]}
+
+
+def owner(path: str) -> str:
+    """The package that a file belongs to, or ""."""
+    return out("dpkg-query", "-S", path).partition(":")[0]
+
+
+def was_there(names: list[str], record: pathlib.Path) -> bool:
+    """Whether packages were on the machine before our first run there; so is everything where none was made yet."""
+    return not record.exists() or {*names} <= {*json.loads(record.read_text())["packages"]}
+
+
 query = json.load(sys.stdin)
 packages = with_client(query["packages"])
+found = engine()
+other = found["packages"][:1] and found["packages"][0] not in [name.partition("=")[0] for name in packages]
+adopted = bool(other and query["adopt"] and was_there(found["packages"][:1], pathlib.Path(query["record"])))
+packages = found["packages"] if adopted else packages
 installed = {
     words[1].split(":")[0]: words[2]
     for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n").splitlines()
@@ -77,6 +136,8 @@ print(
             "units": [line.split()[0] for line in units.splitlines() if "not-found" not in line],
             "installed": pathlib.Path("/usr/bin/dockerd").exists() or pathlib.Path("/usr/sbin/dockerd").exists(),
             "validates": "--validate" in help_text,
+            "engine": found["version"],
+            "adopted": adopted,
             "folder": pathlib.Path(query["daemon_file"]).parent.is_dir(),
             "packages": packages,
             "packages_missing": missing,
@@ -84,7 +145,7 @@ print(
             "text": text,
             "options": options,
             "error": error,
-            "fingerprint": fingerprint(query["key"]) if query["key"] else "",
+            "fingerprint": " and ".join(fingerprints(query["key"].encode())),
         }
     )
 )

@@ -53,7 +53,7 @@ def words(said: str) -> list[str]:
         path = lock[1] or lock[2]
         return [
             f"apt is locked by {holder(path) or lock[3] or 'a process that is gone by now'}: {path}",
-            "wanted: nobody else who installs packages for longer than two minutes",
+            "wanted: nobody else who installs packages for longer than the run waits (host_lock_timeout)",
             "next: let it end, or stop it on the node",
         ]
     if "dpkg: error processing" in said or "dpkg was interrupted" in said:

@@ -60,6 +60,9 @@ print(
             "rendered_words": words(rendered()),
             "grub": pathlib.Path("/usr/sbin/update-grub").exists(),
             "grub_folder": pathlib.Path("/etc/default/grub.d").is_dir(),
+            # The first boot of a cloud's machine, which installs packages, too.
+            "first_boot": pathlib.Path("/run/cloud-init").is_dir()
+            and not pathlib.Path("/run/cloud-init/result.json").exists(),
             "attempted": pathlib.Path(query["marker"]).exists(),
             "packages_missing": missing,
             "packages_unknown": unknown,

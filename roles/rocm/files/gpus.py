@@ -1,7 +1,8 @@
-"""COUNT SECONDS: the loaded and the built amdgpu driver, and the GPUs that it brought up; JSON out, nothing changed.
+"""COUNT SECONDS [LOADER]: the loaded and the built amdgpu driver, and the GPUs that it brought up; JSON out, nothing changed.
 
 Waits up to SECONDS until COUNT GPUs are there. `loaded` and `built` are "VERSION SRCVERSION" of the module in the kernel and of the
-one that the next boot would load. Called by tasks/run.yml through `python3 -c`.
+one that DKMS built for this kernel; `path` is the module that modprobe takes, which may be the distribution's; `dkms` says whether it is that of the installed amdgpu-dkms. `loading` says
+whether the unit LOADER, which loads the driver after the boot, is still at work. Called by tasks/run.yml through `python3 -c`.
 """
 
 import json
@@ -13,6 +14,8 @@ import sys
 import time
 
 MODULE = pathlib.Path("/sys/module/amdgpu")
+KERNEL = pathlib.Path("/lib/modules", platform.release())
+DKMS = "/updates/dkms/"
 NODES = pathlib.Path("/sys/class/kfd/kfd/topology/nodes")
 
 
@@ -22,17 +25,44 @@ def field(data: bytes, name: str) -> str:
     return found.group(1).decode() if found else ""
 
 
-def built() -> str:
-    """The module of the running kernel that lies on disk: by modinfo, or read from the file where modinfo cannot."""
+def module_path() -> str:
+    """The module that modprobe takes: by modinfo, or by the order of the folders where modinfo cannot tell."""
+    path = subprocess.run(["/sbin/modinfo", "-n", "amdgpu"], capture_output=True, text=True).stdout.strip()
+    found = [file for folder in ("updates", "kernel") for file in sorted((KERNEL / folder).rglob("amdgpu.ko*"))]
+    return path if path.startswith("/") else str(found[0]) if found else ""
+
+
+def built(path: str) -> str:
+    """The module of DKMS for the running kernel; the distribution's own, which lies elsewhere, is none."""
+    if DKMS not in path:
+        return ""
     said = [
-        subprocess.run(["/sbin/modinfo", "-F", name, "amdgpu"], capture_output=True, text=True).stdout.strip()
+        subprocess.run(["/sbin/modinfo", "-F", name, path], capture_output=True, text=True).stdout.strip()
         for name in ("version", "srcversion")
     ]
     if not any(said):
-        updates = pathlib.Path("/lib/modules", platform.release(), "updates")
-        for file in sorted(updates.rglob("amdgpu.ko")):
-            said = [field(file.read_bytes(), name) for name in ("version", "srcversion")]
+        data = pathlib.Path(path).read_bytes()
+        said = [field(data, name) for name in ("version", "srcversion")]
     return " ".join(part for part in said if part)
+
+
+def package() -> str:
+    """The version of the installed amdgpu-dkms, or "" (another package may bring the driver)."""
+    form = "${db:Status-Status} ${Version}"
+    done = subprocess.run(["dpkg-query", "-W", "-f", form, "amdgpu-dkms"], capture_output=True, text=True)
+    return done.stdout.partition(" ")[2] if done.stdout.startswith("installed ") else ""
+
+
+def of_package(module: str, version: str) -> bool:
+    """Whether DKMS built a module from a package: 6.16.13 is of 1:6.16.13.30300400-2341068."""
+    words = module.split()
+    return bool(words) and (not version or len(words) < 2 or version.partition(":")[2].startswith(f"{words[0]}."))
+
+
+def loading(unit: str) -> bool:
+    """Whether a unit is at work: a simple one is active for as long as its program runs."""
+    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True)
+    return done.stdout.strip() in ("active", "activating")
 
 
 def loaded() -> str:
@@ -54,6 +84,16 @@ def gpus() -> list[str]:
 count, end = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
 while (len(gpus()) < count or not pathlib.Path("/dev/kfd").exists()) and time.monotonic() < end:
     time.sleep(0.2)
-seen = {"loaded": loaded(), "built": built(), "gpus": gpus(), "kfd": pathlib.Path("/dev/kfd").exists()}
+path = module_path()
+seen = {
+    "loaded": loaded(),
+    "built": built(path),
+    "path": path,
+    "package": (version := package()),
+    "dkms": of_package(built(path), version),
+    "loading": any(loading(unit) for unit in sys.argv[3:] if unit),
+    "gpus": gpus(),
+    "kfd": pathlib.Path("/dev/kfd").exists(),
+}
 print(json.dumps({**seen, "state": "running", "text": f"{len(seen['gpus'])} GPUs"}), flush=True)
 time.sleep(0.2)  # Ansible may not read what a command said last that has ended by then (roles/work/files/work.py)

@@ -1,0 +1,231 @@
+"""What a preflight says of machines that a vendor set up: other Dockers, drivers, sources, pins, kernels, signatures.
+
+Each claim changes a few facts of a healthy machine (test_preflight_checks). Whole vendor machines are in tests/vendors.
+"""
+
+from typing import Any
+
+import pytest
+
+from fleet.machine import preflight
+from fleet.machine.preflight import hardware
+from tests.unit.test_preflight_checks import after_a_run, healthy, judged, wanted
+
+IN_TREE = "/lib/modules/6.8.0-87-generic/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko.zst"
+BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
+
+
+def said(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
+    """Return level and words of one check, fine or not."""
+    verdicts = preflight.judge(preflight.Look(facts, 0.2), wanted())
+    return [(one.level, one.seen) for one in verdicts if one.check == check]
+
+
+def test_a_gpu_that_is_a_virtual_function_counts() -> None:
+    facts = healthy()
+    for gpu in facts["gpus"]:
+        gpu["device"] = "0x74b5"
+    assert said(facts, "GPUs") == [("ok", "8 MI300X (virtual function)")]
+
+
+@pytest.mark.parametrize("version", [90010, 90400, 90403, 110000])
+def test_a_gpu_of_another_kind_in_the_topology_does_not_count(version: int) -> None:
+    facts = after_a_run()
+    facts["topology"][3] = version
+    assert said(facts, "driver") == [("fault", "6.16.13 is loaded, KFD has 7 gfx942")]
+
+
+def test_a_driver_of_the_distribution_is_replaced_by_the_first_run() -> None:
+    facts = healthy()
+    facts["driver"] |= {"loaded": "without a version", "path": IN_TREE}
+    assert said(facts, "driver") == [
+        ("ok", f"the distribution's own amdgpu: {IN_TREE}; the first run installs AMD's and reboots")
+    ]
+
+
+def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None:
+    facts = after_a_run()
+    facts["driver"]["path"] = IN_TREE
+    (verdict,) = judged(facts)
+    assert (verdict.level, verdict.check) == ("warning", "driver")
+    assert verdict.seen.endswith(
+        "amdgpu-dkms 1:6.16.13.30300300-2327507.24.04 is installed, and not built for 6.8.0-87-generic"
+    )
+    assert verdict.wanted == "AMD's, below /lib/modules/6.8.0-87-generic/updates/dkms/"
+
+
+@pytest.mark.parametrize(
+    ("version", "adopts", "told"),
+    [
+        ("1:6.16.13.30300300-2327507", False, []),
+        ("1:6.16.6.30300000-2255209", False, [("ok", "release 30.30.0; the first run installs 30.30.3 and reboots")]),
+        ("1:6.16.6.30300000-2255209", True, [("warning", "release 30.30.0 stays")]),
+        ("1:6.19.14.31400000-2364437", False, [("fault", "release 31.40.0")]),
+        ("1:6.19.14.31400000-2364437", True, [("warning", "release 31.40.0 stays")]),
+        ("6.16.13-of-somebody", False, []),
+    ],
+)
+def test_a_driver_of_another_release_is_named(version: str, adopts: bool, told: list[tuple[str, str]]) -> None:
+    facts = after_a_run()
+    facts["driver"]["packages"] = {"amdgpu-dkms": version}
+    ask = preflight.Wanted(
+        target=wanted().target,
+        stack="",
+        driver_release="30.30.3",
+        driver_packages=("amdgpu-dkms",),
+        adopts_driver=adopts,
+    )
+    verdicts = list(hardware.driver(preflight.Look(facts, 0), ask))[1:]
+    assert [(one.level, one.seen) for one in verdicts] == [
+        (level, f"amdgpu-dkms {version}: {seen}") for level, seen in told
+    ]
+
+
+def test_azures_unit_that_loads_the_driver_makes_a_blacklist_no_fault() -> None:
+    facts = healthy()
+    facts["blacklists"] = ["/etc/modprobe.d/blacklist.conf"]
+    assert [one[0] for one in said(facts, "driver")] == ["fault"]
+    facts["loader"] = {"unit": "rocmstartup.service", "at_work": True}
+    assert said(facts, "driver") == [
+        ("ok", "none yet: rocmstartup.service loads it after each boot, a run waits for that")
+    ]
+    facts["driver"] |= {"loaded": "6.16.13", "path": BUILT}
+    assert said(facts, "driver") == [("ok", "rocmstartup.service is loading it: a run waits for that")]
+    facts["loader"]["at_work"] = False
+    assert said(facts, "driver") == [("fault", "6.16.13 is loaded, KFD has 0 gfx942")]
+
+
+SIGNED = {"path": BUILT, "signer": "gpu-1 Secure Boot Module Signature key", "signature": "0A1B2C"}
+
+
+@pytest.mark.parametrize(
+    ("driver", "enrolled", "level"),
+    [
+        ({}, {}, "fault"),
+        ({**SIGNED, "path": IN_TREE}, {"serials": ["0A1B2C"], "names": [SIGNED["signer"]]}, "fault"),
+        (SIGNED, {"serials": ["FFFF"], "names": ["Canonical"]}, "fault"),
+        (SIGNED, {"serials": ["0A1B2C"]}, "ok"),
+        (SIGNED, {"names": [SIGNED["signer"]]}, "ok"),
+        ({}, {"dkms": True}, "ok"),
+        ({"path": BUILT}, {"names": [""], "serials": [""]}, "fault"),
+        ({"path": BUILT}, {"dkms": True}, "fault"),
+    ],
+)
+def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
+    driver: dict[str, str], enrolled: dict[str, Any], level: str
+) -> None:
+    facts = healthy()
+    facts["secure_boot"] = True
+    facts["driver"] |= driver
+    facts["enrolled"] |= enrolled
+    assert [one[0] for one in said(facts, "secure boot")] == [level]
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "ours", "told"),
+    [
+        ("docker.io", "28.2.2", False, ("ok", "28.2.2")),
+        ("docker-ce", "29.1.0", False, ("ok", "29.1.0 of docker-ce: adopted as it is, and never taken off")),
+        ("moby-engine", "20.10.24", False, ("ok", "20.10.24 of moby-engine: adopted as it is, and never taken off")),
+        ("docker-ce", "19.03.15", False, ("fault", "19.03.15 of docker-ce")),
+        ("docker-ce", "29.1.0", True, ("ok", "29.1.0")),
+    ],
+)
+def test_an_engine_of_other_packages_is_adopted_where_it_is_new_enough(
+    package: str, version: str, ours: bool, told: tuple[str, str]
+) -> None:
+    facts = healthy()
+    facts["docker"] |= {"there": True, "version": version, "package": package, "ours": ours}
+    assert said(facts, "Docker") == [told]
+
+
+AMD = "https://repo.radeon.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "same", "level"),
+    [
+        (f"{AMD}/amdgpu/30.30.3/ubuntu", "/etc/apt/keyrings/rocm.gpg", True, "ok"),
+        (f"{AMD}/amdgpu/30.30.3/ubuntu", "", True, "fault"),
+        (f"{AMD}/amdgpu/30.30/ubuntu", "/etc/apt/keyrings/rocm.gpg", False, "fault"),
+    ],
+)
+def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, same: bool, level: str) -> None:
+    facts = healthy()
+    facts["repositories"] = [{"file": "/etc/apt/sources.list.d/rocm.list", "url": url, "key": key, "same": same}]
+    ((seen_level, seen),) = said(facts, "sources")
+    assert seen_level == level
+    assert "/etc/apt/sources.list.d/rocm.list" in seen
+
+
+@pytest.mark.parametrize(
+    ("states", "level", "seen"),
+    [
+        (["pinned", "installable"], "ok", "pinned, forbidden by a preference: the first run installs exactly these"),
+        (["installed", "pinned"], "ok", "installed, forbidden by a preference: the first run installs exactly these"),
+        (["installed", "installable"], "ok", "installed"),
+        (["installed", "not there"], "warning", "a later kernel comes without headers, and boots without the driver"),
+        (["not there", "installed"], "fault", "no package linux-headers-6.8.0-87-generic"),
+    ],
+)
+def test_headers_are_there_for_this_kernel_and_each_later_one(states: list[str], level: str, seen: str) -> None:
+    facts = healthy()
+    names = ("linux-headers-6.8.0-87-generic", "linux-headers-generic")
+    facts["headers"] = {**dict(zip(names, states, strict=True)), "linux-modules-extra-6.8.0-87-generic": "not there"}
+    ((seen_level, words),) = said(facts, "headers")
+    assert seen_level == level
+    assert words.endswith(seen)
+
+
+@pytest.mark.parametrize(
+    ("system", "kernel", "check", "advice"),
+    [
+        ("ubuntu 26.04", "7.0.0-4-generic", "system", "or take driver 31.40.0 with ROCm 7.14 "),
+        (
+            "ubuntu 24.04",
+            "6.14.0-29-generic",
+            "kernel",
+            "or take driver 30.10.2 with ROCm 7.0.2 or driver 30.20.1 with ROCm 7.1.1 ",
+        ),
+        ("debian 13", "6.19.2+deb13-amd64", "kernel", "or take driver 31.40.0 with ROCm 7.14 "),
+        ("debian 12", "6.12.43+deb12-amd64", "kernel", "or take driver 31.40.0 with ROCm 7.14 "),
+    ],
+)
+def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_which_has_support(
+    system: str, kernel: str, check: str, advice: str
+) -> None:
+    facts = healthy()
+    facts |= {"system": system, "kernel": kernel, "headers": {f"linux-headers-{kernel}": "installed"}}
+    (verdict,) = judged(facts)
+    assert (verdict.level, verdict.check) == ("fault", check)
+    assert advice in verdict.next
+
+
+def test_a_kernel_without_a_driver_of_amds_is_only_warned_of() -> None:
+    facts = healthy()
+    facts["kernel"] = "6.14.0-29-generic"
+    ask = wanted()
+    verdicts = hardware.kernel(
+        preflight.Look(facts, 0), preflight.Wanted(ask.target, "", driver=False, kernels=ask.kernels)
+    )
+    assert [one.level for one in verdicts] == ["warning"]
+
+
+def test_images_need_room_where_the_engine_keeps_them() -> None:
+    """Before an engine is there it may be one of two disks: both must have room."""
+    facts = healthy()
+    small = {"free": 50_000_000_000, "device": 2}
+    facts["images"]["/var/lib/containerd"] = small
+    (verdict,) = judged(facts)
+    assert (verdict.check, verdict.level, verdict.seen) == ("space", "fault", "50 GB free at /var/lib/containerd")
+    facts["images"] = {"/mnt/docker": small}
+    assert [one.seen for one in judged(facts)] == ["50 GB free at /mnt/docker"]
+    facts["space"]["/var/lib/docker"] = {"free": 0, "device": 3, "filled": False}
+    facts["images"] = {"/mnt/docker": {"free": 80_000_000_000, "device": 2}}
+    assert judged(facts) == []
+
+
+def test_a_first_boot_that_goes_on_is_told() -> None:
+    facts = healthy()
+    facts["first_boot"] = True
+    assert [(one.level, one.check) for one in judged(facts)] == [("warning", "apt")]
