@@ -79,6 +79,7 @@ format: python ## write the format that `check` wants
 docs: export LEVEL := dev
 docs: python ## the pages of docs/ that are made from data
 	@$(ENV) python -m tests.matrix.page >docs/systems.md
+	@$(ENV) python -m tests.vendors.page >docs/vendors.md
 	@$(ENV) python -m tests.road.page >docs/drift.md
 	@$(ENV) python -m tests.changes.page >docs/changes.md
 	@$(ENV) python -m tests.faults.page >docs/faults.md

@@ -12,6 +12,7 @@ from tests.changes import page as changes
 from tests.faults import page as faults
 from tests.matrix import page as systems
 from tests.road import page as drift
+from tests.vendors import page as vendors
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -20,6 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
     ("name", "made"),
     [
         ("systems.md", systems.page),
+        ("vendors.md", vendors.page),
         ("drift.md", drift.page),
         ("changes.md", changes.page),
         ("faults.md", faults.page),

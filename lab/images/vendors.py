@@ -1,0 +1,32 @@
+"""Nodes that look like a vendor's machines: a bare node, and what the vendor put on it (vendors/NAME.sh) before we come.
+
+Owns nothing; the node is lab.machine's. Needs root's SSH and, where a script installs an engine, the distribution's archive.
+Called by tests/vendors. Add a vendor: a script here, a row in tests/vendors/machines.yml.
+"""
+
+import shlex
+from pathlib import Path
+
+from fleet.machine import ssh
+from lab.commands import LabError
+
+FILES = Path(__file__).with_name("vendors")
+PROGRAMS = {"engine.py": "lab-vendor-engine", "load.py": "lab-vendor-load"}
+NAMES = tuple(sorted(file.stem for file in FILES.glob("*.sh") if file.name != "common.sh"))
+
+
+def script(name: str, key: str) -> str:
+    """Return all that is run on the node; `key` is the armoured key of the lab's package archive."""
+    programs = [
+        f"cat >/usr/local/sbin/{to} <<'PROGRAM'\n{(FILES / file).read_text()}PROGRAM\n" for file, to in PROGRAMS.items()
+    ]
+    texts = [(FILES / file).read_text() for file in ("common.sh", f"{name}.sh")]
+    return "\n".join([f"LAB_KEY={shlex.quote(key)}", *programs, *texts])
+
+
+def apply(node: ssh.Target, name: str, key: str) -> None:
+    """Make a bare node a vendor's; it must be rebooted afterwards. Raises LabError with the script's own words."""
+    with ssh.connect(node) as connection:
+        done = connection.run("/bin/sh -s", stdin=script(name, key), timeout=300)
+    if done.rc:
+        raise LabError(f"make {node.name} a machine of {name}: exit code {done.rc}: {done.stderr.strip()[-500:]}")

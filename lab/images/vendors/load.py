@@ -1,0 +1,31 @@
+"""MODULE: loads the stand-in driver into a running node, as a vendor's unit or the distribution's kernel does after the boot.
+
+MODULE is the file that names version and srcversion; one of the distribution has no version. Uses the node's own lab-gpus.
+"""
+
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+source = pathlib.Path("/usr/local/sbin/lab-gpus").read_text().removesuffix("main()\n")
+lab: dict[str, Any] = {}
+exec(source, lab)  # the lab's own file, less the call at its end
+
+environment = pathlib.Path("/proc/1/environ").read_text().split("\0")
+count = int(next(line.partition("=")[2] for line in environment if line.startswith("LAB_GPUS=")))
+tree = lab["TREE"]
+shutil.rmtree(tree, ignore_errors=True)
+for number in range(count):
+    lab["pci"](tree, number, True)
+lab["topology"](tree, count)
+said = dict(line.split("=", 1) for line in pathlib.Path(sys.argv[1]).read_text().splitlines() if "=" in line)
+lab["write"](tree / "module/amdgpu/initstate", "live")
+for name in ("version", "srcversion"):
+    if name in said:
+        lab["write"](tree / "module/amdgpu" / name, said[name])
+(tree / "bus/pci/drivers/amdgpu").mkdir(parents=True)
+for part in lab["COVERED"]:
+    if (tree / part).exists():
+        shutil.copytree(tree / part, pathlib.Path("/sys", part), symlinks=True, dirs_exist_ok=True)
+lab["device_files"](count)
