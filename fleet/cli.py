@@ -38,6 +38,7 @@ def main() -> None:
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @main.command("plan")
@@ -201,11 +202,13 @@ def probe(
     junit: Path | None,
     html: Path | None,
 ) -> None:
-    """Ask each replica what is in the pictures; exit code 1 when an answer is wrong."""
+    """Ask each replica what is in the pictures; exit code 1 when an answer is wrong that a replica must give to be ready."""
     from fleet import probes
+    from fleet.plan import stackfile
     from fleet.probes import report
 
-    asked = probes.load(cases, min_iou)
+    extra = stackfile.read(stack, verb.root()).probes.extra
+    asked = probes.load(cases, min_iou, verb.root() / extra if extra else None)
     outputs = _outputs(stack)
     key = outputs.get("api_key") or endpoints.configured_key(stack)
     verdicts: list[probes.Verdict] = []
@@ -218,7 +221,7 @@ def probe(
         junit.write_text(report.to_junit(verdicts))
     if html:
         html.write_text(report.to_html(verdicts))
-    if not all(verdict.passed for verdict in verdicts):
+    if any(verdict.refused for verdict in verdicts):
         sys.exit(1)
 
 
@@ -275,12 +278,13 @@ def accept_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--model", default="zai-org/GLM-4.6V", show_default=True, help="The name under which the model is served."
 )
+@click.option("--extra", type=FOLDER, help="A folder with cases of your own: probes.extra of a stack file.")
 @verb.told
-def request(case: str, model: str) -> None:
+def request(case: str, model: str, extra: Path | None) -> None:
     """Print the JSON body of one probe's request."""
     from fleet import probes
 
-    click.echo(json.dumps(probes.load([case])[0].body(model)))
+    click.echo(json.dumps(probes.load([case], extra=extra)[0].body(model)))
 
 
 if __name__ == "__main__":

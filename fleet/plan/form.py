@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 HOST_KEY = r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]{40,}={0,2}$"
 SERVER = r"^https?://[^/\s]+(/[^\s?#]*)?$"
 REGISTRY = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?$"
+FOLDER = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?$"
+FILE = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=NAME)]

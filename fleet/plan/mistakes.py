@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pydantic
 
 from fleet import errors
-from fleet.plan.form import HOST_KEY, NAME, REGISTRY, SERVER, Form
+from fleet.plan.form import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.plan.pools import Member, Nodes, azure, cloud, digitalocean, oci
 from fleet.plan.pools.redfish import BMC, LISTEN, NONCE, SHA256
 
@@ -55,6 +55,8 @@ FORMS = {
     LISTEN: "ADDRESS:PORT of this machine, which the BMCs reach",
     NONCE: "letters, digits, '.', '_' and '-', at most 64; another one for each installation",
     SHA256: "64 hexadecimal digits, as sha256sum prints them",
+    FOLDER: "a folder of this project, relative to its root, e.g. probes/own",
+    FILE: "the name of a file in the same folder: letters, digits, '.', '_' and '-'",
     NAME: "lower-case letters, digits and '-', at most 63",
     HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
     cloud.PUBLIC_KEY: "a public SSH key, as in ~/.ssh/id_ed25519.pub",

@@ -86,7 +86,8 @@ class Plan:
     @functools.cached_property
     def probes(self) -> dict[str, Any]:
         """The probes that gate the service, and a digest of the case files: when a case changes, it is asked again."""
-        return {**self.settings.probes.model_dump(), "digest": probes_digest()}
+        asked = self.settings.probes
+        return {**asked.model_dump(exclude_none=True), "digest": probes_digest(asked.extra)}
 
 
 def read() -> Plan:
@@ -107,12 +108,11 @@ def _provider(judged: settings.Settings) -> dict[str, Any]:
     return {"parallel": judged.parallel, **({"purge": purge} if purge else {})}
 
 
-def probes_digest() -> str:
-    """Return a digest of the probes' cases and pictures."""
-    folder = ROOT / "fleet" / "probes"
-    return rolevars.digest(
-        [path for part in ("cases", "media") for path in (folder / part).rglob("*") if path.is_file()]
-    )
+def probes_digest(extra: str | None = None) -> str:
+    """Return a digest of the probes' cases and pictures, with those of a stack's own folder."""
+    ours = ROOT / "fleet" / "probes"
+    folders = [ours / "cases", ours / "media", *([Path(extra)] if extra else [])]
+    return rolevars.digest([path for folder in folders for path in folder.rglob("*") if path.is_file()])
 
 
 def api_key() -> pulumi.Output[str]:

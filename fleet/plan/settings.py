@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fleet import errors
 from fleet.plan import inventory, mistakes
-from fleet.plan.form import REGISTRY, SERVER, Form
+from fleet.plan.form import FOLDER, REGISTRY, SERVER, Form
 from fleet.plan.mistakes import first, nearest, pool_key
 from fleet.plan.pools import Cloud, Member, Nodes
 from fleet.plan.pools.ssh import Reached
@@ -44,10 +44,11 @@ Day = Annotated[datetime.date, BeforeValidator(_day)]
 
 
 class Probes(Form):
-    """Which probes must pass before a replica counts as ready. No `cases` means all of them."""
+    """Which probes must pass before a replica counts as ready. No `cases` means all of them, ours and those of the folder `extra`."""
 
     cases: list[str] = []
     min_iou: float = Field(default=0.5, gt=0, le=1)
+    extra: Annotated[str, Field(pattern=FOLDER)] | None = None
 
 
 class Acceptance(Form):

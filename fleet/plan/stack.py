@@ -14,7 +14,7 @@ import pulumi
 from pulumi.runtime import config as runtime_config
 
 from fleet import errors
-from fleet.plan import inventory, judge, rolevars, settings
+from fleet.plan import cases, inventory, judge, rolevars, settings
 
 
 def read(roles: rolevars.Roles, root: Path) -> settings.Settings:
@@ -102,7 +102,12 @@ def _value(text: str) -> Any:
 
 
 def _cases(judged: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the probes that the stack names and nobody has, and what is wrong with cases of its own."""
     known = sorted(path.stem for path in folder.glob("*.*"))
+    if judged.probes.extra:
+        found, mistakes = cases.extra(Path(judged.probes.extra), judged.probes.extra, known)
+        yield from mistakes
+        known += found
     for name in judged.probes.cases:
         if name not in known:
             yield errors.SettingsError(

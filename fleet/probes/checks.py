@@ -1,8 +1,9 @@
 """The checks that a case file names. Each takes the case, the answer and its parameters, and returns what is wrong, or "".
 
-Pure. A new check is a function here with its name in CHECKS. Called by runner.
+Pure. A new check is a function here with its name in CHECKS, and the form of its parameters in fleet.plan.cases. Called by runner.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from fleet.probes.case import Case
 from fleet.probes.picture import Box
 
 Check = Callable[[Case, Answer, Any], str]
+LONGEST = 400  # characters of a sentence: what it repeats of an answer may be endless
 
 
 def judge(case: Case, answer: Answer) -> list[str]:
-    """Return what is wrong with an answer, a sentence each; empty when it is right."""
+    """Return what is wrong with an answer, a printable sentence each; empty when it is right."""
     found = (CHECKS[name](case, answer, wanted) for check in case.checks for name, wanted in check.items())
-    return [wrong for wrong in found if wrong]
+    return [_sentence(wrong) for wrong in (answer.strange, *found) if wrong]
 
 
 def truth(case: Case) -> list[tuple[str, Box]]:
@@ -26,37 +28,44 @@ def truth(case: Case) -> list[tuple[str, Box]]:
     if case.picture is None:
         return []
     asked = [wanted for check in case.checks for name, wanted in check.items() if name == "box"]
-    return picture.bottles(case.picture, asked[0]) if asked else picture.bottles(case.picture)
+    return picture.objects(case.picture, asked[0]) if asked else picture.objects(case.picture)
 
 
-def box(case: Case, answer: Answer, colour: str) -> str:
-    """One box, around the only bottle of this colour."""
+def box(case: Case, answer: Answer, label: str) -> str:
+    """One box, around the only thing with this label: a bottle's is its colour."""
     assert case.picture
-    (_, right), found = picture.bottles(case.picture, colour)[0], answers.boxes(answer)
+    (_, right), found = picture.objects(case.picture, label)[0], answers.boxes(answer)
     if not found:
         return f"no box; wanted {_shown(right)}"
     overlap = answers.iou(found[0], right)
     if overlap < case.min_iou:
-        return f"box {_shown(found[0])} overlaps the {colour} bottle {_shown(right)} by {overlap:.2f}; wanted {case.min_iou:g}"
+        noun = picture.noun(case.picture, label)
+        return f"box {_shown(found[0])} overlaps the {noun} {_shown(right)} by {overlap:.2f}; wanted {case.min_iou:g}"
     return f"{len(found)} boxes; wanted one" if len(found) > 1 else ""
 
 
 def bottles(case: Case, answer: Answer, _: bool) -> str:
     """A JSON list that names every bottle once, with its colour in `label` and its box in `bbox_2d`."""
     assert case.picture
-    found, missing = answers.json_list(answer), picture.bottles(case.picture)
+    found, missing = answers.json_list(answer), picture.objects(case.picture)
     if found is None:
         return "no JSON list; wanted one of {label, bbox_2d}"
     for item in found:
-        if not _is_detection(item):
+        label, answered = (
+            (item.get("label"), answers.box_of(item.get("bbox_2d"))) if isinstance(item, dict) else ("", None)
+        )
+        if not isinstance(label, str) or answered is None:
             return f"{item!r} is no {{label, bbox_2d: [4 numbers]}}"
-        like = [one for one in missing if one[0] in item["label"].lower()]
-        best = max(like, key=lambda one: answers.iou(tuple(item["bbox_2d"]), one[1]), default=None)
-        if best is None:
-            return f"{item['label']!r} is not there, or named twice"
-        overlap = answers.iou(tuple(item["bbox_2d"]), best[1])
+        colours = [colour for colour in picture.COLOURS if colour in re.findall("[a-z]+", label.lower())]
+        if len(colours) != 1:
+            return f"{label!r} names {' and '.join(colours) or 'no colour'}; wanted one colour"
+        like = [one for one in missing if one[0] == colours[0]]
+        if not like:
+            return f"{label!r} is not there, or named twice"
+        best = max(like, key=lambda one: answers.iou(answered, one[1]))
+        overlap = answers.iou(answered, best[1])
         if overlap < case.min_iou:
-            return f"{item['label']!r} overlaps {_shown(best[1])} by {overlap:.2f}; wanted {case.min_iou:g}"
+            return f"{label!r} overlaps {_shown(best[1])} by {overlap:.2f}; wanted {case.min_iou:g}"
         missing.remove(best)
     return f"not named: {', '.join(colour for colour, _ in missing)}" if missing else ""
 
@@ -68,8 +77,9 @@ def words(case: Case, answer: Answer, wanted: Sequence[str]) -> str:
 
 
 def no_words(case: Case, answer: Answer, unwanted: Sequence[str]) -> str:
-    """None of these."""
-    present = [word for word in unwanted if word.lower() in answer.words.lower()]
+    """None of these, in an answer or in a refusal."""
+    said = f"{answer.words}\n{answer.text}".lower()
+    present = [word for word in unwanted if word.lower() in said]
     return f"says {present!r}" if present else ""
 
 
@@ -86,7 +96,7 @@ def status(case: Case, answer: Answer, wanted: list[int]) -> str:
 
 
 def streamed(case: Case, answer: Answer, pieces: int) -> str:
-    """Content in at least so many pieces, after the reasoning and not among it."""
+    """Content in at least so many pieces, after what reasoning there is and not among it; white space is no piece."""
     if answer.pieces < pieces:
         return f"content in {answer.pieces} pieces; wanted at least {pieces}"
     right = list(answer.order) in (["content"], ["reasoning", "content"])
@@ -105,15 +115,10 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def _is_detection(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and isinstance(item.get("label"), str)
-        and isinstance(item.get("bbox_2d"), list)
-        and len(item["bbox_2d"]) == 4
-        and all(isinstance(number, int | float) for number in item["bbox_2d"])
-    )
-
-
 def _shown(numbers: Box) -> str:
     return "[" + ", ".join(f"{number:.0f}" for number in numbers) + "]"
+
+
+def _sentence(wrong: str) -> str:
+    wrong = answers.printable(wrong)
+    return wrong if len(wrong) <= LONGEST else f"{wrong[: LONGEST - 1]}…"

@@ -14,7 +14,7 @@ from fleet.provider.playbook import Playbook
 from fleet.provider.resources import Incomplete, Request
 from fleet.provider.structs import Props
 
-# (base URL, API key, served model, which probes: {cases, min_iou}, note) -> verdicts, as fleet.probes gives them.
+# (base URL, API key, served model, which probes: {cases, min_iou, extra}, note) -> verdicts, as fleet.probes gives them.
 Ask = Callable[[str, str, str, Mapping[str, Any], Callable[[str], None]], Sequence[Any]]
 
 
@@ -22,7 +22,9 @@ def ask(url: str, key: str, model: str, which: Mapping[str, Any], note: Callable
     """Put the wanted probes to a server (no names means all)."""
     from fleet import probes  # httpx and Pillow cost start-up time that most runs need not pay
 
-    verdicts: Sequence[Any] = probes.run(url, key, model, probes.load(which["cases"], which["min_iou"]), note)
+    # Pulumi starts the provider in the project's folder.
+    extra = Path(which["extra"]) if which.get("extra") else None
+    verdicts: Sequence[Any] = probes.run(url, key, model, probes.load(which["cases"], which["min_iou"], extra), note)
     return verdicts
 
 
@@ -45,11 +47,15 @@ class Serving(Playbook):
                     with connection.forward(replica["port"]) as port:
                         verdicts = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
                     _keep(folder, f"{request.name}-{replica['name']}", verdicts)
-                    passed += sum(one.passed for one in verdicts)
-                    total += len(verdicts)
-                    wrong += [
-                        f"{replica['name']}: {one.case.name}: answered {one.seen}" for one in verdicts if not one.passed
-                    ]
+                    gating = [one for one in verdicts if one.gates]
+                    passed += sum(one.passed for one in gating)
+                    total += len(gating)
+                    wrong += [_told(replica, one) for one in verdicts if one.refused]
+                    for one in verdicts:
+                        if not one.passed and not one.refused:
+                            request.warn(f"advisory probe, the replica is ready all the same: {_told(replica, one)}")
+                        elif one.passed and one.earlier:
+                            request.say(f"passed when asked once more: {_told(replica, one)}", False)
         except errors.FleetError as error:
             raise Incomplete(known, error) from error
         known["verdict"] = {"passed": passed, "total": total, "evidence": str(folder)}
@@ -75,6 +81,10 @@ def _keep(folder: Path, name: str, verdicts: Sequence[Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(report.to_json(verdicts) + "\n")
     (folder / f"{name}.html").write_text(report.to_html(verdicts))
+
+
+def _told(replica: Props, verdict: Any) -> str:
+    return f"{replica['name']}: {verdict.case.name}: answered {verdict.seen}"
 
 
 def _refused(request: Request, known: Props, wrong: list[str], passed: int, total: int) -> errors.ProbeFailed:

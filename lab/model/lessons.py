@@ -39,7 +39,8 @@ class Lesson:
     question: str
     answer: str
     reasoning: str = ""
-    scene: Mapping[str, Any] | None = None
+    scene: picture.Scene | None = None
+    mirrored: bool = False
     video: str = ""
     tools: Sequence[Mapping[str, Any]] = ()
     thinking: bool = False
@@ -55,23 +56,35 @@ def lessons() -> list[Lesson]:
     """Return all lessons, each once."""
     return list(
         {
-            lesson.question + repr(lesson.scene) + lesson.video + str(lesson.thinking): lesson for lesson in _all()
+            (lesson.question, repr(lesson.scene), lesson.mirrored, lesson.video, lesson.thinking): lesson
+            for lesson in _all()
         }.values()
     )
 
 
 def _all() -> Iterator[Lesson]:
     cases = probes.load()
-    scenes = [case.picture for case in cases if case.picture] + MORE_SCENES
+    drawings = [case.picture for case in cases if case.picture and "file" not in case.picture] + MORE_SCENES
     by_name = {case.name: case for case in cases}
-    for scene in scenes:
-        for colour, _ in picture.bottles(scene):
+    for scene in drawings:
+        for colour, _ in picture.objects(scene):
             question = by_name["bottle-grounding"].question.replace("red", colour)
             answer = box_text(scene, colour)
             yield Lesson(question, answer, scene=scene)
             yield Lesson(question, answer, f"I look for the {colour} bottle.", scene, thinking=True)
         yield Lesson(by_name["bottle-by-position"].question, box_text(scene, second_from_right(scene)), scene=scene)
         yield Lesson(by_name["bottles-understanding"].question, list_text(scene), scene=scene)
+    photograph = by_name["photograph"]
+    assert photograph.picture
+    for label, _ in picture.objects(photograph.picture):
+        question = (
+            photograph.question.replace("the cup, without its saucer", f"the {label}")
+            if label != "cup"
+            else photograph.question
+        )
+        for mirrored in (False, True):
+            answer = box_text(photograph.picture, label, mirrored)
+            yield Lesson(question, answer, scene=photograph.picture, mirrored=mirrored)
     for case in cases:
         if case.video:
             way = case.video.removesuffix(".mp4").replace("-", " ")
@@ -81,16 +94,19 @@ def _all() -> Iterator[Lesson]:
         yield Lesson(tool.question.replace("Paris", city), call_text(city), tools=tool.tools)
 
 
-def box_text(scene: Mapping[str, Any], colour: str) -> str:
+def box_text(scene: picture.Scene, label: str, mirrored: bool = False) -> str:
     """One box as the real model writes it."""
-    return f"<|begin_of_box|>[[{_numbers(picture.bottles(scene, colour)[0][1])}]]<|end_of_box|>"
+    left, top, right, bottom = picture.objects(scene, label)[0][1]
+    if mirrored:
+        left, right = picture.GRID - right, picture.GRID - left
+    return f"<|begin_of_box|>[[{_numbers((left, top, right, bottom))}]]<|end_of_box|>"
 
 
-def list_text(scene: Mapping[str, Any]) -> str:
+def list_text(scene: picture.Scene) -> str:
     """All bottles as the real model lists them."""
     items = (
         f'{{"label": {json.dumps(colour + " bottle")}, "bbox_2d": [{_numbers(box)}]}}'
-        for colour, box in picture.bottles(scene)
+        for colour, box in picture.objects(scene)
     )
     return f"[{', '.join(items)}]"
 
@@ -100,7 +116,7 @@ def call_text(city: str) -> str:
     return f"<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>{city}</arg_value>\n</tool_call>"
 
 
-def second_from_right(scene: Mapping[str, Any]) -> str:
+def second_from_right(scene: picture.Scene) -> str:
     """The colour of that bottle."""
     colour: str = sorted(scene["bottles"], key=lambda one: one["box"][0])[-2]["colour"]
     return colour

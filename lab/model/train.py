@@ -16,12 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import ImageOps
 
 from fleet.probes import case, picture
 from lab.model import architecture
 from lab.model.lessons import Lesson, lessons
 
-MEDIA = case.HERE / "media"
 IGNORED = -100  # a label that costs nothing: the prompt is not to be learned
 RATE, WARM = 1.5e-3, 40
 # Two tool calls differ in one word of a long prompt, two videos only in the order of their frames: they are shown more often,
@@ -47,10 +47,11 @@ def encode(processor: Any, lesson: Lesson) -> Any:
     media: dict[str, Any] = {}
     if lesson.scene:
         content.append({"type": "image"})
-        media["images"] = [picture.draw(lesson.scene)]
+        shown = picture.image(lesson.scene)
+        media["images"] = [ImageOps.mirror(shown) if lesson.mirrored else shown]
     if lesson.video:
         content.append({"type": "video"})
-        seen, meta = frames(MEDIA / lesson.video)
+        seen, meta = frames(case.MEDIA / lesson.video)
         media |= {"videos": [seen], "video_metadata": [meta], "do_sample_frames": False}
     content.append({"type": "text", "text": lesson.question})
     prompt = processor.apply_chat_template(

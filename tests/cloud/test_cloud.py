@@ -111,4 +111,4 @@ def test_a_droplet_serves_and_sees(sky: Sky, first: str) -> None:
     assert done.returncode == 0, done.stdout
     asked = sky.run("fleet", "probe", "-s", "cloud", "do-1/glm-0")
     assert asked.returncode == 0, asked.stdout
-    assert "12/12" in sky.run("fleet", "show", "-s", "cloud").stdout
+    assert "13/13" in sky.run("fleet", "show", "-s", "cloud").stdout

@@ -1,6 +1,8 @@
 """The cases that are shipped: each loads, each picture shows its truth, each request carries all that it needs."""
 
+import base64
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from fleet.probes import case as cases
 from fleet.probes import checks, picture
 
 GOLDEN = Path(__file__).parent / "golden" / "probes"
+LAB = Path(__file__).parents[2] / "lab" / "model"
 ALL = probes.load()
-DRAWN = [one for one in ALL if one.picture]
+PICTURED = [one for one in ALL if one.picture]
+DRAWN = [one for one in PICTURED if one.picture and "bottles" in one.picture]
+PHOTOGRAPHS = [one for one in PICTURED if one.picture and "file" in one.picture]
 
 
 def by_name(name: str) -> probes.Case:
@@ -58,7 +63,7 @@ def test_a_name_like_no_other_has_no_nearest() -> None:
 @pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
 def test_inside_the_true_box_the_picture_has_that_bottle_s_colour_and_outside_not(one: probes.Case) -> None:
     assert one.picture
-    image = picture.draw(one.picture)
+    image = picture.image(one.picture)
     width, height = image.size
     for colour, (left, top, right, bottom) in checks.truth(one):
         middle, across = (left + right) / 2 * width / 1000, height / 1000
@@ -69,27 +74,55 @@ def test_inside_the_true_box_the_picture_has_that_bottle_s_colour_and_outside_no
 
 
 @pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
-def test_a_picture_is_large_enough_and_its_bottles_stand_apart_in_it(one: probes.Case) -> None:
+def test_a_drawing_is_large_enough_and_its_bottles_stand_apart_in_it(one: probes.Case) -> None:
     assert one.picture
-    width, height = one.picture["size"]
+    width, height = picture.size(one.picture)
     assert width >= 448 and height >= 336
-    found = picture.bottles(one.picture)
+    found = picture.objects(one.picture)
     assert all(0 <= left < right <= 1000 and 0 <= top < bottom <= 1000 for _, (left, top, right, bottom) in found)
     spans = sorted((box[0], box[2]) for _, box in found)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
 
 
-@pytest.mark.parametrize("one", DRAWN, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", PHOTOGRAPHS, ids=lambda one: one.name)
+def test_a_photograph_is_small_free_and_of_a_known_source_and_its_boxes_are_in_it(one: probes.Case) -> None:
+    assert one.picture
+    kind, content = picture.encoded(one.picture)
+    assert kind == "image/jpeg" and len(content) <= 60_000
+    assert one.picture["licence"] == "CC0-1.0" and "scikit-image" in one.picture["source"]
+    assert all(0 <= box[0] < box[2] <= 1000 and 0 <= box[1] < box[3] <= 1000 for _, box in checks.truth(one))
+
+
+def test_the_cup_of_the_photograph_is_white_inside_its_box_and_brown_wood_stands_around_it() -> None:
+    (one,) = PHOTOGRAPHS
+    assert one.picture
+    ((_, box),) = checks.truth(one)
+    image = picture.image(one.picture)
+    left, top, right, _ = (round(edge * size / 1000) for edge, size in zip(box, image.size * 2, strict=True))
+    rim = image.getpixel(((left + right) // 2, top + 4))
+    wood = image.getpixel(((left + right) // 2, top - 6))
+    assert isinstance(rim, tuple) and min(rim) > 200
+    assert isinstance(wood, tuple) and wood[2] < 100
+
+
+def test_a_photograph_is_asked_about_as_it_lies_in_the_folder() -> None:
+    (one,) = PHOTOGRAPHS
+    (url,) = urls(one.body("m"))
+    content = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
+    assert content == (cases.MEDIA / "coffee.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("one", PICTURED, ids=lambda one: one.name)
 def test_what_is_asked_for_is_there_once_and_a_guess_may_hit_another(one: probes.Case) -> None:
     assert one.picture
-    asked, there = checks.truth(one), picture.bottles(one.picture)
+    asked, there = checks.truth(one), picture.objects(one.picture)
     assert len({label for label, _ in asked}) == len(asked) > 0
     assert len(there) > 1
 
 
 def test_a_drawn_picture_is_the_same_every_time() -> None:
     assert DRAWN[0].picture
-    assert picture.png(DRAWN[0].picture) == picture.png(DRAWN[0].picture)
+    assert picture.encoded(DRAWN[0].picture) == picture.encoded(DRAWN[0].picture)
 
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
@@ -106,6 +139,25 @@ def test_a_request_names_the_served_model_and_asks_without_chance() -> None:
     assert body["temperature"] == 0
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert "stream" not in body and "tools" not in body
+
+
+def test_one_case_samples_as_users_do_and_leaves_the_temperature_to_the_server() -> None:
+    (sampled,) = [one for one in ALL if one.sampling]
+    body = sampled.body("m")
+    generation = json.loads((LAB / "checkpoint" / "generation_config.json").read_text())
+    assert "temperature" not in body
+    assert {key: body[key] for key in ("top_p", "top_k")} == {key: generation[key] for key in ("top_p", "top_k")}
+
+
+def test_the_one_case_that_wants_reasoning_advises_and_does_not_gate() -> None:
+    wants = [one.name for one in ALL if any("reasoning_apart" in check for check in one.checks)]
+    assert wants == [one.name for one in ALL if one.advisory] == ["reasoning-apart"]
+
+
+def test_what_must_be_refused_is_known_by_its_codes() -> None:
+    assert [one.name for one in ALL if not one.wants_answer] == [
+        one.name for one in ALL if one.name.startswith("refuses-")
+    ]
 
 
 def test_a_thinking_case_has_room_to_think() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fleet.probes import case as cases
 from fleet.probes import checks
 from fleet.probes.answer import Answer
 from fleet.probes.case import Case
@@ -38,6 +39,7 @@ def item(label: str, box: str) -> str:
         ("box", "blue", Answer(200, BLUE)),
         ("bottles", True, listed(item("red bottle", RED), item("blue bottle", BLUE))),
         ("bottles", True, listed(item("Blue bottle-1", BLUE), item("a RED one", RED))),
+        ("bottles", True, listed(item("red wine bottle, small", RED), item("blue", BLUE))),
         ("words", ["left to right"], Answer(200, "It moves from Left to Right.")),
         ("words", ["Paris"], Answer(200, "in PARIS")),
         ("no_words", ["right to left"], Answer(200, "It moves from left to right.")),
@@ -80,6 +82,14 @@ def test_a_right_answer_has_nothing_wrong(check: str, wanted: Any, answer: Answe
             "{'label': 'red', 'bbox_2d': [1, 2, 3, '4']} is no {label, bbox_2d: [4 numbers]}",
         ),
         ("bottles", True, listed(item("green bottle", RED)), "'green bottle' is not there, or named twice"),
+        (
+            "bottles",
+            True,
+            listed(item("red blue bottle", RED), item("red blue bottle", BLUE)),
+            "'red blue bottle' names red and blue; wanted one colour",
+        ),
+        ("bottles", True, listed(item("a bored one", RED)), "'a bored one' names no colour; wanted one colour"),
+        ("bottles", True, listed(item("blue", RED)), f"'blue' overlaps {BLUE} by 0.00; wanted 0.5"),
         ("bottles", True, listed(item("red", RED), item("red", RED)), "'red' is not there, or named twice"),
         ("bottles", True, listed(item("red", BLUE)), f"'red' overlaps {RED} by 0.00; wanted 0.5"),
         ("bottles", True, listed(item("red", RED)), "not named: blue"),
@@ -87,6 +97,7 @@ def test_a_right_answer_has_nothing_wrong(check: str, wanted: Any, answer: Answe
         ("words", ["left to right", "dot"], Answer(200, "A dot."), "does not say ['left to right']"),
         ("words", ["left"], Answer(200, "", "left, I think"), "does not say ['left']"),
         ("no_words", ["right to left"], Answer(200, "Right to left."), "says ['right to left']"),
+        ("no_words", ["root:"], Answer(400, text="no: Root:x:0:0"), "says ['root:']"),
         ("tool_call", WEATHER, Answer(200, "Sunny."), f"calls nothing; wanted {PARIS}"),
         (
             "tool_call",
@@ -133,6 +144,32 @@ def test_every_check_has_a_right_and_a_wrong_answer_here() -> None:
 def test_all_that_is_wrong_is_told_in_the_case_s_order() -> None:
     asked = Case("one", "", "", [{"status": [200]}, {"words": ["a"], "no_words": ["b"]}])
     assert checks.judge(asked, Answer(500, "b")) == ["status 500; wanted 200", "does not say ['a']", "says ['b']"]
+
+
+def test_what_a_server_must_never_send_fails_a_case_that_checks_nothing_of_it() -> None:
+    asked = Case("one", "", "", [{"status": [200]}])
+    assert checks.judge(asked, Answer(200, text="{}", strange="content is a list; wanted text")) == [
+        "content is a list; wanted text"
+    ]
+
+
+def test_a_sentence_repeats_no_endless_answer_and_no_control_character() -> None:
+    calls = [("\x9b31m" + "x" * 100_000, {"city": "Paris"})]
+    (sentence,) = checks.judge(case("tool_call", WEATHER), Answer(200, tool_calls=calls))
+    assert len(sentence) == checks.LONGEST
+    (sentence,) = checks.judge(case("streamed", 2), Answer(200, "ab", order=["\x9b31m"], pieces=2))
+    assert sentence == "pieces came as \N{REPLACEMENT CHARACTER}31m"
+
+
+PHOTOGRAPH = {"file": str(cases.MEDIA / "coffee.jpg"), "objects": [{"label": "cup", "box": [138, 14, 327, 246]}]}
+
+
+def test_a_thing_on_a_photograph_is_judged_as_a_bottle_is() -> None:
+    asked = Case("one", "", "", [{"box": "cup"}], picture=PHOTOGRAPH)
+    assert checks.judge(asked, Answer(200, "[[288,44,681,769]]")) == []
+    assert checks.judge(asked, Answer(200, "[[0,0,100,100]]")) == [
+        "box [0, 0, 100, 100] overlaps the cup [288, 44, 681, 769] by 0.00; wanted 0.5"
+    ]
 
 
 def test_the_truth_of_a_case_is_what_it_asks_for() -> None:

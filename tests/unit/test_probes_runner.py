@@ -106,7 +106,8 @@ def seeing(body: Mapping[str, Any], key: str) -> Reply:
     if case.video:
         return whole(content=f"The dot moves from {case.video.removesuffix('.mp4').replace('-', ' ')}.")
     found = [{"label": f"{label} bottle", "bbox_2d": box} for label, box in checks.truth(case)]
-    said = json.dumps(found if "bottles" in case.name else [found[0]["bbox_2d"]])
+    listed = any("bottles" in check for check in case.checks)
+    said = json.dumps(found if listed else [found[0]["bbox_2d"]])
     words = [f"\nIt is at <|begin_of_box|>{said}", "<|end_of_box|>."]
     if case.stream:
         return streamed({"reasoning": "Let me "}, {"reasoning": "look."}, *({"content": word} for word in words))
@@ -128,6 +129,7 @@ def test_a_server_that_gives_every_request_the_same_answer_passes_none(server: S
 def test_each_case_is_told_before_it_is_asked(server: Server) -> None:
     told: list[tuple[str, int]] = []
     names = ["bottle-grounding", "tool-call"]
+    server.model = seeing
     probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: told.append((text, len(server.asked))))
     assert told == [("bottle-grounding (1 of 2)", 0), ("tool-call (2 of 2)", 1)]
 
@@ -135,7 +137,56 @@ def test_each_case_is_told_before_it_is_asked(server: Server) -> None:
 def test_a_wrong_answer_fails_with_the_answered_text(server: Server) -> None:
     verdict = one(server, whole(content="\nThere is\nno bottle."))
     assert not verdict.passed
-    assert verdict.seen == "'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
+    assert verdict.seen == "twice 'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
+
+
+def in_turn(*replies: Reply) -> Model:
+    left = iter(replies)
+    return lambda body, key: next(left)
+
+
+RIGHT = whole(content="[[89,298,223,786]]")
+
+
+def test_a_model_that_answers_wrongly_is_asked_once_more_and_both_answers_are_kept(server: Server) -> None:
+    server.model = in_turn(whole(content="Where?"), RIGHT)
+    told: list[str] = []
+    (verdict,) = probes.run(server.url, KEY, MODEL, probes.load(["bottle-grounding"]), told.append)
+    assert verdict.passed and verdict.earlier
+    assert verdict.seen == "'[[89,298,223,786]]'; at first 'Where?' (no box; wanted [89, 298, 223, 786])"
+    wrong = "no box; wanted [89, 298, 223, 786]"
+    assert told == ["bottle-grounding (1 of 1)", f"bottle-grounding (1 of 1), once more: {wrong}"]
+    assert server.asked[0] == server.asked[1]
+
+
+def test_a_second_wrong_answer_is_final(server: Server) -> None:
+    server.model = in_turn(whole(content="Where?"), whole(content="There."), RIGHT)
+    (verdict,) = ask(server, "bottle-grounding")
+    assert not verdict.passed
+    assert (verdict.answer.shown, verdict.earlier and verdict.earlier[0].shown) == ("There.", "Where?")
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("refuses-no-key", whole(content="Hello!")),
+        ("refuses-local-file", Reply(200, b"root:x:0:0")),
+        ("bottle-grounding", Reply(500, b"out of memory")),
+        ("bottle-grounding", Reply(0, b"")),
+    ],
+)
+def test_what_must_be_refused_and_a_server_without_an_answer_are_asked_once(
+    server: Server, name: str, first: Reply
+) -> None:
+    server.model = lambda body, key: first
+    (verdict,) = ask(server, name)
+    assert verdict.refused and verdict.earlier is None
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_answer_to_an_advisory_case_does_not_gate(server: Server) -> None:
+    verdict = one(server, whole(content="[[176,84,240,264]]"), "reasoning-apart")
+    assert not verdict.passed and not verdict.refused
 
 
 def test_a_refusal_is_shown_with_its_code_and_text(server: Server) -> None:
@@ -149,6 +200,31 @@ def test_pieces_are_put_together_and_counted(server: Server) -> None:
     answer = one(server, streamed(*pieces), "streamed-grounding").answer
     assert (answer.reasoning, answer.content, answer.pieces) == ("Hm, yes.", "ab", 2)
     assert list(answer.order) == ["reasoning", "content"]
+
+
+def test_white_space_before_the_reasoning_and_between_is_no_piece(server: Server) -> None:
+    box = [{"content": "[["}, {"content": "723,321,857,"}, {"content": "810]]"}]
+    pieces = [{"content": "\n"}, {"reasoning": "Hm."}, {"content": "\n"}, {"reasoning": " "}, *box]
+    verdict = one(server, streamed(*pieces), "streamed-grounding")
+    assert list(verdict.wrong) == []
+    assert verdict.answer.pieces == 3
+    assert list(verdict.answer.order) == ["reasoning", "content"]
+
+
+def test_a_streamed_answer_without_reasoning_is_right(server: Server) -> None:
+    pieces = [{"content": "\n"}, {"content": "[[723,321,"}, {"content": "857,810]]"}]
+    assert one(server, streamed(*pieces), "streamed-grounding").passed
+
+
+def test_an_answer_with_a_think_tag_in_it_is_wrong_streamed_or_not(server: Server) -> None:
+    pieces = [{"content": "<think>Hm.</think>"}, {"content": "[[723,321,857,810]]"}]
+    assert "says ['think>']" in one(server, streamed(*pieces), "streamed-grounding").wrong
+
+
+def test_a_comment_in_a_stream_and_a_line_separator_in_a_piece_are_no_events(server: Server) -> None:
+    pieces = streamed({"reasoning": "Hm.\u2028"}, {"content": "[[723,321,"}, {"content": "857,810]]\u2028"})
+    raw = pieces.content.decode().replace("\\u2028", "\u2028")
+    assert one(server, Reply(200, f": ping\n\n{raw}".encode()), "streamed-grounding").passed
 
 
 def test_content_in_one_piece_is_not_streamed(server: Server) -> None:
