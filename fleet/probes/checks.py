@@ -55,17 +55,17 @@ def bottles(case: Case, answer: Answer, _: bool) -> str:
             (item.get("label"), answers.box_of(item.get("bbox_2d"))) if isinstance(item, dict) else ("", None)
         )
         if not isinstance(label, str) or answered is None:
-            return f"{item!r} is no {{label, bbox_2d: [4 numbers]}}"
+            return f"{_short(item)} is no {{label, bbox_2d: [4 numbers]}}"
         colours = [colour for colour in picture.COLOURS if colour in re.findall("[a-z]+", label.lower())]
         if len(colours) != 1:
-            return f"{label!r} names {' and '.join(colours) or 'no colour'}; wanted one colour"
+            return f"{_short(label)} names {' and '.join(colours) or 'no colour'}; wanted one colour"
         like = [one for one in missing if one[0] == colours[0]]
         if not like:
-            return f"{label!r} is not there, or named twice"
+            return f"{_short(label)} is not there, or named twice"
         best = max(like, key=lambda one: answers.iou(answered, one[1]))
         overlap = answers.iou(answered, best[1])
         if overlap < case.min_iou:
-            return f"{label!r} overlaps {_shown(best[1])} by {overlap:.2f}; wanted {case.min_iou:g}"
+            return f"{_short(label)} overlaps {_shown(best[1])} by {overlap:.2f}; wanted {case.min_iou:g}"
         missing.remove(best)
     return f"not named: {', '.join(colour for colour, _ in missing)}" if missing else ""
 
@@ -87,7 +87,7 @@ def tool_call(case: Case, answer: Answer, wanted: dict[str, Any]) -> str:
     """Exactly one call, of this function with these arguments."""
     calls = [(name, dict(arguments)) for name, arguments in answer.tool_calls]
     right = (wanted["name"], wanted["arguments"])
-    return "" if calls == [right] else f"calls {calls or 'nothing'}; wanted {right}"
+    return "" if calls == [right] else f"calls {_short(calls) if calls else 'nothing'}; wanted {right}"
 
 
 def status(case: Case, answer: Answer, wanted: list[int]) -> str:
@@ -117,6 +117,11 @@ CHECKS: dict[str, Check] = {
 
 def _shown(numbers: Box) -> str:
     return "[" + ", ".join(f"{number:.0f}" for number in numbers) + "]"
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 160 else f"{shown[:159]}…"
 
 
 def _sentence(wrong: str) -> str:

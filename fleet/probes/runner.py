@@ -64,7 +64,7 @@ class Verdict:
 def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[Verdict]:
     """Ask every case at `url` (without /v1); the answers of a broken connection are verdicts too, with status 0.
 
-    A model that answers wrongly is asked once more; what must be refused, and a server that gives no answer, is not.
+    A model that answers wrongly is asked once more; what must be refused, and a server that gives no answer or a strange one, is not.
     """
     verdicts = []
     for number, case in enumerate(cases, 1):
@@ -73,7 +73,7 @@ def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[s
         started = time.monotonic()
         answer = ask(url, key, model, case)
         wrong, earlier = checks.judge(case, answer), None
-        if wrong and answer.status == 200 and case.wants_answer:
+        if wrong and case.wants_answer and answer.status == 200 and not answer.strange:
             note(f"{place}, once more: {wrong[0]}")
             earlier = (answer, wrong)
             answer = ask(url, key, model, case)
@@ -82,35 +82,40 @@ def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[s
     return verdicts
 
 
-def ask(url: str, key: str, model: str, case: Case, patience: float = PATIENCE) -> Answer:
-    """Ask one case; an answer in any case, with status 0 where the connection broke or `patience` seconds were not enough."""
+def ask(url: str, key: str, model: str, case: Case) -> Answer:
+    """Ask one case; an answer in any case, with status 0 where the connection broke or PATIENCE was not enough."""
     headers = {"Authorization": f"Bearer {key}"} if case.authorized else {}
     try:
-        status, body, whole = asyncio.run(_fetch(url, case.body(model), headers, patience))
+        status, body, whole = asyncio.run(_fetch(url, case.body(model), headers))
     except httpx.HTTPError as error:
         return Answer(0, text=f"no answer: {type(error).__name__}: {error}")
     except TimeoutError:
-        return Answer(0, text=f"no answer: no end within {patience:g} s")
+        return Answer(0, text=f"no answer: no end within {PATIENCE:g} s")
+    return read(status, body, whole, case.stream)
+
+
+def read(status: int, body: bytes, whole: bool, stream: bool) -> Answer:
+    """Read the body of an answer, `whole` or cut off at BYTES, as one answer or as a stream of pieces. It may hold anything."""
     text = body.decode(errors="replace")
     if not whole:
         return Answer(status, text=text[: answers.KEPT], strange=f"more than {BYTES} bytes; the rest was not read")
     try:
-        if status == 200 and case.stream:
+        if status == 200 and stream:
             return _streamed(text)
         return answers.from_body(status, _parsed(text))
     except NoAnswer as none:
         return Answer(status, text=text[: answers.KEPT], strange=str(none) if status == 200 else "")
 
 
-async def _fetch(url: str, request: Any, headers: dict[str, str], patience: float) -> tuple[int, bytes, bool]:
-    """Return status and body of the answer, and whether the body is whole. TimeoutError when it takes longer than `patience`."""
+async def _fetch(url: str, request: Any, headers: dict[str, str]) -> tuple[int, bytes, bool]:
+    """Return status and body of the answer, and whether the body is whole. TimeoutError when it takes longer than PATIENCE."""
     # Of the environment nothing: a proxy would be sent the key, and 127.0.0.1 is another machine to it. A connection for each request:
     # vLLM closes one after an answer 500, and who asks on it again may see a reset instead of an answer.
     # As sent (aiter_raw): a few bytes could unpack to many.
     plain = {"Accept-Encoding": "identity", **headers}
     found = bytearray()
     async with (
-        asyncio.timeout(patience),
+        asyncio.timeout(PATIENCE),
         httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client,
         client.stream("POST", "/v1/chat/completions", json=request, headers=plain) as response,
     ):

@@ -1,0 +1,254 @@
+"""Whatever a server sends, a case ends within a second in a verdict that says what was seen: by hand on a real socket, and by chance."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleet import probes
+from fleet.probes import answer as answers
+from fleet.probes import case as cases
+from fleet.probes import report, runner
+from fleet.probes.runner import Verdict
+
+BOX, LIST, STREAM, TOOL = probes.load(["bottle-grounding", "bottles-understanding", "streamed-grounding", "tool-call"])
+REFUSES = probes.load(["refuses-no-key"])[0]
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Return a function that answers each connection with these bytes, the last ones again and again until it is closed."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(0.05)
+
+    def answer(first: bytes, again: bytes, pause: float) -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = listening.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                connection.settimeout(5)
+                try:
+                    taken(connection)
+                    connection.sendall(first)
+                    while again and not stop.wait(pause):
+                        connection.sendall(again)
+                except OSError:
+                    continue  # the client has seen enough
+
+    def start(first: bytes, again: bytes = b"", pause: float = 0) -> str:
+        threads.append(threading.Thread(target=answer, args=(first, again, pause)))
+        threads[-1].start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+    listening.close()
+
+
+def taken(connection: socket.socket) -> None:
+    """Read the whole request: who closes before it has would send a reset instead of an answer."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += connection.recv(65536)
+    head, _, rest = got.partition(b"\r\n\r\n")
+    left = int(head.lower().partition(b"content-length:")[2].split()[0]) - len(rest)
+    while left > 0:
+        left -= len(connection.recv(left))
+
+
+def body(**message: Any) -> bytes:
+    return json.dumps({"choices": [{"message": message}]}).encode()
+
+
+def pieces(*deltas: Any) -> bytes:
+    return b"\n\n".join(b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode() for delta in deltas)
+
+
+def listed(numbers: str) -> bytes:
+    return body(content=f'[{{"label": "blue bottle", "bbox_2d": [{numbers}]}}]')
+
+
+HUGE = "9" * 400
+HOSTILE = {
+    "deep content": (LIST, body(content="[" * 3000 + "]" * 3000), "no JSON list"),
+    "deep body": (BOX, b"[" * 100_000, "no JSON; wanted a chat completion"),
+    "deep arguments": (TOOL, body(tool_calls=[{"function": {"name": "x", "arguments": '{"a":' * 5000}}]), "calls"),
+    "a little too deep": (LIST, body(content=f'[{{"label": {"[" * 40}{"]" * 40}}}]'), "no JSON list"),
+    "400 digits": (LIST, listed(f"{HUGE},{HUGE},{HUGE},{HUGE}"), "is no {label, bbox_2d: [4 numbers]}"),
+    "5,000 digits": (LIST, listed("9" * 5000), "no JSON list"),
+    "400 digits in words": (BOX, body(content=f"[[{HUGE},{HUGE},{HUGE},{HUGE}]]"), "no box"),
+    "an exponent": (LIST, listed("1e999,1,1,1"), "is no {label, bbox_2d: [4 numbers]}"),
+    "NaN": (LIST, listed("NaN,1,1,1"), "no JSON list"),
+    "Infinity": (LIST, listed("-Infinity,1,1,1"), "no JSON list"),
+    "truth for numbers": (LIST, listed("true,true,true,true"), "is no {label, bbox_2d: [4 numbers]}"),
+    "numeric content": (BOX, body(content=7), "content is a number; wanted text"),
+    "true for content": (BOX, body(content=True), "content is true or false; wanted text"),
+    "a list for content": (BOX, body(content=[{"type": "text"}]), "content is a list; wanted text"),
+    "a list for reasoning": (BOX, body(content="x", reasoning_content=["x"]), "reasoning_content is a list; wanted text"),
+    "an object for reasoning": (BOX, body(content="x", reasoning={"a": 1}), "reasoning is an object; wanted text"),
+    "text for calls": (TOOL, body(tool_calls="get_weather"), "tool_calls is text; wanted a list"),
+    "a call that is a number": (TOOL, body(tool_calls=[1]), "a tool call without its function"),
+    "a function without text": (TOOL, body(tool_calls=[{"function": {"name": 1}}]), "name is a number; wanted text"),
+    "arguments that are an object": (
+        TOOL,
+        body(tool_calls=[{"function": {"name": "x", "arguments": {}}}]),
+        "arguments is an object; wanted text",
+    ),
+    "null": (BOX, b"null", "JSON without choices and their message"),
+    "choices without end": (BOX, json.dumps({"choices": {"0": 1}}).encode(), "JSON without choices and their message"),
+    "long content": (BOX, body(content="[1,2,3,4]" * 20_000), "content has 180000 characters; wanted at most 100000"),
+    "endless brackets": (BOX, body(content="[" * 99_000), "no box"),
+    "endless white space": (BOX, body(content="[1" + " " * 99_000), "no box"),
+    "no UTF-8": (BOX, b"\xff\xfe" * 1000, "no JSON; wanted a chat completion"),
+    "control characters": (BOX, body(content="\x1b]0;title\x07\x9b2J\u202e\x00"), "no box"),
+    "lone surrogates": (BOX, b'{"choices": [{"message": {"content": "\\ud800"}}]}', "no box"),
+    "a piece that is a number": (STREAM, pieces({"content": 7}), "content is a number; wanted text"),
+    "a piece that is a list": (STREAM, pieces({"reasoning_content": ["x"]}), "reasoning_content is a list; wanted text"),
+    "pieces that are none": (STREAM, pieces(None, 1, "x"), "the stream holds 3 events that are no piece"),
+    "a deep piece": (STREAM, b"data: " + b"[" * 100_000, "the stream holds 1 events that are no piece"),
+    "an error after a right answer": (
+        STREAM,
+        pieces({"content": "[[723,321,"}, {"content": "857,810]]"}) + b'\n\ndata: {"error": "EngineCore died"}',
+        "the stream holds 1 events that are no piece",
+    ),
+    "a million pieces": (STREAM, pieces({"content": "a"}) + b"\n\ndata: {}" * 300_000, "wanted at most 8192"),
+    "a long stream": (STREAM, pieces(*[{"content": "a" * 90_000}] * 3), "content has 270000 characters"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_body_fails_with_what_was_seen_within_a_second(name: str, serve: Callable[..., str]) -> None:
+    case, content, sentence = HOSTILE[name]
+    url = serve(HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+    started = time.process_time()
+    (verdict,) = probes.run(url, "key", "m", [case], lambda _: None)
+    assert sentence in "; ".join(verdict.wrong)
+    reports(verdict)
+    assert time.process_time() - started < 2  # asked twice, where it is an answer
+
+
+ENDLESS = {
+    "a body": (HEAD + b"\r\n", b"x" * 65536, f"more than {runner.BYTES} bytes; the rest was not read"),
+    "a stream": (HEAD + b"\r\n", pieces({"content": "x"}) * 1000, "the rest was not read"),
+    "a refusal": (b"HTTP/1.1 401 no\r\n\r\n", b"x" * 65536, "the rest was not read"),
+    "chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n", "was not read"),
+    "headers": (HEAD, b"X-A: " + b"b" * 60_000 + b"\r\n", "status 0"),
+    "a first line": (b"HTTP/1.1 200 ", b"O" * 60_000, "status 0"),
+    "informational answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "status 0"),
+    "drops of a body": (HEAD + b"\r\n", b"x", "status 0"),
+    "drops of a header": (HEAD, b"X-A: b\r\n", "status 0"),
+    "silence": (HEAD + b"Content-Length: 10\r\n\r\n", b"", "status 0"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("case", [BOX, STREAM, REFUSES], ids=lambda case: case.name)
+def test_an_answer_without_end_has_one(
+    name: str, case: cases.Case, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PATIENCE", 0.3)
+    first, again, sentence = ENDLESS[name]
+    slow = name.startswith("drops") or name == "informational answers"
+    started = time.monotonic()
+    (verdict,) = probes.run(serve(first, again, 0.05 if slow else 0), "key", "m", [case], lambda _: None)
+    assert verdict.refused
+    assert sentence in "; ".join(verdict.wrong)
+    assert len(verdict.answer.shown) <= answers.KEPT + 100
+    reports(verdict)
+    assert time.monotonic() - started < 10  # of a machine that does much else
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::bad\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://\xff\xfe\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: \xff, zstd\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=\xff\r\n",
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Expires=\xff; Max-Age=9999999999999999\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n",
+        b"HTTP/1.1 204 None\r\n",
+        b"HTTP/1.1 999 Odd\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00\x01\x02",
+    ],
+)
+def test_a_hostile_header_is_a_verdict(head: bytes, serve: Callable[..., str]) -> None:
+    (verdict,) = probes.run(serve(head + b"\r\nno answer"), "key", "m", [BOX], lambda _: None)
+    assert verdict.refused
+    reports(verdict)
+
+
+def reports(verdict: Verdict, page: bool = True) -> None:
+    """Write every report: whatever is in the verdict, they can be. The page draws its picture, which takes time."""
+    for write in (report.table, report.to_json, report.to_junit, *([report.to_html] if page else [])):
+        text = write([verdict])
+        assert not [char for char in text if (ord(char) < 32 and char not in "\n\t\r") or 127 <= ord(char) < 160]
+        text.encode()
+    assert len(verdict.seen) < 5000
+
+
+# --- by chance, the same each time
+
+FUZZ = settings(
+    max_examples=60, derandomize=True, database=None, deadline=1000, suppress_health_check=list(HealthCheck)
+)
+WORDS = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(["[[1,2,3,4]]", "[", "]", "red bottle", "<|begin_of_box|>", "\x9b", "\ud800", "NaN", "1e999"]),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.sampled_from(["label", "bbox_2d", "name", "arguments", "function", "content"]), inner),
+    ),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(["content", "reasoning", "reasoning_content", "tool_calls", "role"])
+MESSAGES = st.one_of(VALUES, st.dictionaries(KEYS, VALUES))
+LISTS = st.lists(st.one_of(VALUES, st.fixed_dictionaries({"label": VALUES, "bbox_2d": VALUES}))).map(json.dumps)
+
+
+def judged(case: cases.Case, status: int, content: bytes) -> None:
+    answer = runner.read(status, content, True, case.stream)
+    reports(Verdict(case, answer, probes.runner.checks.judge(case, answer), 1.0, (answer, ["as before"])), page=False)
+
+
+@FUZZ
+@given(st.sampled_from([BOX, LIST, TOOL, REFUSES]), st.sampled_from([200, 401, 500]), MESSAGES)
+def test_any_message_is_judged(case: cases.Case, status: int, message: Any) -> None:
+    judged(case, status, json.dumps({"choices": [{"message": message}]}).encode())
+
+
+@FUZZ
+@given(LISTS)
+def test_any_list_of_detections_is_judged(content: str) -> None:
+    judged(LIST, 200, body(content=content))
+
+
+@FUZZ
+@given(st.sampled_from([BOX, STREAM]), st.one_of(st.binary(), VALUES.map(lambda value: json.dumps(value).encode())))
+def test_any_body_is_judged(case: cases.Case, content: bytes) -> None:
+    judged(case, 200, content)
+
+
+@FUZZ
+@given(st.lists(st.one_of(MESSAGES, st.dictionaries(KEYS, WORDS)), max_size=5))
+def test_any_stream_is_judged(deltas: list[Any]) -> None:
+    judged(STREAM, 200, pieces(*deltas))
