@@ -3,6 +3,7 @@
     fleet plan -s STACK                      what fits: GPUs, memory, cache; and what is wrong with the plan
     fleet mirrors -s STACK                   what must lie on mirrors, for machines without a way out
     fleet enrol -s STACK NODE…               which host keys answer; the compared one into the stack file
+    fleet pin -s STACK                       what tags and branches name now; digests and commits into the stack file
     fleet preflight -s STACK [NODE …]        what is wrong with the machines, before anything there is touched
     fleet show -s STACK                      what serves where, and two lines to paste
     fleet forward -s STACK [NODE/REPLICA]    a tunnel to a replica, until ^C
@@ -11,14 +12,13 @@
     fleet accept -s STACK [NODE …]           benchmarks against what an MI300X must reach; the GPUs must be free
     fleet request CASE                       the body of one probe's request, for `curl -d @-`
 
-`plan`, `mirrors` and `enrol` read the stack file alone, and so does `preflight` of machines whose host key it has; the others a stack that is up.
+`plan`, `mirrors`, `enrol` and `pin` read the stack file alone, and so does `preflight` of machines whose host key it has; the others a stack that is up.
 
 Changes nothing on any machine that stays, but for the time of a weights file that `verify` finds wrong. Errors end with the text of a
 FleetError and exit code 1; of `verify`, `accept` and `preflight`, where 1 is what they found, with 2.
 """
 
 import contextlib
-import datetime
 import json
 import sys
 import threading
@@ -49,8 +49,7 @@ def plan_(stack: str) -> None:
     from fleet.plan import fits, judge
 
     judged, roles = verb.stack_file(stack)
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today)
+    found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", verb.today())
     if not found.mistyped:
         click.echo(fits.report(judged, roles))
     for level, findings in (("error", found.mistakes), ("warning", found.warnings)):
@@ -123,6 +122,27 @@ def enrol(
     written = [file.pin(answer.node, answer.chosen, answer.target.address) for answer in new if answer.chosen]
     for name in dict.fromkeys(written):
         click.echo(f"{name}: pinned {names}; `git diff {name}` shows it")
+
+
+@main.command("pin")
+@verb.stack_option
+@click.option("--yes", is_flag=True, help="Write without asking.")
+@verb.told
+def pin_(stack: str, yes: bool) -> None:
+    """Show what the tags and branches of a stack file name now, and write digests and commits in their place, after a yes."""
+    from fleet import pin, stackedit
+
+    file = f"stacks/Pulumi.{stack}.yaml"
+    pins = pin.look(pin.loose(*verb.stack_file(stack), file), verb.progress)
+    if not pins:
+        click.echo(f"{file} names everything by digest or commit already")
+        return
+    click.echo(pin.table(pins))
+    if not yes and not click.confirm(f"Write these into {file}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    for name in stackedit.write(verb.root() / file, file, [one.edit(verb.today()) for one in pins]):
+        click.echo(f"{name}: written; `git diff {name}` shows it")
 
 
 @main.command("preflight")

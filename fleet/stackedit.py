@@ -1,12 +1,14 @@
-"""Stack files as `fleet enrol` writes them: a machine's host key is set, every other line stays as it was.
+"""Stack files as `fleet enrol` and `fleet pin` write them: a host key or a pinned name is set, every other line stays as it was.
 
-Needs the files; opens no connection. Called by `fleet.cli` with what `fleet.enrol` has chosen.
+Needs the files; opens no connection. Called by `fleet.cli` with what `fleet.enrol` or `fleet.pin` has chosen.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from fleet import errors
 from fleet.machine import ssh
@@ -37,6 +39,84 @@ class Document:
         """Write the file."""
         with self._path.open("w") as file:
             self._yaml.dump(self.told, file)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One value of a stack file that becomes another: keys below `config` (of a machine: nodes, its name, its keys), and a comment."""
+
+    path: tuple[str, ...]
+    old: str
+    new: str
+    comment: str
+
+
+def write(path: Path, name: str, edits: Sequence[Edit]) -> list[str]:
+    """Set values in a stack file, and in the files that it names for its machines; return the names of those that were written.
+
+    SettingsError, before anything is written, for a value that does not stand on one line by itself: an alias, a block.
+    """
+    texts: dict[Path, str] = {}
+    for edit in edits:
+        file, keys = _place(path, edit.path)
+        label = str(Path(name).parent / file.name)
+        texts[file] = edited(texts.get(file) or file.read_text(), keys, edit, label)
+    for file, text in texts.items():
+        beside = file.with_name(f".{file.name}.new")
+        beside.write_text(text)
+        beside.chmod(file.stat().st_mode & 0o777)
+        beside.replace(file)
+    return [str(Path(name).parent / file.name) for file in texts]
+
+
+def edited(text: str, keys: Sequence[str | int], edit: Edit, file: str) -> str:
+    """Return a YAML text in which one value, on one line, is another one, with the comment at the end of that line."""
+    from ruamel.yaml import YAML
+
+    wanted = yaml.safe_load(text)
+    node, place = YAML().load(text), wanted
+    for key in keys[:-1]:
+        node, place = node[key], place[key]
+    place[keys[-1]] = edit.new
+    lines = text.splitlines(keepends=True)
+    row, column = node.lc.value(keys[-1]) if keys[-1] in (node.lc.data or {}) else (0, 0)
+    line = lines[row].rstrip("\n")
+    for written in (f'"{edit.old}"', f"'{edit.old}'", edit.old):
+        if not line[column:].startswith(written):
+            continue
+        after = line[column + len(written) :].rstrip()
+        for sign in ("; ", " # "):  # behind a comment that is there; what only looks like one does not compare
+            lines[row] = f'{line[:column]}"{edit.new}"{after}{sign}{edit.comment}\n'
+            if _same(new := "".join(lines), wanted):
+                return new
+    raise errors.SettingsError(
+        file=file,
+        key=".".join(map(str, keys)),
+        value=edit.old,
+        seen="does not stand on one line by itself",
+        allowed=f"a plain value; or write {edit.new} by hand",
+    )
+
+
+def _same(text: str, wanted: Any) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == wanted)
+    except yaml.YAMLError:
+        return False
+
+
+def _place(path: Path, keys: Sequence[str]) -> tuple[Path, list[str | int]]:
+    """Return the file in which a value stands, and its keys there: machines may have a file of their own."""
+    if keys[0] != NODES:
+        return path, ["config", *keys]
+    told = yaml.safe_load(path.read_text())["config"][NODES]
+    for place, source in enumerate(told if isinstance(told, list) else [told]):
+        if isinstance(named := source.get("machines"), str):
+            if keys[1] in yaml.safe_load((path.parent / named).read_text()):
+                return path.parent / named, list(keys[1:])
+        elif keys[1] in (named or {}):
+            return path, ["config", NODES, *([place] if isinstance(told, list) else []), "machines", *keys[1:]]
+    raise KeyError(keys[1])  # a machine that the settings have and no file
 
 
 @dataclass

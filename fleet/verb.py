@@ -3,6 +3,7 @@
 Needs click; what reads a stack file is imported where it is used. Used by fleet.cli alone.
 """
 
+import datetime
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -41,6 +42,11 @@ def stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
     from fleet.plan import rolevars, stackfile
 
     return stackfile.read(stack, root()), rolevars.load(ROOT / "roles")
+
+
+def today() -> datetime.date:
+    """Return the day in UTC."""
+    return datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def root() -> Path:

@@ -1,6 +1,6 @@
 """What is and what is no reference, digest or host of an image: one table for every reader that has the grammar.
 
-Used by the tests of roles/transformers/files/read.py (node) and fleet/machine/reference.py (controller).
+Used by the tests of roles/transformers/files/read.py (node) and fleet/upstream/reference.py (controller).
 """
 
 HEX = "ab" * 32

@@ -90,6 +90,11 @@ def _error(
     if waiver:
         over = f"its waiver expired on {waiver.expires} and does not count"
         seen += f"\n({f'waived until {waiver.expires}: {waiver.reason}' if waiver.expires >= today else over})"
-    return SettingsError(
-        file=file, key=key, value=finding.value, seen=seen, allowed=finding.wanted, next=WAIVE.format(rule=rule.name)
-    )
+    why = WAIVE.format(rule=rule.name)
+    if finding.verb:
+        why = f"`fleet {finding.verb} -s {_stack(file)}` writes it; {why}"
+    return SettingsError(file=file, key=key, value=finding.value, seen=seen, allowed=finding.wanted, next=why)
+
+
+def _stack(file: str) -> str:
+    return file.removeprefix("stacks/Pulumi.").removesuffix(".yaml")

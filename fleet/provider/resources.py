@@ -77,9 +77,6 @@ class Resource(Protocol):
     def unseen(self) -> Collection[str]:
         """Inputs whose change is none: they are kept, and count at the next update that has another reason."""
 
-    def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
-        """Return the inputs with what moves pinned to what it is now; `say` shows it. Raises FleetError where that cannot be known."""
-
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Return {property: what is wrong with it}."""
 
@@ -106,7 +103,7 @@ class Resource(Protocol):
 
 
 class Fixed:
-    """Of a resource whose inputs name nothing that moves, and all count, and which is only new when it is made."""
+    """Base for resources whose inputs all take part in the diff, and whose create has no effect on the machine."""
 
     computed: Collection[str]
     unseen: Collection[str] = ()
@@ -118,10 +115,6 @@ class Fixed:
     def arrives(self, inputs: Props) -> Sequence[Effect]:
         """Return nothing."""
         return ()
-
-    def pin(self, inputs: Props, say: Callable[[str], None]) -> Props:
-        """Return the inputs as they are."""
-        return inputs
 
 
 def kind_of(urn: str) -> str:

@@ -110,11 +110,6 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         before = to_dict(request.olds)
         news = {**{key: before[key] for key in GIVEN if key in before}, **to_dict(request.news)}
         resource = self._resource(request.urn)
-        try:
-            news = resource.pin(news, lambda text: self._engine.say(request.urn, text))
-        except errors.FleetError as error:
-            failure = provider_pb2.CheckFailure(property="vars", reason=str(error))
-            return provider_pb2.CheckResponse(inputs=to_struct(news), failures=[failure])
         wrong = resource.check(news)
         return provider_pb2.CheckResponse(
             inputs=to_struct(news),

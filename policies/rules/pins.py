@@ -18,10 +18,6 @@ def image_by_digest(asked: Asked) -> Iterator[Breach]:
     images = {"image": known(asked.inputs, "image"), "vllm_image": known(asked.inputs, "vars", "vllm_image")}
     if asked.kind == "Image":
         images = {"transformers_base_image": asked.var("transformers_base_image")}
-        if tag := known(asked.inputs, "resolved", "transformers_base_image"):
-            yield Breach(
-                f"transformers_base_image is the tag {tag!r}, which is {images['transformers_base_image']} today"
-            )
     for name, image in images.items():
         if image is not None and not DIGEST.match(str(image)):
             yield Breach(f"{name} is {image!r}" if image else f"{name} is not set")
@@ -66,7 +62,7 @@ RULES = (
         name="image-by-digest",
         holds="The serving image, and the base that it is built from, are named by digest.",
         reason="a tag can name other bytes tomorrow, on one node and not on the next",
-        remedy="write REPOSITORY@sha256:<64 hex>, e.g. from `docker buildx imagetools inspect REPOSITORY:TAG`",
+        remedy="`fleet pin -s ENV` writes REPOSITORY@sha256:<64 hex> in the place of a tag",
         source="project notes on serving, Images: both image families move, always pinned by digest",
         kinds=("Image", "Serving"),
         judge=image_by_digest,
@@ -75,7 +71,7 @@ RULES = (
         name="transformers-by-commit",
         holds="transformers is built from a full commit.",
         reason="a branch or a tag moves, and a short commit can name two",
-        remedy="write the 40 hex digits that `git ls-remote URL REF` prints",
+        remedy="`fleet pin -s ENV` writes the 40 hex digits in the place of a branch or tag",
         source="project notes on serving, Versions: only a source build of a known commit has been checked with the image's vLLM",
         kinds=("Image",),
         judge=full_commit("transformers_commit"),
@@ -84,7 +80,7 @@ RULES = (
         name="weights-by-revision",
         holds="The weights are those of a full revision.",
         reason="a branch of the hub moves, and its files then differ from machine to machine",
-        remedy="write the 40 hex digits that the hub shows for the commit",
+        remedy="`fleet pin -s ENV` writes the 40 hex digits in the place of a branch",
         source="project notes on serving, Weights: pin a revision SHA",
         kinds=("Weights",),
         judge=full_commit("weights_revision"),

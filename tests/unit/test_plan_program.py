@@ -324,7 +324,7 @@ def test_an_update_calls_nothing() -> None:
         (
             "an image without digest",
             {"glm-fleet:vars": {"transformers_base_image": "a"}},
-            "an image without digest or tag",
+            "an image without digest",
         ),
         ("a misspelled key", {"glm-fleet:paralel": "4"}, "did you mean parallel?"),
         ("a probe that does not exist", {"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),

@@ -15,18 +15,6 @@ def test_an_image_without_digest_is_refused(image: str) -> None:
     assert f"transformers_base_image is '{image}'" in one("image-by-digest", base)
 
 
-def test_a_tag_that_the_preview_resolved_is_refused_with_what_it_is_today() -> None:
-    image = f"registry.example/{DIGEST}"
-    base = asked(
-        "Image",
-        vars={"transformers_base_image": image},
-        resolved={"transformers_base_image": "registry.example/glm:v1"},
-    )
-    assert f"transformers_base_image is the tag 'registry.example/glm:v1', which is {image} today" in one(
-        "image-by-digest", base
-    )
-
-
 def test_an_image_that_never_left_its_node_is_named_by_its_id() -> None:
     assert told("image-by-digest", asked(image="sha256:" + "ab" * 32)) == []
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from fleet.plan.rules.rule import Finding, Planned, Rule
 
-# A digest, or a tag that the preview resolves to one; a repository alone would be `latest`, which nobody means.
-IMAGE = re.compile(r"^[^@\s]+(@sha256:[0-9a-f]{64}|:[\w][\w.-]{0,127})$")
+IMAGE = re.compile(r"^[^@\s]+@sha256:[0-9a-f]{64}$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
-NAMED_IMAGE = "REPOSITORY@sha256:<64 hex>, or REPOSITORY:TAG, which the preview resolves"
+NAMED_IMAGE = "REPOSITORY@sha256:<64 hex>"
+PIN = "pin"  # the verb that writes what a tag or branch names now
 # The hub whose own sums count (roles/weights: _weights_hub).
 HUB = "https://huggingface.co"
 NEEDED = {
@@ -20,14 +20,14 @@ NEEDED = {
 
 
 def pinned(planned: Planned) -> Iterator[Finding]:
-    """Yield an image that is named by neither digest nor tag, a source or weights without a full commit."""
+    """Yield an image without a digest, a source or weights without a full commit."""
     base = planned.values.get("transformers_base_image")
     if base and not IMAGE.match(str(base)):
-        yield Finding("transformers_base_image", "an image without digest or tag", NAMED_IMAGE, base)
+        yield Finding("transformers_base_image", "an image without digest", NAMED_IMAGE, base, PIN)
     for key in ("transformers_commit", "weights_revision"):
         value = planned.values.get(key)
         if value and not COMMIT.match(str(value)):
-            yield Finding(key, "not a full commit", "40 hex digits", value)
+            yield Finding(key, "not a full commit", "40 hex digits", value, PIN)
 
 
 def named(planned: Planned) -> Iterator[Finding]:
@@ -67,8 +67,8 @@ BROUGHT = (NAMED, LISTED)
 RULES = (
     Rule(
         name="pinned",
-        holds="The base image is named by digest or tag, sources and weights by a full commit.",
-        reason="a branch moves: the next rebuild would be another fleet. A tag moves too: the preview resolves it, a policy refuses it",
+        holds="The base image is named by digest, sources and weights by a full commit.",
+        reason="tags and branches move: the next rebuild would be another fleet. `fleet pin -s ENV` writes what they name now",
         source="project notes on serving, Images and Weights: always pinned",
         judge=pinned,
     ),

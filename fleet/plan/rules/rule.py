@@ -15,12 +15,13 @@ Level = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule has seen at one variable: its `value` where that is worth showing, and what it should be."""
+    """What a rule has seen at one variable: its `value` where that is worth showing, what it should be, the `verb` that writes that."""
 
     key: str
     seen: str
     wanted: str
     value: Any = ""
+    verb: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""The controller reads references as the nodes do: fleet/machine/reference.py by the table of tests/reference.py."""
+"""The controller reads references as the nodes do: fleet/upstream/reference.py by the table of tests/reference.py."""
 
 import re
 
 import pytest
 
-from fleet.machine import reference as grammar
+from fleet.upstream import reference as grammar
 from tests import reference
 
 

@@ -1,10 +1,11 @@
-"""A registry on the loopback with TLS and tokens, for tests of what a tag names: manifests by tag, one login that it takes.
+"""Servers on the loopback, for tests of what a name stands for: a registry with TLS and tokens, and one that answers as a test says.
 
-Owns its port, its thread and its certificate. Used by tests/provider/test_registry.py.
+Each owns its port and its thread. Used by the tests of this folder and by tests/unit/test_pin.py.
 """
 
 import base64
 import http.server
+import json
 import ssl
 import subprocess
 import threading
@@ -22,8 +23,9 @@ class Registry(http.server.ThreadingHTTPServer):
         self.tags: dict[str, str] = {}
         self.private, self.asked, self.answer = private, list[str](), 200
         # What a hostile one says: where to go instead, which service gives tokens, and what that says.
-        self.redirect, self.realm, self.token = "", "", b'{"token": "token"}'
-        self.logins = list[str]()
+        self.redirect, self.realm = "", ""
+        self.token: bytes = b'{"token": "token"}'
+        self.logins: list[str] = []  # what came as Authorization
         self.certificate = folder / "registry.pem"
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=registry"
         files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", self.certificate]
@@ -50,6 +52,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.asked.append(self.path)
+        self.server.logins.append(self.headers.get("Authorization") or "")
         if self.server.redirect and self.path.startswith("/v2/"):
             self._say(307, Location=self.server.redirect)
         elif self.server.private and self.headers.get("Authorization") != "Bearer token":
@@ -77,6 +80,54 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the test's stderr."""
+
+
+class Plain(http.server.ThreadingHTTPServer):
+    """Answers each GET and HEAD of a path with the status, headers and body that `answers` has for it; without TLS."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Plain)
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.asked: list[str] = []
+        self.endless = False  # a body without an end
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def json(self, path: str, told: Any, status: int = 200) -> None:
+        """Answer a path with JSON."""
+        self.answers[path] = (status, {}, json.dumps(told).encode())
+
+    def close(self) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _Plain(http.server.BaseHTTPRequestHandler):
+    server: Plain
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        status, headers, body = self.server.answers.get(self.path, (404, {}, b""))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if not self.server.endless:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        try:
+            while self.server.endless:
+                self.wfile.write(b" " * (1 << 16))
+            self.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
         """Nothing on the test's stderr."""

@@ -1,0 +1,50 @@
+"""The commit that a branch or a tag of a model repository names now, as the hub's API says it. Sends no token. Called by `fleet.pin`."""
+
+import re
+import urllib.parse
+
+from fleet import errors
+from fleet.upstream import bounded
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,199}")
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+WRITE = "write the 40 hex digits that the hub shows for the commit into the stack file"
+
+
+def commit(endpoint: str, repository: str, revision: str) -> str:
+    """Return the 40 hex digits of the commit. Raises FleetError: no such repository or revision, no access, an answer of another form."""
+    doing = f"look for revision {revision} of {repository}"
+    where = bounded.host(endpoint)
+    if not REPOSITORY.fullmatch(repository) or bounded.origin(endpoint)[0] not in ("http", "https"):
+        raise errors.FleetError(
+            doing=doing,
+            seen=f"weights_endpoint is {endpoint!r}, weights_repository {repository!r}",
+            wanted="https://HOST and ORGANISATION/NAME",
+        )
+    if not REVISION.fullmatch(revision):
+        raise errors.FleetError(doing=doing, seen="no name of a branch or of a tag", wanted="BRANCH or TAG", next=WRITE)
+    url = f"{endpoint.rstrip('/')}/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}"
+    answer = bounded.ask(doing, "GET", url, {"Accept": "application/json"})
+    if answer.status in (401, 403):
+        seen, wanted = (
+            f"{answer.status} from {where}: it shows this repository to nobody without a token",
+            "a public one",
+        )
+        raise errors.FleetError(doing=doing, seen=seen, wanted=wanted, next=WRITE)
+    if answer.status == 404:
+        seen, wanted = f"{where} has no such repository, or no such revision of it", "a branch or a tag that exists"
+        raise errors.FleetError(doing=doing, seen=seen, wanted=wanted, next="look at its branches and tags")
+    if answer.status != 200:
+        seen = f"{answer.status} from {where}"
+        raise errors.FleetError(doing=doing, seen=seen, wanted="the commit", next=f"try again, or {WRITE}")
+    told = answer.json()
+    named = told.get("sha") if isinstance(told, dict) else None
+    if not isinstance(named, str) or not COMMIT.fullmatch(named):
+        seen = (
+            f"{where} answers with the commit {bounded.printable(str(named))!r}"
+            if named
+            else f"{where} names no commit"
+        )
+        raise errors.FleetError(doing=doing, seen=seen, wanted="40 hex digits", next=WRITE)
+    return named

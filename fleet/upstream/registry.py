@@ -1,0 +1,131 @@
+"""The digest that a registry gives for a tag, asked with the credentials of this machine's Docker configuration.
+
+Speaks the part of the distribution protocol that this takes: one HEAD, a challenge, a token. A login goes to the registry itself and
+to its token service, and to a token service only where its host is the registry's own (reference.own_service). Called by `fleet.pin`.
+"""
+
+import base64
+import binascii
+import json
+import os
+import re
+import subprocess
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from fleet import errors
+from fleet.upstream import bounded, reference
+
+TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")
+# Docker Hub: the name that images have, where its API is, under which name `docker login` keeps its login.
+HUB, HUB_API, HUB_LOGIN = "docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"
+HELPER_SECONDS = 20.0
+WRITE = "write REGISTRY/NAME@sha256:DIGEST into the stack file"
+
+
+def digest(image: str) -> str:
+    """Return sha256:… of what the tag of REGISTRY/NAME:TAG names now.
+
+    Raises FleetError: no registry or no tag in the name, no such image, no credentials that the registry accepts, no trusted answer.
+    """
+    parts = reference.TAGGED.fullmatch(image)
+    if not parts or not re.search(r"[.:]|^localhost$", parts["registry"]):
+        raise _error(image, "its name has no registry, or no tag", "REGISTRY/NAME:TAG", f"name both, or {WRITE}")
+    answer = _ask(image, parts["registry"], parts["name"], parts["tag"])
+    if answer.status in (401, 403):
+        todo = f"`docker login {parts['registry']}` on this machine, or {WRITE}"
+        raise _error(image, "the registry refuses us", "credentials that may pull it", todo)
+    if answer.status == 404:
+        todo = "look at its tags; a private one may need `docker login`"
+        raise _error(image, "the registry has no such image", "an image that exists", todo)
+    if answer.status != 200:
+        raise _error(image, f"{answer.status} from the registry", "a digest", f"try again, or {WRITE}")
+    named = answer.headers.get("docker-content-digest", "")
+    if not re.fullmatch(reference.DIGEST, named):
+        seen = (
+            f"the registry answers with the digest {bounded.printable(named)!r}"
+            if named
+            else "an answer without a digest"
+        )
+        raise _error(image, seen, "sha256:<64 hex>", WRITE)
+    return named
+
+
+def _ask(image: str, registry: str, name: str, tag: str) -> bounded.Answer:
+    """Return the registry's answer for the tag; where it asks for credentials, the answer to those."""
+    path = f"library/{name}" if registry == HUB and "/" not in name else name
+    url = f"https://{HUB_API if registry == HUB else registry}/v2/{path}/manifests/{tag}"
+    headers = {"Accept": ", ".join(TYPES)}
+    answer = bounded.ask(_doing(image), "HEAD", url, headers)
+    if answer.status != 401:
+        return answer
+    credentials = _authorization(image, url, answer.headers.get("www-authenticate", ""), registry)
+    if not credentials:
+        return answer
+    return bounded.ask(_doing(image), "HEAD", url, {**headers, "Authorization": credentials})
+
+
+def _authorization(image: str, url: str, challenge: str, registry: str) -> str:
+    """Return the header that answers a challenge: the login itself, or the token that its service gives for it; "" for none."""
+    login = _login(registry)
+    basic = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
+    if not challenge.lower().startswith("bearer "):
+        return basic
+    fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    realm = fields.get("realm", "")
+    if not reference.own_service(HUB_API if registry == HUB else registry, realm):
+        seen = f"the registry sends us for a token to {bounded.host(realm)}"
+        raise _error(image, seen, f"a token service of {bounded.host(url)}, over https", WRITE)
+    query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
+    answer = bounded.ask(_doing(image), "GET", f"{realm}?{query}", {"Authorization": basic} if basic else {})
+    token = _token(answer.json()) if answer.status == 200 else ""
+    return f"Bearer {token}" if token else ""
+
+
+def _token(answer: Any) -> str:
+    """Return the token in the answer of a token service, "" where it has none of the right form."""
+    named = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    return named if isinstance(named, str) and TOKEN.fullmatch(named) else ""
+
+
+def _login(registry: str) -> str:
+    """Return USER:WORD for a registry, as `docker login` left it: in Docker's file, or with the helper that the file names."""
+    folder, key = (
+        Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"),
+        HUB_LOGIN if registry == HUB else registry,
+    )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return ""
+    helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
+    if helper:
+        command = [f"docker-credential-{helper}", "get"]
+        try:
+            answer = subprocess.run(
+                command, input=key, capture_output=True, text=True, timeout=HELPER_SECONDS, check=True
+            )
+            login = json.loads(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return ""
+        return f"{login['Username']}:{login['Secret']}"
+    auth = ((config.get("auths") or {}).get(key) or {}).get("auth", "")
+    try:
+        return base64.b64decode(auth).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _doing(image: str) -> str:
+    return f"look for the digest of {image}"
+
+
+def _error(image: str, seen: str, wanted: str, todo: str) -> errors.FleetError:
+    return errors.FleetError(doing=_doing(image), seen=seen, wanted=wanted, next=todo)
