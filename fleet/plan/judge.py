@@ -38,12 +38,12 @@ def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: da
         told.mistyped = True
         return told
     seen: set[str] = set()
-    for name, machine in judged.machines.items():
+    for name in judged.machines:
         planned = plan(judged, roles, name)
         for rule in _asked(judged.pool(name)):
             waiver = judged.waivers.get(rule.name)
             for finding in rule.judge(planned):
-                where = _place(finding, judged.key(name), machine.vars)
+                where = _place(finding, judged, name)
                 error = judged.located(_error(rule, finding, where, file, waiver, today))
                 if str(error) not in seen:  # what 100 machines share is told once
                     seen.add(str(error))
@@ -55,7 +55,8 @@ def judge(judged: settings.Settings, roles: rolevars.Roles, file: str, today: da
 def plan(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> rules.Planned:
     """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
     own = roles.coerced(variables(judged, roles, machine))
-    return rules.Planned({**roles.defaults, **own}, judged.gpus(machine))
+    disk = judged.pool(machine).disk(machine)
+    return rules.Planned({**roles.defaults, **own}, judged.gpus(machine), rules.Disk(*disk) if disk else None)
 
 
 def variables(judged: settings.Settings, roles: rolevars.Roles, machine: str) -> dict[str, Any]:
@@ -74,8 +75,12 @@ def _asked(pool: pools.Pool) -> Sequence[rules.Rule]:
     return rules.RULES if pool.BRINGS else (*rules.RULES, *rules.BROUGHT)
 
 
-def _place(finding: rules.Finding, key: str, own: Mapping[str, Any]) -> str:
-    """Return where the variable stands in the file: with the machine that sets it (or its entry), else with the stack."""
+def _place(finding: rules.Finding, judged: settings.Settings, machine: str) -> str:
+    """Return where the variable stands in the file: with the machine that sets it (or its entry), else with its source or the stack."""
+    key, own = judged.key(machine), judged.machines[machine].vars
+    if finding.machine:
+        named = getattr(judged.machines[machine], finding.key, None) is not None
+        return f"{key}.{finding.key}" if named else f"{key.partition('.machines.')[0]}.{finding.key}"
     name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
     told = own.get(name)
     here = name in own and (not isinstance(told, Mapping) or not entry or entry[0] in told)

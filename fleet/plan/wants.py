@@ -4,22 +4,20 @@ Of the stack file alone: what only a machine's source knows is left out. Called 
 `wants` of Node. Keys and units are those of fleet.machine.preflight.Wanted.
 """
 
+import dataclasses
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.plan import checks, judge, mirrors, rolevars, rules, settings
-from fleet.plan.rules import models
+from fleet.plan import checks, judge, mirrors, rolevars, settings
+from fleet.plan.rules import disks, models
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 # Variables that are URLs, and those that begin with a registry's host.
 URLS = tuple(name for names in mirrors.URLS.values() for name in names)
 IMAGES = ("transformers_base_image", "transformers_registry")
 BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
-DOCKER = "/var/lib/docker"
-# Bytes that a serving image takes unpacked, with the layers beside it while they are pulled; of an image that we know nothing of, none.
-IMAGE = 70_000_000_000
 
 
 def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: str) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
             str(one["port"]): f"{one['name']}.service" for one in planned.replicas if "port" in one and "name" in one
         },
         "addresses": sorted(set(_addresses(values, builds))),
-        "space": list(_space(planned)),
+        "space": [dataclasses.asdict(need) for need in disks.needs(planned)],
         "usual": list(found.pool(machine).USUAL),
         "waivers": {
             name: {"reason": waiver.reason, "expires": str(waiver.expires)}
@@ -98,18 +96,3 @@ def _registry(image: str) -> str:
     if "/" not in image or not re.search(r"[.:]|^localhost$", host):
         return ""
     return host if ":" in host else f"{host}:443"
-
-
-def _space(planned: rules.Planned) -> Iterator[dict[str, Any]]:
-    """Yield what must be free, and the file that says that it was fetched already."""
-    values = planned.values
-    if planned.model:
-        folder = f"{values['weights_dir']}/{planned.repository}/{values.get('weights_revision', '')}"
-        filled = f"{folder}/manifest.json"
-        yield {
-            "path": str(values["weights_dir"]),
-            "bytes": planned.model.weights,
-            "what": "the weights",
-            "filled": filled,
-        }
-        yield {"path": DOCKER, "bytes": IMAGE, "what": "the serving image (estimate)", "filled": ""}

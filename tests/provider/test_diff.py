@@ -101,3 +101,9 @@ def test_drift_is_a_change_though_no_input_differs(plugin: Plugin) -> None:
     assert told(answer) == {"drift": "UPDATE"}
     assert not answer.detailedDiff["drift"].inputDiff
     assert list(answer.replaces) == []
+
+
+def test_a_tag_that_an_older_release_resolved_is_no_change(plugin: Plugin) -> None:
+    news = {"node": NODE, "roles": {}, "vars": {}}
+    olds = {**news, "resolved": {"transformers_base_image": "registry.example/glm:v1"}}
+    assert told(plugin.diff("Image", olds, olds, news)) == {}

@@ -50,6 +50,10 @@ class AzureNodes(Cloud):
         """Return the name of the machine's size."""
         return str(self.of(name, "size"))
 
+    def disk(self, name: str) -> tuple[int, bool]:
+        """Return the GB of the system's disk, and whether the stack file names them."""
+        return self.system_disk(name)
+
     def place(self, name: str) -> dict[str, str]:
         """Return where the machine stands: location and, where it has one, zone."""
         zone = self.of(name, "zone")

@@ -51,6 +51,8 @@ Range = Annotated[str, AfterValidator(_range)]
 Login = Annotated[str, Field(pattern=LOGIN), AfterValidator(_login)]
 PublicKey = Annotated[str, Field(pattern=PUBLIC_KEY)]
 Disk = Annotated[int, Field(ge=50, le=32768)]  # GB of the system's disk; none told: as large as the image
+# The system's disk where nobody asks for one: as large as the image. OCI's boot volumes are then 50 GB, Azure's 30 to 128.
+IMAGE_GB = 50
 Word = Annotated[str, Field(pattern=WORD)]
 
 
@@ -98,6 +100,11 @@ class Cloud(Pool):
         own = self.members[name].gpus
         found = SHAPE.search(self.size_of(name))
         return own if own is not None else int(found[1]) if found else WHOLE
+
+    def system_disk(self, name: str) -> tuple[int, bool]:
+        """Return what `disk` does, for a source with the key disk_gb."""
+        named = self.of(name, "disk_gb")
+        return (IMAGE_GB, False) if named is None else (int(named), True)
 
     @property
     def login(self) -> Sequence[str]:

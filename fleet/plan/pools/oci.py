@@ -52,6 +52,10 @@ class OciNodes(Cloud):
         """Return the machine's shape."""
         return str(self.of(name, "shape"))
 
+    def disk(self, name: str) -> tuple[int, bool]:
+        """Return the GB of the system's disk, and whether the stack file names them."""
+        return self.system_disk(name)
+
     def place(self, name: str) -> dict[str, str]:
         """Return where the machine stands."""
         return {"zone": self.of(name, "availability_domain")}

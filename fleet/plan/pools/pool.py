@@ -55,6 +55,10 @@ class Pool(Form):
         """Yield (key below `machines`, what is seen, what is allowed) of what no single key shows."""
         yield from ()
 
+    def disk(self, name: str) -> tuple[int, bool] | None:
+        """Return the GB of the system's disk, and whether the stack file names them; None where only the machine knows."""
+        return None
+
     def place(self, name: str) -> dict[str, str]:
         """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
         return {}

@@ -7,10 +7,10 @@ Add a rule: a function and a Rule in one of these modules, a test an edge in tes
 
 from collections.abc import Sequence
 
-from fleet.plan.rules import gpus, memory, pins, serving, versions
+from fleet.plan.rules import disks, gpus, memory, pins, serving, versions
 from fleet.plan.rules.pins import BROUGHT
-from fleet.plan.rules.rule import Finding, Planned, Rule
+from fleet.plan.rules.rule import Disk, Finding, Planned, Rule
 
-__all__ = ["BROUGHT", "RULES", "Finding", "Planned", "Rule"]
+__all__ = ["BROUGHT", "RULES", "Disk", "Finding", "Planned", "Rule"]
 
-RULES: Sequence[Rule] = (*pins.RULES, *gpus.RULES, *memory.RULES, *serving.RULES, *versions.RULES)
+RULES: Sequence[Rule] = (*pins.RULES, *gpus.RULES, *memory.RULES, *disks.RULES, *serving.RULES, *versions.RULES)

@@ -15,21 +15,37 @@ Level = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule has seen at one variable: its `value` where that is worth showing, what it should be, the `verb` that writes that."""
+    """What a rule has seen at one variable: its `value` where that is worth showing, what it should be, the `verb` that writes that.
+
+    `machine`: `key` is no role variable, but a key of the machine or of its source.
+    """
 
     key: str
     seen: str
     wanted: str
     value: Any = ""
     verb: str = ""
+    machine: bool = False
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that a source gives the machine's system, in GB (10^9 bytes); `named`: the stack file says so."""
+
+    gb: int
+    named: bool
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One machine as the stack plans it: role variables by name, of the right types, with defaults; and its number of GPUs."""
+    """One machine as the stack plans it: role variables by name, of the right types, with defaults; its number of GPUs.
+
+    `disk` is the system's, None where only the machine knows it.
+    """
 
     values: Mapping[str, Any]
     gpus: int
+    disk: Disk | None = None
 
     @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:
