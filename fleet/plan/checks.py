@@ -8,5 +8,5 @@ the same names is a claim of tests/unit/test_preflight_waivers.py.
 OF_HARDWARE = (
     "kernel headers secure-boot gpus links partitions firmware driver driver-release modprobe-d memory nvme kernel-log"
 )
-OF_HOST = "system space clock network sources apt reboot orchestrator ports docker"
+OF_HOST = "system space disks clock network sources apt reboot orchestrator ports docker"
 WAIVABLE = tuple(f"preflight-{name}" for name in f"{OF_HARDWARE} {OF_HOST}".split())

@@ -49,6 +49,10 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
         },
         "addresses": sorted(set(_addresses(values, builds))),
         "space": [dataclasses.asdict(need) for need in disks.needs(planned)],
+        "filesystems": [
+            {"serial": str(one["serial"]), "path": str(one["path"]), "type": str(one["type"])}
+            for one in planned.values.get("host_filesystems") or ()
+        ],
         "usual": list(found.pool(machine).USUAL),
         "waivers": {
             name: {"reason": waiver.reason, "expires": str(waiver.expires)}

@@ -28,12 +28,16 @@ def asked(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> A
 
 
 def _host(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
+    mounts = [name for name in found["units"] if name.endswith(".mount")]
+    theirs = [name for name in found["files"] if name.endswith(".mount") or "/dev-disk-by\\x2duuid-" in name]
     driver = [name for name in found["packages"] if name in variable(properties, "rocm", "rocm_driver_packages")]
     kept = [] if "driver" in purge else driver
     return {
         "packages": [name for name in found["packages"] if name not in kept],
+        "units": [name for name in found["units"] if name not in mounts],
+        "files": [name for name in found["files"] if name not in theirs],
         "options": variable(properties, "docker", "docker_daemon_options"),
-        "keeps": [_keep("the driver", "driver", packages=kept)],
+        "keeps": [_keep("the driver", "driver", packages=kept), *map(_mounted, mounts)],
         "ends": True,
     }
 
@@ -58,6 +62,12 @@ def _serving(found: Asked, properties: Mapping[str, Any], purge: Collection[str]
         "images": [image] if image else [],
         "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image that was served
     }
+
+
+def _mounted(unit: str) -> Asked:
+    """A file system on a named disk: what is on it is not ours to judge."""
+    remedy = f"`systemctl disable --now {unit}` there unmounts it, and nothing formats the disk"
+    return {"words": "a file system that is mounted", "paths": [f"/etc/systemd/system/{unit}"], "remedy": remedy}
 
 
 def _keep(words: str, name: str, **what: Collection[str]) -> Asked:

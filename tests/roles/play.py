@@ -70,7 +70,9 @@ class Playing:
             str(here / "inventory"),
             str(path),
         ]
-        command += ["-e", f"@{here / 'vars.json'}", "-e", f"role={book}"] + (["--check", "--diff"] if check else [])
+        command += ["-e", f"@{here / 'vars.json'}", "-e", f"role={book.removeprefix('role-')}"] + (
+            ["--check", "--diff"] if check else []
+        )
         environment = {**os.environ, **ansible, **environment}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=here
@@ -100,7 +102,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     check: bool = False,
 ) -> Playing:
-    """Start one of playbooks/, or a single role by its name, with these role variables."""
+    """Start one of playbooks/, or a single role by its name (role-NAME where a playbook has it), with these role variables."""
     return Playing(node, book, variables, environment or {}, check)
 
 

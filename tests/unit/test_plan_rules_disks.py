@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from fleet.machine import preflight
 from fleet.plan import judge, rolevars, rules, settings, wants
+from fleet.plan.rules import disks
 from tests.unit.planned import bf16
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,3 +124,33 @@ def test_the_preflight_asks_for_the_same_room() -> None:
         },
         {"path": "/var/lib/docker", "bytes": 70_000_000_000, "what": "the serving image (estimate)", "filled": ""},
     ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ({"serial": "/dev/nvme0n1"}, "host_filesystems[1].serial"),
+        ({"serial": "S 1 2 3"}, "host_filesystems[1].serial"),
+        ({"serial": ""}, "host_filesystems[1].serial"),
+        ({"serial": DISK["serial"]}, "host_filesystems[1].serial"),
+        ({"path": "srv"}, "host_filesystems[1].path"),
+        ({"path": "/"}, "host_filesystems[1].path"),
+        ({"path": "/data/../etc"}, "host_filesystems[1].path"),
+        ({"path": "/var/lib"}, "host_filesystems[1].path"),
+        ({"path": "/data/"}, "host_filesystems[1].path"),
+        ({"path": "/srv"}, "host_filesystems[1].path"),
+    ],
+)
+def test_a_disk_that_is_not_named_by_its_serial_is_refused(entry: dict[str, str], key: str) -> None:
+    planned = rules.Planned(
+        {"host_filesystems": [DISK, {"serial": "S2SN", "path": "/data", "type": "xfs", **entry}]}, 8
+    )
+    assert [one.key for rule in rules.RULES if rule.name == "disks-named" for one in rule.judge(planned)] == [key]
+
+
+def test_rule_and_role_have_the_same_forms() -> None:
+    told = yaml.safe_load((ROOT / "roles" / "host" / "vars" / "main.yml").read_text())
+    assert told["_host_serial_form"] == disks.SERIAL.pattern + r"\Z"
+    assert told["_host_path_form"] == disks.PATH.pattern + r"\Z"
+    assert set(told["_host_system_folders"]) == disks.SYSTEM
+    assert str(preflight.NAMESPACE) in told["_host_filesystems"]

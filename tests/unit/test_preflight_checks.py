@@ -1,6 +1,7 @@
 """Each check of the preflight lets a healthy machine pass, and says of a sick one what was seen, what is wanted, what to do."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,7 @@ def healthy() -> dict[str, Any]:
         },
         "others": [],
         "ports": {},
+        "disks": [],
         "docker": {
             **dict.fromkeys(("version", "root", "cgroup", "storage", "package"), ""),
             "there": False,
@@ -350,3 +352,47 @@ def test_the_plan_wants_of_a_machine_what_its_roles_will_ask() -> None:
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
     assert next((one.path, one.bytes) for one in builder.space) == ("/srv/models", 215_400_000_000)
     assert builder.kernels["debian 12"] == ("6.1",)
+
+
+DISK = preflight.Filesystem("S64GNE0R123456", "/srv", "xfs")
+EMPTY = {"serial": DISK.serial, "state": "empty", "why": "", "bytes": 3_840_000_000_000, "mounted": False}
+
+
+def of_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, str]]:
+    """Return what is said of disks and space where the stack wants /srv on a disk of its own."""
+    facts = healthy()
+    facts["disks"] = disks
+    facts["space"]["/srv/models"]["free"] = free
+    ask = dataclasses.replace(wanted(), filesystems=(DISK,))
+    found = preflight.judge(preflight.Look(facts, 0.2), ask)
+    return [(one.check, one.level, one.seen) for one in found if one.check in ("disks", "space")]
+
+
+def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> None:
+    assert of_disks([EMPTY], free=0) == [
+        ("space", "ok", "3000 GB free at /var/lib/docker, 70 GB needed"),
+        ("disks", "ok", "disk S64GNE0R123456 for /srv: empty, 3840 GB"),
+    ]
+    mounted = {**EMPTY, "state": "ready", "mounted": True}
+    assert of_disks([mounted], free=0)[0][:2] == ("space", "fault")
+
+
+@pytest.mark.parametrize(
+    ("disks", "seen"),
+    [
+        ([{**EMPTY, "state": "absent", "why": "no disk has this serial"}], "no disk has this serial"),
+        ([{**EMPTY, "state": "refused", "why": "it holds\n ext4"}], "it holds ext4"),
+        ([{**EMPTY, "state": "refused", "why": "x" * 9000}], "x" * 200),
+        ([], "no answer"),
+        (None, "no answer"),
+        ([None, 1, {"serial": []}], "no answer"),
+        ("{{ x }}", "no answer"),
+    ],
+)
+def test_a_disk_that_is_absent_or_holds_anything_is_a_fault(disks: Any, seen: str) -> None:
+    assert of_disks(disks)[1] == ("disks", "fault", f"disk S64GNE0R123456 for /srv: {seen}")
+
+
+def test_a_disk_that_is_too_small_is_a_fault() -> None:
+    small = {**EMPTY, "bytes": 100_000_000_000}
+    assert of_disks([small])[1] == ("disks", "fault", "disk S64GNE0R123456 for /srv has 100 GB")

@@ -52,6 +52,21 @@ def test_the_driver_stays_unless_it_is_asked_for() -> None:
     assert purged["keeps"][0]["packages"] == []
 
 
+def test_file_systems_on_named_disks_stay_mounted_and_say_so() -> None:
+    folder = r"/etc/systemd/system/dev-disk-by\x2duuid-74d88434.device.d"
+    ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
+    declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
+    found = take_off.asked("host", {"managed": {"declared": declared}}, ())
+    assert (found["files"], found["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
+    assert found["keeps"][1:] == [
+        {
+            "words": "a file system that is mounted",
+            "paths": ["/etc/systemd/system/srv.mount"],
+            "remedy": "`systemctl disable --now srv.mount` there unmounts it, and nothing formats the disk",
+        }
+    ]
+
+
 def test_a_driver_of_another_name_is_the_driver_too() -> None:
     assert "amdgpu-dkms" in asked("host", vars={"rocm_driver_packages": ["amdgpu-custom"]})["packages"]
 

@@ -1,6 +1,6 @@
 """Whether a machine can become what the plan wants, learned in one exec that changes nothing.
 
-Owns what is asked of a machine (remote.py does it there) and the order of the checks: hardware.py and host.py judge, form.py has the
+Owns what is asked of a machine (remote.py does it there, behind roles/host/files/filesystems.py) and the order of the checks: hardware.py and host.py judge, form.py has the
 forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads, and by fleet.provider for the Node that it makes.
 """
 
@@ -8,17 +8,22 @@ import dataclasses
 import datetime
 import json
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from fleet import errors
 from fleet.machine import owner, reply, ssh
 from fleet.machine.preflight import answer, hardware, host
-from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Waiver, Wanted
+from fleet.machine.preflight.form import Check, Filesystem, Level, Look, Space, Verdict, Waiver, Wanted
 
-__all__ = ["CHECKS", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
+__all__ = ["CHECKS", "Filesystem", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
 
 SCRIPT = Path(__file__).with_name("remote.py")
+# How the role host looks at the disks that it is to make file systems on; remote.py calls it.
+DISKS = Path(__file__).resolve().parents[3] / "roles" / "host" / "files" / "filesystems.py"
+# By which the UUID of a file system follows from its disk's serial: roles/host/vars/main.yml.
+NAMESPACE = uuid.UUID("5a1f2f0c-6a0e-5a0b-9d0a-3d1f7f2c9b64")
 # A full look takes about two seconds; an address that does not answer four more, for all of them together.
 BOUND = 60.0
 # The apt source that the role rocm writes: what others wrote is told apart by it.
@@ -43,8 +48,11 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
         "source": SOURCE,
         "loaders": list(wanted.loaders),
         "packages": list(wanted.driver_packages),
+        "filesystems": [
+            {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
+        ],
     }
-    script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
+    script = f"{DISKS.read_text()}\n{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}), filesystems)\n"
     told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
     now = time.time()
     try:

@@ -24,6 +24,19 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Filesystem:
+    """A disk by its serial, the type of the file system that is made there, and where that is mounted (host_filesystems)."""
+
+    serial: str
+    path: str
+    type: str
+
+    def holds(self, path: str) -> bool:
+        """Whether a path lies on it."""
+        return f"{path}/".startswith(f"{self.path}/")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why a check does not stop a stack, and the last day on which that holds."""
 
@@ -70,6 +83,7 @@ class Wanted:
     ports: Mapping[int, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     space: tuple[Space, ...] = ()
+    filesystems: tuple[Filesystem, ...] = ()
     usual: tuple[str, ...] = ()
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
 
@@ -99,6 +113,7 @@ class Wanted:
             ports={int(port): unit for port, unit in told["ports"].items()},
             addresses=tuple(told["addresses"]),
             space=tuple(Space(**one) for one in told["space"]),
+            filesystems=tuple(Filesystem(**one) for one in told.get("filesystems", ())),
             usual=tuple(told["usual"]),
             waivers={
                 name: Waiver(one["reason"], datetime.date.fromisoformat(one["expires"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.machine.owner import Owner, refusal
 from fleet.machine.preflight import hardware
-from fleet.machine.preflight.form import Check, Level, Look, Space, Verdict, Wanted
+from fleet.machine.preflight.form import Check, Facts, Filesystem, Level, Look, Space, Verdict, Wanted
 
 DOCKER = "/var/lib/docker"  # of the plan: where images lie on the machine is told by its engine
 CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
@@ -35,10 +35,16 @@ def system(look: Look, wanted: Wanted) -> Iterator[Verdict]:
 
 
 def space(look: Look, wanted: Wanted) -> Iterator[Verdict]:
-    """Free space on each disk for all that will lie on it; of images where the engine keeps them, which may be one of two places."""
+    """Free space on each disk for all that will lie on it; of images where the engine keeps them, which may be one of two places.
+
+    On a disk that is still to be made, `disks` has it.
+    """
     disks: dict[int, list[Space]] = {}
     room: dict[int, int] = {}
+    unmade = [one for one, seen in _named(look, wanted) if seen.get("mounted") is not True]
     for one in wanted.space:
+        if any(other.holds(one.path) for other in unmade):
+            continue
         places = look.facts["images"] if one.path == DOCKER else {one.path: look.facts["space"][one.path]}
         for path, place in places.items():
             needs = disks.setdefault(place["device"], [])
@@ -212,4 +218,33 @@ def _ours(held: Mapping[str, Any], unit: str) -> bool:
 
 
 FIRST: Sequence[Check] = (owner, system)
-CHECKS: Sequence[Check] = (space, clock, network, sources, packages, others, engine)
+
+
+def disks(look: Look, wanted: Wanted) -> Iterator[Verdict]:
+    """Each disk of host_filesystems is there, empty or ours, and large enough for what will lie on it."""
+    for one, seen in _named(look, wanted):
+        place = f"disk {one.serial} for {one.path}"
+        state, why = seen.get("state"), " ".join(str(seen.get("why") or "no answer").split())[:200]
+        if state not in ("empty", "ready"):
+            wish = "an empty disk, or one on which we made a file system; `lsblk -dno NAME,SERIAL` there names them"
+            todo = "correct host_filesystems; what the disk holds is never removed from here"
+            yield Verdict("disks", "fault", f"{place}: {why}", wish, todo)
+            continue
+        size = seen["bytes"] if isinstance(seen.get("bytes"), int) else 0
+        needs = [need for need in wanted.space if one.holds(need.path)]
+        total = sum(need.bytes for need in needs)
+        if seen.get("mounted") is not True and total > size:
+            what = " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in needs)
+            yield Verdict("disks", "fault", f"{place} has {size / 1e9:.0f} GB", what, "name a larger disk")
+        else:
+            yield Verdict("disks", "ok", f"{place}: {state}, {size / 1e9:.0f} GB")
+
+
+def _named(look: Look, wanted: Wanted) -> list[tuple[Filesystem, Facts]]:
+    """The named disks, each with what the machine says of it; {} where it says nothing that can be read."""
+    told = look.facts.get("disks") or []
+    by_serial = {str(one.get("serial")): one for one in told if isinstance(one, dict)} if isinstance(told, list) else {}
+    return [(one, by_serial.get(one.serial) or {}) for one in wanted.filesystems]
+
+
+CHECKS: Sequence[Check] = (space, disks, clock, network, sources, packages, others, engine)

@@ -1,7 +1,8 @@
 """Runs on the node, as root, by `python3 -I -`: what a machine is before we touch it, as one line of JSON. Changes nothing.
 
 Called by preflight.look, which appends main({paths: {path: file that says it is filled}, addresses: ["host:port"], ports, owner: file,
-repositories: [url of AMD's packages], source: the roles' own apt source, loaders: [unit], packages: [of the driver]}).
+repositories: [url of AMD's packages], source: the roles' own apt source, loaders: [unit], packages: [of the driver], filesystems}, disks),
+where `disks` is the function of roles/host/files/filesystems.py, which stands before this.
 Needs Python 3.10's standard library; what a bare machine lacks (docker, dkms, dmesg) is told as absent. No judgement here:
 hardware.py and host.py have that.
 """
@@ -17,6 +18,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 Facts = dict[str, Any]
@@ -363,10 +365,10 @@ def kernel_notes() -> list[str]:
     return [line.strip()[-200:] for line in out("dmesg").splitlines() if any(note in line for note in NOTES)][-5:]
 
 
-def main(asked: Facts) -> None:
+def main(asked: Facts, disks: Callable[[list[dict[str, str]], str], list[Facts]]) -> None:
     release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
     meminfo = re.search(r"MemTotal:\s+(\d+) kB", text("/proc/meminfo"))
-    disks = pathlib.Path("/sys/block").glob("nvme*")
+    nvme = pathlib.Path("/sys/block").glob("nvme*")
     engine = docker()
     facts = {
         "system": f"{release.get('ID', '?')} {release.get('VERSION_ID', '?')}".replace('"', ""),
@@ -393,7 +395,7 @@ def main(asked: Facts) -> None:
             if re.search(r"~$|\.(bak|old|orig|save)$", one.name)
         ],
         "memory": int(meminfo.group(1)) * 1024 if meminfo else 0,
-        "nvme": sorted(disk.name for disk in disks),
+        "nvme": sorted(disk.name for disk in nvme),
         "space": space(asked["paths"]),
         "reach": reach([*asked["addresses"], *(one for one in sources() if one not in asked["addresses"])]),
         "locks": locks(),
@@ -410,6 +412,7 @@ def main(asked: Facts) -> None:
         and not pathlib.Path("/run/cloud-init/result.json").exists(),
         "others": others(),
         "ports": listeners(asked["ports"]),
+        "disks": disks(asked["filesystems"], "/var/lib/fleet/filesystems.json"),
         "docker": engine,
         "images": {path: disk(path) for path in image_places(engine)},
         "owner": text(asked["owner"]),

@@ -1,8 +1,9 @@
-"""Weights and serving image fit the disk that the plan names for them; and what lies where, which the preflight asks for, too.
+"""Weights and serving image fit the disk that the plan names for them, and disks are named by serial; what lies where, for the preflight, too.
 
 A disk of which the plan does not know the size (host_filesystems names a serial) is left to the preflight.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,38 @@ from fleet.plan.rules.rule import Finding, Planned, Rule
 DOCKER = "/var/lib/docker"
 # Bytes that a serving image takes unpacked (31 GB), with the layers beside it while they are pulled. An estimate.
 IMAGE = 70_000_000_000
+
+
+# As the role host has them: roles/host/vars/main.yml.
+SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{3,63}")
+PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
+SYSTEM = frozenset(
+    [
+        "/bin",
+        "/boot",
+        "/boot/efi",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/usr/local",
+        "/var",
+        "/var/lib",
+        "/var/log",
+        "/var/tmp",
+    ]
+)
+WANTED_SERIAL = "letters, digits and _.:-, as `lsblk -dno NAME,SERIAL` prints it on the machine"
+WANTED_PATH = "an absolute path of its own, e.g. /srv or /var/lib/docker"
 
 
 @dataclass(frozen=True)
@@ -64,7 +97,26 @@ def fits(planned: Planned) -> Iterator[Finding]:
     )
 
 
+def named(planned: Planned) -> Iterator[Finding]:
+    """Yield a disk whose serial or path has another form than the role host takes, or is named twice."""
+    entries = planned.values.get("host_filesystems") or ()
+    for place, one in enumerate(entries):
+        for key, form, wanted in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
+            value = str(one.get(key, ""))
+            if not form.fullmatch(value) or value in SYSTEM:
+                yield Finding(f"host_filesystems[{place}].{key}", f"is no {key}", wanted, value)
+            elif value in [other.get(key) for other in entries[:place]]:
+                yield Finding(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
+
+
 RULES = (
+    Rule(
+        name="disks-named",
+        holds="host_filesystems names each disk by its serial and each path once, and no folder of the system's own.",
+        reason="a disk that is named otherwise (/dev/nvme0n1) is another one after the next boot, and would be formatted",
+        source="roles/host/vars/main.yml: _host_serial_form, _host_path_form, _host_system_folders",
+        judge=named,
+    ),
     Rule(
         name="disk-fits",
         holds="Weights and serving image fit the system's disk, where the stack file names its size or the source has a default.",

@@ -1,0 +1,183 @@
+"""host_filesystems on a lab node whose disks are loop devices: made once, mounted at each boot, nothing else ever touched.
+
+A lab of its own, with one node; the role host alone, and a stand-in for docker.service.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from fleet.machine import ssh
+from lab import disks
+from tests import lab as labs
+from tests.roles import play
+
+pytestmark = pytest.mark.exhaustive
+
+LAB, NODE, MIB = "glm-disks", "disks", 1 << 20
+DISKS = {"LAB0NVME0001": 512 * MIB, "LAB0NVME0002": 512 * MIB, "LAB0NVME0003": 512 * MIB}
+SRV = {"serial": "LAB0NVME0001", "path": "/srv", "type": "ext4", "owner": 10001, "group": 10001}
+DATA = {"serial": "LAB0NVME0002", "path": "/data/image-store", "type": "xfs", "options": ["noatime", "nodiratime"]}
+STAND_IN = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+
+
+class Node:
+    """The node, and how the role runs there."""
+
+    def __init__(self, lab: labs.Lab) -> None:
+        self.target, self.vars = lab.nodes[NODE], {**lab.vars, "host_time_service": "", "host_kernel_arguments": []}
+
+    def sh(self, command: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            ["docker", "exec", "-i", f"{LAB}-{NODE}", "sh", "-c", command], input=stdin, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def role(self, *filesystems: dict[str, object], check: bool = False) -> play.Run:
+        """Run the role host alone."""
+        return play.run(self.target, "role-host", {**self.vars, "host_filesystems": list(filesystems)}, check=check)
+
+    def reboot(self) -> None:
+        before = self.sh("cat /proc/sys/kernel/random/boot_id")
+        self.sh("systemctl reboot || true")
+        subprocess.run(["docker", "wait", f"{LAB}-{NODE}"], capture_output=True, timeout=60, check=False)
+        ssh.wait(self.target, labs.BOOT, lambda _text: None)
+        assert self.sh("cat /proc/sys/kernel/random/boot_id") != before
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with labs.stand(LAB, {NODE: "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
+        disks.plug(f"{LAB}-{NODE}", DISKS)
+        made = Node(standing)
+        made.sh("cat > /etc/systemd/system/docker.service", STAND_IN)
+        made.sh("systemctl daemon-reload && systemctl enable --now docker.service")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def runs(node: Node) -> dict[str, play.Run]:
+    """Told, done, done again, told again."""
+    told = node.role(SRV, DATA, check=True)
+    assert node.sh("ls /etc/systemd/system/*.mount /var/lib/fleet 2>/dev/null || true") == ""
+    return {
+        "told": told,
+        "first": node.role(SRV, DATA),
+        "second": node.role(SRV, DATA),
+        "told again": node.role(SRV, DATA, check=True),
+    }
+
+
+def device(node: Node, serial: str) -> str:
+    """Return the device that has a serial, as lsblk says it."""
+    found = json.loads(node.sh("lsblk --json --nodeps --output PATH,SERIAL"))["blockdevices"]
+    return next(str(one["path"]) for one in found if one["serial"] == serial)
+
+
+def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, play.Run]) -> None:
+    assert runs["told"].rc == 0, runs["told"].message
+    assert "Say in check mode which file systems would be made" in runs["told"].changed
+
+
+def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, play.Run]) -> None:
+    assert runs["first"].rc == 0, runs["first"].message
+    found = node.sh("findmnt -rno FSTYPE,OPTIONS /srv; findmnt -rno FSTYPE,OPTIONS /data/image-store").splitlines()
+    assert found[0].startswith("ext4 rw,noatime") and found[1].startswith("xfs rw,noatime,nodiratime")
+    assert node.sh("stat -c %u:%g /srv") == "10001:10001\n"
+
+
+def test_a_second_run_changes_nothing_and_check_mode_says_so(runs: dict[str, play.Run]) -> None:
+    for name in ("second", "told again"):
+        assert (runs[name].rc, runs[name].changed) == (0, []), runs[name].message
+
+
+def test_after_a_reboot_they_are_mounted_with_what_was_on_them(node: Node, runs: dict[str, play.Run]) -> None:
+    node.sh("echo weights > /srv/model")
+    node.reboot()
+    node.sh("systemctl is-active --wait srv.mount; systemctl start srv.mount docker.service")
+    assert node.sh("cat /srv/model") == "weights\n"
+    assert node.role(SRV, DATA).changed == []
+
+
+def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_says_why(
+    node: Node, runs: dict[str, play.Run]
+) -> None:
+    disks.plug(f"{LAB}-{NODE}", {serial: size for serial, size in DISKS.items() if serial != SRV["serial"]})
+    node.reboot()
+    assert node.sh("systemctl start docker.service 2>&1; systemctl is-active docker.service || true").endswith(
+        "inactive\n"
+    )
+    assert node.sh("ls /srv") == ""
+    told = node.role(SRV, DATA)
+    assert told.changed == [] and "disk LAB0NVME0001 for /srv: no disk has this serial" in told.message
+    disks.plug(f"{LAB}-{NODE}", DISKS)
+    node.reboot()
+    node.sh("systemctl start docker.service")
+    assert node.sh("cat /srv/model") == "weights\n"
+
+
+@pytest.mark.parametrize(
+    ("claim", "make", "seen"),
+    [
+        ("a file system", "mkfs.ext4 -q -L theirs {0}", "it holds ext4 (label theirs)"),
+        ("swap", "mkswap -q {0} >/dev/null", "it holds swap"),
+        (
+            "bytes at its start",
+            "printf x | dd of={0} bs=1 seek=70000 conv=notrunc status=none",
+            "its first MiB is not zero",
+        ),
+        (
+            "bytes at its end",
+            "printf x | dd of={0} bs=1 seek=536870000 conv=notrunc status=none",
+            "its last MiB is not zero",
+        ),
+        ("a mount", "mkfs.ext4 -q {0} && mkdir -p /mnt/other && mount {0} /mnt/other", "it is mounted at /mnt/other"),
+    ],
+)
+def test_a_disk_that_holds_anything_is_refused_before_any_change(
+    node: Node, runs: dict[str, play.Run], claim: str, make: str, seen: str
+) -> None:
+    place = device(node, "LAB0NVME0003")
+    node.sh(make.format(place))
+    before = node.sh(f"sha256sum {place}")
+    told = node.role(SRV, DATA, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4"})
+    assert told.rc != 0 and told.changed == []
+    assert f"disk LAB0NVME0003 ({place}) for /mnt/third: " in told.message and seen in told.message
+    assert node.sh(f"sha256sum {place}") == before
+    node.sh("umount /mnt/other 2>/dev/null; true")
+    node.sh(f"dd if=/dev/zero of={place} bs=1M count=512 conv=notrunc status=none")
+
+
+@pytest.mark.parametrize(
+    ("claim", "change", "seen"),
+    [
+        ("a serial that no disk has", {"serial": "LAB0NVME0009"}, "no disk has this serial"),
+        ("another type than was made", {"serial": DATA["serial"], "path": "/data/image-store", "type": "ext4"}, "xfs"),
+        ("another path than it is mounted at", {**DATA, "path": "/elsewhere"}, "it is mounted at /data/image-store"),
+        ("a folder that holds something", {"path": "/mnt/full"}, "/mnt/full holds file, which a mount would hide"),
+        ("a folder of the system", {"path": "/etc"}, "an absolute path that is no folder of the system's own"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    node: Node, runs: dict[str, play.Run], claim: str, change: dict[str, object], seen: str
+) -> None:
+    node.sh("mkdir -p /mnt/full && touch /mnt/full/file")
+    told = node.role(SRV, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4", **change})
+    assert told.rc != 0 and told.changed == []
+    assert seen in told.message
+
+
+def test_a_make_that_was_killed_is_done_again(node: Node, runs: dict[str, play.Run]) -> None:
+    place = device(node, "LAB0NVME0003")
+    node.sh(f"printf x | dd of={place} bs=1 seek=70000 conv=notrunc status=none")
+    node.sh(
+        "python3 -c \"import json,pathlib; p=pathlib.Path('/var/lib/fleet/filesystems.json'); r=json.loads(p.read_text());"
+        "r['LAB0NVME0003']={'state': 'making'}; p.write_text(json.dumps(r))\""
+    )
+    third = {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4"}
+    assert node.role(SRV, DATA, third).rc == 0
+    assert node.role(SRV, DATA, third).changed == []
+    assert node.sh("findmnt -rno FSTYPE /mnt/third") == "ext4\n"
