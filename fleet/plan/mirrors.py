@@ -21,6 +21,8 @@ URLS = {
 }
 # And those that begin with a registry's host.
 IMAGES = ("transformers_base_image",)
+# What makes a file system, by its type: roles/host/vars/main.yml, _host_makers.
+MAKERS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 DISTRIBUTION = "the system's own sources"
 SERVER, REGISTRY = re.compile(r"^\w+://[^/]+"), re.compile(r"^(?:[^/]+[.:][^/]*|localhost)/")
 
@@ -57,6 +59,8 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
             yield Item("package", "docker-cli, on Debian 13", 0, docker or DISTRIBUTION)
     keeper = values.get("host_time_service")
     for package in (*(values.get("host_packages") or ()), *([keeper] if keeper else [])):
+        yield Item("package", package, 0, DISTRIBUTION)
+    for package in dict.fromkeys(MAKERS[one["type"]] for one in values.get("host_filesystems") or ()):
         yield Item("package", package, 0, DISTRIBUTION)
     if values.get("rocm_headers"):
         yield Item("package", "linux-headers-KERNEL, of the kernel that runs there", 0, DISTRIBUTION)

@@ -103,3 +103,9 @@ def test_every_stack_can_tell_what_it_fetches() -> None:
         found = stackfile.read(stack, ROOT)
         kinds = {one.kind for one in mirrors.items(judge.plan(found, ROLES, found.present[0]).values)}
         assert {"package", "commit", "weights"} <= kinds
+
+
+def test_what_makes_a_file_system_must_be_mirrored_too() -> None:
+    disks = [{"serial": f"S{number}", "path": f"/d{number}", "type": "xfs"} for number in (1, 2)]
+    items = [one.name for one in mirrors.items({"host_filesystems": disks})]
+    assert items.count("xfsprogs") == 1

@@ -1,6 +1,6 @@
 """Whether a machine can become what the plan wants, learned in one exec that changes nothing.
 
-Owns what is asked of a machine (remote.py does it there, behind roles/host/files/filesystems.py) and the order of the checks: hardware.py and host.py judge, form.py has the
+Owns what is asked of a machine (remote.py does it there, with roles/host/files/filesystems.py) and the order of the checks: hardware.py and host.py judge, form.py has the
 forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads, and by fleet.provider for the Node that it makes.
 """
 
@@ -52,7 +52,7 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
             {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
         ],
     }
-    script = f"{DISKS.read_text()}\n{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}), filesystems)\n"
+    script = f"{SCRIPT.read_text()}\n{DISKS.read_text()}\nmain(json.loads({json.dumps(asked)!r}), filesystems)\n"
     told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
     now = time.time()
     try:

@@ -2,7 +2,7 @@
 
 Called by preflight.look, which appends main({paths: {path: file that says it is filled}, addresses: ["host:port"], ports, owner: file,
 repositories: [url of AMD's packages], source: the roles' own apt source, loaders: [unit], packages: [of the driver], filesystems}, disks),
-where `disks` is the function of roles/host/files/filesystems.py, which stands before this.
+where `disks` is the function of roles/host/files/filesystems.py, which stands behind this.
 Needs Python 3.10's standard library; what a bare machine lacks (docker, dkms, dmesg) is told as absent. No judgement here:
 hardware.py and host.py have that.
 """
