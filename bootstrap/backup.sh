@@ -45,4 +45,4 @@ part=
 took "$file: $(resources "$work/state.json") resources, $(($(stat -c %s "$file") / 1024 + 1)) KiB; a trial restored it into an empty backend"
 say "  copy it off this machine, and apart from it the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE:"
 say "  the passphrase is not in it, and without it the backup is useless. Nor are SSH keys"
-say "  make restore FILE=… brings it back"
+say "  make restore FILE=$(printf %q "$file") brings it back"

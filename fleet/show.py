@@ -1,6 +1,7 @@
 """What `fleet show` prints: the stack's outputs as a table, and two lines to paste. Pure: outputs in, text out."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,11 +23,11 @@ def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
     first = seen["replicas"][0]
     here = 'eval "$(make env)"; '  # a new shell has neither `fleet` nor `pulumi`
     return (
-        f"{here}fleet forward -s {stack} {node}/{first['name']} --port 8000\n"
-        f"{here}fleet request {case} --model {first['model']}"
+        f"{here}fleet forward -s {shlex.quote(stack)} {shlex.quote(f'{node}/' + first['name'])} --port 8000\n"
+        f"{here}fleet request {shlex.quote(case)} --model {shlex.quote(first['model'])}"
         " | curl -s http://127.0.0.1:8000/v1/chat/completions"
         # a file, though none on disk: among curl's arguments everybody on this machine would see the key
-        f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {stack})")'
+        f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {shlex.quote(stack)})")'
         " -H 'Content-Type: application/json' -d @-"
     )
 

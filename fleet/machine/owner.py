@@ -8,6 +8,7 @@ import datetime
 import getpass
 import json
 import os
+import shlex
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def refusal(theirs: Owner, target: ssh.Target, ours: str) -> Words:
     return {
         "seen": f"the stack {theirs.id} owns it since {theirs.since} (set up by {theirs.who})",
         "wanted": f"no other owner than {ours}",
-        "next": f"`pulumi destroy -s {theirs.id}`, or `state: absent` there, then `pulumi up`; where that stack is gone: {remove}",
+        "next": f"`pulumi destroy -s {shlex.quote(theirs.id)}`, or `state: absent` there, then `pulumi up`; where that stack is gone: {remove}",
     }
 
 

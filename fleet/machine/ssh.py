@@ -69,8 +69,8 @@ class Target:
     @property
     def login(self) -> str:
         """The command with which a person logs in there, for messages."""
-        jump = f"-J {self.bastion.where} " if self.bastion else ""
-        return f"ssh {jump}-p {self.port} {self.user}@{self.address}"
+        jump = ["-J", self.bastion.where] if self.bastion else []
+        return shlex.join(["ssh", *jump, "-p", str(self.port), f"{self.user}@{self.address}"])
 
     @property
     def key_algorithms(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Target:
                 doing=f"connect to {self.where}",
                 seen=f"host_key is {self.host_key!r}" if self.host_key else "no host key is pinned",
                 wanted="the machine's public host key, as in /etc/ssh/ssh_host_ed25519_key.pub there",
-                next=f"`fleet enrol -s STACK {self.name}`, and compare with what its console shows",
+                next=f"`fleet enrol -s STACK {shlex.quote(self.name)}`, and compare with what its console shows",
             ) from None
         return words[0], blob
 

@@ -3,6 +3,7 @@
 Used by the servicer. Needs fleet.probes and an SSH connection that brings a replica's port to loopback.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,5 +96,5 @@ def _refused(request: Request, known: Props, wrong: list[str], passed: int, tota
         doing="probes",
         seen="\n".join([f"{passed} of {total} passed: the server answers, and sees wrongly", *shown, *more]),
         wanted="all probes passed",
-        next=f"open {known['verdict']['evidence']}/{request.name}-*.html; is it the right model and revision?",
+        next=f"open {shlex.quote(known['verdict']['evidence'])}/{shlex.quote(request.name)}-*.html; is it the right model and revision?",
     )

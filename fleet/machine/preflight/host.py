@@ -4,6 +4,7 @@ Used by __init__. Add a check: a function here, a machine that fails it in tests
 """
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,11 @@ def space(look: Look, wanted: Wanted) -> Iterator[Verdict]:
         if need > free:
             what = " and ".join(f"{one.bytes / 1e9:.0f} GB for {one.what}" for one in open_needs)
             yield Verdict(
-                "space", "fault", told, what, f"make room there (`df -h {needs[0].shown}`), or put another disk there"
+                "space",
+                "fault",
+                told,
+                what,
+                f"make room there (`df -h {shlex.quote(needs[0].shown)}`), or put another disk there",
             )
         else:
             yield Verdict("space", "ok", f"{told}, {need / 1e9:.0f} GB needed")
@@ -87,7 +92,7 @@ def network(look: Look, wanted: Wanted) -> Iterator[Verdict]:
     for address, why in told.items():
         if why:
             level: Level = "fault" if address in wanted.addresses else "warning"
-            todo = f"`curl -v telnet://{address}` there; a name, a route, a firewall or a proxy is missing"
+            todo = f"`curl -v {shlex.quote(f'telnet://{address}')}` there; a name, a route, a firewall or a proxy is missing"
             yield Verdict("network", level, f"{address}: {why}", "a TCP connection from the node", todo)
     if not any(told.values()):
         yield Verdict("network", "ok", f"{len(told)} addresses answer")
