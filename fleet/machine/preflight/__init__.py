@@ -1,6 +1,7 @@
 """Whether a machine can become what the plan wants, learned in one exec that changes nothing.
 
-Owns what is asked of a machine (remote.py does it there, with roles/host/files/filesystems.py) and the order of the checks: hardware.py and host.py judge, form.py has the
+Owns what is asked of a machine (remote.py, remote_driver.py and roles/host/files/filesystems.py answer there, in one exec) and the order of
+the checks: hardware.py and host.py judge, form.py has the
 forms. Needs a connection. Called by `fleet.preflight` for any number of nodes in threads, and by fleet.provider for the Node that it makes.
 """
 
@@ -20,8 +21,10 @@ from fleet.machine.preflight.form import Check, Filesystem, Level, Look, Space, 
 __all__ = ["CHECKS", "Filesystem", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
 
 SCRIPT = Path(__file__).with_name("remote.py")
-# How the role host looks at the disks that it is to make file systems on; remote.py calls it.
+OF_DRIVER = Path(__file__).with_name("remote_driver.py")
+# How the role host looks at the disks that it is to make file systems on.
 DISKS = Path(__file__).resolve().parents[3] / "roles" / "host" / "files" / "filesystems.py"
+RECORD = "/var/lib/fleet/filesystems.json"  # where that role writes what it made
 # By which the UUID of a file system follows from its disk's serial: roles/host/vars/main.yml.
 NAMESPACE = uuid.UUID("5a1f2f0c-6a0e-5a0b-9d0a-3d1f7f2c9b64")
 # A full look takes about two seconds; an address that does not answer four more, for all of them together.
@@ -52,7 +55,9 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
             {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
         ],
     }
-    script = f"{SCRIPT.read_text()}\n{DISKS.read_text()}\nmain(json.loads({json.dumps(asked)!r}), filesystems)\n"
+    facts = f"{{**host_facts(asked), **driver_facts(asked), 'disks': filesystems(asked['filesystems'], {RECORD!r})}}"
+    end = f"asked = json.loads({json.dumps(asked)!r})\nprint(json.dumps({facts}))\n"
+    script = "\n".join([*(file.read_text() for file in (SCRIPT, OF_DRIVER, DISKS)), end])
     told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
     now = time.time()
     try:

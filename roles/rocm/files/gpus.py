@@ -1,8 +1,9 @@
 """COUNT SECONDS [LOADER]: the loaded and the built amdgpu driver, and the GPUs that it brought up; JSON out, nothing changed.
 
 Waits up to SECONDS until COUNT GPUs are there. `loaded` and `built` are "VERSION SRCVERSION" of the module in the kernel and of the
-one that DKMS built for this kernel; `path` is the module that modprobe takes, which may be the distribution's; `dkms` says whether it is that of the installed amdgpu-dkms. `loading` says
-whether the unit LOADER, which loads the driver after the boot, is still at work. Called by tasks/run.yml through `python3 -c`.
+one that DKMS built for this kernel; `path` is the module that modprobe takes, which may be the distribution's; `of_package` says
+whether it is that of the installed amdgpu-dkms, `package` is the latter's version. `loading` says whether the unit LOADER, which
+loads the driver after the boot, is still at work. Called by tasks/state.yml and wait.yml through `python3 -c`.
 """
 
 import json
@@ -19,6 +20,14 @@ DKMS = "/updates/dkms/"
 NODES = pathlib.Path("/sys/class/kfd/kfd/topology/nodes")
 
 
+def out(*command: str) -> str:
+    """What a command prints; "" where it is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
+
+
 def field(data: bytes, name: str) -> str:
     """One field of a module's .modinfo section, which is NUL-separated NAME=VALUE text in the file."""
     found = re.search(rb"(?:^|[\0\n])" + name.encode() + rb"=([^\0\n]+)", data)
@@ -27,7 +36,7 @@ def field(data: bytes, name: str) -> str:
 
 def module_path() -> str:
     """The module that modprobe takes: by modinfo, or by the order of the folders where modinfo cannot tell."""
-    path = subprocess.run(["/sbin/modinfo", "-n", "amdgpu"], capture_output=True, text=True).stdout.strip()
+    path = out("/sbin/modinfo", "-n", "amdgpu").strip()
     found = [file for folder in ("updates", "kernel") for file in sorted((KERNEL / folder).rglob("amdgpu.ko*"))]
     return path if path.startswith("/") else str(found[0]) if found else ""
 
@@ -36,10 +45,7 @@ def built(path: str) -> str:
     """The module of DKMS for the running kernel; the distribution's own, which lies elsewhere, is none."""
     if DKMS not in path:
         return ""
-    said = [
-        subprocess.run(["/sbin/modinfo", "-F", name, path], capture_output=True, text=True).stdout.strip()
-        for name in ("version", "srcversion")
-    ]
+    said = [out("/sbin/modinfo", "-F", name, path).strip() for name in ("version", "srcversion")]
     if not any(said):
         data = pathlib.Path(path).read_bytes()
         said = [field(data, name) for name in ("version", "srcversion")]
@@ -49,20 +55,19 @@ def built(path: str) -> str:
 def package() -> str:
     """The version of the installed amdgpu-dkms, or "" (another package may bring the driver)."""
     form = "${db:Status-Status} ${Version}"
-    done = subprocess.run(["dpkg-query", "-W", "-f", form, "amdgpu-dkms"], capture_output=True, text=True)
-    return done.stdout.partition(" ")[2] if done.stdout.startswith("installed ") else ""
+    state, _, version = out("dpkg-query", "-W", "-f", form, "amdgpu-dkms").partition(" ")
+    return version if state == "installed" else ""
 
 
 def of_package(module: str, version: str) -> bool:
     """Whether DKMS built a module from a package: 6.16.13 is of 1:6.16.13.30300400-2341068."""
     words = module.split()
-    return bool(words) and (not version or len(words) < 2 or version.partition(":")[2].startswith(f"{words[0]}."))
+    return bool(words) and (not version or len(words) < 2 or version.rpartition(":")[2].startswith(f"{words[0]}."))
 
 
 def loading(unit: str) -> bool:
     """Whether a unit is at work: a simple one is active for as long as its program runs."""
-    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True)
-    return done.stdout.strip() in ("active", "activating")
+    return out("systemctl", "is-active", unit).strip() in ("active", "activating")
 
 
 def loaded() -> str:
@@ -90,7 +95,7 @@ seen = {
     "built": built(path),
     "path": path,
     "package": (version := package()),
-    "dkms": of_package(built(path), version),
+    "of_package": of_package(built(path), version),
     "loading": any(loading(unit) for unit in sys.argv[3:] if unit),
     "gpus": gpus(),
     "kfd": pathlib.Path("/dev/kfd").exists(),
