@@ -41,6 +41,19 @@ def test_what_we_made_goes_and_what_was_there_is_put_back() -> None:
     assert found["ends"] is True
 
 
+def test_an_engine_and_a_driver_that_were_adopted_are_never_taken_off() -> None:
+    """What apt did not install is not ours: it found docker-ce as it was, and upgraded the vendor's driver."""
+    events = [
+        {"event": "ok", "action": "ansible.builtin.apt", "res": {"changed": False, "args": {"name": ["docker-ce"]}}},
+        {"event": "ok", "action": "ansible.builtin.apt", "res": {"changed": True, "new": [], "args": {"name": ["amdgpu-dkms=*"]}}},
+        {"event": "ok", "action": "ansible.builtin.systemd_service", "res": {"changed": False, "args": {"name": "docker.service", "state": "started"}}},
+    ]  # fmt: skip
+    declared = managed.collect(events).to_json()
+    found = take_off.asked("host", {"managed": {"declared": declared}}, ("driver",))
+    assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
+    assert found["packages"] == found["units"] == []
+
+
 def test_the_driver_stays_unless_it_is_asked_for() -> None:
     kept = asked("host")
     assert kept["packages"] == ["docker.io", "amd-smi-lib"]
