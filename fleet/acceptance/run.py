@@ -18,13 +18,26 @@ from typing import Any
 from fleet import endpoints, errors, show
 from fleet.acceptance import judge, report
 from fleet.acceptance.catalogue import Catalogue
-from fleet.machine import converge, ssh
+from fleet.machine import converge, form, reply, ssh
 from fleet.plan import mirrors, settings
 from fleet.provider import resources
 
 EVERY = 10.0  # seconds between two lines of progress
 PULL = 3600  # seconds for the image, and what else the playbook does beside the benchmarks
 IMAGE = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
+
+# What playbooks/files/acceptance.py tells of each benchmark, and of what it left.
+RAN = form.Record(
+    {
+        "rc": form.Either((form.Whole(-255, 255), form.Nothing()), "an exit code or nothing"),
+        "seconds": form.Number(),
+        "timed_out": form.Flag(),
+        "output": form.Text(most=1 << 22, lines=True),
+    }
+)
+RESULTS = form.Record(
+    {}, optional={"ran": form.Table(form.Text(), RAN, most=100), "stays": form.Each(form.Text(lines=True))}
+)
 
 State = Mapping[str, Mapping[str, Any]]  # outputs by node
 
@@ -115,7 +128,11 @@ def measure(node: Wanted, tell: Callable[[str], None], stop: threading.Event) ->
         goes_on="`fleet accept` begins anew",
     )
     outcome = converge.converge(job, lambda told: tell(told.text), stop)
-    told = outcome.results.get("fleet_acceptance") or {}
+    try:
+        told = reply.taken(outcome.results.get("fleet_acceptance") or {}, RESULTS)
+    except reply.Unreadable as error:
+        after = f"see {job.log}; find out what answers there: {node.target.login}"
+        raise reply.failed(error, name, "read what the benchmarks printed", after) from None
     ran = {key: judge.Ran.from_json(value) for key, value in (told.get("ran") or {}).items()}
     found = report.Report(
         name,

@@ -42,6 +42,11 @@ def value(line: str, form: Form) -> Any:
         found = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise Unreadable(Mistake("", f"no JSON: {printable.short(line)}", "one line of JSON")) from None
+    return taken(found, form)
+
+
+def taken(found: Any, form: Form) -> Any:
+    """Return a value that was read elsewhere, as the results of a run are, with all text in it plain. Raises Unreadable."""
     safe = _safe(found, DEPTH)
     if mistake := form.mistake(safe, ""):
         raise Unreadable(mistake)

@@ -208,6 +208,31 @@ def test_a_command_that_says_nothing_any_more_is_told_in_time(server: Server) ->
             next(lines)
 
 
+def test_a_command_that_prints_too_much_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "MOST", 1 << 20)
+    started = time.monotonic()
+    with ssh.connect(server.target) as connection:
+        for stream in (1, 2):
+            with pytest.raises(errors.CommandFailed, match="more than 1 MiB of output"):
+                connection.run(f"yes >&{stream}", timeout=30)
+    assert time.monotonic() - started < 20
+
+
+def test_a_command_that_never_stops_printing_ends_in_time(server: Server) -> None:
+    slowly = "while :; do echo; sleep 0.01; done"
+    with ssh.connect(server.target) as connection, pytest.raises(errors.CommandFailed, match=r"no end within 0\.5 s"):
+        connection.run(slowly, timeout=0.5)
+
+
+def test_a_line_that_is_too_long_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "LONGEST", 1 << 20)
+    with ssh.connect(server.target) as connection:
+        lines = connection.lines("echo first; yes | tr -d '\\n'", silence=30)
+        assert next(lines) == "first\n"
+        with pytest.raises(errors.CommandFailed, match="a line of more than 1 MiB"):
+            next(lines)
+
+
 def test_a_command_that_ends_badly_after_some_lines_is_told_by_its_last_words(server: Server) -> None:
     with ssh.connect(server.target) as connection:
         lines = connection.lines("echo first; echo no disk >&2; exit 3")

@@ -172,6 +172,24 @@ def test_the_playbook_gets_image_commands_and_times_and_enough_time_of_its_own(s
 
 
 @pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        ({"ran": []}, "ran: list"),
+        ({"ran": {"transferbench-a2a": {"rc": "0"}}}, "ran['transferbench-a2a'].rc: 0"),
+        ({"stays": "\x1b[2J"}, "stays: \\x1b[2J"),
+        ([], ""),
+    ],
+)
+def test_a_machine_that_answers_in_another_form_is_told_and_the_others_are_measured(
+    site: Site, answer: Any, seen: str
+) -> None:
+    site.answers["prod-1"] = answer
+    first, *others = run.accept(nodes("prod-1", "prod-2"), 2, lambda text: None)
+    assert first.error.startswith(f"prod-1: read what the benchmarks printed: {seen}") if seen else not first.error
+    assert all(one.passed for one in others)
+
+
+@pytest.mark.parametrize(
     ("name", "after"), [("prod-4", "`pulumi up -s prod` sets it up"), ("prod-11", "did you mean prod-1?")]
 )
 def test_a_machine_that_is_not_set_up_is_told_with_those_that_are(site: Site, name: str, after: str) -> None:

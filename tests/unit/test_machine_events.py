@@ -185,3 +185,27 @@ def test_the_items_of_a_loop_tell_why_it_failed() -> None:
     story.hear({**place, "item": False, "res": {"msg": "One or more items failed", "loop": 2}})
     assert story.failure
     assert story.failure(NODE, "go on").seen == "no space left on device"
+
+
+def test_what_a_module_answers_is_kept_cut_to_what_a_message_needs() -> None:
+    """The other side chooses the size: paths, names and texts of a megabyte end at a few thousand characters."""
+    long, many = "x" * 1_000_000, ["a"] * 1_000_000
+    res = {"msg": long, "path": long, "stdout": long, "invocation": {"module_args": {"name": many, "path": long}}}
+    raw = {"event": "runner_on_failed", "event_data": {"res": res, "resolved_action": "ansible.builtin.apt"}}
+    assert len(json.dumps(events.distil(raw))) < 50_000
+
+
+def test_results_count_of_set_stats_alone_and_add_up_where_they_aggregate() -> None:
+    def told(action: str, data: dict[str, Any], aggregate: bool) -> events.Event | None:
+        res = {"ansible_stats": {"data": data, "aggregate": aggregate, "per_host": False}}
+        return events.distil({"event": "runner_on_ok", "event_data": {"res": res, "resolved_action": action}})
+
+    story = narrate.Story((), lambda note: None)
+    for event in (
+        told("ansible.builtin.set_stats", {"fleet_host": {"gpus": 8}}, False),
+        told("ansible.builtin.command", {"fleet_host": {"gpus": 0}, "fleet_evil": 1}, True),
+        told("ansible.builtin.set_stats", {"fleet_host": {"engine": "ab"}}, True),
+    ):
+        assert event
+        story.hear(event)
+    assert story.results == {"fleet_host": {"gpus": 8, "engine": "ab"}}
