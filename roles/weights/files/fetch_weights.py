@@ -9,6 +9,7 @@ A fetch that was killed goes on where it stopped: a part file has a fixed name, 
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import http.client
@@ -131,23 +132,33 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     options = parser().parse_args()
     os.umask(0o077)
-    exclude = [pattern for pattern in options.exclude.split(",") if pattern]
-    stop = threading.Event()
     try:
-        token = pathlib.Path(options.token_file).read_text().strip() if options.token_file else ""
-        hub = Hub(options.endpoint, options.repository, options.revision, token)
-        listed = patiently("the list of files", Patience(options.patience, stop), hub.tree)
-        if options.verb == "sums":
-            chosen = [file for file in listed if not weights_model.excluded(file.path, exclude)]
-            print(json.dumps(sums_of(hub, chosen, options.patience), indent=1, sort_keys=True))
-            return 0
-        files = wanted(listed, weights_model.read_sums(pathlib.Path(options.manifest)), exclude)
-        model = Model(pathlib.Path(options.dir), options.repository, options.revision)
-        fetch(model, hub, files, options.parallel, options.patience, stop)
+        if options.verb == "fetch":
+            run(options)
+        else:
+            with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no JSON
+                found = run(options)
+            print(json.dumps(found, indent=1, sort_keys=True))
     except (Wrong, OSError, http.client.HTTPException) as problem:
-        print(problem, flush=True)
+        print(problem, flush=True, file=sys.stdout if options.verb == "fetch" else sys.stderr)
         return 1
     return 0
+
+
+def run(options: argparse.Namespace) -> dict[str, str]:
+    """Fetch, or return the sums."""
+    exclude = [pattern for pattern in options.exclude.split(",") if pattern]
+    stop = threading.Event()
+    token = pathlib.Path(options.token_file).read_text().strip() if options.token_file else ""
+    hub = Hub(options.endpoint, options.repository, options.revision, token)
+    listed = patiently("the list of files", Patience(options.patience, stop), hub.tree)
+    if options.verb == "sums":
+        chosen = [file for file in listed if not weights_model.excluded(file.path, exclude)]
+        return sums_of(hub, chosen, options.patience)
+    files = wanted(listed, weights_model.read_sums(pathlib.Path(options.manifest)), exclude)
+    model = Model(pathlib.Path(options.dir), options.repository, options.revision)
+    fetch(model, hub, files, options.parallel, options.patience, stop)
+    return {}
 
 
 if __name__ == "__main__":
