@@ -237,8 +237,10 @@ def test_a_state_that_cannot_be_read_is_told_with_the_node_and_what_was_printed(
 
 def test_each_fact_of_a_preflight_has_a_form() -> None:
     """What remote.py prints on this machine: each of its facts stands in answer.py."""
-    asked = {"paths": {"/": ""}, "addresses": [], "ports": [], "owner": "/nowhere"}
-    script = f"{preflight.SCRIPT.read_text()}\nsources = lambda: []\nmain(json.loads({json.dumps(asked)!r}))\n"
+    asked: dict[str, Any] = {"paths": {"/": ""}, "addresses": [], "ports": [], "owner": "/nowhere", "source": ""}
+    asked |= {"repositories": [], "loaders": [], "packages": [], "filesystems": []}
+    readers, end, last = preflight.script(asked).rpartition("\nasked = ")
+    script = f"{readers}\nsources = lambda: []{end}{last}"
     done = subprocess.run(
         [sys.executable, "-I", "-"], input=script, capture_output=True, text=True, check=True, timeout=60
     )

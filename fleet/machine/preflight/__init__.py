@@ -10,8 +10,9 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fleet import errors
 from fleet.machine import owner, reply, ssh
@@ -55,10 +56,7 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
             {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
         ],
     }
-    facts = f"{{**host_facts(asked), **driver_facts(asked), 'disks': filesystems(asked['filesystems'], {RECORD!r})}}"
-    end = f"asked = json.loads({json.dumps(asked)!r})\nprint(json.dumps({facts}))\n"
-    script = "\n".join([*(file.read_text() for file in (SCRIPT, OF_DRIVER, DISKS)), end])
-    told = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=BOUND)
+    told = connection.run("/usr/bin/python3 -I -", stdin=script(asked), timeout=BOUND)
     now = time.time()
     try:
         facts = reply.read(told.stdout, answer.facts(asked))
@@ -71,6 +69,13 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
             next=f"{wanted.target.login} /usr/bin/python3 --version",
         ) from None
     return Look(facts, float(facts["time"]) - now)
+
+
+def script(asked: Mapping[str, Any]) -> str:
+    """Return what runs on the machine: the readers, and the line that prints what they find of what is asked."""
+    facts = f"{{**host_facts(asked), **driver_facts(asked), 'disks': filesystems(asked['filesystems'], {RECORD!r})}}"
+    end = f"asked = json.loads({json.dumps(asked)!r})\nprint(json.dumps({facts}))\n"
+    return "\n".join([*(file.read_text() for file in (SCRIPT, OF_DRIVER, DISKS)), end])
 
 
 def judge(seen: Look, wanted: Wanted, today: datetime.date | None = None) -> list[Verdict]:

@@ -18,11 +18,16 @@ GPU = Record(
     open=True,
 )
 DRIVER = Record(
-    {**dict.fromkeys(("loaded", "loaded_source", "built_source"), SAID), "dkms": Each(SAID), "signed": Flag()},
+    {
+        **dict.fromkeys(("loaded", "loaded_source", "built_source", "path", "signer", "signature"), SAID),
+        "dkms": Each(SAID),
+        "packages": Table(SAID, SAID),
+    },
     open=True,
 )
 HELD: Mapping[str, Form] = {"pid": Whole(), "command": Text(most=1 << 20, lines=True), "unit": SAID}
-DISK = Record({"free": Whole(0, 1 << 62), "device": Whole(0, 1 << 62), "filled": Flag()}, open=True)
+PLACE = Record({"free": Whole(0, 1 << 62), "device": Whole(0, 1 << 62)}, open=True)
+DISK = Record({**PLACE.parts, "filled": Flag()}, open=True)
 
 FACTS: Mapping[str, Form] = {
     **dict.fromkeys(("system", "kernel", "arch", "python", "lockdown"), SAID),
@@ -42,7 +47,29 @@ FACTS: Mapping[str, Form] = {
     "reboot": Either((Each(SAID), Nothing()), "a list of texts, or nothing"),
     "headers": Table(SAID, SAID),
     "ports": Table(SAID, Record(HELD)),
-    "docker": Record({"there": Flag(), **dict.fromkeys(("version", "root", "cgroup"), SAID)}, open=True),
+    "docker": Record(
+        {
+            "there": Flag(),
+            "ours": Flag(),
+            **dict.fromkeys(("version", "root", "cgroup", "storage", "package"), SAID),
+        },
+        open=True,
+    ),
+    "images": Table(SAID, PLACE),
+    "enrolled": Record({"serials": Each(SAID), "names": Each(SAID), "dkms": Flag()}, open=True),
+    "loader": Record({}, optional={"unit": SAID, "at_work": Flag()}, open=True),
+    "repositories": Each(Record({**dict.fromkeys(("file", "url", "key"), SAID), "same": Flag()}, open=True)),
+    "first_boot": Flag(),
+    "disks": Each(
+        Record(
+            {
+                **dict.fromkeys(("serial", "path", "device", "state", "why"), SAID),
+                "bytes": Whole(0, 1 << 62),
+                "mounted": Flag(),
+            },
+            open=True,
+        )
+    ),
     "owner": Text(most=1 << 16, lines=True),
     "systemd": Flag(),
     "cgroup": Whole(),

@@ -235,7 +235,7 @@ def disks(look: Look, wanted: Wanted) -> Iterator[Verdict]:
             todo = "correct host_filesystems; what the disk holds is never removed from here"
             yield Verdict("disks", "fault", f"{place}: {why}", wish, todo)
             continue
-        size = seen["bytes"] if isinstance(seen.get("bytes"), int) else 0
+        size = seen["bytes"]
         needs = [need for need in wanted.space if one.holds(need.path)]
         total = sum(need.bytes for need in needs)
         if seen.get("mounted") is not True and total > size:
@@ -246,9 +246,8 @@ def disks(look: Look, wanted: Wanted) -> Iterator[Verdict]:
 
 
 def _named(look: Look, wanted: Wanted) -> list[tuple[Filesystem, Facts]]:
-    """The named disks, each with what the machine says of it; {} where it says nothing that can be read."""
-    told = look.facts.get("disks") or []
-    by_serial = {str(one.get("serial")): one for one in told if isinstance(one, dict)} if isinstance(told, list) else {}
+    """The named disks, each with what the machine says of it; {} where it says nothing of it."""
+    by_serial = {one["serial"]: one for one in look.facts["disks"]}
     return [(one, by_serial.get(one.serial) or {}) for one in wanted.filesystems]
 
 
