@@ -9,6 +9,7 @@ A command that gives no answer ends the reader with exit code HANGS; the last li
 import base64
 import grp
 import hashlib
+import hmac
 import json
 import pwd
 import re
@@ -23,6 +24,10 @@ from typing import Any, NoReturn
 Seen = dict[str, Any]
 State = dict[str, Seen]
 
+# Words in the name of a variable or a file that may hold a secret.
+SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+# What a digest of such a file is keyed with: whoever has the state and not the node can try no guess of the secret against it.
+HOST_KEYS = "/etc/ssh/ssh_host_*_key"
 # A larger file is known by size and time: its content was verified when it was written.
 HASHED = 64 << 20
 # Seconds that one command may take (systemctl itself waits for 25), and each container where one of them hangs; managed.PATIENCE is longer.
@@ -65,6 +70,18 @@ def sha256(path: str) -> str:
     return total.hexdigest()
 
 
+def is_secret(name: str) -> bool:
+    return any(word in name.upper() for word in SECRET)
+
+
+def digest(path: str) -> Seen:
+    """The content of a file as its sha256; of one that may hold a secret as an HMAC with this node's private host key."""
+    keys = sorted(Path("/").glob(HOST_KEYS.lstrip("/"))) if is_secret(Path(path).name) else []
+    if not keys:
+        return {"sha256": sha256(path)}
+    return {"keyed_sha256": hmac.new(keys[0].read_bytes(), Path(path).read_bytes(), "sha256").hexdigest()}
+
+
 def owner(number: int, find: Callable[[int], Any]) -> str:
     try:
         return str(find(number)[0])
@@ -87,7 +104,7 @@ def read_file(path: str) -> Seen:
     }
     if stat.S_ISREG(seen.st_mode):
         if seen.st_size <= HASHED:
-            state["sha256"] = sha256(path)
+            state |= digest(path)
         else:
             state |= {"size": str(seen.st_size), "mtime_ns": str(seen.st_mtime_ns)}
     return state
@@ -218,8 +235,7 @@ def inspected(names: list[str]) -> str:
 def shown(variable: str) -> str:
     """NAME=VALUE; of what may be a secret only a digest."""
     name, _, value = variable.partition("=")
-    secret = any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD"))
-    return f"{name}={hashlib.sha256(value.encode()).hexdigest()[:12] if secret else value}"
+    return f"{name}={hashlib.sha256(value.encode()).hexdigest()[:12] if is_secret(name) else value}"
 
 
 def read_packages(names: list[str]) -> State:
