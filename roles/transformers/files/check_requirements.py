@@ -28,15 +28,15 @@ def installed(name: str) -> str:
         return "none"
 
 
-def asked() -> dict[str, list[Requirement]]:
+def requirements_of_vllm() -> dict[str, list[Requirement]]:
     """What vLLM asks for in this environment, by package; an extra that nobody asked for asks for nothing."""
-    found: dict[str, list[Requirement]] = {name: [] for name in COMPARED}
+    by_name: dict[str, list[Requirement]] = {name: [] for name in COMPARED}
     for line in importlib.metadata.requires("vllm") or []:
         one = Requirement(line)
         name = canonicalize_name(one.name)
-        if name in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
-            found[name].append(one)
-    return found
+        if name in by_name and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            by_name[name].append(one)
+    return by_name
 
 
 def fits(version: str, one: Requirement) -> bool:
@@ -45,20 +45,20 @@ def fits(version: str, one: Requirement) -> bool:
 
 
 vllm = importlib.metadata.version("vllm")
-wrong = []
-for name, requirements in asked().items():
+mistakes = []
+for name, requirements in requirements_of_vllm().items():
     version = installed(name)
     wanted = ", ".join(f"{name} {one.specifier}" for one in requirements if not fits(version, one))
     if name == "transformers" and Version(vllm) < OWN_WORD:
         print("not compared: vLLM", vllm, "asks for a transformers that has no GLM-4.6V")
     elif wanted and name == "transformers":
-        wrong.append(
+        mistakes.append(
             f"transformers {version} (commit {sys.argv[1][:12]}) does not fit vLLM {vllm} in the base image\n"
             f"wanted: {wanted}, as the metadata of that vLLM says\n"
             "next: a transformers_commit within that range, or a transformers_base_image whose vLLM takes this one"
         )
     elif wanted:
-        wrong.append(
+        mistakes.append(
             f"{name} {version} in the base image does not fit vLLM {vllm} in it\n"
             f"wanted: {wanted}, as the metadata of that vLLM says\n"
             "next: another transformers_base_image: the build installs transformers alone"
@@ -71,5 +71,5 @@ for name, requirements in asked().items():
         "which asks for",
         ", ".join(str(one.specifier) for one in requirements) or "any",
     )
-if wrong:
-    sys.exit("\n".join(wrong))
+if mistakes:
+    sys.exit("\n".join(mistakes))
