@@ -49,7 +49,15 @@ class Pin:
 
 
 def loose(found: settings.Settings, roles: rolevars.Roles, file: str) -> list[Loose]:
-    """Return every loose name, in the order of the stack file; SettingsError for one that means another thing on some machine."""
+    """Return every loose name, in the order of the stack file.
+
+    SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
+    """
+    mistakes = [*roles.judge(found.vars, file, "vars")]
+    for machine, member in found.machines.items():
+        mistakes += map(found.located, roles.judge(member.vars, file, f"{found.key(machine)}.vars"))
+    if mistakes:
+        raise settings.first(mistakes)
     shared = _values(found, roles, found.vars)
     names = [*_of(shared, found.vars, "vars", (VARS,))]
     for machine, member in found.machines.items():

@@ -143,6 +143,20 @@ def test_one_name_that_cannot_be_known_leaves_the_file_as_it_was(world: World) -
     assert world.path.read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("put", "seen"),
+    [
+        ("transformers_comit: v5.3.0", "did you mean transformers_commit?"),
+        ("transformers_commit: v5.3.0\n    weights_parallel: many", "vars.weights_parallel"),
+    ],
+)
+def test_a_variable_that_no_role_knows_is_said_before_anybody_is_asked(world: World, put: str, seen: str) -> None:
+    world.path.write_text(world.path.read_text().replace("transformers_commit: v5.3.0", put))
+    done = run("--yes")
+    assert (done.exit_code, world.registry.asked, world.hub.asked) == (1, [], [])
+    assert seen in done.output
+
+
 def test_a_mirror_is_asked_and_the_name_stays(world: World) -> None:
     text = world.path.read_text().replace(f'"{world.registry.name}/glm/vllm', '"docker.io/glm/vllm')
     world.path.write_text(
