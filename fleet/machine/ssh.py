@@ -6,6 +6,7 @@ Called by converge and managed, by `fleet.provider` for Node, by `fleet.probes` 
 
 import base64
 import contextlib
+import functools
 import logging
 import select
 import shlex
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet import errors
-from fleet.machine import handshake, tunnel
+from fleet.machine import handshake, relay, tunnel
 
 if TYPE_CHECKING:
     import paramiko
@@ -171,13 +172,19 @@ class Connection:
     @contextlib.contextmanager
     def _exec(self, command: str, stdin: str, timeout: float) -> Iterator["paramiko.Channel"]:
         """Start a command as root, with all of its stdin; each read of it waits `timeout` seconds at most."""
+        with self._begin(command, timeout) as channel:
+            if stdin:
+                channel.sendall(stdin.encode())
+            channel.shutdown_write()
+            yield channel
+
+    @contextlib.contextmanager
+    def _begin(self, command: str, timeout: float) -> Iterator["paramiko.Channel"]:
+        """Start a command as root, its input open; each read of it waits `timeout` seconds at most."""
         line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
         with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(line)
-            if stdin:
-                channel.sendall(stdin.encode())
-            channel.shutdown_write()
             yield channel
 
     @staticmethod
@@ -200,26 +207,47 @@ class Connection:
         return True
 
     @contextlib.contextmanager
-    def forward(self, port: int, local: int = 0) -> Iterator[int]:
-        """Bring the node's 127.0.0.1:`port` to a port of this machine's loopback (`local`, 0 = any free one).
+    def forward(self, remote: int | str, local: int = 0) -> Iterator[int]:
+        """Bring the node's 127.0.0.1:`remote`, or its unix socket of that path, to a port of this machine's loopback (`local`, 0 = any free one).
 
-        Yields the local port; several clients at once may use it. FleetError when `local` is taken; Unreachable at the end
-        when the connection broke meanwhile: what clients saw then came from nowhere.
+        Yields the local port; several clients at once may use it. FleetError when `local` is taken, CommandFailed when the node cannot
+        carry connections to its socket; Unreachable at the end when the connection broke meanwhile: what clients saw then came from nowhere.
         """
-        try:
-            listener = tunnel.Listener(self.transport, port, local)
-        except OSError as error:
-            raise errors.FleetError(
-                node=self.target.name,
-                doing=f"forward port {port}",
-                seen=f"port {local} of this machine is taken" if local else f"no local port: {error.strerror}",
-                wanted=f"a listener on 127.0.0.1:{local}" if local else "a listener on 127.0.0.1",
-                next="choose another port (0 takes a free one)",
-            ) from error
-        with listener:
-            yield listener.port
-        if not self.transport.is_active():
-            raise self._lost(f"forward port {port}")
+        doing = f"forward port {remote}" if isinstance(remote, int) else f"forward {remote}"
+        with contextlib.ExitStack() as stack:
+            make: Callable[[int], tunnel.Loopback]
+            if isinstance(remote, int):
+                make = functools.partial(tunnel.Listener, self.transport, remote)
+            else:
+                make = functools.partial(relay.Listener, stack.enter_context(self._relay(remote, doing)))
+            try:
+                listener = make(local)
+            except OSError as error:
+                raise errors.FleetError(
+                    node=self.target.name,
+                    doing=doing,
+                    seen=f"port {local} of this machine is taken" if local else f"no local port: {error.strerror}",
+                    wanted=f"a listener on 127.0.0.1:{local}" if local else "a listener on 127.0.0.1",
+                    next="choose another port (0 takes a free one)",
+                ) from error
+            with listener:
+                yield listener.port
+        if listener.broken or not self.transport.is_active():
+            raise self._lost(doing)
+
+    @contextlib.contextmanager
+    def _relay(self, path: str, doing: str) -> Iterator["paramiko.Channel"]:
+        """Start the program that carries connections to a socket of the node, and wait until it runs."""
+        with self._begin(relay.COMMAND, 15) as channel:
+            if said := relay.begin(channel, path):
+                raise errors.CommandFailed(
+                    node=self.target.name,
+                    doing=doing,
+                    seen=said,
+                    wanted="/usr/bin/python3, run by root there",
+                    next=f"{self.target.login}, and look there",
+                )
+            yield channel
 
     def _hangs(self, command: str, seen: str, wanted: str) -> errors.CommandFailed:
         return errors.CommandFailed(

@@ -1,6 +1,7 @@
-"""A local listener whose connections come out on a node's loopback (SSH direct-tcpip).
+"""Local listeners whose connections come out on a node: what they share, and the one for a port of its loopback (SSH direct-tcpip).
 
-Owns the listener's threads and ends them all on exit. Needs an authenticated transport. Called by ssh.Connection.forward.
+Owns the listener's threads and ends them all on exit. Needs an authenticated transport. Called by ssh.Connection.forward; relay.py has the
+listener for a unix socket.
 """
 
 import contextlib
@@ -14,17 +15,14 @@ if TYPE_CHECKING:
     import paramiko
 
 
-class Listener(socketserver.ThreadingTCPServer):
+class Loopback(socketserver.ThreadingTCPServer):
     """Listens on 127.0.0.1:`local` (0 = any free port); leaving the context ends every connection and thread."""
 
     allow_reuse_address = True
     daemon_threads = False
+    broken = False  # the way to the node has ended, where that can be seen here
 
-    def __init__(self, transport: "paramiko.Transport", remote: int, local: int = 0) -> None:
-        self._transport, self._remote = transport, remote
-        self._channels: set[paramiko.Channel] = set()
-        self._lock = threading.Lock()
-        self._ended = False
+    def __init__(self, local: int = 0) -> None:
         super().__init__(("127.0.0.1", local), socketserver.BaseRequestHandler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="forward")
 
@@ -34,18 +32,40 @@ class Listener(socketserver.ThreadingTCPServer):
         return int(self.server_address[1])
 
     def __enter__(self) -> Self:
+        self.start()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self._thread.join()
+        self.stop()
+        self.server_close()  # joins the threads of the connections, which end with their ways to the node
+
+    def start(self) -> None:
+        """Begin what the connections need beside the listener."""
+
+    def stop(self) -> None:
+        """End every connection's way to the node."""
+
+
+class Listener(Loopback):
+    """Its connections come out at 127.0.0.1:`remote` of the node."""
+
+    def __init__(self, transport: "paramiko.Transport", remote: int, local: int = 0) -> None:
+        self._transport, self._remote = transport, remote
+        self._channels: set[paramiko.Channel] = set()
+        self._lock = threading.Lock()
+        self._ended = False
+        super().__init__(local)
+
+    def stop(self) -> None:
+        """Close every channel."""
         with self._lock:
             self._ended = True
             channels = list(self._channels)
         for channel in channels:
             channel.close()
-        self.server_close()  # joins the threads of the connections, which end with their channels
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Carry one connection, in a thread of its own."""

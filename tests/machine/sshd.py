@@ -17,6 +17,7 @@ import paramiko
 from fleet.machine import preflight, ssh
 
 KEPT = Path("/var/lib/fleet")
+READS = b"os.read(0, 1)"  # of fleet.machine.relay.COMMAND, which reads its input as it comes
 
 
 class Server:
@@ -28,6 +29,7 @@ class Server:
         self.user_key = _key(folder, "user")
         self.identity = folder / "user"
         self.connections, self.commands = 0, list[str]()
+        self.relays = list[int]()  # exit codes of programs that carried connections
         self.kept = folder / "kept"  # in place of KEPT
         self.look: Callable[[], str] | None = None  # what a preflight is answered, in place of what this machine is
         self.looks = 0
@@ -101,7 +103,8 @@ class _Rules(paramiko.ServerInterface):
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
         seen = command.decode().replace("/etc/", f"{self._server.root}/etc/" if self._server.root else "/etc/")
-        threading.Thread(target=self._run, args=(channel, seen), daemon=True).start()
+        run = self._relay if READS in command else self._run
+        threading.Thread(target=run, args=(channel, seen), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
@@ -141,6 +144,18 @@ class _Rules(paramiko.ServerInterface):
             return  # the client left before the end
         finally:
             channel.close()
+
+    def _relay(self, channel: paramiko.Channel, command: str) -> None:
+        """Run a command whose input comes as it runs."""
+        ended = subprocess.Popen(
+            ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        assert ended.stdin and ended.stdout and ended.stderr
+        threading.Thread(target=_pump, args=(channel.recv, ended.stdin.write, ended.stdin.close), daemon=True).start()
+        _pump(ended.stdout.read, channel.sendall, lambda: None)
+        _pump(ended.stderr.read, channel.sendall_stderr, lambda: None)
+        self._server.relays.append(ended.wait())
+        channel.close()
 
     def _carry(self, chanid: int, service: socket.socket) -> None:
         transport = self._server._transports[-1]
