@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet import errors
+from fleet import address, errors
 from fleet.machine import ssh
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,10 +21,13 @@ Outputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Replica:
-    """One replica: `name` is NODE/REPLICA, `port` its port on the node's loopback, `model` the name it is served under."""
+    """One replica: `name` is NODE/REPLICA, `model` the name it is served under.
+
+    It listens at `address` on its node: the path of a unix socket, or a port of the loopback.
+    """
 
     name: str
-    port: int
+    address: int | str
     model: str
     connection: Mapping[str, Any]
 
@@ -138,7 +141,7 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
 def replicas(found: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
     return [
-        Replica(f"{node}/{replica['name']}", int(replica["port"]), replica["model"], seen["connection"])
+        Replica(f"{node}/{replica['name']}", address.of(replica), replica["model"], seen["connection"])
         for node, seen in found.get("replicas", {}).items()
         for replica in (seen or {}).get("replicas") or ()
     ]
@@ -160,6 +163,6 @@ def tunnel(replica: Replica, port: int = 0) -> Iterator[str]:
     """Bring a replica to this machine's loopback, on `port` or a free one; yields its base URL without /v1."""
     with (
         ssh.connect(ssh.Target.from_inputs(replica.connection)) as connection,
-        connection.forward(replica.port, local=port) as bound,
+        connection.forward(replica.address, local=port) as bound,
     ):
         yield f"http://127.0.0.1:{bound}"

@@ -137,7 +137,8 @@ def _of_variable(
 ) -> Iterator[Found]:
     before, after = _value(old, name, told), _value(new, name, told)
     if name == NAMED:
-        yield from _of_replicas(values.by_name(before or []), values.by_name(after or []))
+        keep = any(_uses_ports(inputs, told) for inputs in (old, new))
+        yield from _of_replicas(*(values.by_name(_entries(replicas, keep)) for replicas in (before, after)))
         return
     differing = values.entries(before, after)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -148,6 +149,19 @@ def _of_variable(
     else:
         for because in values.leaves(name, before, after):
             yield _hit(told.of_variable(name, *differing), told, hit, because)
+
+
+def _uses_ports(inputs: Mapping[str, Any], told: Statement) -> bool:
+    """Return whether the replicas listen on their ports; on sockets a port means nothing."""
+    return bool(_value(inputs, "vllm_host_network", told)) or _value(inputs, "vllm_network", told) == "host"
+
+
+def _entries(replicas: Any, ports: bool) -> list[Any]:
+    """Return the replicas, without their ports unless these count."""
+    return [
+        {key: value for key, value in one.items() if ports or key != "port"} if isinstance(one, Mapping) else one
+        for one in replicas or []
+    ]
 
 
 def _of_replicas(before: Any, after: Any) -> Iterator[Found]:

@@ -29,7 +29,9 @@ def _machine(planned: rules.Planned) -> Iterator[str]:
     room = planned.room
     for gpu in range(planned.gpus):
         replica = owners.get(gpu)
-        who = f"{replica['name']} :{replica['port']}" if replica else "free"
+        who = "free" if replica is None else replica["name"]
+        if replica and planned.network == "host":
+            who += f" :{replica.get('port')}"
         yield f"  GPU {gpu:<2} {who:<14} {bar(room) if replica and room else ''}".rstrip()
     if room is None:
         yield f"  {planned.repository or 'a model without a name'} is none of the models that are known here: no figures"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pulumi
 
+from fleet import address
 from fleet.plan import isolation, judge, nodes, quiet, resources, rolevars, settings, stack, waiting, wants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,10 +148,10 @@ def evidence(
 
 
 def endpoints(found: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulumi.Output[dict[str, str]]:
-    """Return {NODE/REPLICA: URL on that node's loopback}; `fleet forward` brings it to the caller's."""
+    """Return {NODE/REPLICA: where it listens on that node}; `fleet forward` brings it to the caller's loopback."""
     return pulumi.Output.all(**found).apply(
         lambda by_node: {
-            f"{node}/{replica['name']}": f"http://127.0.0.1:{int(replica['port'])}/v1"
+            f"{node}/{replica['name']}": address.url(replica)
             for node, seen in by_node.items()
             for replica in (seen or {}).get("replicas") or ()
         }

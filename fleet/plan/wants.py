@@ -45,7 +45,9 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
         "firmware": list(models.read("versions")["firmware"].get(rocm, ())),
         "arguments": list(values.get("host_kernel_arguments") or ()),
         "ports": {
-            str(one["port"]): f"{one['name']}.service" for one in planned.replicas if "port" in one and "name" in one
+            str(one["port"]): f"{one['name']}.service"
+            for one in planned.replicas
+            if planned.network == "host" and "port" in one and "name" in one
         },
         "addresses": sorted(set(_addresses(values, builds))),
         "space": [dataclasses.asdict(need) for need in disks.needs(planned)],

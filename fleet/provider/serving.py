@@ -1,6 +1,6 @@
 """The resource Serving: the role vllm, and then the probes. Ready means that every replica sees what is in the pictures.
 
-Used by the servicer. Needs fleet.probes and an SSH connection that brings a replica's port to loopback.
+Used by the servicer. Needs fleet.probes and an SSH connection that brings a replica to loopback.
 """
 
 import shlex
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet import errors
+from fleet import address, errors
 from fleet.machine import ssh
 from fleet.provider import resources
 from fleet.provider.playbook import Playbook
@@ -45,7 +45,7 @@ class Serving(Playbook):
         try:
             with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
                 for replica in known["replicas"]:
-                    with connection.forward(replica["port"]) as port:
+                    with connection.forward(address.of(replica)) as port:
                         verdicts = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
                     _keep(folder, f"{request.name}-{replica['name']}", verdicts)
                     gating = [one for one in verdicts if one.gates]

@@ -39,8 +39,9 @@ def key_set_and_secret(asked: Asked) -> Iterator[Breach]:
 
 def on_loopback_only(asked: Asked) -> Iterator[Breach]:
     """Yield what says where the server listens, which the unit alone does."""
-    if asked.flags("host"):
-        yield Breach("vllm_flags.host is set")
+    for flag in ("host", "uds"):
+        if asked.flags(flag):
+            yield Breach(f"vllm_flags.{flag} is set")
 
 
 def no_developer_doors(asked: Asked) -> Iterator[Breach]:
@@ -71,8 +72,8 @@ RULES = (
     ),
     Rule(
         name="on-loopback-only",
-        holds="A replica is published on the machine's loopback, and nothing else says where it listens.",
-        reason="the key guards only /v1, /v2 and /inference: /tokenize, /invocations, /pause or /metrics are open to whoever reaches the port",
+        holds="A replica listens on a socket of the machine, or on its loopback, and nothing else says where it listens.",
+        reason="the key guards only /v1, /v2 and /inference: /tokenize, /invocations, /pause or /metrics are open to whoever reaches the server",
         remedy="leave it out; `fleet forward` or a gateway with a list of allowed paths reaches the replica",
         source="project notes on serving, Security; vLLM documentation, Security: endpoints without authentication",
         kinds=("Serving",),

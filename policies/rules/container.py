@@ -1,4 +1,4 @@
-"""The serving container has the rights that it needs: GPUs, its own files, one port. The reference recipe has these switches on."""
+"""The serving container has the rights that it needs: GPUs, its own files, one socket. The reference recipe has these switches on."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,6 +18,27 @@ def off(variable: str) -> Callable[[Asked], Iterator[Breach]]:
     return judge
 
 
+def no_host_network(asked: Asked) -> Iterator[Breach]:
+    """Yield where the container has the host's network, and where its port is on every address of the host."""
+    switch_on, network = on(asked.var("vllm_host_network")), asked.var("vllm_network")
+    if not switch_on and network in (None, "none", "bridge"):
+        return
+    yield Breach("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
+    address = asked.var("vllm_host_address")
+    if address not in (None, "127.0.0.1"):
+        yield Breach(
+            f"vllm_host_address is {address}",
+            "/invocations, /tokenize and /metrics are then open, without a key, to whoever reaches the machine",
+            "leave vllm_host_address out; a proxy with a list of allowed paths stands before a replica",
+        )
+
+
+def no_way_out(asked: Asked) -> Iterator[Breach]:
+    """Yield where the container can open connections through a bridge."""
+    if asked.var("vllm_network") == "bridge" and not on(asked.var("vllm_host_network")):
+        yield Breach("vllm_network is bridge")
+
+
 def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> Rule:
     """Return the rule that one switch is off."""
     return Rule(name, holds, reason, f"leave {variable} out; {remedy}", source, ("Serving",), off(variable))
@@ -31,13 +52,26 @@ RULES = (
         "whoever breaks into the model server is root on the machine and owns all its GPUs",
         "role vllm passes /dev/kfd and the replica's render nodes, which is enough",
     ),
-    switch(
-        "no-host-network",
-        "vllm_host_network",
-        "The serving container has a network of its own.",
-        "the ports of torch.distributed, which ask nobody for a key, are then open on the machine's addresses",
-        "the role publishes the API on 127.0.0.1 of the machine",
-        f"{RECIPE}; vLLM documentation, Security: inter-node communication",
+    Rule(
+        name="no-host-network",
+        holds="The serving container does not have the network of its host.",
+        reason="the ports of torch.distributed, which ask nobody for a key, are then open on the machine's addresses",
+        remedy="leave vllm_host_network and vllm_network out; the server then listens on a unix socket of the machine",
+        source=f"{RECIPE}; vLLM documentation, Security: inter-node communication",
+        kinds=("Serving",),
+        judge=no_host_network,
+    ),
+    Rule(
+        name="no-way-out",
+        holds="The serving container has no network.",
+        reason="whoever breaks into the model server reaches what the machine reaches: its neighbours, the services on its bridge, and in a"
+        " cloud 169.254.169.254, which gives out the machine's credentials and user data",
+        remedy="leave vllm_network out where requests bring media as data: URLs; where they name media hosts, bar 169.254.169.254 and private"
+        " addresses for containers in the machine's firewall",
+        source="this project: roles/vllm/templates/replica.service.j2; moby documentation: bridge networks",
+        kinds=("Serving",),
+        judge=no_way_out,
+        level="advisory",
     ),
     switch(
         "no-host-ipc",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fleet.plan.rules.gpus import apart, there
+from fleet.plan.rules.gpus import apart, ports, there
 from fleet.plan.rules.rule import Planned
 from policies import data
 from policies.asked import Asked, has_unknown, known
@@ -52,11 +52,12 @@ def kernel_known(asked: Asked) -> Iterator[Breach]:
 
 def replicas_fit(asked: Asked) -> Iterator[Breach]:
     """Yield where replicas collide or ask for GPUs that the machine has not, whatever way they came into the plan."""
+    names = ("vllm_network", "vllm_host_network")
     gpus, replicas = known(asked.other("Node") or {}, "gpus"), asked.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    planned = Planned({"vllm_replicas": replicas}, gpus)
-    for finding in (*apart(planned), *there(planned)):
+    planned = Planned({"vllm_replicas": replicas, **{name: asked.var(name) for name in names}}, gpus)
+    for finding in (*apart(planned), *ports(planned), *there(planned)):
         yield Breach(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
 
 
@@ -125,7 +126,7 @@ RULES = (
     ),
     Rule(
         name="replicas-fit-gpus",
-        holds="Each replica has a name, a port and GPUs of its own, and the machine has these GPUs.",
+        holds="Each replica has a name and GPUs of its own, with the host's network a port too, and the machine has these GPUs.",
         reason="two replicas on one GPU run out of memory, and a missing one stops the start",
         remedy="correct vllm_replicas",
         source="project notes on serving, Memory; fleet/plan/rules.py, which judges stack files by the same function",

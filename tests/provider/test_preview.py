@@ -54,6 +54,14 @@ MORE = {
     **INPUTS,
     "vars": {**INPUTS["vars"], "vllm_replicas": [*REPLICAS, {"name": "glm-2"}], "vllm_flags": {"seed": 1}},
 }
+
+
+def on_ports(replicas: list[Props]) -> Props:
+    """A Serving whose replicas listen on their ports."""
+    return {**INPUTS, "vars": {**INPUTS["vars"], "vllm_network": "host", "vllm_replicas": replicas}}
+
+
+PORTS = on_ports(REPLICAS)
 ANEW = {**INPUTS, "vars": UNKNOWN, "image": UNKNOWN, "weights": {"path": "/srv/models/a", "revision": "0"}}
 
 
@@ -93,17 +101,18 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-template", "Serving", INPUTS, changed("roles", "vllm", to="1  tasks/main.yml\n3  templates/unit.j2")),
         ("a-task-file", "Serving", INPUTS, changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")),
         ("a-key", "Serving", INPUTS, changed("api_key", to="9876543210")),
-        ("a-replica-s-port", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
+        ("a-replica-s-port", "Serving", PORTS, on_ports([REPLICAS[0], {"name": "glm-1", "port": 9001}])),
+        ("a-port-that-means-nothing", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
         ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
         (
             "replicas-of-every-kind",
             "Serving",
-            INPUTS,
-            changed("vars", "vllm_replicas", to=[{"name": "glm-0", "port": 1}, {"name": "glm-2"}]),
+            PORTS,
+            on_ports([{"name": "glm-0", "port": 1}, {"name": "glm-2"}]),
         ),
         ("a-replica-more-and-a-flag", "Serving", INPUTS, MORE),
         ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
-        ("a-replica-less", "Serving", INPUTS, changed("vars", "vllm_replicas", to=REPLICAS[:1])),
+        ("a-replica-less", "Serving", PORTS, on_ports(REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
         ("an-engine-that-starts-anew", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),

@@ -26,7 +26,7 @@ def changes(text: str) -> list[str]:
 def test_up_takes_bare_nodes_to_probed_endpoints(road: Road, first_up: str) -> None:
     outputs = road.outputs()
     assert sorted(outputs["replicas"]) == list(NODES)
-    assert outputs["endpoints"] == {f"{node}/glm-0": "http://127.0.0.1:8000/v1" for node in NODES}
+    assert outputs["endpoints"] == {f"{node}/glm-0": "unix:/run/fleet/glm-0/sock" for node in NODES}
     for seen in outputs["replicas"].values():
         assert seen["probes"]["passed"] == seen["probes"]["total"] >= 12
         assert re.fullmatch(r"registry.lab.internal:5000/glm/serving@sha256:[0-9a-f]{64}", seen["image"])

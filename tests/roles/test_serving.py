@@ -3,19 +3,28 @@
 The engine is the real vLLM; a start takes it half a minute, so claims share the one that `served` made and end with it running.
 """
 
+import dataclasses
 import json
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import yaml
 
+from fleet import address, probes
+from fleet.machine import ssh
+from tests import lab as labs
+from tests import neighbour
 from tests.roles.conftest import KEY, SERVED, Place, Runs
 
-UNIT, PORT = "glm-0.service", 8000
+UNIT, SOCKET = "glm-0.service", "/run/fleet/glm-0/sock"
 
 
 def status(place: Place, path: str, *more: str) -> str:
-    return place.sh(f"curl -s -o /dev/null -w %{{http_code}} {' '.join(more)} http://127.0.0.1:{PORT}{path} || true")
+    return place.sh(
+        f"curl -s -o /dev/null -w %{{http_code}} {' '.join(more)} --unix-socket {SOCKET} http://replica{path} || true"
+    )
 
 
 def active(place: Place) -> bool:
@@ -56,7 +65,7 @@ def container(place: Place) -> dict[str, Any]:
 def test_the_container_has_no_right_that_it_does_not_need(served: Runs, ready: Place) -> None:
     seen = container(ready)
     host = seen["HostConfig"]
-    assert not host["Privileged"] and not host["CapAdd"] and host["NetworkMode"] in ("default", "bridge")
+    assert not host["Privileged"] and not host["CapAdd"] and host["NetworkMode"] == "none"
     assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert seen["Config"]["User"] == "10001:10001"
@@ -65,15 +74,99 @@ def test_the_container_has_no_right_that_it_does_not_need(served: Runs, ready: P
     assert host["GroupAdd"] == [gid]
 
 
-def test_the_replica_listens_on_loopback_alone(served: Runs, ready: Place) -> None:
-    assert ready.host.socket(f"tcp://127.0.0.1:{PORT}").is_listening
-    published = container(ready)["HostConfig"]["PortBindings"]
-    assert {one["HostIp"] for ports in published.values() for one in ports} == {"127.0.0.1"}
+def test_the_replica_listens_on_its_socket_alone(served: Runs, ready: Place) -> None:
+    seen = container(ready)
+    assert not seen["HostConfig"]["PortBindings"]
+    assert [seen["NetworkSettings"][name] for name in ("IPAddress", "Ports") if name in seen["NetworkSettings"]] in (
+        ["", {}],
+        [{}],
+    )
+    inside = ready.sh(f"nsenter --net --target {seen['State']['Pid']} ip -o link").splitlines()
+    assert [line.split(":")[1].strip() for line in inside] == ["lo"]
 
 
-def test_all_that_is_mounted_is_read_only_but_the_cache(served: Runs, ready: Place) -> None:
+def test_only_root_may_connect_to_the_socket(served: Runs, ready: Place) -> None:
+    assert ready.sh(f"stat -c '%a %u %G' {SOCKET} {SOCKET.removesuffix('/sock')}").splitlines() == [
+        "770 10001 root",
+        "2750 10001 root",
+    ]
+    refused = f"setpriv --reuid=65534 --regid=65534 --clear-groups curl -s --unix-socket {SOCKET} http://replica/health"
+    assert ready.sh(f"{refused}; echo $?").strip() == "7"
+
+
+def test_a_neighbour_reaches_ssh_and_nothing_else(served: Runs, ready: Place, lab: labs.Lab) -> None:
+    """With a route to where the engine's containers have their addresses: /tokenize and /metrics ask nobody for a key."""
+    node = ready.node
+    assert neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address) == [f"{node.address}:22"]
+
+
+def test_a_picture_is_asked_about_over_the_socket(served: Runs, ready: Place) -> None:
+    with ssh.connect(ready.node) as connection, connection.forward(SOCKET) as port:
+        cases = probes.load(["bottle-grounding"], 0.5)
+        (verdict,) = probes.run(f"http://127.0.0.1:{port}", KEY, "zai-org/GLM-4.6V", cases, lambda text: None)
+    assert verdict.passed, verdict.seen
+
+
+def test_a_user_who_becomes_root_reaches_the_socket(served: Runs, ready: Place) -> None:
+    ready.sh(
+        "useradd --create-home ops && install -d -m 700 -o ops /home/ops/.ssh"
+        " && install -m 600 -o ops /root/.ssh/authorized_keys /home/ops/.ssh/"
+        " && echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops"
+    )
+    target = dataclasses.replace(ready.node, user="ops", become=True)
+    try:
+        with ssh.connect(target) as connection, connection.forward(SOCKET) as port:
+            answers = [urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status for _ in range(3)]
+    finally:
+        ready.sh("rm /etc/sudoers.d/ops; pkill -KILL -u ops; userdel --remove --force ops")
+    assert answers == [200, 200, 200]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_there_are_no_pages_about_the_api(served: Runs, ready: Place, path: str) -> None:
+    assert status(ready, path) == "404"
+
+
+def test_no_page_of_another_origin_may_call_the_api(served: Runs, ready: Place) -> None:
+    asks = "-X OPTIONS -H 'Origin: https://other.example' -H 'Access-Control-Request-Method: POST' -D - -o /dev/null"
+    said = ready.sh(f"curl -s {asks} --unix-socket {SOCKET} http://replica/v1/chat/completions").lower()
+    assert said.startswith("http/") and "access-control-allow-origin" not in said
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("own", "reached"),
+    [
+        ({"vllm_network": "bridge"}, [22]),
+        ({"vllm_network": "host"}, [22]),
+        ({"vllm_host_network": True, "vllm_host_address": "0.0.0.0"}, [22, 8000]),
+    ],
+)
+def test_another_network_can_be_asked_for(
+    served: Runs, ready: Place, lab: labs.Lab, own: dict[str, Any], reached: list[int]
+) -> None:
+    """Torch's own ports are open on the host's network only with several ranks, which the lab does not have."""
+    try:
+        ran = ready.run("serving", **{**SERVED, **paths(served), **own})
+        assert ran.rc == 0, ran.message
+        replica = ran.results["fleet_serving"]["replicas"][0]
+        with ssh.connect(ready.node) as connection, connection.forward(address.of(replica)) as port:
+            assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
+        found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
+        assert found == [f"{ready.node.address}:{one}" for one in reached]
+    finally:
+        back = ready.run("serving", **SERVED, **paths(served))
+    assert back.rc == 0 and active(ready), back.message
+
+
+def test_that_the_caches_are_filled_is_noted_where_the_container_cannot(served: Runs, ready: Place) -> None:
+    assert ready.sh("stat -c '%U %a' /var/cache/vllm/*/.served-glm-0").split()[0] == "root"
+    assert "/.served-glm-0" not in ready.sh("docker exec glm-0 find /var/cache/vllm -maxdepth 1")
+
+
+def test_all_that_is_mounted_is_read_only_but_the_cache_and_the_sockets_folder(served: Runs, ready: Place) -> None:
     writable = {mount["Destination"] for mount in container(ready)["Mounts"] if mount["RW"]}
-    assert writable == {"/var/cache/vllm"}
+    assert writable == {"/var/cache/vllm", "/run/fleet"}
 
 
 def test_the_key_is_in_a_file_of_roots_and_nowhere_else(served: Runs, ready: Place) -> None:
@@ -91,10 +184,14 @@ def test_flags_stand_in_the_engines_own_configuration(served: Runs, ready: Place
 
 
 def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Place, until: Callable[..., None]) -> None:
+    """It leaves locks of a process and a host that are no more, and its socket: the next start removes both."""
     before = container(ready)["Id"]
+    cache = ready.sh("ls -d /var/cache/vllm/*/glm-0").strip()
+    ready.sh(f"mkdir -p {cache}/aiter; echo 1 {before[:12]} | tee {cache}/aiter/lock_module_core {cache}/.ninja_lock")
     ready.sh("docker kill glm-0")
     until(lambda: active(ready) and container(ready)["Id"] != before, 600)
     assert status(ready, "/health") == "200"
+    assert ready.sh(f"ls {cache}/aiter/lock_module_core {cache}/.ninja_lock 2>/dev/null || true") == ""
 
 
 def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:

@@ -32,7 +32,6 @@ def test_the_context_may_be_left_to_vllm(value: Any) -> None:
     ("change", "rule", "key", "seen"),
     [
         ({"name": "glm-0"}, "replicas-apart", "name", "replica glm-0 has this name already"),
-        ({"port": 8000}, "replicas-apart", "port", "replica glm-0 has this port already"),
         ({"gpus": [3, 5, 6, 7]}, "replicas-apart", "gpus", "replica glm-0 has this gpu already"),
         ({"gpus": [4, 5, 6, 8]}, "gpus-there", "gpus", "the machine has 8 GPUs"),
         ({"gpus": [4, 5]}, "gpus-for-ranks", "gpus", "2 GPUs for tensor-parallel-size 4"),
@@ -42,6 +41,18 @@ def test_replicas_do_not_collide_and_have_their_gpus(change: dict[str, Any], rul
     values = bf16()
     values["vllm_replicas"][1] |= change
     assert found(values) == [(rule, f"vllm_replicas[1].{key}", seen)]
+
+
+def test_replicas_have_a_port_each_with_the_hosts_network_alone() -> None:
+    values = bf16()
+    values["vllm_replicas"][1]["port"] = 8000
+    shared = [("replicas-apart", "vllm_replicas[1].port", "replica glm-0 has this port already")]
+    assert found(values) == []
+    assert found(values | {"vllm_network": "host"}) == found(values | {"vllm_host_network": True}) == shared
+    del values["vllm_replicas"][1]["port"]
+    missing = [("ports-there", "vllm_replicas[1].port", "not set, and the replicas use the host's network")]
+    assert found(values) == []
+    assert found(values | {"vllm_network": "host"}) == missing
 
 
 def test_the_last_gpu_is_there() -> None:

@@ -191,3 +191,34 @@ def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() 
     names = [rule.name for rule in (*every, *policies.RULES)]  # a waiver names one of either
     assert len(set(names)) == len(names)
     assert all(rule.holds.endswith(".") and rule.reason and rule.source for rule in every)
+
+
+@pytest.mark.parametrize(
+    ("domains", "network", "told"),
+    [
+        (["media.example"], "none", True),
+        ("media.example", "none", True),
+        (["none.invalid", "media.example"], "none", True),
+        (["none.invalid"], "none", False),
+        ("none.invalid", "none", False),
+        ([], "none", False),
+        (["media.example"], "bridge", False),
+        (["media.example"], "host", False),
+    ],
+)
+def test_media_hosts_need_a_network(domains: Any, network: str, told: bool) -> None:
+    values = bf16(allowed_media_domains=domains) | {"vllm_network": network}
+    seen = "requests may name media.example, which a container without a network does not reach"
+    assert found(values) == ([("media-hosts-reached", "vllm_network", seen)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("home", "told"), [("/run/vllm", True), ("/var/cache/vllm2", True), ("/var/cache/vllm/home", False)]
+)
+def test_aiter_builds_code_where_it_can_be_loaded(home: str, told: bool) -> None:
+    assert names(bf16() | {"vllm_home": home}) == (["caches-kept"] if told else [])
+
+
+def test_no_network_is_what_a_stack_gets_that_names_none() -> None:
+    assert names(bf16(allowed_media_domains=["media.example"])) == ["media-hosts-reached"]
+    assert names(bf16(allowed_media_domains=["media.example"]) | {"vllm_host_network": True}) == []

@@ -4,10 +4,10 @@ import pytest
 
 from policies.rules import container
 from tests.policies import one, serving, told
+from tests.policies import rule as container_rule
 
 SWITCHES = {
     "container-not-privileged": "vllm_privileged",
-    "no-host-network": "vllm_host_network",
     "no-host-ipc": "vllm_ipc_host",
     "no-ptrace": "vllm_ptrace",
     "seccomp-on": "vllm_seccomp_unconfined",
@@ -15,7 +15,38 @@ SWITCHES = {
 
 
 def test_there_is_a_rule_for_each_broad_flag_of_the_reference_recipe() -> None:
-    assert {rule.name for rule in container.RULES} == set(SWITCHES)
+    assert {rule.name for rule in container.RULES} == {*SWITCHES, "no-host-network", "no-way-out"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "seen"),
+    [
+        ({"vllm_host_network": True}, "vllm_host_network is on: "),
+        ({"vllm_network": "host"}, "vllm_network is host: "),
+        ({"vllm_network": "anything"}, "vllm_network is anything: "),
+        ({"vllm_network": "bridge", "vllm_host_network": "yes"}, "vllm_host_network is on: "),
+    ],
+)
+def test_the_hosts_network_is_refused_in_either_spelling(variables: dict[str, object], seen: str) -> None:
+    assert one("no-host-network", serving(**variables)).startswith(f"{seen}the ports of torch.distributed")
+
+
+def test_a_port_on_every_address_of_the_machine_is_named() -> None:
+    network, port = told("no-host-network", serving(vllm_network="host", vllm_host_address="0.0.0.0"))
+    assert network.startswith("vllm_network is host: ")
+    assert port.startswith("vllm_host_address is 0.0.0.0: /invocations, /tokenize and /metrics are then open")
+
+
+def test_a_bridge_is_reported_with_what_it_opens() -> None:
+    assert container_rule("no-way-out").level == "advisory"
+    message = one("no-way-out", serving(vllm_network="bridge"))
+    assert message.startswith("vllm_network is bridge: ") and "169.254.169.254" in message
+    assert told("no-host-network", serving(vllm_network="bridge")) == []
+
+
+def test_no_network_is_right_and_the_default() -> None:
+    for about in (serving(), serving(vllm_network="none", vllm_host_network=False)):
+        assert told("no-host-network", about) == told("no-way-out", about) == []
 
 
 @pytest.mark.parametrize(("rule", "variable"), SWITCHES.items())

@@ -104,12 +104,19 @@ def replicas(*gpus: list[int]) -> list[dict[str, Any]]:
     [
         (replicas([0, 8]), "vllm_replicas[0].gpus 8: the machine has 8 GPUs"),
         (replicas([0], [0]), "vllm_replicas[1].gpus 0: replica glm-0 has this gpu already"),
-        ([*replicas([0]), {"name": "x", "port": 8000, "gpus": [1]}], "vllm_replicas[1].port 8000: "),
     ],
 )
 def test_replicas_fit_the_gpus_of_their_machine(wrong: list[dict[str, Any]], seen: str) -> None:
     assert one("replicas-fit-gpus", serving(vllm_replicas=wrong)).startswith(seen)
     assert told("replicas-fit-gpus", serving(vllm_replicas=replicas([0, 1, 2, 3], [4, 5, 6, 7]))) == []
+
+
+def test_replicas_have_a_port_each_where_they_listen_on_one() -> None:
+    shared = [*replicas([0]), {"name": "x", "port": 8000, "gpus": [1]}]
+    assert one("replicas-fit-gpus", serving(vllm_replicas=shared, vllm_network="host")).startswith(
+        "vllm_replicas[1].port 8000: "
+    )
+    assert told("replicas-fit-gpus", serving(vllm_replicas=shared)) == []
 
 
 def test_replicas_of_which_a_part_is_not_known_yet_are_judged_later() -> None:

@@ -19,9 +19,11 @@ ROLES = rolevars.load(ROOT / "roles")
 Change = Callable[[dict[str, Any]], None]
 
 
-def wanted(machine: str = "prod-1") -> preflight.Wanted:
-    """Return what the stack prod wants of a machine."""
-    told = wants.wants(stackfile.read("prod", ROOT), ROLES, machine, "organization/glm-fleet/prod")
+def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Wanted:
+    """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
+    found = stackfile.read("prod", ROOT)
+    found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
+    told = wants.wants(found, ROLES, machine, "organization/glm-fleet/prod")
     return preflight.Wanted.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
@@ -350,6 +352,7 @@ def test_the_plan_wants_of_a_machine_what_its_roles_will_ask() -> None:
     builder, other = wanted("prod-1"), wanted("prod-2")
     assert set(builder.addresses) - set(other.addresses) == {"github.com:443"}  # only one machine builds
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
+    assert wanted(network="none").ports == wanted(network="bridge").ports == {}
     assert next((one.path, one.bytes) for one in builder.space) == ("/srv/models", 215_400_000_000)
     assert builder.kernels["debian 12"] == ("6.1",)
 

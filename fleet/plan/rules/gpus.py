@@ -26,11 +26,12 @@ def utilization(planned: Planned) -> Iterator[Finding]:
 
 
 def apart(planned: Planned) -> Iterator[Finding]:
-    """Yield a name, a port or a GPU that an earlier replica has."""
+    """Yield a name or a GPU that an earlier replica has, and with the host's network a port."""
     owners: dict[tuple[str, Any], str] = {}
     for place, replica in enumerate(planned.replicas):
         name = str(replica.get("name", place))
-        claims = [("name", name), ("port", replica.get("port")), *(("gpu", gpu) for gpu in replica.get("gpus") or ())]
+        port = replica.get("port") if planned.network == "host" else None
+        claims = [("name", name), ("port", port), *(("gpu", gpu) for gpu in replica.get("gpus") or ())]
         for kind, what in claims:
             if what is not None and (kind, what) in owners:
                 yield Finding(
@@ -40,6 +41,14 @@ def apart(planned: Planned) -> Iterator[Finding]:
                     what,
                 )
             owners.setdefault((kind, what), name)
+
+
+def ports(planned: Planned) -> Iterator[Finding]:
+    """Yield a replica without a port where it listens on one."""
+    for place, replica in enumerate(planned.replicas):
+        if planned.network == "host" and replica.get("port") is None:
+            seen = "not set, and the replicas use the host's network"
+            yield Finding(f"vllm_replicas[{place}].port", seen, "a port of 127.0.0.1, or another vllm_network")
 
 
 def there(planned: Planned) -> Iterator[Finding]:
@@ -121,10 +130,17 @@ RULES = (
     ),
     Rule(
         name="replicas-apart",
-        holds="No two replicas of a machine have the same name, port or GPU.",
+        holds="No two replicas of a machine have the same name or GPU, and with the host's network the same port.",
         reason="a unit, a listening port and a GPU's memory have one owner",
         source="roles/vllm: one unit a replica",
         judge=apart,
+    ),
+    Rule(
+        name="ports-there",
+        holds="With the host's network each replica has a port.",
+        reason="it listens there; without that network it listens on a socket of its own",
+        source="roles/vllm: vllm_network",
+        judge=ports,
     ),
     Rule(
         name="gpus-there",

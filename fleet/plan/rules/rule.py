@@ -60,8 +60,13 @@ class Planned:
 
     @property
     def replicas(self) -> list[Mapping[str, Any]]:
-        """The replicas, each with name and port, and `gpus` where it has some."""
+        """The replicas, each with its name, `port` and `gpus` where it has some."""
         return [replica for replica in self._list("vllm_replicas") if isinstance(replica, Mapping)]
+
+    @property
+    def network(self) -> str:
+        """The network of the replicas' containers: none, bridge or host (vllm_network, or vllm_host_network)."""
+        return "host" if on(self.values.get("vllm_host_network")) else str(self.values.get("vllm_network") or "none")
 
     @property
     def repository(self) -> str:

@@ -78,6 +78,16 @@ def videos(planned: Planned) -> Iterator[Finding]:
         yield Finding("vllm_flags.limit-mm-per-prompt", seen, '{"video": 1}, or another small number')
 
 
+def media_hosts(planned: Planned) -> Iterator[Finding]:
+    """Yield media hosts that a container without a network cannot reach."""
+    told = planned.flags.get("allowed-media-domains", [])
+    hosts = [str(one) for one in (told if isinstance(told, list) else [told])]
+    real = [one for one in hosts if one and one.rpartition(".")[2].lower() != "invalid"]
+    if real and planned.network == "none":
+        seen = f"requests may name {', '.join(real)}, which a container without a network does not reach"
+        yield Finding("vllm_network", seen, "bridge; or vllm_flags.allowed-media-domains: [none.invalid]", "none")
+
+
 def entrypoint(planned: Planned) -> Iterator[Finding]:
     """Yield a command that does not start the server."""
     told = planned.values.get("vllm_entrypoint")
@@ -116,6 +126,10 @@ def caches(planned: Planned) -> Iterator[Finding]:
         if value is not None and not str(value).startswith(f"{CACHE}/"):
             seen = "not in the folder that is kept for this image: every start compiles again, or with another image's kernels"
             yield Finding(f"vllm_environment.{name}", seen, f"leave it out, or a folder below {CACHE}", value)
+    home = planned.values.get("vllm_home", CACHE)
+    if not f"{home}/".startswith(f"{CACHE}/"):
+        seen = "not in the folder that is kept for this image: AITER builds code there and loads it, which no file system in memory allows"
+        yield Finding("vllm_home", seen, f"leave it out, or a folder below {CACHE}", home)
 
 
 def _object(told: Any) -> Mapping[str, Any] | None:
@@ -165,6 +179,13 @@ RULES = (
         source="project notes on serving, Known pitfalls; vllm/config/multimodal.py: 999 a modality by default (0.32.0)",
         judge=videos,
         level="warning",
+    ),
+    Rule(
+        name="media-hosts-reached",
+        holds="Where requests may name media hosts, the container has a network that leads there.",
+        reason="each such request would fail",
+        source="roles/vllm: vllm_network; vllm serve --help: --allowed-media-domains",
+        judge=media_hosts,
     ),
     Rule(
         name="entrypoint-serves",

@@ -1,12 +1,14 @@
 """Everything that the role vllm wants to know of a host, in one exec: JSON in, JSON out, nothing changed.
 
-In: {image, model, template, mark, units: [name], ports: [int]}. Out: {image: bool, model: bool, template: bool, gpus: [{node}] in the
+In: {image, model, template, mark, units: [name], ports: [int]}. Out: {image: bool, model: bool, template: bool, cores: int, gpus: [{node}] in the
 order of render nodes, groups: [gid] of the device files, units: [name] that this role wrote, active, starting: [name], taken: [port]}.
 Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import json
+import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -80,7 +82,7 @@ ours = {
     port
     for port in query["ports"]
     for text in written.values()
-    if f"ExecStartPost=/usr/local/lib/fleet/wait-healthy {port}\n" in text
+    if re.search(rf"^ExecStartPost=/usr/local/lib/fleet/wait-healthy {port}( |$)", text, re.MULTILINE)
 }
 cards = gpus()
 print(
@@ -89,6 +91,7 @@ print(
             "image": has_image(query["image"]),
             "model": pathlib.Path(query["model"], "config.json").exists(),
             "template": not query["template"] or pathlib.Path(query["template"]).exists(),
+            "cores": os.cpu_count() or 1,
             "gpus": cards,
             "groups": groups(cards),
             "units": list(written),

@@ -1,0 +1,34 @@
+"""Where a replica listens on its node: what Ansible's results and the stack's state say of it, in one form. Pure.
+
+Called by whoever reaches a replica or names its address: fleet.endpoints, fleet.provider.serving, fleet.plan.program.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fleet import errors
+
+SOCKET = re.compile(r"/run/fleet/[a-z0-9][a-z0-9_.-]{0,127}/sock")
+
+
+def of(replica: Mapping[str, Any]) -> int | str:
+    """Return the path of the replica's unix socket, or its port on the node's loopback; FleetError where it has neither."""
+    socket, port = replica.get("socket"), replica.get("port")
+    if isinstance(socket, str) and SOCKET.fullmatch(socket):
+        return socket
+    # numbers come as floats from Pulumi
+    if not socket and isinstance(port, int | float) and not isinstance(port, bool) and 0 < port < 65536:
+        return int(port)
+    raise errors.FleetError(
+        doing=f"find where replica {str(replica.get('name'))[:80]} listens",
+        seen=f"socket {str(socket)[:80]!r}, port {str(port)[:80]!r}",
+        wanted="a socket /run/fleet/NAME/sock, or a port",
+        next="`pulumi up` writes it anew",
+    )
+
+
+def url(replica: Mapping[str, Any]) -> str:
+    """Return the replica's address on its node: a URL of its port, or `unix:` and the path of its socket."""
+    found = of(replica)
+    return f"http://127.0.0.1:{found}/v1" if isinstance(found, int) else f"unix:{found}"
