@@ -7,8 +7,10 @@ import json
 
 from lab.commands import docker
 
-# Behind a node: the first containers on the bridge of its engine, with the ports of a server and of torch.distributed.
-BEHIND = [f"172.17.0.{host}" for host in range(2, 6)]
+# Behind a node: the bridge of its engine, where sshd answers too, which shows that the route leads there; and the first containers on it.
+BRIDGE = "172.17.0.1"
+BEHIND = [BRIDGE, *(f"172.17.0.{host}" for host in range(2, 6))]
+# Of a server and of torch.distributed among them.
 PORTS = [*range(1, 1025), *range(7990, 8100), *range(29400, 29600)]
 SCRIPT = """
 import asyncio, json, subprocess, sys
@@ -31,10 +33,10 @@ asyncio.run(main())
 """
 
 
-def reaches(lab: str, container: str, address: str, behind: list[str] | None = None) -> list[str]:
+def reaches(lab: str, container: str, address: str) -> list[str]:
     """Return each ADDRESS:PORT that takes a connection: of the node's 65,535 ports, and behind it. `container` is any of the lab's nodes."""
     image = docker("inspect", "--format={{.Image}}", container).strip()
-    asked = json.dumps([address, BEHIND if behind is None else behind, PORTS])
+    asked = json.dumps([address, BEHIND, PORTS])
     return list(
         json.loads(
             docker(

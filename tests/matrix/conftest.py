@@ -20,6 +20,7 @@ from tests.roles.conftest import COMMON, KEY, SERVED
 class Bed:
     """A node on which scenarios are gone through: those of the past, the variables that they left, what their runs told."""
 
+    lab: str
     target: ssh.Target
     vars: dict[str, Any]
     done: list[str] = dataclasses.field(default_factory=list)
@@ -86,7 +87,7 @@ def beds(lab: labs.Lab) -> Callable[[str], Bed]:
             for other in list(standing):
                 machine.remove(lab.name, standing.pop(other).target.name)
             name = system.replace(".", "-")
-            standing[system] = Bed(labs.bare(lab.name, name, system, lab.folder), lab.vars)
+            standing[system] = Bed(lab.name, labs.bare(lab.name, name, system, lab.folder), lab.vars)
         return standing[system]
 
     return bed

@@ -41,6 +41,9 @@ class Expected(Form):
     restarted: list[str] = []  # units that were active before, too
     gpus: int | None = None
     driver: str | None = None  # srcversion of the loaded module
+    reached: list[
+        int
+    ] = []  # all ports on which a neighbour with a route to the node's containers gets a connection; [] is not asked
 
 
 class Scenario(Form):

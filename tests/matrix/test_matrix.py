@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import neighbour
 from tests.matrix import scenario
 from tests.matrix.conftest import Bed
 from tests.matrix.scenario import Scenario
@@ -49,6 +50,9 @@ def go_through(bed: Bed, one: Scenario) -> None:
         bed.sh(command)
     assert set(expected.arguments) <= set(bed.sh("cat /proc/cmdline").split())
     assert [unit for unit, before in since.items() if bed.since(unit) == before] == []
+    if expected.reached:
+        wanted = [f"{where}:{port}" for where in (bed.target.address, neighbour.BRIDGE) for port in expected.reached]
+        assert neighbour.reaches(bed.lab, f"{bed.lab}-{bed.target.name}", bed.target.address) == wanted
     if expected.gpus is not None:
         assert bed.told["fleet_host"]["gpus"] == expected.gpus
     if expected.driver is not None:

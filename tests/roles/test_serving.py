@@ -97,7 +97,10 @@ def test_only_root_may_connect_to_the_socket(served: Runs, ready: Place) -> None
 def test_a_neighbour_reaches_ssh_and_nothing_else(served: Runs, ready: Place, lab: labs.Lab) -> None:
     """With a route to where the engine's containers have their addresses: /tokenize and /metrics ask nobody for a key."""
     node = ready.node
-    assert neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address) == [f"{node.address}:22"]
+    assert neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address) == [
+        f"{node.address}:22",
+        f"{neighbour.BRIDGE}:22",
+    ]
 
 
 def test_a_picture_is_asked_about_over_the_socket(served: Runs, ready: Place) -> None:
@@ -153,7 +156,7 @@ def test_another_network_can_be_asked_for(
         with ssh.connect(ready.node) as connection, connection.forward(address.of(replica)) as port:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
         found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
-        assert found == [f"{ready.node.address}:{one}" for one in reached]
+        assert found == [f"{where}:{one}" for where in (ready.node.address, neighbour.BRIDGE) for one in reached]
     finally:
         back = ready.run("serving", **SERVED, **paths(served))
     assert back.rc == 0 and active(ready), back.message

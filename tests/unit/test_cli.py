@@ -113,6 +113,17 @@ def test_a_name_means_one_replica_or_all_of_a_node(name: str, meant: list[str]) 
     assert [one.name for one in endpoints.choose(outputs(), name)] == meant
 
 
+def test_a_replica_is_reached_where_it_listens_on_a_socket_or_in_an_older_state_on_a_port() -> None:
+    found = outputs()
+    two = [{"name": name, "socket": f"/run/fleet/{name}/sock", "model": "m"} for name in ("glm-0", "glm-1")]
+    found["replicas"]["prod-1"]["replicas"] = two
+    assert {one.name: one.address for one in endpoints.replicas(found)} == {
+        "prod-1/glm-0": "/run/fleet/glm-0/sock",
+        "prod-1/glm-1": "/run/fleet/glm-1/sock",
+        "prod-22/glm-0": 8000,
+    }
+
+
 @pytest.mark.parametrize("name", ["prod-2", "prod-1/glm-9", "glm-0"])
 def test_a_name_that_means_none_is_told_with_all_there_are(name: str) -> None:
     with pytest.raises(errors.FleetError, match="no such replica") as caught:
