@@ -49,6 +49,9 @@ FORMS: Mapping[str, TextForm] = {
     "package": TextForm(
         r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~*-]+)?", "a Debian package, or NAME=VERSION"
     ),
+    "digest": TextForm(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits"),
+    "serial": TextForm(r"[A-Za-z0-9_.:-]+", "a disk's serial, as `lsblk -dno SERIAL` prints it"),
+    "address": TextForm(r"[0-9a-fA-F.:]+", "an IP address of the machine"),
     "domain": TextForm(r"[A-Za-z0-9_@%*:.-]+", "a user, @group, or * for all"),
     "version": TextForm(r"[A-Za-z0-9.+:~*-]+", "a version, with `*` as a wildcard"),
     "repository": TextForm(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+", "ORGANISATION/NAME"),

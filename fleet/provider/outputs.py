@@ -19,10 +19,14 @@ REPLICA = Text("a replica's name: small letters, digits and . _ -", r"[a-z0-9][a
 MODEL = Text("a model's name, printable and without { and }", r"[^{}]+", most=512)
 SAID = Text(lines=True, most=16_384)
 
+# A replica listens on a unix socket, or with the host's network on a port.
+SOCKET = Record({"name": REPLICA, "model": MODEL, "socket": form.PATH})
+PORT = Record({"name": REPLICA, "model": MODEL, "port": Whole(1, 65535)})
+
 # What a run's results hold, by kind: each comes from a node.
 RESULTS: Mapping[str, Mapping[str, Form]] = {
     "Host": {"gpus": Whole(0, 64), "driver": VERSIONS, "engine": START},
-    "Image": {"image": form.IMAGE, "commit": form.HEX[40], "version": VERSION},
+    "Image": {"image": form.IMAGE, "commit": form.HEX[40], "version": VERSION, "recipe": form.HEX[64]},
     "Weights": {
         "path": form.PATH,
         "revision": form.HEX[40],
@@ -30,7 +34,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "files": Whole(0, 1_000_000),
         "manifest": form.HEX[64],
     },
-    "Serving": {"replicas": Each(Record({"name": REPLICA, "port": Whole(1, 65535), "model": MODEL}), most=64)},
+    "Serving": {"replicas": Each(Either((SOCKET, PORT), "a mapping with name, model and socket, or port"), most=64)},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # What the provider itself writes: of a connection's words, counts, times, and paths of this machine.
