@@ -15,7 +15,7 @@ def plain(text: str) -> str:
 
     Line feeds and tabs stay; a carriage return becomes a line feed.
     """
-    if text.isascii() and text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():  # nearly always, and a hundred times as fast
         return text
     return "".join(_shown(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
 
