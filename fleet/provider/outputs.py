@@ -7,9 +7,9 @@ side, before anything else is done with it. A new output needs a row here: tests
 from collections.abc import Mapping
 from typing import Any
 
-from fleet import errors
+from fleet import address, errors
 from fleet.machine import form, managed, ssh
-from fleet.machine.form import Each, Either, Flag, Form, Mistake, Number, Record, Table, Text, Whole
+from fleet.machine.form import Both, Each, Either, Flag, Form, Mistake, Number, Record, Table, Text, Whole
 from fleet.provider.structs import Props
 
 VERSION = Text("a version, of letters, digits and . : + ~ _ -", r"[A-Za-z0-9.:+~_-]*", most=120)
@@ -17,11 +17,11 @@ VERSIONS = Text("versions, of letters, digits, spaces and . : + ~ _ -", r"[A-Za-
 START = Text("systemd's id of a start: 32 hex digits, or nothing", r"([0-9a-f]{32})?", most=32)
 REPLICA = Text("a replica's name: small letters, digits and . _ -", r"[a-z0-9][a-z0-9_.-]*", most=128)
 MODEL = Text("a model's name, printable and without { and }", r"[^{}]+", most=512)
+SOCKET = Text("a socket /run/fleet/NAME/sock", address.SOCKET.pattern, most=200)
+REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 65535), "socket": SOCKET})
+# One of the two says where it listens.
+LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 SAID = Text(lines=True, most=16_384)
-
-# A replica listens on a unix socket, or with the host's network on a port.
-SOCKET = Record({"name": REPLICA, "model": MODEL, "socket": form.PATH})
-PORT = Record({"name": REPLICA, "model": MODEL, "port": Whole(1, 65535)})
 
 # What a run's results hold, by kind: each comes from a node.
 RESULTS: Mapping[str, Mapping[str, Form]] = {
@@ -34,7 +34,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "files": Whole(0, 1_000_000),
         "manifest": form.HEX[64],
     },
-    "Serving": {"replicas": Each(Either((SOCKET, PORT), "a mapping with name, model and socket, or port"), most=64)},
+    "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # What the provider itself writes: of a connection's words, counts, times, and paths of this machine.
