@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fleet import errors
 from fleet.machine import converge, managed, ssh
@@ -197,3 +198,22 @@ def test_what_a_take_off_says_is_told_only_in_its_form() -> None:
     assert outputs.stays({"fleet_take_off": {"stays": ["the model"]}}) == ["the model"]
     for strange in (EVIL, {}, {"stays": EVIL}, {"stays": [{}]}, {"stays": ["\x1b"]}, None, []):
         assert outputs.stays({"fleet_take_off": strange}) == []
+
+
+def told_by_roles() -> dict[str, set[str]]:
+    """Return the results that the tasks of the roles tell, by kind; of a result that is an expression none."""
+    found: dict[str, set[str]] = {}
+    for file in (resources.ROOT / "roles").glob("*/tasks/*.yml"):
+        for task in yaml.safe_load(file.read_text()):
+            for name, value in (task.get("ansible.builtin.set_stats") or {}).get("data", {}).items():
+                if isinstance(value, dict):
+                    found.setdefault(name.removeprefix("fleet_").capitalize(), set()).update(value)
+    return found
+
+
+def test_each_result_that_a_role_tells_has_a_form() -> None:
+    """On lab nodes, with the values of real runs: tests/roles/test_results.py."""
+    found = told_by_roles()
+    assert {"Host", "Image", "Serving"} <= found.keys()
+    for kind, names in found.items():
+        assert names <= outputs.RESULTS[kind].keys(), f"{kind}: add a row to RESULTS in fleet/provider/outputs.py"
