@@ -22,6 +22,7 @@ from fleet.plan.form import FILE, NAME, Form
 COLOURS = Literal["red", "green", "blue", "yellow", "white", "black"]
 MEDIA = {"picture.file": (".jpg", ".jpeg", ".png"), "video": (".mp4",)}
 MOST = 20 * 2**20  # bytes of a picture or video: it goes into the request, a third longer
+LONGEST, BRACKETS = 2**16, 1000  # of a case file: the reader's time grows with the square of how deep it is
 Text = Annotated[str, Field(min_length=1)]
 # The file lies beside the case: no folder, no way out of it.
 File = Annotated[str, Field(pattern=FILE)]
@@ -29,21 +30,33 @@ Pixels = tuple[float, float, float, float]
 Percent = Annotated[float, Field(gt=0, le=1)]
 
 
-class Bottle(Form):
+class Keys(Form):
+    """A mapping whose keys all have a value: an empty one is a slip, and no default."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _full(cls, told: Any) -> Any:
+        empty = [str(key) for key, value in told.items() if value is None] if isinstance(told, Mapping) else []
+        if empty:
+            raise pydantic_core.PydanticCustomError("empty", "a value for {keys}", {"keys": ", ".join(empty)})
+        return told
+
+
+class Bottle(Keys):
     """A bottle that is drawn: `box` is left, top, right, bottom in pixels."""
 
     colour: COLOURS
     box: Pixels
 
 
-class Thing(Form):
+class Thing(Keys):
     """A thing on a photograph, with its box in pixels."""
 
     label: Text
     box: Pixels
 
 
-class Picture(Form):
+class Picture(Keys):
     """A drawing (`size`, `bottles`) or a photograph (`file`, `objects`, whence it is and what one may do with it)."""
 
     size: tuple[Annotated[int, Field(ge=28, le=4096)], Annotated[int, Field(ge=28, le=4096)]] | None = None
@@ -71,14 +84,14 @@ class Picture(Form):
             yield f"picture.objects[{place}].box", thing.label, thing.box
 
 
-class Call(Form):
+class Call(Keys):
     """The call that a model must make."""
 
     name: Text
     arguments: dict[str, Any]
 
 
-class Check(Form):
+class Check(Keys):
     """The checks by name, with their parameters; what they do stands in fleet/probes/checks.py."""
 
     status: Annotated[list[Annotated[int, Field(ge=100, le=599)]], Field(min_length=1)] | None = None
@@ -91,7 +104,7 @@ class Check(Form):
     reasoning_apart: Literal[True] | None = None
 
 
-class Sampling(Form):
+class Sampling(Keys):
     """What is sent of how to sample; without it, temperature 0 is."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -100,7 +113,7 @@ class Sampling(Form):
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
 
 
-class CaseFile(Form):
+class CaseFile(Keys):
     """A case: one request, and the checks on its answer."""
 
     about: Text
@@ -146,7 +159,10 @@ def _read(path: Path, file: str, taken: Collection[str]) -> tuple[dict[str, Any]
     if path.stem in taken:
         return {}, [_mistake(file, "", "a case of ours has this name", "another name for the file")]
     try:
-        raw = yaml.safe_load(path.read_bytes())
+        content = path.read_bytes()
+        if len(content) > LONGEST or content.count(b"[") + content.count(b"{") > BRACKETS:
+            return {}, [_mistake(file, "", "is too long", f"at most {LONGEST} bytes and {BRACKETS} brackets")]
+        raw = yaml.safe_load(content)
     except OSError as error:
         return {}, [_mistake(file, "", str(error.strerror).lower(), "a file that can be read")]
     except yaml.MarkedYAMLError as error:
@@ -159,7 +175,7 @@ def _read(path: Path, file: str, taken: Collection[str]) -> tuple[dict[str, Any]
     try:
         case = CaseFile.model_validate(raw)
     except pydantic.ValidationError as error:
-        return {}, mistakes.told(error, file, CaseFile, False)
+        return {}, mistakes.told(error, file, CaseFile, False, secrets=())
     return case.model_dump(exclude_unset=True), list(_within(case, path.parent, file))
 
 

@@ -79,12 +79,17 @@ MISSING = {
 }
 
 
-def told(wrong: pydantic.ValidationError, file: str, whole: type[Form], lone: bool) -> list[errors.SettingsError]:
-    """Return every mistake that pydantic found in a stack file, whose form is `whole`; `lone`: it has one node source."""
-    return [_told(error, file, whole, lone) for error in wrong.errors(include_url=False)]
+def told(
+    wrong: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str] = SECRETS
+) -> list[errors.SettingsError]:
+    """Return every mistake that pydantic found in a file whose form is `whole`: a stack's, which may hold `secrets` besides.
+
+    `lone`: it has one node source.
+    """
+    return [_told(error, file, whole, lone, secrets) for error in wrong.errors(include_url=False)]
 
 
-def _told(error: Any, file: str, whole: type[Form], lone: bool) -> errors.SettingsError:
+def _told(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequence[str]) -> errors.SettingsError:
     """Turn one pydantic error into a SettingsError with key, value, what is allowed and the nearest name."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     path = _keys(error["loc"], lone)
@@ -97,7 +102,7 @@ def _told(error: Any, file: str, whole: type[Form], lone: bool) -> errors.Settin
     elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1], whole)):
         inherited = Member.model_fields if issubclass(form, Member) else {}
         own_first = sorted(form.model_fields, key=inherited.__contains__)
-        known = [*own_first, *(SECRETS if form is whole else ())]
+        known = [*own_first, *(secrets if form is whole else ())]
     elif kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
     words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]

@@ -86,7 +86,9 @@ def ask(url: str, key: str, model: str, case: Case) -> Answer:
     """Ask one case; an answer in any case, with status 0 where the connection broke or PATIENCE was not enough."""
     headers = {"Authorization": f"Bearer {key}"} if case.authorized else {}
     try:
-        status, body, whole = asyncio.run(_fetch(url, case.body(model), headers))
+        # A loop of its own that nobody else finds: asyncio.run would take away the thread's, which Pulumi's SDK may need.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            status, body, whole = runner.run(_fetch(url, case.body(model), headers))
     except httpx.HTTPError as error:
         return Answer(0, text=f"no answer: {type(error).__name__}: {error}")
     except TimeoutError:

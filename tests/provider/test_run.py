@@ -12,7 +12,9 @@ import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2
 
+from fleet import probes
 from fleet.machine import converge, managed
+from fleet.probes.answer import Answer
 from fleet.provider import resources, serving
 from fleet.provider.playbook import Slots
 from tests.provider.conftest import doing
@@ -136,7 +138,7 @@ def test_tasks_are_told_as_status_and_changes_as_lines_beside_the_resource(faile
 def test_a_replica_that_answers_and_does_not_see_is_refused_with_its_answer(refused: Ended, state: Path) -> None:
     assert refused.message == (
         "glm-1: probes: 1 of 2 passed: the server answers, and sees wrongly\n"
-        "    glm-0: bottle-grounding: answered '[[1,2,3,4]]' "
+        "    glm-0: bottle-grounding: answered twice '[[1,2,3,4]]' "
         "(box [1, 2, 3, 4] overlaps the red bottle [89, 298, 223, 786] by 0.00; wanted 0.5)\n"
         "  wanted: all probes passed\n"
         f"  next:   open {state}/evidence/test/glm-1-*.html; is it the right model and revision?"
@@ -162,6 +164,8 @@ def test_the_probes_are_told_as_they_are_asked(refused: Ended) -> None:
     assert [text for text in told(refused, ephemeral=True) if text.startswith("probing")] == [
         "probing glm-0",
         "probing glm-0: bottle-grounding (1 of 2)",
+        "probing glm-0: bottle-grounding (1 of 2), once more: "
+        "box [1, 2, 3, 4] overlaps the red bottle [89, 298, 223, 786] by 0.00; wanted 0.5",
         "probing glm-0: refuses-no-key (2 of 2)",
     ]
 
@@ -199,22 +203,65 @@ def test_the_key_is_in_no_process_s_arguments(failed: Ended, refused: Ended) -> 
     assert not [line for line in seen if KEY in line]
 
 
+def ready(served: Props, ask: serving.Ask) -> tuple[Props, list[str], list[str]]:
+    """Apply a Serving in this process, with a run that is known to end well; return its outputs, what it said and what it warned of."""
+    results = {"fleet_serving": {"replicas": served["vars"]["site_replicas"]}}
+    outcome = converge.Outcome(results, managed.Declared(), 0, 1, {"site": 1.0})
+    said, warned = list[str](), list[str]()
+    made = serving.Serving(
+        "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], ask=ask
+    )
+    request = resources.Request(
+        urn("Serving"),
+        lambda text, ephemeral: None if ephemeral else said.append(text),
+        threading.Event(),
+        warned.append,
+    )
+    return made.apply(request, served, None), said, warned
+
+
 def test_a_replica_that_sees_is_ready(
     served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, with a run that is known to end well: the SSH connection, the model and the probes are real."""
+    """The SSH connection, the model and the probes are real."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", SEEING)
-    results = {"fleet_serving": {"replicas": served["vars"]["site_replicas"]}}
-    outcome = converge.Outcome(results, managed.Declared(), 0, 1, {"site": 1.0})
-    slots, said = Slots(), list[str]()
-    ready = serving.Serving("Serving", ("replicas", "verdict"), slots, run=lambda *_: outcome, read=lambda *_: [{}])
-    request = resources.Request(
-        urn("Serving"), lambda text, ephemeral: None if ephemeral else said.append(text), threading.Event()
-    )
-    made = ready.apply(request, served, None)
+    made, said, warned = ready(served, serving.ask)
     assert (made["verdict"]["passed"], made["verdict"]["total"]) == (2, 2)
-    assert said == ["2 of 2 probes passed"]
+    assert (said, warned) == (["2 of 2 probes passed"], [])
+
+
+def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_time_says_so(
+    served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    thinks, sees = probes.load(["reasoning-apart", "bottle-grounding"])
+    verdicts = [
+        probes.Verdict(thinks, Answer(200, "yes"), ["no reasoning"], 1.0),
+        probes.Verdict(sees, Answer(200, "[[89,298,223,786]]"), [], 1.0, (Answer(200, "Where?"), ["no box"])),
+    ]
+    made, said, warned = ready(served, lambda *_: verdicts)
+    assert (made["verdict"]["passed"], made["verdict"]["total"]) == (1, 1)
+    assert warned == [
+        "advisory probe, the replica is ready all the same: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
+    ]
+    assert said == [
+        "passed when asked once more: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
+        "1 of 1 probes passed",
+    ]
+
+
+def test_a_case_of_one_s_own_gates_a_replica(
+    served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    monkeypatch.setattr(model, "words", "Good day")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
+    own = {**served, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
+    with pytest.raises(resources.Incomplete, match="glm-0: greets: answered twice 'Good day'"):
+        ready(own, serving.ask)
 
 
 def test_a_host_as_it_was_left_shows_no_drift(plugin: Plugin, served: Props, refused: Ended) -> None:

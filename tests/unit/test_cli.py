@@ -240,6 +240,15 @@ def test_a_request_that_does_not_exist_is_told_with_all_there_are() -> None:
     assert "bottle-grounding" in result.output
 
 
+OWN = "{about: It greets., question: Hello!, checks: [{words: [hello]}]}"
+
+
+def test_a_request_of_one_s_own_case_is_a_body_too(tmp_path: Path) -> None:
+    (tmp_path / "greets.yaml").write_text(OWN)
+    body = json.loads(run("request", "greets", "--extra", str(tmp_path)).output)
+    assert body["messages"][0]["content"] == [{"type": "text", "text": "Hello!"}]
+
+
 @pytest.fixture
 def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """Answer every probe without a machine: (url, model, case) of each; the second replica sees wrongly."""
@@ -279,6 +288,28 @@ def test_right_answers_are_exit_code_0_and_every_report_is_written(
     assert [row["passed"] for row in json.loads(result.stdout)] == [True]
     assert 'name="prod-22/glm-0 bottle-grounding"' in (tmp_path / "junit.xml").read_text()
     assert "prod-22/glm-0 bottle-grounding" in (tmp_path / "page.html").read_text()
+
+
+def test_a_wrong_answer_to_an_advisory_probe_is_told_and_exit_code_0(asked: list[tuple[str, str, str]]) -> None:
+    result = run("probe", "-s", "prod", "prod-1/glm-1", "--case", "reasoning-apart")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[0].split()[:3] == ["warn", "prod-1/glm-1", "reasoning-apart"]
+    assert result.output.splitlines()[-1] == "0 of 0 probes passed; advisory: 0 of 1"
+
+
+def test_the_cases_of_the_stack_s_own_folder_are_asked_too(
+    asked: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "greets.yaml").write_text(OWN)
+    told = (Path("stacks") / "Pulumi.prod.yaml").read_text()
+    told = told.replace("glm-fleet:probes: {min_iou: 0.5}", "glm-fleet:probes: {extra: probes}")
+    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text(told)
+    monkeypatch.chdir(tmp_path)
+    run("probe", "-s", "prod", "prod-22")
+    assert [case for _, _, case in asked][-1] == "prod-22/glm-0 greets"
 
 
 def test_all_cases_are_asked_unless_some_are_named(asked: list[tuple[str, str, str]]) -> None:

@@ -17,6 +17,8 @@ import yaml
 from pulumi.runtime import mocks as mocks_module
 from pulumi.runtime.proto import resource_pb2
 
+from fleet.plan import program
+
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = ("lab", "dev", "staging", "prod", "dr")
 KEY = "0123456789abcdef0123456789abcdef"
@@ -328,6 +330,8 @@ def test_an_update_calls_nothing() -> None:
         ),
         ("a misspelled key", {"glm-fleet:paralel": "4"}, "did you mean parallel?"),
         ("a probe that does not exist", {"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
+        ("a folder that is not there", {"glm-fleet:probes": {"extra": "own"}}, "own: there is no such folder"),
+        ("a folder elsewhere", {"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has another form'),
     ],
 )
 def test_a_bad_stack_declares_nothing(
@@ -337,6 +341,24 @@ def test_a_bad_stack_declares_nothing(
         run("prod", {**config("prod"), **change})
     assert ended.value.code == 32
     assert seen in caplog.text
+
+
+def test_cases_of_one_s_own_gate_by_name_and_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "probes" / "own"
+    folder.mkdir(parents=True)
+    (folder / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
+    monkeypatch.chdir(tmp_path)
+    asked = {"cases": ["greets", "tool-call"], "extra": "probes/own"}
+    declared = run("prod", {**config("prod"), "glm-fleet:probes": asked})
+    seen = [inputs["probes"] for (kind, _), inputs in declared.inputs.items() if kind == "Serving"]
+    assert seen
+    for probes in seen:
+        assert probes == {**asked, "min_iou": 0.5, "digest": program.probes_digest("probes/own")}
+
+
+def test_a_stack_without_cases_of_its_own_has_the_inputs_it_had() -> None:
+    seen = [inputs["probes"] for (kind, _), inputs in run("prod", config("prod")).inputs.items() if kind == "Serving"]
+    assert all(set(probes) == {"cases", "min_iou", "digest"} for probes in seen)
 
 
 def test_a_stack_without_an_api_key_is_told_how_to_make_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -156,6 +156,8 @@ def test_what_a_server_must_never_send_fails_a_case_that_checks_nothing_of_it() 
 def test_a_sentence_repeats_no_endless_answer_and_no_control_character() -> None:
     calls = [("\x9b31m" + "x" * 100_000, {"city": "Paris"})]
     (sentence,) = checks.judge(case("tool_call", WEATHER), Answer(200, tool_calls=calls))
+    assert len(sentence) < 300 and sentence.endswith("…; wanted ('get_weather', {'city': 'Paris'})")
+    (sentence,) = checks.judge(case("streamed", 2), Answer(200, "ab", order=["content", "reasoning"] * 5000, pieces=2))
     assert len(sentence) == checks.LONGEST
     (sentence,) = checks.judge(case("streamed", 2), Answer(200, "ab", order=["\x9b31m"], pieces=2))
     assert sentence == "pieces came as \N{REPLACEMENT CHARACTER}31m"

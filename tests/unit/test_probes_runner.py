@@ -1,5 +1,6 @@
 """The runner against a real HTTP server on the loopback: one that sees, one that is blind, ones that break off."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -235,6 +236,22 @@ def test_content_in_one_piece_is_not_streamed(server: Server) -> None:
 def test_an_error_in_the_middle_of_a_stream_is_shown(server: Server) -> None:
     reply = Reply(200, b'data: {"error": {"message": "EngineCore died"}}\n\ndata: [DONE]\n\n')
     assert "EngineCore died" in one(server, reply, "streamed-grounding").answer.shown
+
+
+def test_the_event_loop_of_the_thread_stays(server: Server) -> None:
+    stayed: list[bool] = []
+
+    def look() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        ask(server, "tool-call")
+        stayed.append(asyncio.get_event_loop() is loop)
+        loop.close()
+
+    thread = threading.Thread(target=look)  # has no other loop that this test would take away
+    thread.start()
+    thread.join()
+    assert stayed == [True]
 
 
 def test_nobody_listening_is_a_verdict() -> None:
