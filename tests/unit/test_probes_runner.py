@@ -4,72 +4,17 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from fleet import probes
 from fleet.probes import checks
+from tests.probed import Model, Reply, Server, streamed, whole
 
 KEY, MODEL = "a-key", "zai-org/GLM-4.6V-Flash"
 ALL = probes.load()
-
-
-@dataclass
-class Reply:
-    """What the server sends: a length other than that of the content breaks the answer off."""
-
-    status: int
-    content: bytes
-    length: int | None = None
-
-
-def whole(status: int = 200, **message: Any) -> Reply:
-    return Reply(status, json.dumps({"choices": [{"message": {"content": None, **message}}]}).encode())
-
-
-def streamed(*deltas: Mapping[str, str]) -> Reply:
-    """Return the events of vLLM: a first piece without content, the pieces, an empty one with the usage, the end."""
-    events: list[dict[str, Any]] = [
-        {"choices": [{"delta": delta}]} for delta in ({"role": "assistant", "content": ""}, *deltas)
-    ]
-    lines = [f"data: {json.dumps(event)}" for event in [*events, {"choices": [], "usage": {}}]]
-    return Reply(200, "\n\n".join([*lines, "data: [DONE]", ""]).encode())
-
-
-Model = Callable[[Mapping[str, Any], str], Reply]
-
-
-class Server(ThreadingHTTPServer):
-    """Answers every request with what `model` (body, Authorization) says; keeps the bodies and the paths."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.model: Model = lambda body, key: whole(content="hello")
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Server)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
-        reply = self.server.model(body, self.headers.get("Authorization", ""))
-        if reply.status:
-            self.send_response(reply.status)
-            self.send_header("Content-Length", str(reply.length or len(reply.content)))
-            self.end_headers()
-            self.wfile.write(reply.content)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
 
 
 @pytest.fixture
@@ -203,27 +148,31 @@ def test_pieces_are_put_together_and_counted(server: Server) -> None:
     assert list(answer.order) == ["reasoning", "content"]
 
 
-def test_white_space_before_the_reasoning_and_between_is_no_piece(server: Server) -> None:
-    box = [{"content": "[["}, {"content": "723,321,857,"}, {"content": "810]]"}]
-    pieces = [{"content": "\n"}, {"reasoning": "Hm."}, {"content": "\n"}, {"reasoning": " "}, *box]
-    verdict = one(server, streamed(*pieces), "streamed-grounding")
+SPACE, BLUE = {"content": "\n"}, [{"content": "[[723,321,"}, {"content": "857,810]]"}]
+
+
+@pytest.mark.parametrize(
+    ("before", "order"),
+    [
+        ([SPACE, {"reasoning": "Hm."}, SPACE, {"reasoning": " "}], ["reasoning", "content"]),
+        ([SPACE], ["content"]),
+    ],
+)
+def test_white_space_is_no_piece_and_reasoning_may_be_absent(
+    server: Server, before: list[dict[str, str]], order: list[str]
+) -> None:
+    verdict = one(server, streamed(*before, *BLUE), "streamed-grounding")
     assert list(verdict.wrong) == []
-    assert verdict.answer.pieces == 3
-    assert list(verdict.answer.order) == ["reasoning", "content"]
+    assert (verdict.answer.pieces, list(verdict.answer.order)) == (2, order)
 
 
-def test_a_streamed_answer_without_reasoning_is_right(server: Server) -> None:
-    pieces = [{"content": "\n"}, {"content": "[[723,321,"}, {"content": "857,810]]"}]
-    assert one(server, streamed(*pieces), "streamed-grounding").passed
-
-
-def test_an_answer_with_a_think_tag_in_it_is_wrong_streamed_or_not(server: Server) -> None:
-    pieces = [{"content": "<think>Hm.</think>"}, {"content": "[[723,321,857,810]]"}]
-    assert "says ['think>']" in one(server, streamed(*pieces), "streamed-grounding").wrong
+def test_a_streamed_answer_with_a_think_tag_in_it_is_wrong(server: Server) -> None:
+    reply = streamed({"content": "<think>Hm.</think>"}, *BLUE)
+    assert "says ['think>']" in one(server, reply, "streamed-grounding").wrong
 
 
 def test_a_comment_in_a_stream_and_a_line_separator_in_a_piece_are_no_events(server: Server) -> None:
-    pieces = streamed({"reasoning": "Hm.\u2028"}, {"content": "[[723,321,"}, {"content": "857,810]]\u2028"})
+    pieces = streamed({"reasoning": "Hm.\u2028"}, *BLUE, {"content": "\u2028"})
     raw = pieces.content.decode().replace("\\u2028", "\u2028")
     assert one(server, Reply(200, f": ping\n\n{raw}".encode()), "streamed-grounding").passed
 
