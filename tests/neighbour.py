@@ -11,7 +11,7 @@ from lab.commands import docker
 BRIDGE = "172.17.0.1"
 BEHIND = [BRIDGE, *(f"172.17.0.{host}" for host in range(2, 6))]
 # Of a server and of torch.distributed among them.
-PORTS = [*range(1, 1025), *range(7990, 8100), *range(29400, 29600)]
+PORTS = [22, 80, 443, *range(8000, 8010), 8080, 29400, 29500, 29501]
 SCRIPT = """
 import asyncio, json, subprocess, sys
 node, behind, ports = json.loads(sys.argv[1])
@@ -20,13 +20,13 @@ for address in behind:
 async def try_one(gate, address, port):
     async with gate:
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 2)
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 10)
         except (OSError, asyncio.TimeoutError):
             return ""
         writer.close()
         return f"{address}:{port}"
 async def main():
-    gate = asyncio.Semaphore(500)
+    gate = asyncio.Semaphore(200)
     wanted = [(node, port) for port in range(1, 65536)] + [(address, port) for address in behind for port in ports]
     print(json.dumps([one for one in await asyncio.gather(*(try_one(gate, *one) for one in wanted)) if one]))
 asyncio.run(main())

@@ -229,13 +229,20 @@ def test_each_machine_is_told_how_many_gpus_it_must_have() -> None:
 @pytest.mark.parametrize("stack", STACKS)
 def test_each_node_is_told_what_its_machine_must_be_and_whose_it_will_be(stack: str) -> None:
     """What is known at plan time: in the lab, without what its site will tell."""
-    declared = run(stack, config(stack))
+    values = config(stack)
+    values["glm-fleet:vars"]["vllm_network"] = "host"
+    declared = run(stack, values)
     told = {name: json.loads(declared.inputs["Node", name]["wants"]) for name in declared.names("Node")}
     for name, one in told.items():
         assert (one["stack"], one["gpus"]) == (f"glm-fleet/{stack}", declared.inputs["Host", name]["vars"]["rocm_gpus"])
         replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"]
         assert one["ports"] == {str(int(replica["port"])): f"{replica['name']}.service" for replica in replicas}
     assert {bool(one["usual"]) for one in told.values()} == {stack == "lab"}
+
+
+def test_replicas_on_sockets_want_no_ports() -> None:
+    declared = run("prod", config("prod"))
+    assert json.loads(declared.inputs["Node", "prod-1"]["wants"])["ports"] == {}
 
 
 def test_what_the_site_tells_lies_under_what_the_stack_says() -> None:
