@@ -40,7 +40,7 @@ env: ## the environment for plain pulumi commands: eval "$$(make env)"
 .PHONY: setup python pulumi docker images stop-docker clean-cache
 setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## what `up` needs: .venv, Pulumi and, for the lab, Docker
 
-python: ## .venv from the lock
+python: ## .venv from the lock; PYTHON=3.11, 3.12 or 3.13 chooses the version
 	@bootstrap/python.sh $(LEVEL)
 
 pulumi: ## the Pulumi engine
@@ -59,7 +59,7 @@ clean-cache: ## remove what was built and kept under the user's cache directory
 	@bootstrap/clean-cache.sh
 
 ##@ Develop
-.PHONY: test test-all check format docs lock bench
+.PHONY: test test-all check check-pythons format docs lock bench
 test: export LEVEL := dev
 test: ## everything: unit, provider, roles, the whole road
 	@$(MAKE) -j4 setup images SYSTEMS=all
@@ -71,6 +71,9 @@ test-all: ## the same, and everything that `test` leaves out for its time (hours
 check: export LEVEL := dev
 check: python ## format, lint, types, import rules, fast tests: about a minute
 	@$(ENV) bootstrap/check.sh
+
+check-pythons: ## the fast tests on the oldest and the newest Python that a controller may have
+	@bootstrap/check-pythons.sh $(ARGS)
 
 format: export LEVEL := dev
 format: python ## write the format that `check` wants
@@ -98,4 +101,4 @@ bench: ## measure what the project promises: JSON and a table
 .PHONY: help
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {gsub(/\$$\(STACK\)/, "$(STACK)"); gsub(/\$$\$$/, "$$"); printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {gsub(/\$$\(STACK\)/, "$(STACK)"); gsub(/\$$\$$/, "$$"); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -8,7 +8,7 @@ set -euo pipefail
 . "$REPO/bootstrap/archive.sh"
 environment
 stack=${1:?usage: bootstrap/backup.sh STACK [FOLDER]}
-folder=$(realpath -m "${2:-$STATE/backups}")
+folder=$(absolute "${2:-$STATE/backups}")
 cd "$REPO"
 
 there=$(standing "$stack")
@@ -23,9 +23,10 @@ pulumi stack export --stack "$stack" --file "$work/state.json"
 # The machines may have files of their own, which the stack file names.
 NAMED='import pathlib, sys; from fleet.plan import stackfile; print(*stackfile.named(sys.argv[1], pathlib.Path()), sep="\n")'
 named=$(python -c "$NAMED" "$stack")
-mapfile -t files <<<"Pulumi.$stack.yaml${named:+$'\n'$named}"
-mkdir "$work/stacks"
-(cd stacks && cp --parents --target-directory "$work/stacks" "${files[@]}")
+while read -r file; do
+  mkdir -p "$work/stacks/$(dirname "$file")"
+  cp "stacks/$file" "$work/stacks/$file"
+done <<<"Pulumi.$stack.yaml${named:+$'\n'$named}"
 {
   echo "format $FORMAT"
   echo "stack $stack"
@@ -42,7 +43,7 @@ tar --create --gzip --file "$part" --directory "$work" "${MEMBERS[@]}"
 sync "$part"
 mv "$part" "$file"
 part=
-took "$file: $(resources "$work/state.json") resources, $(($(stat -c %s "$file") / 1024 + 1)) KiB; a trial restored it into an empty backend"
+took "$file: $(resources "$work/state.json") resources, $(($(wc -c <"$file") / 1024 + 1)) KiB; a trial restored it into an empty backend"
 say "  copy it off this machine, and apart from it the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE:"
 say "  the passphrase is not in it, and without it the backup is useless. Nor are SSH keys"
 say "  make restore FILE=$(printf %q "$file") brings it back"

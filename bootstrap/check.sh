@@ -8,7 +8,7 @@ cd "$REPO"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-shells() { git ls-files --cached --others --exclude-standard -z | xargs -0 grep -lZE --max-count=1 '^#!(/usr)?/bin/(env )?(ba|da)?sh|^# shellcheck shell=' -- 2>/dev/null || true; }
+shells() { git ls-files --cached --others --exclude-standard -z | xargs -0 grep -lE --null -m 1 '^#!(/usr)?/bin/(env )?(ba|da)?sh|^# shellcheck shell=' -- 2>/dev/null || true; }
 run() {
   case $1 in
     format) ruff format --check --output-format concise . ;; # make format writes it
@@ -18,7 +18,7 @@ run() {
     imports) NO_COLOR=1 lint-imports --no-logo ;;
     ansible) ansible-lint --offline --profile production --format pep8 --nocolor -q ;;
     yaml) yamllint --strict . ;;
-    shell) shells | xargs -0 --no-run-if-empty shellcheck ;;
+    shell) shells | xargs -0 shellcheck ;;
     tests) python -m pytest -q -m 'not docker and not engine and not slow' --no-header --tb short --timeout 30 --durations 3 ;;
     *) echo "unknown check: $1"; return 2 ;;
   esac
@@ -35,7 +35,10 @@ export out
 
 # Longest first, as many at once as there are cores.
 [ $# -gt 0 ] || set -- ansible types tests policies imports yaml shell lint format
-printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'set -uo pipefail; one {}'
-failed=$(grep -Lx 0 "$out"/*.rc | xargs -r -n1 basename -s .rc | tr '\n' ' ')
+printf '%s\n' "$@" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c 'set -uo pipefail; one {}'
+failed=
+for rc in "$out"/*.rc; do
+  [ "$(cat "$rc")" = 0 ] || failed="$failed$(basename "$rc" .rc) "
+done
 [ -z "$failed" ] || { took "failed: $failed"; exit 1; }
 took "all checks passed"

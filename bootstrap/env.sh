@@ -12,7 +12,7 @@ mkdir -p "$STATE/backend" "$STATE/logs"
 passphrase=${FLEET_PASSPHRASE_FILE:-$STATE/passphrase}
 if [ ! -s "$passphrase" ]; then # made once; ln never overwrites, so of two runs at once the first wins
   draft=$(mktemp "$STATE/passphrase.XXXXXX")
-  head -c 32 /dev/urandom | base64 -w 0 >"$draft"
+  head -c 32 /dev/urandom | base64 | tr -d '\n' >"$draft"
   ln "$draft" "$passphrase" 2>/dev/null || true
   rm -f "$draft"
 fi

@@ -5,16 +5,51 @@
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/glm-fleet
-VENV=$REPO/.venv
-STATE=$(realpath -m "${FLEET_STATE:-$REPO/.pulumi}")
+VENV=${FLEET_VENV:-$REPO/.venv}
+PYTHONS="3.13 3.12 3.11" # the newest first
+absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
+STATE=$(absolute "${FLEET_STATE:-$REPO/.pulumi}")
 STEP=$(basename "$0" .sh)
 STARTED=$SECONDS
 # uv trusts what the system trusts, as pip and curl do: many networks have an authority of their own. The second name is that of older releases.
 export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
 
+# digest: the sha256 of stdin, as macOS has it, too.
+digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
+
+# interpreter VERSION: the path of a Python of that version that runs, pyenv's included, whose shims name versions that do not.
+interpreter() {
+  local found
+  for found in "$(command -v "python$1")" "$(command -v python3)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1"; do
+    if [ -x "$found" ] && [ "$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
+      printf '%s\n' "$found"
+      return
+    fi
+  done
+  return 1
+}
+
+# python_version VENV: which Python the environment gets (python.sh says by which rule).
+python_version() {
+  local version python
+  if [ -n "${PYTHON:-}" ]; then
+    case " $PYTHONS " in *" $PYTHON "*) ;; *) no "PYTHON=$PYTHON" "one of: $PYTHONS" ;; esac
+    echo "$PYTHON"
+    return
+  fi
+  for python in "$1/bin/python" python3; do
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+    case " $PYTHONS " in *" $version "*) echo "$version"; return ;; esac
+  done
+  for version in $PYTHONS; do
+    if interpreter "$version" >/dev/null; then echo "$version"; return; fi
+  done
+  echo 3.11 # uv says that it is missing, or fetches it
+}
+
 # One engine for all clones with the same pins: its folder is named by the content of what it is built from.
 pulumi_home() {
-  printf '%s/pulumi-%s\n' "$CACHE" "$(cat "$REPO"/bootstrap/pulumi/{recipe.sh,go.mod,go.sum,go.txt} "$REPO"/bootstrap/pulumi/language-host/go.{mod,sum} | sha256sum | cut -c1-12)"
+  printf '%s/pulumi-%s\n' "$CACHE" "$(cat "$REPO"/bootstrap/pulumi/{recipe.sh,go.mod,go.sum,go.txt} "$REPO"/bootstrap/pulumi/language-host/go.{mod,sum} | digest | cut -c1-12)"
 }
 
 # environment: env.sh, for a script that runs pulumi; says so where the set-up is not done.
@@ -67,6 +102,8 @@ packages() {
 # The lock is open as descriptor $LOCK: what stays in the background must close it.
 only_one() {
   mkdir -p "$CACHE"
-  exec {LOCK}>"$CACHE/$1.lock"
+  exec 9>"$CACHE/$1.lock" # a number: macOS has a bash that chooses none
+  LOCK=9
+  command -v flock >/dev/null || return 0 # macOS: nothing guards two runs at once
   flock --nonblock "$LOCK" || { say "another run is at the same step: waiting for it"; flock "$LOCK"; }
 }

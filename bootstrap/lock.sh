@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Writes the locks again from requirements*.in (newest versions that fit), with hashes and without any index address. Called by `make lock`.
+# Writes the locks again from requirements*.in (newest versions that fit), with hashes, for every Python and system that a controller may have, and without
+# any index address. Called by `make lock`.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 UV=$("$REPO/bootstrap/uv.sh")
 cd "$REPO"
 lock() {
-  "$UV" pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file "$2" "$1"
+  "$UV" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file "$2" "$1"
   say "$2: $(grep -c '^[a-z].*==' "$2") packages"
 }
 lock requirements.in requirements.txt

@@ -89,7 +89,7 @@ from_modules() {
 clean() {
   [ -z "$ticker" ] || kill "$ticker" 2>/dev/null || true
   rm -rf "$home/build" "$home/new"
-  rmdir --ignore-fail-on-non-empty "$home"
+  rmdir "$home" 2>/dev/null || true
 }
 ticker=
 trap clean EXIT

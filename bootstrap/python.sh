@@ -1,28 +1,32 @@
 #!/usr/bin/env bash
 # The Python environment .venv from the locks, with pip in it and this repository importable (`fleet`, `lab`) from anywhere.
-# Usage: bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, with the SDKs of the clouds that are a `source` in any
+# Usage: [PYTHON=3.13] bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, with the SDKs of the clouds that are a `source` in any
 # stack file (requirements-SOURCE.txt); "dev" adds what tests and checks need, and every SDK.
-# Needs Python 3.11, a package index and uv (uv.sh). Called by the Makefile.
+# Which Python: PYTHON=3.11, 3.12 or 3.13; else that of .venv; else `python3` where it is one of them; else the newest of them that is here.
+# Needs one of them, a package index and uv (uv.sh). Called by the Makefile; with FLEET_VENV=FOLDER by check-pythons.sh.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-PYTHON=3.11
 level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # what once had the tools keeps them
 clouds() { # the locks of those that the stack files name
   local source
-  grep -hoP '^[^#]*\bsource:\s*"?\K[a-z]+' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
+  sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
     [ ! -f "$REPO/requirements-$source.txt" ] || echo "requirements-$source.txt"
   done
 }
+PYTHON=$(python_version "$VENV")
 case $level in
-  run) mapfile -t locks < <(echo requirements.txt; clouds) ;;
+  run)
+    locks=(requirements.txt)
+    while read -r lock; do locks+=("$lock"); done < <(clouds)
+    ;;
   dev) locks=(requirements-dev.txt) ;;
   *) no "unknown level $level" "run or dev" ;;
 esac
 
-stamp() { (cd "$REPO" && cat "${locks[@]}" pyproject.toml && echo "$REPO $PYTHON") | sha256sum | cut -c1-16; }
+stamp() { (cd "$REPO" && cat "${locks[@]}" pyproject.toml && echo "$REPO $PYTHON") | digest | cut -c1-16; }
 key=$(stamp)
 ready() { [ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/fleet" ] && [ "$(cat "$VENV/.key" 2>/dev/null)" = "$1" ]; }
 
@@ -42,7 +46,7 @@ cd "$REPO"
 # A folder that moved, or an interpreter that is gone, leaves an environment that only looks like one.
 if ! "$VENV/bin/python" -c "import sys; sys.exit(sys.prefix != '$VENV' or sys.version_info[:2] != (${PYTHON/./, }))" 2>/dev/null; then
   rm -rf "$VENV"
-  "$UV" venv --quiet --python "$PYTHON" "$VENV" || no "uv could not make .venv" "Python $PYTHON" "install python$PYTHON"
+  "$UV" venv --quiet --python "$(interpreter "$PYTHON" || echo "$PYTHON")" "$VENV" || no "uv could not make .venv" "Python $PYTHON" "install python$PYTHON"
 fi
 "$UV" pip sync --quiet --require-hashes "${locks[@]}" ||
   no "the packages of ${locks[*]} could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"

@@ -19,7 +19,7 @@ bring_back() {
   while read -r copy; do
     if python3 -c 'import json, sys; kept = json.load(open(sys.argv[1])); json.dump({"version": kept["version"], "deployment": kept["checkpoint"]["latest"]}, open(sys.argv[2], "w"))' "$copy" "$whole" 2>/dev/null; then
       pulumi stack import --stack "$stack" --file "$whole" >/dev/null
-      took "the state of $stack was cut off: back to that of $(date -r "$copy" '+%F %T'), ${copy#"$backend"/}"
+      took "the state of $stack was cut off: back to that of $(python3 -c 'import sys, time, os; print(time.strftime("%F %T", time.localtime(os.path.getmtime(sys.argv[1]))))' "$copy"), ${copy#"$backend"/}"
       return
     fi
   done < <(ls -t "$backend/stacks/glm-fleet/$stack.json.bak" "$backend/history/glm-fleet/$stack/"*.checkpoint.json 2>/dev/null)

@@ -11,10 +11,10 @@ set -euo pipefail
 file=${1:-} overwrite=${2:-}
 [ -n "$file" ] || no "no FILE is given" "one that \`make backup\` wrote" "make restore FILE=…"
 [ -f "$file" ] || no "there is no file $file" "one that \`make backup\` wrote" "make restore FILE=…"
-file=$(realpath "$file")
+file=$(absolute "$file")
 passphrase=${FLEET_PASSPHRASE_FILE:-$STATE/passphrase}
 [ -s "$passphrase" ] || # env.sh would make a new one
-  no "there is no passphrase in $passphrase" "the one with which the backup's stack was made" "install -D -m 600 THE-KEPT-COPY $(paste "$passphrase")"
+  no "there is no passphrase in $passphrase" "the one with which the backup's stack was made" "mkdir -p $(paste "$(dirname "$passphrase")") && install -m 600 THE-KEPT-COPY $(paste "$passphrase")"
 work=$(mktemp -d)
 undo=
 finish() {
@@ -46,9 +46,12 @@ case $there in
 esac
 
 mkdir "$work/mine"
-mapfile -t files < <(cd "$work/stacks" && find . -type f -printf '%P\n')
+files=()
+while read -r file; do files+=("${file#./}"); done < <(cd "$work/stacks" && find . -type f)
 for file in "${files[@]}"; do
-  [ ! -e "stacks/$file" ] || (cd stacks && cp -p --parents "$file" "$work/mine")
+  [ -e "stacks/$file" ] || continue
+  mkdir -p "$work/mine/$(dirname "$file")"
+  cp -p "stacks/$file" "$work/mine/$file"
 done
 back() { # as it was before
   local file
@@ -75,7 +78,8 @@ for file in "${files[@]}"; do
   [ -e "$work/mine/$file" ] || continue
   ! cmp -s "$work/mine/$file" "stacks/$file" || continue
   kept=$STATE/backups/$(basename "$file")-before-$(date -u +%Y%m%d-%H%M%S)
-  install -D -m 600 "$work/mine/$file" "$kept"
+  mkdir -p "$(dirname "$kept")"
+  install -m 600 "$work/mine/$file" "$kept"
   say "  what stood in stacks/$file before is kept: $kept"
 done
 head=$(git rev-parse HEAD 2>/dev/null || echo unknown)

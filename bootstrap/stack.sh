@@ -23,7 +23,7 @@ opened=$(pulumi config --show-secrets --stack "$stack" 2>&1 >/dev/null) ||
   no "the settings of $stack cannot be read: ${opened#error: }" "the passphrase with which stacks/Pulumi.$stack.yaml was encrypted" \
     "put it into ${PULUMI_CONFIG_PASSPHRASE_FILE/#$REPO\//}, or FLEET_PASSPHRASE_FILE=FILE"
 if ! grep -qE '^[[:space:]]+(glm-fleet:)?vllm_api_key:' "stacks/Pulumi.$stack.yaml"; then
-  head -c 32 /dev/urandom | base64 -w 0 | tr -d '+/=' | quietly pulumi config set --secret vllm_api_key --stack "$stack" ||
+  head -c 32 /dev/urandom | base64 | tr -d '+/=\n' | quietly pulumi config set --secret vllm_api_key --stack "$stack" ||
     no "the API key of $stack could not be written" "vllm_api_key in stacks/Pulumi.$stack.yaml" "pulumi config set --secret vllm_api_key --stack $stack"
   done_="${done_:+$done_, }made an API key"
 fi

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 # What the stand-in machines of Fleet take for each role.
 SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
 STANDIN = f"""#!/bin/sh
-PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(ROOT))}/.venv/bin/python -u -m tests.provider.standin "$@"
+PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -u -m tests.provider.standin "$@"
 """
 
 

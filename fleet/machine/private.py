@@ -1,18 +1,20 @@
 """A run's private folder and the processes that bear its mark; nothing of either outlives the run.
 
-Needs /proc to find processes. Called by converge (which makes the folder) and by the supervisor; each cleans up when the
+Needs /proc to find processes, or the ps of macOS. Called by converge (which makes the folder) and by the supervisor; each cleans up when the
 other was killed.
 """
 
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 # In the environment of every process of a run: the path of its private folder.
 MARK = "FLEET_RUN"
+PROC = Path("/proc")
 
 
 def folder() -> Path:
@@ -27,8 +29,10 @@ def processes(mark: Path) -> list[int]:
 
     The ssh master writes its title over its environment; the title names its socket, which lies in the folder.
     """
+    if not (PROC / "self").exists():
+        return [pid for pid, text in listed("-E") if _of(text, mark) and pid != os.getpid()]
     wanted, socket, found = f"{MARK}={mark}".encode(), f"{mark}/".encode(), []
-    for entry in Path("/proc").glob("[0-9]*"):
+    for entry in PROC.glob("[0-9]*"):
         # A process may end while it is looked at, or belong to somebody else.
         with contextlib.suppress(OSError):
             marked = wanted in (entry / "environ").read_bytes().split(b"\0")
@@ -36,6 +40,32 @@ def processes(mark: Path) -> list[int]:
             if (marked or (title.startswith(b"ssh: ") and socket in title)) and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
     return found
+
+
+def children() -> list[tuple[int, str]]:
+    """Return (pid, command line) of the caller's children."""
+    if not (PROC / "self").exists():
+        return [(pid, text) for pid, text in listed() if text.startswith(f"{os.getpid()} ")]
+    found = []
+    for task in (PROC / "self" / "task").iterdir():
+        for pid in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):
+                found.append(
+                    (int(pid), (PROC / pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                )
+    return found
+
+
+def listed(*options: str) -> list[tuple[int, str]]:
+    """Return (pid, "PARENT COMMAND LINE") of all processes as macOS's ps lists them; with -E their environment follows."""
+    command = ["ps", "-A", "-ww", *options, "-o", "pid=,ppid=,command="]
+    lines = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
+    return [(int(words[0]), words[1]) for line in lines if len(words := line.split(None, 1)) == 2]
+
+
+def _of(text: str, mark: Path) -> bool:
+    """Whether a line of ps is of a process of the run: by its environment, or an ssh master by its title."""
+    return f" {MARK}={mark} " in f"{text} " or (" ssh: " in text and f"{mark}/" in text)
 
 
 def sweep(mark: Path, patience: float) -> None:

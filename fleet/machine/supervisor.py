@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from fleet.machine import events, private, ssh
 
 # Seconds after a cancel: for ansible-playbook to end its workers, for the ssh master, for the node to be told.
 GRACE, MASTER, NODE = 3.0, 1.0, 2.0
+# macOS has no C.UTF-8, and would end Ansible's workers, which are forks.
+MACOS = {"LC_ALL": "en_US.UTF-8", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
 # The slice of systemd in which the roles run long work on a node (roles/work).
 SLICE = "fleet-work.slice"
 
@@ -83,9 +86,9 @@ class Run:
             return False
         if self.told_at is None:
             self.told_at = time.monotonic()
-            for pid in _children():
-                with contextlib.suppress(OSError):
-                    if b"ansible-playbook" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            for pid, command in private.children():
+                if "ansible-playbook" in command:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGTERM)
         return time.monotonic() - self.told_at > GRACE
 
@@ -186,6 +189,7 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ANSIBLE_HOME": f"{folder}/home",
         "ANSIBLE_LOCAL_TEMP": f"{folder}/tmp",
         "ANSIBLE_DIFF_ALWAYS": "True",  # for the log, and to tell what was made from what was only changed
+        "ANSIBLE_INJECT_INVOCATION": "True",  # from core 2.21 on results name no arguments else, and nothing would be declared
         "ANSIBLE_GATHERING": "explicit",
         "ANSIBLE_INJECT_FACT_VARS": "False",  # or `ansible_facts` in any module's answer would lie over the job's variables
         "ANSIBLE_PIPELINING": "True",
@@ -193,7 +197,7 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ANSIBLE_TIMEOUT": "15",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_SSH_ARGS": shlex.join(["-F", "/dev/null", *_flags(options)]),
-        "LC_ALL": "C.UTF-8",
+        **(MACOS if sys.platform == "darwin" else {"LC_ALL": "C.UTF-8"}),
     }
 
 
@@ -232,11 +236,6 @@ def _proxy(bastion: ssh.Target, folder: Path) -> str:
 
 def _flags(options: dict[str, str]) -> list[str]:
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-
-
-def _children() -> list[int]:
-    tasks = Path("/proc/self/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def main() -> None:

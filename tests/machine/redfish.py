@@ -271,7 +271,7 @@ class _free:
 def _certify(folder: Path) -> None:
     """Make an authority, and the BMC's certificate by it."""
     key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    authority = f"openssl req -x509 {key} -subj /CN=bmc-ca -keyout {folder}/ca.key -out {folder}/ca.pem"
+    authority = f"openssl req -x509 {key} -subj /CN=bmc-ca -addext keyUsage=critical,keyCertSign -keyout {folder}/ca.key -out {folder}/ca.pem"
     request = f"openssl req {key} -subj /CN=bmc -keyout {folder}/bmc.key -out {folder}/bmc.csr"
     (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
     sign = f"openssl x509 -req -in {folder}/bmc.csr -CA {folder}/ca.pem -CAkey {folder}/ca.key -CAcreateserial -days 2"

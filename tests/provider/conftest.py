@@ -5,6 +5,7 @@ The tree is this repository's fleet, playbooks and roles, with the playbooks of 
 
 import contextlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, tree / name)
     shutil.copytree(SITE, tree, dirs_exist_ok=True)
     shutil.copy(ROOT / "ansible.cfg", tree)
-    (tree / ".venv").symlink_to(ROOT / ".venv")
+    (tree / ".venv").symlink_to(sys.prefix)  # the environment of these tests, whichever Python it has
     return tree
 
 

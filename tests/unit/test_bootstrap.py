@@ -21,7 +21,9 @@ def test_the_line_that_puts_a_passphrase_back_can_be_pasted(tmp_path: Path) -> N
     done = run("bootstrap/restore.sh", str(backup), FLEET_STATE=str(state))
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1].removeprefix("  next:   ")
-    assert shlex.split(line) == ["install", "-D", "-m", "600", "THE-KEPT-COPY", f"{state}/passphrase"]
+    folder, file = line.split(" && ")
+    assert shlex.split(folder) == ["mkdir", "-p", str(state)]
+    assert shlex.split(file) == ["install", "-m", "600", "THE-KEPT-COPY", f"{state}/passphrase"]
 
 
 def test_make_hands_a_folder_with_a_space_over_as_one_word() -> None:

@@ -1,0 +1,45 @@
+"""The processes of a run are found without /proc, too: by a ps that answers as macOS's does. No such machine was at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.machine import private
+
+MARK = Path("/tmp/fleet-abc")
+LISTED = f"""    1     0 /sbin/launchd
+  501  {os.getpid()} python ansible-playbook site.yml HOME=/Users/a {private.MARK}={MARK} LANG=C
+  502   501 sleep 60 {private.MARK}={MARK}
+  503     1 ssh: {MARK}/c [mux]
+  504     1 python other {private.MARK}={MARK}-of-another-run
+  505     1 cat {MARK}/c
+  {os.getpid()}  1 python supervisor {private.MARK}={MARK}
+"""
+
+
+@pytest.fixture
+def macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ps").write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
+    (tmp_path / "ps").chmod(0o755)
+    monkeypatch.setattr(private, "PROC", tmp_path / "no-proc")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("macos")
+def test_the_processes_of_a_run_are_found_by_ps() -> None:
+    assert private.processes(MARK) == [501, 502, 503]
+
+
+@pytest.mark.usefixtures("macos")
+def test_children_are_found_by_ps() -> None:
+    assert [(pid, "ansible-playbook" in command) for pid, command in private.children()] == [(501, True)]
+
+
+def test_children_are_found_with_their_command() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        found = dict(private.children())
+        assert "input()" in found[child.pid]
+        child.communicate(b"\n")
