@@ -93,7 +93,7 @@ def test_a_right_machine_is_marked_and_nothing_is_said_that_stays(
 
 @pytest.mark.parametrize(
     ("claim", "sick"),
-    [("one-fault", ["secure-boot"]), ("three-faults", ["too-few-gpus", "secure-boot", "a-taken-port", "a-lock"])],
+    [("one-fault", ["secure-boot"]), ("three-faults", ["too-few-gpus", "secure-boot", "an-orchestrator", "a-lock"])],
 )
 def test_a_machine_that_cannot_become_it_is_left_alone_and_told_in_one_message(
     plugin: Plugin, machine: Machine, connection: Props, claim: str, sick: list[str]
