@@ -60,10 +60,10 @@ def values() -> dict[str, Any]:
     files = [str(ROLE / folder / "main.yml") for folder in ("defaults", "vars")]
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars_files": files, "tasks": tasks}
     command = [str(pathlib.Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "/dev/stdin"]
-    environment = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "HOME": "/tmp", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        command, input=json.dumps([play]), capture_output=True, text=True, env=environment, timeout=60
-    )
+    with tempfile.TemporaryDirectory() as home:
+        environment = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "HOME": home, "PATH": "/usr/bin:/bin"}
+        text = json.dumps([play])
+        done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
     said = [task["hosts"]["localhost"]["msg"] for task in results]
