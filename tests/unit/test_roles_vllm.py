@@ -118,7 +118,7 @@ def test_the_server_listens_on_a_socket_in_a_fresh_folder(rendered: dict[str, di
     assert not [word for word in run if word.startswith(("--host", "--port"))]
     steps = [line for line in unit.splitlines() if line.startswith("ExecStartPre=")]
     assert steps == [
-        "ExecStartPre=-/usr/bin/docker rm --force glm-0",
+        "ExecStartPre=-/usr/bin/timeout 60 /usr/bin/docker rm --force glm-0",
         "ExecStartPre=/bin/chown -hRP 10001 /var/cache/vllm/abababababab/glm-0",
         "ExecStartPre=/bin/rm -rf /run/fleet/glm-0",
         "ExecStartPre=/usr/bin/install -d -m 2750 -o 10001 -g root /run/fleet/glm-0",

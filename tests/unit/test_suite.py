@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests.environment import forget_secrets
 
@@ -94,13 +95,14 @@ def test_no_test_skips_itself() -> None:
 
 
 def test_every_golden_text_belongs_to_a_test() -> None:
-    """A test names its golden text by its stem, whole or as a folder whose files it lists."""
+    """A test names its golden text by its stem, whole or as a folder whose files it lists; so does a row of its table."""
     named = {
         pathlib.PurePath(node.value).name.split(".")[0]
         for file in TESTS.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+    named |= {row["name"] for row in yaml.safe_load((TESTS / "vendors" / "machines.yml").read_text())}
     golden = [file for file in TESTS.rglob("*") if file.is_file() and "golden" in file.parts]
     assert golden
     assert [str(file.relative_to(TESTS)) for file in golden if file.name.split(".")[0] not in named] == []
