@@ -105,10 +105,14 @@ def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
         model(host, "06" * 20, {"repository": "lab/GLM", "revision": "06" * 20, "files": []}),
         model(host, f".incoming-{'07' * 20}", None),
     ]
-    (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(theirs[0])
+    elsewhere = host / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "config.json").write_text("{}")
+    (elsewhere / "manifest.json").write_text(json.dumps({"repository": "lab/GLM", "revision": "08" * 20, "files": {}}))
+    (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(elsewhere)
     model(host, "main", None)
     told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
     assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
-    assert all((path / "config.json").exists() for path in theirs)
+    assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
     stays = [line for line in told["stays"] if "no record says that we have fetched it" in line]
     assert len(stays) == len(theirs) + 1
