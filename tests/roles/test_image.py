@@ -119,6 +119,17 @@ def test_a_tag_that_is_swapped_in_the_registry_stops_the_run(built: Runs, ready:
     assert accepted.rc == 0 and accepted.results["fleet_image"]["image"].endswith(other), accepted.message
 
 
+@pytest.mark.exhaustive
+def test_an_image_that_the_registry_has_lost_is_built_and_pushed_again(built: Runs, ready: Place) -> None:
+    """What this run has built itself is another digest than the state's, and right."""
+    emptied, recipe = "registry.lab.internal:5000/glm/emptied", built.second.results["fleet_image"]["recipe"]
+    lost = {"image": f"{emptied}@sha256:{'cd' * 32}", "recipe": recipe}
+    seen = ready.run("image", **{**SERVED, "transformers_registry": emptied}, image_of_state=lost)
+    assert seen.rc == 0, seen.message
+    image = seen.results["fleet_image"]["image"]
+    assert image.startswith(f"{emptied}@sha256:") and image != lost["image"]
+
+
 @pytest.fixture
 def broken_registry(lab: Lab, ready: Place, until: Callable[..., None]) -> Iterator[None]:
     status = "curl -sk -o /dev/null -w %{http_code} https://registry.lab.internal:5000/v2/"
