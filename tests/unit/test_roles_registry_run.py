@@ -42,6 +42,7 @@ def message(node: Node, **variables: Any) -> str:
         "transformers_commit": "a" * 40,
         "transformers_registry": node.repository,
         "__transformers_recipe": RECIPE,
+        "_transformers_dir": str(node.folder / "recipe"),  # where a run that does not stop would write
         **variables,
     }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local"]
