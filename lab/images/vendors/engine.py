@@ -44,6 +44,12 @@ with tempfile.TemporaryDirectory() as folder:
     for name, tree in (("docker.io", engine), ("containerd", runtime), ("runc", runtime)):
         (deb,) = work.glob(f"{name}_*.deb")
         run("dpkg-deb", "-x", str(deb), str(work / tree), cwd=work)
+    (deb,) = work.glob("docker.io_*.deb")
+    needs = subprocess.run(
+        ["dpkg-deb", "--field", str(deb), "Depends"], check=True, capture_output=True, text=True
+    ).stdout
+    libraries = [one.split()[0] for one in needs.split(",") if one.split()[0].startswith("lib")]
+    run("apt-get", "install", "--yes", "-qq", "--no-install-recommends", *libraries, cwd=work)
     (work / cli / "usr/bin").mkdir(parents=True)
     shutil.move(work / engine / "usr/bin/docker", work / cli / "usr/bin/docker")
     for other in ("docker.io", "containerd", "runc"):
