@@ -60,13 +60,12 @@ def serve() -> Iterator[Callable[..., str]]:
 
 def taken(connection: socket.socket) -> None:
     """Read the whole request: who closes before it has would send a reset instead of an answer."""
-    got = b""
-    while b"\r\n\r\n" not in got:
-        got += connection.recv(65536)
-    head, _, rest = got.partition(b"\r\n\r\n")
-    left = int(head.lower().partition(b"content-length:")[2].split()[0]) - len(rest)
-    while left > 0:
-        left -= len(connection.recv(left))
+    with connection.makefile("rb") as request:
+        length = 0
+        while (line := request.readline()) not in (b"\r\n", b""):
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        request.read(length)
 
 
 def body(**message: Any) -> bytes:
