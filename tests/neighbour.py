@@ -13,23 +13,24 @@ BEHIND = [BRIDGE, *(f"172.17.0.{host}" for host in range(2, 6))]
 # Of a server and of torch.distributed among them.
 PORTS = [22, 80, 443, *range(8000, 8010), 8080, 29400, 29500, 29501]
 SCRIPT = """
-import asyncio, json, subprocess, sys
+import json, select, socket, subprocess, sys, time
 node, behind, ports = json.loads(sys.argv[1])
 for address in behind:
     subprocess.run(["ip", "route", "replace", f"{address}/32", "via", node], check=True)
-async def try_one(gate, address, port):
-    async with gate:
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 10)
-        except (OSError, asyncio.TimeoutError):
-            return ""
-        writer.close()
-        return f"{address}:{port}"
-async def main():
-    gate = asyncio.Semaphore(200)
-    wanted = [(node, port) for port in range(1, 65536)] + [(address, port) for address in behind for port in ports]
-    print(json.dumps([one for one in await asyncio.gather(*(try_one(gate, *one) for one in wanted)) if one]))
-asyncio.run(main())
+def begun(address, port):
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex((address, port))
+    return client
+def reached(address, port):
+    with socket.socket() as client:
+        client.settimeout(5)
+        return client.connect_ex((address, port)) == 0
+clients = {f"{address}:{port}": begun(address, port) for address in behind for port in ports}  # most get no answer at all
+found = [f"{node}:{port}" for port in range(1, 65536) if reached(node, port)]  # a closed port refuses at once
+time.sleep(2)
+found += [name for name, client in clients.items() if select.select([], [client], [], 0)[1] and client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0]
+print(json.dumps(found))
 """
 
 

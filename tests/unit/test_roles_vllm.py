@@ -136,7 +136,8 @@ def test_with_the_hosts_network_the_server_listens_on_its_port(
 ) -> None:
     unit, run = rendered[network]["replica.service"], words(rendered[network])
     assert run[-2:] == [f"--host={address}", "--port=8000"]
-    assert "/run/fleet" not in unit and "--uds" not in unit
+    assert "--uds" not in unit and not [word for word in run if "/run/fleet" in word]
+    assert "ExecStartPre=/bin/rm -rf /run/fleet/glm-0\n" in unit  # of another network before
     assert "wait-healthy 8000 /var/cache/vllm/abababababab/.served-glm-0 1800 5400\n" in unit
 
 
