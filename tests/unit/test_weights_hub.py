@@ -193,6 +193,24 @@ def test_a_page_in_place_of_a_file_is_not_written(node: Node, hub: Hub) -> None:
     assert node.part.stat().st_size == 0
 
 
+def test_a_page_in_place_of_a_file_costs_nothing_of_what_was_fetched(node: Node, hub: Hub) -> None:
+    node.part.parent.mkdir(parents=True)
+    node.part.write_bytes(hub.files[BIG][:500_000])
+    hub.served[BIG], hub.deaf = b"<!DOCTYPE html><p>Log in", True
+    assert f"{BIG}: an answer of 24 bytes, wanted 3000000" in node.fetch().stdout
+    assert node.part.read_bytes() == hub.files[BIG][:500_000]
+
+
+def test_other_bytes_than_those_that_were_asked_for_are_not_written(
+    node: Node, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.part.parent.mkdir(parents=True)
+    node.part.write_bytes(hub.files[BIG][:500_000])
+    monkeypatch.setattr(weights.Handler, "RANGE", "bytes 0-2499999/3000000")
+    assert f"{BIG}: other bytes than those from 500000 on" in node.fetch().stdout
+    assert node.part.read_bytes() == hub.files[BIG][:500_000]
+
+
 def test_a_model_that_does_not_fit_the_disk_is_refused_before_a_byte_is_asked_for(node: Node, hub: Hub) -> None:
     huge = {"oid": "0" * 64, "size": 1 << 49}
     hub.entries = [{"type": "file", "path": "huge.safetensors", "size": 1, "oid": "0" * 40, "lfs": huge}]

@@ -75,6 +75,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    RANGE = ""  # Content-Range, where it is not to be the right one
     server: Hub
 
     def log_message(self, format: str, *args: object) -> None:
@@ -111,7 +112,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(asked[1]) if asked and not hub.deaf else 0
         self.send_response(206 if asked and not hub.deaf else 200)
         if asked and not hub.deaf:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", self.RANGE or f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         cut = hub.cuts.get(name, 0) > 0

@@ -130,6 +130,7 @@ class Download:
         self.fetch()
         if resumed and self.sums.wrong():
             self.begin()
+            self.most = 0  # none of it was right
             self.fetch()
         if wrong := self.sums.wrong():
             self.part.unlink()
@@ -172,13 +173,14 @@ class Download:
 
     def receive(self, answer: http.client.HTTPResponse, stream: BinaryIO) -> None:
         """Write what one answer brings."""
-        if self.have and answer.status != 206:
-            self.begin()  # a server that ignores Range sends the whole file
-        elif self.have and range_start(answer) != self.have:
-            raise OSError(f"other bytes than those from {self.have} on")
+        start = self.have if answer.status == 206 else 0  # a server that ignores Range sends the whole file
         length = answer.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length[:20]) != self.file.size - self.have:
-            raise OSError(f"an answer of {plain(length, 20)} bytes, wanted {self.file.size - self.have}")
+        if length.isdecimal() and int(length[:20]) != self.file.size - start:
+            raise OSError(f"an answer of {plain(length, 20)} bytes, wanted {self.file.size - start}")
+        if start and range_start(answer) != start:
+            raise OSError(f"other bytes than those from {start} on")
+        if start < self.have:
+            self.begin()
         stream.seek(self.have)
         while data := answer.read1(min(CHUNK, self.file.size - self.have)):
             self.write(data, stream)
