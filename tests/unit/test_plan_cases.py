@@ -58,6 +58,12 @@ def big(folder: Path) -> None:
         file.truncate(cases.MOST + 1)
 
 
+def cut_off(folder: Path) -> None:
+    whole = (shipped.MEDIA / "coffee.jpg").read_bytes()
+    (folder / "coffee.jpg").write_bytes(whole[: len(whole) // 2])
+    placed(file="coffee.jpg")(folder)
+
+
 # claim → what is done to the folder with the right case
 MISTAKES: dict[str, Callable[[Path], None]] = {
     "a-misspelled-key": changed(questoin="Where?"),
@@ -77,6 +83,7 @@ MISTAKES: dict[str, Callable[[Path], None]] = {
     "a-picture-elsewhere": placed(file="../meter.png"),
     "a-picture-of-another-kind": placed(file="movie.mp4"),
     "a-picture-that-is-none": lambda folder: (folder / "meter.png").write_bytes(b"GIF89a") and None,
+    "a-picture-that-is-cut-off": cut_off,
     "a-picture-too-big": big,
     "a-drawing-and-a-photograph": placed(size=[448, 336]),
     "no-such-video": changed(video="left.mp4"),

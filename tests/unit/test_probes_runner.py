@@ -118,6 +118,7 @@ def test_a_second_wrong_answer_is_final(server: Server) -> None:
         ("refuses-no-key", whole(content="Hello!")),
         ("refuses-local-file", Reply(200, b"root:x:0:0")),
         ("bottle-grounding", Reply(500, b"out of memory")),
+        ("bottle-grounding", Reply(200, b'{"choices": [{"message": {"content": 7}}]}')),
         ("bottle-grounding", Reply(0, b"")),
     ],
 )
