@@ -104,7 +104,7 @@ def test_without_a_passphrase_none_is_made_up(clone: Path, backup: Path) -> None
     (clone / KEPT).unlink()
     done = script(clone, "bootstrap/restore.sh", str(backup))
     assert done.returncode == 1
-    assert f"install -D -m 600 THE-KEPT-COPY {clone / KEPT}" in done.stdout
+    assert f"install -m 600 THE-KEPT-COPY {clone / KEPT}" in done.stdout
     assert not (clone / KEPT).exists()
 
 
