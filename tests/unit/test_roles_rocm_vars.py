@@ -12,6 +12,7 @@ import tempfile
 from typing import Any
 
 import pytest
+import yaml
 
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "rocm"
 READ = {
@@ -21,7 +22,7 @@ READ = {
         "loader": "",
         "headers": ["linux-headers-6.8.0-87-generic"],
     },
-    **{"repositories": [], "driver_installed": {}},
+    **{"repositories": [], "driver_installed": {}, "pci": [], "fingerprint": "", "blacklisted": []},
 }
 TOOLS = "https://repo.radeon.com/rocm/apt/7.2.4"
 LIST = {"file": "/etc/apt/sources.list.d/rocm.list", "url": TOOLS, "suite": "noble", "key": "/k.gpg", "same": True}
@@ -47,6 +48,19 @@ CLAIMS: dict[str, tuple[dict[str, Any], dict[str, Any], str, Any]] = {
 }  # fmt: skip
 
 
+def tasks_of(file: str) -> list[dict[str, Any]]:
+    """Return the tasks of one of the role's files."""
+    return list(yaml.safe_load((ROLE / "tasks" / file).read_text()))
+
+
+# Ansible fills a message before it knows whether it is needed: of a machine on which nothing is wrong, too.
+MESSAGES = {
+    task["name"]: (task["ansible.builtin.assert"]["fail_msg"], task.get("vars", {}))
+    for task in tasks_of("preflight.yml")
+    if "ansible.builtin.assert" in task
+}
+
+
 @functools.cache
 def values() -> dict[str, Any]:
     """Return what each claim's expression is."""
@@ -56,6 +70,13 @@ def values() -> dict[str, Any]:
             "vars": {**given, "__rocm_read": {"stdout": json.dumps({**READ, **read})}},
         }
         for claim, (given, read, expression, _) in CLAIMS.items()
+    ]
+    tasks += [
+        {
+            "ansible.builtin.debug": {"msg": {"claim": name, "value": message}},
+            "vars": {**own, "__rocm_read": {"stdout": json.dumps(READ)}},
+        }
+        for name, (message, own) in MESSAGES.items()
     ]
     files = [str(ROLE / folder / "main.yml") for folder in ("defaults", "vars")]
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars_files": files, "tasks": tasks}
@@ -73,3 +94,13 @@ def values() -> dict[str, Any]:
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_the_role_makes_of_it_what_it_should(claim: str) -> None:
     assert values()[claim] == CLAIMS[claim][3]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_can_be_filled_where_nothing_is_wrong(name: str) -> None:
+    assert "wanted:" in values()[name]
+
+
+@pytest.mark.parametrize("file", ["state.yml", "wait.yml"])
+def test_a_wait_that_ends_without_gpus_leaves_the_message_to_the_task_that_has_one(file: str) -> None:
+    assert [task["failed_when"] for task in tasks_of(file) if "until" in task] == [False]
