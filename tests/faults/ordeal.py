@@ -105,7 +105,7 @@ def judge(road: Road, fault: Fault, run: Run, seen: str) -> None:
     assert tells(fault.said, seen), f"{fault.said}\nis not in\n{seen}"
     assert "Traceback" not in seen, seen
     # What is indented further is within a message: a program's own words.
-    told = re.findall(r"(?m)^ {4}error: (?!update failed$)", seen.partition("\nDiagnostics:\n")[2])
+    told = re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)", seen.partition("\nDiagnostics:\n")[2])
     assert len(told) <= 1, f"{len(told)} messages for one fault:\n{seen}"
     if fault.other:
         other = "glm-1" if fault.node == "glm-2" else "glm-2"
