@@ -32,8 +32,7 @@ cat > /root/rule <<'END'
 RULE
 END
 rm /usr/bin/python3
-cat > /usr/bin/python3 <<END
-#!/bin/bash
+{ echo '#!/bin/bash'; cat <<END; } > /usr/bin/python3
 set -o pipefail
 $real "\\$@" | sed -u -f /root/rule
 END
