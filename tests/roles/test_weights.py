@@ -77,8 +77,10 @@ def test_the_fetch_is_a_user_of_its_own_that_can_write_its_folder_alone(fetching
     assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
     place = f"/srv/slow/{SERVED['weights_repository']}"
     writes = f"nsenter -t {fetching} -m sh -c 'touch $1 2>&1; true' -"
-    for path in ("/usr/x", "/etc/x", "/srv/x", "/srv/slow/x", f"{place}/x", "/run/x", "/var/lib/x", "/var/tmp/x"):
+    for path in ("/usr/x", "/etc/x", "/srv/x", "/srv/slow/x", f"{place}/x", "/var/lib/x", "/var/tmp/x"):
         assert "Read-only file system" in ready.sh(f"{writes} {path}"), path
+    own = f"nsenter -t {fetching} -m setpriv --reuid=10002 --regid=10001 --clear-groups sh -c 'touch /run/x 2>&1; true'"
+    assert "Permission denied" in ready.sh(own)  # /run stays writable to root in such a unit
     assert ready.sh(f"{writes} {place}/.incoming-{ready.vars['weights_revision']}/x") == ""
     unit = ready.sh(
         "systemctl list-units --plain --no-legend --state=active 'fleet-fetch-*' | awk '{print $1}'"
