@@ -3,6 +3,8 @@
 ssh itself says what its options mean (`ssh -G`). That a run in fact refuses a stranger: tests/machine/test_converge.py, on a lab node.
 """
 
+import contextlib
+import io
 import json
 import shlex
 import subprocess
@@ -104,3 +106,26 @@ def test_the_inventory_lets_the_stack_s_variables_alone_be_evaluated(tmp_path: P
     assert found["ansible_host"] == found["ansible_user"] == inert
     assert expression not in found.values()
     assert (tmp_path / "inventory.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("cancelled", "commands"), [(True, ["systemctl stop fleet-work.slice"]), (False, [])])
+def test_a_cancel_stops_the_long_work_on_the_node(
+    cancelled: bool, commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    class Connection:
+        def run(self, command: str, timeout: float) -> None:
+            sent.append(command)
+
+    monkeypatch.setattr(supervisor.ssh, "connect", lambda *_, **__: contextlib.nullcontext(Connection()))
+    monkeypatch.setattr(supervisor.private, "sweep", lambda *_, **__: None)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    job = {"folder": str(folder), "target": {"name": "glm-1", "address": "192.0.2.11"}, "secrets": {}}
+    run = supervisor.Run(job, io.StringIO(), io.StringIO())
+    if cancelled:
+        run.cancelled.set()
+    run.end()
+    assert sent == commands
+    assert not folder.exists()

@@ -1,0 +1,48 @@
+"""A mend that fails leaves the drift in the state, so the next run mends it: fleet/provider/playbook.py."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors
+from fleet.machine import converge
+from fleet.provider import resources
+from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.resources import Incomplete
+
+DRIFT = [{"what": "file /etc/x", "expected": "mode 0644", "seen": "mode 0600"}]
+STATE: dict[str, Any] = {
+    "managed": {"declared": {"file /etc/x": True}, "expected": {"file /etc/x": {"mode": "0644"}}},
+    "drift": DRIFT,
+}
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+
+
+def mend(outcome: Any) -> Any:
+    """Update a Host whose state has drift; `outcome` is what the run ends with."""
+
+    def run(*_: Any) -> converge.Outcome:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return converge.Outcome({}, converge.managed.Declared({"file /etc/x": True}), 1, 1, {"host": 1.0})
+
+    resource = Playbook("Host", (), Slots(), run=run, read=lambda *_: [{"file /etc/x": {"mode": "0644"}}])
+    request = resources.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
+    inputs = {"node": {"name": "glm-1", "address": "192.0.2.1"}, "vars": {}, "roles": {}}
+    return resource.apply(request, inputs, {**inputs, **STATE})
+
+
+def test_a_mend_that_fails_keeps_the_drift() -> None:
+    with pytest.raises(Incomplete) as caught:
+        mend(errors.ConvergeFailed(node="glm-1", seen="it broke"))
+    assert caught.value.properties["drift"] == DRIFT
+
+
+def test_a_mend_that_goes_well_ends_it() -> None:
+    assert mend(None)["drift"] == []
