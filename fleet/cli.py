@@ -67,7 +67,7 @@ def mirrors_(stack: str) -> None:
     from fleet.plan import judge, mirrors
     from fleet.verify import size
 
-    judged, roles = verb.stack_file(stack)
+    judged, roles = verb.typed_stack_file(stack)
     needed = [one for name in judged.present for one in mirrors.items(judge.plan(judged, roles, name).values)]
     rows = [
         (one.kind, one.name, size(one.bytes) if one.bytes else "-", one.source)
@@ -158,7 +158,7 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
     """
     from fleet import preflight
 
-    wanted = preflight.wanted(stack, *verb.stack_file(stack), nodes)
+    wanted = preflight.wanted(stack, *verb.typed_stack_file(stack), nodes)
     reports = preflight.look(wanted, verb.progress)
     if as_json:
         click.echo(preflight.to_json(reports))

@@ -31,7 +31,8 @@ def told(verb: Verb, code: int = 1) -> Verb:
         try:
             verb(*args, **kwargs)
         except errors.FleetError as error:
-            click.echo(str(error), err=True)
+            for text in (str(error), *getattr(error, "__notes__", ())):
+                click.echo(text, err=True)
             sys.exit(code)
 
     return run  # type: ignore[return-value]
@@ -42,6 +43,17 @@ def stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
     from fleet.plan import rolevars, stackfile
 
     return stackfile.read(stack, root()), rolevars.load(ROOT / "roles")
+
+
+def typed_stack_file(stack: str) -> "tuple[settings.Settings, rolevars.Roles]":
+    """Return the same of a stack file whose variables have names and types that the roles know. Raises SettingsError."""
+    from fleet.plan import judge, settings
+
+    judged, roles = stack_file(stack)
+    found = judge.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today())
+    if found.mistyped:
+        raise settings.first(found.mistakes)
+    return judged, roles
 
 
 def today() -> datetime.date:

@@ -1,0 +1,27 @@
+"""A stack file whose variables no role knows ends each verb that reads it in its mistakes: fleet/verb.py."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click import testing
+
+from fleet import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("verb", ["plan", "mirrors", "preflight", "pin"])
+def test_a_variable_that_no_role_knows_is_told_with_its_nearest_name(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "stacks", tmp_path / "stacks")
+    (tmp_path / "Pulumi.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "stacks" / "Pulumi.prod.yaml"
+    file.write_text(re.sub("rocm_version:", "rocm_versoin:", file.read_text()))
+    done = testing.CliRunner().invoke(cli.main, [verb, "-s", "prod"])
+    assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
+    assert "vars.rocm_versoin: no role knows this variable" in done.output
+    assert "did you mean rocm_version?" in done.output
