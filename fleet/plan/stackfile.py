@@ -6,10 +6,8 @@ Secrets stay encrypted and are left out. Called by `fleet plan` and bootstrap/ar
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fleet import errors
-from fleet.plan import inventory, settings
+from fleet.plan import inventory, settings, userfile
 
 PROJECT = "glm-fleet"
 PREFIX = f"{PROJECT}:"
@@ -41,17 +39,7 @@ def named(name: str, root: Path) -> list[str]:
 def _own(file: Path) -> dict[str, Any]:
     """Return the stack's own keys, less the secrets. SettingsError where the file is no YAML, or not of a stack file's form."""
     shown = f"stacks/{file.name}"
-    try:
-        told = yaml.safe_load(file.read_text())
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start}"
-        raise errors.SettingsError(file=shown, key=where, seen="is not UTF-8", allowed="text in UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise errors.SettingsError(file=shown, key=where, seen=str(error.problem), allowed=FORM) from None
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        seen = str(error).splitlines()[0]
-        raise errors.SettingsError(file=shown, key="", seen=seen, allowed=FORM) from None
+    told = userfile.read(file, shown, FORM)
     config = {} if told is None else told.get("config", {}) if isinstance(told, dict) else None
     if not isinstance(config, dict | None) or (config is None and not isinstance(told, dict)):
         key = "config" if isinstance(told, dict) else ""

@@ -1,11 +1,15 @@
 """A stack file that is broken is told with file and place, by whichever verb reads it: fleet/plan/stackfile.py."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleet import errors
-from fleet.plan import stackfile
+from fleet.plan import inventory, stackfile, userfile
 
 FORM = "\n  wanted: YAML with `config`, and below it keys as glm-fleet:nodes"
 
@@ -23,7 +27,7 @@ def read(root: Path, content: bytes) -> str:
     [
         (
             b"config:\n  a: [\n",
-            "stacks/Pulumi.prod.yaml: line 3: expected the node content, but found '<stream end>'" + FORM,
+            "stacks/Pulumi.prod.yaml: line 3: did not find expected node content" + FORM,
         ),
         (b"- config\n", "stacks/Pulumi.prod.yaml: is no mapping" + FORM),
         (b"config\n", "stacks/Pulumi.prod.yaml: is no mapping" + FORM),
@@ -32,12 +36,33 @@ def read(root: Path, content: bytes) -> str:
         (b"config: {a: \xff}\n", "stacks/Pulumi.prod.yaml: byte 12: is not UTF-8\n  wanted: text in UTF-8"),
         (
             b"config: {a: \x1b}\n",
-            "stacks/Pulumi.prod.yaml: unacceptable character #x001b: special characters are not allowed" + FORM,
+            "stacks/Pulumi.prod.yaml: unacceptable character #x001b: control characters are not allowed" + FORM,
         ),
     ],
 )
 def test_a_broken_file_is_told_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
     assert read(tmp_path, content) == message
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b"- " * 50_000, b"{a: " * 50_000], ids=["lists", "items", "mappings"])
+def test_a_file_that_is_nested_without_end_ends_in_a_message(tmp_path: Path, deep: bytes) -> None:
+    """libyaml's reader would end the process."""
+    assert "is nested deeper than 50 levels" in read(tmp_path, b"config:\n  " + deep)
+    (tmp_path / "machines.yaml").write_bytes(deep)
+    with pytest.raises(errors.SettingsError) as caught:
+        inventory.expand({"nodes": {"machines": "machines.yaml"}}, tmp_path, "stacks/Pulumi.prod.yaml")
+    assert str(caught.value).startswith("stacks/machines.yaml: line 1: is nested deeper than 50 levels")
+
+
+@settings(max_examples=80, derandomize=True, database=None, deadline=None)
+@given(
+    st.one_of(st.binary(max_size=200), st.text(alphabet="ab:-[]{}#&*!|>'\"%@`?, \n\t0", max_size=120).map(str.encode))
+)
+def test_whatever_a_file_holds_is_read_or_told(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file, contextlib.suppress(errors.SettingsError):
+        file.write(content)
+        file.flush()
+        userfile.read(Path(file.name), "stacks/any.yaml", "YAML")
 
 
 @pytest.mark.parametrize("content", [b"", b"config:\n", b"encryptionsalt: v1\n"])
