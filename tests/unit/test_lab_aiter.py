@@ -1,6 +1,6 @@
 """The stand-in of AMD's AITER in the lab's serving image fails where the real one does, and nowhere else: lab/images/serving/aiter.
 
-Without vLLM: what it calls, and what calls it, is proved by tests/roles/test_aiter.py.
+Without vLLM: what it calls, and what calls it, is proved by tests/roles/test_served_aiter.py.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """Claims about the role vllm where AITER compiles, loads and locks (a stand-in: lab/images/serving/aiter), on Ubuntu 24.04.
 
 The engine is the real vLLM, which calls the stand-in through its plugin entry points. Each claim ends with the replica as `served` made it.
+By its name this file comes after test_host.py, which restarts the Docker daemon more often than systemd starts a replica in half an hour.
 """
 
 import json
