@@ -50,7 +50,8 @@ def wants(found: settings.Settings, roles: rolevars.Roles, machine: str, stack: 
             if planned.network == "host" and "port" in one and "name" in one
         },
         "addresses": sorted(set(_addresses(values, builds))),
-        "space": [dataclasses.asdict(need) for need in disks.needs(planned)],
+        # Of a model that is not known neither the weights nor the image have a size: the lab's are small.
+        "space": [dataclasses.asdict(need) for need in disks.needs(planned)] if planned.model else [],
         "filesystems": [
             {"serial": str(one["serial"]), "path": str(one["path"]), "type": str(one["type"])}
             for one in planned.values.get("host_filesystems") or ()

@@ -181,7 +181,7 @@ class Machine:
             self._wipe()
             self._until = time.monotonic() + self.seconds if self.works else 0
         elif self.answers and (self.disk / "etc" / "glm-fleet-installed").exists():
-            self._server = Server(self.host or self._identity(), self.ssh_port, self.disk)
+            self._server = Server(self.host or self._identity(), self.ssh_port, self.disk, rereads=not self.host)
 
     def switch_off(self) -> None:
         """End what runs."""

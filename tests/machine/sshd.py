@@ -21,10 +21,13 @@ READS = b"os.read(0, 1)"  # of fleet.machine.relay.COMMAND, which reads its inpu
 
 
 class Server:
-    """Listens on a port of the loopback (0: any free one) until `close`. With a `root` its commands see that folder's /etc."""
+    """Listens on a port of the loopback (0: any free one) until `close`. With a `root` its commands see that folder's /etc.
 
-    def __init__(self, folder: Path, port: int = 0, root: Path | None = None) -> None:
-        self.root = root
+    `rereads`: each connection is shown the host key that lies there, as sshd does once it was told to reload.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, root: Path | None = None, rereads: bool = True) -> None:
+        self.root, self.rereads = root, rereads
         self.host_key = _key(folder, "host")
         self.user_key = _key(folder, "user")
         self.identity = folder / "user"
@@ -61,8 +64,8 @@ class Server:
             transport.close()
 
     def _shown(self) -> paramiko.PKey:
-        """The host key: that of its `root`, where one lies there."""
-        own = self.root / "etc" / "ssh" / "ssh_host_ed25519_key" if self.root else None
+        """The host key: that of its `root`, where one lies there and it rereads."""
+        own = self.root / "etc" / "ssh" / "ssh_host_ed25519_key" if self.root and self.rereads else None
         return paramiko.Ed25519Key.from_private_key_file(str(own)) if own and own.exists() else self.host_key
 
     def _accept(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fleet.machine import preflight
-from fleet.plan import judge, rolevars, rules, settings, wants
+from fleet.plan import judge, rolevars, rules, settings, stackfile, wants
 from fleet.plan.rules import disks
 from tests.unit.planned import bf16
 
@@ -154,3 +154,9 @@ def test_rule_and_role_have_the_same_forms() -> None:
     assert told["_host_path_form"] == disks.PATH.pattern + r"\Z"
     assert set(told["_host_system_folders"]) == disks.SYSTEM
     assert str(preflight.NAMESPACE) in told["_host_filesystems"]
+
+
+def test_a_lab_needs_no_room_for_a_real_image() -> None:
+    """README: 30 GB of disk."""
+    asked = wants.wants(stackfile.read("lab", ROOT), ROLES, "glm-1", "lab")
+    assert asked["space"] == []
