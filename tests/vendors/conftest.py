@@ -25,7 +25,7 @@ def made(lab: labs.Lab) -> Iterator[Callable[[machine.Machine], Bed]]:
 
     def make(one: machine.Machine) -> Bed:
         names.append(one.name)
-        bed = Bed(labs.bare(lab.name, one.name, "ubuntu-24.04", lab.folder), {**lab.vars, **one.vars})
+        bed = Bed(lab.name, labs.bare(lab.name, one.name, "ubuntu-24.04", lab.folder), {**lab.vars, **one.vars})
         vendors.apply(bed.target, one.name, lab.vars["rocm_repository_key"])
         bed.reboot()
         return bed
