@@ -57,7 +57,7 @@ def test_a_vendors_machine_is_known_and_taken(one: machine.Machine, made: Callab
     assert ran.rc == 0, ran.message
     assert (bed.boot() != boot) == bool(one.run.reboots)
     assert ran.results["fleet_host"]["driver"] == one.run.driver
-    assert ran.results["fleet_host"]["gpus"] == str(COMMON["rocm_gpus"])
+    assert ran.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
     for pattern, names in before.items():
         assert packages(bed, pattern) and set(names) <= set(packages(bed, pattern)), pattern
     assert [pattern for pattern in one.run.absent if packages(bed, pattern)] == []
