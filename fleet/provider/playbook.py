@@ -217,8 +217,14 @@ class Playbook(Fixed):
         return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take off what our runs put there; what was there before them stays, and what stays on purpose is told."""
+        """Take off what our runs put there; what was there before them stays, and what stays on purpose is told.
+
+        A thing of another name than it may have is no thing of ours: an older release may have taken it from a node into the state.
+        """
         target = ssh.Target.from_inputs(properties["node"])
+        kept = properties.get("managed") or {}
+        declared = outputs.sound(managed.Declared.from_json(kept.get("declared") or {}))
+        properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
             playbook=ROOT / "playbooks" / "take-off.yml",

@@ -217,3 +217,18 @@ def test_each_result_that_a_role_tells_has_a_form() -> None:
     assert {"Host", "Image", "Serving"} <= found.keys()
     for kind, names in found.items():
         assert names <= outputs.RESULTS[kind].keys(), f"{kind}: add a row to RESULTS in fleet/provider/outputs.py"
+
+
+def test_a_delete_asks_for_nothing_of_a_name_that_no_thing_has() -> None:
+    jobs: list[converge.Job] = []
+
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        jobs.append(job)
+        return converge.Outcome({}, managed.Declared(), 0, 0, {})
+
+    request = resources.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
+    declared = {"file /etc/x": True, f"file /srv/{EVIL}": True, f"sysctl {EVIL}": True, f"unit {EVIL}.service": True}
+    state = {"node": CONNECTION, "vars": {}, "managed": {"declared": declared, "expected": {}}}
+    Playbook("Host", (), Slots(), run=run).delete(request, state)
+    (job,) = jobs
+    assert "/etc/x" in json.dumps(job.data) and EVIL not in json.dumps(job.data)
