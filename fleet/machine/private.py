@@ -46,13 +46,15 @@ def children() -> list[tuple[int, str]]:
     """Return (pid, command line) of the caller's children."""
     if not (PROC / "self").exists():
         return [(pid, text) for pid, text in listed() if text.startswith(f"{os.getpid()} ")]
+    pids: list[str] = []
     found = []
     for task in (PROC / "self" / "task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                found.append(
-                    (int(pid), (PROC / pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-                )
+        with contextlib.suppress(OSError):  # a thread may end while it is looked at, as a process below
+            pids += (task / "children").read_text().split()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            command = (PROC / pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found.append((int(pid), command))
     return found
 
 

@@ -39,7 +39,22 @@ def test_children_are_found_by_ps() -> None:
 
 
 def test_children_are_found_with_their_command() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    program = "print('there', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout and child.stdout.readline() == b"there\n"
         found = dict(private.children())
         assert "input()" in found[child.pid]
         child.communicate(b"\n")
+
+
+def test_a_thread_that_ends_while_it_is_looked_at_hides_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task, children in (("1", None), ("2", "77 78")):
+        (tmp_path / "self" / "task" / task).mkdir(parents=True)
+        if children:
+            (tmp_path / "self" / "task" / task / "children").write_text(children)
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "cmdline").write_bytes(b"sleep\x0060\0")
+    monkeypatch.setattr(private, "PROC", tmp_path)
+    assert private.children() == [(77, "sleep 60 ")]
