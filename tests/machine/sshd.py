@@ -143,7 +143,7 @@ class _Rules(paramiko.ServerInterface):
             said.join()
             ended.wait()
             channel.send_exit_status(ended.returncode)
-        except OSError:
+        except (OSError, EOFError):
             return  # the client left before the end
         finally:
             channel.close()
@@ -173,7 +173,7 @@ def _pump(read: Any, write: Any, end: Any) -> None:
     try:
         while data := read(1 << 16):
             write(data)
-    except OSError:
+    except (OSError, EOFError):  # one side has gone
         pass
     finally:
         end()
