@@ -24,7 +24,7 @@ def of(replica: Mapping[str, Any]) -> int | str:
         doing=f"find where replica {str(replica.get('name'))[:80]} listens",
         seen=f"socket {str(socket)[:80]!r}, port {str(port)[:80]!r}",
         wanted="a socket /run/fleet/NAME/sock, or a port",
-        next="`pulumi up` writes it anew",
+        next="`pulumi up` writes it again",
     )
 
 

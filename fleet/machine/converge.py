@@ -143,7 +143,7 @@ class _Lines:
     def _read(self) -> None:
         while self._process.stdout and (line := self._process.stdout.readline(LONGEST)):
             if len(line) >= LONGEST:
-                break  # then its `end` is missing, which is told
+                break  # then its `end` is missing, which the caller reports
             self._queue.put(line)
         self._queue.put(None)
 
@@ -167,7 +167,9 @@ def _supervise(job: Job) -> _Lines:
         shutil.rmtree(folder)
         raise
     lines = _Lines(process, folder)
-    with contextlib.suppress(BrokenPipeError):  # it died at once: then its `end` is missing, which is told below
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # it died at once: then its `end` is missing, which the caller reports below
         assert process.stdin
         process.stdin.write(json.dumps(_job(job, folder)) + "\n")
         process.stdin.flush()

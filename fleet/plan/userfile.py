@@ -1,4 +1,4 @@
-"""A user's file of YAML, read with bounds: each mistake in its form is told with file and place.
+"""A user's file of YAML, read with bounds: each mistake in its form is reported with file and place.
 
 Uses libyaml, which is many times faster than Python's own reader and ends the process on what is nested too deep: so the depth is counted
 first. Called by `stackfile` for a stack file and by `inventory` for a file of machines.

@@ -1,4 +1,4 @@
-"""A stack file that is broken is told with file and place, by whichever verb reads it: fleet/plan/stackfile.py."""
+"""A stack file that is broken is reported with file and place, by whichever verb reads it: fleet/plan/stackfile.py."""
 
 import contextlib
 import tempfile
