@@ -98,7 +98,8 @@ def test_a_transformers_that_the_bases_vllm_does_not_take_ends_the_build(built: 
 @pytest.mark.exhaustive
 def test_a_tag_that_is_swapped_in_the_registry_stops_the_run(built: Runs, ready: Place) -> None:
     image = built.second.results["fleet_image"]["image"]
-    tag = ready.sh(f"docker image inspect --format '{{{{index .RepoTags 0}}}}' {image}").strip()
+    tags = ready.sh(f"docker image inspect --format '{{{{join .RepoTags \" \"}}}}' {image}").split()
+    (tag,) = [one for one in tags if one.startswith(image.partition("@")[0])]
     ready.sh(
         f"docker tag {tag} ours && docker build --quiet --tag {tag} - && docker push --quiet {tag}",
         f"FROM {tag}\nLABEL other=yes\n",
