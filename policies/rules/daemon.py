@@ -1,6 +1,6 @@
 """The Docker daemon answers nobody but root on its machine, and takes images only from registries that prove who they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from policies.asked import Asked, known
 from policies.rule import Breach, Rule
@@ -19,16 +19,14 @@ def listens_locally(asked: Asked) -> Iterator[Breach]:
             yield Breach(f"{VARIABLE}.hosts has {host!r}")
 
 
-def registries_proved(asked: Asked) -> Iterator[Breach]:
-    """Yield registries whose certificate is not verified."""
-    if registries := known(asked.var(VARIABLE) or {}, "insecure-registries", absent=[]):
-        yield Breach(f"{VARIABLE}.insecure-registries has {registries!r}")
+def empty(option: str) -> Callable[[Asked], Iterator[Breach]]:
+    """Return a judge that yields what an option of the daemon lists."""
 
+    def judge(asked: Asked) -> Iterator[Breach]:
+        if listed := known(asked.var(VARIABLE) or {}, option, absent=[]):
+            yield Breach(f"{VARIABLE}.{option} has {listed!r}")
 
-def no_plugins(asked: Asked) -> Iterator[Breach]:
-    """Yield plugins that are asked about every request to the daemon."""
-    if plugins := known(asked.var(VARIABLE) or {}, "authorization-plugins", absent=[]):
-        yield Breach(f"{VARIABLE}.authorization-plugins has {plugins!r}")
+    return judge
 
 
 RULES = (
@@ -48,7 +46,7 @@ RULES = (
         remedy="leave insecure-registries out; docker_registry_certificates takes the authority of a private registry",
         source=SOURCE,
         kinds=("Host",),
-        judge=registries_proved,
+        judge=empty("insecure-registries"),
     ),
     Rule(
         name="no-daemon-plugins",
@@ -57,6 +55,6 @@ RULES = (
         remedy="leave authorization-plugins out",
         source=SOURCE,
         kinds=("Host",),
-        judge=no_plugins,
+        judge=empty("authorization-plugins"),
     ),
 )
