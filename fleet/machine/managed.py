@@ -267,7 +267,7 @@ def _differences(expected: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
         yield f"a {expected.get('type')}", f"a {seen.get('type')}"
     else:
         if "sha256" in expected and KEYED in seen:
-            # Of a state that an earlier release wrote: the two cannot be compared. The next run, which this release's roles bring, records it anew.
+            # An earlier release wrote this state with a plain digest: no comparison is possible. The next run of the roles replaces it.
             expected, seen = (
                 {key: one[key] for key in one if key not in ("sha256", KEYED)} for one in (expected, seen)
             )

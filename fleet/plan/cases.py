@@ -197,7 +197,7 @@ def _within(case: CaseFile, folder: Path, file: str) -> Iterator[errors.Settings
             size = _size(path)
             if size is None:
                 yield _mistake(file, key, "is no picture that can be read", " or ".join(MEDIA[key]), name)
-    width, height = size or (float("inf"), float("inf"))  # a picture that cannot be read is told above
+    width, height = size or (float("inf"), float("inf"))  # the message above names a picture that cannot be read
     for key, _, (left, top, right, bottom) in picture.boxes if picture else ():
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             allowed = f"[left, top, right, bottom] within {width} x {height} pixels"

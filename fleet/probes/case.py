@@ -103,7 +103,7 @@ def _shipped(path: Path) -> Case:
 
 
 def _own(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
-    """Return the cases of a user's folder: read anew each time, they may have changed since the preview."""
+    """Return the cases of a user's folder. Read it on each call: the files may have changed since the preview."""
     from fleet.plan import cases  # pydantic costs start-up time that stacks without cases of their own need not pay
 
     found, mistakes = cases.extra(folder, str(folder), taken)

@@ -217,7 +217,7 @@ class Playbook(Fixed):
         return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take off what our runs put there; what was there before them stays, and what stays on purpose is told.
+        """Take off what our runs put there; keep what was there before them; report what stays on purpose.
 
         A thing of another name than it may have is no thing of ours: an older release may have taken it from a node into the state.
         """

@@ -30,7 +30,7 @@ RECORD = "/var/lib/fleet/filesystems.json"  # where that role writes what it mad
 NAMESPACE = uuid.UUID("5a1f2f0c-6a0e-5a0b-9d0a-3d1f7f2c9b64")
 # A full look takes about two seconds; an address that does not answer four more, for all of them together.
 BOUND = 60.0
-# The apt source that the role rocm writes: what others wrote is told apart by it.
+# The role rocm writes this apt source; every other source of AMD's packages is somebody else's.
 SOURCE = "/etc/apt/sources.list.d/rocm.sources"
 CHECKS: Sequence[Check] = (*host.FIRST, *hardware.CHECKS, *host.CHECKS)
 

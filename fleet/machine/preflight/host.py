@@ -12,7 +12,7 @@ from fleet.machine.owner import Owner, refusal
 from fleet.machine.preflight import hardware
 from fleet.machine.preflight.form import Check, Facts, Filesystem, Level, Look, Space, Verdict, Wanted
 
-DOCKER = "/var/lib/docker"  # of the plan: where images lie on the machine is told by its engine
+DOCKER = "/var/lib/docker"  # the plan's default; the engine on the machine says where its images lie
 CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
 
 
