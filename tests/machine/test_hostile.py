@@ -18,27 +18,13 @@ from fleet.provider.playbook import Playbook, Slots
 from fleet.provider.resources import Incomplete
 from fleet.provider.structs import Props
 from fleet.provider.weights import Weights
+from tests import hostile_python
 from tests import lab as labs
 from tests.roles.conftest import COMMON, KEY, SERVED
 
 pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 
 OUTPUTS = ("path", "revision", "bytes", "files", "manifest")
-# In the place of python3: the same, whose words pass through sed.
-PLANT = """
-real=$(readlink -f /usr/bin/python3)
-echo "$real" > /root/real-python
-cat > /root/rule <<'END'
-RULE
-END
-rm /usr/bin/python3
-{ echo '#!/bin/bash'; cat <<END; } > /usr/bin/python3
-set -o pipefail
-$real "\\$@" | sed -u -f /root/rule
-END
-chmod 755 /usr/bin/python3
-"""
-REMOVE = "test ! -e /root/real-python || ln -sfn $(cat /root/real-python) /usr/bin/python3; rm -f /root/real-python"
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +78,6 @@ def honest(lab: labs.Lab, node: ssh.Target) -> Props:
     return weights().apply(request("Weights"), inputs(lab, node, "weights"), None)
 
 
-def evil(trace: Path) -> str:
-    return f"{{{{ lookup('ansible.builtin.pipe', 'touch {trace}') }}}}"
-
-
 RULES = {"every path": r"s|/srv/models/lab|/srv/EVIL/lab|g", "the output path": r's|\\"path\\": \\"/srv|&EVIL|g'}
 
 
@@ -103,10 +85,12 @@ RULES = {"every path": r"s|/srv/models/lab|/srv/EVIL/lab|g", "the output path": 
 def hostile(node: ssh.Target, honest: Props, trace: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The node with its python3 replaced, and what is rewritten there."""
     with ssh.connect(node) as connection:
-        planted = connection.run(PLANT.replace("RULE", RULES[request.param].replace("EVIL", evil(trace))))
+        planted = connection.run(
+            hostile_python.plant(RULES[request.param].replace("EVIL", hostile_python.expression(trace)))
+        )
         assert planted.rc == 0, planted.stderr
         yield request.param
-        assert connection.run(REMOVE).rc == 0
+        assert connection.run(hostile_python.REMOVE).rc == 0
 
 
 both = pytest.mark.parametrize("hostile", RULES, indirect=True)
@@ -139,7 +123,7 @@ def test_a_serving_of_an_earlier_release_s_poisoned_results_evaluates_nothing(
     lab: labs.Lab, node: ssh.Target, hostile: str, trace: Path
 ) -> None:
     """The role vllm's own preflight refuses them: its tests and filters take such text as any other."""
-    text = evil(trace)
+    text = hostile_python.expression(trace)
     given = inputs(lab, node, "serving", vllm_image=text, vllm_model_dir=f"/srv/{text}", vllm_model_manifest=text)
     with pytest.raises(Incomplete) as caught:
         Playbook("Serving", (), Slots()).apply(request("Serving"), {**given, "api_key": KEY}, None)
@@ -148,7 +132,7 @@ def test_a_serving_of_an_earlier_release_s_poisoned_results_evaluates_nothing(
 
 @pytest.mark.parametrize("hostile", ["every path"], indirect=True)
 def test_a_delete_of_a_poisoned_state_evaluates_nothing(honest: Props, hostile: str, trace: Path) -> None:
-    text = evil(trace)
+    text = hostile_python.expression(trace)
     what = {f"file /srv/{text}": True, f"unit {text}.service": True, f"sysctl {text}": True}
     weights().delete(request("Weights"), {**honest, "path": text, "managed": {"declared": what, "expected": {}}})
 
