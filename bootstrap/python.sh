@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Python environment .venv from the locks, with pip in it and this repository importable (`fleet`, `lab`) from anywhere.
 # Usage: [PYTHON=3.13] bootstrap/python.sh [run|dev]. "run" (default) is what `pulumi up` needs, with the SDKs of the clouds that are a `source` in any
-# stack file (requirements-SOURCE.txt); "dev" adds what tests and checks need, and every SDK.
+# stack file (requirements/SOURCE.txt); "dev" adds what tests and checks need, and every SDK.
 # Which Python: PYTHON=3.11, 3.12 or 3.13; else that of .venv; else `python3` where it is one of them; else the newest of them that is here.
 # Needs one of them, a package index and uv (uv.sh). Called by the Makefile; with FLEET_VENV=FOLDER by check-pythons.sh.
 set -euo pipefail
@@ -13,16 +13,16 @@ level=${1:-run}
 clouds() { # the locks of those that the stack files name
   local source
   sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
-    [ ! -f "$REPO/requirements-$source.txt" ] || echo "requirements-$source.txt"
+    [ ! -f "$REPO/requirements/$source.txt" ] || echo "requirements/$source.txt"
   done
 }
 PYTHON=$(python_version "$VENV")
 case $level in
   run)
-    locks=(requirements.txt)
+    locks=(requirements/base.txt)
     while read -r lock; do locks+=("$lock"); done < <(clouds)
     ;;
-  dev) locks=(requirements-dev.txt) ;;
+  dev) locks=(requirements/dev.txt) ;;
   *) no "unknown level $level" "run or dev" ;;
 esac
 

@@ -26,7 +26,7 @@ def supply(
             node="source redfish",
             doing="look for what it needs",
             seen=f"the Python package {missing[0]} is not installed",
-            wanted="the packages of requirements-redfish.txt",
+            wanted="the packages of requirements/redfish.txt",
             next="`make python`: it installs what the stack files name",
         )
     return {name: _machine(nodes, name, fleet, name in protected) for name in present}
