@@ -48,7 +48,7 @@ class Driver:
 @functools.cache
 def holes() -> Sequence[Hole]:
     """The known holes of vLLM."""
-    return [Hole(**told) for told in read("cves")["holes"]]
+    return [Hole(**entry) for entry in read("cves")["holes"]]
 
 
 def checked() -> datetime.date:
@@ -59,23 +59,23 @@ def checked() -> datetime.date:
 @functools.cache
 def private() -> Sequence[Private]:
     """The folders that no media path may open."""
-    return [Private(**told) for told in read("private_paths")["paths"]]
+    return [Private(**entry) for entry in read("private_paths")["paths"]]
 
 
 @functools.cache
 def drivers() -> Sequence[Driver]:
     """The known tuples of driver and ROCm."""
-    return [Driver(**told) for told in models.read("versions")["drivers"]]
+    return [Driver(**entry) for entry in models.read("versions")["drivers"]]
 
 
 def systems(rocm: str) -> Mapping[str, Sequence[str]]:
     """Return {system: kernels, [] where AMD names none} that AMD lists for a ROCm release; {} where we know of no list."""
-    found: Mapping[str, Sequence[str]] = models.read("versions")["systems"].get(rocm, {})
-    return found
+    kernels: Mapping[str, Sequence[str]] = models.read("versions")["systems"].get(rocm, {})
+    return kernels
 
 
 @functools.cache
 def read(name: str) -> Mapping[str, Any]:
     """Return one file as it stands; `checked` in it is the day on which somebody last compared it with its sources."""
-    told: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
-    return told
+    content: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
+    return content

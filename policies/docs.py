@@ -55,8 +55,8 @@ def _rule(rule: Rule) -> str:
 
 
 def _waivers() -> str:
-    told = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.HOLES_RECENT, "advisory")]
-    return "\n".join(f"### {name}\n\n{holds} *The stack's own; {level}.*\n" for (name, holds), level in told)
+    own = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.HOLES_RECENT, "advisory")]
+    return "\n".join(f"### {name}\n\n{holds} *The stack's own; {level}.*\n" for (name, holds), level in own)
 
 
 def _holes() -> str:

@@ -24,7 +24,7 @@ from pulumi_policy.proxy import UnknownValueError
 from fleet.plan import checks
 from fleet.plan import rules as plan
 from policies import data
-from policies.asked import UNKNOWN, Asked, Props
+from policies.context import UNKNOWN, Context, Props
 from policies.once import latest
 from policies.rule import Rule
 from policies.rules import RULES
@@ -57,8 +57,8 @@ class _Run:
         self._rule, self._stack = rule, stack
         self._waiver = stack.waivers.get(rule.name)
         self._waived = self._waiver is not None and self._waiver.in_force(today)
-        self._seen: dict[tuple[str, str], Props] = {}
-        self._told: set[str] = set()
+        self._others: dict[tuple[str, str], Props] = {}
+        self._reported: set[str] = set()
 
     def policy(self) -> Policy:
         """Return the rule as the library wants it: a waiver in force makes it advisory."""
@@ -83,22 +83,22 @@ class _Run:
             for message in self._judge(resource):
                 report(message, resource.urn)
 
-    def _remember(self, about: ResourceValidationArgs | PolicyResource) -> None:
-        if (kind := kind_of(about.resource_type)) in self._rule.reads:
-            self._seen[kind, about.name] = _plain(about.props)
+    def _remember(self, resource: ResourceValidationArgs | PolicyResource) -> None:
+        if (kind := kind_of(resource.resource_type)) in self._rule.reads:
+            self._others[kind, resource.name] = _plain(resource.props)
 
-    def _judge(self, about: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
-        if (kind := kind_of(about.resource_type)) not in self._rule.kinds:
+    def _judge(self, resource: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
+        if (kind := kind_of(resource.resource_type)) not in self._rule.kinds:
             return
-        asked = Asked(kind, about.name, _plain(about.props), about.opts.protect, self._stack, self._seen)
-        for breach in self._rule.judge(asked):
-            message = self._rule.message(breach)
+        context = Context(kind, resource.name, _plain(resource.props), resource.opts.protect, self._stack, self._others)
+        for violation in self._rule.judge(context):
+            message = self._rule.message(violation)
             if self._waiver is None:
                 yield message
             elif not self._waived:
                 yield f"{message}\n(its waiver expired on {self._waiver.expires} and does not count)"
-            elif message not in self._told:  # what 100 machines share is told once
-                self._told.add(message)
+            elif message not in self._reported:  # what 100 machines share is told once
+                self._reported.add(message)
                 yield f"{message}\n({self._waiver})"
 
 
@@ -119,12 +119,12 @@ def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
     for name in stack.waivers:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-            wanted = (
+            remedy = (
                 f"did you mean {near[0]}?"
                 if near
                 else "docs/policies.md, rules.md and preflight.md there have their names"
             )
-            yield f"waivers.{name}: no rule has this name\nremedy: {wanted}"
+            yield f"waivers.{name}: no rule has this name\nremedy: {remedy}"
 
 
 def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterator[str]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from policies.asked import Asked
+from policies.context import Context
 
 Level = Literal["mandatory", "advisory"]
 
 
 @dataclass(frozen=True)
-class Breach:
+class Violation:
     """What a rule has seen; reason and remedy only where they differ from the rule's own."""
 
     seen: str
@@ -36,11 +36,11 @@ class Rule:
     remedy: str
     source: str
     kinds: tuple[str, ...]
-    judge: Callable[[Asked], Iterator[Breach]]
+    judge: Callable[[Context], Iterator[Violation]]
     level: Level = "mandatory"
     reads: tuple[str, ...] = ()
     at_end: bool = False
 
-    def message(self, breach: Breach) -> str:
-        """Return what is told of one breach: seen, reason, remedy."""
-        return f"{breach.seen}: {breach.reason or self.reason}\nremedy: {breach.remedy or self.remedy}"
+    def message(self, violation: Violation) -> str:
+        """Return what is told of one violation: seen, reason, remedy."""
+        return f"{violation.seen}: {violation.reason or self.reason}\nremedy: {violation.remedy or self.remedy}"

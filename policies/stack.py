@@ -55,7 +55,7 @@ def read(config: Mapping[str, str], file: str = "") -> Stack:
     nodes, waivers, release = (_object(config.get(PREFIX + key, "")) for key in ("nodes", "waivers", "release"))
     return Stack(
         source=str(nodes.get("source", "")),
-        waivers={name: waiver for name, told in waivers.items() if (waiver := _waiver(told))},
+        waivers={name: waiver for name, entry in waivers.items() if (waiver := _waiver(entry))},
         release={name: str(why) for name, why in release.items()},
         purge=tuple(name for name in ("weights", "driver") if f'"{name}"' in config.get(f"{PREFIX}purge", "")),
         clear=_clear(file),
@@ -68,23 +68,23 @@ def file_of(name: str) -> str:
     return file.read_text() if file.is_file() else ""
 
 
-def _waiver(told: Any) -> Waiver | None:
-    if not isinstance(told, Mapping) or not str(told.get("reason", "")).strip():
+def _waiver(entry: Any) -> Waiver | None:
+    if not isinstance(entry, Mapping) or not str(entry.get("reason", "")).strip():
         return None
     with contextlib.suppress(ValueError):  # a date that YAML recognises arrives with a time of day
-        return Waiver(str(told["reason"]), datetime.date.fromisoformat(str(told.get("expires"))[:10]))
+        return Waiver(str(entry["reason"]), datetime.date.fromisoformat(str(entry.get("expires"))[:10]))
     return None
 
 
 def _clear(file: str) -> frozenset[str]:
     # The C loader is six times faster.
-    told = (yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("config") or {}
-    written = {name: told[PREFIX + name] for name in SECRETS if PREFIX + name in told}
-    return frozenset(name for name, value in written.items() if not (isinstance(value, Mapping) and "secure" in value))
+    config = (yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}).get("config") or {}
+    values = {name: config[PREFIX + name] for name in SECRETS if PREFIX + name in config}
+    return frozenset(name for name, value in values.items() if not (isinstance(value, Mapping) and "secure" in value))
 
 
 def _object(text: str) -> Mapping[str, Any]:
     with contextlib.suppress(ValueError):
-        found = json.loads(text)
-        return found if isinstance(found, Mapping) else {}
+        value = json.loads(text)
+        return value if isinstance(value, Mapping) else {}
     return {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from policies.asked import Asked
+from policies.context import Context
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
@@ -37,40 +37,39 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
 
 def rule(name: str) -> Rule:
     """Return a rule by its name."""
-    (found,) = [one for one in RULES if one.name == name]
-    return found
+    return next(rule for rule in RULES if rule.name == name)
 
 
-def asked(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Asked:
+def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Context:
     """Return a right resource with some inputs changed; `vars` is laid over the right ones, what is None is left out."""
     right = RIGHT[kind]
     variables = inputs.pop("vars", {})
     both = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
     changed = {**right, **inputs, **({"vars": both} if both else {})}
     kept = {name: value for name, value in changed.items() if value is not None}
-    seen = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
-    return Asked(kind, "prod-1", kept, protect, stack, seen)
+    others = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
+    return Context(kind, "prod-1", kept, protect, stack, others)
 
 
-def told(name: str, about: Asked) -> list[str]:
+def messages(name: str, about: Context) -> list[str]:
     """Return what a rule tells about a resource."""
-    found = rule(name)
-    assert about.kind in found.kinds
-    return [found.message(breach) for breach in found.judge(about)]
+    judge = rule(name)
+    assert about.kind in judge.kinds
+    return [judge.message(violation) for violation in judge.judge(about)]
 
 
-def one(name: str, about: Asked) -> str:
+def only_message(name: str, about: Context) -> str:
     """Return the only thing that a rule tells about a resource."""
-    (message,) = told(name, about)
+    (message,) = messages(name, about)
     return message
 
 
-def serving(**variables: Any) -> Asked:
+def serving(**variables: Any) -> Context:
     """Return a right Serving with some role variables changed."""
-    return asked("Serving", vars=variables)
+    return context("Serving", vars=variables)
 
 
-def flags(**values: Any) -> Asked:
+def flags(**values: Any) -> Context:
     """Return a right Serving with some flags changed: underscores here are dashes there, None leaves a flag out."""
     right = RIGHT["Serving"]["vars"]["vllm_flags"]
     both = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from policies.asked import Asked, known, on
-from policies.rule import Breach, Rule
+from policies.context import Context, known, on
+from policies.rule import Rule, Violation
 
 SHORTEST_KEY = 20
 KEY_COMMAND = "`openssl rand -hex 32 | pulumi config set --secret vllm_api_key`, then `pulumi up`"
@@ -15,49 +15,49 @@ EVALUATED = ("{{", "{%", "{#")
 DEVELOPER = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
 
 
-def key_set_and_secret(asked: Asked) -> Iterator[Breach]:
+def key_set_and_secret(context: Context) -> Iterator[Violation]:
     """Yield where the key is missing, short, or known to others. Never shows it."""
-    key = known(asked.inputs, "api_key", absent="")
+    key = known(context.inputs, "api_key", absent="")
     if key == "":
-        yield Breach("no api_key", "whoever reaches the port uses the GPUs and reads the media folder")
+        yield Violation("no api_key", "whoever reaches the port uses the GPUs and reads the media folder")
     elif key is not None and len(str(key)) < SHORTEST_KEY:
-        yield Breach(f"the api_key has fewer than {SHORTEST_KEY} characters", "it can be guessed")
+        yield Violation(f"the api_key has fewer than {SHORTEST_KEY} characters", "it can be guessed")
     again = f"a new one, as it has been read: {KEY_COMMAND}"
-    if "vllm_api_key" in asked.stack.clear:
-        yield Breach("vllm_api_key stands in clear in the stack file", "the file is committed", again)
-    if asked.flags("api-key"):
-        yield Breach(
+    if "vllm_api_key" in context.stack.clear:
+        yield Violation("vllm_api_key stands in clear in the stack file", "the file is committed", again)
+    if context.flags("api-key"):
+        yield Violation(
             "vllm_flags.api-key is set",
             "a flag stands in clear in the stack file, in the state and on the machine",
             again,
         )
-    if known(asked.var("vllm_environment") or {}, "VLLM_API_KEY") is not None:
-        yield Breach(
+    if known(context.var("vllm_environment") or {}, "VLLM_API_KEY") is not None:
+        yield Violation(
             "vllm_environment.VLLM_API_KEY is set", "it stands in clear in the stack file and in the state", again
         )
 
 
-def on_loopback_only(asked: Asked) -> Iterator[Breach]:
+def on_loopback_only(context: Context) -> Iterator[Violation]:
     """Yield what says where the server listens, which the unit alone does."""
     for flag in ("host", "uds"):
-        if asked.flags(flag):
-            yield Breach(f"vllm_flags.{flag} is set")
+        if context.flags(flag):
+            yield Violation(f"vllm_flags.{flag} is set")
 
 
-def no_developer_doors(asked: Asked) -> Iterator[Breach]:
+def no_developer_doors(context: Context) -> Iterator[Violation]:
     """Yield the switches for developers that are on."""
     for name in DEVELOPER:
-        if on(known(asked.var("vllm_environment") or {}, name)):
-            yield Breach(f"vllm_environment.{name} is on")
+        if on(known(context.var("vllm_environment") or {}, name)):
+            yield Violation(f"vllm_environment.{name} is on")
 
 
-def values_plain(asked: Asked) -> Iterator[Breach]:
+def values_plain(context: Context) -> Iterator[Violation]:
     """Yield the variables that only Ansible could tell: rules would judge an expression instead of its value."""
-    variables = asked.inputs.get("vars")
+    variables = context.inputs.get("vars")
     for name in variables if isinstance(variables, Mapping) else ():
-        text = repr(asked.var(name))
+        text = repr(context.var(name))
         if (name in JUDGED or name.startswith("vllm_")) and any(sign in text for sign in EVALUATED):
-            yield Breach(f"{name} has an expression in it")
+            yield Violation(f"{name} has an expression in it")
 
 
 RULES = (

@@ -2,41 +2,41 @@
 
 from collections.abc import Callable, Iterator
 
-from policies.asked import Asked, on
-from policies.rule import Breach, Rule
+from policies.context import Context, on
+from policies.rule import Rule, Violation
 
 RECIPE = "project notes on serving, Container flags"
 
 
-def off(variable: str) -> Callable[[Asked], Iterator[Breach]]:
+def off(variable: str) -> Callable[[Context], Iterator[Violation]]:
     """Return the judge of a switch of role vllm that must be off."""
 
-    def judge(asked: Asked) -> Iterator[Breach]:
-        if on(asked.var(variable)):
-            yield Breach(f"{variable} is on")
+    def judge(context: Context) -> Iterator[Violation]:
+        if on(context.var(variable)):
+            yield Violation(f"{variable} is on")
 
     return judge
 
 
-def no_host_network(asked: Asked) -> Iterator[Breach]:
+def no_host_network(context: Context) -> Iterator[Violation]:
     """Yield where the container has the host's network, and where its port is on every address of the host."""
-    switch_on, network = on(asked.var("vllm_host_network")), asked.var("vllm_network")
+    switch_on, network = on(context.var("vllm_host_network")), context.var("vllm_network")
     if not switch_on and network in (None, "none", "bridge"):
         return
-    yield Breach("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
-    address = asked.var("vllm_host_address")
+    yield Violation("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
+    address = context.var("vllm_host_address")
     if address not in (None, "127.0.0.1"):
-        yield Breach(
+        yield Violation(
             f"vllm_host_address is {address}",
             "/invocations, /tokenize and /metrics are then open, without a key, to whoever reaches the machine",
             "leave vllm_host_address out; a proxy with a list of allowed paths stands before a replica",
         )
 
 
-def no_way_out(asked: Asked) -> Iterator[Breach]:
+def no_way_out(context: Context) -> Iterator[Violation]:
     """Yield where the container can open connections through a bridge."""
-    if asked.var("vllm_network") == "bridge" and not on(asked.var("vllm_host_network")):
-        yield Breach("vllm_network is bridge")
+    if context.var("vllm_network") == "bridge" and not on(context.var("vllm_host_network")):
+        yield Violation("vllm_network is bridge")
 
 
 def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> Rule:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from policies.asked import Asked, known
-from policies.rule import Breach, Rule
+from policies.context import Context, known
+from policies.rule import Rule, Violation
 
 VARIABLE = "docker_daemon_options"
 # Where the daemon may listen: its own socket, or the one that systemd hands to it.
@@ -11,20 +11,20 @@ LOCAL = ("unix://", "fd://")
 SOURCE = "Docker documentation, Protect the Docker daemon socket; dockerd --help"
 
 
-def listens_locally(asked: Asked) -> Iterator[Breach]:
+def listens_locally(context: Context) -> Iterator[Violation]:
     """Yield each address of a network on which the daemon would listen."""
-    hosts = known(asked.var(VARIABLE) or {}, "hosts", absent=[])
+    hosts = known(context.var(VARIABLE) or {}, "hosts", absent=[])
     for host in hosts if isinstance(hosts, list) else [hosts]:
         if not str(host).startswith(LOCAL):
-            yield Breach(f"{VARIABLE}.hosts has {host!r}")
+            yield Violation(f"{VARIABLE}.hosts has {host!r}")
 
 
-def empty(option: str) -> Callable[[Asked], Iterator[Breach]]:
+def empty(option: str) -> Callable[[Context], Iterator[Violation]]:
     """Return a judge that yields what an option of the daemon lists."""
 
-    def judge(asked: Asked) -> Iterator[Breach]:
-        if listed := known(asked.var(VARIABLE) or {}, option, absent=[]):
-            yield Breach(f"{VARIABLE}.{option} has {listed!r}")
+    def judge(context: Context) -> Iterator[Violation]:
+        if listed := known(context.var(VARIABLE) or {}, option, absent=[]):
+            yield Violation(f"{VARIABLE}.{option} has {listed!r}")
 
     return judge
 

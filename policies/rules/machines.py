@@ -5,86 +5,88 @@ from collections.abc import Iterator
 from fleet.plan.rules.gpus import apart, ports, there
 from fleet.plan.rules.rule import Planned
 from policies import data
-from policies.asked import Asked, has_unknown, known
-from policies.rule import Breach, Rule
+from policies.context import Context, has_unknown, known
+from policies.rule import Rule, Violation
 
 ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/plan/rules/data/versions.yml"
 
 
-def driver_and_rocm_known(asked: Asked) -> Iterator[Breach]:
+def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
     """Yield where driver and ROCm are not a pair that AMD pins."""
-    driver, rocm, build = (asked.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
-    if driver is None or rocm is None or asked.var("rocm_driver_packages") == []:
+    driver, rocm, build = (context.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
+    if driver is None or rocm is None or context.var("rocm_driver_packages") == []:
         return
     pair = next((one for one in data.drivers() if one.driver == driver), None)
     if pair is None:
-        yield Breach(f"driver {driver} with ROCm {rocm}", remedy=f"one of {_pairs()}")
+        yield Violation(f"driver {driver} with ROCm {rocm}", remedy=f"one of {_pairs()}")
     elif pair.rocm != rocm:
-        yield Breach(
+        yield Violation(
             f"driver {driver} with ROCm {rocm}", remedy=f'rocm_version: "{pair.rocm}", or another pair of {_pairs()}'
         )
     elif build and pair.build.partition("-")[0] not in str(build):  # a system's package has more behind it
-        yield Breach(
+        yield Violation(
             f"rocm_driver_version {build} is not of driver {driver}",
             remedy=f'leave rocm_driver_version out, or write "*{pair.build}*"',
         )
 
 
-def system_known(asked: Asked) -> Iterator[Breach]:
+def system_known(context: Context) -> Iterator[Violation]:
     """Yield a system that AMD does not list for this ROCm."""
-    system, listed = known(asked.inputs, "facts", "system"), data.systems(_rocm(asked))
-    if system is not None and listed and system not in listed and not asked.stack.lab:
-        yield Breach(f"{asked.name} runs {system}, ROCm {_rocm(asked)}", remedy=f"install one of {', '.join(listed)}")
-
-
-def kernel_known(asked: Asked) -> Iterator[Breach]:
-    """Yield a kernel that AMD does not list for this system and ROCm."""
-    system, kernel = known(asked.inputs, "facts", "system"), known(asked.inputs, "facts", "kernel")
-    listed = data.systems(_rocm(asked)).get(system or "", [])
-    if kernel is None or not listed or asked.stack.lab:
-        return
-    if ".".join(kernel.split(".")[:2]) not in listed:
-        wanted = " or ".join(listed)
-        yield Breach(
-            f"{asked.name} had kernel {kernel} when it was first reached", remedy=f"boot kernel {wanted} of {system}"
+    system, listed = known(context.inputs, "facts", "system"), data.systems(_rocm(context))
+    if system is not None and listed and system not in listed and not context.stack.lab:
+        yield Violation(
+            f"{context.name} runs {system}, ROCm {_rocm(context)}", remedy=f"install one of {', '.join(listed)}"
         )
 
 
-def replicas_fit(asked: Asked) -> Iterator[Breach]:
+def kernel_known(context: Context) -> Iterator[Violation]:
+    """Yield a kernel that AMD does not list for this system and ROCm."""
+    system, kernel = known(context.inputs, "facts", "system"), known(context.inputs, "facts", "kernel")
+    listed = data.systems(_rocm(context)).get(system or "", [])
+    if kernel is None or not listed or context.stack.lab:
+        return
+    if ".".join(kernel.split(".")[:2]) not in listed:
+        yield Violation(
+            f"{context.name} had kernel {kernel} when it was first reached",
+            remedy=f"boot kernel {' or '.join(listed)} of {system}",
+        )
+
+
+def replicas_fit(context: Context) -> Iterator[Violation]:
     """Yield where replicas collide or ask for GPUs that the machine has not, whatever way they came into the plan."""
     names = ("vllm_network", "vllm_host_network")
-    gpus, replicas = known(asked.other("Node") or {}, "gpus"), asked.var("vllm_replicas")
+    gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    planned = Planned({"vllm_replicas": replicas, **{name: asked.var(name) for name in names}}, gpus)
+    planned = Planned({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
     for finding in (*apart(planned), *ports(planned), *there(planned)):
-        yield Breach(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
+        yield Violation(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
 
 
-def machines_protected(asked: Asked) -> Iterator[Breach]:
+def machines_protected(context: Context) -> Iterator[Violation]:
     """Yield a machine, or something that stands on it, that Pulumi would delete without asking."""
-    if not (asked.protect or asked.stack.lab or asked.name in asked.stack.release):
-        yield Breach(f"{asked.kind} {asked.name} is not protected")
+    if not (context.protect or context.stack.lab or context.name in context.stack.release):
+        yield Violation(f"{context.kind} {context.name} is not protected")
 
 
-def machines_released(asked: Asked) -> Iterator[Breach]:
+def machines_released(context: Context) -> Iterator[Violation]:
     """Yield each machine that the stack file releases."""
-    for name, why in asked.stack.release.items():
-        left = [part for part in ("weights", "driver") if part not in asked.stack.purge]
+    for name, why in context.stack.release.items():
+        left = [part for part in ("weights", "driver") if part not in context.stack.purge]
         stays = (
             f"a delete leaves {' and '.join(left)} there, unless glm-fleet:purge names them"
             if left
             else "a delete leaves nothing"
         )
-        yield Breach(
+        yield Violation(
             f"{name} is released ({why})", f"it is no longer protected, and can be replaced or deleted; {stays}"
         )
 
 
-def _rocm(asked: Asked) -> str:
+def _rocm(context: Context) -> str:
     """Return the machine's ROCm release, or "" where it is not known."""
-    host = asked.other("Host")
-    return str(Asked("Host", asked.name, host).var("rocm_version") or "") if host is not None else ""
+    host = context.inputs_of("Host")
+    return str(Context("Host", context.name, host).var("rocm_version") or "") if host is not None else ""
 
 
 def _pairs() -> str:

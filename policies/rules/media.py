@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from policies import data
-from policies.asked import UNKNOWN, Asked, folder, inside, known, on
-from policies.rule import Breach, Rule
+from policies.context import UNKNOWN, Context, folder, inside, known, on
+from policies.rule import Rule, Violation
 from policies.rules.versions import has_no_template, trusts_remote_code
 
 HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$")
@@ -15,67 +15,67 @@ INNER = re.compile(
 )
 
 
-def media_path_narrow(asked: Asked) -> Iterator[Breach]:
+def media_path_narrow(context: Context) -> Iterator[Violation]:
     """Yield each media path that opens a private folder."""
-    told = [("vllm_media_dir", asked.var("vllm_media_dir"))]
-    told += [("vllm_flags.allowed-local-media-path", value) for value in asked.flags("allowed-local-media-path")]
-    for name, path in told:
+    folders = [("vllm_media_dir", context.var("vllm_media_dir"))]
+    folders += [("vllm_flags.allowed-local-media-path", value) for value in context.flags("allowed-local-media-path")]
+    for name, path in folders:
         if path in (None, ""):
             continue
         if not isinstance(path, str) or not path.startswith("/"):
-            yield Breach(f"{name} is {path!r}, which is no absolute path", "nobody can tell what it opens")
+            yield Violation(f"{name} is {path!r}, which is no absolute path", "nobody can tell what it opens")
             continue
         if folder(path) == "/":
-            yield Breach(f"{name} is /", "any client of the API reads every file that the server can read")
+            yield Violation(f"{name} is /", "any client of the API reads every file that the server can read")
             continue
         for private in data.private():
             if inside(private.path, folder(path)) or (private.below and inside(folder(path), private.path)):
-                yield Breach(f"{name} is {path}, which opens {private.path}", private.why)
+                yield Violation(f"{name} is {path}, which opens {private.path}", private.why)
                 break
 
 
-def media_domains_named(asked: Asked) -> Iterator[Breach]:
+def media_domains_named(context: Context) -> Iterator[Violation]:
     """Yield where a request could name any URL, or one that leads inside."""
-    if asked.var("vllm_flags") is None:
+    if context.var("vllm_flags") is None:
         return
-    told = asked.flags("allowed-media-domains")
-    named = [value for value in told if value not in ("", [], True)]
-    if not told or len(named) < len(told):
-        yield Breach("vllm_flags.allowed-media-domains names no domain")
-    for domain in (domain for value in named for domain in (value if isinstance(value, list) else [value])):
+    values = context.flags("allowed-media-domains")
+    lists = [value for value in values if value not in ("", [], True)]
+    if not values or len(lists) < len(values):
+        yield Violation("vllm_flags.allowed-media-domains names no domain")
+    for domain in (domain for value in lists for domain in (value if isinstance(value, list) else [value])):
         if domain is UNKNOWN:
             continue
-        seen = f"vllm_flags.allowed-media-domains has {domain!r}"
+        entry = f"vllm_flags.allowed-media-domains has {domain!r}"
         if not HOST.match(str(domain)):
-            yield Breach(
-                f"{seen}, which is no name of a host",
+            yield Violation(
+                f"{entry}, which is no name of a host",
                 "vLLM compares whole host names: no scheme, port, path or wildcard ever matches",
             )
         elif INNER.match(str(domain)):
-            yield Breach(seen, "requests could then ask the machine's own services, or a cloud for its credentials")
-    if on(known(asked.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
-        yield Breach(
+            yield Violation(entry, "requests could then ask the machine's own services, or a cloud for its credentials")
+    if on(known(context.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
+        yield Violation(
             "vllm_environment.VLLM_MEDIA_URL_ALLOW_REDIRECTS is on",
             "an allowed server can send vLLM on to any other",
             'leave it out: the role sets "0"',
         )
 
 
-def template_of_our_own(asked: Asked) -> Iterator[Breach]:
+def template_of_our_own(context: Context) -> Iterator[Violation]:
     """Yield where the model's repository or a request brings the template."""
-    if has_no_template(asked):
-        yield Breach("no chat template is given")
-    if any(on(value) for value in asked.flags("trust-request-chat-template")):
-        yield Breach(
+    if has_no_template(context):
+        yield Violation("no chat template is given")
+    if any(on(value) for value in context.flags("trust-request-chat-template")):
+        yield Violation(
             "vllm_flags.trust-request-chat-template is on",
             "a request brings a template of its own, which the server runs",
         )
 
 
-def no_remote_code(asked: Asked) -> Iterator[Breach]:
+def no_remote_code(context: Context) -> Iterator[Violation]:
     """Yield where code of the model's repository is run."""
-    if trusts_remote_code(asked):
-        yield Breach("vllm_flags.trust-remote-code is on")
+    if trusts_remote_code(context):
+        yield Violation("vllm_flags.trust-remote-code is on")
 
 
 RULES = (

@@ -4,8 +4,8 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
-from policies.asked import Asked, known
-from policies.rule import Breach, Rule
+from policies.context import Context, known
+from policies.rule import Rule, Violation
 
 # An image that was built on its node and never pushed has an id, which is a digest, and no repository.
 DIGEST = re.compile(r"^([^@\s]+@)?sha256:[0-9a-f]{64}$")
@@ -13,48 +13,48 @@ COMMIT = re.compile(r"^[0-9a-f]{40}$")
 LAB = re.compile(r"(?<![A-Za-z0-9-])([a-z0-9-]+\.)*lab\.internal(?![A-Za-z0-9-]|\.[A-Za-z0-9])", re.I)
 
 
-def image_by_digest(asked: Asked) -> Iterator[Breach]:
+def image_by_digest(context: Context) -> Iterator[Violation]:
     """Yield each image that is named otherwise: the one that is served, the one that it is built from."""
-    images = {"image": known(asked.inputs, "image"), "vllm_image": known(asked.inputs, "vars", "vllm_image")}
-    if asked.kind == "Image":
-        images = {"transformers_base_image": asked.var("transformers_base_image")}
+    images = {"image": known(context.inputs, "image"), "vllm_image": known(context.inputs, "vars", "vllm_image")}
+    if context.kind == "Image":
+        images = {"transformers_base_image": context.var("transformers_base_image")}
     for name, image in images.items():
         if image is not None and not DIGEST.match(str(image)):
-            yield Breach(f"{name} is {image!r}" if image else f"{name} is not set")
+            yield Violation(f"{name} is {image!r}" if image else f"{name} is not set")
 
 
-def full_commit(variable: str) -> Callable[[Asked], Iterator[Breach]]:
+def full_commit(variable: str) -> Callable[[Context], Iterator[Violation]]:
     """Return the judge of a variable that must hold 40 hex digits."""
 
-    def judge(asked: Asked) -> Iterator[Breach]:
-        value = asked.var(variable)
+    def judge(context: Context) -> Iterator[Violation]:
+        value = context.var(variable)
         if value is not None and not COMMIT.match(str(value)):
-            yield Breach(f"{variable} is {value!r}" if value else f"{variable} is not set")
+            yield Violation(f"{variable} is {value!r}" if value else f"{variable} is not set")
 
     return judge
 
 
-def closed_list(asked: Asked) -> Iterator[Breach]:
+def closed_list(context: Context) -> Iterator[Violation]:
     """Yield weights from another hub than the role's own, or without TLS, where their sums are the hub's; a login is not shown."""
-    endpoint, manifest = asked.var("weights_endpoint"), asked.var("weights_manifest")
+    endpoint, manifest = context.var("weights_endpoint"), context.var("weights_manifest")
     if endpoint is None or manifest is None or manifest:
         return
-    if str(endpoint).rstrip("/") != asked.default("weights_endpoint"):
+    if str(endpoint).rstrip("/") != context.default("weights_endpoint"):
         address = urllib.parse.urlsplit(str(endpoint))
-        yield Breach(
+        yield Violation(
             f"weights_manifest is empty, and the weights come from {address.scheme}://{address.netloc.rpartition('@')[2]}"
         )
 
 
-def nothing_of_the_lab(asked: Asked) -> Iterator[Breach]:
+def nothing_of_the_lab(context: Context) -> Iterator[Violation]:
     """Yield what names a host of the lab's network; the value is left out, since a URL may hold a login."""
-    if asked.stack.lab:
+    if context.stack.lab:
         return
-    variables = known(asked.inputs, "vars")
-    told = {"image": known(asked.inputs, "image"), **(variables if isinstance(variables, Mapping) else {})}
-    for name, value in told.items():
-        if found := LAB.search(repr(value)):
-            yield Breach(f"{name} names {found.group()}")
+    variables = known(context.inputs, "vars")
+    values = {"image": known(context.inputs, "image"), **(variables if isinstance(variables, Mapping) else {})}
+    for name, value in values.items():
+        if host := LAB.search(repr(value)):
+            yield Violation(f"{name} names {host.group()}")
 
 
 RULES = (

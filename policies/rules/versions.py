@@ -6,62 +6,62 @@ from packaging.version import Version
 
 from fleet.plan.rules.versions import public
 from policies import data
-from policies.asked import Asked, on
-from policies.rule import Breach, Rule
+from policies.context import Context, on
+from policies.rule import Rule, Violation
 
 
-def version_known(asked: Asked) -> Iterator[Breach]:
+def version_known(context: Context) -> Iterator[Violation]:
     """Yield where the stack does not say which vLLM its base image holds."""
-    told = asked.var("transformers_base_vllm")
-    if told == "":
-        yield Breach("transformers_base_vllm is not set")
-    elif told is not None and public(told) is None:
-        yield Breach(f"transformers_base_vllm is {told!r}, which is no version")
+    version = context.var("transformers_base_vllm")
+    if version == "":
+        yield Violation("transformers_base_vllm is not set")
+    elif version is not None and public(version) is None:
+        yield Violation(f"transformers_base_vllm is {version!r}, which is no version")
 
 
-def no_known_hole(asked: Asked) -> Iterator[Breach]:
+def no_known_hole(context: Context) -> Iterator[Violation]:
     """Yield each hole that is open in the version that is served, with these flags."""
-    image = asked.other("Image")
-    version = public(Asked("Image", asked.name, image).var("transformers_base_vllm")) if image is not None else None
+    image = context.inputs_of("Image")
+    version = public(Context("Image", context.name, image).var("transformers_base_vllm")) if image is not None else None
     if version is None:
         return  # not known yet, or told by the rule above
     open_holes = [hole for hole in data.holes() if Version(hole.since) <= version < Version(hole.fixed)]
     for hole in open_holes:
-        if not hole.only or CONDITIONS[hole.only](asked):
+        if not hole.only or CONDITIONS[hole.only](context):
             path = f", through {hole.path}" if hole.path else ""
             condition = f"; open because of {SAID[hole.only]}" if hole.only else ""
-            yield Breach(
+            yield Violation(
                 f"vLLM {version} has {hole.id} ({hole.source})",
                 f"{hole.what}{path}{condition}",
                 f"a base image with vLLM {hole.fixed} or newer, named in transformers_base_image and transformers_base_vllm",
             )
 
 
-def trusts_remote_code(asked: Asked) -> bool:
+def trusts_remote_code(context: Context) -> bool:
     """Whether code from the weights' repository is run."""
-    return any(on(value) for value in asked.flags("trust-remote-code"))
+    return any(on(value) for value in context.flags("trust-remote-code"))
 
 
-def has_no_template(asked: Asked) -> bool:
+def has_no_template(context: Context) -> bool:
     """Whether the server has no chat template of its own."""
-    given = asked.flags("chat-template") or [asked.var("vllm_chat_template")]
+    given = context.flags("chat-template") or [context.var("vllm_chat_template")]
     return any(value == "" for value in given)
 
 
-def loads_from_hub(asked: Asked) -> bool:
+def loads_from_hub(context: Context) -> bool:
     """Whether vLLM itself fetches: by a revision, or a model that is no folder on the machine."""
-    fetched = [value for value in asked.flags("model") if not str(value).startswith("/")]
-    return bool(fetched or asked.flags("revision") or asked.flags("code-revision"))
+    fetched = [value for value in context.flags("model") if not str(value).startswith("/")]
+    return bool(fetched or context.flags("revision") or context.flags("code-revision"))
 
 
-def runs_batches(asked: Asked) -> bool:
+def runs_batches(context: Context) -> bool:
     """Whether the container runs vLLM's batch runner."""
-    words = asked.var("vllm_entrypoint")
+    words = context.var("vllm_entrypoint")
     return isinstance(words, list) and "run-batch" in words
 
 
 # The conditions that data/cves.yml may name.
-CONDITIONS: Mapping[str, Callable[[Asked], bool]] = {
+CONDITIONS: Mapping[str, Callable[[Context], bool]] = {
     "trust-remote-code": trusts_remote_code,
     "no-chat-template": has_no_template,
     "model-from-hub": loads_from_hub,

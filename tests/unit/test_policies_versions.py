@@ -12,9 +12,9 @@ import yaml
 from packaging.version import Version
 
 from policies import data
-from policies.asked import UNKNOWN
+from policies.context import UNKNOWN
 from policies.rules.versions import CONDITIONS, SAID
-from tests.policies import RIGHT, Asked, asked, one, told
+from tests.policies import RIGHT, Context, context, messages, only_message
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,30 +23,30 @@ CLOSED_IN_0_31 = ["CVE-2026-114049", "CVE-2026-114051", "CVE-2026-116179", "GHSA
 AGE = 120  # days
 
 
-def served(version: Any, *, images: int = 1, **variables: Any) -> Asked:
+def served(version: Any, *, images: int = 1, **variables: Any) -> Context:
     """Return a Serving whose base image holds a version of vLLM."""
-    about = asked("Serving", vars=variables)
+    about = context("Serving", vars=variables)
     image = {"vars": {**RIGHT["Image"]["vars"], "transformers_base_vllm": version}}
     builders = [("Image", f"builder-{place}") for place in range(images)]
-    return Asked(**{**vars(about), "seen": dict.fromkeys(builders, image)})
+    return Context(**{**vars(about), "others": dict.fromkeys(builders, image)})
 
 
-def holes(about: Asked) -> list[str]:
+def holes(about: Context) -> list[str]:
     """Return the ids of the holes that the rule tells."""
-    return [re.findall(r"^vLLM \S+ has (\S+) ", message)[0] for message in told("vllm-cve-floor", about)]
+    return [re.findall(r"^vLLM \S+ has (\S+) ", message)[0] for message in messages("vllm-cve-floor", about)]
 
 
 def test_a_stack_that_does_not_say_its_vllm_is_refused_with_the_way_to_say_it() -> None:
-    message = one("vllm-version-known", asked("Image", vars={"transformers_base_vllm": ""}))
+    message = only_message("vllm-version-known", context("Image", vars={"transformers_base_vllm": ""}))
     assert message.startswith("transformers_base_vllm is not set: ")
     assert 'remedy: set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"' in message
 
 
 def test_a_tag_is_no_version() -> None:
-    assert "'nightly', which is no version" in one(
-        "vllm-version-known", asked("Image", vars={"transformers_base_vllm": "nightly"})
+    assert "'nightly', which is no version" in only_message(
+        "vllm-version-known", context("Image", vars={"transformers_base_vllm": "nightly"})
     )
-    assert told("vllm-version-known", asked("Image", vars={"transformers_base_vllm": "0.31.1.dev7+g12ab"})) == []
+    assert messages("vllm-version-known", context("Image", vars={"transformers_base_vllm": "0.31.1.dev7+g12ab"})) == []
 
 
 def test_the_newest_version_has_no_known_hole() -> None:
@@ -68,16 +68,18 @@ def test_a_version_is_open_until_the_one_that_closed_it(version: str, open_holes
 
 
 def test_the_fixes_of_january_and_of_the_year_are_all_missed_in_0_14_0() -> None:
-    found = holes(served("0.14.0"))
-    assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(found)
-    assert "CVE-2026-25960" not in found  # came in with 0.15.1
+    open_holes = holes(served("0.14.0"))
+    assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(
+        open_holes
+    )
+    assert "CVE-2026-25960" not in open_holes  # came in with 0.15.1
     assert "CVE-2026-25960" in holes(served("0.15.1"))
     assert "CVE-2026-25960" not in holes(served("0.15.0"))
     assert "CVE-2026-22778" not in holes(served("0.14.1"))
 
 
 def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it() -> None:
-    message = told("vllm-cve-floor", served("0.30.0"))[0]
+    message = messages("vllm-cve-floor", served("0.30.0"))[0]
     assert message == (
         "vLLM 0.30.0 has CVE-2026-114049 (VulnCheck advisory CVE-2026-114049): "
         "what one request may answer is laid on another client's request, without a key, through /invocations\n"
@@ -103,14 +105,14 @@ def test_a_hole_that_needs_a_flag_counts_with_that_flag_only(hole: str, version:
 
 def test_one_image_for_all_counts_for_every_machine() -> None:
     assert holes(served("0.30.0")) == CLOSED_IN_0_31
-    own = asked("Serving")
+    own = context("Serving")
     images = {("Image", "other"): {"vars": {"transformers_base_vllm": "0.14.0"}}, ("Image", "prod-1"): RIGHT["Image"]}
-    assert holes(Asked(**{**vars(own), "seen": images})) == []  # of several, the machine's own
+    assert holes(Context(**{**vars(own), "others": images})) == []  # of several, the machine's own
 
 
-@pytest.mark.parametrize("seen", [{}, {("Image", "prod-1"): {"vars": UNKNOWN}}])
-def test_a_version_that_is_not_known_yet_is_judged_later(seen: dict[Any, Any]) -> None:
-    assert holes(Asked(**{**vars(asked("Serving")), "seen": seen})) == []
+@pytest.mark.parametrize("others", [{}, {("Image", "prod-1"): {"vars": UNKNOWN}}])
+def test_a_version_that_is_not_known_yet_is_judged_later(others: dict[Any, Any]) -> None:
+    assert holes(Context(**{**vars(context("Serving")), "others": others})) == []
 
 
 def test_every_hole_in_the_data_can_be_judged() -> None:

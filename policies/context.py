@@ -23,7 +23,7 @@ Props = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Context:
     """One resource: `kind` (BareMetal, HostKey, Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
 
     `protect` is Pulumi's own option, `seen` holds the inputs of the other resources that the rule reads, by kind and name.
@@ -35,7 +35,7 @@ class Asked:
     inputs: Props
     protect: bool = False
     stack: Stack = field(default_factory=Stack)
-    seen: Mapping[tuple[str, str], Props] = field(default_factory=dict)
+    others: Mapping[tuple[str, str], Props] = field(default_factory=dict)
 
     def var(self, name: str) -> Any:
         """Return a role variable as the role will have it: None when not known yet, its default when the stack has none."""
@@ -52,9 +52,9 @@ class Asked:
 
     def all_flags(self) -> Iterator[tuple[str, Any]]:
         """Yield (name with dashes, value) of what `vllm serve` gets: from vllm_flags, and what vllm_entrypoint adds."""
-        told = self.var("vllm_flags")
-        for key in told if isinstance(told, Mapping) else ():
-            value = known(told, key)
+        flags = self.var("vllm_flags")
+        for key in flags if isinstance(flags, Mapping) else ():
+            value = known(flags, key)
             flag, equals, rest = key.partition("=")
             if value is not None:
                 yield _dashes(flag), rest if equals else value
@@ -65,28 +65,28 @@ class Asked:
                 flag, equals, rest = word.partition("=")
                 yield _dashes(flag), rest if equals else (True if after.startswith("-") else after)
 
-    def other(self, kind: str) -> Props | None:
+    def inputs_of(self, kind: str) -> Props | None:
         """Return the inputs of this machine's resource of another kind, or None.
 
         Of an Image there may be one for all machines.
         """
-        found = self.seen.get((kind, self.name))
-        if found is None and kind == "Image":
-            images = [inputs for (seen, _), inputs in list(self.seen.items()) if seen == "Image"]
-            found = images[0] if len(images) == 1 else None
-        return found
+        inputs = self.others.get((kind, self.name))
+        if inputs is None and kind == "Image":
+            images = [image for (other, _), image in list(self.others.items()) if other == "Image"]
+            inputs = images[0] if len(images) == 1 else None
+        return inputs
 
 
 def known(props: Props, *path: str, absent: Any = None) -> Any:
     """Return the value at `path`: None when it is not known yet, `absent` when it is not there or null."""
-    found: Any = props
+    value: Any = props
     for key in path:
-        if not isinstance(found, Mapping) or found.get(key) is None:
+        if not isinstance(value, Mapping) or value.get(key) is None:
             return absent
-        found = found[key]
-        if found is UNKNOWN:
+        value = value[key]
+        if value is UNKNOWN:
             return None
-    return found
+    return value
 
 
 def has_unknown(value: Any) -> bool:
