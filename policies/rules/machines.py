@@ -26,7 +26,7 @@ def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
     elif build and pair.build.partition("-")[0] not in str(build):  # a system's package has more behind it
         yield Violation(
             f"rocm_driver_version {build} is not of driver {driver}",
-            remedy=f'leave rocm_driver_version out, or write "*{pair.build}*"',
+            remedy=f'leave rocm_driver_version out, or write "1:{pair.build}*"',
         )
 
 

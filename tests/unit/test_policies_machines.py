@@ -1,5 +1,6 @@
 """What runs on a machine is known, replicas fit its GPUs, and it is protected: policies/rules/machines.py."""
 
+import re
 from typing import Any
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_build_of_another_release_is_refused() -> None:
         "driver-and-rocm-known", context("Host", vars={"rocm_driver_version": "1:6.14.14.30100200*"})
     )
     assert "is not of driver 30.30.3" in message and "6.16.13.30300300-2327507" in message
+
+
+@pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
+def test_the_advised_version_is_one_that_apt_finds(pair: data.Driver) -> None:
+    """For apt a version that ends with `*` is a prefix, in which no other `*` counts (roles/rocm/vars/main.yml)."""
+    variables = {"rocm_driver_release": pair.driver, "rocm_version": pair.rocm}
+    host = context("Host", vars={**variables, "rocm_driver_version": "1:6.1.2*"})
+    (advice,) = re.findall(r'or write "(.+)"', only_message("driver-and-rocm-known", host))
+    assert advice.endswith("*") and f"1:{pair.build}.24.04".startswith(advice[:-1])
+    assert messages("driver-and-rocm-known", context("Host", vars={**variables, "rocm_driver_version": advice})) == []
 
 
 def test_a_host_without_amds_driver_is_not_judged_by_it() -> None:
