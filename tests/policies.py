@@ -1,4 +1,4 @@
-"""Resources as the policy pack is asked about them: right ones, with what a test changes. Called by tests/unit/test_policies_*."""
+"""Resources for the policy pack: valid ones, with the changes of a test. Used by tests/unit/test_policies_*."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
 PROD = Stack(source="ssh")
 
-# The inputs of right resources, and what was seen before a Serving is asked about.
+# The inputs of valid resources; of other kinds than the checked one they are what a rule reads.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     "BareMetal": {"name": "prod-1", "bmc": "https://192.0.2.111"},
     "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},
@@ -41,7 +41,7 @@ def rule(name: str) -> Rule:
 
 
 def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Context:
-    """Return a right resource with some inputs changed; `vars` is laid over the right ones, what is None is left out."""
+    """Return a valid resource with some inputs changed. `vars` is merged into the valid ones; None removes an input."""
     right = RIGHT[kind]
     variables = inputs.pop("vars", {})
     both = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
@@ -52,25 +52,25 @@ def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **
 
 
 def messages(name: str, about: Context) -> list[str]:
-    """Return what a rule tells about a resource."""
+    """Return the messages of a rule about a resource."""
     judge = rule(name)
     assert about.kind in judge.kinds
     return [judge.message(violation) for violation in judge.judge(about)]
 
 
 def only_message(name: str, about: Context) -> str:
-    """Return the only thing that a rule tells about a resource."""
+    """Return the only message of a rule about a resource."""
     (message,) = messages(name, about)
     return message
 
 
 def serving(**variables: Any) -> Context:
-    """Return a right Serving with some role variables changed."""
+    """Return a valid Serving with some role variables changed."""
     return context("Serving", vars=variables)
 
 
 def flags(**values: Any) -> Context:
-    """Return a right Serving with some flags changed: underscores here are dashes there, None leaves a flag out."""
+    """Return a valid Serving with some flags changed: underscores become dashes, None removes a flag."""
     right = RIGHT["Serving"]["vars"]["vllm_flags"]
     both = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}
     return serving(vllm_flags={name: value for name, value in both.items() if value is not None})

@@ -1,4 +1,4 @@
-"""The machines: what runs on them is a combination that AMD knows, replicas fit their GPUs, and none is lost by mistake."""
+"""The machines: AMD supports their combination of system, kernel, driver and ROCm; replicas fit; none is deleted by mistake."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/plan/ru
 
 
 def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
-    """Yield where driver and ROCm are not a pair that AMD pins."""
+    """Yield a driver and ROCm that AMD does not pin together."""
     driver, rocm, build = (context.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
     if driver is None or rocm is None or context.var("rocm_driver_packages") == []:
         return
@@ -23,7 +23,7 @@ def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
         yield Violation(
             f"driver {driver} with ROCm {rocm}", remedy=f'rocm_version: "{pair.rocm}", or another pair of {_pairs()}'
         )
-    elif build and pair.build.partition("-")[0] not in str(build):  # a system's package has more behind it
+    elif build and pair.build.partition("-")[0] not in str(build):  # the package's version goes on after the build
         yield Violation(
             f"rocm_driver_version {build} is not of driver {driver}",
             remedy=f'leave rocm_driver_version out, or write "1:{pair.build}*"',
@@ -53,7 +53,7 @@ def kernel_known(context: Context) -> Iterator[Violation]:
 
 
 def replicas_fit(context: Context) -> Iterator[Violation]:
-    """Yield where replicas collide or ask for GPUs that the machine has not, whatever way they came into the plan."""
+    """Yield replicas that collide, or that need GPUs which the machine does not have."""
     names = ("vllm_network", "vllm_host_network")
     gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
@@ -64,7 +64,7 @@ def replicas_fit(context: Context) -> Iterator[Violation]:
 
 
 def machines_protected(context: Context) -> Iterator[Violation]:
-    """Yield a machine, or something that stands on it, that Pulumi would delete without asking."""
+    """Yield a machine, or a resource on it, that Pulumi would delete without protection."""
     if not (context.protect or context.stack.lab or context.name in context.stack.release):
         yield Violation(f"{context.kind} {context.name} is not protected")
 
@@ -79,12 +79,12 @@ def machines_released(context: Context) -> Iterator[Violation]:
             else "a delete leaves nothing"
         )
         yield Violation(
-            f"{name} is released ({why})", f"it is no longer protected, and can be replaced or deleted; {stays}"
+            f"{name} is released ({why})", f"Pulumi no longer protects it, and can replace or delete it; {stays}"
         )
 
 
 def _rocm(context: Context) -> str:
-    """Return the machine's ROCm release, or "" where it is not known."""
+    """Return the machine's ROCm release, "" when it is not known."""
     host = context.inputs_of("Host")
     return str(Context("Host", context.name, host).var("rocm_version") or "") if host is not None else ""
 
@@ -97,7 +97,7 @@ RULES = (
     Rule(
         name="driver-and-rocm-known",
         holds="Driver and ROCm are a pair that AMD pins together.",
-        reason="they are versioned apart, and AMD tests only some pairs",
+        reason="each has its own versions, and AMD tests only some pairs",
         remedy="a known pair",
         source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/plan/rules/data/versions.yml",
         kinds=("Host",),
@@ -106,8 +106,8 @@ RULES = (
     Rule(
         name="system-known",
         holds="Each machine runs a system that AMD lists for its ROCm.",
-        reason="AMD lists this ROCm for other systems only",
-        remedy="a system of AMD's list",
+        reason="AMD lists this ROCm only for other systems",
+        remedy="a system that AMD lists",
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
@@ -117,29 +117,29 @@ RULES = (
     Rule(
         name="kernel-known",
         holds="Each machine runs a kernel that AMD lists for its system and ROCm.",
-        reason="AMD lists others for this system and ROCm; the driver may not build, or not load",
-        remedy="a kernel of AMD's list",
+        reason="AMD lists other kernels for this system and ROCm; the driver may not build, or not load",
+        remedy="a kernel that AMD lists",
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
         judge=kernel_known,
-        level="advisory",  # the facts are from the machine's first contact: another kernel may run by now
+        level="advisory",  # the facts are from the first connection: another kernel may run by now
         at_end=True,
     ),
     Rule(
         name="replicas-fit-gpus",
-        holds="Each replica has a name and GPUs of its own, with the host's network a port too, and the machine has these GPUs.",
-        reason="two replicas on one GPU run out of memory, and a missing one stops the start",
+        holds="Each replica has its own name and GPUs, with the host's network also its own port, and the machine has these GPUs.",
+        reason="two replicas on one GPU run out of memory, and a missing GPU prevents the start",
         remedy="correct vllm_replicas",
-        source="project notes on serving, Memory; fleet/plan/rules.py, which judges stack files by the same function",
+        source="project notes on serving, Memory; fleet/plan/rules/gpus.py, which checks stack files with the same functions",
         kinds=("Serving",),
         reads=("Node",),
         judge=replicas_fit,
     ),
     Rule(
         name="machines-protected",
-        holds="Outside the lab, a machine is replaced or deleted only when the stack file releases it by name.",
-        reason="a line less in the stack file would take everything off a machine that serves",
+        holds="Outside the lab, Pulumi replaces or deletes a machine only when the stack file releases it by name.",
+        reason="one line less in the stack file would otherwise remove everything from a machine that serves",
         remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
         kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
@@ -147,9 +147,9 @@ RULES = (
     ),
     Rule(
         name="machines-released",
-        holds="A machine that may be replaced or deleted is told at every preview.",
-        reason="it is no longer protected, and can be replaced or deleted",
-        remedy="take it out of glm-fleet:release when that is done",
+        holds="Every preview reports each machine that Pulumi may replace or delete.",
+        reason="Pulumi no longer protects it, and can replace or delete it",
+        remedy="remove it from glm-fleet:release when that is done",
         source="rule machines-protected",
         kinds=("Stack",),
         judge=machines_released,

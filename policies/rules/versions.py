@@ -1,4 +1,4 @@
-"""Which vLLM is served is known before it is deployed, and has no known hole that its flags and routes leave open."""
+"""The stack names its vLLM version, and that version has no known vulnerability that its flags and routes expose."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,7 +11,7 @@ from policies.rule import Rule, Violation
 
 
 def version_known(context: Context) -> Iterator[Violation]:
-    """Yield where the stack does not say which vLLM its base image holds."""
+    """Yield a missing or malformed version of the base image's vLLM."""
     version = context.var("transformers_base_vllm")
     if version == "":
         yield Violation("transformers_base_vllm is not set")
@@ -20,16 +20,16 @@ def version_known(context: Context) -> Iterator[Violation]:
 
 
 def no_known_hole(context: Context) -> Iterator[Violation]:
-    """Yield each hole that is open in the version that is served, with these flags."""
+    """Yield each known vulnerability of the served version that these flags expose."""
     image = context.inputs_of("Image")
     version = public(Context("Image", context.name, image).var("transformers_base_vllm")) if image is not None else None
     if version is None:
-        return  # not known yet, or told by the rule above
+        return  # not known yet, or reported by the rule above
     open_holes = [hole for hole in data.holes() if Version(hole.since) <= version < Version(hole.fixed)]
     for hole in open_holes:
         if not hole.only or CONDITIONS[hole.only](context):
             path = f", through {hole.path}" if hole.path else ""
-            condition = f"; open because of {SAID[hole.only]}" if hole.only else ""
+            condition = f"; exposed by {EXPOSED_BY[hole.only]}" if hole.only else ""
             yield Violation(
                 f"vLLM {version} has {hole.id} ({hole.source})",
                 f"{hole.what}{path}{condition}",
@@ -38,18 +38,18 @@ def no_known_hole(context: Context) -> Iterator[Violation]:
 
 
 def trusts_remote_code(context: Context) -> bool:
-    """Whether code from the weights' repository is run."""
+    """Whether the server runs code from the weights' repository."""
     return any(on(value) for value in context.flags("trust-remote-code"))
 
 
 def has_no_template(context: Context) -> bool:
-    """Whether the server has no chat template of its own."""
+    """Whether the server has no chat template."""
     given = context.flags("chat-template") or [context.var("vllm_chat_template")]
     return any(value == "" for value in given)
 
 
 def loads_from_hub(context: Context) -> bool:
-    """Whether vLLM itself fetches: by a revision, or a model that is no folder on the machine."""
+    """Whether vLLM itself fetches the model: by a revision, or from a place that is no folder on the machine."""
     fetched = [value for value in context.flags("model") if not str(value).startswith("/")]
     return bool(fetched or context.flags("revision") or context.flags("code-revision"))
 
@@ -60,14 +60,14 @@ def runs_batches(context: Context) -> bool:
     return isinstance(words, list) and "run-batch" in words
 
 
-# The conditions that data/cves.yml may name.
+# The conditions that data/cves.yml may name under `only`.
 CONDITIONS: Mapping[str, Callable[[Context], bool]] = {
     "trust-remote-code": trusts_remote_code,
     "no-chat-template": has_no_template,
     "model-from-hub": loads_from_hub,
     "run-batch": runs_batches,
 }
-SAID = {
+EXPOSED_BY = {
     "trust-remote-code": "vllm_flags.trust-remote-code",
     "no-chat-template": "no vllm_chat_template",
     "model-from-hub": "vllm_flags that let vLLM fetch the model itself",
@@ -78,8 +78,8 @@ SAID = {
 RULES = (
     Rule(
         name="vllm-version-known",
-        holds="The stack says which vLLM its base image holds.",
-        reason="a digest tells no version, and without one nobody knows which holes are open",
+        holds="The stack names the vLLM version in its base image.",
+        reason="a digest names no version, and without one no rule knows the vulnerabilities",
         remedy='set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"; the build checks it in the image',
         source="project notes on serving, Security: the floor depends on version, flags and exposed paths",
         kinds=("Image",),
@@ -87,10 +87,10 @@ RULES = (
     ),
     Rule(
         name="vllm-cve-floor",
-        holds="The vLLM that is served has no known hole that its flags and its routes leave open.",
-        reason="whoever reaches the port can use it",
+        holds="The served vLLM has no known vulnerability that its flags and routes expose.",
+        reason="anyone who reaches the port can exploit it",
         remedy="a newer base image",
-        source="policies/data/cves.yml: each hole with its advisory",
+        source="policies/data/cves.yml: each vulnerability with its advisory",
         kinds=("Serving",),
         reads=("Image",),
         judge=no_known_hole,

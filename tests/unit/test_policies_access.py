@@ -28,9 +28,7 @@ def test_the_shortest_key_has_twenty_characters() -> None:
 
 def test_a_key_in_clear_in_the_stack_file_is_refused() -> None:
     stack = Stack(source="ssh", clear=frozenset({"vllm_api_key"}))
-    assert "vllm_api_key stands in clear in the stack file" in only_message(
-        "api-key-set-and-secret", context(stack=stack)
-    )
+    assert "vllm_api_key is in clear in the stack file" in only_message("api-key-set-and-secret", context(stack=stack))
 
 
 @pytest.mark.parametrize(
@@ -71,5 +69,5 @@ def test_a_door_for_developers_is_refused(name: str) -> None:
 )
 def test_an_expression_where_rules_judge_is_refused(where: dict[str, Any]) -> None:
     (variable,) = where
-    assert only_message("values-plain", serving(**where)).startswith(f"{variable} has an expression in it: ")
+    assert only_message("values-plain", serving(**where)).startswith(f"{variable} contains an expression: ")
     assert messages("values-plain", flags(max_model_len=4096)) == []

@@ -39,5 +39,5 @@ def test_an_option_that_lets_others_in_is_refused(rule: str, option: str) -> Non
 @pytest.mark.parametrize("text", ["{{ x }}", "{% if 1 %}tcp://0.0.0.0{% endif %}", "{# x #}"])
 def test_options_that_only_ansible_could_evaluate_are_refused(text: str) -> None:
     assert only_message("values-plain", daemon(hosts=[text])).startswith(
-        "docker_daemon_options has an expression in it: "
+        "docker_daemon_options contains an expression: "
     )

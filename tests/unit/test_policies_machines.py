@@ -26,7 +26,7 @@ def test_the_roles_own_pair_passes() -> None:
 
 def test_a_pair_that_amd_does_not_pin_is_refused_with_the_one_that_it_does() -> None:
     message = only_message("driver-and-rocm-known", context("Host", vars={"rocm_version": "7.0.2"}))
-    assert message.startswith("driver 30.30.3 with ROCm 7.0.2: they are versioned apart")
+    assert message.startswith("driver 30.30.3 with ROCm 7.0.2: each has its own versions")
     assert 'remedy: rocm_version: "7.2.3", or another pair of 30.10.2 with 7.0.2, ' in message
 
 
@@ -78,12 +78,12 @@ def test_a_system_and_kernel_of_amds_list_pass(system: str, kernel: str) -> None
 
 def test_another_system_is_refused_with_the_list() -> None:
     message = only_message("system-known", machine("debian 11"))
-    assert message.startswith("prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm for other systems only\n")
+    assert message.startswith("prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm only for other systems\n")
     assert "remedy: install one of ubuntu 24.04, ubuntu 22.04, debian 12, debian 13" in message
 
 
 @pytest.mark.parametrize("kernel", ["6.11.0-29-generic", "6.80.0", "7.0.0-1-generic"])
-def test_another_kernel_is_told(kernel: str) -> None:
+def test_another_kernel_is_reported(kernel: str) -> None:
     message = only_message("kernel-known", machine(kernel=kernel))
     assert message.startswith(f"prod-1 had kernel {kernel} when it was first reached: ")
     assert "remedy: boot kernel 6.8 or 6.17 of ubuntu 24.04" in message
@@ -158,12 +158,12 @@ def test_a_lab_node_and_a_released_machine_need_no_protection(stack: Stack) -> N
     assert messages("machines-protected", context("Node", stack=stack, protect=False)) == []
 
 
-def test_each_released_machine_is_told_with_its_reason() -> None:
+def test_each_released_machine_is_reported_with_its_reason() -> None:
     stack = Stack(source="ssh", release={"prod-1": "mainboard replaced 2026-11-25", "prod-2": "sold"})
     end = "a delete leaves weights and driver there, unless glm-fleet:purge names them"
     assert [message.splitlines()[0] for message in messages("machines-released", context("Stack", stack=stack))] == [
-        f"prod-1 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted; {end}",
-        f"prod-2 is released (sold): it is no longer protected, and can be replaced or deleted; {end}",
+        f"prod-1 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; {end}",
+        f"prod-2 is released (sold): Pulumi no longer protects it, and can replace or delete it; {end}",
     ]
     assert messages("machines-released", context("Stack")) == []
 
@@ -175,7 +175,7 @@ def test_each_released_machine_is_told_with_its_reason() -> None:
         (("weights", "driver"), "a delete leaves nothing"),
     ],
 )
-def test_what_a_delete_would_leave_is_told_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
+def test_what_a_delete_would_leave_is_reported_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
     stack = Stack(source="ssh", release={"prod-1": "sold"}, purge=purge)
     assert only_message("machines-released", context("Stack", stack=stack)).splitlines()[0].endswith(f"; {words}")
 

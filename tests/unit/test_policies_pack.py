@@ -108,7 +108,7 @@ def lines(findings: Iterable[Finding]) -> list[tuple[str, EnforcementLevel, str]
     return [(one.rule, one.level, one.message.splitlines()[0]) for one in findings]
 
 
-def test_a_right_machine_passes() -> None:
+def test_a_valid_machine_passes() -> None:
     run = Run()
     for kind in RIGHT:
         assert run.resource(context(kind)) == []
@@ -117,7 +117,7 @@ def test_a_right_machine_passes() -> None:
     )
 
 
-def test_pulumi_is_told_every_rule_with_its_level() -> None:
+def test_pulumi_gets_every_rule_with_its_level() -> None:
     policies = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
     rules = [(rule.name, rule.holds, EnforcementLevel(rule.level)) for rule in RULES]
     own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.HOLES_RECENT, ADVISORY)]
@@ -165,13 +165,13 @@ def _variables(kind: str) -> list[str]:
     }.get(kind, [])
 
 
-def test_what_is_broken_is_told_with_reason_and_remedy() -> None:
+def test_a_violation_is_reported_with_reason_and_remedy() -> None:
     (finding,) = Run().resource(serving(vllm_ptrace=True))
     assert finding == Finding(
         "no-ptrace",
         MANDATORY,
-        "vllm_ptrace is on: it is of use to a debugger, and to whoever wants the API key out of the server's memory\n"
-        "remedy: leave vllm_ptrace out; for an hour of debugging take a waiver with that day's date",
+        "vllm_ptrace is on: tracing serves a debugger, and an attacker who reads the API key from the server's memory\n"
+        "remedy: leave vllm_ptrace out; for an hour of debugging use a waiver that expires the same day",
     )
 
 
@@ -220,7 +220,7 @@ def test_every_preview_repeats_the_waivers_and_the_released_machines() -> None:
         (
             "machines-released",
             ADVISORY,
-            "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted; "
+            "prod-4 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; "
             "a delete leaves weights and driver there, unless glm-fleet:purge names them",
         ),
         ("waivers", ADVISORY, "no-ptrace is waived until 2026-12-31: profile the engine"),
@@ -233,7 +233,7 @@ def test_a_waiver_of_no_rule_is_refused_with_the_nearest_name() -> None:
     assert (finding.rule, finding.level) == ("waivers-known", MANDATORY)
     assert finding.message == "waivers.image-by-digst: no rule has this name\nremedy: did you mean image-by-digest?"
     (finding,) = Run(waived("everything", TODAY)).resource(STACK)
-    assert finding.message.endswith("\nremedy: docs/policies.md, rules.md and preflight.md there have their names")
+    assert finding.message.endswith("\nremedy: docs/policies.md, docs/rules.md and docs/preflight.md list the names")
 
 
 @pytest.mark.parametrize(("name", "rule"), [("preflight-space", "waivers"), ("preflight-owner", "waivers-known")])
@@ -255,7 +255,7 @@ def test_a_machine_is_judged_at_the_end_by_the_rocm_that_it_has() -> None:
     assert run.resource(about) == []
     findings = run.outcome(about, context("Host"))
     assert lines(findings) == [
-        ("system-known", MANDATORY, "prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm for other systems only")
+        ("system-known", MANDATORY, "prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm only for other systems")
     ]
     assert [one.at for one in findings] == [urn(about)]
 

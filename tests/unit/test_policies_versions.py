@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from policies import data
 from policies.context import UNKNOWN
-from policies.rules.versions import CONDITIONS, SAID
+from policies.rules.versions import CONDITIONS, EXPOSED_BY
 from tests.policies import RIGHT, Context, context, messages, only_message
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it()
     message = messages("vllm-cve-floor", served("0.30.0"))[0]
     assert message == (
         "vLLM 0.30.0 has CVE-2026-114049 (VulnCheck advisory CVE-2026-114049): "
-        "what one request may answer is laid on another client's request, without a key, through /invocations\n"
+        "one request's limits on its answer apply to another client's request, without a key, through /invocations\n"
         "remedy: a base image with vLLM 0.31.0 or newer, named in transformers_base_image and transformers_base_vllm"
     )
 
@@ -116,7 +116,7 @@ def test_a_version_that_is_not_known_yet_is_judged_later(others: dict[Any, Any])
 
 
 def test_every_hole_in_the_data_can_be_judged() -> None:
-    assert set(SAID) == set(CONDITIONS) == {hole.only for hole in data.holes() if hole.only}
+    assert set(EXPOSED_BY) == set(CONDITIONS) == {hole.only for hole in data.holes() if hole.only}
     for hole in data.holes():
         assert Version(hole.since) < Version(hole.fixed), hole.id
         assert hole.what and hole.source, hole.id
