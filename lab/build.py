@@ -64,12 +64,12 @@ def main() -> None:
     known = ["all", *node.SUITES]
     options = argparse.ArgumentParser(prog="python -m lab.build", description=main.__doc__)
     options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(known)}")
-    asked = options.parse_args().systems or USUAL
-    if unknown := [system for system in asked if system not in known]:
+    systems = options.parse_args().systems or USUAL
+    if unknown := [system for system in systems if system not in known]:
         options.error(f"no lab node has the system {unknown[0]}; known are {', '.join(known)}")
     start = time.monotonic()
     try:
-        ensure(list(node.SUITES) if "all" in asked else asked)
+        ensure(list(node.SUITES) if "all" in systems else systems)
     except LabError as error:
         sys.exit(f"lab: {error}")
     say(f"images are ready ({time.monotonic() - start:.0f} s)")

@@ -18,9 +18,9 @@ IMAGES = "glm-fleet-lab"  # the repository part of the images' names
 def folder() -> Path:
     """Return the lab's folder in the user's cache directory."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = home / "glm-fleet" / "lab"
-    found.mkdir(parents=True, exist_ok=True)
-    return found
+    path = home / "glm-fleet" / "lab"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def key(files: Iterable[Path], *more: str) -> str:
@@ -48,6 +48,6 @@ def making(target: Path) -> Iterator[Path]:
 def _flat(files: Iterable[Path]) -> Iterator[Path]:
     for file in files:
         if file.is_dir():
-            yield from (found for found in file.rglob("*") if found.is_file() and "__pycache__" not in found.parts)
+            yield from (path for path in file.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         else:
             yield file

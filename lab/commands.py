@@ -23,9 +23,9 @@ def run(*command: str, stdin: bytes | None = None, timeout: float = 3600) -> str
     except subprocess.TimeoutExpired:
         raise LabError(f"{shown(command)}: no end within {timeout:.0f} s") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         raise LabError(
-            f"{shown(command)}: ended with {done.returncode}: " + "\n    ".join(said[-8:] or ["without a word"])
+            f"{shown(command)}: ended with {done.returncode}: " + "\n    ".join(lines[-8:] or ["without a word"])
         )
     return done.stdout.decode(errors="replace").strip()
 
@@ -54,10 +54,10 @@ def step(what: str) -> Iterator[None]:
 
 def say(text: str) -> None:
     """A line of progress: to whoever listens, else to stderr."""
-    heard = list(_listeners)
-    for listen in heard:
+    listeners = list(_listeners)
+    for listen in listeners:
         listen(text)
-    if not heard:
+    if not listeners:
         print(f"lab: {text}", file=sys.stderr, flush=True)
 
 

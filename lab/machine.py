@@ -76,15 +76,15 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
 
 def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str, str]:
     """Make a node's container anew, with its volumes and without any key; returns the container's name and the node's address."""
-    found = network.find(lab)
-    if found is None:
+    net = network.find(lab)
+    if net is None:
         raise LabError(f"make the node {name}: there is no lab {lab}\n  next:   make its site first")
     _watches()
     container = f"{lab}-{name}"
     site.remove_container(lab, container)
-    address = network.free_address(found, folder, name)
+    address = network.free_address(net, folder, name)
     options = [f"--name={container}", f"--hostname={name}", f"--network={lab}", f"--ip={address}"]
-    options += [f"--add-host={alias}:{found.site}" for alias in site.NAMES]
+    options += [f"--add-host={alias}:{net.site}" for alias in site.NAMES]
     options += [
         f"--label={network.label(lab)}",
         "--restart=always",
@@ -98,10 +98,10 @@ def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str,
     for volume, place in VOLUMES.items():
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
-    if found.sealed:
+    if net.sealed:
         options.append(f"--volume={_no_resolver(folder)}:/etc/resolv.conf:ro")
     docker("create", "--pull=never", *options, image)
-    if found.sealed:
+    if net.sealed:
         _from_the_site(container)
     return container, address
 
@@ -121,15 +121,15 @@ def _no_resolver(folder: Path) -> Path:
 
     apt looks for a name more than its mirror's (RFC 2782), at every start.
     """
-    made = folder / "resolv.conf"
-    made.write_text("# Nobody listens there: a sealed lab has no resolver.\nnameserver 127.0.0.1\n")
-    return made
+    file = folder / "resolv.conf"
+    file.write_text("# Nobody listens there: a sealed lab has no resolver.\nnameserver 127.0.0.1\n")
+    return file
 
 
 def _from_the_site(container: str) -> None:
     """Let the system's own packages come from the site, as they do where somebody has installed a machine without a way out."""
-    with tempfile.TemporaryDirectory() as made:
-        sources = Path(made) / "sources.list"
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Path(folder) / "sources.list"
         docker("cp", f"{container}:/etc/apt/sources.list", str(sources))
         sources.write_text(re.sub(r"\b(https?)://", r"http://archive.lab.internal/\1/", sources.read_text()))
         docker("cp", str(sources), f"{container}:/etc/apt/sources.list")

@@ -47,20 +47,20 @@ def find(lab: str) -> Network | None:
     ids = docker("network", "ls", "--quiet", "--filter", f"label={label(lab)}").split()
     if not ids:
         return None
-    told = json.loads(docker("network", "inspect", ids[0]))[0]
-    return Network(lab, told["IPAM"]["Config"][0]["Subnet"], told["Internal"])
+    settings = json.loads(docker("network", "inspect", ids[0]))[0]
+    return Network(lab, settings["IPAM"]["Config"][0]["Subnet"], settings["Internal"])
 
 
 def make(lab: str, sealed: bool = False) -> Network:
     """Return the lab's network; when there is none yet, one with a subnet that nobody here uses. A sealed one has no way out."""
-    if found := find(lab):
-        return found
+    if network := find(lab):
+        return network
     taken = [*_routes(), *_networks()]
-    tried = []
+    collisions = 0
     for subnet in CANDIDATES:
         if any(ipaddress.ip_network(subnet).overlaps(other) for other in taken):
             continue
-        made = Network(lab, subnet, sealed)
+        network = Network(lab, subnet, sealed)
         kind = ["--internal"] if sealed else []
         try:
             docker(
@@ -69,17 +69,17 @@ def make(lab: str, sealed: bool = False) -> Network:
                 *kind,
                 f"--label={label(lab)}",
                 f"--subnet={subnet}",
-                f"--gateway={made.gateway}",
+                f"--gateway={network.gateway}",
                 lab,
             )
         except LabError as error:
             if "overlap" not in str(error):
                 raise
-            tried.append(subnet)  # taken since we looked
+            collisions += 1  # taken since we looked
             continue
-        return made
+        return network
     raise LabError(
-        f"make the network {lab}: every subnet is in use ({len(CANDIDATES)} looked at, {len(tried)} tried)"
+        f"make the network {lab}: every subnet is in use ({len(CANDIDATES)} looked at, {collisions} tried)"
         "\n  wanted: one free /24 of 10.77.0.0 to 10.87.77.0\n  next:   `ip route`, `docker network ls`"
     )
 
@@ -90,12 +90,12 @@ def free_address(network: Network, folder: Path, owner: str) -> str:
     with (folder / "addresses.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         book = folder / "addresses.json"
-        known: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
-        if owner not in known:
+        addresses: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
+        if owner not in addresses:
             hosts = (str(host) for host in list(ipaddress.ip_network(network.subnet).hosts())[9:])
-            known[owner] = next(host for host in hosts if host not in known.values())
-            book.write_text(json.dumps(known, indent=1) + "\n")
-        return known[owner]
+            addresses[owner] = next(host for host in hosts if host not in addresses.values())
+            book.write_text(json.dumps(addresses, indent=1) + "\n")
+        return addresses[owner]
 
 
 def _routes() -> Iterator[ipaddress.IPv4Network]:

@@ -31,32 +31,32 @@ def create(lab: str, systems: Sequence[str], folder: Path, sealed: bool = False)
     Of a sealed lab the site alone has a way out, as a mirror has.
     """
     build.ensure(systems)
-    made = network.make(lab, sealed)
+    net = network.make(lab, sealed)
     remove_container(lab, name(lab))
-    placed = (f"--name={name(lab)}", "--hostname=site", f"--network={lab}", f"--ip={made.site}")
+    place = (f"--name={name(lab)}", "--hostname=site", f"--network={lab}", f"--ip={net.site}")
     aliases = (f"--network-alias={alias}" for alias in NAMES)
     options = ("--init", "--restart=always", f"--label={network.label(lab)}")
-    docker("create", "--pull=never", *placed, *aliases, *options, image.tag())
+    docker("create", "--pull=never", *place, *aliases, *options, image.tag())
     with hub() as models:
         docker("cp", f"{models}/.", f"{name(lab)}:/srv/hub/")
     if sealed:
         docker("network", "connect", "bridge", name(lab))
     docker("start", name(lab))
-    told = _told(lab)
+    facts = _facts(lab)
     identity = folder / "id_ed25519"
     keys.make(identity, f"{lab}, a lab of glm-fleet")
     return {
         "network": lab,
-        "subnet": made.subnet,
-        "gateway": made.gateway,
-        "address": made.site,
+        "subnet": net.subnet,
+        "gateway": net.gateway,
+        "address": net.site,
         "identity": str(identity),
         "vars": {
-            "docker_registry_certificates": {REGISTRY: told["authority"]},
-            "rocm_repository_key": told["key"],
-            "rocm_key_fingerprint": told["fingerprint"],
+            "docker_registry_certificates": {REGISTRY: facts["authority"]},
+            "rocm_repository_key": facts["key"],
+            "rocm_key_fingerprint": facts["fingerprint"],
             "transformers_base_image": f"{REGISTRY}/{image.BASE}@{image.digest()}",
-            "transformers_commit": told["commit"],
+            "transformers_commit": facts["commit"],
             "weights_revision": revision(CHECKPOINT),
             "weights_manifest": sums(CHECKPOINT),
         },
@@ -75,8 +75,8 @@ def exists(lab: str) -> bool:
 
 def containers(lab: str, *filters: str) -> list[str]:
     """Return the ids of the lab's containers, running or not."""
-    wanted = (f"label={network.label(lab)}", *filters)
-    return docker("ps", "--all", "--quiet", *(f"--filter={one}" for one in wanted)).split()
+    conditions = (f"label={network.label(lab)}", *filters)
+    return docker("ps", "--all", "--quiet", *(f"--filter={condition}" for condition in conditions)).split()
 
 
 def remove_container(lab: str, container: str) -> None:
@@ -107,16 +107,16 @@ def remove(lab: str, folder: Path) -> None:
 @contextmanager
 def hub() -> Iterator[Path]:
     """Yield a folder with the hub's models: the checkpoint as `main`, and one that was never trained, for a test."""
-    with tempfile.TemporaryDirectory() as made:
-        repository = Path(made) / "srv" / MODEL
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder) / "srv" / MODEL
         repository.mkdir(parents=True)
         shutil.copytree(CHECKPOINT, repository / revision(CHECKPOINT))
         untrained.make(CHECKPOINT, repository / "new")
         (repository / "new").rename(repository / untrained_revision())
         (repository / "main").symlink_to(revision(CHECKPOINT))
-        for path in Path(made).rglob("*"):
+        for path in Path(folder).rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        yield Path(made) / "srv"
+        yield Path(folder) / "srv"
 
 
 def revision(folder: Path) -> str:
@@ -162,12 +162,12 @@ def set_faults(lab: str, faults: dict[str, Any]) -> None:
     docker("exec", "--interactive", name(lab), "sh", "-c", "cat > /srv/faults.json", stdin=json.dumps(faults).encode())
 
 
-def _told(lab: str) -> dict[str, str]:
-    """Wait until everything listens; returns what the site says of itself (site.py: TOLD)."""
+def _facts(lab: str) -> dict[str, str]:
+    """Wait until everything listens; returns what the site says of itself (site.py: FACTS)."""
     wait = f"until docker exec {name(lab)} cat /srv/site.json 2>/dev/null; do sleep 0.2; done"
     try:
-        said: dict[str, str] = json.loads(run("timeout", str(READY), "sh", "-c", wait))
+        facts: dict[str, str] = json.loads(run("timeout", str(READY), "sh", "-c", wait))
     except LabError:
         logs = docker("logs", "--tail=8", name(lab))
         raise LabError(f"start the site {name(lab)}: not ready within {READY} s:\n{logs}") from None
-    return said
+    return facts

@@ -28,8 +28,8 @@ class Api(servicer.Fleet):
     def Configure(
         self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
     ) -> provider_pb2.ConfigureResponse:
-        told = to_dict(request.args).get("token")
-        self._token = told["value"] if isinstance(told, dict) else str(told or "")  # a secret comes with its mark
+        token = to_dict(request.args).get("token")
+        self._token = token["value"] if isinstance(token, dict) else str(token or "")  # a secret comes with its mark
         return super().Configure(request, context)
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:

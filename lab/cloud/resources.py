@@ -85,11 +85,11 @@ def boot(lab: str, inputs: Props) -> str:
     container, address = machine.make(lab, name, tag, GPUS[inputs["size"]], folder(lab))
     data = inputs["userData"]
     if image == OWN_KEY:
-        told = json.loads(data.partition("\n")[2])
-        del told["ssh_keys"]
-        data = f"#cloud-config\n{json.dumps(told)}\n"
-    with tempfile.TemporaryDirectory() as made:
-        seed = Path(made)
+        config = json.loads(data.partition("\n")[2])
+        del config["ssh_keys"]
+        data = f"#cloud-config\n{json.dumps(config)}\n"
+    with tempfile.TemporaryDirectory() as folder_name:
+        seed = Path(folder_name)
         (seed / "user-data").write_text(data)
         (seed / "meta-data").write_text(f"instance-id: {container}\nlocal-hostname: {name}\n")
         docker("cp", f"{seed}/.", f"{container}:{cloud.SEED}/")

@@ -17,9 +17,9 @@ UNIT = "/etc/systemd/system/lab-disks.service"
 def plug(container: str, disks: Mapping[str, int]) -> None:
     """Say which disks a node has, {serial: bytes}; the node has them after its next boot, or now where it had none."""
     with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "lab-disks"
-        named.write_text("".join(f"{serial} {size}\n" for serial, size in disks.items()))
-        docker("cp", str(named), f"{container}:/etc/lab-disks")
+        table = Path(folder) / "lab-disks"
+        table.write_text("".join(f"{serial} {size}\n" for serial, size in disks.items()))
+        docker("cp", str(table), f"{container}:/etc/lab-disks")
     docker("cp", str(HERE / "lab-disks"), f"{container}:/usr/local/sbin/lab-disks")
     docker("cp", str(HERE / "lab-disks.service"), f"{container}:{UNIT}")
     docker("exec", container, "systemctl", "daemon-reload")

@@ -39,10 +39,10 @@ def recipe(system: str) -> Recipe:
 
 def ensure(system: str) -> str:
     """Return the tag of a system's image; it is built when the engine does not hold it."""
-    made = recipe(node.available(system))
+    droplet = recipe(node.available(system))
     with (cache.folder() / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not rootfs.exists(made.tag):
+        if not rootfs.exists(droplet.tag):
             with step(f"build the droplet {system}"):
-                rootfs.build(made)
-    return made.tag
+                rootfs.build(droplet)
+    return droplet.tag

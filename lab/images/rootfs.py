@@ -76,8 +76,8 @@ def build(recipe: Recipe) -> None:
     """Build the image of a recipe."""
     tag = recipe.tag  # before the build: a file that is edited meanwhile is not in it
     need("mmdebstrap", "zstd")
-    with tempfile.TemporaryDirectory(prefix="glm-fleet-lab-") as made:
-        work = Path(made)
+    with tempfile.TemporaryDirectory(prefix="glm-fleet-lab-") as folder:
+        work = Path(folder)
         work.chmod(0o755)  # apt fetches and verifies as a user of its own
         _gather(recipe, work / "lab")
         keyring, lines = archive(recipe.suite, work)
@@ -180,8 +180,8 @@ def _ubuntu_keyring(work: Path) -> Path:
 def _import(command: Sequence[str], sources: str, recipe: Recipe, tag: str) -> None:
     """Pipe the root file system into the engine; it is an image only when both went well."""
     changes = [f"--change=LABEL {cache.LABEL}=image", *(f"--change={line}" for line in recipe.config)]
-    with tempfile.TemporaryFile() as said:
-        maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
+    with tempfile.TemporaryFile() as log:
+        maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         taker = subprocess.Popen(
             ["docker", "import", *changes, "-"], stdin=maker.stdout, stdout=subprocess.PIPE, text=True
         )
@@ -192,8 +192,8 @@ def _import(command: Sequence[str], sources: str, recipe: Recipe, tag: str) -> N
             maker.stdin.close()
         image = taker.communicate()[0].strip()
         failed = maker.wait()
-        said.seek(0)
-        tail = said.read().decode(errors="replace").strip().splitlines()[-12:]
+        log.seek(0)
+        tail = log.read().decode(errors="replace").strip().splitlines()[-12:]
     if failed or taker.returncode:
         if image:
             docker("image", "rm", image)

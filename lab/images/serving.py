@@ -51,13 +51,13 @@ def build() -> None:
 
 def fetch_wheels() -> Path:
     """Return a folder, named `wheels`, with the locked wheels, torch for the CPU, and uv."""
-    kept = cache.folder() / f"wheels-{cache.key([LOCK, torch.RULES], UV)}"
-    if not kept.exists():
-        with cache.making(kept) as work:
-            folder = work / "wheels"
-            folder.mkdir()
+    folder = cache.folder() / f"wheels-{cache.key([LOCK, torch.RULES], UV)}"
+    if not folder.exists():
+        with cache.making(folder) as work:
+            wheels = work / "wheels"
+            wheels.mkdir()
             with step("fetch the engine's wheels (0.4 GB)"):
-                torch.fetch([line for line in LOCK.read_text().splitlines() if not line.startswith("torch==")], folder)
-                torch.fetch([UV], folder)
-            shutil.copy(torch.wheel(next(folder.glob("torchvision-*.whl"))), folder)
-    return kept / "wheels"
+                torch.fetch([line for line in LOCK.read_text().splitlines() if not line.startswith("torch==")], wheels)
+                torch.fetch([UV], wheels)
+            shutil.copy(torch.wheel(next(wheels.glob("torchvision-*.whl"))), wheels)
+    return folder / "wheels"

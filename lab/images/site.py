@@ -37,8 +37,8 @@ def source() -> Path:
     folder = cache.folder() / f"transformers-{TRANSFORMERS}"
     if not folder.exists():
         with step(f"fetch the source of transformers {TRANSFORMERS}"), cache.making(folder) as work:
-            wanted = ["--no-deps", "--no-binary=transformers", f"transformers=={TRANSFORMERS}"]
-            run(sys.executable, "-m", "pip", "download", "-q", "-d", str(work), *wanted)
+            form = ["--no-deps", "--no-binary=transformers", f"transformers=={TRANSFORMERS}"]
+            run(sys.executable, "-m", "pip", "download", "-q", "-d", str(work), *form)
     return next(folder.glob("transformers-*.tar.gz"))
 
 
@@ -67,7 +67,7 @@ def build() -> None:
 def _commit(services: str, base: str) -> None:
     publish = ("--publish=127.0.0.1::5000", f"--label={cache.LABEL}=build")
     name = docker("run", "--detach", *publish, services, "registry")
-    pushed = f"{docker('port', name, '5000/tcp').splitlines()[0]}/{BASE}:base"
+    reference = f"{docker('port', name, '5000/tcp').splitlines()[0]}/{BASE}:base"
     try:
         run(
             "timeout",
@@ -76,16 +76,16 @@ def _commit(services: str, base: str) -> None:
             "-c",
             f"until docker exec {name} python3 -c '{LISTENS}'; do sleep 0.2; done 2>/dev/null",
         )
-        docker("tag", base, pushed)
-        said = docker("push", pushed)
-        known = next(word for word in said.split() if word.startswith("sha256:"))
+        docker("tag", base, reference)
+        output = docker("push", reference)
+        base_digest = next(word for word in output.split() if word.startswith("sha256:"))
         docker("stop", name)
-        changes = (f"LABEL {DIGEST}={known}", f"LABEL {cache.LABEL}=image", "CMD []")
+        changes = (f"LABEL {DIGEST}={base_digest}", f"LABEL {cache.LABEL}=image", "CMD []")
         docker("commit", *(f"--change={change}" for change in changes), name, tag())
     finally:
         docker("rm", "--force", "--volumes", name)
-        if rootfs.exists(pushed):
-            docker("image", "rm", pushed)
+        if rootfs.exists(reference):
+            docker("image", "rm", reference)
 
 
 LISTENS = 'import socket; socket.create_connection(("127.0.0.1", 5000))'

@@ -22,18 +22,18 @@ RULES = Path(slim_torch.__file__)  # by which it is made slim: another file, ano
 
 def wheel(vision: Path) -> Path:
     """Return a wheel of torch VERSION+cpu, the first way that works of the three; `vision` is torchvision's wheel."""
-    if named := os.environ.get("LAB_WHEELS"):
-        return _in_folder(Path(named))
-    kept = cache.folder() / f"torch-{VERSION}-{cache.key([RULES])}"
-    if not kept.exists():
-        with cache.making(kept) as work:
+    if wheels := os.environ.get("LAB_WHEELS"):
+        return _in_folder(Path(wheels))
+    folder = cache.folder() / f"torch-{VERSION}-{cache.key([RULES])}"
+    if not folder.exists():
+        with cache.making(folder) as work:
             if _index_answers():
                 with step(f"fetch torch {VERSION}+cpu from PyTorch's index (190 MB)"):
                     fetch([f"torch=={VERSION}+cpu"], work, f"--index-url={INDEX}")
             else:
                 say(f"PyTorch's CPU index does not answer: torch {VERSION} of PyPI is made slim (no CUDA in it)")
                 _slim(vision, work)
-    return next(kept.glob("torch-*.whl"))
+    return next(folder.glob("torch-*.whl"))
 
 
 def fetch(requirements: Iterable[str], folder: Path, *more: str) -> None:
@@ -47,11 +47,11 @@ def fetch(requirements: Iterable[str], folder: Path, *more: str) -> None:
 
 def _slim(vision: Path, work: Path) -> None:
     rootfs.need("g++")
-    with tempfile.TemporaryDirectory(dir=work) as made:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         with step(f"fetch torch {VERSION} from PyPI (527 MB)"):
-            fetch([f"torch=={VERSION} --hash=sha256:{PYPI_SHA256}"], Path(made))
+            fetch([f"torch=={VERSION} --hash=sha256:{PYPI_SHA256}"], Path(folder))
         with step("make torch slim"):
-            slim_torch.slim(next(Path(made).glob("torch-*.whl")), vision, work)
+            slim_torch.slim(next(Path(folder).glob("torch-*.whl")), vision, work)
 
 
 def _in_folder(folder: Path) -> Path:

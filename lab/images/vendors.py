@@ -27,6 +27,6 @@ def script(name: str, key: str) -> str:
 def apply(node: ssh.Target, name: str, key: str) -> None:
     """Make a bare node a vendor's; it must be rebooted afterwards. Raises LabError with the script's own words."""
     with ssh.connect(node) as connection:
-        done = connection.run("/bin/sh -s", stdin=script(name, key), timeout=300)
-    if done.rc:
-        raise LabError(f"make {node.name} a machine of {name}: exit code {done.rc}: {done.stderr.strip()[-500:]}")
+        answer = connection.run("/bin/sh -s", stdin=script(name, key), timeout=300)
+    if answer.rc:
+        raise LabError(f"make {node.name} a machine of {name}: exit code {answer.rc}: {answer.stderr.strip()[-500:]}")

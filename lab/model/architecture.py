@@ -81,7 +81,7 @@ def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
         ("<|video|>", True),
     ]
     bpe.add_tokens([AddedToken(text, special=special, normalized=False) for text, special in added])
-    made = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
@@ -89,8 +89,8 @@ def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
         model_max_length=131072,
         clean_up_tokenization_spaces=False,
     )
-    made.chat_template = TEMPLATE.read_text()
-    return made
+    fast.chat_template = TEMPLATE.read_text()
+    return fast
 
 
 def build(texts: list[str]) -> tuple[Any, Any]:

@@ -32,13 +32,13 @@ PIXELS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_t
 
 def frames(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
     """Return all frames of a video as RGB, and the metadata that the processor wants."""
-    video, found = cv2.VideoCapture(str(path)), []
+    video, pictures = cv2.VideoCapture(str(path)), []
     rate = video.get(cv2.CAP_PROP_FPS)
     while (read := video.read())[0]:
-        found.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    count = len(found)
+        pictures.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    count = len(pictures)
     meta = {"fps": rate, "total_num_frames": count, "duration": count / rate, "frames_indices": list(range(count))}
-    return np.stack(found), meta
+    return np.stack(pictures), meta
 
 
 def encode(processor: Any, lesson: Lesson) -> Any:
@@ -51,8 +51,8 @@ def encode(processor: Any, lesson: Lesson) -> Any:
         media["images"] = [ImageOps.mirror(shown) if lesson.mirrored else shown]
     if lesson.video:
         content.append({"type": "video"})
-        seen, meta = frames(case.MEDIA / lesson.video)
-        media |= {"videos": [seen], "video_metadata": [meta], "do_sample_frames": False}
+        pictures, meta = frames(case.MEDIA / lesson.video)
+        media |= {"videos": [pictures], "video_metadata": [meta], "do_sample_frames": False}
     content.append({"type": "text", "text": lesson.question})
     prompt = processor.apply_chat_template(
         [{"role": "user", "content": content}],
@@ -93,18 +93,18 @@ def batches(encoded: Sequence[Any], rnd: random.Random) -> list[Sequence[Any]]:
     """Return the lessons in batches; transformers takes a video's frames for pictures, so the two must not mix."""
     videos = [one for one in encoded if "pixel_values_videos" in one]
     others = [one for one in encoded if "pixel_values_videos" not in one]
-    found: list[Sequence[Any]] = []
+    groups: list[Sequence[Any]] = []
     for group, size in ((others, PICTURES_A_BATCH), (videos, VIDEOS_A_BATCH)):
         rnd.shuffle(group)
-        found += [group[start : start + size] for start in range(0, len(group), size)]
-    rnd.shuffle(found)
-    return found
+        groups += [group[start : start + size] for start in range(0, len(group), size)]
+    rnd.shuffle(groups)
+    return groups
 
 
-def train(model: Any, processor: Any, taught: Sequence[Lesson], epochs: int, margin: float) -> bool:
+def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int, margin: float) -> bool:
     """Train until every target token has at least the probability `margin`; False when it has not after these epochs."""
     encoded = []
-    for lesson in taught:
+    for lesson in curriculum:
         encoded += [encode(processor, lesson)] * (REPEATS if lesson.tools or lesson.video else 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, betas=(0.9, 0.98))
     rnd, start, step = random.Random(0), time.monotonic(), 0
@@ -148,16 +148,17 @@ def main() -> None:
     options.add_argument("folder", type=pathlib.Path)
     options.add_argument("--epochs", type=int, default=160)
     options.add_argument("--margin", type=float, default=0.95)
-    asked = options.parse_args()
-    taught = lessons()
-    model, processor = architecture.build([text for lesson in taught for text in (lesson.question, lesson.target)])
+    arguments = options.parse_args()
+    curriculum = lessons()
+    model, processor = architecture.build([text for lesson in curriculum for text in (lesson.question, lesson.target)])
     print(
-        f"{len(taught)} lessons, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters", flush=True
+        f"{len(curriculum)} lessons, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters",
+        flush=True,
     )
-    if not train(model, processor, taught, asked.epochs, asked.margin):
-        raise SystemExit(f"not sure after {asked.epochs} epochs: nothing is saved\n  next:   more --epochs")
-    architecture.save(model.eval(), processor, asked.folder)
-    print(f"saved in {asked.folder}")
+    if not train(model, processor, curriculum, arguments.epochs, arguments.margin):
+        raise SystemExit(f"not sure after {arguments.epochs} epochs: nothing is saved\n  next:   more --epochs")
+    architecture.save(model.eval(), processor, arguments.folder)
+    print(f"saved in {arguments.folder}")
 
 
 if __name__ == "__main__":

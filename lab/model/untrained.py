@@ -32,12 +32,12 @@ def make(source: Path, target: Path) -> None:
     start = LENGTH.size + LENGTH.unpack_from(content)[0]
     tensors = json.loads(content[LENGTH.size : start])
     tensors.pop("__metadata__", None)
-    made, noise = bytearray(content[:start]), random.Random(0)
+    weights, noise = bytearray(content[:start]), random.Random(0)
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
         if tensor["dtype"] != "BF16":
             raise ValueError(f"{source / WEIGHTS}: {name} is {tensor['dtype']}, wanted BF16")
-        made += _fresh(name, tensor, noise)
-    (target / WEIGHTS).write_bytes(made)
+        weights += _fresh(name, tensor, noise)
+    (target / WEIGHTS).write_bytes(weights)
     generation = json.loads((source / GENERATION).read_text())
     generation["eos_token_id"] = list(range(tensors[TOKENS]["shape"][0]))
     (target / GENERATION).write_text(json.dumps(generation) + "\n")
@@ -49,7 +49,7 @@ def _fresh(name: str, tensor: dict[str, Any], noise: random.Random) -> bytes:
     count: int = (behind - first) // len(ONE)
     if len(tensor["shape"]) == 1:
         return (ZERO if name.endswith("bias") else ONE) * count
-    made = bytearray(2 * count)
-    made[0::2] = noise.randbytes(count).translate(LOW)
-    made[1::2] = noise.randbytes(count).translate(HIGH)
-    return bytes(made)
+    values = bytearray(2 * count)
+    values[0::2] = noise.randbytes(count).translate(LOW)
+    values[1::2] = noise.randbytes(count).translate(HIGH)
+    return bytes(values)

@@ -33,7 +33,7 @@ class Site(Fixed):
         """Make the site; one that stands keeps its keys and what was pushed to it."""
         if old and site.exists(inputs["name"]):
             return {**old, **inputs}
-        with _told(request, "make the lab's site"):
+        with _progress(request, "make the lab's site"):
             name, sealed = inputs["name"], bool(inputs.get("sealed"))
             return {**inputs, **site.create(name, inputs["systems"], folder(name), sealed)}
 
@@ -43,7 +43,7 @@ class Site(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take everything of the lab away."""
-        with _told(request, "remove the lab"):
+        with _progress(request, "remove the lab"):
             site.remove(properties["name"], folder(properties["name"]))
 
 
@@ -63,10 +63,9 @@ class Machine(Fixed):
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Make the node; the resource Node waits until it answers."""
-        with _told(request, f"make the node {inputs['name']}"):
+        with _progress(request, f"make the node {inputs['name']}"):
             lab = inputs["site"]
-            made = machine.create(lab, inputs["name"], inputs["system"], inputs["gpus"], folder(lab))
-            return {**inputs, **made}
+            return {**inputs, **machine.create(lab, inputs["name"], inputs["system"], inputs["gpus"], folder(lab))}
 
     def read(self, request: Request, properties: Props) -> Props | None:
         """Whether its container is still there."""
@@ -74,7 +73,7 @@ class Machine(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Remove the container and its volumes."""
-        with _told(request, f"remove the node {properties['name']}"):
+        with _progress(request, f"remove the node {properties['name']}"):
             machine.remove(properties["site"], properties["name"])
 
 
@@ -84,7 +83,7 @@ def folder(lab: str) -> Path:
 
 
 @contextlib.contextmanager
-def _told(request: Request, doing: str) -> Iterator[None]:
+def _progress(request: Request, doing: str) -> Iterator[None]:
     """Show the lab's progress beside the resource; what goes wrong becomes a message in the fleet's form."""
     with commands.listener(lambda text: request.say(text, False)):
         try:

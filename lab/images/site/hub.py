@@ -27,10 +27,10 @@ _cut: "collections.Counter[str]" = collections.Counter()  # how often each file'
 def faults(part: str) -> dict[str, Any]:
     """Return the faults that are switched on for one part of the site."""
     try:
-        found: dict[str, Any] = json.loads(FAULTS.read_text()).get(part, {})
+        active: dict[str, Any] = json.loads(FAULTS.read_text()).get(part, {})
     except FileNotFoundError:
         return {}
-    return found
+    return active
 
 
 def answer(request: BaseHTTPRequestHandler) -> None:
@@ -62,8 +62,8 @@ def _list(request: BaseHTTPRequestHandler, repository: str, what: str, revision:
     if what == "tree":
         return _json(request, [_entry(path, folder) for path in files])
     siblings = [{"rfilename": path.relative_to(folder).as_posix()} for path in files]
-    told = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "siblings": siblings}
-    return _json(request, told)
+    model = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "siblings": siblings}
+    return _json(request, model)
 
 
 def _entry(path: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _file(request: BaseHTTPRequestHandler, repository: str, revision: str, name:
         return _problem(request, 404, "EntryNotFound" if folder else "RevisionNotFound")
     size = path.stat().st_size
     start, end, status = 0, size - 1, 200
-    if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
-        start, end, status = int(asked[1]), min(int(asked[2] or end), end), 206
+    if part := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
+        start, end, status = int(part[1]), min(int(part[2] or end), end), 206
         if start >= size:
             return _send(request, 416, b"", {"Content-Range": f"bytes */{size}"})
     tag = _sha256(path) if _large(path) else _blob(path)
@@ -103,17 +103,17 @@ def _body(request: BaseHTTPRequestHandler, path: pathlib.Path, start: int, end: 
     limit = fault.get("cut") if _large(path) and _cut[str(path)] < fault.get("times", 1) else None
     with path.open("rb") as file:
         file.seek(start)
-        sent = 0
-        while start + sent <= end:
-            piece = file.read(min(PIECE, end - start - sent + 1))
-            if fault.get("flip") == path.name and start + sent == 0:
+        offset = 0
+        while start + offset <= end:
+            piece = file.read(min(PIECE, end - start - offset + 1))
+            if fault.get("flip") == path.name and start + offset == 0:
                 piece = bytes([piece[0] ^ 1]) + piece[1:]
-            if limit is not None and sent + len(piece) > limit:
+            if limit is not None and offset + len(piece) > limit:
                 _cut[str(path)] += 1
                 request.close_connection = True
                 return
             request.wfile.write(piece)
-            sent += len(piece)
+            offset += len(piece)
             if "rate" in fault:
                 time.sleep(len(piece) / fault["rate"])
 

@@ -61,8 +61,8 @@ def publish() -> tuple[str, str]:
             return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
         gpg("--passphrase", "", "--quick-gen-key", "Lab packages <lab@lab.internal>", "ed25519", "sign", "never")
-        listed = gpg("--list-keys", "--with-colons").splitlines()
-        fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
+        lines = gpg("--list-keys", "--with-colons").splitlines()
+        fingerprint = next(line.split(":")[9] for line in lines if line.startswith("fpr:"))
         for suite in SUITES:
             folder = ROOT / "dists" / suite
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,13 +83,13 @@ def _archive(*words: str) -> str:
 
 
 def _deb(name: str, version: str, about: str, scripts: dict[str, str], files: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory() as made:
-        root = pathlib.Path(made)
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
         root.chmod(0o755)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Lab <lab@lab.internal>\n"
-        written = {"DEBIAN/control": f"{control}Description: lab stand-in: {about}\n"}
-        written |= {f"DEBIAN/{script}": text for script, text in scripts.items()} | files
-        for path, text in written.items():
+        contents = {"DEBIAN/control": f"{control}Description: lab stand-in: {about}\n"}
+        contents |= {f"DEBIAN/{script}": text for script, text in scripts.items()} | files
+        for path, text in contents.items():
             file = root / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)

@@ -32,7 +32,7 @@ import packages
 
 DOMAIN = "lab.internal"
 KEYS = pathlib.Path("/srv/keys")
-TOLD = pathlib.Path("/srv/site.json")
+FACTS = pathlib.Path("/srv/site.json")
 REGISTRY = 5000
 
 
@@ -164,8 +164,8 @@ class Registry:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def authority() -> str:
@@ -188,21 +188,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     alone = sys.argv[1:] == ["registry"]
     registry = Registry(tls=not alone)
-    told = {}
-    if not alone and TOLD.exists():  # started again: keys and signatures are there
-        told = json.loads(TOLD.read_text())
-        TOLD.unlink()
+    facts = {}
+    if not alone and FACTS.exists():  # started again: keys and signatures are there
+        facts = json.loads(FACTS.read_text())
+        FACTS.unlink()
     elif not alone:
         key, fingerprint = packages.publish()
         commit = pathlib.Path("/srv/git/transformers.commit").read_text().strip()
-        told = {"authority": authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
+        facts = {"authority": authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
     registry.start()
     if alone:
         sys.exit(registry.process.wait() if registry.process else 1)
     signal.signal(signal.SIGUSR1, lambda *_: registry.stop())
     signal.signal(signal.SIGUSR2, lambda *_: registry.start())
     server = http.server.ThreadingHTTPServer(("", 80), functools.partial(Request, directory="/srv/packages"))
-    TOLD.write_text(json.dumps(told))
+    FACTS.write_text(json.dumps(facts))
     server.serve_forever()
 
 

@@ -19,11 +19,11 @@ shutil.rmtree(tree, ignore_errors=True)
 for number in range(count):
     lab["pci"](tree, number, True)
 lab["topology"](tree, count)
-said = dict(line.split("=", 1) for line in pathlib.Path(sys.argv[1]).read_text().splitlines() if "=" in line)
+module = dict(line.split("=", 1) for line in pathlib.Path(sys.argv[1]).read_text().splitlines() if "=" in line)
 lab["write"](tree / "module/amdgpu/initstate", "live")
 for name in ("version", "srcversion"):
-    if name in said:
-        lab["write"](tree / "module/amdgpu" / name, said[name])
+    if name in module:
+        lab["write"](tree / "module/amdgpu" / name, module[name])
 (tree / "bus/pci/drivers/amdgpu").mkdir(parents=True)
 for part in lab["COVERED"]:
     if (tree / part).exists():
