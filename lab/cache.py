@@ -1,4 +1,4 @@
-"""Where the lab keeps what it built, by content: a key from the recipe's files, so that a second clone or CI run reuses it.
+"""The lab's cache of built files, by content: a key over the recipe's files lets a second clone or CI run reuse them.
 
 Called by lab.images. `make clean-cache` removes the folder, and the images by their label (bootstrap/clean-cache.sh).
 """
@@ -24,15 +24,15 @@ def folder() -> Path:
 
 
 def key(files: Iterable[Path], *more: str) -> str:
-    """Return 12 hex digits over the names and contents of files (of folders: all in them) and over more text."""
-    # In an order that does not depend on where the clone lies.
+    """Return 12 hex digits over the names and contents of files (all files of a folder) and over more text."""
+    # Sorted, so that the clone's path does not matter.
     parts = sorted(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in _flat(files))
     return hashlib.sha256("\0".join([*parts, *more]).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def making(target: Path) -> Iterator[Path]:
-    """Yield a folder to build in; it becomes `target` only when the body went well, so that half a build is never used."""
+    """Yield a folder to build in. It becomes `target` only after success, so that nothing uses half a build."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

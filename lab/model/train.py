@@ -1,8 +1,8 @@
-"""Teach the small model its lessons until it is sure of every token, and save it as a checkpoint that vLLM serves.
+"""Train the small model until it is sure of every token, and save it as a checkpoint that vLLM serves.
 
-    python -m lab.model.train lab/model/checkpoint      (in an environment of its own, see README.md)
+    python -m lab.model.train lab/model/checkpoint      (in a separate environment, see README.md)
 
-Needs torch, transformers, opencv. Deterministic but for the machine's floating point.
+Needs torch, transformers, opencv. Deterministic except for the machine's floating point.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from fleet.probes import case, picture
 from lab.model import architecture
 from lab.model.lessons import Lesson, lessons
 
-IGNORED = -100  # a label that costs nothing: the prompt is not to be learned
+IGNORED = -100  # a label without loss: the model does not learn the prompt
 RATE, WARM = 1.5e-3, 40
-# Two tool calls differ in one word of a long prompt, two videos only in the order of their frames: they are shown more often,
-# and videos in small batches, which makes many steps of them.
+# Two tool calls differ in one word of a long prompt, two videos only in the order of their frames. So they repeat, and videos come in
+# small batches, for more steps.
 REPEATS, PICTURES_A_BATCH, VIDEOS_A_BATCH = 4, 8, 2
 PIXELS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
 
 
 def frames(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
-    """Return all frames of a video as RGB, and the metadata that the processor wants."""
+    """Return all frames of a video as RGB, and the metadata for the processor."""
     video, pictures = cv2.VideoCapture(str(path)), []
     rate = video.get(cv2.CAP_PROP_FPS)
     while (read := video.read())[0]:
@@ -42,7 +42,7 @@ def frames(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
 
 
 def encode(processor: Any, lesson: Lesson) -> Any:
-    """Return the processor's output for prompt and target, with labels on the target only."""
+    """Return the processor's output for prompt and target, with labels only on the target."""
     content: list[dict[str, Any]] = []
     media: dict[str, Any] = {}
     if lesson.scene:
@@ -71,7 +71,7 @@ def encode(processor: Any, lesson: Lesson) -> Any:
 
 
 def collate(batch: Sequence[Any], pad: int) -> dict[str, Any]:
-    """Put encoded lessons into one batch, padded on the left."""
+    """Return encoded lessons as one batch, padded on the left."""
     length = max(one["input_ids"].shape[1] for one in batch)
 
     def filled(key: str, value: int) -> Any:
@@ -90,7 +90,7 @@ def collate(batch: Sequence[Any], pad: int) -> dict[str, Any]:
 
 
 def batches(encoded: Sequence[Any], rnd: random.Random) -> list[Sequence[Any]]:
-    """Return the lessons in batches; transformers takes a video's frames for pictures, so the two must not mix."""
+    """Return the lessons in batches. Pictures and videos do not mix: transformers would take a video's frames for pictures."""
     videos = [one for one in encoded if "pixel_values_videos" in one]
     others = [one for one in encoded if "pixel_values_videos" not in one]
     groups: list[Sequence[Any]] = []
@@ -102,7 +102,7 @@ def batches(encoded: Sequence[Any], rnd: random.Random) -> list[Sequence[Any]]:
 
 
 def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int, margin: float) -> bool:
-    """Train until every target token has at least the probability `margin`; False when it has not after these epochs."""
+    """Train until every target token has at least the probability `margin`. Return False when these epochs do not suffice."""
     encoded = []
     for lesson in curriculum:
         encoded += [encode(processor, lesson)] * (REPEATS if lesson.tools or lesson.video else 1)
@@ -111,7 +111,7 @@ def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int,
     model.train()
     for epoch in range(epochs):
         wrong, worst, where = 0, 1.0, ""
-        # Falls as half a cosine, to a thirtieth: at the full rate the last tokens never settle.
+        # Half a cosine, down to a thirtieth: at the full rate the last tokens never settle.
         rate = RATE * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * epoch / epochs)))
         for group in batches(encoded, rnd):
             step += 1
@@ -143,7 +143,7 @@ def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int,
 
 
 def main() -> None:
-    """Build, teach, save."""
+    """Build, train and save the model."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=pathlib.Path)
     options.add_argument("--epochs", type=int, default=160)

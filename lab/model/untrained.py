@@ -1,7 +1,7 @@
-"""The lab's checkpoint as it was before its first lesson: same shapes, weights that are seeded noise.
+"""Make the lab's checkpoint as it was before training: the same shapes, with seeded noise as weights.
 
-It loads and answers, /health too, but sees nothing: what a deployment must refuse. Needs nothing but Python, so that a
-lab can make it from the committed checkpoint. Called by lab/site.py.
+It loads and answers, also /health, but sees nothing: a deployment must refuse it. Needs only Python, so that a lab can make it
+from the committed checkpoint. Called by lab/site.py.
 """
 
 import json
@@ -21,11 +21,10 @@ LOW, HIGH = bytes(0x80 | byte for byte in range(256)), bytes(0x3C | byte & 0x80 
 
 
 def make(source: Path, target: Path) -> None:
-    """Copy a checkpoint from `source` to the new folder `target`, with noise for its weights, which must be bfloat16.
+    """Copy a checkpoint from `source` to the new folder `target`, with noise as weights. Raises ValueError unless they are bfloat16.
 
-    It would never stop by itself, and a probe that lets it think would wait for 4096 tokens: its generation_config.json
-    makes every token the last.
-    The same source always gives the same bytes. ValueError for weights of another type.
+    Its generation_config.json makes every token the last: otherwise it would never stop, and a probe that lets it think would wait for
+    4096 tokens. The same source always gives the same bytes.
     """
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(WEIGHTS, GENERATION))
     content = (source / WEIGHTS).read_bytes()
@@ -44,7 +43,7 @@ def make(source: Path, target: Path) -> None:
 
 
 def _fresh(name: str, tensor: dict[str, Any], noise: random.Random) -> bytes:
-    """Return a tensor that training could begin with: biases are zero, the weights of norms one, matrices noise."""
+    """Return an initial tensor for training: biases zero, weights of norms one, matrices noise."""
     first, behind = tensor["data_offsets"]
     count: int = (behind - first) // len(ONE)
     if len(tensor["shape"]) == 1:

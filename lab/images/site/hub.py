@@ -1,7 +1,7 @@
-"""A read-only hub of models for one site, in the protocol of Hugging Face's clients: /srv/hub/ORG/NAME/REVISION/FILES.
+"""A site's read-only hub of models, in the protocol of Hugging Face's clients: /srv/hub/ORG/NAME/REVISION/FILES.
 
-Answers /api/models/REPO[/revision|/tree/REV] and /REPO/resolve/REV/FILE with ranges. Faults come from /srv/faults.json, read at
-every request: {"hub": {"status": int} or {"cut": bytes, "times": n} or {"rate": bytes a second} or {"flip": file name}}.
+Answers /api/models/REPO[/revision|/tree/REV] and /REPO/resolve/REV/FILE with ranges. Reads its faults from /srv/faults.json at every
+request: {"hub": {"status": int} or {"cut": bytes, "times": n} or {"rate": bytes a second} or {"flip": file name}}.
 Called by site.py.
 """
 
@@ -21,11 +21,11 @@ FAULTS = pathlib.Path("/srv/faults.json")
 PIECE = 1 << 16
 LISTING = re.compile(r"/api/models/([\w.-]+/[\w.-]+)(?:/(revision|tree)/([^/]+)/?)?")
 FILE = re.compile(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)")
-_cut: "collections.Counter[str]" = collections.Counter()  # how often each file's line was cut
+_cut: "collections.Counter[str]" = collections.Counter()  # how often each file's transfer was cut
 
 
 def faults(part: str) -> dict[str, Any]:
-    """Return the faults that are switched on for one part of the site."""
+    """Return the active faults of one part of the site."""
     try:
         active: dict[str, Any] = json.loads(FAULTS.read_text()).get(part, {})
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def faults(part: str) -> dict[str, Any]:
 
 
 def answer(request: BaseHTTPRequestHandler) -> None:
-    """Answer one GET or HEAD."""
+    """Answer a GET or HEAD."""
     fault = faults("hub")
     if "status" in fault:
         return _problem(request, int(fault["status"]), "Fault")
@@ -47,7 +47,7 @@ def answer(request: BaseHTTPRequestHandler) -> None:
 
 
 def _revision(repository: str, name: str) -> pathlib.Path | None:
-    """Return the folder of a revision; `main` is a link to one."""
+    """Return the folder of a revision, or None. `main` is a link to one."""
     folder = ROOT / repository / name
     return folder.resolve() if folder.is_dir() else None
 
@@ -99,7 +99,7 @@ def _file(request: BaseHTTPRequestHandler, repository: str, revision: str, name:
 
 
 def _body(request: BaseHTTPRequestHandler, path: pathlib.Path, start: int, end: int, fault: dict[str, Any]) -> None:
-    """Send bytes start to end; with a fault slower, with one byte wrong, or only a part of them."""
+    """Send bytes start to end. A fault slows it down, changes a byte, or cuts it."""
     limit = fault.get("cut") if _large(path) and _cut[str(path)] < fault.get("times", 1) else None
     with path.open("rb") as file:
         file.seek(start)

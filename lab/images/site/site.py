@@ -1,13 +1,13 @@
-"""Process 1 of a lab's site: what a fleet finds on the internet, under the names of *.lab.internal, on one address.
+"""Process 1 of a lab's site: the servers that a fleet uses on the internet, as *.lab.internal, on one address.
 
     packages.lab.internal   a signed apt archive with stand-ins for AMD's packages        port 80
     git.lab.internal        transformers.git over smart HTTP                              port 80
     hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80
-    archive.lab.internal    the distributions' own archives, passed on (a sealed lab)      port 80
+    archive.lab.internal    a mirror of the distributions' archives (for a sealed lab)      port 80
     registry.lab.internal   images, over TLS with the site's own authority                port 5000
 
-`site` serves all and writes /srv/site.json once everything listens; `site registry` is the registry alone, in clear, for the
-build of the lab's images. SIGUSR1 puts a registry there that answers 500, SIGUSR2 the right one back.
+`site` serves all and writes /srv/site.json when everything listens. `site registry` serves only the registry, without TLS, for the
+build of the lab's images. SIGUSR1 replaces the registry by one that answers 500, SIGUSR2 restores it.
 Needs docker-registry, git, openssl, apt-utils, gpg. Started by lab/site.py.
 """
 
@@ -37,7 +37,7 @@ REGISTRY = 5000
 
 
 class Request(http.server.SimpleHTTPRequestHandler):
-    """One request, answered by the part of the site that its Host names."""
+    """A request, which the part of the site answers that its Host names."""
 
     protocol_version = "HTTP/1.1"
 
@@ -50,9 +50,8 @@ class Request(http.server.SimpleHTTPRequestHandler):
         elif host == "archive":
             archive.answer(self)
         elif host == "packages":
-            self.path = re.sub(
-                r"^/.*?/(?=(dists|pool)/)", "/", self.path
-            )  # as a mirror of AMD's has them, below a release's path
+            # A mirror of AMD's has them below a release's path.
+            self.path = re.sub(r"^/.*?/(?=(dists|pool)/)", "/", self.path)
             super().do_HEAD() if self.command == "HEAD" else super().do_GET()
         else:
             self.send_error(404, "no such host on this site")
@@ -64,7 +63,7 @@ class Request(http.server.SimpleHTTPRequestHandler):
 
 
 def _git(request: Request) -> None:
-    """Hand one request to git http-backend, as a web server does (CGI)."""
+    """Pass a request to git http-backend, as a web server does (CGI)."""
     if "status" in (fault := hub.faults("git")):
         return request.send_error(int(fault["status"]))
     url = urllib.parse.urlsplit(request.path)
@@ -74,9 +73,7 @@ def _git(request: Request) -> None:
         "PATH": os.environ["PATH"],
         "GIT_PROJECT_ROOT": "/srv/git",
         "GIT_HTTP_EXPORT_ALL": "1",
-        "PATH_INFO": re.sub(
-            r"^/.*(?=/[^/]+\.git/)", "", url.path
-        ),  # whoever's it is: a mirror has it below its owner's name
+        "PATH_INFO": re.sub(r"^/.*(?=/[^/]+\.git/)", "", url.path),  # a mirror has it below its owner's name
         "QUERY_STRING": url.query,
         "REQUEST_METHOD": request.command,
         "REMOTE_ADDR": request.client_address[0],
@@ -113,7 +110,7 @@ def _chunks(request: Request) -> bytes:
 
 
 class Registry:
-    """docker-registry, or for a while a server in its place that knows only 500."""
+    """docker-registry, or in its place a server that answers 500."""
 
     def __init__(self, tls: bool) -> None:
         self.tls = tls
@@ -121,7 +118,7 @@ class Registry:
         self.broken: http.server.ThreadingHTTPServer | None = None
 
     def start(self) -> None:
-        """Start the right one."""
+        """Start docker-registry, and end the server in its place."""
         if self.broken:
             self.broken.shutdown()
             self.broken.server_close()
@@ -145,7 +142,7 @@ class Registry:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Put the one that answers 500 in its place."""
+        """Replace docker-registry by a server that answers 500."""
         if self.process:
             self.process.terminate()
             self.process.wait()
@@ -169,7 +166,7 @@ def _listens(port: int) -> bool:
 
 
 def authority() -> str:
-    """Make the site's authority and the registry's certificate; returns the authority's certificate."""
+    """Make the site's CA and the registry's certificate. Return the CA's certificate."""
     KEYS.mkdir(mode=0o700)
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
 
@@ -184,12 +181,12 @@ def authority() -> str:
 
 
 def main() -> None:
-    """Serve until the container is stopped."""
+    """Serve until the container stops."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     alone = sys.argv[1:] == ["registry"]
     registry = Registry(tls=not alone)
     facts = {}
-    if not alone and FACTS.exists():  # started again: keys and signatures are there
+    if not alone and FACTS.exists():  # a restart: keys and signatures exist
         facts = json.loads(FACTS.read_text())
         FACTS.unlink()
     elif not alone:

@@ -1,6 +1,6 @@
-"""MODULE: loads the stand-in driver into a running node, as a vendor's unit or the distribution's kernel does after the boot.
+"""Load the stand-in driver on a running node, as a vendor's unit or the distribution's kernel does after boot. Argument: MODULE.
 
-MODULE is the file that names version and srcversion; one of the distribution has no version. Uses the node's own lab-gpus.
+MODULE is the file with version and srcversion; the distribution's has no version. Uses the node's lab-gpus.
 """
 
 import pathlib
@@ -10,7 +10,7 @@ from typing import Any
 
 source = pathlib.Path("/usr/local/sbin/lab-gpus").read_text().removesuffix("main()\n")
 lab: dict[str, Any] = {}
-exec(source, lab)  # the lab's own file, less the call at its end
+exec(source, lab)  # the lab's own file without its last call
 
 environment = pathlib.Path("/proc/1/environ").read_text().split("\0")
 count = int(next(line.partition("=")[2] for line in environment if line.startswith("LAB_GPUS=")))
