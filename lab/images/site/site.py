@@ -18,22 +18,17 @@ import os
 import pathlib
 import re
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import threading
-import time
 import urllib.parse
 
 import archive
 import hub
 import packages
+import registry
 
 DOMAIN = "lab.internal"
-KEYS = pathlib.Path("/srv/keys")
 FACTS = pathlib.Path("/srv/site.json")
-REGISTRY = 5000
 
 
 class Request(http.server.SimpleHTTPRequestHandler):
@@ -109,82 +104,11 @@ def _chunks(request: Request) -> bytes:
     return body
 
 
-class Registry:
-    """docker-registry, or in its place a server that answers 500."""
-
-    def __init__(self, tls: bool) -> None:
-        self.tls = tls
-        self.process: subprocess.Popen[bytes] | None = None
-        self.broken: http.server.ThreadingHTTPServer | None = None
-
-    def start(self) -> None:
-        """Start docker-registry, and end the server in its place."""
-        if self.broken:
-            self.broken.shutdown()
-            self.broken.server_close()
-            self.broken = None
-        settings = {
-            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/srv/registry",
-            "REGISTRY_HTTP_ADDR": f":{REGISTRY}",
-            "REGISTRY_HTTP_SECRET": "one process, one secret",
-            "REGISTRY_LOG_LEVEL": "warn",
-            "OTEL_TRACES_EXPORTER": "none",
-        }
-        if self.tls:
-            settings |= {
-                "REGISTRY_HTTP_TLS_CERTIFICATE": str(KEYS / "site.crt"),
-                "REGISTRY_HTTP_TLS_KEY": str(KEYS / "site.key"),
-            }
-        config = pathlib.Path("/run/registry.yml")
-        config.write_text("version: 0.1\nstorage: {filesystem: {}, delete: {enabled: true}}\nhttp: {}\n")
-        self.process = subprocess.Popen(["docker-registry", "serve", config], env={**os.environ, **settings})
-        while self.process.poll() is None and not _listens(REGISTRY):
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """Replace docker-registry by a server that answers 500."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait()
-
-        class Broken(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_error(500)
-
-            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
-
-        self.broken = http.server.ThreadingHTTPServer(("", REGISTRY), Broken)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(KEYS / "site.crt", KEYS / "site.key")
-        self.broken.socket = context.wrap_socket(self.broken.socket, server_side=True)
-        threading.Thread(target=self.broken.serve_forever, daemon=True).start()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def authority() -> str:
-    """Make the site's CA and the registry's certificate. Return the CA's certificate."""
-    KEYS.mkdir(mode=0o700)
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=KEYS, check=True, capture_output=True)
-
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=Lab authority")
-    names = ["-subj", f"/CN=registry.{DOMAIN}", "-addext", f"subjectAltName=DNS:registry.{DOMAIN}"]
-    openssl("req", "-x509", *new, "-keyout", "site.key", "-out", "site.crt", *names, "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
-    return (KEYS / "ca.crt").read_text()
-
-
 def main() -> None:
     """Serve until the container stops."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     alone = sys.argv[1:] == ["registry"]
-    registry = Registry(tls=not alone)
+    images = registry.Registry(tls=not alone)
     facts = {}
     if not alone and FACTS.exists():  # a restart: keys and signatures exist
         facts = json.loads(FACTS.read_text())
@@ -192,12 +116,12 @@ def main() -> None:
     elif not alone:
         key, fingerprint = packages.publish()
         commit = pathlib.Path("/srv/git/transformers.commit").read_text().strip()
-        facts = {"authority": authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
-    registry.start()
+        facts = {"authority": registry.authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
+    images.start()
     if alone:
-        sys.exit(registry.process.wait() if registry.process else 1)
-    signal.signal(signal.SIGUSR1, lambda *_: registry.stop())
-    signal.signal(signal.SIGUSR2, lambda *_: registry.start())
+        sys.exit(images.process.wait() if images.process else 1)
+    signal.signal(signal.SIGUSR1, lambda *_: images.stop())
+    signal.signal(signal.SIGUSR2, lambda *_: images.start())
     server = http.server.ThreadingHTTPServer(("", 80), functools.partial(Request, directory="/srv/packages"))
     FACTS.write_text(json.dumps(facts))
     server.serve_forever()
