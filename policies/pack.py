@@ -21,11 +21,11 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
-from fleet.plan import checks
-from fleet.plan import rules as plan
+from fleet.sdk_patches.property_cache import latest
+from fleet.stack import preflight_checks
+from fleet.stack import rules as plan
 from policies import data
 from policies.context import UNKNOWN, Context, Props
-from policies.once import latest
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
@@ -36,8 +36,8 @@ HOLES_RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared 
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and every preview repeats it."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
-# A stack file waives the plan's rules and the preflight's checks in the same place; fleet/plan/judge.py and wants.py apply those.
-PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *checks.WAIVABLE)
+# A stack file waives the plan's rules and the preflight's checks in the same place; fleet/stack/validate.py and requirements.py apply those.
+PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:

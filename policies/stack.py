@@ -1,7 +1,7 @@
 """What the pack knows about the stack: its source, its waivers, its released machines.
 
 The Pulumi engine starts the pack with the stack's configuration. Only the stack file shows which secrets are in clear.
-A malformed value counts as not set here; the program reports it (fleet/plan/settings.py). Used by __main__ and rules.
+A malformed value counts as not set here; the program reports it (fleet/stack/settings.py). Used by __main__ and rules.
 """
 
 import contextlib

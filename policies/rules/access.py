@@ -93,7 +93,7 @@ RULES = (
         holds="Every variable that a rule reads is a plain value.",
         reason="an Ansible expression has no value until the run, so no rule can check it at preview",
         remedy="write the value itself; a value for one machine goes under that machine's vars",
-        source="this project: fleet/plan/rolevars.py accepts expressions, since Ansible knows their type only during the run",
+        source="this project: fleet/stack/role_vars.py accepts expressions, since Ansible knows their type only during the run",
         kinds=("Host", "Serving"),
         judge=values_plain,
     ),

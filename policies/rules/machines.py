@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from fleet.plan.rules.gpus import apart, ports, there
-from fleet.plan.rules.rule import Planned
+from fleet.stack.rules.gpus import apart, ports, there
+from fleet.stack.rules.rule import Planned
 from policies import data
 from policies.context import Context, has_unknown, known
 from policies.rule import Rule, Violation
 
-ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/plan/rules/data/versions.yml"
+ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/stack/rules/data/versions.yml"
 
 
 def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
@@ -99,7 +99,7 @@ RULES = (
         holds="Driver and ROCm are a pair that AMD pins together.",
         reason="each has its own versions, and AMD tests only some pairs",
         remedy="a known pair",
-        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/plan/rules/data/versions.yml",
+        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/stack/rules/data/versions.yml",
         kinds=("Host",),
         judge=driver_and_rocm_known,
     ),
@@ -131,7 +131,7 @@ RULES = (
         holds="Each replica has its own name and GPUs, with the host's network also its own port, and the machine has these GPUs.",
         reason="two replicas on one GPU run out of memory, and a missing GPU prevents the start",
         remedy="correct vllm_replicas",
-        source="project notes on serving, Memory; fleet/plan/rules/gpus.py, which checks stack files with the same functions",
+        source="project notes on serving, Memory; fleet/stack/rules/gpus.py, which checks stack files with the same functions",
         kinds=("Serving",),
         reads=("Node",),
         judge=replicas_fit,
@@ -140,7 +140,7 @@ RULES = (
         name="machines-protected",
         holds="Outside the lab, Pulumi replaces or deletes a machine only when the stack file releases it by name.",
         reason="one line less in the stack file would otherwise remove everything from a machine that serves",
-        remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
+        remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
         kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
         judge=machines_protected,

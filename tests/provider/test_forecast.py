@@ -7,9 +7,10 @@ import grpc
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
-from fleet.machine import converge, managed
+from fleet.ansible import converge
+from fleet.managed import managed_set
+from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Request
 from tests.provider.conftest import Launch
 from tests.provider.plugin import Engine, Plugin, Props, creation, struct, urn
 from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
@@ -105,7 +106,7 @@ def test_another_function_is_refused(used: Plugin) -> None:
 
 def run(old: Props | None, news: Props, seconds: float) -> Props:
     """Return what a run of so many seconds leaves in the state; in this process, and no machine is asked."""
-    outcome = converge.Outcome({}, managed.Declared(), 0, 1, {"vllm": seconds})
+    outcome = converge.Outcome({}, managed_set.Declared(), 0, 1, {"vllm": seconds})
     serving = Playbook("Serving", ("replicas",), Slots(), run=lambda *_: outcome, read=lambda *_: [{}])
     request = Request(urn("Serving"), lambda text, ephemeral: None, threading.Event())
     known = {

@@ -5,7 +5,7 @@ In: {"filesystems": [{"serial", "path", "type", "uuid"}], "record": file}. Out, 
 `make` makes those that are empty, one after the other, and never any other. A file system is ours by its UUID, which follows from the
 serial. The record says what is being made, so that a make that was killed is done again.
 Needs Python 3.10, root, util-linux; for `make` e2fsprogs or xfsprogs. Called by tasks/preflight.yml and tasks/filesystems.yml through
-`python3 -c`; fleet/machine/preflight/remote.py runs before its functions.
+`python3 -c`; fleet/preflight/on_node_facts.py runs before its functions.
 """
 
 import json
