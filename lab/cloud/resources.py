@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fleet import errors
 from fleet.impact.effects import Effect
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import machine
 from lab.cloud.api import GPUS, SOLD_OUT
@@ -26,7 +26,7 @@ OWN_KEY = "666"  # an Ubuntu 24.04 that takes no host key from outside, as if an
 NOWHERE = "192.0.2.40"  # the address of a droplet that is only remembered
 
 
-class Kept(Fixed):
+class Kept(BaseResource):
     """Something that is only remembered; its outputs are its inputs and one word more."""
 
     def __init__(self, *computed: str) -> None:
