@@ -16,7 +16,7 @@ from fleet.impact import effects
 from fleet.impact.effects import Effect
 from fleet.managed import daemon_options, differences, managed_set, reader, revert
 from fleet.provider import base, outputs, preview_summary, teardown
-from fleet.provider.base import ROOT, Fixed, Incomplete, Request
+from fleet.provider.base import ROOT, BaseResource, InitFailed, Request
 from fleet.provider.node import REACHED, REINSTALLED, reinstalled
 from fleet.provider.properties import UNKNOWN, Props, has_unknown, spoken
 from fleet.stack import resource_roles
@@ -56,7 +56,7 @@ class Slots:
             self._free.release()
 
 
-class Playbook(Fixed):
+class Playbook(BaseResource):
     """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results stand in the run's fleet_KIND."""
 
     replace: Collection[str] = ("node.name",)
@@ -84,7 +84,7 @@ class Playbook(Fixed):
             if not isinstance(value := inputs.get(key, nothing), dict) and value != UNKNOWN
         }
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Results are known before the run only where nothing that decides them changes (roles/ROLE/meta/effects.yml: results)."""
         old = _still_there(inputs, old)
         if old is None:
@@ -172,7 +172,7 @@ class Playbook(Fixed):
             expected = self._expected(seen, before.get("expected") or {}, inputs)
         except errors.FleetError as error:
             tried = tried.merge(outputs.sound(managed_set.Declared.from_json(error.partial)))
-            raise Incomplete(half(), error) from error
+            raise InitFailed(half(), error) from error
         undeclared = differences.drift(expected, seen)
         for one in undeclared:
             request.say(

@@ -15,9 +15,9 @@ ATTRIBUTES = ("mode ", "owner ", "group ")
 class Weights(Playbook):
     """The model's files; `manifest` (sha256 of manifest.json) is another one after every fetch, and restarts who loaded the files."""
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Files that drifted are verified or fetched again."""
-        known = super().foresee(inputs, old_inputs, old)
+        known = super().planned_outputs(inputs, old_inputs, old)
         if any(_fetches(one) for one in (old or {}).get("drift") or ()):
             known["manifest"] = UNKNOWN
         return known

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fleet import errors
 from fleet.impact.effects import Effect
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import machine
 from lab.cloud.api import GPUS, SOLD_OUT
@@ -25,7 +25,7 @@ OWN_KEY = "666"  # an Ubuntu 24.04 that ignores a given host key, as if another 
 NOWHERE = "192.0.2.40"  # the address of a droplet without a node
 
 
-class Kept(Fixed):
+class Kept(BaseResource):
     """A record without effect. Its outputs are its inputs and one more text for each computed name."""
 
     def __init__(self, *computed: str) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from fleet import errors
 from fleet.impact.effects import Effect
 from fleet.provider import base
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import commands, machine, site
 
 
-class Site(Fixed):
+class Site(BaseResource):
     """A lab: its network, its site, its keys. A delete removes everything with the lab's label."""
 
     computed: Collection[str] = ("network", "subnet", "gateway", "address", "vars", "identity")
@@ -47,7 +47,7 @@ class Site(Fixed):
             site.remove(properties["name"], folder(properties["name"]))
 
 
-class Machine(Fixed):
+class Machine(BaseResource):
     """A node of a lab."""
 
     computed: Collection[str] = ("address", "port", "user", "identity", "host_key")

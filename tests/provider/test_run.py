@@ -261,7 +261,7 @@ def test_a_case_of_one_s_own_gates_a_replica(
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     own = {**served, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
-    with pytest.raises(base.Incomplete, match="glm-0: greets: answered twice 'Good day'"):
+    with pytest.raises(base.InitFailed, match="glm-0: greets: answered twice 'Good day'"):
         ready(own, serving.ask)
 
 
