@@ -15,7 +15,7 @@ DATA = Path(__file__).with_name("data")
 
 
 @dataclass(frozen=True)
-class Hole:
+class Vulnerability:
     """A known vulnerability of vLLM: present from version `since` (default: the first) to before `fixed`, `only` under a condition."""
 
     id: str
@@ -46,9 +46,9 @@ class Driver:
 
 
 @functools.cache
-def holes() -> Sequence[Hole]:
+def vulnerabilities() -> Sequence[Vulnerability]:
     """Return the known vulnerabilities of vLLM."""
-    return [Hole(**entry) for entry in read("cves")["holes"]]
+    return [Vulnerability(**entry) for entry in read("cves")["vulnerabilities"]]
 
 
 def checked() -> datetime.date:

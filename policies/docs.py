@@ -42,7 +42,7 @@ Before `pulumi destroy -s ENV`, release each machine of the stack (step 1).
 
 def page() -> str:
     """Return the whole page."""
-    parts = [HEAD, *(_rule(rule) for rule in RULES), _waivers(), _holes(), _hosts(), _paths()]
+    parts = [HEAD, *(_rule(rule) for rule in RULES), _waivers(), _vulnerabilities(), _hosts(), _paths()]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -56,14 +56,14 @@ def _rule(rule: Rule) -> str:
 
 
 def _waivers() -> str:
-    own = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.HOLES_RECENT, "advisory")]
+    own = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.RECENT, "advisory")]
     return "\n".join(f"### {name}\n\n{holds} *About the stack itself; {level}.*\n" for (name, holds), level in own)
 
 
-def _holes() -> str:
+def _vulnerabilities() -> str:
     rows = [
-        f"| {hole.id} | {hole.since if hole.since != '0' else ''} | {hole.fixed} | {hole.only} | {hole.path} | {hole.what} | {hole.source} |"
-        for hole in data.holes()
+        f"| {entry.id} | {entry.since if entry.since != '0' else ''} | {entry.fixed} | {entry.only} | {entry.path} | {entry.what} | {entry.source} |"
+        for entry in data.vulnerabilities()
     ]
     return (
         f"## Known vulnerabilities of vLLM\n\nFor vllm-cve-floor; last compared with their advisories on {data.read('cves')['checked']}.\n\n"

@@ -32,7 +32,7 @@ from policies.stack import Stack
 
 OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
 # Policies about the stack itself, which cannot be waived.
-HOLES_RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared with their sources recently."
+RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared with their sources recently."
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and every preview repeats it."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
@@ -46,7 +46,7 @@ def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) 
         *(_Run(rule, stack, today).policy() for rule in rules),
         _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown(stack, rules)),
         _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _known(stack, rules, today)),
-        _once(*HOLES_RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
+        _once(*RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
     ]
 
 

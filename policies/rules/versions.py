@@ -19,21 +19,21 @@ def version_known(context: Context) -> Iterator[Violation]:
         yield Violation(f"transformers_base_vllm is {version!r}, which is no version")
 
 
-def no_known_hole(context: Context) -> Iterator[Violation]:
+def no_known_vulnerability(context: Context) -> Iterator[Violation]:
     """Yield each known vulnerability of the served version that these flags expose."""
     image = context.inputs_of("Image")
     version = public(Context("Image", context.name, image).var("transformers_base_vllm")) if image is not None else None
     if version is None:
         return  # not known yet, or reported by the rule above
-    open_holes = [hole for hole in data.holes() if Version(hole.since) <= version < Version(hole.fixed)]
-    for hole in open_holes:
-        if not hole.only or CONDITIONS[hole.only](context):
-            path = f", through {hole.path}" if hole.path else ""
-            condition = f"; exposed by {EXPOSED_BY[hole.only]}" if hole.only else ""
+    exposed = [entry for entry in data.vulnerabilities() if Version(entry.since) <= version < Version(entry.fixed)]
+    for entry in exposed:
+        if not entry.only or CONDITIONS[entry.only](context):
+            path = f", through {entry.path}" if entry.path else ""
+            condition = f"; exposed by {EXPOSED_BY[entry.only]}" if entry.only else ""
             yield Violation(
-                f"vLLM {version} has {hole.id} ({hole.source})",
-                f"{hole.what}{path}{condition}",
-                f"a base image with vLLM {hole.fixed} or newer, named in transformers_base_image and transformers_base_vllm",
+                f"vLLM {version} has {entry.id} ({entry.source})",
+                f"{entry.what}{path}{condition}",
+                f"a base image with vLLM {entry.fixed} or newer, named in transformers_base_image and transformers_base_vllm",
             )
 
 
@@ -93,6 +93,6 @@ RULES = (
         source="policies/data/cves.yml: each vulnerability with its advisory",
         kinds=("Serving",),
         reads=("Image",),
-        judge=no_known_hole,
+        judge=no_known_vulnerability,
     ),
 )

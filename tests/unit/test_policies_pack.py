@@ -120,7 +120,7 @@ def test_a_valid_machine_passes() -> None:
 def test_pulumi_gets_every_rule_with_its_level() -> None:
     policies = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
     rules = [(rule.name, rule.holds, EnforcementLevel(rule.level)) for rule in RULES]
-    own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.HOLES_RECENT, ADVISORY)]
+    own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.RECENT, ADVISORY)]
     assert policies == [*rules, *own]
 
 
@@ -268,7 +268,7 @@ def test_a_waiver_counts_for_a_rule_that_is_asked_at_the_end_too() -> None:
 
 
 @pytest.mark.parametrize(("days", "old"), [(45, False), (46, True)])
-def test_a_preview_says_that_the_list_of_holes_is_old(days: int, old: bool) -> None:
+def test_a_preview_says_that_the_list_of_vulnerabilities_is_old(days: int, old: bool) -> None:
     run = Run()
     run.policies = pack.policies(PROD, data.checked() + datetime.timedelta(days=days))
     findings = run.resource(STACK)
