@@ -130,7 +130,7 @@ def test_a_verification(said: str) -> None:
             verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
         )
         verdict = fleet_verify.Verdict("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
-        "".join([fleet_verify.table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
+        "".join([fleet_verify.as_table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
 
 
 @fuzz.FUZZ
