@@ -79,7 +79,7 @@ def test_a_read_of_the_managed_state(first: str, second: str) -> None:
     with ours():
         expected, seen = (reader.read(reads(said), THINGS) for said in (first, second))
         found = differences.drift(expected, seen)
-        drifted = revert.Drifted({one["what"] for one in found}, expected, seen)
+        drifted = revert.Drifted({one.thing for one in found}, expected, seen)
         assert isinstance(drifted.variables, dict)
         drifted.left(seen)
         state = {
@@ -88,7 +88,7 @@ def test_a_read_of_the_managed_state(first: str, second: str) -> None:
             "managed": {"declared": {}, "expected": expected},
         }
         effects.predict([state], state, found, ROOT / "roles")
-        to_struct({"expected": expected, "drift": found}).SerializeToString()
+        to_struct({"expected": expected, "drift": [one.to_json() for one in found]}).SerializeToString()
 
 
 @fuzz.FUZZ
