@@ -49,11 +49,11 @@ def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
     """Return the same of a stack file whose variables have names and types that the roles know. Raises SettingsError."""
     from fleet.stack import settings, validate
 
-    judged, roles = load_stack(stack)
-    found = validate.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", today())
-    if found.mistyped:
-        raise settings.first(found.mistakes)
-    return judged, roles
+    stack_settings, roles = load_stack(stack)
+    findings = validate.validate(stack_settings, roles, f"stacks/Pulumi.{stack}.yaml", today())
+    if findings.mistyped:
+        raise settings.first(findings.mistakes)
+    return stack_settings, roles
 
 
 def today() -> datetime.date:

@@ -48,14 +48,14 @@ def plan_(stack: str) -> None:
     """Show what fits: GPUs to replicas, memory bars a GPU, cache tokens; exit code 1 when something is wrong with the plan."""
     from fleet.stack import capacity, validate
 
-    judged, roles = common.load_stack(stack)
-    found = validate.judge(judged, roles, f"stacks/Pulumi.{stack}.yaml", common.today())
-    if not found.mistyped:
-        click.echo(capacity.report(judged, roles))
-    for level, findings in (("error", found.mistakes), ("warning", found.warnings)):
-        for finding in findings:
-            click.echo(f"\n{level}: {finding}")
-    if found.mistakes:
+    stack_settings, roles = common.load_stack(stack)
+    findings = validate.validate(stack_settings, roles, f"stacks/Pulumi.{stack}.yaml", common.today())
+    if not findings.mistyped:
+        click.echo(capacity.report(stack_settings, roles))
+    for level, messages in (("error", findings.mistakes), ("warning", findings.warnings)):
+        for message in messages:
+            click.echo(f"\n{level}: {message}")
+    if findings.mistakes:
         sys.exit(1)
 
 
@@ -67,11 +67,15 @@ def mirrors_(stack: str) -> None:
     from fleet.cli.verify import size
     from fleet.stack import mirrors, validate
 
-    judged, roles = common.load_typed_stack(stack)
-    needed = [one for name in judged.present for one in mirrors.items(validate.plan(judged, roles, name).values)]
+    stack_settings, roles = common.load_typed_stack(stack)
+    needed = [
+        one
+        for name in stack_settings.present
+        for one in mirrors.items(validate.plan(stack_settings, roles, name).values)
+    ]
     rows = [
         (one.kind, one.name, size(one.bytes) if one.bytes else "-", one.source)
-        for one in dict.fromkeys([*needed, *mirrors.measured(judged)])
+        for one in dict.fromkeys([*needed, *mirrors.measured(stack_settings)])
     ]
     click.echo(table.columns([("kind", "name", "size", "from"), *rows]))
 
@@ -158,15 +162,15 @@ def preflight_(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bo
     """
     from fleet.cli import preflight
 
-    wanted = preflight.wanted(stack, *common.load_typed_stack(stack), nodes)
-    reports = preflight.look(wanted, common.progress)
+    required = preflight.required(stack, *common.load_typed_stack(stack), nodes)
+    reports = preflight.look(required, common.progress)
     if as_json:
         click.echo(preflight.to_json(reports))
     else:
         click.echo("\n\n".join([preflight.as_table(reports, everything), *preflight.problems(reports)]))
     if any(report.error for report in reports):
         sys.exit(2)
-    if any(report.faults for report in reports):
+    if any(report.stops for report in reports):
         sys.exit(1)
 
 

@@ -54,9 +54,9 @@ def loose(found: settings.Settings, roles: role_vars.Roles, file: str) -> list[L
 
     SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
     """
-    mistakes = [*roles.judge(found.vars, file, "vars")]
+    mistakes = [*roles.validate(found.vars, file, "vars")]
     for machine, member in found.machines.items():
-        mistakes += map(found.located, roles.judge(member.vars, file, f"{found.key(machine)}.vars"))
+        mistakes += map(found.located, roles.validate(member.vars, file, f"{found.key(machine)}.vars"))
     if mistakes:
         raise settings.first(mistakes)
     shared = _values(found, roles, found.vars)

@@ -1,4 +1,4 @@
-"""What `__main__.py` needs to tell the road on one page: the judged stack, and the inputs of each resource.
+"""What `__main__.py` needs to tell the road on one page: the validated stack, and the inputs of each resource.
 
 Brings together what `stack` has read, what `rolevars` knows of the roles and what the node source supplies; opens no
 connection. A mistake in the stack file raises SettingsError before any resource is declared.
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack, judged: its settings, what the roles know, each machine's own variables, the machines of its sources."""
+    """One stack, validated: its settings, what the roles know, each machine's own variables, the machines of its sources."""
 
     settings: settings.Settings
     roles: role_vars.Roles
@@ -94,21 +94,21 @@ class Plan:
 
 
 def read() -> Plan:
-    """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
+    """Read and validate the stack that Pulumi runs, and ask its source for the machines."""
     debug_log.hush()
     failure_isolation.isolate_failures()
     output_wait.wait_once()
     roles = role_vars.load(ROOT / "roles")
-    judged = config.read(roles, ROOT)
-    own = {name: roles.coerced(validate.variables(judged, roles, name)) for name in judged.present}
-    fleet = pulumi.ProviderResource("fleet", "fleet", _provider(judged))
-    return Plan(judged, roles, own, fleet, machines.supply(judged, pulumi.get_stack(), fleet))
+    stack_settings = config.read(roles, ROOT)
+    own = {name: roles.coerced(validate.variables(stack_settings, roles, name)) for name in stack_settings.present}
+    fleet = pulumi.ProviderResource("fleet", "fleet", _provider(stack_settings))
+    return Plan(stack_settings, roles, own, fleet, machines.supply(stack_settings, pulumi.get_stack(), fleet))
 
 
-def _provider(judged: settings.Settings) -> dict[str, Any]:
+def _provider(stack_settings: settings.Settings) -> dict[str, Any]:
     """Return the settings of the provider itself, which concern no machine until something is done there."""
-    purge = " ".join(judged.purge)
-    return {"parallel": judged.parallel, **({"purge": purge} if purge else {})}
+    purge = " ".join(stack_settings.purge)
+    return {"parallel": stack_settings.parallel, **({"purge": purge} if purge else {})}
 
 
 def probes_digest(extra: str | None = None) -> str:
@@ -119,7 +119,7 @@ def probes_digest(extra: str | None = None) -> str:
 
 
 def api_key() -> pulumi.Output[str]:
-    """Return the API key of the stack; that it is set and secret was judged by `read`."""
+    """Return the API key of the stack; `read` has checked that it is set and secret."""
     return pulumi.Config().require_secret("vllm_api_key")
 
 

@@ -1,7 +1,7 @@
-"""Reads the configuration of the stack that Pulumi runs, and judges all of it before any resource is declared.
+"""Reads the configuration of the stack that Pulumi runs, and validates all of it before any resource is declared.
 
 Needs Pulumi's configuration in this process, the roles' own words and the names of the probes; opens no connection.
-Called by `fleet.program`. Forms are in `settings`, types of role variables in `rolevars`, lessons in `rules`, which `judge` asks.
+Called by `fleet.program`. Forms are in `settings`, types of role variables in `role_vars`, lessons in `rules`; `validate` asks both.
 """
 
 import datetime
@@ -25,18 +25,18 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
     keys = _keys()
     raw, inventories = inventory.expand(_raw(keys, file), Path("stacks"), file)  # Pulumi runs the program in its folder
-    judged = settings.read(raw, file, inventories)
-    told = validate.judge(judged, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
-    for warning in told.warnings:
+    stack_settings = settings.read(raw, file, inventories)
+    findings = validate.validate(stack_settings, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
+    for warning in findings.warnings:
         pulumi.log.warn(str(warning))
     mistakes = [
-        *told.mistakes,
-        *_needed(judged, keys, file),
-        *_cases(judged, root / "fleet" / "probes" / "cases", file),
+        *findings.mistakes,
+        *_needed(stack_settings, keys, file),
+        *_cases(stack_settings, root / "fleet" / "probes" / "cases", file),
     ]
     if mistakes:
         raise settings.first(mistakes)
-    return judged
+    return stack_settings
 
 
 def _keys() -> Mapping[str, str]:
@@ -47,7 +47,7 @@ def _keys() -> Mapping[str, str]:
 
 
 def _raw(keys: Mapping[str, str], file: str) -> dict[str, Any]:
-    """Return the stack's own keys, less the secrets, after judging that what must be secret is, and nothing else."""
+    """Return the stack's own keys, less the secrets, after checking that what must be secret is, and nothing else."""
     mistakes = list(_secrets(keys, f"{pulumi.get_project()}:", file))
     if mistakes:
         raise settings.first(mistakes)
@@ -83,9 +83,9 @@ def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors
             )
 
 
-def _needed(judged: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
+def _needed(stack_settings: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
     """Yield the secrets that a source needs and the stack has not."""
-    for name, what in {name: what for pool in judged.nodes for name, what in pool.SECRETS.items()}.items():
+    for name, what in {name: what for pool in stack_settings.nodes for name, what in pool.SECRETS.items()}.items():
         if not keys.get(name):
             yield errors.SettingsError(
                 file=file,
@@ -101,14 +101,14 @@ def _value(text: str) -> Any:
     return json.loads(text) if text[:1] in ("{", "[") else text
 
 
-def _cases(judged: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
+def _cases(stack_settings: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
     """Yield the probes that the stack names and nobody has, and what is wrong with cases of its own."""
     known = sorted(path.stem for path in folder.glob("*.*"))
-    if judged.probes.extra:
-        found, mistakes = probe_cases.extra(Path(judged.probes.extra), judged.probes.extra, known)
+    if stack_settings.probes.extra:
+        found, mistakes = probe_cases.extra(Path(stack_settings.probes.extra), stack_settings.probes.extra, known)
         yield from mistakes
         known += found
-    for name in judged.probes.cases:
+    for name in stack_settings.probes.cases:
         if name not in known:
             yield errors.SettingsError(
                 file=file,

@@ -15,11 +15,11 @@ from fleet.sources.request import Request
 from fleet.stack import settings
 
 
-def supply(judged: settings.Settings, stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+def supply(stack_settings: settings.Settings, stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
     """Return the machines that are present by name, in the order of the stack file; each source makes its own."""
     made: dict[str, Machine] = {}
-    for pool in judged.nodes:
-        protected = {name for name in pool.present if judged.protected(name)}
+    for pool in stack_settings.nodes:
+        protected = {name for name in pool.present if stack_settings.protected(name)}
         with sdk(pool.source, pool.SDK):
             source = importlib.import_module(f"fleet.sources.{pool.source}.machines")
         made |= source.supply(pool, Request(pool.present, stack, fleet, protected))

@@ -95,7 +95,7 @@ def test_a_deleted_host_is_what_it_was_before(
     stack = stack_file.read("lab", base.ROOT)
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
-    stack.waivers["preflight-system"] = settings.Waiver(reason="ours", expires=tomorrow)
+    stack.waivers["preflight-system"] = settings.WaiverForm(reason="ours", expires=tomorrow)
     wanted = requirements.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
     kinds: dict[str, base.Resource] = {
         "Node": Node(),

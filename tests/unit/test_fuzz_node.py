@@ -1,4 +1,4 @@
-"""Whatever a node prints or its modules answer ends in an error of ours or in a verdict, within a second: never a traceback, never a lost state."""
+"""Whatever a node prints or its modules answer ends in an error of ours or in a result, within a second: never a traceback, never a lost state."""
 
 import contextlib
 import json
@@ -114,8 +114,8 @@ def test_the_text_of_a_mark(text: str) -> None:
 def test_a_preflight(said: str) -> None:
     with ours():
         want = wanted()
-        for verdict in preflight.judge(preflight.ask(reads(said), want), want):
-            "".join((verdict.seen, verdict.wanted, verdict.next)).encode()
+        for result in preflight.check(preflight.ask(reads(said), want), want):
+            "".join((result.seen, result.wanted, result.next)).encode()
 
 
 VERIFIED = [{"done": 1, "total": 2}, {"files": 2, "bytes": 2, "wrong": [{"what": "a", "expected": "b", "seen": "c"}]}]

@@ -19,12 +19,12 @@ ROLES = role_vars.load(ROOT / "roles")
 Change = Callable[[dict[str, Any]], None]
 
 
-def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Wanted:
+def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirements:
     """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
     found = stack_file.read("prod", ROOT)
     found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
     told = requirements.wants(found, ROLES, machine, "organization/glm-fleet/prod")
-    return preflight.Wanted.from_plan(ssh.Target(machine, "192.0.2.11"), told)
+    return preflight.Requirements.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
 def healthy() -> dict[str, Any]:
@@ -121,9 +121,9 @@ def after_a_run() -> dict[str, Any]:
     return facts
 
 
-def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.Verdict]:
+def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
     """Return what is not ok."""
-    return [one for one in preflight.judge(preflight.Look(facts, ahead), wanted()) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Look(facts, ahead), wanted()) if one.level != "ok"]
 
 
 @pytest.mark.parametrize("facts", [healthy, after_a_run])
@@ -144,26 +144,26 @@ def put(*path: Any, to: Any) -> Change:
 
 OWNER = json.dumps({"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"})
 SICK: dict[str, tuple[Change, str, str, str]] = {
-    "another-system": (put("system", to="rhel 9.4"), "fault", "system", "rhel 9.4"),
-    "another-architecture": (put("arch", to="aarch64"), "fault", "system", "aarch64"),
-    "no-systemd": (put("systemd", to=False), "fault", "system", "no systemd"),
+    "another-system": (put("system", to="rhel 9.4"), "error", "system", "rhel 9.4"),
+    "another-architecture": (put("arch", to="aarch64"), "error", "system", "aarch64"),
+    "no-systemd": (put("systemd", to=False), "error", "system", "no systemd"),
     "old-cgroups": (put("cgroup", to=1), "warning", "system", "cgroups v1"),
     "no-headers": (
         put("headers", to={"linux-headers-6.8.0-87-generic": "not there"}),
-        "fault",
+        "error",
         "headers",
         "no package linux-headers-6.8.0-87-generic",
     ),
     "secure-boot": (
         put("secure_boot", to=True),
-        "fault",
+        "error",
         "secure boot",
         "on: the kernel refuses a driver that is built here",
     ),
-    "too-few-gpus": (lambda facts: facts["gpus"].pop(), "fault", "GPUs", "7 MI300X on the PCI bus"),
+    "too-few-gpus": (lambda facts: facts["gpus"].pop(), "error", "GPUs", "7 MI300X on the PCI bus"),
     "other-gpus": (
         put("gpus", 0, "device", to="0x740f"),
-        "fault",
+        "error",
         "GPUs",
         "7 MI300X on the PCI bus, and 0000:05:00.0 0x740f",
     ),
@@ -189,7 +189,7 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
     "an-old-bundle": (put("bundles", to=["01.24.00.01"] * 8), "warning", "firmware", "bundle 01.24.00.01"),
     "a-blacklist": (
         put("blacklists", to=["/etc/modprobe.d/gpu.conf"]),
-        "fault",
+        "error",
         "driver",
         "amdgpu is blacklisted in /etc/modprobe.d/gpu.conf",
     ),
@@ -203,7 +203,7 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
     "no-nvme": (put("nvme", to=[]), "warning", "NVMe", "none"),
     "an-address-of-the-plan": (
         put("reach", "registry.example:443", to="connection refused"),
-        "fault",
+        "error",
         "network",
         "registry.example:443: connection refused",
     ),
@@ -236,27 +236,27 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         "apt",
         "locked by process 7 (unattended-upgr, of apt-daily.service): /var/lib/dpkg/lock-frontend",
     ),
-    "an-orchestrator": (put("others", to=["kubelet"]), "fault", "orchestrator", "kubelet runs here"),
+    "an-orchestrator": (put("others", to=["kubelet"]), "error", "orchestrator", "kubelet runs here"),
     "another-stack": (
         put("owner", to=OWNER),
-        "fault",
+        "error",
         "owner",
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)",
     ),
-    "an-owner-without-a-name": (put("owner", to="?"), "fault", "owner", "/var/lib/fleet/owner.json names no stack"),
+    "an-owner-without-a-name": (put("owner", to="?"), "error", "owner", "/var/lib/fleet/owner.json names no stack"),
     "a-taken-port": (
         put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}),
-        "fault",
+        "error",
         "ports",
         "8001 is taken by nginx: master process (nginx.service)",
     ),
     "another-container-on-a-port": (
         put("ports", to={"8001": {"pid": 7, "command": "/usr/bin/docker-proxy", "unit": "container web"}}),
-        "fault",
+        "error",
         "ports",
         "8001 is taken by /usr/bin/docker-proxy (container web)",
     ),
-    "a-silent-engine": (put("docker", "there", to=True), "fault", "Docker", "installed, and does not answer"),
+    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, and does not answer"),
     "a-driver-that-failed": (
         put("notes", to=["amdgpu: Fatal error during GPU init"]),
         "warning",
@@ -271,9 +271,9 @@ def test_a_sick_machine_is_told_with_what_is_wanted_and_what_to_do(claim: str) -
     change, level, check, seen = SICK[claim]
     facts = healthy()
     change(facts)
-    (verdict,) = judged(facts)
-    assert (verdict.level, verdict.check, verdict.seen) == (level, check, seen)
-    assert verdict.wanted and verdict.next
+    (result,) = judged(facts)
+    assert (result.level, result.check, result.seen) == (level, check, seen)
+    assert result.wanted and result.next
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     facts["headers"] = {"linux-headers-6.14.0-29-generic": "installed"}
-    assert [(one.level, one.check) for one in judged(facts)] == [("fault", "kernel")]
+    assert [(one.level, one.check) for one in judged(facts)] == [("error", "kernel")]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
         ("AB", "AB", 8, []),
         ("AB", "", 8, []),
         ("AB", "CD", 8, [("warning", "another one is built than is loaded")]),
-        ("AB", "AB", 7, [("fault", "6.16.13 is loaded, KFD has 7 gfx942")]),
+        ("AB", "AB", 7, [("error", "6.16.13 is loaded, KFD has 7 gfx942")]),
     ],
 )
 def test_the_loaded_driver_is_the_built_one_and_has_every_gpu(
@@ -313,9 +313,9 @@ def test_a_disk_holds_all_that_will_lie_on_it() -> None:
     facts = healthy()
     for one in (*facts["space"].values(), *facts["images"].values()):
         one["free"] = 250_000_000_000  # enough for either
-    (verdict,) = judged(facts)
-    assert verdict.seen == "250 GB free at /srv/models, /var/lib/docker"
-    assert verdict.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
+    (result,) = judged(facts)
+    assert result.seen == "250 GB free at /srv/models, /var/lib/docker"
+    assert result.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
     facts["space"]["/srv/models"]["device"] = 2  # on disks of their own
     assert judged(facts) == []
 
@@ -325,7 +325,7 @@ def test_false_alarms_that_users_know_are_named_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
     assert judged(facts) == []
-    told = [one.seen for one in preflight.judge(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
+    told = [one.seen for one in preflight.check(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
     assert len(told) == 1 and told[0].startswith("known false alarm") and line in told[0]
 
 
@@ -335,7 +335,7 @@ def test_the_table_and_the_messages_read_as_they_should() -> None:
         SICK[claim][0](sick)
     looks = {"prod-1": healthy(), "prod-2": sick, "prod-3": copy.deepcopy(sick)}
     reports = [
-        verb.Report(name, preflight.judge(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
+        verb.Report(name, preflight.check(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
     ]
     reports.append(
         verb.Report(
@@ -367,7 +367,7 @@ def of_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, 
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
     ask = dataclasses.replace(wanted(), filesystems=(DISK,))
-    found = preflight.judge(preflight.Look(facts, 0.2), ask)
+    found = preflight.check(preflight.Look(facts, 0.2), ask)
     return [(one.check, one.level, one.seen) for one in found if one.check in ("disks", "space")]
 
 
@@ -377,7 +377,7 @@ def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> 
         ("disks", "ok", "disk S64GNE0R123456 for /srv: empty, 3840 GB"),
     ]
     mounted = {**EMPTY, "state": "ready", "mounted": True}
-    assert of_disks([mounted], free=0)[0][:2] == ("space", "fault")
+    assert of_disks([mounted], free=0)[0][:2] == ("space", "error")
 
 
 @pytest.mark.parametrize(
@@ -390,9 +390,9 @@ def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> 
     ],
 )
 def test_a_disk_that_is_absent_or_holds_anything_is_a_fault(disks: Any, seen: str) -> None:
-    assert of_disks(disks)[1] == ("disks", "fault", f"disk S64GNE0R123456 for /srv: {seen}")
+    assert of_disks(disks)[1] == ("disks", "error", f"disk S64GNE0R123456 for /srv: {seen}")
 
 
 def test_a_disk_that_is_too_small_is_a_fault() -> None:
     small = {**EMPTY, "bytes": 100_000_000_000}
-    assert of_disks([small])[1] == ("disks", "fault", "disk S64GNE0R123456 for /srv has 100 GB")
+    assert of_disks([small])[1] == ("disks", "error", "disk S64GNE0R123456 for /srv has 100 GB")

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(90
 NODES = [one for one in machine.load().values() if one.checks]
 
 
-def wanted(bed: Bed) -> preflight.Wanted:
+def wanted(bed: Bed) -> preflight.Requirements:
     """Return what the stack prod wants of the node, with the lab's archive; the kernel is this machine's, and no list has it."""
     ask = checks.wanted()
     repositories = (mirrors.filled(COMMON["rocm_repository_url"], {}),)
@@ -41,8 +41,8 @@ def packages(bed: Bed, pattern: str) -> list[str]:
 def test_a_vendors_machine_is_known_and_taken(one: machine.Machine, made: Callable[[machine.Machine], Bed]) -> None:
     bed = made(one)
     ask = wanted(bed)
-    verdicts = preflight.judge(preflight.look(ask), ask)
-    told = {verdict.check: f"{verdict.level} {verdict.seen}" for verdict in verdicts}
+    results = preflight.check(preflight.look(ask), ask)
+    told = {one.check: f"{one.level} {one.seen}" for one in results}
     assert [
         f"{check}: {told.get(check)}"
         for check, like in one.checks.items()
