@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Setting:
     """One setting: its name for people, what vendors' names of it match, what its right values match; both in lower case, letters and digits."""
 
     name: str
@@ -21,14 +21,14 @@ class Wanted:
 
 # Source: AMD, MI300X system optimization; project notes on the host.
 ON = r"(enabled?|on|1|true|auto)"
-WANTED = (
-    Wanted("Above 4G decoding", r"above4g(b|decoding|mmio)?", ON, "on"),
-    Wanted("SR-IOV", r"sriov", ON, "on"),
-    Wanted("PCIe generation", r"pcie?(link)?speed|pciegen|maxlinkspeed", r".*(gen5|32gt|auto|maximum).*", "Gen5"),
-    Wanted("NUMA nodes per socket", r"numanodespersocket|\bnps\b|dramnps", r"(nps)?1", "NPS1"),
-    Wanted("IOMMU", r"iommu", ON, "on"),
-    Wanted("ASPM", r"aspm", r"(disabled?|off|0|false)", "off"),
-    Wanted("Determinism", r"determinism", r".*power.*", "Power"),
+SETTINGS = (
+    Setting("Above 4G decoding", r"above4g(b|decoding|mmio)?", ON, "on"),
+    Setting("SR-IOV", r"sriov", ON, "on"),
+    Setting("PCIe generation", r"pcie?(link)?speed|pciegen|maxlinkspeed", r".*(gen5|32gt|auto|maximum).*", "Gen5"),
+    Setting("NUMA nodes per socket", r"numanodespersocket|\bnps\b|dramnps", r"(nps)?1", "NPS1"),
+    Setting("IOMMU", r"iommu", ON, "on"),
+    Setting("ASPM", r"aspm", r"(disabled?|off|0|false)", "off"),
+    Setting("Determinism", r"determinism", r".*power.*", "Power"),
 )
 
 
@@ -57,7 +57,7 @@ def _own(told: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference
 
 
 def _common(told: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
-    for one in WANTED:
+    for one in SETTINGS:
         if any(re.search(one.attribute, _text(name)) for name in own):
             continue
         found = {name: value for name, value in told.items() if re.search(one.attribute, _text(name))}

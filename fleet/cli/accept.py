@@ -1,4 +1,4 @@
-"""Measures machines: playbooks/acceptance.yml on each by fleet.ansible.converge, several at once; what came back is judged and kept.
+"""Measures machines: playbooks/acceptance.yml on each by fleet.ansible.converge, several at once; what came back is evaluated and kept.
 
 Owns which machines may be measured, how many at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
 the others. Needs a stack that is up. Called by fleet.cli.main.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet import errors, ssh, validators
-from fleet.acceptance import judge
+from fleet.acceptance import evaluate
 from fleet.acceptance.catalogue import Catalogue
 from fleet.ansible import converge
 from fleet.cli import accept_report as report
@@ -50,8 +50,8 @@ State = Mapping[str, Mapping[str, Any]]  # outputs by node
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is measured on one machine, and under which name of a stack that is kept."""
+class BenchmarkRun:
+    """The benchmarks of one machine, the image that has them, and the stack under whose name the results are kept."""
 
     stack: str
     target: ssh.Target
@@ -59,7 +59,7 @@ class Wanted:
     catalogue: Catalogue
 
 
-def wanted(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: Catalogue) -> list[Wanted]:
+def runs(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: Catalogue) -> list[BenchmarkRun]:
     """Return the machines of those names (none means all) whose Host is done; FleetError for another name, or without an image by digest."""
     if not IMAGE.fullmatch(image):
         raise errors.FleetError(
@@ -81,20 +81,20 @@ def wanted(stack: str, hosts: State, names: Sequence[str], image: str, catalogue
                 next=f"did you mean {near}?" if near else f"`pulumi up -s {stack}` sets it up",
             )
     return [
-        Wanted(stack, ssh.Target.from_inputs({**reached, "name": node}), image, catalogue)
+        BenchmarkRun(stack, ssh.Target.from_inputs({**reached, "name": node}), image, catalogue)
         for node, reached in known.items()
         if not names or node in names
     ]
 
 
 def accept(
-    nodes: Sequence[Wanted], parallel: int, note: Callable[[str], None], every: float = EVERY
+    nodes: Sequence[BenchmarkRun], parallel: int, note: Callable[[str], None], every: float = EVERY
 ) -> list[report.Report]:
     """Measure the nodes, `parallel` of them at once; `note` gets a line when one is done, and of all at work every so many seconds."""
     stop = threading.Event()
     at_work: dict[str, str] = {}
 
-    def one(node: Wanted) -> report.Report:
+    def one(node: BenchmarkRun) -> report.Report:
         name = node.target.name
         try:
             found = measure(node, functools.partial(at_work.__setitem__, name), stop)
@@ -121,8 +121,8 @@ def said(at_work: Mapping[str, str], done: int, of: int) -> str:
     return "; ".join([f"{done} of {of} done", *shown, *more])
 
 
-def measure(node: Wanted, tell: Callable[[str], None], stop: threading.Event) -> report.Report:
-    """Run all benchmarks on one node, judge and keep what they printed. Raises FleetError where nothing could be measured."""
+def measure(node: BenchmarkRun, tell: Callable[[str], None], stop: threading.Event) -> report.Report:
+    """Run all benchmarks on one node, evaluate and keep what they printed. Raises FleetError where nothing could be measured."""
     name, stamp = node.target.name, time.strftime("%Y%m%d-%H%M%S")
     if stop.is_set():
         raise errors.Cancelled(node=name, doing="accept", seen="cancelled")
@@ -140,10 +140,10 @@ def measure(node: Wanted, tell: Callable[[str], None], stop: threading.Event) ->
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    ran = {key: judge.Ran.from_json(value) for key, value in (told.get("ran") or {}).items()}
+    ran = {key: evaluate.Ran.from_json(value) for key, value in (told.get("ran") or {}).items()}
     found = report.Report(
         name,
-        judge.judge(node.catalogue.benchmarks, ran),
+        evaluate.evaluate(node.catalogue.benchmarks, ran),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
         stays=list(told.get("stays") or ()),
     )
@@ -151,7 +151,7 @@ def measure(node: Wanted, tell: Callable[[str], None], stop: threading.Event) ->
     return found
 
 
-def variables(node: Wanted) -> dict[str, Any]:
+def variables(node: BenchmarkRun) -> dict[str, Any]:
     """Return the variables of playbooks/acceptance.yml."""
     return {
         "acceptance_image": node.image,
@@ -164,14 +164,14 @@ def variables(node: Wanted) -> dict[str, Any]:
     }
 
 
-def keep(found: report.Report, node: Wanted, ran: Mapping[str, judge.Ran], stamp: str) -> None:
+def keep(found: report.Report, node: BenchmarkRun, ran: Mapping[str, evaluate.Ran], stamp: str) -> None:
     """Write the table and, below it, all that the benchmarks printed."""
     file = Path(found.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(_lines(found, node, ran, stamp)))
 
 
-def _lines(found: report.Report, node: Wanted, ran: Mapping[str, judge.Ran], stamp: str) -> Iterator[str]:
+def _lines(found: report.Report, node: BenchmarkRun, ran: Mapping[str, evaluate.Ran], stamp: str) -> Iterator[str]:
     holds = node.catalogue.holds
     yield f"{found.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"
@@ -192,5 +192,5 @@ def look(
 ) -> list[report.Report]:
     """Read the stack's state and measure its machines."""
     hosts = stack_outputs.deployed(stack).get("Host") or {}
-    nodes = wanted(stack, hosts, names, mirrors.image(found.mirrors, found.acceptance.image), catalogue)
+    nodes = runs(stack, hosts, names, mirrors.image(found.mirrors, found.acceptance.image), catalogue)
     return accept(nodes, found.parallel, note)

@@ -235,17 +235,17 @@ def probe(
     asked = probes.load(cases, min_iou, common.root() / extra if extra else None)
     outputs = _outputs(stack)
     key = outputs.get("api_key") or stack_outputs.configured_key(stack)
-    verdicts: list[probes.Verdict] = []
+    results: list[probes.ProbeResult] = []
     for chosen in stack_outputs.choose(outputs, replica):
         named = [replace(case, name=f"{chosen.name} {case.name}") for case in asked]
         with stack_outputs.tunnel(chosen) as url:
-            verdicts += probes.run(url, key, chosen.model, named, common.quiet if as_json else common.progress)
-    click.echo(report.to_json(verdicts) if as_json else report.table(verdicts))
+            results += probes.run(url, key, chosen.model, named, common.quiet if as_json else common.progress)
+    click.echo(report.to_json(results) if as_json else report.table(results))
     if junit:
-        junit.write_text(report.to_junit(verdicts))
+        junit.write_text(report.to_junit(results))
     if html:
-        html.write_text(report.to_html(verdicts))
-    if any(verdict.refused for verdict in verdicts):
+        html.write_text(report.to_html(results))
+    if any(one.refused for one in results):
         sys.exit(1)
 
 
@@ -262,14 +262,14 @@ def verify_(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     """
     from fleet.cli import verify
 
-    verdicts = verify.look(stack, nodes, common.progress)
+    reports = verify.look(stack, nodes, common.progress)
     if as_json:
-        click.echo(verify.to_json(verdicts))
+        click.echo(verify.to_json(reports))
     else:
-        click.echo("\n".join([verify.as_table(verdicts), *verify.problems(verdicts, stack)]))
-    if any(one.wrong for one in verdicts):
+        click.echo("\n".join([verify.as_table(reports), *verify.problems(reports, stack)]))
+    if any(one.wrong for one in reports):
         sys.exit(1)
-    if any(one.error for one in verdicts):
+    if any(one.error for one in reports):
         sys.exit(2)
 
 

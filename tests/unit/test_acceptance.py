@@ -17,7 +17,7 @@ from fleet.ansible import converge
 from fleet.cli import accept as run
 from fleet.cli import main
 from fleet.managed import managed_set
-from tests.unit.test_acceptance_judge import ALL, sample, with_figure
+from tests.unit.test_acceptance_evaluate import ALL, sample, with_figure
 
 GOLDEN = Path(__file__).parent / "golden" / "accept"
 ROOT = Path(__file__).parents[2]
@@ -213,9 +213,9 @@ def test_without_an_image_by_digest_nothing_begins(site: Site, image: str) -> No
     assert "pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s prod" in result.output
 
 
-def nodes(*names: str) -> list[run.Wanted]:
+def nodes(*names: str) -> list[run.BenchmarkRun]:
     hosts = {name: {"gpus": 8, "node": {"name": name, "address": "192.0.2.11", "host_key": KEY}} for name in names}
-    return run.wanted("prod", hosts, (), IMAGE, catalogue.load())
+    return run.runs("prod", hosts, (), IMAGE, catalogue.load())
 
 
 def test_no_more_machines_are_measured_at_once_than_the_stack_allows(
