@@ -19,7 +19,7 @@ class Report:
     """What was measured on one node, the file with all that was printed, what stays there; or why nothing could be measured."""
 
     node: str
-    verdicts: list[Measurement] = field(default_factory=list)
+    verdicts: list[Measurement] = field(default_factory=list)  # its name in JSON
     evidence: str = ""
     error: str = ""
     stays: list[str] = field(default_factory=list)
