@@ -117,7 +117,7 @@ RULES = (
     Rule(
         name="numbers",
         holds="Flags that count something are whole numbers.",
-        reason="vLLM refuses them minutes later, on every machine at once; and no other rule can judge by them",
+        reason="vLLM refuses them minutes later, on every machine at once; and no other rule can use them",
         source="vllm serve --help",
         check=numbers,
     ),
