@@ -18,7 +18,7 @@ from fleet import errors
 from fleet.machine import form, reply, ssh
 from fleet.machine.remote_owner import parsed, same
 
-# Beside what before.py writes down; take_off.py leaves the folder, as it is not empty, to who removes the marker.
+# Beside what baseline.py writes down; teardown.py leaves the folder, as it is not empty, to who removes the marker.
 MARKER, RECORD = "/var/lib/fleet/owner.json", "/var/lib/fleet/before.json"
 SCRIPT = Path(__file__).with_name("remote_owner.py")
 REPLY = form.Record({"owner": form.Text(lines=True), "gone": form.Flag()})

@@ -227,7 +227,7 @@ class Playbook(Fixed):
         properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
-            playbook=ROOT / "playbooks" / "take-off.yml",
+            playbook=ROOT / "playbooks" / "teardown.yml",
             variables={},
             data={"managed": take_off.asked(self._kind, properties, self._purge)},
             log=self._log(request),

@@ -1,7 +1,7 @@
 """look | run NAME | results | end: measures a host's GPUs with containers, and leaves nothing of that behind.
 
 Owns /run/fleet-acceptance and the container fleet-acceptance. `look` reads the host (JSON in: {image}) and changes nothing; `run` is one benchmark
-of job.json there, as work of a transient unit (role work), which a cancelled run stops; `results` tells what all of them printed; `end` removes
+of job.json there, as work of a transient unit (role long_task), which a cancelled run stops; `results` tells what all of them printed; `end` removes
 the folder, the container, and the image where it was not there before (the file `pulled` says so). All print JSON, but `run`: where it stands.
 Called by playbooks/acceptance.yml.
 """

@@ -43,8 +43,8 @@ def engine_of(version: str) -> Props:
 REPLICAS = INPUTS["vars"]["vllm_replicas"]
 LISTED, DEFAULT = INPUTS["roles"]["vllm"], "defaults/main.yml: "
 ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
-WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
-IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
+WEIGHTS = {"node": NODE, "roles": {"weights": "", "long_task": ""}, "vars": {}}
+IMAGE = {"node": NODE, "roles": {"transformers": "", "long_task": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
 OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False}}}
 OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}

@@ -67,9 +67,9 @@ CASES: dict[str, list[Change]] = {
         restart("prod-1", 92),
     ],
     "runs-of-one-machine-are-one-line": [
-        nothing("prod-1", "roles/work/files/work.py changed", seconds=20),
-        nothing("prod-1", "roles/work/files/work.py changed", seconds=14),
-        nothing("prod-1", "roles/work/files/work.py changed", "the probes changed: they are asked again", seconds=6),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=20),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=14),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they are asked again", seconds=6),
     ],
     "new-resources-on-a-machine-that-is-there": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
     "replaced-resources": [

@@ -101,7 +101,7 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
         ("vllm", "vars/main.yml: _vllm_environment", MAY_RESTART),
         ("transformers", "files/Dockerfile", NONE),
         ("weights", "files/fetch_weights.py", NONE),
-        ("work", "files/work.py", NONE),
+        ("long_task", "files/long_task.py", NONE),
     ],
 )
 def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:

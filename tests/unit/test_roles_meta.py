@@ -75,14 +75,14 @@ def test_tasks_main_is_a_table_of_contents(role: str) -> None:
     assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml"
 
 
-@pytest.mark.parametrize("role", [*PUBLIC, "work"])
+@pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_message_has_a_backslash_at_the_end_of_a_line(role: str) -> None:
     """YAML and Jinja keep it there: the user would read it."""
     for file in (ROLES / role / "tasks").glob("*.yml"):
         assert not [line for line in file.read_text().splitlines() if line.endswith("\\")], file
 
 
-@pytest.mark.parametrize("role", [*PUBLIC, "work"])
+@pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_role_knows_the_lab(role: str) -> None:
     telling = [path for path in files(role) if "lab." in path.read_text().lower()]
     assert telling == []

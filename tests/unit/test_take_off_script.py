@@ -1,4 +1,4 @@
-"""Claims about playbooks/files/take_off.py where a real node would have to be prepared for long: what others use by now stays, and is told.
+"""Claims about playbooks/files/teardown.py where a real node would have to be prepared for long: what others use by now stays, and is told.
 
 Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "take_off.py"
+SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "teardown.py"
 # `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
 COMMANDS = {
     "dpkg-query": "echo installed 1.0",

@@ -50,7 +50,7 @@ def words(unit: str, count: int) -> list[str]:
 
 
 def watch(units: list[str]) -> dict:
-    end = time.monotonic() + 4.4  # and a moment after the last word: roles/work/files/work.py says why
+    end = time.monotonic() + 4.4  # and a moment after the last word: roles/long_task/files/long_task.py says why
     while (states := {unit: state(unit) for unit in units}) and time.monotonic() < end:
         if "running" not in states.values():
             break

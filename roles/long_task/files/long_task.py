@@ -1,7 +1,7 @@
 """start|watch: one long command as a transient systemd unit of a node.
 
 Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on stdin:
-{slice, verb, command: [str], environment: {str: str}, properties: [NAME=VALUE], timeout: s, tries: n}. Called by roles/work/tasks/main.yml through `python3 -c`.
+{slice, verb, command: [str], environment: {str: str}, properties: [NAME=VALUE], timeout: s, tries: n}. Called by roles/long_task/tasks/main.yml through `python3 -c`.
 `watch` waits up to four seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and where the disk is full
 {"next": what to do about that}.
 """

@@ -3,7 +3,7 @@
 In: {record: path, write: whether it is written, files: [path], sysctls: [name], ours: path of the file with our sysctls}. The record, root's alone:
 {packages: [name], groups: [name], images: [id], files: {path: null where there was none, else {mode, owner, group} and of a folder {empty}, of a
 file {content}}, sysctls: {name: value}}; owner and group are numbers, content is base64. What it has once is never written again.
-Called by playbooks/tasks/before.yml through `python3 -c`; read by take_off.py.
+Called by playbooks/tasks/baseline.yml through `python3 -c`; read by teardown.py.
 """
 
 import base64

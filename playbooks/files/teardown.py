@@ -4,8 +4,8 @@ In: {units, containers, packages, images, groups, sysctls: [name], files: [path:
 trees: [pattern of files, or of folders that go with all that is in them], models: [folder of a repository's revisions], restores: [file that was there before us], options: {key of
 daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
 Out: {gone: [what was removed or put back], stays: [what is left, in words], packages: [to be purged now], left: {files, trees, groups}}.
-Called by playbooks/take-off.yml through `python3 -c`: before its packages are purged, and after it with what is `left`; `ends` then says
-that nothing of ours comes after it, and the record of before.py goes, too.
+Called by playbooks/teardown.yml through `python3 -c`: before its packages are purged, and after it with what is `left`; `ends` then says
+that nothing of ours comes after it, and the record of baseline.py goes, too.
 """
 
 import base64
@@ -50,7 +50,7 @@ def given(part: str) -> list:
 
 
 def before() -> dict:
-    """What before.py wrote down; nothing where an earlier release made the host."""
+    """What baseline.py wrote down; nothing where an earlier release made the host."""
     return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
