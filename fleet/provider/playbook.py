@@ -98,7 +98,7 @@ class Playbook(Fixed):
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """The effects that the roles state for what changed, and for what is mended."""
         if _still_there(inputs, old) is None:
-            return [Effect("anew", (self._kind.capitalize(),), (REINSTALLED,))]
+            return [Effect("recreate", (self._kind.capitalize(),), (REINSTALLED,))]
         olds, roles = (
             [old_inputs, old],
             ROOT / "roles",

@@ -140,7 +140,7 @@ def test_what_decides_a_result_is_there(role: str) -> None:
 
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
-NOTHING = ("mends", ())
+NOTHING = ("repair", ())
 # What drifted on a host: kind of the resource, thing, seen, wanted → what mending it does, by the tasks of its roles.
 DRIFT: dict[tuple[str, str, str, str], tuple[str, tuple[str, ...]]] = {
     # host: a reboot only for an argument that the running kernel lacks
@@ -245,6 +245,6 @@ def test_what_is_wrong_with_a_replica_that_restarts_is_told_with_it() -> None:
     other = ("unit glm-1.service", "at boot disabled", "at boot enabled")
     config = ("file /etc/fleet/vllm/config.yaml", "absent", "present")
     restarted, mended = mend("serving", container, unit, other)
-    assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "mends")
+    assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "repair")
     (everything,) = mend("serving", container, unit, other, config)
     assert (everything.what, len(everything.because)) == (EVERY_REPLICA, 4)
