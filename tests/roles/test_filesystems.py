@@ -79,7 +79,7 @@ def device(node: Node, serial: str) -> str:
 
 def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, play.Run]) -> None:
     assert runs["told"].rc == 0, runs["told"].message
-    assert "Say in check mode which file systems would be made" in runs["told"].changed
+    assert "Report the file systems that would be made" in runs["told"].changed
 
 
 def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, play.Run]) -> None:

@@ -33,7 +33,7 @@ def active(place: Place) -> bool:
 
 def test_check_mode_tells_and_changes_nothing(served: Runs) -> None:
     assert served.told.rc == 0, served.told.message
-    assert "Ensure a unit for every replica" in served.told.changed
+    assert "Write the replicas' units" in served.told.changed
     assert served.there_after_told == []
 
 
@@ -226,7 +226,7 @@ def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(serv
     )
     ready.sh("systemctl daemon-reload; systemctl start old.service")
     seen = ready.run("serving", **SERVED, **paths(served))
-    assert seen.changed == ["Ensure the replica is stopped: old", "Ensure its unit is gone: old"]
+    assert seen.changed == ["Stop the replica: old", "Remove the unit: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists
 
 

@@ -101,4 +101,4 @@ seen = {
     "kfd": pathlib.Path("/dev/kfd").exists(),
 }
 print(json.dumps({**seen, "state": "running", "text": f"{len(seen['gpus'])} GPUs"}), flush=True)
-time.sleep(0.2)  # Ansible may not read what a command said last that has ended by then (roles/long_task/files/long_task.py)
+time.sleep(0.2)  # else Ansible may lose the last line: roles/long_task/files/long_task.py says why
