@@ -115,7 +115,7 @@ def test_work_that_systemd_is_just_ending_is_judged_when_it_has_ended(tmp_path: 
     done = run(tmp_path, 0, *WATCHES["long_task"][:3], f"'\"{says}\"'")
     assert json.loads(done.stdout) == {
         "state": "failed",
-        "text": "ended without a word (timeout)\nended by systemd: it ran longer than its bound",
+        "text": "ended without output (timeout)\nstopped by systemd: it ran longer than its timeout",
     }, done.stderr
 
 

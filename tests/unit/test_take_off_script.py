@@ -114,5 +114,5 @@ def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
     told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
     assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
     assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
-    stays = [line for line in told["stays"] if "no record says that we have fetched it" in line]
+    stays = [line for line in told["stays"] if "no record of a fetch by this fleet" in line]
     assert len(stays) == len(theirs) + 1
