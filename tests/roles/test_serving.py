@@ -148,7 +148,7 @@ def test_no_page_of_another_origin_may_call_the_api(served: Runs, ready: Place) 
 def test_another_network_can_be_asked_for(
     served: Runs, ready: Place, lab: labs.Lab, own: dict[str, Any], reached: list[int]
 ) -> None:
-    """Torch's own ports are open on the host's network only with several ranks, which the lab does not have."""
+    """On the host's network Gloo must stay on the loopback: it opened eight ports to the network for a single rank."""
     try:
         ran = ready.run("serving", **{**SERVED, **paths(served), **own})
         assert ran.rc == 0, ran.message

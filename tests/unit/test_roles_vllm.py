@@ -142,10 +142,10 @@ def test_with_the_hosts_network_the_server_listens_on_its_port(
 
 
 @pytest.mark.parametrize(
-    ("network", "interface"), [("none", "lo"), ("bridge", "eth0"), ("host", None), ("own", "eth1")]
+    ("network", "interface"), [("none", "lo"), ("bridge", "eth0"), ("host", "lo"), ("own", "eth1")]
 )
 def test_ranks_meet_on_the_containers_own_interface(
-    rendered: dict[str, dict[str, str]], network: str, interface: str | None
+    rendered: dict[str, dict[str, str]], network: str, interface: str
 ) -> None:
     assert environment(rendered[network]).get("GLOO_SOCKET_IFNAME") == interface
 
