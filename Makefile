@@ -87,7 +87,7 @@ docs: python ## the pages of docs/ that are made from data
 	@$(ENV) python -m tests.changes.page >docs/changes.md
 	@$(ENV) python -m tests.faults.page >docs/faults.md
 	@$(ENV) python -m policies.docs >docs/policies.md
-	@$(ENV) python -m fleet.plan.rules.page >docs/rules.md
+	@$(ENV) python -m fleet.stack.rules.page >docs/rules.md
 	@$(ENV) python -m fleet.acceptance.page >docs/acceptance.md
 
 lock: ## new versions into the locks

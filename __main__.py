@@ -15,9 +15,8 @@ import sys
 
 import pulumi
 
-from fleet import errors
-from fleet.plan import program
-from fleet.plan.resources import Host, Image, Node, Serving, Weights
+from fleet import errors, program
+from fleet.resources import Host, Image, Node, Serving, Weights
 
 EXPLAINED = 32  # exit code: the user has been told already
 # When a step fails, and on ^C, the language host sends SIGINT here: the engine has said why, a traceback would hide it.

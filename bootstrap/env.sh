@@ -41,7 +41,7 @@ set_ PULUMI_BACKEND_URL "${FLEET_BACKEND:-file://$STATE/backend}"
 set_ PULUMI_CONFIG_PASSPHRASE_FILE "$passphrase"
 echo 'unset PULUMI_CONFIG_PASSPHRASE' # it would win over the file
 # The engine's own bound, four operations a core, would look at a large fleet in small portions, and at each node several times: what asks for
-# one node at the same time is answered by one exec (fleet/machine/managed.py). How many Ansible runs work at once is the stack's `parallel`.
+# one node at the same time is answered by one exec (fleet/managed/managed_set.py). How many Ansible runs work at once is the stack's `parallel`.
 set_ PULUMI_PARALLEL "${PULUMI_PARALLEL:-500}"
 # The engine's memory: a tenth less in a fleet of 1,000, at no time that could be measured.
 set_ GOGC "${GOGC:-60}"

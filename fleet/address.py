@@ -1,6 +1,6 @@
 """Where a replica listens on its node: what Ansible's results and the stack's state say of it, in one form. Pure.
 
-Called by whoever reaches a replica or names its address: fleet.endpoints, fleet.provider.serving, fleet.plan.program.
+Called by whoever reaches a replica or names its address: fleet.cli.stack_outputs, fleet.provider.serving, fleet.program.
 """
 
 import re

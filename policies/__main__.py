@@ -15,10 +15,11 @@ import pulumi_policy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet.provider import engine
-from policies import once, pack, stack
+from fleet.sdk_patches import property_cache
+from policies import pack, stack
 
 # After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for.
 engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
-once.reads()
+property_cache.reads()
 judged = stack.read(pulumi.runtime.get_config_env(), stack.file_of(os.environ.get("PULUMI_STACK", "")))
 pulumi_policy.PolicyPack("glm-fleet", pack.policies(judged, datetime.datetime.now(datetime.UTC).date()))

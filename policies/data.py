@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fleet.plan.rules import models
+from fleet.stack.rules import models
 
 DATA = Path(__file__).with_name("data")
 

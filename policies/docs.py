@@ -3,7 +3,7 @@
 Usage: python -m policies.docs prints the page.
 """
 
-from fleet.plan.rules import models
+from fleet.stack.rules import models
 from policies import data, pack
 from policies.rule import Rule
 from policies.rules import RULES

@@ -21,11 +21,11 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
-from fleet.plan import checks
-from fleet.plan import rules as plan
+from fleet.sdk_patches.property_cache import latest
+from fleet.stack import preflight_checks
+from fleet.stack import rules as plan
 from policies import data
 from policies.asked import UNKNOWN, Asked, Props
-from policies.once import latest
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
@@ -36,8 +36,8 @@ HOLES_RECENT = "holes-recent", "The known holes of vLLM were compared with their
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
-# A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/plan/judge.py, wants.py).
-PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *checks.WAIVABLE)
+# A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/stack/validate.py, wants.py).
+PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:

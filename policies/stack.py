@@ -1,7 +1,7 @@
 """What the pack knows of the stack that is judged: where its machines come from, its waivers, its released machines.
 
 Read from the configuration with which the engine starts the pack; what of it is secret stands in the stack file only.
-A wrong form is told by the program itself (fleet/plan/settings.py); here it counts as not said. Used by __main__ and rules.
+A wrong form is told by the program itself (fleet/stack/settings.py); here it counts as not said. Used by __main__ and rules.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.machine import ssh
+from fleet import ssh
 from lab import machine, site
 
 GPUS = 8  # stand-ins that each node shows

@@ -13,7 +13,7 @@ import re
 import subprocess
 from typing import Any
 
-from fleet.plan import rolefiles
+from fleet.stack import role_digest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NEW = ROOT / "report" / "records"
@@ -25,9 +25,19 @@ KEPT = {
 }
 # What else than the role decides what a run shows. A change of any other file of fleet/ does not make a record stale.
 SPOKEN_BY = {
-    "faults": ("fleet/errors.py", "fleet/machine/lost.py", "fleet/machine/events.py", "tests/faults/ordeal.py"),
-    "drift": ("fleet/machine/managed.py", "fleet/machine/remote_read.py", "tests/road/test_road_drift.py"),
-    "changes": ("fleet/plan/effects.py", "fleet/plan/statements.py", "tests/changes/bed.py", "tests/changes/words.py"),
+    "faults": (
+        "fleet/errors.py",
+        "fleet/ansible/connection_loss.py",
+        "fleet/ansible/events.py",
+        "tests/faults/ordeal.py",
+    ),
+    "drift": ("fleet/managed/managed_set.py", "fleet/managed/on_node_read.py", "tests/road/test_road_drift.py"),
+    "changes": (
+        "fleet/impact/effects.py",
+        "fleet/impact/role_effects.py",
+        "tests/changes/bed.py",
+        "tests/changes/words.py",
+    ),
 }
 ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm)\b")
 
@@ -35,7 +45,7 @@ ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm)\b")
 def digest(table: str, row: Any) -> str:
     """Return 12 hex of a sha256 over the row, the roles that it names and the files that make the words of its table."""
     text = json.dumps(row, sort_keys=True, default=str)
-    roles = [rolefiles.listing(ROOT / "roles" / name) for name in sorted(set(ROLE.findall(text)))]
+    roles = [role_digest.listing(ROOT / "roles" / name) for name in sorted(set(ROLE.findall(text)))]
     files = [(ROOT / name).read_text() for name in SPOKEN_BY[table] if (ROOT / name).is_file()]
     return hashlib.sha256("\0".join([text, *roles, *files]).encode()).hexdigest()[:12]
 

@@ -13,7 +13,9 @@ from pulumi.runtime import mocks as mocks_module
 from pulumi.runtime import rpc
 from pulumi.runtime import settings as runtime
 
-from fleet.plan import nodes, settings
+from fleet.program import machines as supply_machines
+from fleet.resources import Machine
+from fleet.stack import settings
 
 FILE = "stacks/Pulumi.prod.yaml"
 # How a secret looks among the inputs that the engine gets.
@@ -67,7 +69,7 @@ class Supplied:
     resources: dict[tuple[str, str], Declared] = field(default_factory=dict)
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
     secret: dict[str, set[str]] = field(default_factory=dict)  # which inputs of Node are secrets
-    made: Mapping[str, nodes.Machine] = field(default_factory=dict)
+    made: Mapping[str, Machine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     hooks: dict[str, Any] = field(default_factory=dict)
 
@@ -155,7 +157,7 @@ def supply(
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> pulumi.Output[None]:
         fleet = pulumi.ProviderResource("fleet", "fleet", {})
-        supplied.made = nodes.supply(judged, "prod", fleet)
+        supplied.made = supply_machines.supply(judged, "prod", fleet)
         return pulumi.Output.from_input(asyncio.ensure_future(look()))
 
     program()

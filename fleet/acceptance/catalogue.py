@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from fleet import errors
-from fleet.plan import settings
+from fleet.stack import settings
 
 FILE = Path(__file__).with_name("mi300x.yml")
 

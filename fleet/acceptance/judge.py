@@ -99,3 +99,11 @@ def _not_ok(test: Test, state: str, why: str, output: str = "") -> Verdict:
 def _tail(output: str) -> list[str]:
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
     return [line if len(line) <= WIDTH else f"{line[:WIDTH]}…" for line in lines[-TAIL:]]
+
+
+def figure(value: float | None, unit: str) -> str:
+    """Return `32.9 GB/s` or `4,177,285 MB/s`; `-` where nothing was read."""
+    if value is None:
+        return "-"
+    # Rounded down: what is just below a threshold must not look as if it had reached it.
+    return f"{int(value):,} {unit}" if value >= 1000 else f"{int(value * 1000 + 1e-6) / 1000:g} {unit}"

@@ -5,7 +5,7 @@ Usage: python -m fleet.acceptance.page prints the page.
 
 import shlex
 
-from fleet.acceptance import catalogue, report
+from fleet.acceptance import catalogue, judge
 
 HEAD = """# Is the machine as fast as it must be?
 
@@ -66,7 +66,7 @@ def page() -> str:
         [
             test.name,
             test.what,
-            report.figure(test.at_least, test.unit),
+            judge.figure(test.at_least, test.unit),
             _counts(test),
             f"{one.name} ({one.tool}, {one.timeout} s)",
             one.source,

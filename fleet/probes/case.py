@@ -1,6 +1,6 @@
 """A probe as data: one YAML file holds the request and the checks on its answer. Ours are in cases/, a user's own in a folder of the stack.
 
-Needs PyYAML, Pillow once a request with a picture is built, and fleet.plan.cases for the form of a user's own.
+Needs PyYAML, Pillow once a request with a picture is built, and fleet.stack.probe_cases for the form of a user's own.
 Called by runner, report, the CLI and lab/model.
 """
 
@@ -104,9 +104,11 @@ def _shipped(path: Path) -> Case:
 
 def _own(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
     """Return the cases of a user's folder. Read it on each call: the files may have changed since the preview."""
-    from fleet.plan import cases  # pydantic costs start-up time that stacks without cases of their own need not pay
+    from fleet.stack import (
+        probe_cases,  # pydantic costs start-up time that stacks without cases of their own need not pay
+    )
 
-    found, mistakes = cases.extra(folder, str(folder), taken)
+    found, mistakes = probe_cases.extra(folder, str(folder), taken)
     if mistakes:
         raise mistakes[0]
     return {name: _case(name, folder, keys) for name, keys in found.items()}

@@ -1,6 +1,6 @@
 """The checks that a case file names. Each takes the case, the answer and its parameters, and returns what is wrong, or "".
 
-Pure. A new check is a function here with its name in CHECKS, and the form of its parameters in fleet.plan.cases. Called by runner.
+Pure. A new check is a function here with its name in CHECKS, and the form of its parameters in fleet.stack.probe_cases. Called by runner.
 """
 
 import re

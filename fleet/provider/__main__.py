@@ -1,8 +1,8 @@
 """The plugin's process (plugin.py), started by the engine through pulumi-resource-fleet."""
 
-from fleet.provider import lean
+from fleet.sdk_patches import sdk_stub
 
-lean.load()
+sdk_stub.load()
 
 from fleet.provider import plugin  # noqa: E402, after it
 

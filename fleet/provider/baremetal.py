@@ -1,15 +1,15 @@
 """The resource BareMetal: a machine with a BMC. Looked at, and installed anew where the stack file says so with a nonce of its own.
 
-Used by the servicer. Needs fleet.machine (install, bmc, bios). Deleting it touches nothing: it neither wipes nor powers off.
+Used by the servicer. Needs fleet.bare_metal. Deleting it touches nothing: it neither wipes nor powers off.
 """
 
 from collections.abc import Mapping, Sequence
 
-from fleet import errors
-from fleet.machine import bios, bmc, install, seed, ssh
-from fleet.plan.effects import Effect
-from fleet.provider.resources import Fixed, Incomplete, Request
-from fleet.provider.structs import UNKNOWN, Props
+from fleet import errors, ssh
+from fleet.bare_metal import bios, bmc, install, seed
+from fleet.impact.effects import Effect
+from fleet.provider.base import Fixed, Incomplete, Request
+from fleet.provider.properties import UNKNOWN, Props
 
 # Inputs without which no installation can be.
 NEEDED = ("installer", "serve", "seed", "private")

@@ -7,7 +7,7 @@ whole message.
 import threading
 
 from fleet import errors
-from fleet.provider import resources
+from fleet.provider import base
 
 
 class Causes:
@@ -27,11 +27,11 @@ class Causes:
         cause = "unreachable" if isinstance(error, errors.Unreachable) else str(error)
         with self._lock:
             first = self._reported.setdefault((error.node, cause), urn)
-        return "" if first == urn else resources.kind_of(first)
+        return "" if first == urn else base.kind_of(first)
 
     def message(self, error: errors.FleetError, urn: str) -> str:
         """Return the message for the resource `urn`: the whole error for a new cause, else one line."""
         earlier = self.earlier(error, urn)
         if not earlier:
             return str(error)
-        return f"{error.node}: {resources.kind_of(urn)}: not done, for the reason reported with {earlier}"
+        return f"{error.node}: {base.kind_of(urn)}: not done, for the reason reported with {earlier}"

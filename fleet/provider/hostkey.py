@@ -7,9 +7,9 @@ Used by the servicer. Needs cryptography, which paramiko brings.
 
 from collections.abc import Mapping
 
-from fleet.plan.effects import Effect
-from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import Props
+from fleet.impact.effects import Effect
+from fleet.provider.base import Fixed, Request
+from fleet.provider.properties import Props
 
 
 class HostKey(Fixed):

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from fleet.provider.playbook import Playbook
-from fleet.provider.structs import Props
+from fleet.provider.properties import Props
 
 
 class Image(Playbook):

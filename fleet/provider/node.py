@@ -1,17 +1,17 @@
 """The resource Node: a machine that answers SSH with its pinned key, is fit for the plan, and is this stack's. Not the machine itself.
 
-Used by the servicer. Needs fleet.machine.ssh (paramiko is imported at the first connection); taking.py looks at the machine and marks it.
+Used by the servicer. Needs fleet.ssh (paramiko is imported at the first connection); taking.py looks at the machine and marks it.
 """
 
 import json
 from collections.abc import Mapping
 
-from fleet import errors
-from fleet.machine import form, rekey, reply, ssh
-from fleet.plan.effects import Effect
+from fleet import errors, ssh, validators
+from fleet.impact.effects import Effect
 from fleet.provider import outputs
-from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import UNKNOWN, Props
+from fleet.provider.base import Fixed, Request
+from fleet.provider.properties import UNKNOWN, Props
+from fleet.ssh import rekey, reply
 
 # Seconds that a machine may take to answer where its source sets no `wait`: a bare-metal MI300X machine that was just
 # powered on needs minutes.
@@ -60,9 +60,9 @@ class Node(Fixed):
             wants = inputs.get("wants")
             if wants and any((old or {}).get(key) != inputs.get(key) for key in PLACE):
                 # Here: what only a machine that is taken needs is no part of each start of the plugin.
-                from fleet.provider import taking
+                from fleet.provider import claim
 
-                taking.take(request, connection, json.loads(wants))
+                claim.take(request, connection, json.loads(wants))
         return {**inputs, "connection": _connection(inputs), "facts": facts}
 
     def read(self, request: Request, properties: Props) -> Props:
@@ -71,10 +71,10 @@ class Node(Fixed):
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take the stack's mark off the machine."""
-        from fleet.provider import taking
+        from fleet.provider import claim
 
         stack = json.loads(properties.get("wants") or "{}").get("stack") or f"{request.project}/{request.stack}"
-        taking.give_back(request, ssh.Target.from_inputs(properties.get("connection") or properties), stack)
+        claim.give_back(request, ssh.Target.from_inputs(properties.get("connection") or properties), stack)
 
 
 def _met(request: Request, inputs: Props) -> ssh.Target:
@@ -102,9 +102,9 @@ def _facts(connection: ssh.Connection) -> Props:
         )
     again = "`pulumi up` asks it again"
     try:
-        found = {"facts": reply.read(told.stdout, form.Record({}, open=True))}
+        found = {"facts": reply.read(told.stdout, validators.Record({}, open=True))}
     except reply.Unreadable as error:
-        mistake = form.Mistake("facts", error.seen, error.mistake.wanted)
+        mistake = validators.Mistake("facts", error.seen, error.mistake.wanted)
         raise outputs.refused("Node", connection.target, mistake, again) from None
     facts: Props = outputs.checked("Node", connection.target, found, again)["facts"]
     return facts

@@ -1,16 +1,16 @@
 """The form of every output: what a node, a server or a BMC may put into the state. One table, and the error where one has another form.
 
-Owns which output has which form; the kinds of forms are fleet.machine.form's. Pure. Called by playbook.py and node.py, for what comes from the other
+Owns which output has which form; the kinds of forms are fleet.validators's. Pure. Called by playbook.py and node.py, for what comes from the other
 side, before anything else is done with it. A new output needs a row here: tests/unit/test_provider_outputs.py.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from fleet import address, errors
-from fleet.machine import form, managed, ssh
-from fleet.machine.form import Both, Each, Either, Flag, Form, Mistake, Number, Record, Table, Text, Whole
-from fleet.provider.structs import Props
+from fleet import address, errors, ssh, validators
+from fleet.managed import managed_set
+from fleet.provider.properties import Props
+from fleet.validators import Both, Each, Either, Flag, Form, Mistake, Number, Record, Table, Text, Whole
 
 VERSION = Text("a version, of letters, digits and . : + ~ _ -", r"[A-Za-z0-9.:+~_-]*", most=120)
 VERSIONS = Text("versions, of letters, digits, spaces and . : + ~ _ -", r"[A-Za-z0-9 .:+~_-]*", most=200)
@@ -26,13 +26,18 @@ SAID = Text(lines=True, most=16_384)
 # What a run's results hold, by kind: each comes from a node.
 RESULTS: Mapping[str, Mapping[str, Form]] = {
     "Host": {"gpus": Whole(0, 64), "driver": VERSIONS, "engine": START},
-    "Image": {"image": form.IMAGE, "commit": form.HEX[40], "version": VERSION, "recipe": form.HEX[64]},
+    "Image": {
+        "image": validators.IMAGE,
+        "commit": validators.HEX[40],
+        "version": VERSION,
+        "recipe": validators.HEX[64],
+    },
     "Weights": {
-        "path": form.PATH,
-        "revision": form.HEX[40],
+        "path": validators.PATH,
+        "revision": validators.HEX[40],
         "bytes": Whole(),
         "files": Whole(0, 1_000_000),
-        "manifest": form.HEX[64],
+        "manifest": validators.HEX[64],
     },
     "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
@@ -48,18 +53,20 @@ OWN: Mapping[str, Mapping[str, Form]] = {
     },
     "BareMetal": {
         "installed": Text(),
-        "attempt": Table(form.NAME, Text()),
+        "attempt": Table(validators.NAME, Text()),
         "power": Text(),
-        "settings": Table(Text(), Either((Text(), Number(-1e18, 1e18), Flag(), form.Nothing()), "a setting's value")),
+        "settings": Table(
+            Text(), Either((Text(), Number(-1e18, 1e18), Flag(), validators.Nothing()), "a setting's value")
+        ),
         "differences": Each(Record({"name": Text(), "seen": Text(), "wanted": Text()})),
     },
 }
 # Of every Ansible resource. `managed` names things as "KIND NAME": the names come from a run's results, the attributes from the reader on the node.
 BASE: Mapping[str, Form] = {
-    "managed": Record({"declared": Table(managed.THING, Flag()), "expected": managed.STATE}),
-    "drift": Each(Record({"what": managed.NAMED, "expected": SAID, "seen": SAID})),
-    "seconds": Table(form.NAME, Number()),
-    "took": Table(form.NAME, Number()),
+    "managed": Record({"declared": Table(managed_set.THING, Flag()), "expected": managed_set.STATE}),
+    "drift": Each(Record({"what": managed_set.NAMED, "expected": SAID, "seen": SAID})),
+    "seconds": Table(validators.NAME, Number()),
+    "took": Table(validators.NAME, Number()),
     "log": Text(),
 }
 
@@ -100,12 +107,12 @@ def refused(kind: str, target: ssh.Target, mistake: Mistake, next: str) -> error
     )
 
 
-def sound(declared: managed.Declared) -> managed.Declared:
+def sound(declared: managed_set.Declared) -> managed_set.Declared:
     """Return what of a run's declared things has the right form: what a state may keep of a node that sends others."""
-    return managed.Declared({what: made for what, made in declared.things.items() if not _strange(what, made)})
+    return managed_set.Declared({what: made for what, made in declared.things.items() if not _strange(what, made)})
 
 
-def judge(kind: str, target: ssh.Target, declared: managed.Declared, next: str) -> managed.Declared:
+def judge(kind: str, target: ssh.Target, declared: managed_set.Declared, next: str) -> managed_set.Declared:
     """Return what a run declares. Raises OutputMalformed where a thing of it has no name that it may have."""
     for what, made in declared.things.items():
         if mistake := _strange(what, made):
@@ -114,4 +121,4 @@ def judge(kind: str, target: ssh.Target, declared: managed.Declared, next: str) 
 
 
 def _strange(what: Any, made: Any) -> Mistake | None:
-    return managed.THING.mistake(what, "managed.declared") or Flag().mistake(made, "managed.declared")
+    return managed_set.THING.mistake(what, "managed.declared") or Flag().mistake(made, "managed.declared")

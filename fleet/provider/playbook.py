@@ -1,6 +1,6 @@
 """The four Ansible resources Host, Image, Weights and Serving: one playbook run each, what it left there, and taking it off.
 
-Used by the servicer. Needs fleet.machine (converge, managed), playbooks/ and roles/; serving.py adds the probes.
+Used by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/; serving.py adds the probes.
 """
 
 import contextlib
@@ -10,16 +10,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet import errors
-from fleet.machine import converge, managed, narrate, options, ssh, undo
-from fleet.plan import effects, kinds
-from fleet.plan.effects import Effect
-from fleet.provider import notes, outputs, resources, take_off
+from fleet import errors, ssh
+from fleet.ansible import converge, progress
+from fleet.impact import effects
+from fleet.impact.effects import Effect
+from fleet.managed import daemon_options, differences, managed_set, reader, revert
+from fleet.provider import base, outputs, preview_summary, teardown
+from fleet.provider.base import ROOT, Fixed, Incomplete, Request
 from fleet.provider.node import REACHED, REINSTALLED, reinstalled
-from fleet.provider.resources import ROOT, Fixed, Incomplete, Request
-from fleet.provider.structs import UNKNOWN, Props, has_unknown, spoken
+from fleet.provider.properties import UNKNOWN, Props, has_unknown, spoken
+from fleet.stack import resource_roles
 
-# `took`: seconds of the latest run of each level of fleet.plan.effects; of the whole set-up as `new`.
+# `took`: seconds of the latest run of each level of fleet.impact.effects; of the whole set-up as `new`.
 BASE = ("managed", "drift", "seconds", "took", "log")
 # Results that every restart makes anew, whatever was changed; no other change does.
 RESTARTED = ("engine",)
@@ -28,8 +30,8 @@ SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
 
 PARALLEL = 4  # runs at once, where the stack does not say
 
-Converge = Callable[[converge.Job, Callable[[narrate.Note], None], threading.Event], converge.Outcome]
-Read = Callable[[ssh.Target, Sequence[managed.Declared]], list[managed.State]]
+Converge = Callable[[converge.Job, Callable[[progress.Note], None], threading.Event], converge.Outcome]
+Read = Callable[[ssh.Target, Sequence[managed_set.Declared]], list[managed_set.State]]
 
 
 class Slots:
@@ -65,7 +67,7 @@ class Playbook(Fixed):
         outputs: Sequence[str],
         slots: Slots,
         run: Converge = converge.converge,
-        read: Read = managed.read_many,
+        read: Read = reader.read_many,
         purge: Collection[str] = (),
     ) -> None:
         self._kind, self._outputs, self._slots, self._run, self._read = kind.lower(), tuple(outputs), slots, run, read
@@ -130,7 +132,7 @@ class Playbook(Fixed):
         """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
         target, old = ssh.Target.from_inputs(inputs["node"]), _still_there(inputs, old)
         before = (old or {}).get("managed") or {}
-        declared = outputs.sound(managed.Declared.from_json(before.get("declared") or {}))
+        declared = outputs.sound(managed_set.Declared.from_json(before.get("declared") or {}))
         log = self._log(request)
         known = {
             **inputs,
@@ -158,7 +160,7 @@ class Playbook(Fixed):
                     data={**_of_nodes(inputs["vars"]), **self.remembered(old), **drifted.variables},
                     log=log,
                     secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
-                    roles=kinds.ROLES[self._kind],
+                    roles=resource_roles.ROLES[self._kind],
                 )
                 outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
             tried = tried.merge(outputs.sound(outcome.declared))
@@ -169,52 +171,52 @@ class Playbook(Fixed):
             seen = self._read(target, [now])[0]
             expected = self._expected(seen, before.get("expected") or {}, inputs)
         except errors.FleetError as error:
-            tried = tried.merge(outputs.sound(managed.Declared.from_json(error.partial)))
+            tried = tried.merge(outputs.sound(managed_set.Declared.from_json(error.partial)))
             raise Incomplete(half(), error) from error
-        undeclared = managed.drift(expected, seen)
+        undeclared = differences.drift(expected, seen)
         for one in undeclared:
             request.say(
                 f"kept, and drift until docker_daemon_options has it or it is taken out: {effects.drifted(one)}", False
             )
         for one in drifted.left(seen):
-            if not undeclared or one["what"] not in (options.FILE, options.OPTIONS):
+            if not undeclared or one["what"] not in (daemon_options.FILE, daemon_options.OPTIONS):
                 request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
         done = {
             **known,
             **results,
             "managed": {"declared": now.to_json(), "expected": expected},
             "seconds": outcome.seconds,
-            "took": notes.measured(
+            "took": preview_summary.measured(
                 self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), known["took"]
             ),
         }
         request.keep(lambda: done)
         return done
 
-    def _expected(self, seen: managed.State, before: managed.State, inputs: Props) -> managed.State:
+    def _expected(self, seen: managed_set.State, before: managed_set.State, inputs: Props) -> managed_set.State:
         """Return how the host should look from now on: as it was seen, but for options of Docker that nobody declared."""
-        if options.OPTIONS not in seen:
+        if daemon_options.OPTIONS not in seen:
             return seen
-        declared = take_off.variable(inputs, "docker", "docker_daemon_options")
-        return options.accepted(seen, before, declared or {})
+        declared = teardown.variable(inputs, "docker", "docker_daemon_options")
+        return daemon_options.accepted(seen, before, declared or {})
 
     def remembered(self, old: Props | None) -> Props:
         """Return variables of a run that the state has; here none."""
         return {}
 
-    def _drifted(self, target: ssh.Target, old: Props, declared: managed.Declared) -> undo.Drifted:
+    def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
         """What a refresh found changed by hand, as it is now."""
         if not old.get("drift"):
-            return undo.Drifted()
+            return revert.Drifted()
         expected = old["managed"].get("expected") or {}
-        return undo.Drifted({one["what"] for one in old["drift"]}, expected, self._read(target, [declared])[0])
+        return revert.Drifted({one["what"] for one in old["drift"]}, expected, self._read(target, [declared])[0])
 
     def read(self, request: Request, properties: Props) -> Props:
         """Compare the managed set with the host; what differs is `drift`."""
         kept = properties.get("managed") or {}
-        declared = outputs.sound(managed.Declared.from_json(kept.get("declared") or {}))
+        declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
         seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
-        return {**properties, "drift": managed.drift(kept.get("expected") or {}, seen)}
+        return {**properties, "drift": differences.drift(kept.get("expected") or {}, seen)}
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take off what our runs put there; keep what was there before them; report what stays on purpose.
@@ -223,13 +225,13 @@ class Playbook(Fixed):
         """
         target = ssh.Target.from_inputs(properties["node"])
         kept = properties.get("managed") or {}
-        declared = outputs.sound(managed.Declared.from_json(kept.get("declared") or {}))
+        declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
         properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
             playbook=ROOT / "playbooks" / "teardown.yml",
             variables={},
-            data={"managed": take_off.asked(self._kind, properties, self._purge)},
+            data={"managed": teardown.asked(self._kind, properties, self._purge)},
             log=self._log(request),
         )
         with self._slots.one(request):
@@ -240,7 +242,7 @@ class Playbook(Fixed):
     def _log(self, request: Request) -> Path:
         """A log of its own for each run, never an older one's."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        return resources.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
+        return base.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
 
 
 def _still_there(inputs: Props, old: Props | None) -> Props | None:
@@ -253,14 +255,14 @@ def _still_there(inputs: Props, old: Props | None) -> Props | None:
 
 def _of_stack(variables: Mapping[str, Any]) -> Props:
     """Return the variables that the stack file holds: these may be expressions, for Ansible to evaluate."""
-    return {name: value for name, value in variables.items() if name not in kinds.SET_BY_PROGRAM}
+    return {name: value for name, value in variables.items() if name not in resource_roles.SET_BY_PROGRAM}
 
 
 def _of_nodes(variables: Mapping[str, Any]) -> Props:
     """Return the variables that results of other runs have given: a node has said them, so they are text and nothing else."""
-    return {name: value for name, value in variables.items() if name in kinds.SET_BY_PROGRAM}
+    return {name: value for name, value in variables.items() if name in resource_roles.SET_BY_PROGRAM}
 
 
-def _still(old: managed.Declared, new: managed.Declared) -> managed.Declared:
+def _still(old: managed_set.Declared, new: managed_set.Declared) -> managed_set.Declared:
     """What earlier runs say about the things that the newest one declares: that we made them stays true."""
-    return managed.Declared({what: made for what, made in old.things.items() if what in new.things})
+    return managed_set.Declared({what: made for what, made in old.things.items() if what in new.things})

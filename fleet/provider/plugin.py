@@ -11,7 +11,7 @@ import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from fleet.provider import engine, servicer
-from fleet.provider.resources import Resource
+from fleet.provider.base import Resource
 
 # A synchronous server: more threads than the engine works in parallel (PULUMI_PARALLEL of bootstrap/env.sh), or Cancel would wait
 # behind the creates. They are made as they are needed.

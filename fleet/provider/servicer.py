@@ -13,19 +13,19 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from fleet import errors
-from fleet.plan import effects
-from fleet.provider import diffs, resources, unexpected
+from fleet.impact import effects
+from fleet.provider import base, diffs, unexpected
 from fleet.provider.baremetal import BareMetal
+from fleet.provider.base import GIVEN, Incomplete, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
 from fleet.provider.node import Node
-from fleet.provider.notes import Notes
 from fleet.provider.playbook import PARALLEL, Playbook, Slots
-from fleet.provider.resources import GIVEN, Incomplete, Request, Resource
+from fleet.provider.preview_summary import Notes
+from fleet.provider.properties import Props, to_dict, to_struct
 from fleet.provider.serving import Serving
-from fleet.provider.structs import Props, to_dict, to_struct
 from fleet.provider.weights import Weights
 
 Context = grpc.ServicerContext
@@ -153,7 +153,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             self._foretell(request.urn, resource.arrives(inputs))
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, {}, None)))
         # Deterministic: a second try after a crash finds the same thing.
-        ident = f"{resources.kind_of(request.urn).lower()}/{resources.name_of(request.urn)}"
+        ident = f"{base.kind_of(request.urn).lower()}/{base.name_of(request.urn)}"
         with self._work(context, ident, request.urn, inputs) as work:
             made = resource.apply(work, inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(made))
@@ -202,7 +202,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     # --- helpers
 
     def _resource(self, urn: str) -> Resource:
-        return self._made[resources.kind_of(urn)]
+        return self._made[base.kind_of(urn)]
 
     def _request(self, urn: str, keep: Callable[[Callable[[], Props]], None] = lambda half: None) -> Request:
         say = self._engine.say
@@ -221,7 +221,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             return
         self._notes.updated(urn, foreseen, (olds or {}).get("took") or {})
         for effect in reversed(foreseen):  # a status: the last, the strongest, stays
-            self._engine.say(urn, effects.in_words(effect, resources.name_of(urn)), ephemeral=True)
+            self._engine.say(urn, effects.in_words(effect, base.name_of(urn)), ephemeral=True)
 
     @contextlib.contextmanager
     def _work(self, context: Context, ident: str, urn: str, given: Props) -> Iterator[Request]:

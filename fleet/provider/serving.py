@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet import address, errors
-from fleet.machine import ssh
-from fleet.provider import resources
+from fleet import address, errors, ssh
+from fleet.provider import base
+from fleet.provider.base import Incomplete, Request
 from fleet.provider.playbook import Playbook
-from fleet.provider.resources import Incomplete, Request
-from fleet.provider.structs import Props
+from fleet.provider.properties import Props
 
 # (base URL, API key, served model, which probes: {cases, min_iou, extra}, note) -> verdicts, as fleet.probes gives them.
 Ask = Callable[[str, str, str, Mapping[str, Any], Callable[[str], None]], Sequence[Any]]
@@ -41,7 +40,7 @@ class Serving(Playbook):
         known = super().apply(request, inputs, old)
         wrong: list[str] = []
         passed = total = 0
-        folder = resources.state_dir() / "evidence" / request.stack
+        folder = base.state_dir() / "evidence" / request.stack
         try:
             with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
                 for replica in known["replicas"]:

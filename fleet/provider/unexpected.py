@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleet import errors, printable
-from fleet.provider import resources
-from fleet.provider.resources import Request
+from fleet.provider import base
+from fleet.provider.base import Request
 
 
 def explain(error: Exception, request: Request, secrets: Iterable[str], log: str = "") -> errors.Unexpected:
     """Return the error that names node and place; write the traceback to `log`, or to a log of its own. Secret values stand in neither."""
     path = Path(log) if log else _own_log(request)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(resources.ROOT / "fleet")] or list(frames)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(base.ROOT / "fleet")] or list(frames)
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}" if own else "nowhere"
     _append(path, hidden("".join(traceback.format_exception(error)), secrets))
     return errors.Unexpected(
@@ -41,7 +41,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 def _own_log(request: Request) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{request.stack}-{request.kind.lower()}-{request.name}-{stamp}-bug.log"
-    return resources.state_dir() / "logs" / name
+    return base.state_dir() / "logs" / name
 
 
 def _append(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ Used by the servicer.
 from collections.abc import Mapping
 
 from fleet.provider.playbook import Playbook
-from fleet.provider.structs import UNKNOWN, Props
+from fleet.provider.properties import UNKNOWN, Props
 
 # What is given back without a fetch.
 ATTRIBUTES = ("mode ", "owner ", "group ")

@@ -1,6 +1,6 @@
 """The commit that a branch or a tag of a git repository names now: `git ls-remote`, with this machine's own git configuration.
 
-Needs git. Runs no transport but https, http and ssh, follows no redirect, asks nobody for a password. Called by `fleet.pin`.
+Needs git. Runs no transport but https, http and ssh, follows no redirect, asks nobody for a password. Called by `fleet.cli.pin`.
 """
 
 import os

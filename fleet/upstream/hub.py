@@ -1,4 +1,4 @@
-"""The commit that a branch or a tag of a model repository names now, as the hub's API says it. Sends no token. Called by `fleet.pin`."""
+"""The commit that a branch or a tag of a model repository names now, as the hub's API says it. Sends no token. Called by `fleet.cli.pin`."""
 
 import re
 import urllib.parse

@@ -1,7 +1,7 @@
 """The digest that a registry gives for a tag, asked with the credentials of this machine's Docker configuration.
 
 Speaks the part of the distribution protocol that this takes: one HEAD, a challenge, a token. A login goes to the registry itself and
-to its token service, and to a token service only where its host is the registry's own (reference.own_service). Called by `fleet.pin`.
+to its token service, and to a token service only where its host is the registry's own (reference.own_service). Called by `fleet.cli.pin`.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """The plugin's process; speaks Pulumi's protocol through the fleet's own servicer (fleet/provider/plugin.py)."""
 
-from fleet.provider import lean
+from fleet.sdk_patches import sdk_stub
 
-lean.load()
+sdk_stub.load()
 
 from fleet.provider import plugin  # noqa: E402, after it
 from lab.cloud.api import Api  # noqa: E402

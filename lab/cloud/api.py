@@ -7,7 +7,7 @@ import grpc
 from pulumi.runtime.proto import provider_pb2
 
 from fleet.provider import servicer
-from fleet.provider.structs import to_dict, to_struct
+from fleet.provider.properties import to_dict, to_struct
 
 TOKEN = "dop_v1_lab"
 REGION = "lab1"

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fleet import errors
-from fleet.plan.effects import Effect
-from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import Props
+from fleet.impact.effects import Effect
+from fleet.provider.base import Fixed, Request
+from fleet.provider.properties import Props
 from lab import machine
 from lab.cloud.api import GPUS, SOLD_OUT
 from lab.commands import LabError, docker

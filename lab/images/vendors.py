@@ -7,7 +7,7 @@ Called by tests/vendors. Add a vendor: a script here, a row in tests/vendors/mac
 import shlex
 from pathlib import Path
 
-from fleet.machine import ssh
+from fleet import ssh
 from lab.commands import LabError
 
 FILES = Path(__file__).with_name("vendors")

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from fleet import errors
-from fleet.plan.effects import Effect
-from fleet.provider import resources
-from fleet.provider.resources import Fixed, Request
-from fleet.provider.structs import Props
+from fleet.impact.effects import Effect
+from fleet.provider import base
+from fleet.provider.base import Fixed, Request
+from fleet.provider.properties import Props
 from lab import commands, machine, site
 
 
@@ -80,7 +80,7 @@ class Machine(Fixed):
 
 def folder(lab: str) -> Path:
     """Where a lab keeps its keys: beside the stack's state, so that two clones do not share them."""
-    return resources.state_dir() / "lab" / lab
+    return base.state_dir() / "lab" / lab
 
 
 @contextlib.contextmanager

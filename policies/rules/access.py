@@ -93,7 +93,7 @@ RULES = (
         holds="What rules judge by is written as plain values.",
         reason="an Ansible expression has no value until it runs on the machine, so no rule could refuse it before",
         remedy="write the value itself; what differs on one machine stands under its own vars",
-        source="this project: fleet/plan/rolevars.py lets expressions pass, since Ansible knows their type only when it runs",
+        source="this project: fleet/stack/role_vars.py lets expressions pass, since Ansible knows their type only when it runs",
         kinds=("Host", "Serving"),
         judge=values_plain,
     ),

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from fleet.plan.rules.gpus import apart, ports, there
-from fleet.plan.rules.rule import Planned
+from fleet.stack.rules.gpus import apart, ports, there
+from fleet.stack.rules.rule import Planned
 from policies import data
 from policies.asked import Asked, has_unknown, known
 from policies.rule import Breach, Rule
 
-ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/plan/rules/data/versions.yml"
+ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/stack/rules/data/versions.yml"
 
 
 def driver_and_rocm_known(asked: Asked) -> Iterator[Breach]:
@@ -97,7 +97,7 @@ RULES = (
         holds="Driver and ROCm are a pair that AMD pins together.",
         reason="they are versioned apart, and AMD tests only some pairs",
         remedy="a known pair",
-        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/plan/rules/data/versions.yml",
+        source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/stack/rules/data/versions.yml",
         kinds=("Host",),
         judge=driver_and_rocm_known,
     ),
@@ -129,7 +129,7 @@ RULES = (
         holds="Each replica has a name and GPUs of its own, with the host's network a port too, and the machine has these GPUs.",
         reason="two replicas on one GPU run out of memory, and a missing one stops the start",
         remedy="correct vllm_replicas",
-        source="project notes on serving, Memory; fleet/plan/rules.py, which judges stack files by the same function",
+        source="project notes on serving, Memory; fleet/stack/rules, which judges stack files by the same function",
         kinds=("Serving",),
         reads=("Node",),
         judge=replicas_fit,
@@ -138,7 +138,7 @@ RULES = (
         name="machines-protected",
         holds="Outside the lab, a machine is replaced or deleted only when the stack file releases it by name.",
         reason="a line less in the stack file would take everything off a machine that serves",
-        remedy="""let fleet/plan protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
+        remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
         kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
         judge=machines_protected,

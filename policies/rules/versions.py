@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from packaging.version import Version
 
-from fleet.plan.rules.versions import public
+from fleet.stack.rules.versions import public
 from policies import data
 from policies.asked import Asked, on
 from policies.rule import Breach, Rule

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from fleet.machine import managed, ssh
+from fleet import ssh
+from fleet.managed import managed_set, reader
 from lab import machine
 from tests.bench.peers import well
 from tests.road.road import STACK, Road
@@ -55,7 +56,7 @@ def measure(road: Road, rows: Any) -> None:
         rows.measure(
             f"fleet preflight, the same {len(NODES)} nodes",
             "<= 15 s",
-            lambda: well(road.run("python", "-m", "fleet.cli", "preflight", "-s", STACK)),
+            lambda: well(road.run("python", "-m", "fleet.cli.main", "preflight", "-s", STACK)),
             times=3,
         )
         peer = rows.measure(
@@ -144,8 +145,8 @@ def _for_one(items: list[dict[str, Any]], target: ssh.Target) -> list[dict[str, 
             for key, urns in (item.get("propertyDependencies") or {}).items()
         }
     kept = [item["outputs"]["managed"] for item in mine if "managed" in item["outputs"]]
-    declared = [managed.Declared.from_json(one["declared"]) for one in kept]
-    for one, state in zip(kept, managed.read_many(target, declared), strict=True):
+    declared = [managed_set.Declared.from_json(one["declared"]) for one in kept]
+    for one, state in zip(kept, reader.read_many(target, declared), strict=True):
         one["expected"] = state
     return mine
 

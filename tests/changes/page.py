@@ -5,8 +5,9 @@ Made from what the roles state (roles/*/meta/effects.yml) and from the rows that
 
 from collections.abc import Mapping
 
-from fleet.plan import effects, kinds, rolefiles, rolevars, statements
-from fleet.plan.statements import Level, Statement
+from fleet.impact import effects, role_effects
+from fleet.impact.role_effects import Level, Statement
+from fleet.stack import resource_roles, role_digest, role_vars
 from tests import records
 from tests.changes import rows
 
@@ -28,12 +29,12 @@ PRIVATE = "Its variables no stack sets: the roles that include it hand them over
 
 def page() -> str:
     """The page as Markdown."""
-    roles = rolevars.load(rows.ROLES)
-    return "\n".join([HEAD, *(_role(name, roles) for name in (*roles.roles, kinds.HELPER))])
+    roles = role_vars.load(rows.ROLES)
+    return "\n".join([HEAD, *(_role(name, roles) for name in (*roles.roles, resource_roles.HELPER))])
 
 
-def _role(name: str, roles: rolevars.Roles) -> str:
-    told = statements.statement(rows.ROLES, name)
+def _role(name: str, roles: role_vars.Roles) -> str:
+    told = role_effects.statement(rows.ROLES, name)
     lines = [f"## {name}\n", f"{_gone_through(name)}\n"]
     if name in roles.roles:
         lines += ["| variable | a change of it | changed |", "|---|---|---|"]
@@ -61,7 +62,7 @@ def _gone_through(role: str) -> str:
 def _files(role: str) -> Mapping[str, list[str]]:
     """Each file of a role, with the names that its listing has for it."""
     found: dict[str, list[str]] = {}
-    for line in rolefiles.listing(rows.ROLES / role).splitlines():
+    for line in role_digest.listing(rows.ROLES / role).splitlines():
         part = line.partition("  ")[2]
         found.setdefault(part.partition(": ")[0], []).append(part)
     return found
@@ -72,9 +73,11 @@ def _of_variable(told: Statement, name: str) -> str:
     if name == effects.NAMED:
         return "**restart** each replica whose own entry differs, **start** one that comes, **stop** one that goes"
     if isinstance(stated, str):
-        return _or_anew(told, name, _words(statements.level(stated), told))
+        return _or_anew(told, name, _words(role_effects.level(stated), told))
     names = {"*": "any other", "-*": "taken out"}
-    return _by_words({names.get(one, f"`{one}`"): _words(statements.level(text), told) for one, text in stated.items()})
+    return _by_words(
+        {names.get(one, f"`{one}`"): _words(role_effects.level(text), told) for one, text in stated.items()}
+    )
 
 
 def _or_anew(told: Statement, name: str, words: str) -> str:
@@ -85,7 +88,7 @@ def _or_anew(told: Statement, name: str, words: str) -> str:
 
 
 def _of_file(told: Statement, file: str, parts: list[str]) -> str:
-    if parts[0].startswith(rolefiles.DEFAULT):
+    if parts[0].startswith(role_digest.DEFAULT):
         return "what its variable says"
     if parts == [file]:
         return _or_anew(told, file, _words(told.of_file(file), told))

@@ -11,7 +11,8 @@ from typing import Any
 import pydantic
 import yaml
 
-from fleet.plan import rolefiles, statements
+from fleet.impact import role_effects
+from fleet.stack import role_digest
 
 FOLDER = pathlib.Path(__file__).parent
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
@@ -93,17 +94,17 @@ def together() -> list[tuple[Row, ...]]:
 
 def _restarts_nothing(row: Row) -> bool:
     """Whether that is all that the role states of it, whatever becomes of it."""
-    told = statements.statement(ROLES, row.role)
+    told = role_effects.statement(ROLES, row.role)
     if row.variable:
         return told.variables[row.variable] == "none" and not _decides(told, row.variable)
     return (
-        row.file not in rolefiles.DEFINING
-        and told.of_file(row.file) == statements.NONE
+        row.file not in role_digest.DEFINING
+        and told.of_file(row.file) == role_effects.NONE
         and not _decides(told, row.file)
     )
 
 
-def _decides(told: statements.Statement, name: str) -> bool:
+def _decides(told: role_effects.Statement, name: str) -> bool:
     return told.results is not None and told.decides(name)
 
 

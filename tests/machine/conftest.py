@@ -1,4 +1,4 @@
-"""Fixtures of the tests of fleet.machine: an SSH server in this process for reaching, a machine with a BMC, a lab node for changing and reading.
+"""Fixtures of the tests of what is on a machine: an SSH server in this process for reaching, a machine with a BMC, a lab node for changing and reading.
 
 The node is made once a session, with an engine and one small image in it.
 """
@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, managed, medium, ssh
+from fleet import ssh
+from fleet.ansible import converge
+from fleet.bare_metal import installer_image
+from fleet.managed import managed_set, reader
 from tests import lab
 from tests.machine import redfish
 from tests.machine.sshd import Server
@@ -94,17 +97,17 @@ def settled(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def expected(node: ssh.Target, settled: Run) -> managed.State:
+def expected(node: ssh.Target, settled: Run) -> managed_set.State:
     """The node's state right after that run."""
-    return managed.read_many(node, [settled.outcome.declared])[0]
+    return reader.read_many(node, [settled.outcome.declared])[0]
 
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish.Machine]:
     """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
     (tmp_path / "installers").mkdir()
-    monkeypatch.setattr(medium, "_folder", lambda: tmp_path / "installers")
-    monkeypatch.setattr(medium, "_right", {})
+    monkeypatch.setattr(installer_image, "_folder", lambda: tmp_path / "installers")
+    monkeypatch.setattr(installer_image, "_right", {})
     with redfish.machine(tmp_path) as made:
         yield made
 

@@ -1,7 +1,7 @@
 """A machine of QEMU behind the BMC of redfish.py: firmware, a bare disk, two drives for virtual media, a network card.
 
 Owns its processor, which is emulated (no KVM), and the image of an installer that stands in for Ubuntu's and Debian's: it finds the medium
-CIDATA by its label, writes a system to the bare disk, runs the medium's late.sh on it as those do, and switches off. Needs root, Debian's
+CIDATA by its label, writes a system to the bare disk, runs the medium's late_command.sh on it as those do, and switches off. Needs root, Debian's
 archive, and some of its packages, which are installed. Used by tests/machine/test_metal.py.
 """
 
@@ -37,7 +37,7 @@ mount -t iso9660 -o ro "$seed" /seed && mount -t iso9660 -o ro "$cd" /cd || { ec
 echo "installer: writes the disk"
 gunzip -c /cd/disk.gz | dd of=/dev/vda bs=1M 2>/dev/null; sync
 blockdev --rereadpt /dev/vda; sleep 1
-mount -t ext4 /dev/vda2 /target && sh /seed/late.sh /target || { echo "not installed"; exec sh; }
+mount -t ext4 /dev/vda2 /target && sh /seed/late_command.sh /target || { echo "not installed"; exec sh; }
 umount /target; sync
 echo "installer: ended"
 poweroff -f

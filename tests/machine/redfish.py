@@ -23,7 +23,7 @@ import bcrypt
 import pycdlib
 import werkzeug.serving
 
-from fleet.machine import bmc
+from fleet.bare_metal import bmc
 from tests.machine.sshd import Server
 
 with warnings.catch_warnings():
@@ -205,14 +205,14 @@ class Machine:
         (self.disk / "etc" / "passwd").write_text(f"root:x:{os.getuid()}:{os.getgid()}:root:/root:/bin/sh\n")
 
     def _install(self) -> None:
-        """Run late.sh of the medium as Debian's and Ubuntu's installers do."""
+        """Run late_command.sh of the medium as Debian's and Ubuntu's installers do."""
         medium = pycdlib.PyCdlib()
         medium.open(str(self.inserted("Floppy")))
         assert medium.pvd.volume_identifier.decode().strip() == "CIDATA"
-        for name in ("late.sh", "values"):
+        for name in ("late_command.sh", "values"):
             medium.get_file_from_iso(str(self.folder / name), rr_path=f"/{name}")
         medium.close()
-        subprocess.run(["sh", self.folder / "late.sh", self.disk], check=True)
+        subprocess.run(["sh", self.folder / "late_command.sh", self.disk], check=True)
 
     def _identity(self) -> Path:
         """A folder with the installed host key, for the server."""

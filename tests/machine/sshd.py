@@ -1,4 +1,4 @@
-"""An SSH server in this process, for tests of fleet.machine.ssh that need no node: it runs commands here, as who runs the tests.
+"""An SSH server in this process, for tests of fleet.ssh that need no node: it runs commands here, as who runs the tests.
 
 Owns its port, its threads and its throw-away keys; counts connections and commands. What the fleet keeps in /var/lib/fleet of a machine lies
 in a folder of the test: no command here reads or writes this machine's own. Used by the fixture `server`.
@@ -14,10 +14,10 @@ from typing import Any
 
 import paramiko
 
-from fleet.machine import preflight, ssh
+from fleet import preflight, ssh
 
 KEPT = Path("/var/lib/fleet")
-READS = b"os.read(0, 1)"  # of fleet.machine.relay.COMMAND, which reads its input as it comes
+READS = b"os.read(0, 1)"  # of fleet.ssh.relay.COMMAND, which reads its input as it comes
 
 
 class Server:

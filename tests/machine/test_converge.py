@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import converge, managed, private, ssh
+from fleet import errors, ssh
+from fleet.ansible import converge, run_directory
+from fleet.managed import differences, managed_set, reader
 from tests.machine.conftest import KEY, Run, job, run
 from tests.machine.sshd import Server
 
@@ -47,30 +48,30 @@ def test_a_run_gives_its_results_its_counts_and_what_it_declared(settled: Run) -
 
 
 def test_a_second_run_changes_nothing_and_sees_no_drift(
-    node: ssh.Target, log: Path, settled: Run, expected: managed.State
+    node: ssh.Target, log: Path, settled: Run, expected: managed_set.State
 ) -> None:
     again = run(job(node, log))
     assert again.outcome.changed == 0
     assert not [note for note in again.notes if not note.ephemeral]
-    assert managed.drift(expected, managed.read_many(node, [again.outcome.declared])[0]) == []
+    assert differences.drift(expected, reader.read_many(node, [again.outcome.declared])[0]) == []
 
 
 def test_a_user_with_sudo_does_the_same_as_root(
-    node: ssh.Target, log: Path, settled: Run, expected: managed.State
+    node: ssh.Target, log: Path, settled: Run, expected: managed_set.State
 ) -> None:
     ops = dataclasses.replace(node, user="ops", become=True)
     again = run(job(ops, log))
     assert again.outcome.changed == 0
-    assert managed.drift(expected, managed.read_many(ops, [again.outcome.declared])[0]) == []
+    assert differences.drift(expected, reader.read_many(ops, [again.outcome.declared])[0]) == []
 
 
 def test_a_node_behind_a_bastion_is_set_up_through_it(
-    node: ssh.Target, log: Path, settled: Run, expected: managed.State, server: Server
+    node: ssh.Target, log: Path, settled: Run, expected: managed_set.State, server: Server
 ) -> None:
     behind = dataclasses.replace(node, bastion=dataclasses.replace(server.target, name=f"{node.name}.bastion"))
     again = run(job(behind, log))
     assert (again.outcome.changed, server.connections) == (0, 1)
-    assert managed.drift(expected, managed.read_many(behind, [again.outcome.declared])[0]) == []
+    assert differences.drift(expected, reader.read_many(behind, [again.outcome.declared])[0]) == []
     assert server.connections == 2
 
 
@@ -178,7 +179,8 @@ def test_a_run_that_takes_too_long_ends_by_itself(node: ssh.Target, log: Path) -
 PARENT = """
 import json, sys, threading
 from pathlib import Path
-from fleet.machine import converge, ssh
+from fleet import ssh
+from fleet.ansible import converge
 given = json.loads(sys.argv[1])
 job = converge.Job(ssh.Target(**given.pop("target")), Path(given.pop("playbook")), log=Path(given.pop("log")), **given)
 converge.converge(job, lambda note: print(note.text, flush=True), threading.Event())
@@ -205,11 +207,11 @@ def test_kill_9_leaves_nothing(node: ssh.Target, log: Path, victim: str) -> None
 
 def _marked() -> list[int]:
     """Pids of the processes of any run, without zombies that wait for PID 1."""
-    return [pid for folder in _folders() for pid in private.processes(folder)]
+    return [pid for folder in _folders() for pid in run_directory.processes(folder)]
 
 
 def _supervisor() -> int:
-    return next(pid for pid in _marked() if b"fleet.machine.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return next(pid for pid in _marked() if b"fleet.ansible.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def _folders() -> list[Path]:
@@ -219,7 +221,7 @@ def _folders() -> list[Path]:
 
 def _left() -> tuple[list[Path], list[int]]:
     """What is there of this test's runs: folders, processes (those of a folder that is gone bear its mark still)."""
-    mark = f"{private.MARK}={os.environ['XDG_RUNTIME_DIR']}/".encode()
+    mark = f"{run_directory.MARK}={os.environ['XDG_RUNTIME_DIR']}/".encode()
     living = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

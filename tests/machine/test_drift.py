@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet.machine import managed, ssh
+from fleet import ssh
+from fleet.managed import differences, managed_set, reader
 
 # By hand → what is told, and how it is put right again.
 CHANGES = {
@@ -50,18 +51,20 @@ CHANGES = {
 
 
 @pytest.fixture
-def seen(node: ssh.Target, expected: managed.State, request: pytest.FixtureRequest) -> Iterator[list[dict[str, str]]]:
+def seen(
+    node: ssh.Target, expected: managed_set.State, request: pytest.FixtureRequest
+) -> Iterator[list[dict[str, str]]]:
     """The drift after a change by hand, which is taken back afterwards."""
     change: str = request.param
     with ssh.connect(node) as connection:
         made = connection.run(change)
         assert made.rc == 0, made.stderr
-        yield managed.drift(expected, managed.read(connection, managed.Declared.from_state(expected)))
+        yield differences.drift(expected, reader.read(connection, managed_set.Declared.from_state(expected)))
         connection.run(CHANGES[change][2])
 
 
 @pytest.mark.docker
-def test_every_kind_is_in_the_state(expected: managed.State) -> None:
+def test_every_kind_is_in_the_state(expected: managed_set.State) -> None:
     kinds = {what.split(" ", 1)[0] for what in expected}
     assert kinds == {"file", "files", "unit", "container", "package", "sysctl", "user", "group", "kernel"}
     assert expected["container kinds-box"]["image"] == "lab/box:1"

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.machine import ssh
-from fleet.plan import kinds
-from fleet.provider import resources
+from fleet import errors, ssh
+from fleet.provider import base
+from fleet.provider.base import Incomplete
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Incomplete
-from fleet.provider.structs import Props
+from fleet.provider.properties import Props
 from fleet.provider.weights import Weights
+from fleet.stack import resource_roles
 from tests import hostile_python
 from tests import lab as labs
 from tests.roles.conftest import COMMON, KEY, SERVED
@@ -60,12 +59,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def inputs(lab: labs.Lab, node: ssh.Target, kind: str, **more: Any) -> Props:
     target = {key: getattr(node, key) for key in ("name", "address", "port", "user", "identity", "host_key")}
     given = {**lab.vars, **COMMON, **SERVED, **more}
-    own = {name: value for name, value in given.items() if name.startswith(kinds.ROLES[kind])}
+    own = {name: value for name, value in given.items() if name.startswith(resource_roles.ROLES[kind])}
     return {"node": target, "roles": {}, "vars": own}
 
 
-def request(kind: str) -> resources.Request:
-    return resources.Request(f"urn:pulumi:s::p::fleet:index:{kind}::ubuntu", lambda *_: None, threading.Event())
+def request(kind: str) -> base.Request:
+    return base.Request(f"urn:pulumi:s::p::fleet:index:{kind}::ubuntu", lambda *_: None, threading.Event())
 
 
 def weights() -> Weights:

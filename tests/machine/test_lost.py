@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import handshake, lost, ssh
+from fleet import errors, ssh
+from fleet.ansible import connection_loss
+from fleet.ssh import handshake
 from tests.machine.sshd import Server, _key
 
 GOES_ON = "`pulumi up` goes on"
@@ -15,7 +16,9 @@ GOES_ON = "`pulumi up` goes on"
 
 def broken(target: ssh.Target) -> errors.FleetError:
     """What a run says whose connection broke while ssh gave no reason."""
-    return lost.why(target, lost.error(target, "docker: Ensure a file", "", GOES_ON), 0.0, GOES_ON)
+    return connection_loss.why(
+        target, connection_loss.error(target, "docker: Ensure a file", "", GOES_ON), 0.0, GOES_ON
+    )
 
 
 def failed(target: ssh.Target, seconds: float = 0.0) -> errors.FleetError:
@@ -23,7 +26,7 @@ def failed(target: ssh.Target, seconds: float = 0.0) -> errors.FleetError:
     failure = errors.ConvergeFailed(
         node=target.name, doing="docker: Ensure a file", seen="no such folder\nand more", next=GOES_ON
     )
-    return lost.why(target, failure, seconds, GOES_ON)
+    return connection_loss.why(target, failure, seconds, GOES_ON)
 
 
 def systemd(monkeypatch: pytest.MonkeyPatch, folder: Path, state: str, age: float) -> None:
@@ -83,7 +86,7 @@ def test_a_task_that_failed_on_a_machine_that_answers_no_more_is_told_as_that(se
     target = server.target
     server.close()
     told = failed(target)
-    assert isinstance(told, errors.Unreachable) and told.wanted == lost.LASTS
+    assert isinstance(told, errors.Unreachable) and told.wanted == connection_loss.LASTS
     assert told.seen == "the task failed, and now: connection refused"
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet.machine import install, seed, ssh
+from fleet import ssh
+from fleet.bare_metal import install, seed
 from tests.machine.metal import Metal, image
 from tests.machine.redfish import machine
 

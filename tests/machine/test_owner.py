@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from fleet import errors
-from fleet.machine import owner, ssh
+from fleet import errors, ssh
+from fleet.managed import owner
 
 pytestmark = pytest.mark.docker
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.machine import owner, preflight, ssh
-from fleet.plan import rolevars, stackfile, wants
+from fleet import preflight, ssh
+from fleet.managed import owner
+from fleet.stack import requirements, role_vars, stack_file
 
 pytestmark = pytest.mark.docker
 
@@ -80,8 +81,8 @@ def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
 
 def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ssh.Target) -> None:
     """Or each first `up` of the lab would tell it."""
-    roles = rolevars.load(ROOT / "roles")
-    ask = preflight.Wanted.from_plan(node, wants.wants(stackfile.read("lab", ROOT), roles, "glm-2", "lab"))
+    roles = role_vars.load(ROOT / "roles")
+    ask = preflight.Wanted.from_plan(node, requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab"))
     assert [one for one in preflight.judge(preflight.look(ask), ask) if one.level != "ok"] == []
 
 

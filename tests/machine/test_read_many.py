@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from fleet.machine import managed
+from fleet.managed import managed_set, reader
 from tests.machine.sshd import Server
 
 
-def declared(*paths: Path) -> managed.Declared:
-    return managed.Declared({f"file {path}": False for path in paths})
+def declared(*paths: Path) -> managed_set.Declared:
+    return managed_set.Declared({f"file {path}": False for path in paths})
 
 
 def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Server, tmp_path: Path) -> None:
@@ -22,11 +22,11 @@ def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Se
         path.write_text(path.name)
     server.gate.clear()  # the connection takes its time, so that the others come while it is made
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(managed.read_many, server.target, [declared(path)]) for path in paths]
+        asked = [pool.submit(reader.read_many, server.target, [declared(path)]) for path in paths]
         assert server.arrived.wait(10)
         joined = threading.Event()
         while not joined.wait(0.01):
-            if len(managed._open[server.target].declared) == len(paths):
+            if len(reader._open[server.target].declared) == len(paths):
                 joined.set()
         server.gate.set()
         states = [one.result()[0] for one in asked]
@@ -38,15 +38,15 @@ def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor() as pool:
-        monkeypatch.setattr(managed, "QUIET", 0.0)
+        monkeypatch.setattr(reader, "QUIET", 0.0)
         server.gate.clear()
-        first = pool.submit(managed.read_many, server.target, [declared(tmp_path / "a")])
+        first = pool.submit(reader.read_many, server.target, [declared(tmp_path / "a")])
         assert server.arrived.wait(10)
-        monkeypatch.setattr(managed, "QUIET", 3.0)
+        monkeypatch.setattr(reader, "QUIET", 3.0)
         server.gate.set()
         while not (server._transports and server._transports[0].is_authenticated()):
             assert not first.done()
-        second = pool.submit(managed.read_many, server.target, [declared(tmp_path / "b")])
+        second = pool.submit(reader.read_many, server.target, [declared(tmp_path / "b")])
         assert [list(one.result()[0]) for one in (first, second)] == [[f"file {tmp_path}/{name}"] for name in "ab"]
     assert (server.connections, len(server.commands)) == (1, 1)
 
@@ -54,9 +54,9 @@ def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_
 def test_a_later_read_asks_again(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("1")
-    first = managed.read_many(server.target, [declared(path)])
+    first = reader.read_many(server.target, [declared(path)])
     path.write_text("2")
-    second = managed.read_many(server.target, [declared(path)])
+    second = reader.read_many(server.target, [declared(path)])
     assert first != second
     assert server.connections == 2
 
@@ -64,7 +64,7 @@ def test_a_later_read_asks_again(server: Server, tmp_path: Path) -> None:
 def test_each_set_gets_its_own_part(server: Server, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"files": {"model.bin": {"size": 3}}}')
     (tmp_path / "model.bin").write_text("abc")
-    one, two = managed.read_many(server.target, [declared(tmp_path / "manifest.json"), declared(tmp_path / "none")])
+    one, two = reader.read_many(server.target, [declared(tmp_path / "manifest.json"), declared(tmp_path / "none")])
     assert list(one) == [f"file {tmp_path}/manifest.json", f"files of {tmp_path}/manifest.json"]
     assert two == {f"file {tmp_path}/none": {}}
 
@@ -72,13 +72,13 @@ def test_each_set_gets_its_own_part(server: Server, tmp_path: Path) -> None:
 def test_an_unreachable_node_is_told_to_everyone_who_asked(server: Server) -> None:
     nowhere = dataclasses.replace(server.target, port=1)
     with ThreadPoolExecutor() as pool:
-        for one in [pool.submit(managed.read_many, nowhere, [managed.Declared()]) for _ in range(3)]:
+        for one in [pool.submit(reader.read_many, nowhere, [managed_set.Declared()]) for _ in range(3)]:
             with pytest.raises(errors.Unreachable):
                 one.result()
-    assert nowhere not in managed._open
+    assert nowhere not in reader._open
 
 
 def test_a_host_that_gives_no_state_is_drift_unreadable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(managed, "READER", Path(__file__))
+    monkeypatch.setattr(reader, "READER", Path(__file__))
     with pytest.raises(errors.DriftUnreadable, match="exit code 1"):
-        managed.read_many(server.target, [managed.Declared({"file /etc/hostname": False})])
+        reader.read_many(server.target, [managed_set.Declared({"file /etc/hostname": False})])

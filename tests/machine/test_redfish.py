@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from fleet.machine import bmc
+from fleet.bare_metal import bmc
 from tests.machine.redfish import Machine, golden
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import install, medium, seed, ssh
+from fleet import errors, ssh
+from fleet.bare_metal import install, installer_image, seed
 from tests.machine.redfish import GOLDEN, Machine, golden, told
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,7 @@ def test_a_mirror_that_changes_the_image_after_it_was_compared_changes_nothing(
 ) -> None:
     right = bare.mirror.image
     installation = job(bare)
-    medium.fetch("prod-3", installation.installer, installation.sha256, lambda _: None, cancelled)
+    installer_image.fetch("prod-3", installation.installer, installation.sha256, lambda _: None, cancelled)
     bare.mirror.image = b"another installer"
     bare.seconds = 3
     run = Run(installation, cancelled)
@@ -115,16 +115,16 @@ def test_a_mirror_that_changes_the_image_after_it_was_compared_changes_nothing(
 
 def test_a_kept_image_that_was_changed_on_the_disk_is_fetched_again(bare: Machine, cancelled: threading.Event) -> None:
     ask = (bare.mirror.url, bare.installer["sha256"], lambda _: None, cancelled)
-    kept = medium.fetch("prod-3", *ask)
+    kept = installer_image.fetch("prod-3", *ask)
     kept.write_bytes(b"changed by somebody")
-    medium._right.clear()  # as in another process
-    assert medium.fetch("prod-3", *ask).read_bytes() == bare.mirror.image
+    installer_image._right.clear()  # as in another process
+    assert installer_image.fetch("prod-3", *ask).read_bytes() == bare.mirror.image
 
 
 def test_nothing_is_kept_of_an_image_that_is_not_the_pinned_one(bare: Machine, cancelled: threading.Event) -> None:
     with pytest.raises(errors.FleetError):
-        medium.fetch("prod-3", bare.mirror.url, "ab" * 32, lambda _: None, cancelled)
-    assert list(medium._folder().iterdir()) == []
+        installer_image.fetch("prod-3", bare.mirror.url, "ab" * 32, lambda _: None, cancelled)
+    assert list(installer_image._folder().iterdir()) == []
 
 
 def test_an_address_that_cannot_be_served_at_wipes_nothing(bare: Machine, cancelled: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""A machine whose first host key travelled in clear shows another one after its first connection: fleet/machine/rekey.py."""
+"""A machine whose first host key travelled in clear shows another one after its first connection: fleet/ssh/rekey.py."""
 
 import subprocess
 import threading
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import rekey, ssh
+from fleet import errors, ssh
+from fleet.ssh import rekey
 from tests.machine.sshd import Server
 
 

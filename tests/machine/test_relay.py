@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.machine import relay, ssh
+from fleet import errors, ssh
+from fleet.ssh import relay
 from tests.machine.sshd import Server
 
 BODY = bytes(range(256)) * 4096  # a megabyte in which an exchange would show

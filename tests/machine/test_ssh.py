@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import handshake, ssh
+from fleet import errors, ssh
+from fleet.ssh import connection as ssh_connection
+from fleet.ssh import handshake
 from tests.machine.sshd import Server, _key
 
 
@@ -93,7 +94,7 @@ def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
 ) -> None:
     """One more than may shake hands at once: its time begins when its turn has come."""
     places = threading.BoundedSemaphore(1)
-    monkeypatch.setattr(ssh, "HANDSHAKES", places)
+    monkeypatch.setattr(ssh_connection, "HANDSHAKES", places)
     with ThreadPoolExecutor() as pool:
         with places:
             late = pool.submit(lambda: reached(server.target, timeout=3))
@@ -209,7 +210,7 @@ def test_a_command_that_says_nothing_any_more_is_told_in_time(server: Server) ->
 
 
 def test_a_command_that_prints_too_much_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "MOST", 1 << 20)
+    monkeypatch.setattr(ssh_connection, "MOST", 1 << 20)
     started = time.monotonic()
     with ssh.connect(server.target) as connection:
         for stream in (1, 2):
@@ -225,7 +226,7 @@ def test_a_command_that_never_stops_printing_ends_in_time(server: Server) -> Non
 
 
 def test_a_line_that_is_too_long_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "LONGEST", 1 << 20)
+    monkeypatch.setattr(ssh_connection, "LONGEST", 1 << 20)
     with ssh.connect(server.target) as connection:
         lines = connection.lines("echo first; yes | tr -d '\\n'", silence=30)
         assert next(lines) == "first\n"

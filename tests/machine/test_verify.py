@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet import errors
-from fleet.machine import managed, ssh, verify
+from fleet import errors, ssh
+from fleet.managed import managed_set, reader, verify_weights
 from tests.machine.sshd import Server
 
 FILES = {"config.json": b"{}", "sub/model.safetensors": os.urandom(3_000_000)}
@@ -51,22 +51,22 @@ def model(tmp_path: Path) -> Model:
     return Model(tmp_path / "model")
 
 
-def look(server: Server, model: Model, **containers: str) -> verify.Found:
-    wanted = verify.Wanted(server.target, str(model.manifest), model.recorded, containers)
-    return verify.verify(wanted, lambda done, total: None)
+def look(server: Server, model: Model, **containers: str) -> verify_weights.Found:
+    wanted = verify_weights.Wanted(server.target, str(model.manifest), model.recorded, containers)
+    return verify_weights.verify(wanted, lambda done, total: None)
 
 
 def refreshed(server: Server, model: Model) -> list[str]:
     """What a refresh says of the files: it reads no more than sizes and times."""
     with ssh.connect(server.target) as connection:
-        state = managed.read(connection, managed.Declared({f"file {model.manifest}": True}))
+        state = reader.read(connection, managed_set.Declared({f"file {model.manifest}": True}))
     wrong: list[str] = state[f"files of {model.manifest}"].get("wrong", [])
     return wrong
 
 
 def test_files_as_recorded_are_right_and_nothing_is_touched(server: Server, model: Model) -> None:
     before = {name: (model.folder / name).stat().st_mtime_ns for name in FILES}
-    assert look(server, model) == verify.Found(2, 3_000_002, [])
+    assert look(server, model) == verify_weights.Found(2, 3_000_002, [])
     assert {name: (model.folder / name).stat().st_mtime_ns for name in FILES} == before
     assert len(server.commands) == 1
 
@@ -124,8 +124,8 @@ def test_a_container_of_another_image_is_named(
 
 def test_progress_is_told_in_bytes(server: Server, model: Model) -> None:
     told: list[tuple[int, int]] = []
-    wanted = verify.Wanted(server.target, str(model.manifest), model.recorded, {})
-    verify.verify(wanted, lambda done, total: told.append((done, total)))
+    wanted = verify_weights.Wanted(server.target, str(model.manifest), model.recorded, {})
+    verify_weights.verify(wanted, lambda done, total: told.append((done, total)))
     assert told[-1] == (3_000_002, 3_000_002)
 
 
@@ -134,10 +134,10 @@ def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> 
     hangs = model.folder / "hangs"
     os.mkfifo(hangs)
     model.manifest.write_text(json.dumps({"files": {"hangs": {"size": 0, "sha256": "0" * 64}}}))
-    wanted = verify.Wanted(server.target, str(model.manifest), model.sum(model.manifest), {})
+    wanted = verify_weights.Wanted(server.target, str(model.manifest), model.sum(model.manifest), {})
     try:
         with pytest.raises(errors.CommandFailed, match=r"not a word for 3 s"):
-            verify.verify(wanted, lambda done, total: None, silence=3)
+            verify_weights.verify(wanted, lambda done, total: None, silence=3)
     finally:
         with hangs.open("w"):  # the process on the machine ends
             pass

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.machine import ssh
+from fleet import errors, ssh
 from lab import machine
 from tests import lab as labs
 from tests.roles import play

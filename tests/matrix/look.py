@@ -6,7 +6,7 @@ Needs root's SSH. Called by tests/matrix/test_take_off.py.
 import re
 from collections.abc import Mapping
 
-from fleet.machine import ssh
+from fleet import ssh
 
 Look = Mapping[str, frozenset[str]]
 

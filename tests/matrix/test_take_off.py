@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.machine import owner, ssh
-from fleet.plan import rolevars, settings, stackfile, wants
-from fleet.provider import resources
+from fleet import ssh
+from fleet.managed import owner
+from fleet.provider import base
+from fleet.provider.base import Request
 from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Request
+from fleet.stack import requirements, role_vars, settings, stack_file
 from lab import machine
 from tests import lab as labs
 from tests.matrix import look, scenario
@@ -88,15 +89,15 @@ def test_a_deleted_host_is_what_it_was_before(
     lab: labs.Lab, system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without an image and a replica; with all that may be purged."""
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
-    roles = rolevars.load(resources.ROOT / "roles")
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
+    roles = role_vars.load(base.ROOT / "roles")
     purge, made, told = ("weights", "driver"), dict[str, Any](), list[str]()
-    stack = stackfile.read("lab", resources.ROOT)
+    stack = stack_file.read("lab", base.ROOT)
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     stack.waivers["preflight-system"] = settings.Waiver(reason="ours", expires=tomorrow)
-    wanted = wants.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
-    kinds: dict[str, resources.Resource] = {
+    wanted = requirements.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
+    kinds: dict[str, base.Resource] = {
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
         "Weights": Playbook("Weights", ("path",), Slots(), purge=purge),

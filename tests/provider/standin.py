@@ -4,19 +4,20 @@ Started by the engine. Used by tests/unit/test_plan_engine_*.py, which need a st
 {seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.provider.standin ENGINE_ADDRESS.
 """
 
-from fleet.provider import lean
+from fleet.sdk_patches import sdk_stub
 
-lean.load()
+sdk_stub.load()
 
 import json  # noqa: E402, after it
 from typing import Any  # noqa: E402
 
 from fleet import errors  # noqa: E402
-from fleet.machine import converge, managed  # noqa: E402
-from fleet.plan import kinds  # noqa: E402
-from fleet.provider import baremetal, hostkey, node, plugin, resources  # noqa: E402
+from fleet.ansible import converge  # noqa: E402
+from fleet.managed import managed_set  # noqa: E402
+from fleet.provider import baremetal, base, hostkey, node, plugin  # noqa: E402
 from fleet.provider.playbook import Playbook, Slots  # noqa: E402
-from fleet.provider.structs import Props  # noqa: E402
+from fleet.provider.properties import Props  # noqa: E402
+from fleet.stack import resource_roles  # noqa: E402
 
 # What each kind tells, and one thing that it has put on its machine.
 RESULTS: dict[str, Props] = {
@@ -36,25 +37,25 @@ THINGS = {
 
 def machines() -> Props:
     """What the test says of the machines now."""
-    told: Props = json.loads((resources.state_dir() / "machines.json").read_text())
+    told: Props = json.loads((base.state_dir() / "machines.json").read_text())
     return told
 
 
 class Node(node.Node):
     """A machine that needs no connection."""
 
-    def apply(self, request: resources.Request, inputs: Props, old: Props | None) -> Props:
+    def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
         """It answers."""
         return {**self.foresee(inputs, {}, old), "facts": {"kernel": "6.8"}}
 
-    def delete(self, request: resources.Request, properties: Props) -> None:
+    def delete(self, request: base.Request, properties: Props) -> None:
         """It has no mark."""
 
 
 class Run(Playbook):
     """One kind; the probes of a Serving pass."""
 
-    def apply(self, request: resources.Request, inputs: Props, old: Props | None) -> Props:
+    def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
         """It runs."""
         made = super().apply(request, inputs, old)
         return {**made, "verdict": VERDICT} if self.name == "Serving" else made
@@ -66,11 +67,13 @@ def playbook(kind: str, slots: Slots) -> Playbook:
     right = {"arguments": ["iommu=pt"]} if kind == "Host" else {"state": "active"}
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
-        seconds = {role: taken for role, taken in machines()["seconds"].items() if role in kinds.ROLES[kind.lower()]}
-        declared = managed.Declared({thing.replace("kernel started for", "file"): True})
+        seconds = {
+            role: taken for role, taken in machines()["seconds"].items() if role in resource_roles.ROLES[kind.lower()]
+        }
+        declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
         return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)
 
-    def read(target: Any, declared: Any) -> list[managed.State]:
+    def read(target: Any, declared: Any) -> list[managed_set.State]:
         now = machines()
         if target.name in now["silent"]:
             raise errors.Unreachable(node=target.name, doing="connect", seen="no answer")

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2, provider_pb2
 
-from fleet.machine import ssh
+from fleet import ssh
 from tests.machine.redfish import SETTINGS, USER, UUID, WORD, Machine, machine
 from tests.provider.conftest import Launch
 from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn

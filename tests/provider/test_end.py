@@ -13,11 +13,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from fleet.provider.resources import ROOT
+from fleet.provider.base import ROOT
 from tests.provider.conftest import Launch, doing
 from tests.provider.plugin import DEBUG, PATIENCE, Engine, HalfMade, Plugin, Props, half_made
 
-PROGRAMS = ("fleet.machine.supervisor", "ansible-playbook", "HostKeyAlias=glm-1", "[mux]")
+PROGRAMS = ("fleet.ansible.supervisor", "ansible-playbook", "HostKeyAlias=glm-1", "[mux]")
 
 
 def comes_true(claim: Callable[[], bool]) -> bool:

@@ -7,11 +7,12 @@ import grpc
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
-from fleet.machine import converge, managed
-from fleet.plan.effects import Effect
-from fleet.provider import notes
+from fleet.ansible import converge
+from fleet.impact.effects import Effect
+from fleet.managed import managed_set
+from fleet.provider import preview_summary
+from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Request
 from tests.provider.conftest import Launch
 from tests.provider.plugin import Engine, Plugin, Props, creation, struct, urn
 from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
@@ -94,8 +95,8 @@ def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, h
 
 @pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
 def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: str, former: str) -> None:
-    assert notes.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
-    assert notes.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
+    assert preview_summary.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
+    assert preview_summary.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
 
 
 def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:
@@ -113,7 +114,7 @@ def test_another_function_is_refused(used: Plugin) -> None:
 
 def run(old: Props | None, news: Props, seconds: float) -> Props:
     """Return what a run of so many seconds leaves in the state; in this process, and no machine is asked."""
-    outcome = converge.Outcome({}, managed.Declared(), 0, 1, {"vllm": seconds})
+    outcome = converge.Outcome({}, managed_set.Declared(), 0, 1, {"vllm": seconds})
     serving = Playbook("Serving", ("replicas",), Slots(), run=lambda *_: outcome, read=lambda *_: [{}])
     request = Request(urn("Serving"), lambda text, ephemeral: None, threading.Event())
     known = {

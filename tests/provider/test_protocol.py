@@ -14,18 +14,19 @@ HOST = {"node": NODE, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_sys
 
 
 def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
-    """What it imports first, and all that it imports later; what a resource needs of fleet.plan knows no Pulumi."""
+    """What it imports first, and all that it imports later; what a resource needs of fleet.stack and fleet.impact knows no Pulumi."""
     later = "fleet.provider.plugin, fleet.probes, lab.provider.resources, sys"
     show = "print(*[name for name in sys.modules if re.match('pulumi(?!.runtime.proto)', name)])"
     told = subprocess.check_output(
-        [sys.executable, "-c", f"from fleet.provider import lean; lean.load(); import re, {later}; {show}"], text=True
+        [sys.executable, "-c", f"from fleet.sdk_patches import sdk_stub; sdk_stub.load(); import re, {later}; {show}"],
+        text=True,
     )
     assert told.split() == ["pulumi", "pulumi.runtime"]
 
 
 def test_a_plugin_s_start_reads_no_yaml() -> None:
     """Only a change that is foretold does: it asks the roles."""
-    start = "import sys; from fleet.provider import lean; lean.load(); import fleet.provider.plugin"
+    start = "import sys; from fleet.sdk_patches import sdk_stub; sdk_stub.load(); import fleet.provider.plugin"
     told = subprocess.check_output([sys.executable, "-c", f"{start}; print('yaml' in sys.modules)"], text=True)
     assert told == "False\n"
 

@@ -13,9 +13,10 @@ import pytest
 from pulumi.runtime.proto import engine_pb2
 
 from fleet import probes
-from fleet.machine import converge, managed
+from fleet.ansible import converge
+from fleet.managed import managed_set
 from fleet.probes.answer import Answer
-from fleet.provider import resources, serving
+from fleet.provider import base, serving
 from fleet.provider.playbook import Slots
 from tests.provider.conftest import doing
 from tests.provider.model import Model
@@ -198,7 +199,7 @@ def test_the_key_reaches_the_model_and_is_told_nowhere(
 
 def test_the_key_is_in_no_process_s_arguments(failed: Ended, refused: Ended) -> None:
     seen = failed.arguments | refused.arguments
-    for program in ("fleet.provider", "fleet.machine.supervisor", "ansible-playbook", "HostKeyAlias=glm-1"):
+    for program in ("fleet.provider", "fleet.ansible.supervisor", "ansible-playbook", "HostKeyAlias=glm-1"):
         assert any(program in line for line in seen), program
     assert not [line for line in seen if KEY in line]
 
@@ -206,12 +207,12 @@ def test_the_key_is_in_no_process_s_arguments(failed: Ended, refused: Ended) -> 
 def ready(served: Props, ask: serving.Ask) -> tuple[Props, list[str], list[str]]:
     """Apply a Serving in this process, with a run that is known to end well; return its outputs, what it said and what it warned of."""
     results = {"fleet_serving": {"replicas": served["vars"]["site_replicas"]}}
-    outcome = converge.Outcome(results, managed.Declared(), 0, 1, {"site": 1.0})
+    outcome = converge.Outcome(results, managed_set.Declared(), 0, 1, {"site": 1.0})
     said, warned = list[str](), list[str]()
     made = serving.Serving(
         "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], ask=ask
     )
-    request = resources.Request(
+    request = base.Request(
         urn("Serving"),
         lambda text, ephemeral: None if ephemeral else said.append(text),
         threading.Event(),
@@ -260,7 +261,7 @@ def test_a_case_of_one_s_own_gates_a_replica(
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     own = {**served, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
-    with pytest.raises(resources.Incomplete, match="glm-0: greets: answered twice 'Good day'"):
+    with pytest.raises(base.Incomplete, match="glm-0: greets: answered twice 'Good day'"):
         ready(own, serving.ask)
 
 

@@ -6,8 +6,8 @@ from concurrent import futures
 import pytest
 
 from fleet import errors
+from fleet.provider.base import Request
 from fleet.provider.playbook import Slots
-from fleet.provider.resources import Request
 from tests.provider.plugin import PATIENCE, urn
 
 

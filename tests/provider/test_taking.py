@@ -14,15 +14,15 @@ from typing import Any
 import grpc
 import pytest
 
-from fleet.machine import owner
-from fleet.plan import stackfile, wants
+from fleet.managed import owner
+from fleet.stack import requirements, stack_file
 from tests.machine.sshd import KEPT, Server
 from tests.provider.plugin import Engine, Plugin, Props
 from tests.unit.test_preflight_checks import ROLES, ROOT, SICK, healthy
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"
 OURS = "organization/glm-fleet/test"
-TOLD = wants.wants(stackfile.read("prod", ROOT), ROLES, "prod-1", OURS)
+TOLD = requirements.wants(stack_file.read("prod", ROOT), ROLES, "prod-1", OURS)
 WANTS = json.dumps(TOLD)
 THEIRS = {"id": "organization/glm-fleet/staging", "who": "ops@console", "since": "2026-10-01T12:00:00Z"}
 

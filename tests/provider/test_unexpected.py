@@ -14,10 +14,11 @@ import pytest
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from fleet import errors
-from fleet.machine import converge, managed
+from fleet.ansible import converge
+from fleet.managed import managed_set
 from fleet.provider import baremetal, node, serving
+from fleet.provider.base import Resource
 from fleet.provider.playbook import Slots
-from fleet.provider.resources import Resource
 from fleet.provider.servicer import Fleet
 from tests.machine.sshd import Server
 from tests.provider.plugin import HalfMade, Props, creation, half_made, ident, struct, urn
@@ -65,10 +66,10 @@ def broken(*_: Any, **__: Any) -> Any:
 
 
 def ran(*_: Any) -> converge.Outcome:
-    return converge.Outcome({"fleet_serving": {"replicas": REPLICAS}}, managed.Declared({THING: True}), 1, 1, {})
+    return converge.Outcome({"fleet_serving": {"replicas": REPLICAS}}, managed_set.Declared({THING: True}), 1, 1, {})
 
 
-def read(*_: Any) -> list[managed.State]:
+def read(*_: Any) -> list[managed_set.State]:
     return [{THING: {"type": "file"}}]
 
 

@@ -37,7 +37,10 @@ def hostile(road: Road, first_up: str, trace: Path) -> Iterator[None]:
 
 def errors(text: str) -> list[str]:
     """Return the errors among a run's diagnostics; the engine's own last line is none of the fleet's."""
-    return re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)(.*)", text.partition("\nDiagnostics:\n")[2])
+    return re.findall(
+        r"(?m)^ {4}error: (?!(?:update|preview) failed$)(?:Preview failed: )?(.*)",
+        text.partition("\nDiagnostics:\n")[2],
+    )
 
 
 def test_every_verb_ends_in_one_message_and_the_next_up_converges(road: Road, hostile: None, trace: Path) -> None:

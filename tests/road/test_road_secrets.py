@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fleet import endpoints
+from fleet.cli import stack_outputs
 from tests.road import leaks
 from tests.road.road import NODES, STACK, Road, boots, foretold
 
@@ -52,7 +52,7 @@ def containers(road: Road, node: str, since: float) -> int:
 
 def status(road: Road, node: str, key: str) -> int:
     """What the API answers to this key."""
-    with endpoints.tunnel(endpoints.choose(road.outputs(), node)[0]) as url:
+    with stack_outputs.tunnel(stack_outputs.choose(road.outputs(), node)[0]) as url:
         return httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
 
 

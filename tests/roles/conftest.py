@@ -13,7 +13,7 @@ import pytest
 import testinfra
 import yaml
 
-from fleet.machine import ssh
+from fleet import ssh
 from tests import lab as labs
 from tests.roles import play
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from fleet.machine import ssh
+from fleet import ssh
 
 ROOT = pathlib.Path(__file__).parents[2]
 ONE_ROLE = pathlib.Path(__file__).parent / "one-role.yml"

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from fleet import errors
-from fleet.acceptance import catalogue, report, run
+from fleet.acceptance import catalogue
+from fleet.cli import accept as run
+from fleet.cli import accept_report as report
 from tests.roles.conftest import Place
 
 # Optional, and two and a half minutes: `make test-all`. What judges its outputs is in tests/unit/test_acceptance.py.
@@ -107,7 +109,7 @@ def test_a_machine_whose_programs_print_the_samples_passes_and_nothing_stays_on_
     before = left(drained)
     told: list[str] = []
     found = run.measure(wanted(drained, image, catalogue.load()), told.append, threading.Event())
-    assert report.table([found]).count(" ok") == 7, "\n".join(report.problems([found]))
+    assert report.as_table([found]).count(" ok") == 7, "\n".join(report.problems([found]))
     assert (found.passed, found.stays) == (True, [])
     assert left(drained) == before
     kept = Path(found.evidence).read_text()

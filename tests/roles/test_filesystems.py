@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleet.machine import ssh
+from fleet import ssh
 from lab import disks
 from tests import lab as labs
 from tests.roles import play

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet import address, probes
-from fleet.machine import ssh
+from fleet import address, probes, ssh
 from tests import lab as labs
 from tests import neighbour
 from tests.roles.conftest import KEY, SERVED, Place, Runs

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fleet.plan import rules
+from fleet.stack import rules
 
 DIGEST = "registry.example/vllm@sha256:" + "ab" * 32
 COMMIT = "12" * 20

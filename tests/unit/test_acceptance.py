@@ -11,9 +11,12 @@ import pytest
 import yaml
 from click import testing
 
-from fleet import cli, errors
-from fleet.acceptance import catalogue, run
-from fleet.machine import converge, managed
+from fleet import errors
+from fleet.acceptance import catalogue
+from fleet.ansible import converge
+from fleet.cli import accept as run
+from fleet.cli import main
+from fleet.managed import managed_set
 from tests.unit.test_acceptance_judge import ALL, sample, with_figure
 
 GOLDEN = Path(__file__).parent / "golden" / "accept"
@@ -71,10 +74,10 @@ class Site:
         answer = self.answers.get(job.target.name, {"ran": printed(), "stays": []})
         if isinstance(answer, errors.FleetError):
             raise answer
-        return converge.Outcome({"fleet_acceptance": answer}, managed.Declared({}), 0, 0, {})
+        return converge.Outcome({"fleet_acceptance": answer}, managed_set.Declared({}), 0, 0, {})
 
     def accept(self, *arguments: str) -> testing.Result:
-        return testing.CliRunner().invoke(cli.main, ["accept", "-s", "prod", *arguments])
+        return testing.CliRunner().invoke(main.main, ["accept", "-s", "prod", *arguments])
 
     @property
     def evidence(self) -> list[Path]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet.plan import judge, kinds, rolefiles, rolevars, settings, stackfile
+from fleet.stack import resource_roles, role_digest, role_vars, settings, stack_file, validate
 from tests.changes import rows, words
 from tests.changes.node import Happened, Look, happened
 from tests.changes.words import Foretold
 
 GOLDEN = Path(__file__).parent / "golden" / "forecast"
-ROLES = rolevars.load(rows.ROLES)
-NAMES = (*ROLES.roles, kinds.HELPER)
+ROLES = role_vars.load(rows.ROLES)
+NAMES = (*ROLES.roles, resource_roles.HELPER)
 
 
 def changed(role: str, part: str) -> set[str]:
@@ -30,7 +30,9 @@ def test_every_variable_is_changed(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_every_file_is_changed(role: str) -> None:
-    listed = {line.partition("  ")[2].partition(": ")[0] for line in rolefiles.listing(rows.ROLES / role).splitlines()}
+    listed = {
+        line.partition("  ")[2].partition(": ")[0] for line in role_digest.listing(rows.ROLES / role).splitlines()
+    }
     assert changed(role, "file") == listed
 
 
@@ -56,7 +58,7 @@ def test_a_row_says_how_it_changes_one_thing() -> None:
 
 def test_what_another_row_changes_is_changed_there() -> None:
     assert [row.by for row in rows.load() if row.by and row.by not in {one.name for one in rows.made()}] == []
-    assert {row.variable for row in rows.load() if row.by} == set(rolevars.SET_BY_PROGRAM)
+    assert {row.variable for row in rows.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
 
 
 def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
@@ -153,12 +155,12 @@ def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer
 
 
 def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
-    told = stackfile.read("lab", rows.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    told = stack_file.read("lab", rows.ROLES.parent).model_dump(mode="json", exclude_unset=True)
     (nodes,) = told["nodes"]
     for row in rows.load():
         own = {name: value for name, value in row.needs.items() if value is not None}
         if row.variable and row.to is not None and row.entry is None:
             own[row.variable] = row.to
         raw = {**told, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
-        found = judge.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
+        found = validate.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
         assert [str(one) for one in (*found.mistakes, *found.warnings)] == []

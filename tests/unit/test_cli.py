@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from click import testing
 
-from fleet import cli, endpoints, errors, probes, show
+from fleet import errors, probes
+from fleet.cli import main, stack_outputs, table
 from fleet.probes.answer import Answer
 
 GOLDEN = Path(__file__).parent / "golden" / "show"
@@ -66,7 +67,7 @@ def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> testing.Result:
-    return testing.CliRunner().invoke(cli.main, arguments)
+    return testing.CliRunner().invoke(main.main, arguments)
 
 
 def test_show_is_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
@@ -90,7 +91,7 @@ def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_lis
     }.items():
         (pulumi / name).write_text(f"#!/bin/sh\n{script}\n")
         (pulumi / name).chmod(0o755)
-    line = show.paste(outputs(), "prod").splitlines()[-1]
+    line = table.paste(outputs(), "prod").splitlines()[-1]
     told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
     arguments, _, sent = told.partition("sent: ")
     assert sent.strip() == f"Authorization: Bearer {key}"
@@ -98,7 +99,7 @@ def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_lis
 
 
 def test_what_never_ran_is_shown_as_a_dash() -> None:
-    assert show.short("") == show.phases({}) == show.phases({"rocm": 0.1}) == "-"
+    assert table.short("") == table.phases({}) == table.phases({"rocm": 0.1}) == "-"
 
 
 @pytest.mark.parametrize(
@@ -110,14 +111,14 @@ def test_what_never_ran_is_shown_as_a_dash() -> None:
     ],
 )
 def test_a_name_means_one_replica_or_all_of_a_node(name: str, meant: list[str]) -> None:
-    assert [one.name for one in endpoints.choose(outputs(), name)] == meant
+    assert [one.name for one in stack_outputs.choose(outputs(), name)] == meant
 
 
 def test_a_replica_is_reached_where_it_listens_on_a_socket_or_in_an_older_state_on_a_port() -> None:
     found = outputs()
     two = [{"name": name, "socket": f"/run/fleet/{name}/sock", "model": "m"} for name in ("glm-0", "glm-1")]
     found["replicas"]["prod-1"]["replicas"] = two
-    assert {one.name: one.address for one in endpoints.replicas(found)} == {
+    assert {one.name: one.address for one in stack_outputs.replicas(found)} == {
         "prod-1/glm-0": "/run/fleet/glm-0/sock",
         "prod-1/glm-1": "/run/fleet/glm-1/sock",
         "prod-22/glm-0": 8000,
@@ -127,7 +128,7 @@ def test_a_replica_is_reached_where_it_listens_on_a_socket_or_in_an_older_state_
 @pytest.mark.parametrize("name", ["prod-2", "prod-1/glm-9", "glm-0"])
 def test_a_name_that_means_none_is_told_with_all_there_are(name: str) -> None:
     with pytest.raises(errors.FleetError, match="no such replica") as caught:
-        endpoints.choose(outputs(), name)
+        stack_outputs.choose(outputs(), name)
     assert caught.value.wanted == "prod-1/glm-0, prod-1/glm-1, prod-22/glm-0"
 
 
@@ -223,8 +224,8 @@ def test_after_a_failed_change_the_replicas_can_still_be_asked(pulumi: Path, ask
 
 def test_a_machine_that_failed_is_a_line_of_the_table() -> None:
     found = {"replicas": {**outputs()["replicas"], "prod-3": None}}
-    assert show.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
-    assert len(endpoints.replicas(found)) == 3
+    assert table.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
+    assert len(stack_outputs.replicas(found)) == 3
 
 
 def test_a_request_is_a_body_for_curl() -> None:
@@ -255,7 +256,7 @@ def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str,
     seen: list[tuple[str, str, str]] = []
 
     @contextlib.contextmanager
-    def tunnel(replica: endpoints.Replica, port: int = 0) -> Iterator[str]:
+    def tunnel(replica: stack_outputs.Replica, port: int = 0) -> Iterator[str]:
         yield f"http://{replica.name}"
 
     def answer(
@@ -266,7 +267,7 @@ def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str,
         wrong = ["no box"] if url.endswith("prod-1/glm-1") else []
         return [probes.Verdict(case, Answer(200, "text"), wrong, 1.0) for case in cases]
 
-    monkeypatch.setattr(endpoints, "tunnel", tunnel)
+    monkeypatch.setattr(stack_outputs, "tunnel", tunnel)
     monkeypatch.setattr(probes, "run", answer)
     return seen
 

@@ -1,4 +1,4 @@
-"""A stack file whose variables no role knows ends each verb that reads it in its mistakes: fleet/verb.py."""
+"""A stack file whose variables no role knows ends each verb that reads it in its mistakes: fleet/cli/common.py."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click import testing
 
-from fleet import cli
+from fleet.cli import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def test_a_variable_that_no_role_knows_is_told_with_its_nearest_name(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "stacks" / "Pulumi.prod.yaml"
     file.write_text(re.sub("rocm_version:", "rocm_versoin:", file.read_text()))
-    done = testing.CliRunner().invoke(cli.main, [verb, "-s", "prod"])
+    done = testing.CliRunner().invoke(main.main, [verb, "-s", "prod"])
     assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
     assert "vars.rocm_versoin: no role knows this variable" in done.output
     assert "did you mean rocm_version?" in done.output

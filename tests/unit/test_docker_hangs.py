@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.machine import managed, ssh
+from fleet import errors, ssh
+from fleet.managed import managed_set, reader
 
 ROOT = Path(__file__).parents[2]
 TARGET = ssh.Target("glm-1", "192.0.2.11")
@@ -114,7 +114,7 @@ class Local:
 def test_the_reader_names_the_container_that_docker_hangs_on(tmp_path: Path, hangs_on: str, call: str) -> None:
     connection: Any = Local(programs(tmp_path, hangs_on))
     with pytest.raises(errors.DriftUnreadable) as caught:
-        managed.read(connection, managed.Declared({"unit glm-0.service": True, "unit glm-1.service": True}))
+        reader.read(connection, managed_set.Declared({"unit glm-0.service": True, "unit glm-1.service": True}))
     assert str(caught.value) == (
         f"glm-1: read the managed state: `{call}` gave no answer within 0.5 s: the Docker daemon hangs\n"
         "  wanted: a Docker daemon that answers\n"
@@ -128,7 +128,7 @@ def test_a_systemd_that_hangs_is_named(tmp_path: Path) -> None:
     (tmp_path / "systemctl").write_text("#!/bin/sh\nexec sleep 60\n")
     connection: Any = Local(environment)
     with pytest.raises(errors.DriftUnreadable) as caught:
-        managed.read(connection, managed.Declared({"unit glm-0.service": True}))
+        reader.read(connection, managed_set.Declared({"unit glm-0.service": True}))
     assert caught.value.seen == "`systemctl show` gave no answer within 0.5 s"
     assert caught.value.next == "reboot glm-1; then `pulumi up` goes on where this stopped"
 
@@ -136,7 +136,7 @@ def test_a_systemd_that_hangs_is_named(tmp_path: Path) -> None:
 def test_a_verification_names_the_container_that_docker_hangs_on(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"files": {}}')
     asked = {"manifest": str(tmp_path / "manifest.json"), "recorded": "", "containers": {"glm-1": "sha256:1"}}
-    script = impatient((ROOT / "fleet/machine/remote_verify.py").read_text())
+    script = impatient((ROOT / "fleet/managed/on_node_verify_weights.py").read_text())
     done = subprocess.run(
         [sys.executable, "-c", f"{script}\nmain({asked!r})"],
         env=programs(tmp_path, " glm-1 "), capture_output=True, text=True, timeout=20, check=False,
@@ -149,7 +149,11 @@ def test_a_verification_names_the_container_that_docker_hangs_on(tmp_path: Path)
 
 def test_every_call_to_docker_on_a_node_is_bounded() -> None:
     """A script that calls docker has a limit for it; in a unit, `timeout` or systemd's own limit for a stop has."""
-    scripts = [*ROOT.glob("roles/*/files/*.py"), *ROOT.glob("playbooks/files/*.py"), *ROOT.rglob("fleet/**/remote*.py")]
+    scripts = [
+        *ROOT.glob("roles/*/files/*.py"),
+        *ROOT.glob("playbooks/files/*.py"),
+        *ROOT.rglob("fleet/**/on_node_*.py"),
+    ]
     calling = [file for file in scripts if re.search(r"[\[(]\s*\"docker\"", file.read_text())]
     assert len(calling) >= len(SCRIPTS) + 2
     assert [str(file) for file in calling if "timeout=" not in file.read_text()] == []

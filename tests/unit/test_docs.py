@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.acceptance import page as acceptance
-from fleet.plan.rules import page as rules
+from fleet.stack.rules import page as rules
 from policies import docs as policies
 from tests.changes import page as changes
 from tests.faults import page as faults

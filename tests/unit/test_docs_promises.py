@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.plan import rolevars
+from fleet.stack import role_vars
 
 ROOT = Path(__file__).parents[2]
 HAND = [
@@ -38,7 +38,7 @@ def test_every_promise_names_a_test() -> None:
 
 @pytest.mark.parametrize("page", ["docs/first-machine.md", "docs/serving.md", "CHANGELOG.md"])
 def test_every_variable_that_a_page_sets_is_a_role_s(page: str) -> None:
-    known = rolevars.load(ROOT / "roles").options
+    known = role_vars.load(ROOT / "roles").options
     text = (ROOT / page).read_text().replace("weights_tries", "")
     named = set(re.findall(r"`((?:host|docker|rocm|transformers|weights|vllm)_[a-z_]+)", text))
     secrets = {"weights_token", "vllm_api_key"}

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from click import testing
 
-from fleet import cli, enrol, errors, stackedit
-from fleet.machine import ssh
-from fleet.machine.hostkeys import Key
+from fleet import errors, ssh
+from fleet.cli import enrol, main, stack_edit
+from fleet.ssh.host_keys import Key
 from tests.machine.sshd import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def file(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def run(*arguments: str, stdin: str = "") -> testing.Result:
     """Run `fleet enrol` on the stack `test`."""
-    return testing.CliRunner().invoke(cli.main, ["enrol", "-s", "test", *arguments], input=stdin)
+    return testing.CliRunner().invoke(main.main, ["enrol", "-s", "test", *arguments], input=stdin)
 
 
 def key_of(server: Server) -> Key:
@@ -188,7 +188,7 @@ def test_a_key_of_every_type_is_shown_and_the_first_is_chosen(tmp_path: Path) ->
 def test_a_stack_file_that_is_written_again_is_the_same(stack: str, tmp_path: Path) -> None:
     path = tmp_path / f"Pulumi.{stack}.yaml"
     path.write_text((ROOT / "stacks" / path.name).read_text())
-    stackedit.Document(path).write()
+    stack_edit.Document(path).write()
     assert path.read_text() == (ROOT / "stacks" / path.name).read_text()
 
 

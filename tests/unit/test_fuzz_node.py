@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import errors
-from fleet import verify as fleet_verify
-from fleet.machine import events, lost, managed, narrate, owner, preflight, reply, ssh, undo, verify
-from fleet.machine.form import Record
-from fleet.machine.preflight import answer
-from fleet.plan import effects
+from fleet import errors, preflight, ssh
+from fleet.ansible import connection_loss, declarations, events, progress
+from fleet.cli import verify as fleet_verify
+from fleet.impact import effects
+from fleet.managed import differences, managed_set, owner, reader, revert, verify_weights
+from fleet.preflight import answer
 from fleet.provider import node, outputs
-from fleet.provider.structs import to_struct
+from fleet.provider.properties import to_struct
+from fleet.ssh import reply
+from fleet.validators import Record
 from tests import fuzz
 from tests.project import ROOT
 from tests.unit.test_preflight_checks import after_a_run, wanted
@@ -68,16 +70,16 @@ STATE = {
     "container glm-0": {"of": "unit glm-0.service", "running": True, "environment": ["A=1"]},
     "package docker.io": {"version": "26.1", "held": False},
 }
-THINGS = managed.Declared({"file /etc/x": True, "unit glm-0.service": True, "package docker.io": False})
+THINGS = managed_set.Declared({"file /etc/x": True, "unit glm-0.service": True, "package docker.io": False})
 
 
 @fuzz.FUZZ
 @given(fuzz.printed(STATE), fuzz.printed(STATE))
 def test_a_read_of_the_managed_state(first: str, second: str) -> None:
     with ours():
-        expected, seen = (managed.read(reads(said), THINGS) for said in (first, second))
-        found = managed.drift(expected, seen)
-        drifted = undo.Drifted({one["what"] for one in found}, expected, seen)
+        expected, seen = (reader.read(reads(said), THINGS) for said in (first, second))
+        found = differences.drift(expected, seen)
+        drifted = revert.Drifted({one["what"] for one in found}, expected, seen)
         assert isinstance(drifted.variables, dict)
         drifted.left(seen)
         state = {
@@ -124,7 +126,9 @@ VERIFIED = [{"done": 1, "total": 2}, {"files": 2, "bytes": 2, "wrong": [{"what":
 def test_a_verification(said: str) -> None:
     with pytest.MonkeyPatch.context() as patch, ours():
         patch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
-        found = verify.verify(verify.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None)
+        found = verify_weights.verify(
+            verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+        )
         verdict = fleet_verify.Verdict("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
         "".join([fleet_verify.table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
 
@@ -136,7 +140,7 @@ def test_a_verification(said: str) -> None:
     )
 )
 def test_the_question_why_a_node_was_lost(said: str) -> None:
-    assert isinstance(lost._went_down(said, 10.0), str)
+    assert isinstance(connection_loss._went_down(said, 10.0), str)
 
 
 @fuzz.FUZZ
@@ -178,21 +182,21 @@ def test_the_answer_of_a_module(kind: str, action: str, res: Any) -> None:
     }
     event = json.loads(json.dumps(events.distil(raw), default=str))
     assert event
-    story = narrate.Story(("r",), lambda note: note.text.encode())
+    story = progress.Story(("r",), lambda note: note.text.encode())
     story.hear({"event": "task", "role": "r", "task": "t"})
     story.hear(event)
-    declared = outputs.sound(managed.collect([event]))
+    declared = outputs.sound(declarations.collect([event]))
     to_struct({"declared": declared.to_json()}).SerializeToString()
     if story.failure:
         str(story.failure(TARGET, "go on")).encode()
     with ours():
-        outputs.judge("Host", TARGET, managed.collect([event]), "go on")
+        outputs.judge("Host", TARGET, declarations.collect([event]), "go on")
         outputs.checked("Host", TARGET, story.results.get("fleet_host") or {}, "go on")
         outputs.stays(story.results)
 
 
 def test_a_line_of_a_bashrc_before_the_answer_is_passed_over() -> None:
-    assert managed.read(reads(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
+    assert reader.read(reads(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
     assert owner.release(reads('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
     assert preflight.ask(reads(f"motd\n{json.dumps(after_a_run())}\n"), wanted()).facts["system"] == "ubuntu 24.04"
     assert node._facts(reads(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
@@ -201,7 +205,9 @@ def test_a_line_of_a_bashrc_before_the_answer_is_passed_over() -> None:
 def test_a_line_before_the_answer_does_not_end_a_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "\n".join(["welcome", *map(json.dumps, VERIFIED)])
     monkeypatch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
-    found = verify.verify(verify.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None)
+    found = verify_weights.verify(
+        verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+    )
     assert (found.files, len(found.wrong)) == (2, 1)
 
 
@@ -229,14 +235,14 @@ def test_a_reply_s_text_is_plain() -> None:
 
 def test_a_state_that_cannot_be_read_is_told_with_the_node_and_what_was_printed() -> None:
     with pytest.raises(errors.DriftUnreadable) as caught:
-        managed.read(Connection("Traceback\n", 1, "Traceback\nModuleNotFoundError: no json\n"), THINGS)  # type: ignore[arg-type]
+        reader.read(Connection("Traceback\n", 1, "Traceback\nModuleNotFoundError: no json\n"), THINGS)  # type: ignore[arg-type]
     assert (
         str(caught.value).splitlines()[0] == "glm-1: read the managed state: exit code 1: ModuleNotFoundError: no json"
     )
 
 
 def test_each_fact_of_a_preflight_has_a_form() -> None:
-    """What remote.py prints on this machine: each of its facts stands in answer.py."""
+    """What on_node_facts.py prints on this machine: each of its facts stands in answer.py."""
     asked: dict[str, Any] = {"paths": {"/": ""}, "addresses": [], "ports": [], "owner": "/nowhere", "source": ""}
     asked |= {"repositories": [], "loaders": [], "packages": [], "filesystems": []}
     readers, end, last = preflight.script(asked).rpartition("\nasked = ")
@@ -246,7 +252,7 @@ def test_each_fact_of_a_preflight_has_a_form() -> None:
     )
     facts = json.loads(done.stdout)
     lacks = sorted(facts.keys() - {*answer.FACTS, "space"})
-    assert not lacks, f"no form for the facts {', '.join(lacks)}: add a row to fleet/machine/preflight/answer.py"
+    assert not lacks, f"no form for the facts {', '.join(lacks)}: add a row to fleet/preflight/answer.py"
     assert answer.facts(asked).mistake(facts, "") is None
     for name in ("driver", "docker"):
         assert facts[name].keys() == {*answer.FACTS[name].parts}, name  # type: ignore[attr-defined]
@@ -255,4 +261,4 @@ def test_each_fact_of_a_preflight_has_a_form() -> None:
 def test_a_second_is_enough_for_the_largest_reply() -> None:
     large = json.dumps({f"file /etc/{number}": STATE["file /etc/x"] for number in range(5000)})
     with fuzz.within(1):
-        assert not managed.read(reads(large), THINGS)  # none of it was asked for
+        assert not reader.read(reads(large), THINGS)  # none of it was asked for

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from fleet import errors, show
-from fleet.machine import owner, ssh
-from fleet.machine.preflight import Look
-from fleet.machine.preflight.host import network
-from fleet.provider import resources, serving
+from fleet import errors, ssh
+from fleet.cli import table
+from fleet.managed import owner
+from fleet.preflight import Look
+from fleet.preflight.host import network
+from fleet.provider import base, serving
 from tests.unit.test_preflight_checks import healthy, wanted
 
 EVIL = "x; touch /tmp/y; $(id) `id` 'q' \"d\" a b"
@@ -50,7 +51,7 @@ def outputs(name: str) -> dict[str, Any]:
 
 
 def test_the_two_lines_that_a_table_ends_with() -> None:
-    forward, request = show.paste(outputs("glm-0 $(id)"), "la b").splitlines()
+    forward, request = table.paste(outputs("glm-0 $(id)"), "la b").splitlines()
     assert shlex.split(forward.partition("; ")[2]) == [
         "fleet",
         "forward",
@@ -68,7 +69,7 @@ def test_the_two_lines_that_a_table_ends_with() -> None:
 @pytest.mark.parametrize("folder", ["/srv/glm fleet/.pulumi/evidence/lab", "/srv/fleet/.pulumi/evidence/lab"])
 def test_the_evidence_of_probes_in_a_checkout_whose_path_has_a_space(folder: str) -> None:
     known = {"verdict": {"evidence": folder}}
-    request = resources.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
+    request = base.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
     error = serving._refused(request, known, ["wrong"], 0, 1)
     assert shlex.split(error.next.partition(";")[0]) == ["open", f"{folder}/glm-1-*.html"]
 

@@ -7,7 +7,8 @@ from unittest import mock
 
 import pytest
 
-from fleet.machine import managed, remote_read
+from fleet.ansible import declarations
+from fleet.managed import differences, managed_set, on_node_read
 
 GOLDEN = Path(__file__).parent / "golden" / "machine"
 
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def test_each_difference_is_told_in_words() -> None:
-    found = managed.drift(
+    found = differences.drift(
         {what: case[0] for what, case in CASES.items()}, {what: case[1] for what, case in CASES.items()}
     )
     told = [f"{one['what']}: {one['seen']}; expected: {one['expected']}" for one in found]
@@ -51,33 +52,35 @@ def test_each_difference_is_told_in_words() -> None:
 
 @pytest.mark.parametrize("what", CASES)
 def test_a_thing_as_expected_is_no_drift(what: str) -> None:
-    assert managed.drift({what: CASES[what][0]}, {what: CASES[what][0]}) == []
+    assert differences.drift({what: CASES[what][0]}, {what: CASES[what][0]}) == []
 
 
 @pytest.mark.parametrize("what", CASES)
 def test_a_thing_that_is_gone_from_the_answer_is_drift(what: str) -> None:
     if CASES[what][0]:
-        assert managed.drift({what: CASES[what][0]}, {}) == [{"what": what, "expected": "present", "seen": "absent"}]
+        assert differences.drift({what: CASES[what][0]}, {}) == [
+            {"what": what, "expected": "present", "seen": "absent"}
+        ]
 
 
 def test_what_follows_from_a_thing_is_not_asked_for_by_its_own_name() -> None:
-    declared = managed.Declared.from_state({what: {} for what in CASES})
+    declared = managed_set.Declared.from_state({what: {} for what in CASES})
     assert {what.split()[0] for what in declared.things} == {"file", "unit", "package", "sysctl", "user"}
 
 
 def test_declarations_of_two_runs_are_one_set() -> None:
     first, second = (
-        managed.Declared({"file /a": True, "file /b": False}),
-        managed.Declared({"file /b": True, "unit c": False}),
+        managed_set.Declared({"file /a": True, "file /b": False}),
+        managed_set.Declared({"file /b": True, "unit c": False}),
     )
     assert first.merge(second).things == {"file /a": True, "file /b": True, "unit c": False}
-    assert managed.Declared.from_json(first.to_json()) == first
+    assert managed_set.Declared.from_json(first.to_json()) == first
 
 
 def _declared(action: str, args: dict[str, Any], **res: Any) -> dict[str, bool]:
     """Return what one result of a module declares, and whether it counts as made by us."""
     event = {"event": "ok", "action": f"ansible.builtin.{action}", "res": {"args": args, "changed": True, **res}}
-    return managed.collect([event]).things
+    return declarations.collect([event]).things
 
 
 @pytest.mark.parametrize(("file", "made"), [("/etc/sysctl.d/90-fleet.conf", True), ("/etc/sysctl.conf", False)])
@@ -98,10 +101,10 @@ def test_a_file_is_read_with_its_group(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     other = next(group for group in grp.getgrall() if group.gr_gid != file.stat().st_gid)
-    before = remote_read.read_file(str(file))
-    with mock.patch.object(remote_read.grp, "getgrgid", return_value=other):
-        seen = remote_read.read_file(str(file))
+    before = on_node_read.read_file(str(file))
+    with mock.patch.object(on_node_read.grp, "getgrgid", return_value=other):
+        seen = on_node_read.read_file(str(file))
     what = f"file {file}"
-    assert managed.drift({what: before}, {what: seen}) == [
+    assert differences.drift({what: before}, {what: seen}) == [
         {"what": what, "expected": f"group {before['group']}", "seen": f"group {other.gr_name}"}
     ]

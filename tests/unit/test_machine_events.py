@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleet import errors
-from fleet.machine import events, managed, narrate, ssh
+from fleet import errors, ssh
+from fleet.ansible import declarations, events, progress
 
 GOLDEN = Path(__file__).parent / "golden" / "machine"
 NODE = ssh.Target("glm-1", "192.0.2.11")
@@ -19,17 +19,17 @@ def recorded(name: str) -> list[events.Event]:
     return [event for line in lines if (event := events.distil(json.loads(line)))]
 
 
-def heard(name: str, *roles: str) -> tuple[narrate.Story, list[narrate.Note]]:
+def heard(name: str, *roles: str) -> tuple[progress.Story, list[progress.Note]]:
     """Return the story of one recorded run and the notes it made."""
-    notes: list[narrate.Note] = []
-    story = narrate.Story(roles, notes.append)
+    notes: list[progress.Note] = []
+    story = progress.Story(roles, notes.append)
     for event in recorded(name):
         story.hear(event)
     return story, notes
 
 
 def test_what_a_run_declares_is_read_from_its_events_with_what_it_made_itself() -> None:
-    declared = managed.collect(recorded("kinds"))
+    declared = declarations.collect(recorded("kinds"))
     told = [f"{what}{' (made)' if made else ''}" for what, made in declared.things.items()]
     assert told == (GOLDEN / "kinds.declared.txt").read_text().splitlines()
 
@@ -37,16 +37,16 @@ def test_what_a_run_declares_is_read_from_its_events_with_what_it_made_itself() 
 def test_a_task_that_hides_its_output_declares_nothing() -> None:
     hidden = [event for event in recorded("kinds") if event.get("task") == "Ensure the key"]
     assert any("censored" in event.get("res", {}) for event in hidden)
-    assert managed.collect(hidden).things == {}
+    assert declarations.collect(hidden).things == {}
 
 
 def test_a_secret_s_file_is_ours_though_its_making_was_hidden() -> None:
-    assert managed.collect(recorded("kinds")).things["file /etc/kinds/key"]
+    assert declarations.collect(recorded("kinds")).things["file /etc/kinds/key"]
 
 
 @pytest.mark.parametrize("what", ["file /etc/foreign-kinds", "file /etc/replaced-kinds", "package openssh-server"])
 def test_what_was_there_before_is_not_ours_however_much_we_changed_it(what: str) -> None:
-    assert managed.collect(recorded("kinds")).things[what] is False
+    assert declarations.collect(recorded("kinds")).things[what] is False
 
 
 def test_the_data_of_set_stats_is_the_result() -> None:
@@ -71,9 +71,9 @@ def test_the_tasks_of_an_included_role_count_as_those_of_the_one_that_includes_i
 
 def test_a_task_is_told_when_it_lasts_and_not_when_the_next_one_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(narrate.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     told: list[str] = []
-    story = narrate.Story(["demo"], lambda note: told.append(note.text))
+    story = progress.Story(["demo"], lambda note: told.append(note.text))
     for task, seconds in (("first", 0.1), ("short", 0.1), ("long", 7.0)):
         story.hear({"event": "task", "role": "demo", "task": task})
         for _ in range(round(seconds * 10)):
@@ -87,7 +87,7 @@ def test_changes_stay_and_the_current_task_is_ephemeral() -> None:
     assert {note.text for note in notes if not note.ephemeral} == {"demo: Ensure inner work: changed"} | {
         note.text for note in notes if note.text.endswith(": changed")
     }
-    assert narrate.Note("demo: Ensure a folder", ephemeral=True) in notes
+    assert progress.Note("demo: Ensure a folder", ephemeral=True) in notes
 
 
 def test_each_poll_tells_its_last_line_once() -> None:
@@ -109,37 +109,37 @@ def test_each_poll_tells_its_last_line_once() -> None:
         ({}, "failed without a word"),
         (
             {
-                "msg": f"{narrate.DIED}: No start of json char found",
+                "msg": f"{progress.DIED}: No start of json char found",
                 "module_stderr": "Traceback …\nNo such file: a.zip",
                 "rc": 1,
             },
             "its module ended without an answer\nTraceback …\nNo such file: a.zip",
         ),
-        ({"msg": f"{narrate.DIED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
+        ({"msg": f"{progress.DIED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
     ],
 )
 def test_a_failed_task_says_why(res: dict[str, Any], told: str) -> None:
-    assert narrate.words(res) == told
+    assert progress.words(res) == told
 
 
 def test_a_long_output_is_cut_to_its_first_and_last_lines() -> None:
-    text = narrate.words({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
+    text = progress.words({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
     assert text[0] == "exit code 1"
     assert text[-1] == "line 99"
-    assert len(text) == narrate.LINES + 1
+    assert len(text) == progress.LINES + 1
 
 
 def test_a_message_of_several_lines_keeps_each_part() -> None:
-    assert narrate.parts("it broke\n  at once\nwanted: that it works\n  always\nnext: mend it") == (
+    assert progress.parts("it broke\n  at once\nwanted: that it works\n  always\nnext: mend it") == (
         "it broke\n  at once",
         "that it works\nalways",
         "mend it",
     )
 
 
-def ended(*failures: tuple[str, str, str]) -> narrate.Story:
+def ended(*failures: tuple[str, str, str]) -> progress.Story:
     """A run of which tasks failed, one after the other: task, module, words."""
-    story = narrate.Story(["docker"], lambda _: None)
+    story = progress.Story(["docker"], lambda _: None)
     for task, action, said in failures:
         place = {"role": "docker", "task": task}
         story.hear({"event": "task", **place})
@@ -151,7 +151,7 @@ def ended(*failures: tuple[str, str, str]) -> narrate.Story:
 @pytest.mark.parametrize(
     ("first", "doing", "seen"),
     [
-        (f"{narrate.DIED}: No start", "docker: Ensure the options", "its module ended without an answer"),
+        (f"{progress.DIED}: No start", "docker: Ensure the options", "its module ended without an answer"),
         ("failed to validate", "docker: Ensure it tells why", "the engine would refuse them"),
     ],
 )
@@ -173,13 +173,13 @@ def test_a_reboot_tells_itself_how_it_ended() -> None:
 
 
 def test_an_ignored_failure_is_none() -> None:
-    story = narrate.Story([], lambda _: None)
+    story = progress.Story([], lambda _: None)
     story.hear({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
     assert story.failure is None
 
 
 def test_the_items_of_a_loop_tell_why_it_failed() -> None:
-    story = narrate.Story(["docker"], lambda _: None)
+    story = progress.Story(["docker"], lambda _: None)
     story.hear({"event": "task", "role": "docker", "task": "Ensure files"})
     place = {"event": "failed", "role": "docker", "task": "Ensure files", "ignored": False}
     story.hear({**place, "item": True, "res": {"msg": "no space left on device"}})
@@ -201,7 +201,7 @@ def test_results_count_of_set_stats_alone_and_add_up_where_they_aggregate() -> N
         res = {"ansible_stats": {"data": data, "aggregate": aggregate, "per_host": False}}
         return events.distil({"event": "runner_on_ok", "event_data": {"res": res, "resolved_action": action}})
 
-    story = narrate.Story((), lambda note: None)
+    story = progress.Story((), lambda note: None)
     for event in (
         told("ansible.builtin.set_stats", {"fleet_host": {"gpus": 8}}, False),
         told("ansible.builtin.command", {"fleet_host": {"gpus": 0}, "fleet_evil": 1}, True),

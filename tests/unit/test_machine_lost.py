@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from fleet import errors
-from fleet.machine import events, lost, narrate, ssh
+from fleet import errors, ssh
+from fleet.ansible import connection_loss, events, progress
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHyV0SlGKkDjJaWj8dX5SpMgQMYrBzoIhHlC8nsyJ9l"
 NODE = ssh.Target("glm-1", "192.0.2.11", host_key=KEY, identity="~/.ssh/fleet")
@@ -20,7 +20,7 @@ Host key verification failed."""
 
 def told(said: str) -> errors.FleetError:
     """The error of a run that lost its node with these words."""
-    story = narrate.Story(["docker"], lambda _: None)
+    story = progress.Story(["docker"], lambda _: None)
     place = {"role": "docker", "task": "Ensure a file"}
     story.hear({"event": "task", **place})
     story.hear({"event": "unreachable", **place, "ignored": False, "res": {"msg": said}})
@@ -54,7 +54,7 @@ def test_a_node_that_is_lost_between_the_items_of_a_task_is_told_as_one_that_is_
     )
     why = "ssh: connect to host 192.0.2.11 port 22: No route to host"
     place = {"role": "weights", "task": "Ensure the folders"}
-    story = narrate.Story(["weights"], lambda _: None)
+    story = progress.Story(["weights"], lambda _: None)
     story.hear({"event": "task", **place})
     res = {"msg": words + why, "unreachable": True}
     for kind, said in [("runner_item_on_failed", res)] * 2 + [
@@ -94,7 +94,7 @@ def test_a_refused_login_is_told_with_the_key_that_was_tried() -> None:
     ],
 )  # fmt: skip
 def test_of_what_ssh_says_the_line_that_tells_why_is_kept(said: str, why: str) -> None:
-    assert lost.reason(said) == why
+    assert connection_loss.reason(said) == why
 
 
 JUMP = ssh.Target("glm-1.bastion", "192.0.2.1", user="jump", host_key=KEY, identity="~/.ssh/jump")
@@ -112,5 +112,5 @@ JUMP = ssh.Target("glm-1.bastion", "192.0.2.1", user="jump", host_key=KEY, ident
     ],
 )
 def test_what_happens_at_the_bastion_is_told_as_the_bastion_s(said: str, who: str) -> None:
-    error = lost.error(dataclasses.replace(NODE, bastion=JUMP), "docker", said, "")
+    error = connection_loss.error(dataclasses.replace(NODE, bastion=JUMP), "docker", said, "")
     assert error.node == who

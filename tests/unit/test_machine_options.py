@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, managed, options
+from fleet.ansible import converge
+from fleet.managed import daemon_options, managed_set
+from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Request
 from tests.provider.plugin import Props, urn
 
-READER = Path(__file__).parents[2] / "fleet" / "machine" / "remote_read.py"
-FILE = options.FILE.removeprefix("file ")
+READER = Path(__file__).parents[2] / "fleet" / "managed" / "on_node_read.py"
+FILE = daemon_options.FILE.removeprefix("file ")
 THEIRS = {"proxies": {"http-proxy": "http://192.0.2.1"}, "mtu": 1450}
 
 
-def read(folder: Path, now: Any, before: Any) -> managed.State:
+def read(folder: Path, now: Any, before: Any) -> managed_set.State:
     """Return what the reader says of a daemon.json; `before` is that of the baseline (None: there was none)."""
     daemon, baseline = folder / "daemon.json", folder / "before.json"
     daemon.write_text(now if isinstance(now, str) else json.dumps(now))
@@ -34,7 +35,7 @@ def read(folder: Path, now: Any, before: Any) -> managed.State:
         text=True,
         check=True,
     )
-    state: managed.State = json.loads(done.stdout.replace(str(daemon), FILE))
+    state: managed_set.State = json.loads(done.stdout.replace(str(daemon), FILE))
     return state
 
 
@@ -60,12 +61,12 @@ def test_the_reader_tells_which_options_are_not_of_the_baseline(
     tmp_path: Path, now: Any, before: Any, later: list[str] | None
 ) -> None:
     seen = read(tmp_path, now, before)
-    wanted = {} if later is None else {options.OPTIONS: {"of": options.FILE, "later": later}}
-    assert {what: state for what, state in seen.items() if what != options.FILE} == wanted
+    wanted = {} if later is None else {daemon_options.OPTIONS: {"of": daemon_options.FILE, "later": later}}
+    assert {what: state for what, state in seen.items() if what != daemon_options.FILE} == wanted
 
 
-def state(*later: str) -> managed.State:
-    return {options.FILE: {"sha256": ",".join(later)}, options.OPTIONS: {"later": [*later]}}
+def state(*later: str) -> managed_set.State:
+    return {daemon_options.FILE: {"sha256": ",".join(later)}, daemon_options.OPTIONS: {"later": [*later]}}
 
 
 NODE = {"name": "glm-1", "address": "192.0.2.11", "host_key": "ssh-ed25519 AAAA", "user": "root", "port": 22}
@@ -77,7 +78,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.later, self.lines = ["log-driver"], list[str]()
-        outcome = converge.Outcome({}, managed.Declared({options.FILE: True}), 0, 1, {"docker": 1.0})
+        outcome = converge.Outcome({}, managed_set.Declared({daemon_options.FILE: True}), 0, 1, {"docker": 1.0})
         self.host = Playbook("Host", (), Slots(), run=lambda *_: outcome, read=lambda *_: [state(*self.later)])
         self.request = Request(urn("Host"), lambda text, _: self.lines.append(text), threading.Event())
 
@@ -90,7 +91,7 @@ class Machine:
         return self.host.read(self.request, old)
 
 
-DRIFT = {"what": options.OPTIONS, "expected": "no such option", "seen": "option mtu"}
+DRIFT = {"what": daemon_options.OPTIONS, "expected": "no such option", "seen": "option mtu"}
 KEPT = "kept, and drift until docker_daemon_options has it or it is taken out: options of /etc/docker/daemon.json"
 
 
@@ -133,7 +134,10 @@ def test_a_state_of_an_earlier_release_shows_no_drift_and_takes_what_is_there() 
     machine = Machine()
     machine.later = ["log-driver", "mtu"]
     old = {
-        "managed": {"declared": {options.FILE: True}, "expected": {options.FILE: state(*machine.later)[options.FILE]}}
+        "managed": {
+            "declared": {daemon_options.FILE: True},
+            "expected": {daemon_options.FILE: state(*machine.later)[daemon_options.FILE]},
+        }
     }
     now = {**HOST, **old, "drift": []}
     assert machine.refresh(now)["drift"] == []
@@ -142,7 +146,7 @@ def test_a_state_of_an_earlier_release_shows_no_drift_and_takes_what_is_there() 
 
 
 def test_options_are_named_as_the_reader_names_them() -> None:
-    assert [*options.names({"log-opts": {"max-size": "9m"}, "labels": [], "features": {}})] == [
+    assert [*daemon_options.names({"log-opts": {"max-size": "9m"}, "labels": [], "features": {}})] == [
         "log-opts.max-size",
         "labels",
         "features",

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import owner, ssh
-from fleet.machine.remote_owner import same
+from fleet import ssh
+from fleet.managed import owner
+from fleet.managed.on_node_owner import same
 
 
 def run(asked: dict[str, Any]) -> dict[str, Any]:

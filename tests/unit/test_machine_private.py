@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fleet.machine import private
+from fleet.ansible import run_directory
 
 MARK = Path("/tmp/fleet-abc")
 LISTED = f"""    1     0 /sbin/launchd
-  501  {os.getpid()} python ansible-playbook site.yml HOME=/Users/a {private.MARK}={MARK} LANG=C
-  502   501 sleep 60 {private.MARK}={MARK}
+  501  {os.getpid()} python ansible-playbook site.yml HOME=/Users/a {run_directory.MARK}={MARK} LANG=C
+  502   501 sleep 60 {run_directory.MARK}={MARK}
   503     1 ssh: {MARK}/c [mux]
-  504     1 python other {private.MARK}={MARK}-of-another-run
+  504     1 python other {run_directory.MARK}={MARK}-of-another-run
   505     1 cat {MARK}/c
-  {os.getpid()}  1 python supervisor {private.MARK}={MARK}
+  {os.getpid()}  1 python supervisor {run_directory.MARK}={MARK}
 """
 
 
@@ -24,25 +24,25 @@ LISTED = f"""    1     0 /sbin/launchd
 def macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ps").write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
     (tmp_path / "ps").chmod(0o755)
-    monkeypatch.setattr(private, "PROC", tmp_path / "no-proc")
+    monkeypatch.setattr(run_directory, "PROC", tmp_path / "no-proc")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
 
 @pytest.mark.usefixtures("macos")
 def test_the_processes_of_a_run_are_found_by_ps() -> None:
-    assert private.processes(MARK) == [501, 502, 503]
+    assert run_directory.processes(MARK) == [501, 502, 503]
 
 
 @pytest.mark.usefixtures("macos")
 def test_children_are_found_by_ps() -> None:
-    assert [(pid, "ansible-playbook" in command) for pid, command in private.children()] == [(501, True)]
+    assert [(pid, "ansible-playbook" in command) for pid, command in run_directory.children()] == [(501, True)]
 
 
 def test_children_are_found_with_their_command() -> None:
     program = "print('there', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdout.readline() == b"there\n"
-        found = dict(private.children())
+        found = dict(run_directory.children())
         assert "input()" in found[child.pid]
         child.communicate(b"\n")
 
@@ -56,5 +56,5 @@ def test_a_thread_that_ends_while_it_is_looked_at_hides_no_child(
             (tmp_path / "self" / "task" / task / "children").write_text(children)
     (tmp_path / "77").mkdir()
     (tmp_path / "77" / "cmdline").write_bytes(b"sleep\x0060\0")
-    monkeypatch.setattr(private, "PROC", tmp_path)
-    assert private.children() == [(77, "sleep 60 ")]
+    monkeypatch.setattr(run_directory, "PROC", tmp_path)
+    assert run_directory.children() == [(77, "sleep 60 ")]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, ssh, supervisor
+from fleet import ssh
+from fleet.ansible import converge, supervisor
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJeVz3VbTYhhQOef9YyxrQHwxTofp0e+6vDTXGDt1LHw"
 NODE = ssh.Target("glm-1", "192.0.2.11", 2222, "ops", KEY, "/home/ops/id")
@@ -119,7 +120,7 @@ def test_a_cancel_stops_the_long_work_on_the_node(
             sent.append(command)
 
     monkeypatch.setattr(supervisor.ssh, "connect", lambda *_, **__: contextlib.nullcontext(Connection()))
-    monkeypatch.setattr(supervisor.private, "sweep", lambda *_, **__: None)
+    monkeypatch.setattr(supervisor.run_directory, "sweep", lambda *_, **__: None)
     folder = tmp_path / "run"
     folder.mkdir()
     job = {"folder": str(folder), "target": {"name": "glm-1", "address": "192.0.2.11"}, "secrets": {}}

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from fleet import errors
-from fleet.machine import bios, seed, shelf
+from fleet.bare_metal import bios, seed, seed_server
 from tests.machine.redfish import SETTINGS
 
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -45,7 +45,7 @@ def read(image: bytes) -> dict[str, str]:
 
 def test_ubuntu_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
     files = read(made(autoinstall={"storage": {"layout": {"name": "lvm"}}, "late-commands": ["true"]}).image())
-    assert sorted(files) == ["late.sh", "meta-data", "user-data", "values"]
+    assert sorted(files) == ["late_command.sh", "meta-data", "user-data", "values"]
     assert files["meta-data"] == "instance-id: prod-3-one\n"
     assert files["user-data"].startswith("#cloud-config\n")
     told = yaml.safe_load(files["user-data"])["autoinstall"]
@@ -61,7 +61,7 @@ def test_ubuntu_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
 
 def test_debian_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
     files = read(made(kind="debian", preseed="d-i partman-auto/disk string /dev/nvme0n1\n").image())
-    assert sorted(files) == ["late.sh", "preseed.cfg", "values"]
+    assert sorted(files) == ["late_command.sh", "preseed.cfg", "values"]
     told = files["preseed.cfg"]
     assert "d-i debian-installer/exit/poweroff boolean true\n" in told
     assert f"d-i preseed/late_command string {seed.FOUND}\n" in told
@@ -89,7 +89,7 @@ def late(target: Path, brings: seed.Seed) -> int:
     medium.mkdir(exist_ok=True)
     for name, text in brings.files().items():
         (medium / name).write_text(text)
-    return subprocess.run(["sh", medium / "late.sh", target], check=False, capture_output=True).returncode
+    return subprocess.run(["sh", medium / "late_command.sh", target], check=False, capture_output=True).returncode
 
 
 @pytest.mark.parametrize(("user", "home"), [("root", "root"), ("ops", "home/ops")])
@@ -128,8 +128,8 @@ def fetch(url: str, **headers: str) -> tuple[int, bytes]:
 def test_a_seed_is_served_whole_and_in_parts_while_it_is_needed_and_not_longer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    with shelf.serving("prod-3", address, {"/a/seed.iso": b"0123456789"}):
-        with shelf.serving("prod-4", address, {"/b/seed.iso": b"other"}):
+    with seed_server.serving("prod-3", address, {"/a/seed.iso": b"0123456789"}):
+        with seed_server.serving("prod-4", address, {"/b/seed.iso": b"other"}):
             assert fetch(f"http://{address}/b/seed.iso") == (200, b"other")
         url = f"http://{address}/a/seed.iso"
         assert fetch(url) == (200, b"0123456789")
@@ -161,7 +161,7 @@ def test_an_image_is_served_from_its_file_over_https(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    with shelf.serving("prod-3", address, {"/a/installer.iso": image}, str(certificate)):
+    with seed_server.serving("prod-3", address, {"/a/installer.iso": image}, str(certificate)):
         asked = urllib.request.Request(f"https://{address}/a/installer.iso", headers={"Range": "bytes=1048570-1048585"})
         with urllib.request.urlopen(asked, timeout=5, context=trust) as answer:
             assert answer.read() == image.read_bytes()[1048570:1048586]
@@ -172,7 +172,7 @@ def test_an_image_is_served_from_its_file_over_https(tmp_path: Path) -> None:
 def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(errors.FleetError) as caught,
-        shelf.serving("prod-3", "127.0.0.1:0", {}, str(tmp_path / "none.pem")),
+        seed_server.serving("prod-3", "127.0.0.1:0", {}, str(tmp_path / "none.pem")),
     ):
         pass
     assert str(caught.value).startswith(
@@ -183,7 +183,7 @@ def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(errors.FleetError) as caught, shelf.serving("prod-3", address, {}):
+        with pytest.raises(errors.FleetError) as caught, seed_server.serving("prod-3", address, {}):
             pass
     assert str(caught.value).startswith(f"prod-3: serve its installer at {address}: address already in use\n")
 

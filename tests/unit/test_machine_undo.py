@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import undo
+from fleet.managed import revert
 
 UNIT = {"state": "active", "at_boot": "enabled", "unit_file": "/lib/systemd/system/docker.service", "drop_ins": []}
 FILE = {"type": "file", "mode": "0644", "owner": "root", "group": "root", "sha256": "ab"}
@@ -55,20 +55,20 @@ BOX = {"running": True, "image": "a@sha256:1", "image_id": "sha256:2", "user": "
 def test_what_somebody_added_is_undone_and_what_a_role_puts_right_is_left_to_it(
     what: str, right: dict[str, Any], now: dict[str, Any], asked: dict[str, list[Any]]
 ) -> None:
-    assert undo.plan({what: right}, {what: now}) == asked
+    assert revert.plan({what: right}, {what: now}) == asked
 
 
 def test_only_what_a_refresh_told_is_undone() -> None:
     expected, seen = {"package a": {"held": False}, "package b": {"held": False}}, {"package a": {"held": True}}
-    drifted = undo.Drifted({"package a"}, expected, {**seen, "package b": {"held": True}})
+    drifted = revert.Drifted({"package a"}, expected, {**seen, "package b": {"held": True}})
     assert drifted.variables == {"undo": {"unhold": ["a"]}}
-    assert undo.Drifted().variables == {}
+    assert revert.Drifted().variables == {}
 
 
 def test_what_is_after_the_run_as_it_was_before_it_is_told() -> None:
     expected = {"package a": {"version": "1"}, "package b": {"version": "1"}, "file /x": {"mode": "0644"}}
     seen = {"package a": {"version": "2"}, "package b": {"version": "2"}, "file /x": {"mode": "0600"}}
     after = {"package a": {"version": "2"}, "package b": {"version": "1"}, "file /x": {"mode": "0640"}}
-    drifted = undo.Drifted(set(expected), expected, seen)
+    drifted = revert.Drifted(set(expected), expected, seen)
     assert drifted.left(after) == [{"what": "package a", "seen": "version 2", "expected": "version 1"}]
-    assert undo.Drifted().left(after) == []
+    assert revert.Drifted().left(after) == []

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.plan import settings
-from fleet.plan.nodes import azure, cloud
+from fleet.sources import cloud_machines
+from fleet.sources.azure import machines
+from fleet.stack import settings
 from tests.supplied import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.unit.test_nodes_contract import SOURCES
 
@@ -116,7 +117,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("claim", REFUSED)
 def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
-    told = cloud.explained("prod-1", REFUSED[claim], azure.REFUSALS)
+    told = cloud_machines.explained("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.plan import nodes, settings
-from fleet.plan.nodes import cloud
+from fleet.sources import cloud_machines
+from fleet.stack import settings
 from tests.supplied import FILE, FROM, LOGIN, supply
 
 GOLDEN = Path(__file__).parent / "golden" / "nodes"
@@ -67,7 +67,7 @@ def test_a_size_tells_how_many_gpus_a_machine_has_unless_it_says_so_itself(machi
 
 def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> None:
     pool: Any = settings.read({"nodes": POOL}, FILE).nodes[0]
-    text = cloud.cloud_config(pool, "ssh-ed25519 AAAA", "PRIVATE")
+    text = cloud_machines.cloud_config(pool, "ssh-ed25519 AAAA", "PRIVATE")
     first, _, rest = text.partition("\n")
     assert first == "#cloud-config"
     assert json.loads(rest) == {
@@ -90,7 +90,7 @@ def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> No
 def test_what_a_machine_is_made_of_tells_image_and_login_apart_and_no_host_key() -> None:
     def of(**told: Any) -> dict[str, str]:
         pool: Any = settings.read({"nodes": {**POOL, **told}}, FILE).nodes[0]
-        return cloud.made_of(pool, pool.of("prod-1", "image"))
+        return cloud_machines.made_of(pool, pool.of("prod-1", "image"))
 
     assert of() == of(region="nyc2", ssh_from=["192.0.2.128/25"])
     assert of(image=1)["login"] == of()["login"]
@@ -114,8 +114,7 @@ def test_a_machine_that_is_made_as_the_stack_says_is_not_talked_about(caplog: py
 
 def test_an_sdk_that_is_missing_is_told_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pulumi_digitalocean", None)
-    monkeypatch.delitem(sys.modules, "fleet.plan.nodes.digitalocean", raising=False)
-    monkeypatch.delattr(nodes, "digitalocean", raising=False)
+    monkeypatch.delitem(sys.modules, "fleet.sources.digitalocean.machines", raising=False)
     with pytest.raises(errors.FleetError) as caught:
         supply(POOL)
     assert f"{caught.value}\n" == (GOLDEN / "no-sdk.txt").read_text()

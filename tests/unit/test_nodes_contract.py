@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.plan import settings
+from fleet.stack import settings
 from tests import supplied
 from tests.supplied import FILE, FROM, LOGIN, PRIVATE, supply
 
@@ -185,7 +185,7 @@ assert {source.package!r} not in sys.modules
 def test_every_source_has_a_row_here() -> None:
     with pytest.raises(errors.SettingsError) as caught:
         settings.read({"nodes": {"source": "none", "machines": {}}}, FILE)
-    assert caught.value.allowed == ", ".join(SOURCES)
+    assert caught.value.allowed == ", ".join(sorted(SOURCES))
 
 
 def test_machines_of_all_sources_are_one_fleet_in_the_order_of_the_file() -> None:

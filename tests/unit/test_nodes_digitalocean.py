@@ -12,8 +12,9 @@ import pulumi
 import pytest
 
 from fleet import errors
-from fleet.plan import settings
-from fleet.plan.nodes import cloud, digitalocean
+from fleet.sources import cloud_machines
+from fleet.sources.digitalocean import machines
+from fleet.stack import settings
 from tests.supplied import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.unit.test_nodes_cloud import POOL
 
@@ -131,12 +132,12 @@ def pool() -> Any:
 )
 def test_what_cannot_be_made_is_told_before_it_is_tried(claim: str, sizes: dict[str, list[str]]) -> None:
     with pytest.raises(errors.FleetError) as caught:
-        digitalocean.judge(pool(), "prod-1", sizes)
+        machines.judge(pool(), "prod-1", sizes)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
 def test_what_can_be_made_is_not_talked_about() -> None:
-    digitalocean.judge(pool(), "prod-1", {"gpu-mi300x8-1536gb": ["atl1"]})
+    machines.judge(pool(), "prod-1", {"gpu-mi300x8-1536gb": ["atl1"]})
 
 
 # The words are those of the cloud's API, as its plugin repeats them.
@@ -160,7 +161,7 @@ def test_a_refusal_of_the_cloud_is_told_in_our_form(
 
 
 def test_a_refusal_that_we_do_not_know_is_left_to_the_cloud_s_own_words() -> None:
-    assert cloud.explained("prod-1", "500 server error", digitalocean.REFUSALS) is None
+    assert cloud_machines.explained("prod-1", "500 server error", machines.REFUSALS) is None
 
 
 def test_a_question_that_is_refused_stops_the_preview_in_our_form() -> None:
@@ -168,7 +169,7 @@ def test_a_question_that_is_refused_stops_the_preview_in_our_form() -> None:
         raise RuntimeError(REFUSED["a-token-that-is-refused"])
 
     async def run() -> None:
-        await cloud.ask("prod-1", digitalocean.REFUSALS, ask)
+        await cloud_machines.ask("prod-1", machines.REFUSALS, ask)
 
     with pytest.raises(errors.FleetError) as caught:
         asyncio.run(run())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleet.plan import settings
+from fleet.stack import settings
 from tests.unit.test_nodes_contract import SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()

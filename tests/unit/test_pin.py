@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from click import testing
 
-from fleet import cli, errors, pin, stackedit, verb
-from fleet.plan import judge, rolevars, settings, stackfile
+from fleet import errors
+from fleet.cli import common, main, pin, stack_edit
+from fleet.stack import role_vars, settings, stack_file, validate
 from tests.upstream.servers import Plain, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("PATH", f"{git.parent}:/usr/bin:/bin")
     monkeypatch.setenv("SSL_CERT_FILE", str(registry.certificate))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(verb, "today", lambda: datetime.date(2026, 11, 29))
+    monkeypatch.setattr(common, "today", lambda: datetime.date(2026, 11, 29))
     (tmp_path / "Pulumi.yaml").touch()
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "stacks" / "Pulumi.test.yaml"
@@ -90,7 +91,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def run(*words: str, stdin: str = "") -> testing.Result:
     """Run `fleet pin` on the stack `test`."""
-    return testing.CliRunner().invoke(cli.main, ["pin", "-s", "test", *words], input=stdin)
+    return testing.CliRunner().invoke(main.main, ["pin", "-s", "test", *words], input=stdin)
 
 
 def test_old_and_new_are_shown_and_nothing_is_written_without_a_yes(world: World) -> None:
@@ -119,8 +120,8 @@ def test_with_yes_nobody_is_asked(world: World) -> None:
 
 
 def test_what_was_written_is_what_a_preview_wants(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    roles, file = rolevars.load(ROOT / "roles"), "stacks/Pulumi.test.yaml"
-    before = judge.judge(stackfile.read("test", world.path.parents[1]), roles, file, verb.today())
+    roles, file = role_vars.load(ROOT / "roles"), "stacks/Pulumi.test.yaml"
+    before = validate.judge(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
     refused = [error for error in before.mistakes if "(pinned)" in error.next]
     assert [error.key for error in refused] == [
         "vars.transformers_base_image",
@@ -130,7 +131,7 @@ def test_what_was_written_is_what_a_preview_wants(world: World, monkeypatch: pyt
     ]
     assert world.shown(str(refused[0])) == (GOLDEN / "refused.txt").read_text().rstrip("\n")
     run("--yes")
-    after = judge.judge(stackfile.read("test", world.path.parents[1]), roles, file, verb.today())
+    after = validate.judge(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
     assert not [error for error in after.mistakes if "(pinned)" in error.next]
 
 
@@ -196,9 +197,9 @@ def test_a_name_that_means_another_thing_on_one_machine_is_refused(world: World)
     ],
 )
 def test_a_value_that_is_not_on_one_line_by_itself_is_left_to_its_owner(text: str, keys: list[str]) -> None:
-    edit = stackedit.Edit((), "main", COMMIT, "main, 2026-11-29")
+    edit = stack_edit.Edit((), "main", COMMIT, "main, 2026-11-29")
     with pytest.raises(errors.SettingsError, match="does not stand on one line by itself"):
-        stackedit.edited(text, keys, edit, "stacks/Pulumi.test.yaml")
+        stack_edit.edited(text, keys, edit, "stacks/Pulumi.test.yaml")
 
 
 @pytest.mark.parametrize(
@@ -211,12 +212,12 @@ def test_a_value_that_is_not_on_one_line_by_itself_is_left_to_its_owner(text: st
     ],
 )
 def test_a_comment_is_added_to_the_line(line: str, after: str) -> None:
-    edit = stackedit.Edit((), "main", COMMIT, "note")
-    found = stackedit.edited(f"{line.format()}\n# next\n", ["a"], edit, "f")
+    edit = stack_edit.Edit((), "main", COMMIT, "note")
+    found = stack_edit.edited(f"{line.format()}\n# next\n", ["a"], edit, "f")
     assert found.endswith(f"{after.format(COMMIT)}\n# next\n")
 
 
 @pytest.mark.parametrize("stack", ["prod", "staging", "dev", "dr", "lab"])
 def test_the_stacks_of_this_repository_name_nothing_that_moves(stack: str) -> None:
-    found: settings.Settings = stackfile.read(stack, ROOT)
-    assert pin.loose(found, rolevars.load(ROOT / "roles"), stack) == []
+    found: settings.Settings = stack_file.read(stack, ROOT)
+    assert pin.loose(found, role_vars.load(ROOT / "roles"), stack) == []

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fleet import errors, probes
-from fleet.plan import cases, program
+from fleet import errors, probes, program
 from fleet.probes import case as shipped
 from fleet.probes import checks
+from fleet.stack import probe_cases
 
 GOLDEN = Path(__file__).parent / "golden" / "cases"
 TAKEN = ["bottle-grounding"]
@@ -55,7 +55,7 @@ def placed(**change: Any) -> Callable[[Path], None]:
 
 def big(folder: Path) -> None:
     with (folder / "meter.png").open("r+b") as file:
-        file.truncate(cases.MOST + 1)
+        file.truncate(probe_cases.MOST + 1)
 
 
 def cut_off(folder: Path) -> None:
@@ -103,7 +103,7 @@ MISTAKES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("claim", MISTAKES)
 def test_a_mistake_is_told_with_file_and_key(claim: str, folder: Path) -> None:
     MISTAKES[claim](folder)
-    _, wrong = cases.extra(folder, "probes/own", TAKEN)
+    _, wrong = probe_cases.extra(folder, "probes/own", TAKEN)
     told = "\n".join(map(str, wrong)) + "\n"
     assert told == (GOLDEN / f"{claim}.txt").read_text()
 
@@ -113,14 +113,14 @@ def test_every_golden_text_is_of_a_claim() -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    _, (wrong,) = cases.extra(tmp_path / "own", "own", TAKEN)
+    _, (wrong,) = probe_cases.extra(tmp_path / "own", "own", TAKEN)
     assert str(wrong) == "own: there is no such folder\n  wanted: a folder with a YAML file for each case"
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
     write(folder, "a", question=None)
     write(folder, "b", checks=[{"box": "x"}, {"box": "y"}])
-    _, wrong = cases.extra(folder, "own/", TAKEN)
+    _, wrong = probe_cases.extra(folder, "own/", TAKEN)
     assert [(one.file, one.key) for one in wrong] == [
         ("own/a.yaml", "question"),
         ("own/b.yaml", "checks[0].box"),
@@ -131,14 +131,14 @@ def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
 def test_our_own_cases_have_the_form_that_a_user_s_have() -> None:
     media = {path.name: path for path in shipped.MEDIA.iterdir()}
     for path in (shipped.HERE / "cases").iterdir():
-        told = cases.CaseFile.model_validate(yaml.safe_load(path.read_text()))
+        told = probe_cases.CaseFile.model_validate(yaml.safe_load(path.read_text()))
         assert (told.video or "left-to-right.mp4") in media
         assert not told.picture or (told.picture.file or "coffee.jpg") in media
 
 
 def test_the_form_knows_every_check_and_every_colour() -> None:
-    assert set(cases.Check.model_fields) == set(checks.CHECKS)
-    assert set(cases.COLOURS.__args__) == set(checks.picture.COLOURS)  # type: ignore[attr-defined]
+    assert set(probe_cases.Check.model_fields) == set(checks.CHECKS)
+    assert set(probe_cases.COLOURS.__args__) == set(checks.picture.COLOURS)  # type: ignore[attr-defined]
 
 
 def test_a_case_of_one_s_own_is_asked_like_ours_with_its_picture(folder: Path) -> None:
@@ -186,12 +186,12 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-KEYS = st.sampled_from([*cases.CaseFile.model_fields, "x"])
-CHECK = st.dictionaries(st.sampled_from([*cases.Check.model_fields]), VALUES, max_size=2)
+KEYS = st.sampled_from([*probe_cases.CaseFile.model_fields, "x"])
+CHECK = st.dictionaries(st.sampled_from([*probe_cases.Check.model_fields]), VALUES, max_size=2)
 CHANGES = st.one_of(
     st.dictionaries(KEYS, VALUES, max_size=3),
     st.fixed_dictionaries({"checks": st.lists(CHECK, max_size=2)}),
-    st.fixed_dictionaries({"picture": st.dictionaries(st.sampled_from([*cases.Picture.model_fields]), VALUES)}),
+    st.fixed_dictionaries({"picture": st.dictionaries(st.sampled_from([*probe_cases.Picture.model_fields]), VALUES)}),
 )
 
 
@@ -212,7 +212,7 @@ def told(factory: pytest.TempPathFactory, content: bytes) -> None:
     if not (folder / "meter.png").exists():
         Image.new("RGB", (64, 48)).save(folder / "meter.png")
     (folder / "meter.yaml").write_bytes(content)
-    found, wrong = cases.extra(folder, "own", TAKEN)
+    found, wrong = probe_cases.extra(folder, "own", TAKEN)
     for one in wrong:
         assert one.file == "own/meter.yaml" and str(one)
     if not wrong:

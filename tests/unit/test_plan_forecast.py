@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.plan import forecast
-from fleet.plan.effects import Effect
-from fleet.plan.forecast import Change
-from fleet.provider import notes
+from fleet.impact import forecast
+from fleet.impact.effects import Effect
+from fleet.impact.forecast import Change
+from fleet.provider import preview_summary
 
 GOLDEN = Path(__file__).parent / "golden" / "forecast"
 FLAG = "vllm_flags.max-model-len 65536 -> 32768"
@@ -138,7 +138,7 @@ def test_a_duration_is_told_in_the_unit_that_one_plans_in(seconds: float, told: 
 
 
 def test_each_effect_of_one_run_is_told_and_the_run_is_timed_once() -> None:
-    noted = notes.Notes()
+    noted = preview_summary.Notes()
     reload = Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",))
     noted.updated("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
     assert noted.lines(4) == [

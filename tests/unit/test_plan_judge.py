@@ -9,13 +9,14 @@ import pytest
 import yaml
 from click import testing
 
-from fleet import cli, errors
-from fleet.plan import fits, judge, rolevars, settings, stackfile
+from fleet import errors
+from fleet.cli import main
+from fleet.stack import capacity, role_vars, settings, stack_file, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "plan"
 TODAY = datetime.date(2026, 11, 26)
-ROLES = rolevars.load(ROOT / "roles")
+ROLES = role_vars.load(ROOT / "roles")
 
 
 def prod(**changes: Any) -> dict[str, Any]:
@@ -24,9 +25,9 @@ def prod(**changes: Any) -> dict[str, Any]:
     return {**{key.removeprefix("glm-fleet:"): copy.deepcopy(value) for key, value in told.items()}, **changes}
 
 
-def judged(raw: dict[str, Any]) -> judge.Told:
+def judged(raw: dict[str, Any]) -> validate.Told:
     """Return what is said of a stack."""
-    return judge.judge(settings.read(raw, "stacks/Pulumi.prod.yaml"), ROLES, "stacks/Pulumi.prod.yaml", TODAY)
+    return validate.judge(settings.read(raw, "stacks/Pulumi.prod.yaml"), ROLES, "stacks/Pulumi.prod.yaml", TODAY)
 
 
 def waived(name: str, expires: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def waived(name: str, expires: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stack", ["prod", "staging", "dev", "dr", "lab"])
 def test_the_stacks_of_this_repository_have_nothing_wrong(stack: str) -> None:
-    told = judge.judge(stackfile.read(stack, ROOT), ROLES, stack, TODAY)
+    told = validate.judge(stack_file.read(stack, ROOT), ROLES, stack, TODAY)
     assert (told.mistakes, told.warnings) == ([], [])
 
 
@@ -99,25 +100,25 @@ def test_a_finding_has_the_form_of_every_message() -> None:
 
 @pytest.mark.parametrize("stack", ["prod", "staging", "lab"])
 def test_a_plan_draws_what_fits(stack: str) -> None:
-    assert fits.report(stackfile.read(stack, ROOT), ROLES) + "\n" == (GOLDEN / f"{stack}.txt").read_text()
+    assert capacity.report(stack_file.read(stack, ROOT), ROLES) + "\n" == (GOLDEN / f"{stack}.txt").read_text()
 
 
 def test_a_plan_that_does_not_fit_is_drawn_too() -> None:
     raw = prod()
     raw["vars"]["vllm_flags"]["tensor-parallel-size"] = 1
     raw["vars"]["vllm_replicas"] = [{"name": "glm-0", "port": 8000, "gpus": [0]}]
-    text = fits.report(settings.read(raw, "file"), ROLES)
+    text = capacity.report(settings.read(raw, "file"), ROLES)
     assert text + "\n" == (GOLDEN / "does-not-fit.txt").read_text()
 
 
 def test_fleet_plan_prints_the_plan_and_ends_well() -> None:
-    done = testing.CliRunner().invoke(cli.main, ["plan", "-s", "prod"])
+    done = testing.CliRunner().invoke(main.main, ["plan", "-s", "prod"])
     assert (done.exit_code, done.output) == (0, (GOLDEN / "prod.txt").read_text())
 
 
 def test_a_stack_without_a_file_is_told_with_the_nearest_name() -> None:
     with pytest.raises(errors.SettingsError) as caught:
-        stackfile.read("prdo", ROOT)
+        stack_file.read("prdo", ROOT)
     assert "did you mean prod?" in str(caught.value)
 
 
@@ -126,4 +127,4 @@ def test_whatever_a_variable_holds_is_judged_without_a_traceback(value: object) 
     """Each variable of each role in turn, beside what the stack prod says: mistakes are found, and nothing else is raised."""
     for name in ROLES.options:
         raw = prod()
-        assert isinstance(judged({**raw, "vars": {**raw["vars"], name: value}}), judge.Told)
+        assert isinstance(judged({**raw, "vars": {**raw["vars"], name: value}}), validate.Told)

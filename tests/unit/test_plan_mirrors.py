@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from click import testing
 
-from fleet import cli, errors
-from fleet.plan import judge, mirrors, rolevars, settings, stackfile, wants
+from fleet import errors
+from fleet.cli import main
+from fleet.stack import mirrors, requirements, role_vars, settings, stack_file, validate
 from tests.unit.test_plan_judge import prod
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "plan"
-ROLES = rolevars.load(ROOT / "roles")
+ROLES = role_vars.load(ROOT / "roles")
 ALL = {
     "rocm": "https://mirror.example/radeon/",
     "docker": "https://mirror.example/docker",
@@ -25,7 +26,7 @@ ALL = {
 def planned(**changes: Any) -> dict[str, Any]:
     """Return the variables of prod-1 in a changed stack prod."""
     raw = prod(**changes)
-    return judge.variables(settings.read(raw, "file"), ROLES, "prod-1")
+    return validate.variables(settings.read(raw, "file"), ROLES, "prod-1")
 
 
 def test_all_that_is_fetched_comes_from_the_mirrors() -> None:
@@ -42,7 +43,7 @@ def test_all_that_is_fetched_comes_from_the_mirrors() -> None:
 
 def test_no_address_outside_of_the_mirrors_is_left() -> None:
     found = settings.read(prod(mirrors=ALL), "file")
-    told = wants.wants(found, ROLES, "prod-1", "prod")["addresses"]
+    told = requirements.wants(found, ROLES, "prod-1", "prod")["addresses"]
     ours = {"registry.example:443"}  # where the serving image is pushed
     assert set(told) - ours == {"mirror.example:443", "git.example:443", "hub.example:443", "registry.other:5000"}
 
@@ -56,7 +57,7 @@ def test_a_mirror_takes_the_host_s_place_in_a_url_of_the_stack_s_own() -> None:
     raw = prod(mirrors={"hub": "https://hub.example/cache"})
     raw["vars"]["weights_endpoint"] = "https://hub.other/v2"
     assert (
-        judge.variables(settings.read(raw, "file"), ROLES, "prod-1")["weights_endpoint"]
+        validate.variables(settings.read(raw, "file"), ROLES, "prod-1")["weights_endpoint"]
         == "https://hub.example/cache/v2"
     )
 
@@ -83,7 +84,7 @@ def test_what_is_no_mirror_is_told(key: str, value: str) -> None:
 
 
 def test_what_must_be_mirrored_is_listed_once_for_all_machines() -> None:
-    done = testing.CliRunner().invoke(cli.main, ["mirrors", "-s", "prod"])
+    done = testing.CliRunner().invoke(main.main, ["mirrors", "-s", "prod"])
     assert (done.exit_code, done.output) == (0, (GOLDEN / "mirrors.txt").read_text())
 
 
@@ -100,8 +101,8 @@ def test_a_stack_that_measures_nothing_fetches_nothing_for_it() -> None:
 
 def test_every_stack_can_tell_what_it_fetches() -> None:
     for stack in ("dev", "staging", "prod", "dr", "lab"):
-        found = stackfile.read(stack, ROOT)
-        kinds = {one.kind for one in mirrors.items(judge.plan(found, ROLES, found.present[0]).values)}
+        found = stack_file.read(stack, ROOT)
+        kinds = {one.kind for one in mirrors.items(validate.plan(found, ROLES, found.present[0]).values)}
         assert {"package", "commit", "weights"} <= kinds
 
 

@@ -17,7 +17,7 @@ import yaml
 from pulumi.runtime import mocks as mocks_module
 from pulumi.runtime.proto import resource_pb2
 
-from fleet.plan import program
+from fleet import program
 
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = ("lab", "dev", "staging", "prod", "dr")

@@ -6,7 +6,7 @@ from typing import Any
 import pulumi.log
 import pytest
 
-from fleet.plan import quiet
+from fleet.sdk_patches import debug_log
 
 
 class Engine:
@@ -35,7 +35,7 @@ def test_debug_lines_of_the_sdk_are_not_sent_and_all_others_are(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FLEET_DEBUG", raising=False)
-    quiet.hush()
+    debug_log.hush()
     pulumi.log.debug("registering resource", None, stream_id=1)
     pulumi.log.error("it went wrong")
     assert engine.lines == ["it went wrong"]
@@ -43,6 +43,6 @@ def test_debug_lines_of_the_sdk_are_not_sent_and_all_others_are(
 
 def test_they_are_sent_when_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEET_DEBUG", "1")
-    quiet.hush()
+    debug_log.hush()
     pulumi.log.debug("registering resource")
     assert engine.lines == ["registering resource"]

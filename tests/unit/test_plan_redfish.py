@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from fleet import endpoints, errors, preflight
-from fleet.plan import pools, rolevars, settings
+from fleet import errors
+from fleet.cli import preflight, stack_outputs
+from fleet.sources.redfish.form import Nodes
+from fleet.stack import role_vars, settings
 from tests.unit import test_plan_program as program
 from tests.unit.test_plan_settings import FILE, KEY, REMOVE, changed
 
@@ -59,7 +61,7 @@ def test_a_mistake_is_told(claim: str) -> None:
 
 def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
     pool = settings.read(stack(), FILE).nodes[0]
-    assert isinstance(pool, pools.RedfishNodes)
+    assert isinstance(pool, Nodes)
     reach = {"port": 22, "user": "root", "identity": "~/.ssh/id_ed25519", "become": False, "wait": 1800}
     assert pool.connection("prod-1") == {"address": "192.0.2.11", "host_key": KEY, "gpus": 8, **reach}
     assert pool.connection("prod-2") == {"address": "192.0.2.12", "gpus": 8, **reach}
@@ -110,8 +112,8 @@ def test_the_credentials_of_the_bmcs_must_be_there_and_are_asked_of_nobody_else(
 
 def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in `fleet preflight`: of one that is to be installed nothing can be known yet."""
-    monkeypatch.setattr(endpoints, "deployed", lambda stack: {})
-    found, roles = settings.read(stack(), FILE), rolevars.load(Path(preflight.__file__).parents[1] / "roles")
+    monkeypatch.setattr(stack_outputs, "deployed", lambda stack: {})
+    found, roles = settings.read(stack(), FILE), role_vars.load(Path(preflight.__file__).parents[2] / "roles")
     (one,) = preflight.wanted("prod", found, roles, ["prod-1"])
     assert (one.target.address, one.target.host_key) == ("192.0.2.11", KEY)
     with pytest.raises(errors.FleetError, match=r"prod-2: preflight: its source \(redfish\) has not made it yet"):

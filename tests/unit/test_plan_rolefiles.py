@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.plan import rolefiles
+from fleet.stack import role_digest
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from fleet.plan import rolefiles
     ],
 )
 def test_the_files_that_differ_are_named(claim: str, old: str, new: str, changed: list[str]) -> None:
-    assert rolefiles.changed(old, new) == changed, claim
+    assert role_digest.changed(old, new) == changed, claim
 
 
 def listed(folder: Path, files: dict[str, str]) -> str:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    return rolefiles.listing(folder)
+    return role_digest.listing(folder)
 
 
 ROLE = {
@@ -55,4 +55,4 @@ def test_what_counts_of_a_file_is_what_it_says(
     tmp_path: Path, claim: str, name: str, content: str, changed: list[str]
 ) -> None:
     before = listed(tmp_path, ROLE)
-    assert rolefiles.changed(before, listed(tmp_path, {name: content})) == changed, claim
+    assert role_digest.changed(before, listed(tmp_path, {name: content})) == changed, claim

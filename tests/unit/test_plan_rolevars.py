@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import kinds, rolefiles, rolevars
+from fleet.stack import resource_roles, role_digest, role_vars
 
 GOLDEN = Path(__file__).parent / "golden" / "rolevars"
 FILE = "stacks/Pulumi.prod.yaml"
@@ -31,13 +31,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def roles(tmp_path: Path) -> rolevars.Roles:
-    for names in (*kinds.ROLES.values(), (kinds.HELPER,)):
+def roles(tmp_path: Path) -> role_vars.Roles:
+    for names in (*resource_roles.ROLES.values(), (resource_roles.HELPER,)):
         for name in names:
             write(tmp_path / name / "meta" / "argument_specs.yml", OPTIONS.get(name, {}))
             (tmp_path / name / "tasks").mkdir()
             (tmp_path / name / "tasks" / "main.yml").write_text(f"# {name}\n")
-    return rolevars.load(tmp_path)
+    return role_vars.load(tmp_path)
 
 
 def write(path: Path, options: dict[str, Any]) -> None:
@@ -60,45 +60,45 @@ def write(path: Path, options: dict[str, Any]) -> None:
         ("what-the-program-sets", {"vllm_image": "registry.example/a@sha256:00"}),
     ],
 )
-def test_a_mistake_is_told(claim: str, values: dict[str, Any], roles: rolevars.Roles) -> None:
+def test_a_mistake_is_told(claim: str, values: dict[str, Any], roles: role_vars.Roles) -> None:
     told = [f"{mistake}\n" for mistake in roles.judge(values, FILE, "vars")]
     assert told == [(GOLDEN / f"{claim}.txt").read_text()]
 
 
-def test_what_pulumi_config_set_writes_as_text_becomes_what_the_role_wants(roles: rolevars.Roles) -> None:
+def test_what_pulumi_config_set_writes_as_text_becomes_what_the_role_wants(roles: role_vars.Roles) -> None:
     assert roles.coerced({"vllm_start_timeout": "900", "vllm_privileged": "false"}) == {
         "vllm_start_timeout": 900,
         "vllm_privileged": False,
     }
 
 
-def test_an_expression_is_left_to_ansible(roles: rolevars.Roles) -> None:
+def test_an_expression_is_left_to_ansible(roles: role_vars.Roles) -> None:
     assert not list(roles.judge({"vllm_start_timeout": "{{ 60 * 15 }}"}, FILE, "vars"))
 
 
-def test_a_resource_gets_only_the_variables_of_its_roles(roles: rolevars.Roles) -> None:
+def test_a_resource_gets_only_the_variables_of_its_roles(roles: role_vars.Roles) -> None:
     values = {"vllm_flags": {}, "docker_packages": [], "rocm_version": "7.2.3"}
     assert roles.part("host", values) == {"docker_packages": [], "rocm_version": "7.2.3"}
     assert roles.part("serving", values) == {"vllm_flags": {}}
 
 
-def test_an_edited_task_shows_as_a_change_of_that_file_of_that_role(roles: rolevars.Roles, tmp_path: Path) -> None:
+def test_an_edited_task_shows_as_a_change_of_that_file_of_that_role(roles: role_vars.Roles, tmp_path: Path) -> None:
     (tmp_path / "docker" / "tasks" / "main.yml").write_text("# edited\n")
-    before, after = roles.files("host"), rolevars.load(tmp_path).files("host")
-    changed = {role: rolefiles.changed(before[role], after[role]) for role in before}
+    before, after = roles.files("host"), role_vars.load(tmp_path).files("host")
+    changed = {role: role_digest.changed(before[role], after[role]) for role in before}
     assert changed == {"host": [], "docker": ["tasks/main.yml"], "rocm": []}
 
 
-def test_an_edited_description_changes_nothing(roles: rolevars.Roles, tmp_path: Path) -> None:
+def test_an_edited_description_changes_nothing(roles: role_vars.Roles, tmp_path: Path) -> None:
     write(tmp_path / "docker" / "meta" / "argument_specs.yml", {})
     (tmp_path / "docker" / "README.md").write_text("words")
-    assert rolevars.load(tmp_path).files("host") == roles.files("host")
+    assert role_vars.load(tmp_path).files("host") == roles.files("host")
 
 
 def test_a_machine_may_set_one_flag_and_keep_the_others() -> None:
     stack = {"vllm_flags": {"max-model-len": 65536, "enforce-eager": True}, "docker_packages": ["docker.io"]}
     machine = {"vllm_flags": {"max-model-len": 8192}, "docker_packages": ["docker-ce"]}
-    assert rolevars.merge(stack, machine) == {
+    assert role_vars.merge(stack, machine) == {
         "vllm_flags": {"max-model-len": 8192, "enforce-eager": True},
         "docker_packages": ["docker-ce"],
     }
@@ -109,8 +109,8 @@ def test_a_digest_changes_with_a_file_and_with_its_name(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("same")
     two.write_text("same")
-    first = rolevars.digest([one])
-    assert first != rolevars.digest([two])
-    assert rolevars.digest([one, two]) == rolevars.digest([two, one])
+    first = role_vars.digest([one])
+    assert first != role_vars.digest([two])
+    assert role_vars.digest([one, two]) == role_vars.digest([two, one])
     one.write_text("other")
-    assert rolevars.digest([one]) != first
+    assert role_vars.digest([one]) != first

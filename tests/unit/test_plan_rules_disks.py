@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.machine import preflight
-from fleet.plan import judge, rolevars, rules, settings, stackfile, wants
-from fleet.plan.rules import disks
+from fleet import preflight
+from fleet.stack import requirements, role_vars, rules, settings, stack_file, validate
+from fleet.stack.rules import disks
 from tests.unit.planned import bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "plan"
-ROLES = rolevars.load(ROOT / "roles")
+ROLES = role_vars.load(ROOT / "roles")
 DISK = {"serial": "S64GNE0R123456", "path": "/srv", "type": "xfs"}
 
 
@@ -96,7 +96,7 @@ def oci(disk_gb: int | None = None, machine: int | None = None) -> settings.Sett
 
 def refused(found: settings.Settings) -> list[str]:
     file = "stacks/Pulumi.prod.yaml"
-    return [str(one) for one in judge.judge(found, ROLES, file, datetime.date(2026, 11, 29)).mistakes]
+    return [str(one) for one in validate.judge(found, ROLES, file, datetime.date(2026, 11, 29)).mistakes]
 
 
 def test_a_pool_without_disk_gb_is_refused_once_for_all_of_its_machines() -> None:
@@ -115,7 +115,7 @@ def test_a_machine_that_has_less_than_its_pool_is_named() -> None:
 def test_the_preflight_asks_for_the_same_room() -> None:
     found = oci(1024)
     revision = found.vars["weights_revision"]
-    assert wants.wants(found, ROLES, "prod-1", "glm-fleet/prod")["space"] == [
+    assert requirements.wants(found, ROLES, "prod-1", "glm-fleet/prod")["space"] == [
         {
             "path": "/srv/models",
             "bytes": 215_400_000_000,
@@ -158,5 +158,5 @@ def test_rule_and_role_have_the_same_forms() -> None:
 
 def test_a_lab_needs_no_room_for_a_real_image() -> None:
     """README: 30 GB of disk."""
-    asked = wants.wants(stackfile.read("lab", ROOT), ROLES, "glm-1", "lab")
+    asked = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "lab")
     assert asked["space"] == []

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fleet.plan import rules
-from fleet.plan.rules import memory, models
+from fleet.stack import rules
+from fleet.stack.rules import memory, models
 from tests.unit.planned import bf16, found, names, spread
 
 FULL = 131072

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import rules
-from fleet.plan.rules import models, pins
+from fleet.stack import rules
+from fleet.stack.rules import models, pins
 from policies import rules as policies
 from tests.unit.planned import COMMIT, bf16, found, names, spread
 
@@ -182,7 +182,7 @@ def test_dated_facts_were_compared_with_their_sources_within_120_days(name: str)
     checked = datetime.date.fromisoformat(models.read(name)["checked"])
     age = datetime.datetime.now(tz=datetime.UTC).date() - checked
     assert age <= datetime.timedelta(days=120), (
-        f"compare fleet/plan/rules/data/{name}.yml with its sources, then write the day"
+        f"compare fleet/stack/rules/data/{name}.yml with its sources, then write the day"
     )
 
 

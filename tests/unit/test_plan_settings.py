@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from fleet import errors
-from fleet.plan import inventory, judge, pools, rolevars, settings
+from fleet.sources.ssh.form import Nodes
+from fleet.stack import inventory, role_vars, settings, validate
 
 GOLDEN = Path(__file__).parent / "golden" / "settings"
 FILE = "stacks/Pulumi.prod.yaml"
@@ -118,7 +119,7 @@ def test_two_mistakes_are_told_together() -> None:
 
 def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
     nodes = settings.read(stack(), FILE).nodes[0]
-    assert isinstance(nodes, pools.SshNodes)
+    assert isinstance(nodes, Nodes)
     assert nodes.connection("prod-1") == {
         "address": "192.0.2.11",
         "port": 22,
@@ -166,7 +167,7 @@ def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machi
         {"address": "192.0.2.2", "host_key": KEY, "identity": "~/.ssh/own"},
     )
     nodes = settings.read(raw, FILE).nodes[0]
-    assert isinstance(nodes, pools.SshNodes)
+    assert isinstance(nodes, Nodes)
     one, two = (nodes.connection(name)["bastion"] for name in ("prod-1", "prod-2"))
     assert (one["address"], one["user"], one["identity"]) == ("192.0.2.1", "jump", "~/.ssh/id_ed25519")
     assert (two["address"], two["user"], two["identity"]) == ("192.0.2.2", "root", "~/.ssh/own")
@@ -176,7 +177,7 @@ def test_where_a_machine_stands_is_the_pool_s_or_its_own_and_no_part_of_how_it_i
     raw = changed(stack(), ["nodes", "defaults", "zone"], "a")
     raw = changed(raw, ["nodes", "machines", "prod-2", "rack"], "12")
     nodes = settings.read(raw, FILE).nodes[0]
-    assert isinstance(nodes, pools.SshNodes)
+    assert isinstance(nodes, Nodes)
     assert (nodes.place("prod-1"), nodes.place("prod-2")) == ({"zone": "a"}, {"rack": "12", "zone": "a"})
     assert not {"rack", "zone"} & nodes.connection("prod-2").keys()
 
@@ -241,6 +242,6 @@ def test_a_file_of_machines_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_rule_that_a_machine_of_a_file_breaks_is_told_there(tmp_path: Path) -> None:
     machines = changed(stack()["nodes"]["machines"], ["prod-1", "vars"], {"vllm_shm_sise": "1g"})
     found = inventory_of(tmp_path, yaml.safe_dump(machines))
-    roles = rolevars.load(Path(__file__).resolve().parents[2] / "roles")
-    mistakes = judge.judge(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
+    roles = role_vars.load(Path(__file__).resolve().parents[2] / "roles")
+    mistakes = validate.judge(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
     assert [(one.file, one.key) for one in mistakes] == [("stacks/machines.yaml", "prod-1.vars.vllm_shm_sise")]

@@ -1,4 +1,4 @@
-"""A stack file that is broken is reported with file and place, by whichever verb reads it: fleet/plan/stackfile.py."""
+"""A stack file that is broken is reported with file and place, by whichever verb reads it: fleet/stack/stack_file.py."""
 
 import contextlib
 import tempfile
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet import errors
-from fleet.plan import inventory, stackfile, userfile
+from fleet.stack import inventory, stack_file, user_file
 
 FORM = "\n  wanted: YAML with `config`, and below it keys as glm-fleet:nodes"
 
@@ -18,7 +18,7 @@ def read(root: Path, content: bytes) -> str:
     (root / "stacks").mkdir()
     (root / "stacks" / "Pulumi.prod.yaml").write_bytes(content)
     with pytest.raises(errors.SettingsError) as caught:
-        stackfile.read("prod", root)
+        stack_file.read("prod", root)
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ def test_whatever_a_file_holds_is_read_or_told(content: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file, contextlib.suppress(errors.SettingsError):
         file.write(content)
         file.flush()
-        userfile.read(Path(file.name), "stacks/any.yaml", "YAML")
+        user_file.read(Path(file.name), "stacks/any.yaml", "YAML")
 
 
 @pytest.mark.parametrize("content", [b"", b"config:\n", b"encryptionsalt: v1\n"])

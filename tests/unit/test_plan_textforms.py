@@ -1,4 +1,4 @@
-"""Text in a role variable adds nothing to the line that it is written into: fleet/plan/textforms.py and each role's meta/text_forms.yml."""
+"""Text in a role variable adds nothing to the line that it is written into: fleet/stack/text_forms.py and each role's meta/text_forms.yml."""
 
 import re
 from pathlib import Path
@@ -7,45 +7,45 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import rolevars, textforms
+from fleet.stack import role_vars, text_forms
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "rolevars"
 
 
 @pytest.fixture(scope="module")
-def roles() -> rolevars.Roles:
-    return rolevars.load(ROOT / "roles")
+def roles() -> role_vars.Roles:
+    return role_vars.load(ROOT / "roles")
 
 
-def refused(roles: rolevars.Roles, **values: Any) -> list[str]:
+def refused(roles: role_vars.Roles, **values: Any) -> list[str]:
     return [str(mistake) for mistake in roles.judge(values, "stacks/Pulumi.prod.yaml", "vars")]
 
 
-def test_every_variable_that_holds_text_has_a_form(roles: rolevars.Roles) -> None:
+def test_every_variable_that_holds_text_has_a_form(roles: role_vars.Roles) -> None:
     free = [
         name
         for name, spec in roles.options.items()
         if (spec["type"] in ("str", "path", "dict") or spec.get("elements") in ("str", "dict"))
         and name not in roles.text_forms
     ]
-    assert free == [], "give each a form of fleet/plan/textforms.py in its role's meta/text_forms.yml"
+    assert free == [], "give each a form of fleet/stack/text_forms.py in its role's meta/text_forms.yml"
 
 
-def test_every_form_belongs_to_a_variable_and_is_known(roles: rolevars.Roles) -> None:
+def test_every_form_belongs_to_a_variable_and_is_known(roles: role_vars.Roles) -> None:
     assert set(roles.text_forms) <= set(roles.options), (
         "a role's meta/text_forms.yml names a variable that it does not have"
     )
     named = {word for form in map(str, roles.text_forms.values()) for word in re.findall(r"[a-z_]+", form)}
-    unused = set(textforms.FORMS) - named
-    assert not unused, "no role uses this form: remove it from fleet/plan/textforms.py"
+    unused = set(text_forms.FORMS) - named
+    assert not unused, "no role uses this form: remove it from fleet/stack/text_forms.py"
 
 
-def test_every_default_and_every_stack_of_ours_has_its_form(roles: rolevars.Roles) -> None:
+def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Roles) -> None:
     wrong = [
         found
         for name, form in roles.text_forms.items()
-        for found in textforms.judge(roles.defaults.get(name, ""), form, name)
+        for found in text_forms.judge(roles.defaults.get(name, ""), form, name)
     ]
     assert wrong == []
     for file in sorted((ROOT / "stacks").glob("Pulumi.*.yaml")):
@@ -80,14 +80,14 @@ def test_every_default_and_every_stack_of_ours_has_its_form(roles: rolevars.Role
         ("weights_dir", "/srv/models/../../etc"),
     ],
 )
-def test_text_that_adds_something_is_refused(roles: rolevars.Roles, name: str, value: Any) -> None:
+def test_text_that_adds_something_is_refused(roles: role_vars.Roles, name: str, value: Any) -> None:
     (mistake,) = refused(roles, **{name: value})
     assert ": has another form\n  wanted: " in mistake
 
 
 @pytest.mark.parametrize("value", ["{% if 1 %}--trust-remote-code{% endif %}", "32g{# --privileged #}"])
 @pytest.mark.parametrize("name", ["vllm_shm_size", "vllm_environment", "vllm_entrypoint", "docker_daemon_options"])
-def test_a_statement_of_jinja_is_refused_wherever_it_stands(roles: rolevars.Roles, name: str, value: str) -> None:
+def test_a_statement_of_jinja_is_refused_wherever_it_stands(roles: role_vars.Roles, name: str, value: str) -> None:
     whole = {
         "vllm_environment": {"A": value},
         "vllm_entrypoint": ["vllm", value],
@@ -97,7 +97,7 @@ def test_a_statement_of_jinja_is_refused_wherever_it_stands(roles: rolevars.Role
     assert "holds a statement or a comment of Jinja" in mistake
 
 
-def test_the_message_names_key_text_and_form(roles: rolevars.Roles) -> None:
+def test_the_message_names_key_text_and_form(roles: role_vars.Roles) -> None:
     (mistake,) = refused(roles, vllm_memory="900g --privileged")
     assert f"{mistake}\n" == (GOLDEN / "text-that-adds-an-option.txt").read_text()
 
@@ -115,5 +115,5 @@ def test_the_message_names_key_text_and_form(roles: rolevars.Roles) -> None:
         ("host_sysctls", {"net.ipv4.tcp_rmem": "4096 87380 16777216"}),
     ],
 )
-def test_what_a_stack_may_well_say_is_taken(roles: rolevars.Roles, name: str, value: Any) -> None:
+def test_what_a_stack_may_well_say_is_taken(roles: role_vars.Roles, name: str, value: Any) -> None:
     assert refused(roles, **{name: value}) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pulumi.runtime import settings, stack
 
-from fleet.plan import waiting
+from fleet.sdk_patches import output_wait
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_an_output_that_comes_while_the_program_waits_is_waited_for() -> None:
     heard: list[str] = []
 
     async def program() -> None:
-        waiting.wait_once()
+        output_wait.wait_once()
         later = asyncio.Event()
 
         async def first() -> None:
@@ -59,7 +59,7 @@ def test_a_failure_ends_the_wait_though_others_are_still_open() -> None:
         raise ValueError("a mistake in the program")
 
     async def program() -> None:
-        waiting.wait_once()
+        output_wait.wait_once()
         never = asyncio.ensure_future(told("never", [], asyncio.Event()))
         settings.SETTINGS.outputs |= {never, asyncio.ensure_future(fails())}
         try:
@@ -82,7 +82,7 @@ def test_each_output_is_looked_at_once_however_many_there_are(monkeypatch: pytes
 
     async def program() -> None:
         monkeypatch.setattr(asyncio, "wait", counted)
-        waiting.wait_once()
+        output_wait.wait_once()
         events = [asyncio.Event() for _ in range(100)]
         settings.SETTINGS.outputs |= {asyncio.ensure_future(told("", [], event)) for event in events}
         for place, event in enumerate(events):

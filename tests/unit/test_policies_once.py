@@ -1,6 +1,6 @@
 """A resource is read once for all rules, by Pulumi's policy library itself; each resource is still judged by its own properties.
 
-policies/once.py, under the library's own servicer.
+fleet/sdk_patches/property_cache.py, under the library's own servicer.
 """
 
 from concurrent import futures
@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from pulumi.runtime.proto import analyzer_pb2
 from pulumi_policy import EnforcementLevel, ReportViolation, ResourceValidationArgs, ResourceValidationPolicy, policy
 
-from policies import once
+from fleet.sdk_patches import property_cache
 
 RULES = ("first", "second", "third")
 
@@ -53,24 +53,24 @@ def told(servicer: Any, number: int) -> list[str]:
 
 
 def test_a_resource_and_its_provider_are_read_once_for_all_rules(servicer: Any, parse: mock.Mock) -> None:
-    once.reads()
+    property_cache.reads()
     told(servicer, 7)
     assert parse.call_count == 2
 
 
 def test_the_library_alone_reads_them_anew_for_each_rule(servicer: Any, parse: mock.Mock) -> None:
     told(servicer, 7)
-    assert parse.call_count == 2 * len(RULES), "policies/once.py has no use any more"
+    assert parse.call_count == 2 * len(RULES), "fleet/sdk_patches/property_cache.py has no use any more"
 
 
 def test_each_resource_is_judged_by_its_own_properties_on_every_thread(servicer: Any) -> None:
-    once.reads()
+    property_cache.reads()
     with futures.ThreadPoolExecutor(4) as pool:
         seen = [*pool.map(lambda number: told(servicer, number), range(200))]
     assert seen == [[f"glm-{number}: {number} {number} {-number}"] * len(RULES) for number in range(200)]
 
 
 def test_how_a_thing_is_read_is_part_of_what_is_known_of_it() -> None:
-    read = once.latest(lambda about, way="plain": (way, about))
+    read = property_cache.latest(lambda about, way="plain": (way, about))
     thing: dict[str, int] = {}
     assert [read(thing), read(thing, "secret"), read(thing)] == [("plain", {}), ("secret", {}), ("plain", {})]

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from fleet import preflight as verb
-from fleet.machine import preflight, ssh
-from fleet.plan import rolevars, stackfile, wants
+from fleet import preflight, ssh
+from fleet.cli import preflight as verb
+from fleet.stack import requirements, role_vars, stack_file
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "preflight"
-ROLES = rolevars.load(ROOT / "roles")
+ROLES = role_vars.load(ROOT / "roles")
 Change = Callable[[dict[str, Any]], None]
 
 
 def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Wanted:
     """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
-    found = stackfile.read("prod", ROOT)
+    found = stack_file.read("prod", ROOT)
     found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
-    told = wants.wants(found, ROLES, machine, "organization/glm-fleet/prod")
+    told = requirements.wants(found, ROLES, machine, "organization/glm-fleet/prod")
     return preflight.Wanted.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
@@ -343,9 +343,9 @@ def test_the_table_and_the_messages_read_as_they_should() -> None:
             error="prod-4: connect to root@192.0.2.14:22: no answer within 15 s\n  wanted: an SSH server that lets us in",
         )
     )
-    text = "\n\n".join([verb.table(reports, everything=False), *verb.problems(reports)])
+    text = "\n\n".join([verb.as_table(reports, everything=False), *verb.problems(reports)])
     assert text + "\n" == (GOLDEN / "four-machines.txt").read_text()
-    assert verb.table(reports[:1], everything=True) + "\n" == (GOLDEN / "healthy.txt").read_text()
+    assert verb.as_table(reports[:1], everything=True) + "\n" == (GOLDEN / "healthy.txt").read_text()
 
 
 def test_the_plan_wants_of_a_machine_what_its_roles_will_ask() -> None:

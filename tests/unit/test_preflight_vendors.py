@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import preflight
-from fleet.machine.preflight import hardware
+from fleet import preflight
+from fleet.preflight import hardware
 from tests.unit.test_preflight_checks import after_a_run, healthy, judged, wanted
 
 IN_TREE = "/lib/modules/6.8.0-87-generic/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko.zst"

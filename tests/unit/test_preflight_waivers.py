@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet import preflight as verb
-from fleet.machine import preflight
-from fleet.plan import checks, pools, settings, stackfile, wants
+from fleet import preflight
+from fleet.cli import preflight as verb
+from fleet.sources.lab.form import Nodes
+from fleet.stack import preflight_checks, requirements, settings, stack_file
 from tests.unit.test_preflight_checks import GOLDEN, ROLES, ROOT, SICK, healthy, wanted
 
 TODAY = datetime.date(2026, 11, 26)
@@ -37,11 +38,11 @@ def judged(ask: preflight.Wanted, *sick: str) -> list[preflight.Verdict]:
 def test_both_halves_have_the_same_names() -> None:
     """But for what is never wrong, and whose it is: that is the other stack's to give up."""
     names = {preflight.Verdict(one, "ok", "").name for one in WORDS}
-    assert names - set(checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
-    assert set(checks.WAIVABLE) <= names
-    assert set(pools.LabNodes.USUAL) <= WORDS
+    assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
+    assert set(preflight_checks.WAIVABLE) <= names
+    assert set(Nodes.USUAL) <= WORDS
     page = (ROOT / "docs" / "preflight.md").read_text()
-    assert set(re.findall("`(preflight-[a-z-]+)`", page)) == set(checks.WAIVABLE)
+    assert set(re.findall("`(preflight-[a-z-]+)`", page)) == set(preflight_checks.WAIVABLE)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +59,12 @@ def test_a_waiver_counts_up_to_its_last_day(day: str, level: str, said: str) -> 
 
 
 def test_a_machine_that_is_right_says_nothing_of_a_waiver() -> None:
-    assert judged(waived("2026-11-26", *checks.WAIVABLE)) == []
+    assert judged(waived("2026-11-26", *preflight_checks.WAIVABLE)) == []
 
 
 def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
-    told = wants.wants(stackfile.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
+    told = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
     ask = dataclasses.replace(wanted(), usual=tuple(told["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert judged(ask, *usual) == []
@@ -73,10 +74,10 @@ def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too(
 def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
     """The owner of a machine is none of them."""
     config = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
-    raw: dict[str, Any] = {key.removeprefix(stackfile.PREFIX): value for key, value in config.items()}
+    raw: dict[str, Any] = {key.removeprefix(stack_file.PREFIX): value for key, value in config.items()}
     names = ("preflight-space", "preflight-owner", "context-of-model")
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
-    told = wants.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
+    told = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert told["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
     (waiver,) = preflight.Wanted.from_plan(wanted().target, told).waivers.values()
     assert waiver == preflight.Waiver("ticket 4711", datetime.date(2026, 12, 31))
@@ -85,5 +86,5 @@ def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
 def test_the_verb_shows_what_is_waived() -> None:
     report = verb.Report("prod-1", judged(waived("2026-12-31", "preflight-secure-boot"), "secure-boot"))
     assert report.faults == []
-    text = "\n\n".join([verb.table([report], everything=False), *verb.problems([report])])
+    text = "\n\n".join([verb.as_table([report], everything=False), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / "waived.txt").read_text()

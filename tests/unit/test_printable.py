@@ -3,9 +3,9 @@
 import pytest
 
 from fleet import errors, printable
-from fleet.machine import narrate
-from fleet.machine.ssh import Target
+from fleet.ansible import progress
 from fleet.provider import engine
+from fleet.ssh import Target
 from tests.provider.plugin import Engine
 
 CLIPBOARD = "\x1b]52;c;ZXZpbA==\x07"
@@ -51,15 +51,15 @@ def test_further_reasons_of_an_error_are_filtered_too() -> None:
 
 
 def test_a_line_of_progress_that_a_poll_printed_is_filtered() -> None:
-    notes: list[narrate.Note] = []
-    story = narrate.Story(("vllm",), notes.append)
+    notes: list[progress.Note] = []
+    story = progress.Story(("vllm",), notes.append)
     story.hear({"event": "task", "role": "vllm", "task": "Wait"})
     story.hear({"event": "retry", "role": "vllm", "task": "Wait", "res": {"said": f"load{CLIPBOARD}"}})
     assert [note.text for note in notes] == ["vllm: Wait", f"vllm: load{SHOWN} (0 s)"]
 
 
 def test_the_words_of_a_failed_task_are_filtered() -> None:
-    story = narrate.Story(("vllm",), lambda note: None)
+    story = progress.Story(("vllm",), lambda note: None)
     story.hear({"event": "task", "role": "vllm", "task": "Wait"})
     failed = {"event": "failed", "role": "vllm", "action": "x", "item": False, "ignored": False}
     story.hear({**failed, "res": {"msg": f"broken{CLIPBOARD}\nwanted: whole\x9b"}})

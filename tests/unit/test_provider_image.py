@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, managed
+from fleet.ansible import converge
+from fleet.managed import managed_set
+from fleet.provider.base import Request
 from fleet.provider.image import Image
 from fleet.provider.playbook import Slots
-from fleet.provider.resources import Request
-from fleet.provider.structs import UNKNOWN
+from fleet.provider.properties import UNKNOWN
 
 OUTPUTS = ("image", "commit", "version", "recipe")
 INPUTS = {
@@ -36,7 +37,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
 def image(given: list[dict[str, Any]]) -> Image:
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         given.append({**job.variables, **getattr(job, "data", {})})
-        return converge.Outcome({"fleet_image": MADE}, managed.Declared({}), 0, 1, {})
+        return converge.Outcome({"fleet_image": MADE}, managed_set.Declared({}), 0, 1, {})
 
     return Image("Image", OUTPUTS, Slots(), run=run, read=lambda *_: [{}])
 

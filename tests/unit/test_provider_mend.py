@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.machine import converge
-from fleet.provider import resources
+from fleet.ansible import converge
+from fleet.provider import base
+from fleet.provider.base import Incomplete
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Incomplete
 
 DRIFT = [{"what": "file /etc/x", "expected": "mode 0644", "seen": "mode 0600"}]
 STATE: dict[str, Any] = {
@@ -21,7 +21,7 @@ STATE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
 
 
 def mend(outcome: Any) -> Any:
@@ -30,10 +30,10 @@ def mend(outcome: Any) -> Any:
     def run(*_: Any) -> converge.Outcome:
         if isinstance(outcome, Exception):
             raise outcome
-        return converge.Outcome({}, converge.managed.Declared({"file /etc/x": True}), 1, 1, {"host": 1.0})
+        return converge.Outcome({}, converge.managed_set.Declared({"file /etc/x": True}), 1, 1, {"host": 1.0})
 
     resource = Playbook("Host", (), Slots(), run=run, read=lambda *_: [{"file /etc/x": {"mode": "0644"}}])
-    request = resources.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
+    request = base.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
     inputs = {"node": {"name": "glm-1", "address": "192.0.2.1"}, "vars": {}, "roles": {}}
     return resource.apply(request, inputs, {**inputs, **STATE})
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet import errors
-from fleet.machine import converge, managed, ssh
-from fleet.provider import outputs, resources, servicer
+from fleet import errors, ssh
+from fleet.ansible import converge
+from fleet.managed import managed_set
+from fleet.provider import base, outputs, servicer
+from fleet.provider.base import Incomplete
 from fleet.provider.playbook import Playbook, Slots
-from fleet.provider.resources import Incomplete
 from tests.unit.test_state import RECORDED
 from tests.unit.test_state import resources as recorded
 
@@ -121,9 +122,9 @@ def test_what_earlier_releases_recorded_has_these_forms(folder: Path) -> None:
 def apply(kind: str, results: Mapping[str, Any], things: Mapping[str, bool], path: Path) -> Incomplete:
     """Run an update of a kind whose node says this; return in what it ended."""
     name = f"fleet_{kind.lower()}"
-    outcome = converge.Outcome({name: results}, managed.Declared(dict(things)), 1, 1, {"host": 1.0})
+    outcome = converge.Outcome({name: results}, managed_set.Declared(dict(things)), 1, 1, {"host": 1.0})
     resource = Playbook(kind, tuple(outputs.RESULTS[kind]), Slots(), run=lambda *_: outcome, read=lambda *_: [{}])
-    request = resources.Request(f"urn:pulumi:s::p::fleet:index:{kind}::glm-1", lambda *_: None, threading.Event())
+    request = base.Request(f"urn:pulumi:s::p::fleet:index:{kind}::glm-1", lambda *_: None, threading.Event())
     old = {"managed": {"declared": {"file /old": True}, "expected": {"file /old": {}}}, **RIGHT[kind]}
     with pytest.raises(Incomplete) as caught:
         resource.apply(request, {"node": CONNECTION, "vars": {}, "roles": {}}, old)
@@ -134,7 +135,7 @@ def apply(kind: str, results: Mapping[str, Any], things: Mapping[str, bool], pat
 def test_a_wrong_form_ends_the_run_in_one_message_and_keeps_the_state(
     kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
     half = apply(kind, {**RIGHT[kind], name: EVIL}, {"file /new": True}, tmp_path)
     assert isinstance(half.error, errors.OutputMalformed)
     assert str(half).startswith(f"glm-1: output {name} of {kind}: {EVIL}\n  wanted: ")
@@ -173,7 +174,7 @@ def test_a_wrong_form_ends_the_run_in_one_message_and_keeps_the_state(
 def test_a_managed_thing_of_another_name_ends_the_run_and_is_not_kept(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
     half = apply("Host", RIGHT["Host"], {"file /new": True, what: True}, tmp_path)
     assert str(half).startswith("glm-1: output managed.declared of Host: ")
     assert half.properties["managed"]["declared"] == {"file /old": True, "file /new": True}
@@ -181,14 +182,14 @@ def test_a_managed_thing_of_another_name_ends_the_run_and_is_not_kept(
 
 
 def test_a_failed_run_keeps_no_such_name_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
 
     def fail(*_: Any) -> converge.Outcome:
         error = errors.ConvergeFailed(seen="it broke")
         error.partial = {"file /new": True, f"file /{EVIL}": True}
         raise error
 
-    request = resources.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
+    request = base.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
     with pytest.raises(Incomplete) as caught:
         Playbook("Host", (), Slots(), run=fail).apply(request, {"node": CONNECTION, "vars": {}, "roles": {}}, None)
     assert caught.value.properties["managed"]["declared"] == {"file /new": True}
@@ -203,7 +204,7 @@ def test_what_a_take_off_says_is_told_only_in_its_form() -> None:
 def told_by_roles() -> dict[str, set[str]]:
     """Return the results that the tasks of the roles tell, by kind; of a result that is an expression none."""
     found: dict[str, set[str]] = {}
-    for file in (resources.ROOT / "roles").glob("*/tasks/*.yml"):
+    for file in (base.ROOT / "roles").glob("*/tasks/*.yml"):
         for task in yaml.safe_load(file.read_text()):
             for name, value in (task.get("ansible.builtin.set_stats") or {}).get("data", {}).items():
                 if isinstance(value, dict):
@@ -224,9 +225,9 @@ def test_a_delete_asks_for_nothing_of_a_name_that_no_thing_has() -> None:
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
-        return converge.Outcome({}, managed.Declared(), 0, 0, {})
+        return converge.Outcome({}, managed_set.Declared(), 0, 0, {})
 
-    request = resources.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
+    request = base.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
     declared = {"file /etc/x": True, f"file /srv/{EVIL}": True, f"sysctl {EVIL}": True, f"unit {EVIL}.service": True}
     state = {"node": CONNECTION, "vars": {}, "managed": {"declared": declared, "expected": {}}}
     Playbook("Host", (), Slots(), run=run).delete(request, state)

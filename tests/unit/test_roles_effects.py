@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.plan import effects, kinds, rolefiles
-from fleet.plan.statements import NONE, Level, level
+from fleet.impact import effects
+from fleet.impact.role_effects import NONE, Level, level
+from fleet.stack import resource_roles, role_digest
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 ALL = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
@@ -23,8 +24,8 @@ def read(role: str, file: str) -> Any:
 
 def files(role: str) -> list[str]:
     """The files whose change is a change of a resource, variables of vars/main.yml one by one. Defaults have the effect of their variable."""
-    names = [line.partition("  ")[2] for line in rolefiles.listing(ROLES / role).splitlines()]
-    return [name for name in names if not name.startswith(rolefiles.DEFAULT)]
+    names = [line.partition("  ")[2] for line in role_digest.listing(ROLES / role).splitlines()]
+    return [name for name in names if not name.startswith(role_digest.DEFAULT)]
 
 
 def first(patterns: dict[str, str], name: str) -> str:
@@ -203,7 +204,7 @@ REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA]}
 
 def mend(kind: str, *drift: tuple[str, str, str]) -> list[effects.Effect]:
     """What it does to mend things of one resource, each as what, seen, wanted."""
-    inputs = {"roles": dict.fromkeys(kinds.ROLES[kind], ""), "vars": REPLICAS}
+    inputs = {"roles": dict.fromkeys(resource_roles.ROLES[kind], ""), "vars": REPLICAS}
     told = [{"what": what, "seen": seen, "expected": wanted} for what, seen, wanted in drift]
     return effects.predict([inputs], inputs, told, ROLES)
 
@@ -222,7 +223,7 @@ def test_every_pattern_of_drift_decides_for_some_thing_that_its_role_has(role: s
     patterns = read(role, "meta/effects.yml")["drift"]
     used = set()
     for kind, what, seen, wanted in DRIFT:
-        if role in kinds.ROLES[kind]:
+        if role in resource_roles.ROLES[kind]:
             both = (what, f"{what} ({seen}, wanted {wanted})")
             used.add(next((pattern for pattern in patterns if any(fnmatch.fnmatchcase(n, pattern) for n in both)), ""))
     assert set(patterns) - used == set()
@@ -234,7 +235,7 @@ def test_what_may_drift_is_a_thing_that_some_role_of_the_resource_has(case: tupl
     parts = [path.name, *([str(path.parent)] if path.is_absolute() else [])]
     texts = [
         "".join(file.read_text() for part in ("defaults", "vars", "tasks") for file in (ROLES / role / part).iterdir())
-        for role in kinds.ROLES[case[0]]
+        for role in resource_roles.ROLES[case[0]]
     ]
     assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), parts
 

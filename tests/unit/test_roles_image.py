@@ -100,7 +100,7 @@ def test_a_vllm_that_still_asks_for_a_transformers_without_the_model_is_not_beli
 
 @pytest.mark.parametrize(("version", "asks"), ASKED.items())
 def test_the_table_of_versions_says_what_the_metadata_says(version: str, asks: list[str]) -> None:
-    table = yaml.safe_load((ROOT / "fleet" / "plan" / "rules" / "data" / "versions.yml").read_text())["transformers"]
+    table = yaml.safe_load((ROOT / "fleet" / "stack" / "rules" / "data" / "versions.yml").read_text())["transformers"]
     (row,) = [one for one in table if one["since"] == version]
     assert Requirement(f"transformers{row['asks']}").specifier == Requirement(asks[0]).specifier
 

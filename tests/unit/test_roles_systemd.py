@@ -32,7 +32,7 @@ WATCHES = {
 }
 READS = {
     "vllm": ROOT / "roles/vllm/files/read.py",
-    "managed": ROOT / "fleet/machine/remote_read.py",
+    "managed": ROOT / "fleet/managed/on_node_read.py",
 }
 
 
@@ -45,7 +45,7 @@ def run(folder: pathlib.Path, silent: int, file: pathlib.Path, words: list[str],
     (folder / "journalctl").write_text("#!/bin/sh\n")
     for name in ("systemctl", "journalctl"):
         (folder / name).chmod(0o755)
-    text = file.read_text() + ('main(["unit glm-0.service"])\n' if file.name == "remote_read.py" else "")
+    text = file.read_text() + ('main(["unit glm-0.service"])\n' if file.name == "on_node_read.py" else "")
     return subprocess.run(
         [sys.executable, "-c", text, *words],
         input=json.dumps(given),

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.machine import converge, managed
-from fleet.plan import kinds, program, rolevars
+from fleet import program
+from fleet.ansible import converge
+from fleet.managed import managed_set
 from fleet.provider import servicer
+from fleet.provider.base import Request
 from fleet.provider.playbook import RESTARTED, Playbook, Slots
-from fleet.provider.resources import Request
-from fleet.provider.structs import UNKNOWN, to_dict, to_struct
+from fleet.provider.properties import UNKNOWN, to_dict, to_struct
+from fleet.stack import resource_roles, role_vars
 from tests.project import KEY, ROOT, link_project, make_stack, pulumi
 from tests.recorder import MARK
 
@@ -30,11 +32,11 @@ STACK = ("-s", "lab", "--color", "never")
 
 def today(state: Any) -> Any:
     """Return the state as if its runs had been made with today's role files and probes."""
-    roles = rolevars.load(ROOT / "roles")
+    roles = role_vars.load(ROOT / "roles")
     for item in state["deployment"]["resources"]:
         kind = item["type"].rpartition(":")[2].lower()
         for side in (item.get("inputs") or {}, item.get("outputs") or {}):
-            if kind in kinds.ROLES and item["type"].startswith("fleet:"):
+            if kind in resource_roles.ROLES and item["type"].startswith("fleet:"):
                 side["roles"] = roles.files(kind)
             if "probes" in side and kind == "serving":
                 side["probes"]["digest"] = program.probes_digest()
@@ -103,12 +105,12 @@ def test_a_machine_that_is_as_recorded_has_no_drift_and_what_was_made_there_can_
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
-        return converge.Outcome({}, managed.Declared(), 0, 0, {})
+        return converge.Outcome({}, managed_set.Declared(), 0, 0, {})
 
     kept = item["outputs"]["managed"]
     kind = item["type"].rpartition(":")[2]
 
-    def read(target: Any, declared: Any) -> list[managed.State]:
+    def read(target: Any, declared: Any) -> list[managed_set.State]:
         assert [one.things for one in declared] == [kept["declared"]]
         return [kept["expected"]]
 

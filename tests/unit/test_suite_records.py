@@ -48,8 +48,8 @@ def test_a_figure_that_nobody_recorded_is_shown_as_stale(kept: Path) -> None:
 
 def test_a_record_is_stale_when_its_role_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = records.digest("faults", ROW)
-    listing = records.rolefiles.listing
-    monkeypatch.setattr(records.rolefiles, "listing", lambda folder: listing(folder) + "changed")
+    listing = records.role_digest.listing
+    monkeypatch.setattr(records.role_digest, "listing", lambda folder: listing(folder) + "changed")
     assert records.digest("faults", ROW) != before
     assert records.digest("faults", {**ROW, "said": "glm-2: SSH"}) == records.digest(
         "faults", {**ROW, "said": "glm-2: SSH"}

@@ -1,4 +1,4 @@
-"""Claims about what a delete asks of its machine (fleet/provider/take_off.py): what is ours goes, what was there stays, and so does what is dear."""
+"""Claims about what a delete asks of its machine (fleet/provider/teardown.py): what is ours goes, what was there stays, and so does what is dear."""
 
 import threading
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from fleet.machine import converge, managed
-from fleet.provider import resources, take_off
+from fleet.ansible import converge, declarations
+from fleet.managed import managed_set
+from fleet.provider import base, teardown
 from fleet.provider.playbook import Playbook, Slots
 
 DECLARED = {
@@ -28,7 +29,7 @@ NODE = {"name": "m", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
 
 
 def asked(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
-    return take_off.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
+    return teardown.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
 
 
 def test_what_we_made_goes_and_what_was_there_is_put_back() -> None:
@@ -48,8 +49,8 @@ def test_an_engine_and_a_driver_that_were_adopted_are_never_taken_off() -> None:
         {"event": "ok", "action": "ansible.builtin.apt", "res": {"changed": True, "new": [], "args": {"name": ["amdgpu-dkms=*"]}}},
         {"event": "ok", "action": "ansible.builtin.systemd_service", "res": {"changed": False, "args": {"name": "docker.service", "state": "started"}}},
     ]  # fmt: skip
-    declared = managed.collect(events).to_json()
-    found = take_off.asked("host", {"managed": {"declared": declared}}, ("driver",))
+    declared = declarations.collect(events).to_json()
+    found = teardown.asked("host", {"managed": {"declared": declared}}, ("driver",))
     assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
     assert found["packages"] == found["units"] == []
 
@@ -69,7 +70,7 @@ def test_file_systems_on_named_disks_stay_mounted_and_say_so() -> None:
     folder = r"/etc/systemd/system/dev-disk-by\x2duuid-74d88434.device.d"
     ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
     declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
-    found = take_off.asked("host", {"managed": {"declared": declared}}, ())
+    found = teardown.asked("host", {"managed": {"declared": declared}}, ())
     assert (found["files"], found["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
     assert found["keeps"][1:] == [
         {
@@ -101,17 +102,17 @@ def test_images_and_caches_go_with_what_needed_them() -> None:
 
 
 def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(resources, "state_dir", lambda: tmp_path)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
     said: list[tuple[str, bool]] = []
     jobs: list[converge.Job] = []
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
         return converge.Outcome(
-            {"fleet_teardown": {"stays": ["the model: /data/x (215 GB)"]}}, managed.Declared(), 1, 2, {}
+            {"fleet_teardown": {"stays": ["the model: /data/x (215 GB)"]}}, managed_set.Declared(), 1, 2, {}
         )
 
-    request = resources.Request(
+    request = base.Request(
         "urn:pulumi:a::b::fleet:index:Weights::m", lambda *told: said.append(told), threading.Event()
     )
     Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(request, {"node": NODE, "vars": {}})
@@ -121,5 +122,5 @@ def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
 def test_what_failed_before_it_had_anything_is_taken_off_too(kind: str) -> None:
-    found = take_off.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
+    found = teardown.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
     assert found["files"] == found["units"] == found["packages"] == []

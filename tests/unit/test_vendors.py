@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet import preflight as verb
+from fleet.cli import preflight as verb
 from lab.images import vendors
 from tests.vendors import machine
 
@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parents[1] / "vendors" / "golden"
 @pytest.mark.parametrize("name", machine.load())
 def test_the_preflight_of_a_vendors_machine_reads_as_it_should(name: str) -> None:
     report = verb.Report(name, machine.load()[name].verdicts())
-    text = "\n\n".join([verb.table([report], everything=True), *verb.problems([report])])
+    text = "\n\n".join([verb.as_table([report], everything=True), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / f"{name}.txt").read_text()
 
 

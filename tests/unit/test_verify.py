@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from click import testing
 
-from fleet import cli, errors, verify
-from fleet.machine import verify as machine
+from fleet import errors
+from fleet.cli import main, verify
+from fleet.managed import verify_weights as machine
 
 GOLDEN = Path(__file__).parent / "golden" / "verify"
 PATH = "/srv/models/zai-org/GLM-4.6V/" + "ab" * 20
@@ -72,7 +73,7 @@ def machines(pulumi: None, monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 
 def run(*arguments: str) -> testing.Result:
-    return testing.CliRunner().invoke(cli.main, ["verify", "-s", "prod", *arguments])
+    return testing.CliRunner().invoke(main.main, ["verify", "-s", "prod", *arguments])
 
 
 def test_what_a_node_should_hold_is_what_its_last_run_left() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pydantic
 import yaml
 
-from fleet.machine import preflight
-from fleet.machine.preflight import Verdict
+from fleet import preflight
+from fleet.preflight import Verdict
 from tests.unit import test_preflight_checks as checks
 
 FILE = pathlib.Path(__file__).with_name("machines.yml")

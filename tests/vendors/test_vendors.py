@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fleet.machine import preflight
-from fleet.plan import mirrors
+from fleet import preflight
+from fleet.stack import mirrors
 from tests.matrix.conftest import Bed
 from tests.roles import play
 from tests.roles.conftest import COMMON

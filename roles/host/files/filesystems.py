@@ -5,7 +5,7 @@ In: {"filesystems": [{"serial", "path", "type", "uuid"}], "record": file}. Out, 
 `make` makes only those that are empty, one after the other. The UUID, which follows from the serial, identifies a file system of an
 earlier run. The record has the file system being made, so that a killed `make` is repeated.
 Needs Python 3.10, root, util-linux; for `make` e2fsprogs or xfsprogs. Called by tasks/preflight.yml and tasks/filesystems.yml through
-`python3 -c`; fleet/machine/preflight/remote.py runs before its functions.
+`python3 -c`; fleet/preflight/on_node_facts.py runs before its functions.
 """
 
 import json

@@ -1,0 +1,1 @@
+"""Run a playbook on one node: events, progress, cancel."""

@@ -1,0 +1,1 @@
+"""Machines with a BMC: power, installer, seed."""

@@ -1,0 +1,1 @@
+"""The command `fleet`: one file a verb."""

@@ -1,0 +1,136 @@
+"""`fleet enrol`: which host keys answer, beside what others say of them, and which one to pin.
+
+Needs the machines' addresses to answer, and where asked for a known_hosts file or DNS. Writes nothing: `stackedit` does, after a yes or
+for an expected fingerprint. Called by `fleet.cli.main`.
+"""
+
+import base64
+import fnmatch
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from dataclasses import dataclass, field
+
+from fleet import errors, ssh
+from fleet.cli import table
+from fleet.ssh.host_keys import TYPES, Key, offered
+
+HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
+
+
+@dataclass
+class Answer:
+    """What one machine offers: its keys, what is said of each (by fingerprint), and the one to pin."""
+
+    node: str
+    target: ssh.Target
+    keys: list[Key]
+    pinned: str = ""  # the fingerprint that the stack file has
+    said: dict[str, list[str]] = field(default_factory=dict)
+    chosen: Key | None = None
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a line a key."""
+        where = f"{self.target.address}:{self.target.port}"
+        return [
+            (self.node, where, key.type, key.fingerprint, ", ".join(self.said[key.fingerprint])) for key in self.keys
+        ]
+
+
+def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
+    """Ask every machine for its keys, all at once; Unreachable with the notes of all that did not answer."""
+    with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
+        running = {node: pool.submit(offered, target) for node, target in reach.items()}
+    failed = [error for one in running.values() if isinstance(error := one.exception(), errors.FleetError)]
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(str(other))
+        raise failed[0]
+    note(f"{len(running)} machines answered" if len(running) > 1 else f"{next(iter(reach))} answered")
+    return [_answer(node, reach[node], one.result()) for node, one in running.items()]
+
+
+def choose(answer: Answer, expected: Sequence[str], told: Mapping[str, Sequence[str]]) -> None:
+    """Mark the key to pin: the expected one, else the first type of TYPES; HostKeyMismatch where another one is told or expected.
+
+    `told` has by source (a file's name, DNS) the fingerprints that it says this machine has.
+    """
+    offers = {key.fingerprint: key for key in answer.keys}
+    for source, fingerprints in told.items():
+        for fingerprint in offers:
+            answer.said[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
+        if fingerprints and not offers.keys() & set(fingerprints):
+            raise _mismatch(answer, f"{source} has {', '.join(fingerprints)}")
+    wanted = [fingerprint for fingerprint in expected if fingerprint in offers]
+    if expected and not wanted:
+        raise _mismatch(answer, f"expected: {', '.join(expected)}")
+    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in told.values())]
+    answer.chosen = offers[wanted[0]] if wanted else (agreed or answer.keys)[0]
+    if answer.chosen.fingerprint != answer.pinned:
+        answer.said[answer.chosen.fingerprint].append("to be pinned")
+
+
+def as_table(answers: Sequence[Answer]) -> str:
+    """Return a line a key of every machine."""
+    return table.columns([HEAD, *(row for answer in answers for row in answer.rows())])
+
+
+def from_file(text: str, target: ssh.Target, name: str) -> list[str]:
+    """Return the fingerprints that a known_hosts file has for a machine, by its address or its name; hashed names count too."""
+    names = [name, target.address] if target.port == 22 else [name, f"[{target.address}]:{target.port}"]
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 3 and not line.startswith(("#", "@")) and any(_names(words[0], one) for one in names):
+            found.append(Key.parse(" ".join(words[1:3])).fingerprint)
+    return found
+
+
+def from_dns(address: str) -> list[str]:
+    """Return the SHA-256 fingerprints of a machine's SSHFP records; CommandFailed where DNS gives no answer."""
+    import dns.exception
+    import dns.resolver
+
+    try:
+        records = dns.resolver.resolve(address, "SSHFP")
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []
+    except dns.exception.DNSException as error:
+        raise errors.CommandFailed(
+            doing=f"ask DNS for the SSHFP records of {address}",
+            seen=str(error).rstrip(".").lower(),
+            wanted="an answer of the resolver of this machine",
+            next="leave out --sshfp, or mend /etc/resolv.conf",
+        ) from error
+    # 2 is SHA-256; SHA-1 (1) is no proof any more.
+    return [f"SHA256:{base64.b64encode(one.fingerprint).decode().rstrip('=')}" for one in records if one.fp_type == 2]
+
+
+def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
+    pinned = ""
+    if target.host_key:
+        pinned = Key.parse(target.host_key).fingerprint
+    said = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
+    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, said)
+
+
+def _mismatch(answer: Answer, wanted: str) -> errors.HostKeyMismatch:
+    return errors.HostKeyMismatch(
+        node=answer.node,
+        doing=f"compare the host keys of {answer.target.address}:{answer.target.port}",
+        seen=", ".join(f"{key.type} {key.fingerprint}" for key in answer.keys),
+        wanted=wanted,
+        next="find out which machine answers there; nothing was written",
+    )
+
+
+def _names(pattern: str, name: str) -> bool:
+    """Whether the first word of a known_hosts line is about a name."""
+    if pattern.startswith("|1|"):
+        _, _, salt, digest = pattern.split("|")
+        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(made, base64.b64decode(digest))
+    patterns = pattern.replace("[", "[[]").split(",")  # only * and ? stand for others there
+    refused = any(fnmatch.fnmatch(name, one[1:]) for one in patterns if one.startswith("!"))
+    return not refused and any(fnmatch.fnmatch(name, one) for one in patterns if not one.startswith("!"))

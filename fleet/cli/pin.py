@@ -1,0 +1,129 @@
+"""`fleet pin`: what a stack file names by tag or branch, and the digest or commit that each of these names now.
+
+Needs the registry, the git server and the hub that the stack's machines ask (its mirrors, where it has some). Writes nothing: `stackedit`
+does, after a yes. Called by `fleet.cli.main`.
+"""
+
+import datetime
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet import errors
+from fleet.cli import stack_edit, table
+from fleet.stack import mirrors, role_vars, rules, settings, validate
+from fleet.stack.rules.pins import COMMIT, IMAGE
+from fleet.upstream import git, hub, registry
+
+HEAD = ("where", "names", "which is now")
+VARS, NODES, ACCEPTANCE = "glm-fleet:vars", "glm-fleet:nodes", "glm-fleet:acceptance"
+# Variables that name something, and those that say where it is looked up.
+SOURCES = {
+    "transformers_base_image": (),
+    "transformers_commit": ("transformers_repository",),
+    "weights_revision": ("weights_endpoint", "weights_repository"),
+}
+
+
+@dataclass(frozen=True)
+class Loose:
+    """One name that moves: where it stands, in which stack file's `path`, what it is, how to ask what that is now."""
+
+    where: str
+    path: tuple[str, ...]
+    name: str
+    ask: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A loose name and what takes its place."""
+
+    loose: Loose
+    value: str
+
+    def edit(self, today: datetime.date) -> stack_edit.Edit:
+        """Return what to write: the pinned name, and beside it as a comment the tag or branch and the date."""
+        label = self.loose.name.rpartition(":")[2]
+        return stack_edit.Edit(self.loose.path, self.loose.name, self.value, f"{label}, {today.isoformat()}")
+
+
+def loose(found: settings.Settings, roles: role_vars.Roles, file: str) -> list[Loose]:
+    """Return every loose name, in the order of the stack file.
+
+    SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
+    """
+    mistakes = [*roles.judge(found.vars, file, "vars")]
+    for machine, member in found.machines.items():
+        mistakes += map(found.located, roles.judge(member.vars, file, f"{found.key(machine)}.vars"))
+    if mistakes:
+        raise settings.first(mistakes)
+    shared = _values(found, roles, found.vars)
+    names = [*_of(shared, found.vars, "vars", (VARS,))]
+    for machine, member in found.machines.items():
+        values = validate.plan(found, roles, machine).values
+        where = f"{found.key(machine)}.vars"
+        names += _of(values, member.vars, where, (NODES, machine, "vars"))
+        for one in names:
+            key = one.path[-1]
+            if one.path[0] == VARS and key not in member.vars and _sources(values, key) != _sources(shared, key):
+                raise errors.SettingsError(
+                    file=file,
+                    key=f"{where}.{key}",
+                    seen=f"this machine takes it from elsewhere, and {one.where} is {one.name!r} there, too",
+                    allowed=f"{key} beside {' and '.join(SOURCES[key])}",
+                )
+    if (image := found.acceptance.image) and not _pinned(image):
+        ask = functools.partial(_image, image, mirrors.image(found.mirrors, image))
+        names.append(Loose("acceptance.image", (ACCEPTANCE, "image"), image, ask))
+    return names
+
+
+def look(names: Sequence[Loose], note: Callable[[str], None]) -> list[Pin]:
+    """Ask for each what it is now; `note` gets a line for each. The first that cannot be known stops all: FleetError."""
+    pins = []
+    for one in names:
+        note(f"{one.where}: {one.name}")
+        pins.append(Pin(one, one.ask()))
+    return pins
+
+
+def as_table(pins: Sequence[Pin]) -> str:
+    """Return a line for each pin, old and new."""
+    return table.columns([HEAD, *((pin.loose.where, pin.loose.name, pin.value) for pin in pins)])
+
+
+def _of(values: Mapping[str, Any], own: Mapping[str, Any], where: str, path: tuple[str, ...]) -> Iterator[Loose]:
+    """Yield the loose names among a stack's or a machine's own variables; `values` are all variables, with mirrors."""
+    for key in SOURCES:
+        name = str(own.get(key) or "")
+        if name and not _pinned(name):
+            yield Loose(f"{where}.{key}", (*path, key), name, functools.partial(_ask, key, name, values))
+
+
+def _pinned(name: str) -> bool:
+    return bool(IMAGE.match(name) or COMMIT.match(name))
+
+
+def _sources(values: Mapping[str, Any], key: str) -> list[str]:
+    return [str(values.get(source) or "") for source in SOURCES[key]]
+
+
+def _values(found: settings.Settings, roles: role_vars.Roles, own: Mapping[str, Any]) -> dict[str, Any]:
+    values = {**roles.defaults, **roles.coerced(own)}
+    return {**values, **mirrors.mirrored(found.mirrors, values)}
+
+
+def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
+    if key == "transformers_base_image":
+        return _image(name, str(values[key]))
+    if key == "transformers_commit":
+        return git.commit(mirrors.filled(str(values["transformers_repository"]), values), name)
+    return hub.commit(str(values["weights_endpoint"]), rules.Planned(values, 0).repository, name)
+
+
+def _image(name: str, asked: str) -> str:
+    """Return an image by digest; `asked` is its name at the mirror, where there is one."""
+    digest = registry.digest(asked)
+    return f"{name.rpartition(':')[0]}@{digest}"

@@ -1,0 +1,131 @@
+"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is touched.
+
+What is wanted comes from the stack file, fleet.preflight looks; all nodes at once, one exec each. A node that cannot be looked
+at does not stop the others. Called by `fleet.cli.main`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from dataclasses import asdict, dataclass, field
+
+from fleet import errors, ssh
+from fleet import preflight as machine
+from fleet.cli import stack_outputs, table
+from fleet.sources.ssh.form import Reached
+from fleet.stack import requirements as plan
+from fleet.stack import role_vars, settings, stack_file
+
+HEAD = ("node", "check", "verdict", "seen")
+SIGNS = {"ok": "ok", "warning": "WARN", "fault": "FAULT"}
+AT_ONCE = 32  # connections
+
+
+@dataclass(frozen=True)
+class Report:
+    """What every check says of one node, or why nothing could be looked at."""
+
+    node: str
+    verdicts: list[machine.Verdict] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def faults(self) -> list[machine.Verdict]:
+        """What stops the road on this node."""
+        return [one for one in self.verdicts if one.level == "fault"]
+
+
+def wanted(stack: str, found: settings.Settings, roles: role_vars.Roles, names: Sequence[str]) -> list[machine.Wanted]:
+    """Return what the stack wants of each named node (none means all); FleetError for a name that it does not have."""
+    for name in names:
+        if name not in found.present:
+            near = settings.nearest(name, found.present)
+            raise errors.FleetError(
+                node=name,
+                doing="preflight",
+                seen="no machine of this stack",
+                wanted=", ".join(found.present),
+                next=f"did you mean {near}?" if near else "",
+            )
+    asked = [name for name in found.present if not names or name in names]
+    targets, owner = _targets(stack, found, asked), f"{stack_file.PROJECT}/{stack}"
+    return [machine.Wanted.from_plan(targets[name], plan.wants(found, roles, name, owner)) for name in asked]
+
+
+def look(nodes: Sequence[machine.Wanted], note: Callable[[str], None]) -> list[Report]:
+    """Look at all nodes at once; `note` gets a line for each that is done."""
+
+    def one(node: machine.Wanted) -> Report:
+        try:
+            verdicts = machine.judge(machine.look(node), node)
+        except errors.FleetError as error:
+            report = Report(node.target.name, error=str(error))
+        else:
+            report = Report(node.target.name, verdicts)
+        note(f"{report.node}: {'could not look' if report.error else _summary(report)}")
+        return report
+
+    with futures.ThreadPoolExecutor(min(AT_ONCE, len(nodes))) as pool:
+        return list(pool.map(one, nodes))
+
+
+def as_table(reports: Sequence[Report], everything: bool) -> str:
+    """Return a line a verdict, those that are ok only when `everything` is asked for; each node that is fine has one line."""
+    rows = [row for report in reports for row in _rows(report, everything)]
+    return table.columns([HEAD, *rows])
+
+
+def problems(reports: Sequence[Report]) -> list[str]:
+    """Return a message for each thing that is not ok: node, seen, wanted, what to do; what several nodes share once."""
+    told: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        for one in report.verdicts:
+            if one.level != "ok":
+                told.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
+    shared = [
+        str(errors.FleetError(node=", ".join(nodes), doing=check, seen=seen, wanted=wanted, next=after))
+        for (check, seen, wanted, after), nodes in told.items()
+    ]
+    return [*(report.error for report in reports if report.error), *shared]
+
+
+def to_json(reports: Sequence[Report]) -> str:
+    """Return the reports as JSON."""
+    return json.dumps([asdict(report) for report in reports], indent=1)
+
+
+def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
+    """Return how to reach each machine: as the stack file says, with its host key; or as its source has told Pulumi."""
+    told = {
+        name: {**reach, "name": name}
+        for name in names
+        if isinstance(pool := found.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
+    }
+    made = [name for name in names if name not in told]
+    known = (stack_outputs.deployed(stack).get("Node") or {}) if made else {}
+    for name in made:
+        if name not in known:
+            raise errors.FleetError(
+                node=name,
+                doing="preflight",
+                seen=f"its source ({found.pool(name).source}) has not made it yet",
+                wanted="machines that exist",
+                next=f"`pulumi up -s {stack}` makes them",
+            )
+    return {name: ssh.Target.from_inputs(told.get(name) or known[name]["connection"]) for name in names}
+
+
+def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:
+    if report.error:
+        return [(report.node, "-", "-", "could not look")]
+    shown = [one for one in report.verdicts if everything or one.level != "ok"]
+    rows = [(report.node, one.check, SIGNS[one.level], re.sub(r"\s+", " ", one.seen)) for one in shown]
+    return rows or [(report.node, "all", "ok", f"{len(report.verdicts)} checks")]
+
+
+def _summary(report: Report) -> str:
+    counts = {level: sum(one.level == level for one in report.verdicts) for level in SIGNS}
+    return ", ".join(
+        f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items() if count
+    )

@@ -1,0 +1,166 @@
+"""`fleet verify`: are the weights on the nodes, byte for byte, what was once verified, and do the replicas run the recorded image?
+
+What a node should hold comes from the stack's state; fleet.managed.verify_weights looks. All nodes at once, with a line of progress for all of
+them; a node that cannot be looked at does not stop the others. Called by `fleet.cli.main`.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fleet import errors, ssh
+from fleet.cli import stack_outputs, table
+from fleet.managed import verify_weights as machine
+
+HEAD = ("node", "files", "bytes", "verdict")
+EVERY = 10.0  # seconds between two lines of progress
+
+State = Mapping[str, Mapping[str, Any]]  # outputs by node
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found on one node: each thing that differs as {what, expected, seen}, or why nothing could be looked at."""
+
+    node: str
+    path: str
+    files: int = 0
+    bytes: int = 0
+    wrong: list[dict[str, str]] = field(default_factory=list)
+    error: str = ""
+
+
+def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machine.Wanted]:
+    """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
+    known = {
+        node: found
+        for node in sorted(weights, key=table.counted)
+        if (found := _wanted(node, weights[node], servings.get(node) or {}))
+    }
+    for name in names or ([] if known else ["any node"]):
+        if name not in known:
+            raise errors.FleetError(
+                node=name,
+                doing="verify",
+                seen="the stack's state has no verified weights of it",
+                wanted=", ".join(known) or "a stack that is up",
+                next="`pulumi up` fetches and verifies them",
+            )
+    return [found for node, found in known.items() if not names or node in names]
+
+
+def _wanted(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.Wanted | None:
+    manifest = f"{weights.get('path')}/manifest.json"
+    recorded = _expected(weights).get(f"file {manifest}", {}).get("sha256")
+    if not recorded:
+        return None
+    images = {what: seen["image_id"] for what, seen in _expected(serving).items() if "image_id" in seen}
+    target = ssh.Target.from_inputs({**weights["node"], "name": node})
+    return machine.Wanted(
+        target, manifest, recorded, {what.removeprefix("container "): image for what, image in images.items()}
+    )
+
+
+def _expected(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (outputs.get("managed") or {}).get("expected") or {}
+    return found
+
+
+def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: float = EVERY) -> list[Verdict]:
+    """Look at all nodes at once; `note` gets a line of progress every so many seconds."""
+    stop = threading.Event()
+    progress = {node.target.name: (0, 0) for node in nodes}
+
+    def one(node: machine.Wanted) -> Verdict:
+        name, path = node.target.name, node.manifest.rpartition("/")[0]
+
+        def tell(done: int, total: int) -> None:
+            progress[name] = (done, total)
+            if stop.is_set():
+                raise errors.Cancelled(node=name, doing=f"verify {path}", seen="cancelled")
+
+        try:
+            found = machine.verify(node, tell)
+        except errors.FleetError as error:
+            progress.pop(name)
+            return Verdict(name, path, error=str(error))
+        return Verdict(name, path, found.files, found.bytes, found.wrong)
+
+    started = time.monotonic()
+    with futures.ThreadPoolExecutor(max(1, len(nodes))) as pool:
+        running = [pool.submit(one, node) for node in nodes]
+        try:
+            while futures.wait(running, timeout=every).not_done:
+                if now := dict(progress):
+                    note(said(now, time.monotonic() - started))
+        finally:
+            stop.set()  # on ^C the nodes are left at their next line
+    return [ended.result() for ended in running]
+
+
+def said(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
+    """Return how far all nodes are as one line: bytes, speed, and what is left on the last one, or of whom nothing was heard yet."""
+    done, total = (sum(part) for part in zip(*progress.values(), strict=True))
+    silent = [node for node, (read, _) in progress.items() if not read]
+    if silent:
+        left = f"nothing yet of {', '.join(silent[:3])}{f' and {len(silent) - 3} more' if silent[3:] else ''}"
+    else:
+        last = max(progress, key=lambda node: progress[node][1] - progress[node][0])
+        read, of = progress[last]
+        left = f"about {minutes((of - read) * seconds / read)} left on {last}"
+    return f"{size(done)} of {size(total)}, {size(int(done / max(seconds, 0.001)))}/s, {left}"
+
+
+def minutes(seconds: float) -> str:
+    """Return a time as `40 s` or `3 min`."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as `212.3 GB` or `4.9 MB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def as_table(verdicts: Sequence[Verdict]) -> str:
+    """Return one line a node."""
+    return table.columns([HEAD, *map(_row, verdicts)])
+
+
+def _row(one: Verdict) -> tuple[str, ...]:
+    if one.error:
+        return one.node, "-", "-", "could not look"
+    count = len(one.wrong)
+    verdict = f"{count} {'thing differs' if count == 1 else 'things differ'}" if count else "as recorded"
+    return one.node, str(one.files), size(one.bytes), verdict
+
+
+def problems(verdicts: Sequence[Verdict], stack: str) -> list[str]:
+    """Return a message for each node where something differs, or that could not be looked at."""
+    return [one.error or _differs(one, stack) for one in verdicts if one.error or one.wrong]
+
+
+def _differs(one: Verdict, stack: str) -> str:
+    shown = [f"{wrong['what']}: {wrong['seen']}\n  recorded: {wrong['expected']}" for wrong in one.wrong]
+    command = f"--refresh -s {stack} --policy-pack policies"
+    message = errors.FleetError(
+        node=one.node,
+        doing=f"verify {one.path}",
+        seen="\n".join([f"{len(shown)} of what was recorded {'differs' if len(shown) == 1 else 'differ'}", *shown]),
+        next=f"`pulumi preview {command}` tells what it costs;\n`pulumi up {command}` fetches wrong files again and restarts what loaded them",
+    )
+    return str(message)
+
+
+def to_json(verdicts: Sequence[Verdict]) -> str:
+    """Return the verdicts as JSON."""
+    return json.dumps([asdict(one) for one in verdicts], indent=1)
+
+
+def look(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[Verdict]:
+    """Read the stack's state and look at its nodes."""
+    found = stack_outputs.deployed(stack)
+    return verify(wanted(found.get("Weights") or {}, found.get("Serving") or {}, names), note)

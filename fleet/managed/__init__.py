@@ -1,0 +1,1 @@
+"""What the fleet manages on a host: read it, compare it, revert it, own it."""

@@ -1,1 +1,0 @@
-"""What should be: the stack file judged, the resources of the road, the effects of a change. Knows Pulumi, opens no connection."""

@@ -1,0 +1,47 @@
+"""Taking a machine for a stack: looked at before anything on it is touched, then marked as the stack's own; and given back.
+
+Called by node.py, with the connection that is open there. Needs fleet.preflight, fleet.managed.owner.
+"""
+
+from fleet import errors, preflight, ssh
+from fleet.managed import owner
+from fleet.provider.base import Request
+from fleet.provider.properties import Props
+
+
+def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
+    """Look, say what is only a warning, and mark the machine. NotReady where something stops the road there: then it is untouched."""
+    request.say("looks before anything is touched", True)
+    wanted = preflight.Wanted.from_plan(connection.target, wants)
+    verdicts = preflight.judge(preflight.ask(connection, wanted), wanted)
+    for one in verdicts:
+        if one.level == "warning":
+            request.say(str(_message(one)), False)
+    faults = [one for one in verdicts if one.level == "fault"]
+    if faults:
+        first, *others = faults
+        raise errors.NotReady(
+            node=connection.target.name,
+            doing=first.name,
+            seen=first.seen,
+            wanted=first.wanted,
+            next=first.next,
+            others=[_message(one) for one in others],
+        )
+    owner.claim(connection, wanted.stack)
+
+
+def give_back(request: Request, target: ssh.Target, stack: str) -> None:
+    """Take the mark off where it is the stack's. A machine that does not answer, or another one at its place, keeps what it has."""
+    try:
+        with ssh.connect(target) as connection:
+            theirs = owner.release(connection, stack)
+    except errors.Unreachable as error:
+        request.say(f"stays: {owner.MARKER}, where it is: {error.seen}", False)
+        return
+    if theirs:
+        request.say(f"stays: {owner.MARKER}, of {theirs.id or 'nobody that it names'}", False)
+
+
+def _message(verdict: preflight.Verdict) -> errors.FleetError:
+    return errors.FleetError(doing=verdict.name, seen=verdict.seen, wanted=verdict.wanted, next=verdict.next)

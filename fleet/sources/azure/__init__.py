@@ -1,0 +1,1 @@
+"""Source `azure`: virtual machines of Azure."""

@@ -1,0 +1,62 @@
+"""The form of source `azure`. Used by `settings`; what is made of it is in fleet/sources/azure/machines.py."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from fleet.schema import Name
+from fleet.sources.cloud_form import Cloud, CloudMember, Disk, Range, Word
+
+IMAGE = (
+    r"^([A-Za-z0-9_.-]+:){3}[0-9]+(\.[0-9]+)+$"
+    r"|^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute"
+    r"(/images/[^/]+|/galleries/[^/]+/images/[^/]+/versions/[0-9]+(\.[0-9]+)+)$"
+)
+FORMS = {
+    IMAGE: "PUBLISHER:OFFER:SKU:VERSION with a version of digits (`latest` moves on; `az vm image list --all -p microsoft-dsvm -f ubuntu-hpc`), "
+    "or the id of an image or of a gallery's version"
+}
+Image = Annotated[str, Field(pattern=IMAGE)]
+
+
+class AzureMachine(CloudMember):
+    """One virtual machine, and what it has otherwise than its pool."""
+
+    size: Word | None = None
+    image: Image | None = None
+    zone: Word | None = None
+    disk_gb: Disk | None = None
+
+
+class Nodes(Cloud):
+    """Virtual machines in a resource group, a network and a subnet of the pool's own. `network` is the range of that network."""
+
+    SDK: ClassVar[str] = "pulumi-azure-native"
+
+    source: Literal["azure"]
+    location: Word
+    size: Word
+    image: Image
+    zone: Word | None = None
+    disk_gb: Disk | None = None
+    network: Range = "10.42.0.0/24"
+    machines: dict[Name, AzureMachine] = Field(min_length=1)
+
+    @property
+    def members(self) -> Mapping[str, AzureMachine]:
+        """The machines by name."""
+        return self.machines
+
+    def size_of(self, name: str) -> str:
+        """Return the name of the machine's size."""
+        return str(self.of(name, "size"))
+
+    def disk(self, name: str) -> tuple[int, bool]:
+        """Return the GB of the system's disk, and whether the stack file names them."""
+        return self.system_disk(name)
+
+    def place(self, name: str) -> dict[str, str]:
+        """Return where the machine stands: location and, where it has one, zone."""
+        zone = self.of(name, "zone")
+        return {"zone": f"{self.location}-{zone}" if zone else self.location}

@@ -1,0 +1,1 @@
+"""Source `digitalocean`: droplets of DigitalOcean or of AMD's Developer Cloud."""

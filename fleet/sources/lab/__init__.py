@@ -1,0 +1,1 @@
+"""Source `lab`: containers that behave like bare nodes."""

@@ -1,0 +1,1 @@
+"""Source `oci`: instances of Oracle's cloud."""

@@ -1,0 +1,1 @@
+"""Source `redfish`: machines with a BMC."""

@@ -1,0 +1,1 @@
+"""Source `ssh`: machines that already answer SSH."""

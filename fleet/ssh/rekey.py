@@ -1,0 +1,58 @@
+"""A machine's first connection, where its host key came to it in clear (user data, a seed): it gets another one over SSH, and shows that.
+
+Whoever read the first key on its way could answer as the machine; the second key has gone nowhere but through the connection. Both are kept
+by who calls, so that a run which ended in the middle is gone on with. Needs fleet.ssh. Called by fleet.provider.node.
+"""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet import errors, ssh
+
+SCRIPT = Path(__file__).with_name("on_node_host_key.py")
+FOLDER = "/etc/ssh"
+
+
+@dataclass(frozen=True)
+class FinalKey:
+    """The host key that the machine is to have: `public` is "TYPE BASE64", `private` in OpenSSH's form."""
+
+    public: str
+    private: str = field(repr=False)
+
+    def pin(self, target: ssh.Target) -> ssh.Target:
+        """Return the target with this key pinned."""
+        return dataclasses.replace(target, host_key=self.public)
+
+
+def meet(
+    target: ssh.Target, final: FinalKey, timeout: float, note: Callable[[str], None], cancelled: threading.Event
+) -> ssh.Target:
+    """Wait until the machine answers with its final key; give it that where it still shows the first, which `target` pins.
+
+    Returns the target with the final key. Raises what ssh.wait raises; CommandFailed where the key cannot be put there.
+    """
+    try:
+        ssh.wait(final.pin(target), timeout, note, cancelled)
+        return final.pin(target)
+    except errors.HostKeyMismatch:
+        ssh.wait(target, timeout, note, cancelled)
+    note("puts a host key there that has travelled over SSH only")
+    with ssh.connect(target) as connection:
+        key = json.dumps({"public": final.public, "private": final.private})
+        script = f"import json\n{SCRIPT.read_text()}\nmain(json.loads({key!r}))\n"
+        done = connection.run(f"/usr/bin/python3 -I - {FOLDER}", stdin=script)
+    if done.rc:
+        raise errors.CommandFailed(
+            node=target.name,
+            doing=f"put another host key into {FOLDER}",
+            seen=(done.stderr.strip().splitlines() or [f"exit code {done.rc}"])[-1],
+            wanted="a key that has not travelled in clear",
+            next=f"{target.login}, and look at {FOLDER}; `pulumi up` goes on where this stopped",
+        )
+    ssh.wait(final.pin(target), timeout, note, cancelled)
+    return final.pin(target)

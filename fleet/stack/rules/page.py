@@ -1,0 +1,145 @@
+"""docs/rules.md, written from the rules and their data: `make docs`. A test fails when the page is not current.
+
+Usage: python -m fleet.stack.rules.page prints the page.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fleet.stack import rules
+from fleet.stack.rules import models
+
+HEAD = """# Rules of the plan
+
+What can be known before any machine is touched, from a stack file alone: `pulumi preview -s ENV` and `fleet plan -s ENV` judge every machine's
+variables by these rules. An *error* stops the preview, a *warning* is shown at every one. `fleet plan -s ENV` also draws what fits: GPUs to
+replicas, the memory of each GPU, the room for requests. What needs the deployed resources is judged by the policies (`docs/policies.md`).
+Made by `make docs` from `fleet/stack/rules/`: change it there.
+
+## Silence a rule
+
+A rule can be wrong for a stack, for a while. The stack file then says which one, why, and until when:
+
+    pulumi config set --path 'glm-fleet:waivers["weights-fit"].reason' "measured on our own MI300X, ticket 4711" -s ENV
+    pulumi config set --path 'glm-fleet:waivers["weights-fit"].expires' 2026-12-31 -s ENV
+
+What it finds is then a warning, with reason and last day, and every preview repeats it. After that day it stops again, and says so.
+
+## Which model fits
+"""
+RANKS = (1, 2, 4, 8)
+CONTEXT = 65536  # tokens: what vLLM's recipe for the model serves
+# A plan as vLLM's recipe has it; the table changes model and ranks.
+RECIPE: Mapping[str, Any] = {
+    "max-model-len": CONTEXT,
+    "tool-call-parser": "glm45",
+    "reasoning-parser": "glm45",
+    "enable-auto-tool-choice": True,
+    "mm-encoder-tp-mode": "data",
+    "mm-processor-cache-type": "shm",
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [HEAD, _fits(), "## The rules\n", *map(_rule, (*rules.RULES, *rules.BROUGHT)), _versions()]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _rule(rule: rules.Rule) -> str:
+    return f"### {rule.name}\n\n{rule.holds} *{rule.level.capitalize()}.*\n\n- why: {rule.reason}\n- source: {rule.source}\n"
+
+
+def _fits() -> str:
+    facts = models.read("models")
+    rows = [_row(repository, ranks) for repository in models.known() for ranks in RANKS]
+    intro = (
+        f"On {facts['gpu']['name']} ({facts['gpu']['memory'] / 1e9:.0f} GB a GPU, {models.UTILIZATION:.0%} of it used), with the recipe's "
+        f"flags and at most {CONTEXT:,} tokens a request. *Own*: activations, graphs and buffers, an estimate that nobody measured "
+        f"on this hardware yet. Facts of {facts['checked']}.\n\n"
+    )
+    head = (
+        "weights",
+        "GPUs a replica",
+        "passes",
+        "weights a GPU",
+        "own",
+        "cache",
+        "tokens",
+        "full requests at once",
+        "replicas on 8 GPUs",
+    )
+    return intro + _table(head, rows)
+
+
+def _row(repository: str, ranks: int) -> list[str]:
+    replica = {"name": "glm-0", "port": 8000, "gpus": list(range(ranks))}
+    moe = models.known()[repository].experts > 0
+    flags = {**RECIPE, "tensor-parallel-size": ranks, **({"enable-expert-parallel": True} if moe else {})}
+    planned = rules.Planned(
+        {
+            "weights_repository": repository,
+            "vllm_flags": flags,
+            "vllm_environment": {"VLLM_ROCM_USE_AITER": "1"},
+            "vllm_shm_size": "32g",
+            "vllm_replicas": [replica],
+        },
+        gpus=8,
+    )
+    found = [(rule, one) for rule in rules.RULES for one in rule.judge(planned)]
+    stops = [f"no: {one.seen} ({rule.name})" for rule, one in found if rule.level == "error"]
+    warns = [f"yes; {one.seen} ({rule.name})" for rule, one in found if rule.level == "warning"]
+    room = planned.room
+    assert room is not None
+    figures = [f"{size / 1e9:.0f} GB" for size in (room.weights, room.reserve, max(0, room.cache))]
+    tokens = [f"{max(0, room.tokens):,}", f"{max(0, room.tokens) / CONTEXT:.1f}"]
+    return [
+        repository,
+        str(ranks),
+        *(stops or warns or ["yes"])[:1],
+        *figures,
+        *tokens,
+        str(0 if stops else 8 // ranks),
+    ]
+
+
+def _versions() -> str:
+    facts = models.read("versions")
+    parts = [
+        f"## What works together\n\nCompared with its sources on {facts['checked']} (`fleet/stack/rules/data/versions.yml`); driver, systems and "
+        "kernels are in `docs/policies.md`.\n",
+        _table(
+            ("vLLM", "with this model", "source"), [[_span(one), one["what"], one["source"]] for one in facts["vllm"]]
+        ),
+        _table(
+            ("vLLM", "asks for transformers", "what to do"),
+            [[_span(one), one["asks"], one["do"]] for one in facts["transformers"]],
+        ),
+        _table(
+            ("base image", "its own entrypoint", "maintained"),
+            [[one["family"], one["entrypoint"], "yes" if one["maintained"] else "no"] for one in facts["images"]],
+        ),
+        _table(
+            ("ROCm", "firmware of the GPUs (PLDM bundle)"),
+            [[rocm, ", ".join(bundles)] for rocm, bundles in facts["firmware"].items()],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _span(one: Mapping[str, Any]) -> str:
+    """Return the versions that a line is about."""
+    since, fixed = one.get("since"), one.get("fixed")
+    return " and ".join([*([f"{since} or newer"] if since else []), *([f"before {fixed}"] if fixed else [])])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def lines() -> Iterator[str]:
+        for row in (head, ["---"] * len(head), *rows):
+            yield f"| {' | '.join(row)} |\n"
+
+    return "".join(lines())
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,159 @@
+"""What a plan-time rule is: a pure function from one planned machine to what is wrong with it, and the words around it.
+
+Used by the modules of this folder, which have the rules, and by `fleet.stack.validate`, which tells what they find.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fleet.stack.rules import models
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule has seen at one variable: its `value` where that is worth showing, what it should be, the `verb` that writes that.
+
+    `machine`: `key` is no role variable, but a key of the machine or of its source.
+    """
+
+    key: str
+    seen: str
+    wanted: str
+    value: Any = ""
+    verb: str = ""
+    machine: bool = False
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that a source gives the machine's system, in GB (10^9 bytes); `named`: the stack file says so."""
+
+    gb: int
+    named: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One machine as the stack plans it: role variables by name, of the right types, with defaults; its number of GPUs.
+
+    `disk` is the system's, None where only the machine knows it.
+    """
+
+    values: Mapping[str, Any]
+    gpus: int
+    disk: Disk | None = None
+
+    @functools.cached_property  # every rule asks
+    def flags(self) -> dict[str, Any]:
+        """What `vllm serve` gets, by flag with dashes: from vllm_flags, over what vllm_entrypoint adds."""
+        words = [str(word) for word in self._list("vllm_entrypoint")]
+        told: dict[str, Any] = {}
+        for word, after in zip(words, [*words[1:], "--"], strict=False):
+            if word.startswith("--") and len(word) > len("--"):
+                flag, equals, value = word.partition("=")
+                told[_dashes(flag)] = value if equals else (True if after.startswith("-") else after)
+        return told | {_dashes(str(flag)): value for flag, value in self._mapping("vllm_flags").items()}
+
+    @property
+    def replicas(self) -> list[Mapping[str, Any]]:
+        """The replicas, each with its name, `port` and `gpus` where it has some."""
+        return [replica for replica in self._list("vllm_replicas") if isinstance(replica, Mapping)]
+
+    @property
+    def network(self) -> str:
+        """The network of the replicas' containers: none, bridge or host (vllm_network, or vllm_host_network)."""
+        return "host" if on(self.values.get("vllm_host_network")) else str(self.values.get("vllm_network") or "none")
+
+    @property
+    def repository(self) -> str:
+        """The hub's name of the weights."""
+        return str(self.values.get("weights_repository", ""))
+
+    @property
+    def model(self) -> models.Model | None:
+        """The shape of the model, where it is one that is known here."""
+        return models.known().get(self.repository)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """What the replicas get beside the role's own environment."""
+        return self._mapping("vllm_environment")
+
+    def _mapping(self, name: str) -> Mapping[str, Any]:
+        """Return a variable that is a mapping; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        value = self.values.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    def _list(self, name: str) -> list[Any]:
+        """Return a variable that is a list; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        value = self.values.get(name)
+        return value if isinstance(value, list) else []
+
+    def count(self, flag: str, default: int = 1) -> int:
+        """Return a flag that is a whole number; the default where it is none, which the rule `numbers` tells."""
+        return whole(self.flags.get(flag, default)) or default
+
+    @property
+    def ranks(self) -> int:
+        """Over how many GPUs each layer is spread (tensor-parallel-size)."""
+        return self.count("tensor-parallel-size")
+
+    @property
+    def context(self) -> int:
+        """The longest request in tokens: max-model-len, or the model's own context; 0 where neither is known."""
+        return self.count("max-model-len", self.model.context if self.model else 0)
+
+    @property
+    def room(self) -> models.Room | None:
+        """What a GPU of a replica holds, where the model is known."""
+        return self.room_over(self.ranks)
+
+    def room_over(self, ranks: int) -> models.Room | None:
+        """Return what a GPU would hold with the model over so many GPUs, and the same flags otherwise."""
+        if self.model is None:
+            return None
+        told = self.flags.get("gpu-memory-utilization", models.UTILIZATION)
+        return models.room(
+            self.model,
+            ranks,
+            data_encoder=self.flags.get("mm-encoder-tp-mode") == "data",
+            utilization=float(told) if number(told) else models.UTILIZATION,
+            width=models.WIDTHS.get(str(self.flags.get("kv-cache-dtype", "")), 2),
+        )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `holds` says in a sentence what is always so, `reason` why, `source` where that is from."""
+
+    name: str
+    holds: str
+    reason: str
+    source: str
+    judge: Callable[[Planned], Iterator[Finding]]
+    level: Level = "error"
+
+
+def on(value: Any) -> bool:
+    """Whether a switch is on, as vLLM reads it from its configuration file."""
+    return value is not None and str(value).strip().lower() not in ("", "0", "false", "no", "off", "none")
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number of at least 1, also where it stands as text; None for anything else."""
+    text = str(value).strip()
+    return int(text) if text.isdecimal() and int(text) >= 1 else None
+
+
+def number(value: Any) -> bool:
+    """Whether a value is a number, also where it stands as text."""
+    text = str(value).strip()
+    return text.replace(".", "", 1).isdecimal()
+
+
+def _dashes(flag: str) -> str:
+    return flag.lstrip("-").replace("_", "-")

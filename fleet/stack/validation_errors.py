@@ -1,0 +1,159 @@
+"""How a mistake in a stack file is told: with file, key, value, what is allowed and the nearest name.
+
+Turns what pydantic says of a form into that. Used by `settings`, and for its words by all who find mistakes.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import pydantic
+
+from fleet import errors
+from fleet.schema import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
+from fleet.sources import cloud_form
+from fleet.sources import forms as sources
+from fleet.sources.pool import Member
+
+SECRETS = ("vllm_api_key", "weights_token", *sources.SECRETS)
+
+
+def first(mistakes: Sequence[errors.SettingsError]) -> errors.SettingsError:
+    """Return the first mistake with all others as its notes, so that one look shows everything to mend."""
+    for other in mistakes[1:]:
+        mistakes[0].add_note(str(other))
+    return mistakes[0]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return the known name that `name` most looks like, or "" when none does."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), "")
+
+
+def pool_key(pools: object, place: int) -> str:
+    """Return the key of one node source: a lone one has no number."""
+    return f"nodes[{place}]" if isinstance(pools, list) and len(pools) > 1 else "nodes"
+
+
+# What pydantic calls a mistake → how we say it. Of anything else pydantic's own words are the `wanted` line.
+SEEN = {
+    "missing": "this key is missing",
+    "extra_forbidden": "no such key",
+    "union_tag_invalid": "no such node source",
+    "union_tag_not_found": "this key is missing",
+    "string_pattern_mismatch": "has another form",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+    "no_date": "is no date",
+    "no_range": "is no range of addresses",
+    "open_range": "is open to everybody, or nearly",
+}
+FORMS = {
+    SERVER: "a URL, e.g. https://mirror.example/rocm",
+    REGISTRY: "HOST, HOST:PORT or HOST/PATH of a registry",
+    FOLDER: "a folder of this project, relative to its root, e.g. probes/own",
+    FILE: "the name of a file in the same folder: letters, digits, '.', '_' and '-'",
+    NAME: "lower-case letters, digits and '-', at most 63",
+    HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
+    cloud_form.PUBLIC_KEY: "a public SSH key, as in ~/.ssh/id_ed25519.pub",
+    cloud_form.LOGIN: "a user's name on the machine",
+    cloud_form.WORD: "the cloud's own name of it",
+    **sources.FORMS,
+}
+MISSING = {
+    "nodes": "where the machines come from: `source` and `machines`",
+    "host_key": FORMS[HOST_KEY],
+    "address": "the name or IP address that answers SSH",
+    "bmc": "https://HOST of the BMC",
+    "release": "why the machine may be replaced or deleted",
+    "ssh_from": "the ranges of addresses from which you administer, e.g. [192.0.2.0/24]: nothing else reaches the machines",
+    "keys": "the public keys that may log in",
+    "reason": "why this policy does not stop the stack",
+    "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
+}
+
+
+def told(
+    wrong: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str] = SECRETS
+) -> list[errors.SettingsError]:
+    """Return every mistake that pydantic found in a file whose form is `whole`: a stack's, which may hold `secrets` besides.
+
+    `lone`: it has one node source.
+    """
+    return [_told(error, file, whole, lone, secrets) for error in wrong.errors(include_url=False)]
+
+
+def _told(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequence[str]) -> errors.SettingsError:
+    """Turn one pydantic error into a SettingsError with key, value, what is allowed and the nearest name."""
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    path = _keys(error["loc"], lone)
+    name = path[-1] if path else ""
+    known: list[str] = []
+    if kind.startswith("union_tag"):
+        path.append("source")
+        value = context.get("tag", "")
+        known = list(sources.NAMES)
+    elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1], whole)):
+        inherited = Member.model_fields if issubclass(form, Member) else {}
+        own_first = sorted(form.model_fields, key=inherited.__contains__)
+        known = [*own_first, *(secrets if form is whole else ())]
+    elif kind == "literal_error":
+        known = re.findall(r"'([^']*)'", context["expected"])
+    words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
+    if kind == "missing":
+        words = MISSING.get(name, "")
+    elif kind == "string_pattern_mismatch":
+        words = FORMS.get(context["pattern"], context["pattern"])
+    elif kind == "too_short":
+        words = "at least one"
+    elif kind in ("string_too_short", "no_date"):
+        words = MISSING.get(name) or MISSING.get(path[0], "some text")
+    # Who takes one half of a key for the other does not see it repeated in a log.
+    untold = kind in ("missing", "extra_forbidden") or context.get("pattern") == cloud_form.PUBLIC_KEY
+    return errors.SettingsError(
+        file=file,
+        key=".".join(path),
+        value="" if untold else value,
+        seen=SEEN.get(kind, "is not allowed"),
+        allowed=", ".join(known) or words,
+        nearest=nearest(name if kind == "extra_forbidden" else str(value), known),
+    )
+
+
+def _keys(loc: Sequence[str | int], lone: bool) -> list[str]:
+    """Return a pydantic location as the keys of the file: without the source that it inserts after the place of a pool."""
+    keys: list[str] = []
+    for place, part in enumerate(loc):
+        if part == "[key]" or (loc[0] == "nodes" and place == 2) or (loc[0] == "nodes" and place == 1 and lone):
+            continue
+        if isinstance(part, int):
+            keys[-1] += f"[{part}]"
+        else:
+            keys.append(part)
+    return keys
+
+
+def _form_at(loc: Sequence[str | int], whole: type[Form]) -> type[Form] | None:
+    """Return the form whose key a pydantic location names, to tell which keys it has; None where it is no form's."""
+    forms = [whole]
+    for part in loc:
+        fields = [form.model_fields[part].annotation for form in forms if part in form.model_fields]
+        if fields:
+            forms = [form for annotation in fields for form in _forms(annotation)]
+        else:  # a source's name, a machine's name, a place in a list
+            forms = [form for form in forms if _tag(form) == part] or forms
+    return forms[0] if len(forms) == 1 else None
+
+
+def _forms(annotation: Any) -> list[type[Form]]:
+    """Return the forms of which an annotation is made."""
+    if isinstance(annotation, type) and issubclass(annotation, Form):
+        return [annotation]
+    return [form for inner in get_args(annotation) for form in _forms(inner)]
+
+
+def _tag(form: type[Form]) -> str:
+    """Return the name of the source whose form this is, "" of any other form."""
+    source = form.model_fields.get("source")
+    return str(next(iter(get_args(source.annotation)), "")) if source else ""
