@@ -3,10 +3,10 @@
 import json
 import shlex
 
-from tests.roles import play
 from tests.roles.conftest import Place
+from tests.support import playbook
 
-WORK = play.ROOT / "roles" / "work" / "files" / "work.py"
+WORK = playbook.ROOT / "roles" / "work" / "files" / "work.py"
 
 
 def watched(place: Place, command: str) -> dict[str, str]:

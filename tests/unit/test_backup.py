@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import KEY, Fleet, pulumi, stand_in
+from tests.support.pulumi_project import KEY, Fleet, pulumi, stand_in
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 

@@ -1,6 +1,6 @@
 """Claims about the change matrix: nothing of a role is without a row, and what a preview says is read and judged as it is meant.
 
-That it happens is a claim of tests/changes and tests/road.
+That it happens is a claim of tests/changes and tests/e2e.
 """
 
 import collections
@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from fleet.stack import resource_roles, role_digest, role_vars, settings, stack_file, validate
-from tests.changes import rows, words
-from tests.changes.node import Happened, Look, happened
-from tests.changes.words import Foretold
+from tests.support import change_table, forecast_reader
+from tests.support.forecast_reader import Foretold
+from tests.support.node_changes import Happened, Look, happened
 
 GOLDEN = Path(__file__).parent / "golden" / "forecast"
-ROLES = role_vars.load(rows.ROLES)
+ROLES = role_vars.load(change_table.ROLES)
 NAMES = (*ROLES.roles, resource_roles.HELPER)
 
 
 def changed(role: str, part: str) -> set[str]:
-    return {getattr(row, part) for row in rows.load() if row.role == role} - {""}
+    return {getattr(row, part) for row in change_table.load() if row.role == role} - {""}
 
 
 @pytest.mark.parametrize("role", ROLES.roles)
@@ -31,17 +31,20 @@ def test_every_variable_is_changed(role: str) -> None:
 @pytest.mark.parametrize("role", NAMES)
 def test_every_file_is_changed(role: str) -> None:
     listed = {
-        line.partition("  ")[2].partition(": ")[0] for line in role_digest.listing(rows.ROLES / role).splitlines()
+        line.partition("  ")[2].partition(": ")[0]
+        for line in role_digest.listing(change_table.ROLES / role).splitlines()
     }
     assert changed(role, "file") == listed
 
 
 def test_no_two_rows_have_one_name() -> None:
-    assert [name for name, count in collections.Counter(row.name for row in rows.load()).items() if count > 1] == []
+    assert [
+        name for name, count in collections.Counter(row.name for row in change_table.load()).items() if count > 1
+    ] == []
 
 
 def test_a_row_says_how_it_changes_one_thing() -> None:
-    for row in rows.load():
+    for row in change_table.load():
         ways = [
             row.to is not None,
             bool(row.told),
@@ -57,12 +60,14 @@ def test_a_row_says_how_it_changes_one_thing() -> None:
 
 
 def test_what_another_row_changes_is_changed_there() -> None:
-    assert [row.by for row in rows.load() if row.by and row.by not in {one.name for one in rows.made()}] == []
-    assert {row.variable for row in rows.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
+    assert [
+        row.by for row in change_table.load() if row.by and row.by not in {one.name for one in change_table.made()}
+    ] == []
+    assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
 
 
 def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
-    edits = [(rows.ROLES / row.role / row.file, row.put) for row in rows.made() if row.put]
+    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.made() if row.put]
     assert [put for file, put in edits if put[0] not in file.read_text()] == []
 
 
@@ -70,7 +75,7 @@ def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> 
 def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
     lines = [line for line in golden.read_text().splitlines() if not line.startswith("  ")]
     for line in lines:
-        assert words.LINE.fullmatch(line.partition(": ")[2]), line
+        assert forecast_reader.LINE.fullmatch(line.partition(": ")[2]), line
 
 
 @pytest.mark.parametrize(
@@ -84,8 +89,8 @@ def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
 )
 def test_a_line_about_a_node_is_read(line: str, read: Foretold) -> None:
     shown = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
-    assert words.foretold(shown, "glm-1") == [read]
-    assert words.foretold(shown, "glm-3") == []
+    assert forecast_reader.foretold(shown, "glm-1") == [read]
+    assert forecast_reader.foretold(shown, "glm-3") == []
 
 
 NOTHING = Foretold("nothing restarts", False, (), "")
@@ -129,7 +134,7 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
 def test_what_was_foretold_is_held_against_what_happened(
     told: list[Foretold], seen: Happened, wrong: list[str]
 ) -> None:
-    assert words.wrong(told, seen, ["glm-0", "glm-1"]) == wrong
+    assert forecast_reader.wrong(told, seen, ["glm-0", "glm-1"]) == wrong
 
 
 BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.service": 1}, {"glm-0": "c"})
@@ -155,9 +160,9 @@ def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer
 
 
 def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
-    told = stack_file.read("lab", rows.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    told = stack_file.read("lab", change_table.ROLES.parent).model_dump(mode="json", exclude_unset=True)
     (nodes,) = told["nodes"]
-    for row in rows.load():
+    for row in change_table.load():
         own = {name: value for name, value in row.needs.items() if value is not None}
         if row.variable and row.to is not None and row.entry is None:
             own[row.variable] = row.to

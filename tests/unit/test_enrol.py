@@ -1,6 +1,6 @@
 """Host keys that answer are shown beside what is known of them; one is pinned after a yes, or when it is the expected one.
 
-The machines are SSH servers of OpenSSH's own keys in this process (tests/machine/sshd.py), on the loopback.
+The machines are SSH servers of OpenSSH's own keys in this process (tests/support/ssh_server.py), on the loopback.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from click import testing
 from fleet import errors, ssh
 from fleet.cli import enrol, main, stack_edit
 from fleet.ssh.host_keys import Key
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = """\

@@ -14,7 +14,7 @@ from fleet.ansible import converge
 from fleet.managed import daemon_options, managed_set
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
-from tests.provider.plugin import Props, urn
+from tests.support.plugin import Props, urn
 
 READER = Path(__file__).parents[2] / "fleet" / "managed" / "on_node_read.py"
 FILE = daemon_options.FILE.removeprefix("file ")

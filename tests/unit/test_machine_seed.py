@@ -16,7 +16,7 @@ import yaml
 
 from fleet import errors
 from fleet.bare_metal import bios, seed, seed_server
-from tests.machine.redfish import SETTINGS
+from tests.support.redfish_machine import SETTINGS
 
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
 

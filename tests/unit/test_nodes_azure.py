@@ -14,7 +14,7 @@ from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.sources.azure import machines
 from fleet.stack import settings
-from tests.supplied import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
+from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.unit.test_nodes_contract import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "nodes"

@@ -13,7 +13,7 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.supplied import FILE, FROM, LOGIN, supply
+from tests.support.pulumi_mocks import FILE, FROM, LOGIN, supply
 
 GOLDEN = Path(__file__).parent / "golden" / "nodes"
 POOL: dict[str, Any] = {

@@ -13,8 +13,8 @@ import pytest
 
 from fleet import errors
 from fleet.stack import settings
-from tests import supplied
-from tests.supplied import FILE, FROM, LOGIN, PRIVATE, supply
+from tests.support import pulumi_mocks
+from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, supply
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {"address", "port", "user", "identity", "host_key", "become", "gpus"}
@@ -150,7 +150,7 @@ def test_nothing_secret_is_in_clear_in_what_a_source_declares(source: Source) ->
     private = {name: PRIVATE.format(name=name) for name in THREE}
     for declared in made.resources.values():
         for value in declared.inputs.values():
-            marked = isinstance(value, dict) and supplied.SECRET in value
+            marked = isinstance(value, dict) and pulumi_mocks.SECRET in value
             assert marked or "PRIVATE KEY" not in json.dumps(value)
     for told in made.machines.values():
         assert not [key for key in private.values() if key in json.dumps(told)]
@@ -174,9 +174,9 @@ def test_a_machine_s_own_variables_are_kept(source: Source) -> None:
 def test_the_sdk_of_a_source_is_imported_by_stacks_that_use_it_alone(source: Source) -> None:
     script = f"""
 import sys
-from tests import supplied
+from tests.support import pulumi_mocks
 from tests.unit.test_nodes_contract import SOURCES, THREE
-supplied.supply([SOURCES['ssh'].nodes(**THREE), SOURCES['lab'].nodes(lab={{}})])
+pulumi_mocks.supply([SOURCES['ssh'].nodes(**THREE), SOURCES['lab'].nodes(lab={{}})])
 assert {source.package!r} not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)

@@ -15,7 +15,7 @@ from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.sources.digitalocean import machines
 from fleet.stack import settings
-from tests.supplied import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
+from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.unit.test_nodes_cloud import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "nodes"

@@ -14,7 +14,7 @@ from click import testing
 from fleet import errors
 from fleet.cli import common, main, pin, stack_edit
 from fleet.stack import role_vars, settings, stack_file, validate
-from tests.upstream.servers import Plain, Registry
+from tests.support.upstream_servers import Plain, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "pin"

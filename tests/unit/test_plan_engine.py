@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import KEY, link_project, make_stack, pulumi
-from tests.road import leaks
+from tests.support import leaks
+from tests.support.pulumi_project import KEY, link_project, make_stack, pulumi
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 

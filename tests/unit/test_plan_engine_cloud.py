@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lab.cloud import api
-from tests.project import Fleet, pulumi, with_cloud
-from tests.supplied import FROM, LOGIN
+from tests.support.pulumi_mocks import FROM, LOGIN
+from tests.support.pulumi_project import Fleet, pulumi, with_cloud
 
 GOLDEN = Path(__file__).parent / "golden" / "nodes"
 POOL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import link_project, make_stack, pulumi
+from tests.support.pulumi_project import link_project, make_stack, pulumi
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 

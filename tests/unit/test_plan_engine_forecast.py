@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.project import Fleet, pulumi
+from tests.support.pulumi_project import Fleet, pulumi
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 

@@ -1,6 +1,6 @@
 """The real engine on a stack whose machine has a BMC: adopted, refused to be wiped, released and wiped once, set up anew.
 
-The BMC and what it switches on are tests/machine/redfish.py's; runs of Ansible stand in (tests/provider/standin.py). The tests go on
+The BMC and what it switches on are tests/support/redfish_machine.py's; runs of Ansible stand in (tests/support/simulated_plugin.py). The tests go on
 where the one before stopped. Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.machine.redfish import USER, UUID, WORD, Machine, machine
-from tests.project import Fleet, pulumi
+from tests.support.pulumi_project import Fleet, pulumi
+from tests.support.redfish_machine import USER, UUID, WORD, Machine, machine
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 

@@ -10,7 +10,7 @@ import yaml
 from fleet import preflight
 from fleet.stack import requirements, role_vars, rules, settings, stack_file, validate
 from fleet.stack.rules import disks
-from tests.unit.planned import bf16
+from tests.support.builders import bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "plan"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.planned import bf16, found, names, spread
+from tests.support.builders import bf16, found, names, spread
 
 
 def test_the_recipe_passes() -> None:

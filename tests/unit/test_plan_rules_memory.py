@@ -6,7 +6,7 @@ import pytest
 
 from fleet.stack import rules
 from fleet.stack.rules import memory, models
-from tests.unit.planned import bf16, found, names, spread
+from tests.support.builders import bf16, found, names, spread
 
 FULL = 131072
 BF16, FP8, FLASH = "zai-org/GLM-4.6V", "zai-org/GLM-4.6V-FP8", "zai-org/GLM-4.6V-Flash"

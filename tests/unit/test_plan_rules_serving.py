@@ -10,7 +10,7 @@ import yaml
 from fleet.stack import rules
 from fleet.stack.rules import models, pins
 from policies import rules as policies
-from tests.unit.planned import COMMIT, bf16, found, names, spread
+from tests.support.builders import COMMIT, bf16, found, names, spread
 
 
 @pytest.mark.parametrize(
