@@ -1,6 +1,6 @@
 """What a preview foretells for one node, read out of the lines that it ends with, and whether that is what happened.
 
-Pure. Owns the reading of fleet.impact.forecast's lines, which users read too. Called by testbed.py and tests/unit/test_changes.py.
+Pure. Owns the reading of fleet.impact.forecast's lines, which users read too. Called by testbed.py and tests/unit/test_suite_change_table.py.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """What the node sources declare, run against Pulumi's mocks and each SDK's own classes: resources with their options, and machines.
 
-Opens no connection. Called by tests/unit/test_nodes_*.py.
+Opens no connection. Called by tests/unit/test_sources_*.py.
 """
 
 import asyncio

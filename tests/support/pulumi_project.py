@@ -1,7 +1,6 @@
 """A project of this repository's files with stack files and a backend of its own, and the real engine on it.
 
-Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/unit/test_plan_engine*.py, by
-test_backup.py and test_state.py beside them.
+Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/preview.
 """
 
 import functools

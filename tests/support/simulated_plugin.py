@@ -1,6 +1,6 @@
 """The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. BMCs are asked as ever.
 
-Started by the engine. Used by tests/unit/test_plan_engine_*.py, which need a state of machines that were deployed. Reads machines.json of FLEET_STATE:
+Started by the engine. Used by tests/preview, which need a state of machines that were deployed. Reads machines.json of FLEET_STATE:
 {seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
 """
 

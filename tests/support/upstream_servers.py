@@ -1,6 +1,6 @@
 """Servers on the loopback, for tests of what a name stands for: a registry with TLS and tokens, and one that answers as a test says.
 
-Each owns its port and its thread. Used by the tests of this folder and by tests/unit/test_pin.py.
+Each owns its port and its thread. Used by the tests of this folder and by tests/unit/test_cli_pin.py.
 """
 
 import base64

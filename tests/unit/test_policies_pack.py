@@ -32,7 +32,7 @@ from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack, Waiver
 from tests.support.policy_resources import DIGEST, KEY, PROD, RIGHT, context, serving
-from tests.unit import test_plan_program as program
+from tests.unit import test_program as program
 
 TODAY = datetime.date(2026, 11, 25)
 STACK = Context("Stack", "glm-fleet-prod", {})

@@ -16,7 +16,7 @@ import pytest
 from tests.support.hostile_registry import OTHER, PUSHED, RECIPE, Node, Server, certify, gives
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "image"
+GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 
 
 @pytest.fixture

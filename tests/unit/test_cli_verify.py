@@ -12,7 +12,7 @@ from fleet import errors
 from fleet.cli import main, verify
 from fleet.managed import verify_weights as machine
 
-GOLDEN = Path(__file__).parent / "golden" / "verify"
+GOLDEN = Path(__file__).parent / "golden" / "cli_verify"
 PATH = "/srv/models/zai-org/GLM-4.6V/" + "ab" * 20
 
 

@@ -1,4 +1,4 @@
-"""A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/settings/."""
+"""A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/stack_settings/."""
 
 import copy
 import datetime
@@ -12,7 +12,7 @@ from fleet import errors
 from fleet.sources.ssh.form import Nodes
 from fleet.stack import inventory, role_vars, settings, validate
 
-GOLDEN = Path(__file__).parent / "golden" / "settings"
+GOLDEN = Path(__file__).parent / "golden" / "stack_settings"
 FILE = "stacks/Pulumi.prod.yaml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
 

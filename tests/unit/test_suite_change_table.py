@@ -14,7 +14,7 @@ from tests.support import change_table, forecast_reader
 from tests.support.forecast_reader import Foretold
 from tests.support.node_changes import Happened, Look, happened
 
-GOLDEN = Path(__file__).parent / "golden" / "forecast"
+GOLDEN = Path(__file__).parent / "golden" / "impact_forecast"
 ROLES = role_vars.load(change_table.ROLES)
 NAMES = (*ROLES.roles, resource_roles.HELPER)
 

@@ -1,6 +1,6 @@
 """The real engine deploys to a machine that nobody answers at: one message, of that machine, and none of what waits for it.
 
-Needs `pulumi` on PATH, as test_plan_engine.py does; skipped with that reason where it is not.
+Needs `pulumi` on PATH, as test_stacks.py does; skipped with that reason where it is not.
 """
 
 import re

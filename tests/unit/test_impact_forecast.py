@@ -1,4 +1,4 @@
-"""What a preview ends with: tests/unit/golden/forecast has the lines for each claim."""
+"""What a preview ends with: tests/unit/golden/impact_forecast has the lines for each claim."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ from fleet.impact.effects import Effect
 from fleet.impact.forecast import Change
 from fleet.provider import preview_summary
 
-GOLDEN = Path(__file__).parent / "golden" / "forecast"
+GOLDEN = Path(__file__).parent / "golden" / "impact_forecast"
 FLAG = "vllm_flags.max-model-len 65536 -> 32768"
 REPLICAS = ("glm-0", "glm-1")
 

@@ -1,6 +1,6 @@
 """The source azure against the SDK's own classes: exposure, image, protection, host key; and what is said when the cloud refuses.
 
-Messages are compared with golden/nodes/.
+Messages are compared with golden/sources/.
 """
 
 import base64
@@ -15,9 +15,9 @@ from fleet.sources import cloud_machines
 from fleet.sources.azure import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_nodes_contract import SOURCES
+from tests.unit.test_sources_contract import SOURCES
 
-GOLDEN = Path(__file__).parent / "golden" / "nodes"
+GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"
 POOL = SOURCES["azure"].nodes(**{"prod-1": {}, "prod-2": {"zone": "2", "image": GALLERY, "disk_gb": 512}})
 

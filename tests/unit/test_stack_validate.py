@@ -14,7 +14,7 @@ from fleet.cli import main
 from fleet.stack import capacity, role_vars, settings, stack_file, validate
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "plan"
+GOLDEN = Path(__file__).parent / "golden" / "stack"
 TODAY = datetime.date(2026, 11, 26)
 ROLES = role_vars.load(ROOT / "roles")
 

@@ -1,6 +1,6 @@
 """What the sources of all clouds share: the mistakes in their part of a stack file, user data, and what is said of a cloud's refusal.
 
-Messages are compared with golden/nodes/.
+Messages are compared with golden/sources/.
 """
 
 import json
@@ -15,7 +15,7 @@ from fleet.sources import cloud_machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, LOGIN, supply
 
-GOLDEN = Path(__file__).parent / "golden" / "nodes"
+GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL: dict[str, Any] = {
     "source": "digitalocean",
     "region": "atl1",

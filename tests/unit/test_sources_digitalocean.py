@@ -1,6 +1,6 @@
 """The source digitalocean against the SDK's own classes: exposure, image, protection, host key; and what is said when the cloud refuses.
 
-Messages are compared with golden/nodes/.
+Messages are compared with golden/sources/.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from fleet.sources import cloud_machines
 from fleet.sources.digitalocean import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_nodes_cloud import POOL
+from tests.unit.test_sources_cloud import POOL
 
-GOLDEN = Path(__file__).parent / "golden" / "nodes"
+GOLDEN = Path(__file__).parent / "golden" / "sources"
 TWO = {**POOL, "machines": {"prod-1": {}, "prod-2": {"size": "gpu-mi300x1-192gb", "region": "nyc2", "image": 7}}}
 
 

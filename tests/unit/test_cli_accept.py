@@ -19,7 +19,7 @@ from fleet.cli import main
 from fleet.managed import managed_set
 from tests.unit.test_acceptance_judge import ALL, sample, with_figure
 
-GOLDEN = Path(__file__).parent / "golden" / "accept"
+GOLDEN = Path(__file__).parent / "golden" / "cli_accept"
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example/rocm-validation@sha256:" + "ab" * 32
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"

@@ -17,7 +17,7 @@ from fleet.stack import role_vars, settings, stack_file, validate
 from tests.support.upstream_servers import Plain, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "pin"
+GOLDEN = Path(__file__).parent / "golden" / "cli_pin"
 DIGEST, COMMIT, REVISION, OTHER = "sha256:" + "ab" * 32, "12" * 20, "34" * 20, "56" * 20
 STACK = """\
 # Our machines.

@@ -1,4 +1,4 @@
-"""Drift in words: golden/machine/drift.txt is what a reviewer reads for each kind of thing."""
+"""Drift in words: golden/managed_differences/drift.txt is what a reviewer reads for each kind of thing."""
 
 import grp
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from fleet.ansible import declarations
 from fleet.managed import differences, managed_set, on_node_read
 
-GOLDEN = Path(__file__).parent / "golden" / "machine"
+GOLDEN = Path(__file__).parent / "golden" / "managed_differences"
 
 FILE = {"type": "file", "mode": "0644", "owner": "root", "group": "root", "sha256": "aaaaaaaaaaaaaaaaaaaa"}
 UNIT = {"state": "active", "at_boot": "enabled", "unit_file": "/etc/x", "drop_ins": [], "loaded": "as on disk"}

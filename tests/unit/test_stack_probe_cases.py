@@ -16,7 +16,7 @@ from fleet.probes import case as shipped
 from fleet.probes import checks
 from fleet.stack import probe_cases
 
-GOLDEN = Path(__file__).parent / "golden" / "cases"
+GOLDEN = Path(__file__).parent / "golden" / "stack_probe_cases"
 TAKEN = ["bottle-grounding"]
 RIGHT: dict[str, Any] = {
     "about": "It reads our meters.",

@@ -175,7 +175,7 @@ def test_the_sdk_of_a_source_is_imported_by_stacks_that_use_it_alone(source: Sou
     script = f"""
 import sys
 from tests.support import pulumi_mocks
-from tests.unit.test_nodes_contract import SOURCES, THREE
+from tests.unit.test_sources_contract import SOURCES, THREE
 pulumi_mocks.supply([SOURCES['ssh'].nodes(**THREE), SOURCES['lab'].nodes(lab={{}})])
 assert {source.package!r} not in sys.modules
 """

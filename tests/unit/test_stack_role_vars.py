@@ -8,7 +8,7 @@ import yaml
 
 from fleet.stack import resource_roles, role_digest, role_vars
 
-GOLDEN = Path(__file__).parent / "golden" / "rolevars"
+GOLDEN = Path(__file__).parent / "golden" / "stack_role_vars"
 FILE = "stacks/Pulumi.prod.yaml"
 OPTIONS: dict[str, dict[str, Any]] = {
     "vllm": {

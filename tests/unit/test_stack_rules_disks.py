@@ -13,7 +13,7 @@ from fleet.stack.rules import disks
 from tests.support.builders import bf16
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "plan"
+GOLDEN = Path(__file__).parent / "golden" / "stack"
 ROLES = role_vars.load(ROOT / "roles")
 DISK = {"serial": "S64GNE0R123456", "path": "/srv", "type": "xfs"}
 

@@ -10,7 +10,7 @@ import yaml
 from fleet.stack import role_vars, text_forms
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "rolevars"
+GOLDEN = Path(__file__).parent / "golden" / "stack_role_vars"
 
 
 @pytest.fixture(scope="module")

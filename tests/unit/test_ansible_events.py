@@ -1,4 +1,4 @@
-"""A run in words, from the events of real runs (golden/machine/*.jsonl, recorded of ansible-runner 2.4.3, core 2.19.14)."""
+"""A run in words, from the events of real runs (golden/ansible_events/*.jsonl, recorded of ansible-runner 2.4.3, core 2.19.14)."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from fleet import errors, ssh
 from fleet.ansible import declarations, events, progress
 
-GOLDEN = Path(__file__).parent / "golden" / "machine"
+GOLDEN = Path(__file__).parent / "golden" / "ansible_events"
 NODE = ssh.Target("glm-1", "192.0.2.11")
 
 

@@ -9,10 +9,10 @@ from click import testing
 from fleet import errors
 from fleet.cli import main
 from fleet.stack import mirrors, requirements, role_vars, settings, stack_file, validate
-from tests.unit.test_plan_judge import prod
+from tests.unit.test_stack_validate import prod
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "plan"
+GOLDEN = Path(__file__).parent / "golden" / "stack"
 ROLES = role_vars.load(ROOT / "roles")
 ALL = {
     "rocm": "https://mirror.example/radeon/",

@@ -1,6 +1,6 @@
 """The real engine with droplets that are only remembered (lab/cloud): what a preview asks the cloud, and what protects a droplet.
 
-Needs `pulumi` on PATH, as test_plan_engine.py does; skipped with that reason where it is not. Droplets that boot are in tests/cloud.
+Needs `pulumi` on PATH, as test_stacks.py does; skipped with that reason where it is not. Droplets that boot are in tests/cloud.
 """
 
 import json
@@ -14,7 +14,7 @@ from lab.cloud import api
 from tests.support.pulumi_mocks import FROM, LOGIN
 from tests.support.pulumi_project import Fleet, pulumi, with_cloud
 
-GOLDEN = Path(__file__).parent / "golden" / "nodes"
+GOLDEN = Path(__file__).parents[1] / "unit" / "golden" / "sources"
 POOL: dict[str, Any] = {
     "source": "digitalocean",
     "region": api.REGION,

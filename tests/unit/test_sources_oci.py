@@ -1,6 +1,6 @@
 """The source oci against the SDK's own classes: exposure, image, protection, host key; and what is said when the cloud refuses.
 
-Messages are compared with golden/nodes/.
+Messages are compared with golden/sources/.
 """
 
 import base64
@@ -15,9 +15,9 @@ from fleet.sources import cloud_machines
 from fleet.sources.oci import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_nodes_contract import SOURCES
+from tests.unit.test_sources_contract import SOURCES
 
-GOLDEN = Path(__file__).parent / "golden" / "nodes"
+GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})
 
 

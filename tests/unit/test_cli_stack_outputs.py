@@ -14,7 +14,7 @@ from fleet import errors, probes
 from fleet.cli import main, stack_outputs, table
 from fleet.probes.answer import Answer
 
-GOLDEN = Path(__file__).parent / "golden" / "show"
+GOLDEN = Path(__file__).parent / "golden" / "cli_stack_outputs"
 
 
 def outputs() -> dict[str, Any]:

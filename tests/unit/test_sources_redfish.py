@@ -1,4 +1,4 @@
-"""A stack whose machines have BMCs: what its form refuses (golden/redfish/), and what the program makes of it."""
+"""A stack whose machines have BMCs: what its form refuses (golden/sources_redfish/), and what the program makes of it."""
 
 import importlib.util
 from pathlib import Path
@@ -10,10 +10,10 @@ from fleet import errors
 from fleet.cli import preflight, stack_outputs
 from fleet.sources.redfish.form import Nodes
 from fleet.stack import role_vars, settings
-from tests.unit import test_plan_program as program
-from tests.unit.test_plan_settings import FILE, KEY, REMOVE, changed
+from tests.unit import test_program as program
+from tests.unit.test_stack_settings import FILE, KEY, REMOVE, changed
 
-GOLDEN = Path(__file__).parent / "golden" / "redfish"
+GOLDEN = Path(__file__).parent / "golden" / "sources_redfish"
 BMCS = {"vllm_api_key": program.KEY, "redfish_username": "admin", "redfish_password": "a-word"}
 
 
