@@ -1,6 +1,6 @@
 """Claims about what the roles say of their effects (meta/effects.yml): it is complete, names what exists, and is what their tasks do.
 
-Reads roles/ only. That a run then does what was said is a claim of tests/road.
+Reads roles/ only. That a run then does what was said is a claim of tests/e2e.
 """
 
 import fnmatch
