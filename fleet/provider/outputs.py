@@ -93,7 +93,7 @@ def checked(kind: str, target: ssh.Target, found: Mapping[str, Any], next: str) 
 
 def stays(results: Mapping[str, Any]) -> list[str]:
     """Return what a take-off says of what stays, as far as it has the form for that: it only tells."""
-    told = results.get("fleet_take_off")
+    told = results.get("fleet_teardown")
     words = told.get("stays") if isinstance(told, Mapping) else None
     return [str(one) for one in words] if words and not Each(Text(), most=1000).mistake(words, "") else []
 

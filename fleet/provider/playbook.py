@@ -100,7 +100,7 @@ class Playbook(BaseResource):
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """The effects that the roles state for what changed, and for what is mended."""
         if _still_there(inputs, old) is None:
-            return [Effect("anew", (self._kind.capitalize(),), (REINSTALLED,))]
+            return [Effect("recreate", (self._kind.capitalize(),), (REINSTALLED,))]
         olds, roles = (
             [old_inputs, old],
             ROOT / "roles",
@@ -226,7 +226,7 @@ class Playbook(BaseResource):
         properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
-            playbook=ROOT / "playbooks" / "take-off.yml",
+            playbook=ROOT / "playbooks" / "teardown.yml",
             variables={},
             data={"managed": teardown.asked(self._kind, properties, self._purge)},
             log=self._log(request),

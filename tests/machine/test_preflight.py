@@ -106,7 +106,7 @@ def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(no
 def test_a_port_that_nothing_listens_on_there_is_told_as_refused(node: ssh.Target) -> None:
     ask = dataclasses.replace(wanted(node), addresses=("127.0.0.1:1", "no-such-name.invalid:443"))
     told = {
-        one.seen for one in preflight.check(preflight.look(ask), ask) if one.check == "network" and one.level == "fault"
+        one.seen for one in preflight.check(preflight.look(ask), ask) if one.check == "network" and one.level == "error"
     }
     assert told == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the name is not known there"}
 

@@ -1,6 +1,6 @@
 """The resource BareMetal over gRPC: a machine is looked at; a nonce installs it, once; what that wipes is foretold.
 
-The machine is sushy-emulator's (tests/machine/redfish.py). What its messages say is in tests/machine/golden/redfish.
+The machine is sushy-emulator's (tests/support/redfish_machine.py). What its messages say is in tests/machine/golden/redfish.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import pytest
 from pulumi.runtime.proto import engine_pb2, provider_pb2
 
 from fleet import ssh
-from tests.machine.redfish import SETTINGS, USER, UUID, WORD, Machine, machine
 from tests.provider.conftest import Launch
-from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn
+from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn
+from tests.support.redfish_machine import SETTINGS, USER, UUID, WORD, Machine, machine
 
 KIND = "BareMetal"
 
@@ -181,7 +181,7 @@ def test_what_stood_on_the_machine_before_is_set_up_anew(plugin: Plugin, engine:
     assert list(plugin.diff("Host", first, made, after).replaces) == []
     foretold = plugin.update("Host", first, made, after, preview=True)
     assert (foretold["managed"], foretold["gpus"]) == (UNKNOWN, UNKNOWN)
-    engine.hear("sets up glm-1 anew: it is installed anew")
+    engine.hear("sets up glm-1 again: it is installed again")
     assert plugin.update("Host", first, made, after)["managed"]["declared"]
 
 

@@ -9,12 +9,14 @@ from pulumi.runtime.proto import provider_pb2
 
 from fleet.ansible import converge
 from fleet.drift import Difference
+from fleet.impact.effects import Effect
 from fleet.managed import managed_set
+from fleet.provider import preview_summary
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
 from tests.provider.conftest import Launch
-from tests.provider.plugin import Engine, Plugin, Props, creation, struct, urn
-from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+from tests.support.plugin import Engine, Plugin, Props, creation, struct, urn
+from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 
 STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"
 FLAG = changed("vars", "vllm_flags", "max-model-len", to=32768)
@@ -90,6 +92,12 @@ def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, h
     assert [line.split(": ")[1] for line in told(used) if line.startswith("glm-9")] == [
         f"restart glm-0, glm-1, {how_long}"
     ]
+
+
+@pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
+def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: str, former: str) -> None:
+    assert preview_summary.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
+    assert preview_summary.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
 
 
 def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:

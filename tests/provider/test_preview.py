@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from fleet.drift import Difference
-from tests.machine.sshd import Server
-from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, urn
-from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, urn
+from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
+from tests.support.ssh_server import Server
 
 GOLDEN = Path(__file__).parent / "golden"
 DRIFT = [
@@ -44,8 +44,8 @@ def engine_of(version: str) -> Props:
 REPLICAS = INPUTS["vars"]["vllm_replicas"]
 LISTED, DEFAULT = INPUTS["roles"]["vllm"], "defaults/main.yml: "
 ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
-WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
-IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
+WEIGHTS = {"node": NODE, "roles": {"weights": "", "long_task": ""}, "vars": {}}
+IMAGE = {"node": NODE, "roles": {"transformers": "", "long_task": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
 OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False}}}
 OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}
@@ -116,7 +116,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-replica-less", "Serving", PORTS, on_ports(REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
-        ("an-engine-that-starts-anew", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
+        ("a-docker-daemon-that-restarts", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
         ("an-option-that-the-engine-takes-over", "Host", engine_of("5:27.5.1-1"), OPTION),
         ("an-option-that-an-old-engine-restarts-for", "Host", engine_of("20.10.24+dfsg1-1"), OPTION),

@@ -20,7 +20,7 @@ from fleet.cli import accept as run
 from fleet.cli import accept_report as report
 from tests.roles.conftest import Place
 
-# Optional, and two and a half minutes: `make test-all`. What judges its outputs is in tests/unit/test_acceptance.py.
+# Optional, and two and a half minutes: `make test-all`. What evaluates its outputs is in tests/unit/test_acceptance_evaluate.py.
 pytestmark = pytest.mark.exhaustive
 SAMPLES = Path(__file__).parents[1] / "unit" / "golden" / "acceptance"
 # Each program of the stand-in prints the sample of one call, after a look at what it was given: eight GPUs, and no network.
@@ -163,7 +163,7 @@ def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replic
     with pytest.raises(errors.ConvergeFailed) as told:
         run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event())
     message = str(told.value)
-    assert f"Ensure no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nobody uses\n" in message
+    assert f"Check that no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nothing uses\n" in message
     assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
     assert "`fleet accept` begins anew" in message
     assert left(drained) == before

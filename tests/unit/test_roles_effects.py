@@ -1,6 +1,6 @@
 """Claims about what the roles say of their effects (meta/effects.yml): it is complete, names what exists, and is what their tasks do.
 
-Reads roles/ only. That a run then does what was said is a claim of tests/road.
+Reads roles/ only. That a run then does what was said is a claim of tests/e2e.
 """
 
 import fnmatch
@@ -104,7 +104,7 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
         ("vllm", "vars/main.yml: _vllm_environment", MAY_RESTART),
         ("transformers", "files/Dockerfile", NONE),
         ("weights", "files/fetch_weights.py", NONE),
-        ("work", "files/work.py", NONE),
+        ("long_task", "files/long_task.py", NONE),
     ],
 )
 def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:
@@ -143,8 +143,8 @@ def test_what_decides_a_result_is_there(role: str) -> None:
 
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
-NOTHING = ("mends", ())
-# What drifted on a host: kind of the resource, difference, what mending it does by the tasks of its roles.
+NOTHING = ("repair", ())
+# What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
 DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     # host: a reboot only for an argument that the running kernel lacks
     ("host", Difference("kernel started for", "/etc/default/grub.d/90-fleet.cfg", "arguments", ["iommu=pt"], []), ("reboot", ())),
@@ -279,6 +279,6 @@ def test_what_is_wrong_with_a_replica_that_restarts_is_told_with_it() -> None:
     other = Difference("unit", "glm-1.service", "at_boot", "enabled", "disabled")
     config = Difference("file", "/etc/fleet/vllm/config.yaml", "present", True, False)
     restarted, mended = mend("serving", container, unit, other)
-    assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "mends")
+    assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "repair")
     (everything,) = mend("serving", container, unit, other, config)
     assert (everything.what, len(everything.because)) == (EVERY_REPLICA, 4)

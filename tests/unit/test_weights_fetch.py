@@ -14,13 +14,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit import weights
-from tests.unit.weights import BIG, REVISION, SMALL, Hub, Node
+from tests.support import weights_hub
+from tests.support.weights_hub import BIG, REVISION, SMALL, Hub, Node
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with weights.standing() as server:
+    with weights_hub.standing() as server:
         yield server
 
 
@@ -153,9 +153,9 @@ def test_nothing_of_a_failed_fetch_is_where_the_model_is_read(node: Node, hub: H
 @pytest.fixture
 def guarded(tmp_path: pathlib.Path, node: Node) -> Iterator[Hub]:
     """A hub over TLS that wants a token, and a node that trusts it and has the token."""
-    made = weights.certificate(tmp_path)
+    made = weights_hub.certificate(tmp_path)
     (tmp_path / "token").write_text("right\n")
-    with weights.standing(made) as server:
+    with weights_hub.standing(made) as server:
         server.token, node.hub, node.environment = "right", server, {"SSL_CERT_FILE": str(made)}
         yield server
 
@@ -167,7 +167,7 @@ def test_a_gated_repository_says_whether_a_token_was_sent(node: Node, guarded: H
 
 
 def test_the_token_never_leaves_the_hubs_host(node: Node, guarded: Hub, tmp_path: pathlib.Path) -> None:
-    with weights.standing(tmp_path / "hub.pem") as storage:
+    with weights_hub.standing(tmp_path / "hub.pem") as storage:
         storage.files, guarded.storage = guarded.files, storage.url
         done = node.fetch(f"--token-file={tmp_path / 'token'}")
     assert done.returncode == 0, done.stdout

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit import weights
-from tests.unit.weights import BIG, REPOSITORY, REVISION, SMALL, Hub, Node, modules
+from tests.support import weights_hub
+from tests.support.weights_hub import BIG, REPOSITORY, REVISION, SMALL, Hub, Node, modules
 
 Wrong, Later = modules.model.Wrong, modules.hub.Later
 NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
@@ -25,7 +25,7 @@ NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with weights.standing() as server:
+    with weights_hub.standing() as server:
         yield server
 
 
@@ -91,7 +91,7 @@ def test_the_list_of_files_is_asked_for_again_too(node: Node, hub: Hub) -> None:
 
 def test_an_address_that_the_hub_signed_and_that_is_over_is_asked_for_anew(hub: Hub, asked: Any) -> None:
     """The storage of a hub refuses what the hub has signed for an hour; its answer is not the hub's."""
-    with weights.standing() as storage:
+    with weights_hub.standing() as storage:
         storage.files, hub.storage = hub.files, f"{storage.url}/signed"
         storage.status = 403
         with pytest.raises(Later, match=r"/signed/.*: 403 Faulty, from where the hub redirects to"):
@@ -206,7 +206,7 @@ def test_other_bytes_than_those_that_were_asked_for_are_not_written(
 ) -> None:
     node.part.parent.mkdir(parents=True)
     node.part.write_bytes(hub.files[BIG][:500_000])
-    monkeypatch.setattr(weights.Handler, "RANGE", "bytes 0-2499999/3000000")
+    monkeypatch.setattr(weights_hub.Handler, "RANGE", "bytes 0-2499999/3000000")
     assert f"{BIG}: other bytes than those from 500000 on" in node.fetch().stdout
     assert node.part.read_bytes() == hub.files[BIG][:500_000]
 
@@ -343,9 +343,9 @@ def test_a_list_without_an_end_is_left(hub: Hub, asked: Any, monkeypatch: pytest
 
 
 def test_the_list_comes_from_the_hub_itself(hub: Hub, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with weights.standing() as other:
+    with weights_hub.standing() as other:
         monkeypatch.setattr(
-            weights.Handler,
+            weights_hub.Handler,
             "do_GET",
             lambda self: (
                 self.answer(302, b"", Location=f"{other.url}{self.path}")
@@ -361,7 +361,7 @@ def test_the_list_comes_from_the_hub_itself(hub: Hub, asked: Any, monkeypatch: p
     "there", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http://[", "gopher://x", "http:///x"]
 )
 def test_a_redirect_leads_to_http_alone(hub: Hub, asked: Any, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights.Handler, "do_GET", lambda self: self.answer(302, b"", Location=there))
+    monkeypatch.setattr(weights_hub.Handler, "do_GET", lambda self: self.answer(302, b"", Location=there))
     with pytest.raises(Wrong):
         asked.file(SMALL, 0)
 

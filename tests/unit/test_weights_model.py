@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.unit import weights
-from tests.unit.weights import BIG, SMALL, Hub, Node, modules
+from tests.support import weights_hub
+from tests.support.weights_hub import BIG, SMALL, Hub, Node, modules
 
 Model, Wrong = modules.model.Model, modules.model.Wrong
 ME = (os.getuid(), os.getgid())
@@ -22,7 +22,7 @@ ME = (os.getuid(), os.getgid())
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with weights.standing() as server:
+    with weights_hub.standing() as server:
         yield server
 
 
@@ -34,8 +34,8 @@ def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
 @pytest.fixture
 def model(node: Node) -> "Model":
     """A model that was fetched, in this process."""
-    made = Model(node.dir, weights.REPOSITORY, weights.REVISION)
-    hub = modules.hub.Hub(node.hub.url, weights.REPOSITORY, weights.REVISION, "")
+    made = Model(node.dir, weights_hub.REPOSITORY, weights_hub.REVISION)
+    hub = modules.hub.Hub(node.hub.url, weights_hub.REPOSITORY, weights_hub.REVISION, "")
     made.prepare(*ME)
     files = modules.fetch.wanted(hub.tree(), {}, ["*.md"])
     modules.fetch.fetch(made, hub, files, parallel=2, limit=2, stop=threading.Event())
@@ -236,5 +236,5 @@ def test_an_incoming_folder_that_is_a_link_is_made_anew(model: "Model", tmp_path
 def test_a_folder_that_the_fetching_user_cannot_pass_is_named(tmp_path: pathlib.Path) -> None:
     tmp_path.chmod(0o700)
     with pytest.raises(Wrong, match=r"user 10002, which fetches, cannot pass$") as caught:
-        Model(tmp_path, weights.REPOSITORY, weights.REVISION).prepare(10002, ME[1])
+        Model(tmp_path, weights_hub.REPOSITORY, weights_hub.REVISION).prepare(10002, ME[1])
     assert caught.value.remedy.startswith("`chmod o+x /")

@@ -1,0 +1,118 @@
+"""Claims about playbooks/files/teardown.py where a real node would have to be prepared for long: what others use by now stays, and is told.
+
+Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "teardown.py"
+# `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
+COMMANDS = {
+    "dpkg-query": "echo installed 1.0",
+    "apt-get": 'for word; do case $word in -*|purge) ;; *) echo "Purg $word [1.0]"; /bin/cat needs/$word 2>/dev/null;; esac; done; true',
+    "apt-mark": "true",
+    "systemctl": 'echo "$@" >>systemctl.log',
+    "docker": "case $1 in ps) /bin/cat containers;; volume) /bin/cat volumes;; esac 2>/dev/null; true",
+}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    for name, script in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "needs").mkdir()
+    return tmp_path
+
+
+def take_off(host: Path, **managed: Any) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.read_text()], input=json.dumps(managed), cwd=host, capture_output=True, text=True,
+        env={"PATH": str(host)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert told["packages"] == ["amd-smi-lib", "docker.io"]
+    assert [line for line in told["stays"] if not line.startswith("until the next reboot")] == []
+    log = (host / "systemctl.log").read_text()
+    assert "disable --now docker.service\n" in log
+    assert "disable --now docker.socket\n" in log, "which would start it again"
+
+
+def test_an_engine_that_was_never_whole_goes_without_its_client(host: Path) -> None:
+    (host / "docker").unlink()
+    told = take_off(host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"])
+    assert told["packages"] == ["docker.io"]
+
+
+@pytest.mark.parametrize(("file", "line"), [("containers", "container theirs"), ("volumes", "volume theirs")])
+def test_an_engine_of_ours_that_others_use_stays_and_runs_on(host: Path, file: str, line: str) -> None:
+    (host / file).write_text(f"{line}\n")
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert told["packages"] == ["amd-smi-lib"]
+    assert told["stays"] == [f"docker.io, docker.service: others use it ({line})"]
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+
+
+def test_an_engine_that_was_there_and_that_we_started_runs_on_where_others_use_it(host: Path) -> None:
+    (host / "containers").write_text("container theirs\n")
+    told = take_off(host, packages=["amd-smi-lib"], units=["docker.service"])
+    assert told["stays"] == ["docker.service: others use it (container theirs)"]
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+
+
+def test_a_package_of_ours_that_another_one_needs_stays(host: Path) -> None:
+    (host / "needs" / "docker.io").write_text("Purg docker-compose [1.29]\n")
+    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert "docker.service" not in (host / "systemctl.log").read_text()
+    assert (told["packages"], told["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
+
+
+REVISION = "ab" * 20
+
+
+def model(host: Path, revision: str, record: object) -> Path:
+    """Lay a folder of a revision where our models lie."""
+    folder = host / "models" / "lab" / "GLM" / revision
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    if record is not None:
+        (folder / "manifest.json").write_text(record if isinstance(record, str) else json.dumps(record))
+    return folder
+
+
+def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
+    ours = model(host, REVISION, {"repository": "lab/GLM", "revision": REVISION, "files": {}})
+    begun = model(host, f".incoming-{REVISION}", None)
+    begun.with_name(f".wanted-{REVISION}.json").write_text("{}")
+    theirs = [
+        model(host, "01" * 20, None),
+        model(host, "02" * 20, "[]"),
+        model(host, "03" * 20, "[" * 100_000),
+        model(host, "04" * 20, {"repository": "lab/GLM", "revision": REVISION, "files": {}}),
+        model(host, "05" * 20, {"repository": "lab/other", "revision": "05" * 20, "files": {}}),
+        model(host, "06" * 20, {"repository": "lab/GLM", "revision": "06" * 20, "files": []}),
+        model(host, f".incoming-{'07' * 20}", None),
+    ]
+    elsewhere = host / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "config.json").write_text("{}")
+    (elsewhere / "manifest.json").write_text(json.dumps({"repository": "lab/GLM", "revision": "08" * 20, "files": {}}))
+    (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(elsewhere)
+    model(host, "main", None)
+    told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
+    assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
+    assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
+    stays = [line for line in told["stays"] if "no record of a fetch by this fleet" in line]
+    assert len(stays) == len(theirs) + 1
