@@ -1,5 +1,5 @@
-# The verbs of this project. Each is a few words over one small script in bootstrap/, which can be run alone as well.
-# `make up` and `make test` need nothing prepared; `make help` lists the rest. STACK=lab unless said otherwise.
+# The verbs of this project. Each calls one small script in bootstrap/, which also runs alone.
+# `make up` and `make test` need no preparation; `make help` lists the rest. STACK defaults to lab.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -13,74 +13,74 @@ up: ## set up what is missing, deploy stack $(STACK), show the table
 	@$(MAKE) -j4 setup $(if $(filter lab,$(STACK)),images)
 	@bootstrap/up.sh $(STACK)
 
-preview: python pulumi ## what `up` would change, restart or reboot
+preview: python pulumi ## show what `up` would change, restart or reboot
 	@bootstrap/stack.sh $(STACK)
 	@$(ENV) pulumi preview --policy-pack policies --stack $(STACK)
 
-show: ## the table of what is deployed
+show: ## show the table of what is deployed
 	@$(ENV) fleet show -s $(STACK)
 
-down: setup ## take everything of the stack away; the engine too, if we started it and nothing else runs in it
+down: setup ## remove everything of the stack; stop the Docker daemon if `make` started it and no container runs
 	@bootstrap/down.sh $(STACK)
 	@$(if $(filter lab,$(STACK)),bootstrap/docker.sh stop-idle)
 
-recover: setup ## after a kill -9, or with a state file that is cut off: make the state whole, then deploy
+recover: setup ## after a kill -9 or with a truncated state file: repair the state, then deploy
 	@bootstrap/recover.sh $(STACK)
 
-backup: python pulumi ## the state and the stack file in one file, secrets encrypted; TO=FOLDER
+backup: python pulumi ## write the state and the stack file into one file, secrets encrypted; TO=FOLDER
 	@bootstrap/backup.sh $(STACK) $(if $(TO),"$(TO)")
 
-restore: python pulumi ## bring a stack back: FILE=BACKUP; OVERWRITE=yes where it is still there
+restore: python pulumi ## restore a stack: FILE=BACKUP; OVERWRITE=yes when it still exists
 	@bootstrap/restore.sh "$(FILE)" $(if $(OVERWRITE),--overwrite)
 
-env: ## the environment for plain pulumi commands: eval "$$(make env)"
+env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 	@bootstrap/env.sh
 
 ##@ Set up
 .PHONY: setup python pulumi docker images stop-docker clean-cache
-setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## what `up` needs: .venv, Pulumi and, for the lab, Docker
+setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
-python: ## .venv from the lock; PYTHON=3.11, 3.12 or 3.13 chooses the version
+python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
 	@bootstrap/python.sh $(LEVEL)
 
-pulumi: ## the Pulumi engine
+pulumi: ## provide the Pulumi engine: build it once, or use a kept build
 	@bootstrap/pulumi.sh
 
-docker: ## a Docker Engine that answers
+docker: ## start a Docker daemon, or use the running one
 	@bootstrap/docker.sh
 
-images: python docker ## the lab's images
+images: python docker ## build the lab's images
 	@$(ENV) python -m lab.build $(SYSTEMS)
 
-stop-docker: ## stop the Docker Engine, if we started it
+stop-docker: ## stop the Docker daemon, if `make` started it
 	@bootstrap/docker.sh stop
 
-clean-cache: ## remove what was built and kept under the user's cache directory
+clean-cache: ## remove what was built in the user's cache directory
 	@bootstrap/clean-cache.sh
 
 ##@ Develop
 .PHONY: test test-all check check-pythons format docs lock bench
 test: export LEVEL := dev
-test: ## everything: unit, provider, roles, the whole road
+test: ## run all tests: unit, provider, roles, whole deployments
 	@$(MAKE) -j4 setup images SYSTEMS=all
 	@$(ENV) python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
-test-all: ## the same, and everything that `test` leaves out for its time (hours)
+test-all: ## run also the tests that `test` leaves out for their time (hours)
 	@$(MAKE) test ARGS="--exhaustive $(ARGS)"
 
 check: export LEVEL := dev
-check: python ## format, lint, types, import rules, fast tests: about a minute
+check: python ## check format, lint, types, import rules; run the fast tests: about a minute
 	@$(ENV) bootstrap/check.sh
 
-check-pythons: ## the fast tests on the oldest and the newest Python that a controller may have
+check-pythons: ## run the fast tests on the oldest and the newest Python of a controller
 	@bootstrap/check-pythons.sh $(ARGS)
 
 format: export LEVEL := dev
-format: python ## write the format that `check` wants
+format: python ## write the format that `check` expects
 	@$(ENV) ruff format . && ruff check --fix .
 
 docs: export LEVEL := dev
-docs: python ## the pages of docs/ that are made from data
+docs: python ## write the pages of docs/ that are generated from data
 	@$(ENV) python -m tests.matrix.page >docs/systems.md
 	@$(ENV) python -m tests.vendors.page >docs/vendors.md
 	@$(ENV) python -m tests.road.page >docs/drift.md
@@ -90,7 +90,7 @@ docs: python ## the pages of docs/ that are made from data
 	@$(ENV) python -m fleet.stack.rules.page >docs/rules.md
 	@$(ENV) python -m fleet.acceptance.page >docs/acceptance.md
 
-lock: ## new versions into the locks
+lock: ## write new versions into the locks
 	@bootstrap/lock.sh
 
 bench: export LEVEL := dev
@@ -99,6 +99,6 @@ bench: ## measure what the project promises: JSON and a table
 	@$(ENV) python -m tests.bench $(ARGS)
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {gsub(/\$$\(STACK\)/, "$(STACK)"); gsub(/\$$\$$/, "$$"); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One file with all that brings a stack back on an empty machine, but the passphrase: its state and its stack file with the machines it names.
-# Usage: bootstrap/backup.sh STACK [FOLDER]. Needs python.sh and pulumi.sh. Called by `make backup`, and by restore.sh before it overwrites.
+# Write one file with everything, except the passphrase, that restores a stack on an empty machine: its state, its stack file, and the files of
+# machines that it names. Usage: bootstrap/backup.sh STACK [FOLDER]. Needs python.sh and pulumi.sh. Called by `make backup`, and by restore.sh
+# before it overwrites.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,16 +12,15 @@ stack=${1:?usage: bootstrap/backup.sh STACK [FOLDER]}
 folder=$(absolute "${2:-$STATE/backups}")
 cd "$REPO"
 
-there=$(standing "$stack")
-case $there in
-  none) no "there is no stack $stack in $PULUMI_BACKEND_URL" "one that was deployed" "pulumi stack ls" ;;
-  broken) no "the state of $stack cannot be read: it is cut off" "a whole one" "make recover STACK=$stack brings back the newest whole copy that Pulumi kept" ;;
+case $(resources_of "$stack") in
+  none) no "there is no stack $stack in $PULUMI_BACKEND_URL" "a deployed stack" "pulumi stack ls" ;;
+  broken) no "the state of $stack cannot be read: it is truncated" "a complete state" "make recover STACK=$stack restores the newest complete copy that Pulumi kept" ;;
 esac
 work=$(mktemp -d)
 part=
 trap 'rm -rf "$work" ${part:+"$part"}' EXIT
 pulumi stack export --stack "$stack" --file "$work/state.json"
-# The machines may have files of their own, which the stack file names.
+# The stack file may name files of machines.
 NAMED='import pathlib, sys; from fleet.stack import stack_file; print(*stack_file.named(sys.argv[1], pathlib.Path()), sep="\n")'
 named=$(python -c "$NAMED" "$stack")
 while read -r file; do
@@ -34,7 +34,7 @@ done <<<"Pulumi.$stack.yaml${named:+$'\n'$named}"
   echo "commit $(git rev-parse HEAD 2>/dev/null || echo unknown)"
 } >"$work/about"
 trial "$work" "$stack" ||
-  no "what was exported cannot be restored: ${said##*error: }" "a state that Pulumi takes into an empty backend, with the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE" "the stack is untouched, and no backup was written; is it the passphrase of this stack?"
+  no "the exported state cannot be restored: ${output##*error: }" "a state that Pulumi imports into an empty backend with the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE" "check that this is the stack's passphrase; the stack is unchanged, and no backup was written"
 
 mkdir -p "$folder"
 file=$folder/glm-fleet-$stack-$(date -u +%Y%m%d-%H%M%S).tar.gz
@@ -43,7 +43,7 @@ tar --create --gzip --file "$part" --directory "$work" "${MEMBERS[@]}"
 sync "$part"
 mv "$part" "$file"
 part=
-took "$file: $(resources "$work/state.json") resources, $(($(wc -c <"$file") / 1024 + 1)) KiB; a trial restored it into an empty backend"
-say "  copy it off this machine, and apart from it the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE:"
-say "  the passphrase is not in it, and without it the backup is useless. Nor are SSH keys"
-say "  make restore FILE=$(printf %q "$file") brings it back"
+took "$file: $(resources "$work/state.json") resources, $(($(wc -c <"$file") / 1024 + 1)) KiB; restored into an empty backend as a trial"
+say "  copy it to another machine, and separately the passphrase $PULUMI_CONFIG_PASSPHRASE_FILE:"
+say "  the backup does not contain the passphrase, and is useless without it. It contains no SSH keys either"
+say "  make restore FILE=$(printf %q "$file") restores it"

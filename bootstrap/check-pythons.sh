@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The fast tests of `make check` on the oldest and the newest Python that a controller may have, each in an environment of its own under the cache.
+# Run the fast tests of `make check` on the oldest and the newest Python of a controller, each in its own environment below the cache.
 # Usage: bootstrap/check-pythons.sh [arguments of pytest]. PYTHONS="3.12" chooses others. Needs those Pythons, uv (uv.sh). Called by
 # `make check-pythons`.
 set -euo pipefail

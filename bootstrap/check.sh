@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check that needs no machine, side by side; the output of those that fail, and one line for each with its time.
+# Run every check that needs no machine, in parallel. Print one line with the time of each, and the output of those that fail.
 # Needs the environment of env.sh with .venv at level dev. Called by `make check`. Usage: bootstrap/check.sh [NAME...] runs only those.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -24,7 +24,7 @@ run() {
   esac
 }
 one() {
-  local rc=0 from=$SECONDS # whole seconds: $EPOCHREALTIME has the locale's decimal sign, and no older bash knows it
+  local rc=0 from=$SECONDS # whole seconds: $EPOCHREALTIME has the locale's decimal sign, and an old bash lacks it
   run "$1" >"$out/$1" 2>&1 || rc=$?
   [ $rc = 0 ] || sed "s/^/$1: /" "$out/$1"
   printf '%-4s %-9s %3d s\n' "$([ $rc = 0 ] && echo ok || echo NO)" "$1" "$((SECONDS - from))"

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# A Docker Engine that answers. Usage: bootstrap/docker.sh [start|stop|stop-idle].
-# start (default): the running one, else Debian's docker.io (installed when missing; root only), started by systemd or, without it, by hand.
-# stop: ends only an engine that this script started; stop-idle does so only when no container runs. Called by the Makefile.
+# Provide a Docker daemon that answers. Usage: bootstrap/docker.sh [start|stop|stop-idle].
+# start (default): use the running one. Else start Debian's docker.io (installed when missing; root only), by systemd or, without it, directly.
+# stop: stop a daemon that this script started, and no other. stop-idle: the same, when no container runs. Called by the Makefile.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-WAIT=60 # seconds until a started engine must answer
-ours=$CACHE/docker.started # "systemd", or the process id and when it was started
+WAIT=60 # seconds until a started daemon must answer
+ours=$CACHE/docker.started # "systemd", or the process id and its start time
 log=$CACHE/dockerd.log
 
 answers() { docker info --format '{{.ServerVersion}}' 2>/dev/null; }
-born() { awk '{print $22}' "/proc/$1/stat" 2>/dev/null; } # a process id may be used again, but not with the same start time
+born() { awk '{print $22}' "/proc/$1/stat" 2>/dev/null; } # the system may reuse a process id, but not with the same start time
 by_systemd() { [ -d /run/systemd/system ]; }
 
-by_hand() {
+directly() {
   if ! grep -q ' - cgroup2\? ' /proc/self/mountinfo; then
-    no "no control groups are mounted here, an engine cannot run" "/sys/fs/cgroup" "run as the system's root, not in a container without privileges"
+    no "no control groups are mounted here, so a Docker daemon cannot run" "/sys/fs/cgroup" "run as root of the system, not in an unprivileged container"
   fi
-  # In a session of its own, without our lock: it outlives this script.
+  # In its own session, without this script's lock: it runs on after this script.
   PATH=$PATH:/usr/sbin:/sbin setsid dockerd </dev/null >"$log" 2>&1 {LOCK}>&- &
   echo "$! $(born $!)" >"$ours"
 }
@@ -26,31 +26,31 @@ by_hand() {
 start() {
   local version deadline
   if version=$(answers) && [ -n "$version" ]; then
-    say "ready: engine $version"
+    say "ready: Docker $version"
     return
   fi
-  [ -z "${DOCKER_HOST:-}" ] || no "the engine at DOCKER_HOST=$DOCKER_HOST does not answer" "docker info" "start that engine, or unset DOCKER_HOST"
-  [ "$(id -u)" = 0 ] || no "no Docker Engine answers, and only root may start one" "docker info, as $(id -un)" "start Docker, be in its group; or run this as root"
+  [ -z "${DOCKER_HOST:-}" ] || no "the Docker daemon at DOCKER_HOST=$DOCKER_HOST does not answer" "docker info" "start that daemon, or unset DOCKER_HOST"
+  [ "$(id -u)" = 0 ] || no "no Docker daemon answers, and only root may start one" "docker info, as $(id -un)" "start Docker and join its group, or run this as root"
   only_one docker
   answers >/dev/null && return
   if ! command -v dockerd >/dev/null && [ ! -x /usr/sbin/dockerd ]; then
-    packages docker.io || no "no Docker Engine, and the system's archive does not give docker.io" "dockerd" "install Docker Engine 20.10 or newer"
+    packages docker.io || no "no Docker, and the system's archive does not have docker.io" "dockerd" "install Docker 20.10 or newer"
   fi
-  command -v docker >/dev/null || packages docker-cli || no "the engine is here, its client is not" "docker" "install docker-cli"
-  answers >/dev/null && { took "installed and started with its package"; return; }
+  command -v docker >/dev/null || packages docker-cli || no "the Docker daemon is installed, its client is not" "docker" "install docker-cli"
+  answers >/dev/null && { took "installed; its package started it"; return; }
   if by_systemd; then
-    systemctl start docker.service || no "systemd could not start docker.service" "an engine that runs" "journalctl --unit docker.service"
+    systemctl start docker.service || no "systemd could not start docker.service" "a running Docker daemon" "journalctl --unit docker.service"
     echo systemd >"$ours"
   else
-    by_hand
+    directly
   fi
   deadline=$((SECONDS + WAIT))
   until version=$(answers) && [ -n "$version" ]; do
-    alive || failed "the engine ended at its start"
-    [ "$SECONDS" -lt "$deadline" ] || failed "the engine did not answer within $WAIT s of its start"
+    alive || failed "the Docker daemon ended at its start"
+    [ "$SECONDS" -lt "$deadline" ] || failed "the Docker daemon did not answer within $WAIT s of its start"
     sleep 0.5
   done
-  took "started engine $version$(by_systemd || echo " by hand, log $log")"
+  took "started Docker $version$(by_systemd || echo " without systemd, log $log")"
 }
 
 alive() {
@@ -67,9 +67,9 @@ failed() {
 
 stop() {
   local pid start
-  [ -f "$ours" ] || { say "the engine was not started from here: it stays"; return; }
+  [ -f "$ours" ] || { say "this script did not start the Docker daemon: it stays"; return; }
   if [ "$1" = stop-idle ] && [ -n "$(docker ps --quiet 2>/dev/null)" ]; then
-    say "containers run: the engine stays"
+    say "containers run: the Docker daemon stays"
     return
   fi
   if [ "$(cat "$ours")" = systemd ]; then
@@ -78,11 +78,11 @@ stop() {
     read -r pid start <"$ours"
     if [ -n "$start" ] && [ "$(born "$pid")" = "$start" ]; then
       kill "$pid"
-      timeout 60 tail --pid="$pid" --sleep-interval=0.2 -f /dev/null || no "dockerd ($pid) does not end" "its process gone within 60 s" "read $log"
+      timeout 60 tail --pid="$pid" --sleep-interval=0.2 -f /dev/null || no "dockerd ($pid) does not end" "an end within 60 s" "read $log"
     fi
   fi
   rm -f "$ours"
-  took "stopped the engine that was started from here"
+  took "stopped the Docker daemon that this script started"
 }
 
 case ${1:-start} in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Takes everything of a stack away again; the stack itself stays, with its history and its API key.
+# Remove everything of a stack. The stack itself stays, with its history and its API key.
 # Usage: bootstrap/down.sh STACK [more arguments of pulumi destroy]. Needs python.sh and pulumi.sh, for stack lab docker.sh. Called by `make down`.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -13,5 +13,5 @@ if stack_exists "$stack"; then
   pulumi destroy --yes --skip-preview --stack "$stack" "$@"
   took "stack $stack is down"
 else
-  say "there is no stack $stack in $PULUMI_BACKEND_URL: nothing to take away"
+  say "there is no stack $stack in $PULUMI_BACKEND_URL: nothing to remove"
 fi

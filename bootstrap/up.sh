@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a prepared controller to a verified endpoint: the stack, `pulumi up` with the policies, and the table at the end.
+# Deploy a stack from a prepared controller: create it, run `pulumi up` with the policies, show the table.
 # Usage: bootstrap/up.sh STACK [more arguments of pulumi up]. Needs python.sh and pulumi.sh, for stack lab docker.sh. Called by `make up`.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -10,8 +10,8 @@ shift
 cd "$REPO"
 
 "$REPO/bootstrap/stack.sh" "$stack"
-# One failed node does not stop the others: their work is saved, and the summary says which failed.
-# The table below tells what the outputs hold.
+# One failed node does not stop the others: their work is saved, and the summary names the failed one.
+# The table below shows the outputs.
 pulumi up --yes --skip-preview --suppress-outputs --continue-on-error --policy-pack policies --stack "$stack" "$@"
 took "stack $stack is up"
 fleet show -s "$stack"

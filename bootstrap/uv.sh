@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the path of uv: the one on PATH when it is new enough, else the one of uv.txt from the package index, by its hash, in a private
-# environment under the cache, which is named by what is pinned.
-# Needs Python 3 with its venv module, or root on Debian (then it is installed). Called by python.sh and lock.sh.
+# Print the path of uv: the one on PATH when it is new enough, else the one of uv.txt from the package index, by its hash, in a private
+# environment below the cache, named by the pin.
+# Needs Python 3 with its venv module, or root on Debian (which installs it). Called by python.sh and lock.sh.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -15,7 +15,7 @@ if uv=$(command -v uv) && printf '%s\n%s\n' "$OLDEST" "$(uv --version | awk '{pr
   exit 0
 fi
 home=$CACHE/uv-$VERSION-$(sha256sum <"$LOCK_FILE" | cut -c1-8)
-[ -x "$home/bin/uv" ] || only_one uv # python.sh and pulumi.sh may both come here at once
+[ -x "$home/bin/uv" ] || only_one uv # python.sh and pulumi.sh may run this at once
 if [ ! -x "$home/bin/uv" ]; then
   python=$(command -v python3.11 || command -v python3) || python=
   if [ -z "$python" ] || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -1,1 +1,1 @@
-"""Machines without machines: nodes, their MI300X stand-in, mirrors, the small model. Imported by nothing in fleet/."""
+"""The lab: nodes in containers, a stand-in MI300X, mirrors, the small model. Nothing in fleet/ imports it."""

@@ -1,8 +1,7 @@
-"""Builds what a lab is made of, where it is missing: node images, the serving image's base, the site. `python -m lab.build`,
-with names of systems or `all`.
+"""Build the lab's missing images: nodes, the serving image's base, the site. Usage: python -m lab.build [SYSTEM ... | all].
 
-Needs a Docker Engine, and packages from the system's archives and PyPI. Called by `make images`, and by the lab's plugin for a
-`pulumi up` without make. Two things at a time: fetching waits on the network, unpacking on a core.
+Needs a Docker daemon, and packages from the system's archives and PyPI. Called by `make images`, and by the lab's plugin during a
+`pulumi up` without make. Builds two images at once: a download waits for the network while the other unpacks.
 """
 
 import argparse
@@ -21,7 +20,7 @@ USUAL = ("ubuntu-24.04", "debian-12")  # as in stacks/Pulumi.lab.yaml
 
 
 def ensure(systems: Sequence[str]) -> None:
-    """Build what these systems' nodes and their site need and the engine does not hold. One build at a time on a machine."""
+    """Build the missing images of these systems' nodes and of their site. Only one build runs on a machine."""
     with (cache.folder() / "build.lock").open("w") as lock, futures.ThreadPoolExecutor(2) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
         nodes = [system for system in sorted(set(map(node.available, systems))) if not _there(node.recipe(system))]
@@ -47,7 +46,7 @@ def _services() -> None:
 
 
 def _site(services: "futures.Future[None]") -> None:
-    """The longest: the serving image's base; then its push into the services, which the other thread has built meanwhile."""
+    """Build the serving image's base, then push it into the services, which the other thread builds meanwhile."""
     if not _there(serving.recipe()):
         serving.build()
     services.result()
@@ -60,16 +59,16 @@ def _node(system: str) -> None:
 
 
 def main() -> None:
-    """Build for the systems that are named, or for those of the stack lab."""
+    """Build the images of the named systems, or of those in stack lab."""
     known = ["all", *node.SUITES]
     options = argparse.ArgumentParser(prog="python -m lab.build", description=main.__doc__)
     options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(known)}")
-    asked = options.parse_args().systems or USUAL
-    if unknown := [system for system in asked if system not in known]:
-        options.error(f"no lab node has the system {unknown[0]}; known are {', '.join(known)}")
+    systems = options.parse_args().systems or USUAL
+    if unknown := [system for system in systems if system not in known]:
+        options.error(f"the lab has no node with {unknown[0]}; it has {', '.join(known)}")
     start = time.monotonic()
     try:
-        ensure(list(node.SUITES) if "all" in asked else asked)
+        ensure(list(node.SUITES) if "all" in systems else systems)
     except LabError as error:
         sys.exit(f"lab: {error}")
     say(f"images are ready ({time.monotonic() - start:.0f} s)")

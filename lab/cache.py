@@ -1,4 +1,4 @@
-"""Where the lab keeps what it built, by content: a key from the recipe's files, so that a second clone or CI run reuses it.
+"""The lab's cache of built files, by content: a key over the recipe's files lets a second clone or CI run reuse them.
 
 Called by lab.images. `make clean-cache` removes the folder, and the images by their label (bootstrap/clean-cache.sh).
 """
@@ -18,21 +18,21 @@ IMAGES = "glm-fleet-lab"  # the repository part of the images' names
 def folder() -> Path:
     """Return the lab's folder in the user's cache directory."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = home / "glm-fleet" / "lab"
-    found.mkdir(parents=True, exist_ok=True)
-    return found
+    path = home / "glm-fleet" / "lab"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def key(files: Iterable[Path], *more: str) -> str:
-    """Return 12 hex digits over the names and contents of files (of folders: all in them) and over more text."""
-    # In an order that does not depend on where the clone lies.
+    """Return 12 hex digits over the names and contents of files (all files of a folder) and over more text."""
+    # Sorted, so that the clone's path does not matter.
     parts = sorted(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in _flat(files))
     return hashlib.sha256("\0".join([*parts, *more]).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def making(target: Path) -> Iterator[Path]:
-    """Yield a folder to build in; it becomes `target` only when the body went well, so that half a build is never used."""
+    """Yield a folder to build in. It becomes `target` only after success, so that nothing uses half a build."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -48,6 +48,6 @@ def making(target: Path) -> Iterator[Path]:
 def _flat(files: Iterable[Path]) -> Iterator[Path]:
     for file in files:
         if file.is_dir():
-            yield from (found for found in file.rglob("*") if found.is_file() and "__pycache__" not in found.parts)
+            yield from (path for path in file.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         else:
             yield file

@@ -1,6 +1,6 @@
-"""Running other programs: one that fails says what it said; a step says what it does and how long it took.
+"""Run other programs and report progress. A failed program's output becomes the error; a step reports its time.
 
-Called by all of lab/. Needs nothing.
+Used by all of lab/.
 """
 
 import contextlib
@@ -11,27 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 class LabError(Exception):
-    """Something that the lab needs did not work: what was done, what was seen, what to do."""
+    """A failure in the lab: the action, what was seen, what to do next."""
 
 
 def run(*command: str, stdin: bytes | None = None, timeout: float = 3600) -> str:
-    """Run a program and return its output; LabError with the end of what it said when it fails."""
+    """Run a program and return its output. Raises LabError with the end of its messages."""
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, check=False)
     except FileNotFoundError:
         raise LabError(f"{command[0]}: not on this machine\n  next:   apt-get install {command[0]}") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{shown(command)}: no end within {timeout:.0f} s") from None
+        raise LabError(f"{shown(command)}: still running after {timeout:.0f} s") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise LabError(
-            f"{shown(command)}: ended with {done.returncode}: " + "\n    ".join(said[-8:] or ["without a word"])
-        )
+        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise LabError(f"{shown(command)}: ended with {done.returncode}: " + "\n    ".join(lines[-8:] or ["no output"]))
     return done.stdout.decode(errors="replace").strip()
 
 
 def works(*command: str) -> bool:
-    """Whether a program ends with 0."""
+    """Whether a program exits with 0."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
@@ -39,13 +37,13 @@ def works(*command: str) -> bool:
 
 
 def docker(*arguments: str, stdin: bytes | None = None, timeout: float = 3600) -> str:
-    """Run the Docker client."""
+    """Run the Docker client and return its output."""
     return run("docker", *arguments, stdin=stdin, timeout=timeout)
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what begins, and when it went well how long it took."""
+    """Report the start of a step and, after success, its time."""
     say(f"{what} …")
     start = time.monotonic()
     yield
@@ -53,11 +51,11 @@ def step(what: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line of progress: to whoever listens, else to stderr."""
-    heard = list(_listeners)
-    for listen in heard:
+    """Send a line of progress to the listeners, or to stderr when there are none."""
+    listeners = list(_listeners)
+    for listen in listeners:
         listen(text)
-    if not heard:
+    if not listeners:
         print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
@@ -66,7 +64,7 @@ _listeners: list[Callable[[str], None]] = []
 
 @contextlib.contextmanager
 def listener(listen: Callable[[str], None]) -> Iterator[None]:
-    """Send lines of progress to `listen`, from whichever thread they come, for the time of the body."""
+    """Send lines of progress from any thread to `listen` while the body runs."""
     _listeners.append(listen)
     try:
         yield
@@ -75,6 +73,6 @@ def listener(listen: Callable[[str], None]) -> Iterator[None]:
 
 
 def shown(command: Sequence[str]) -> str:
-    """The command as a short line."""
+    """Return the command as one line of at most 100 characters."""
     line = " ".join(command)
     return line if len(line) <= 100 else f"{line[:97]}..."

@@ -1,7 +1,7 @@
-"""A lab node: a container that behaves like a bare machine, with systemd, sshd, apt and room for an engine of its own.
+"""A lab node: a container that behaves like a bare machine, with systemd, sshd, apt and room for its own Docker daemon.
 
-Owns the container, its two volumes, its host key. Needs a Docker Engine, the images of lab.build and a site (lab.site).
-Called by the lab's plugins (lab/provider, lab/cloud) and by the tests. What stands in for firmware and GPUs is in lab/images/node/.
+Owns the container, its two volumes, its host key. Needs a Docker daemon, the images of lab.build and a site (lab.site).
+Called by the lab's plugins (lab/provider, lab/cloud) and by the tests. The stand-ins for firmware and GPUs are in lab/images/node/.
 """
 
 import re
@@ -13,7 +13,7 @@ from lab import build, keys, network, site
 from lab.commands import LabError, docker, say
 from lab.images import node
 
-# All that a machine's init needs, less what this machine itself may lack (--privileged would ask for everything).
+# Everything that a machine's init needs and no more: this machine may lack some of what --privileged asks for.
 CAPABILITIES = [
     "AUDIT_READ",
     "AUDIT_WRITE",
@@ -52,16 +52,16 @@ CAPABILITIES = [
     "SYS_TTY_CONFIG",
     "WAKE_ALARM",
 ]
-# An engine in a container wants file systems of its own below these; a volume that outlives a restart is one.
+# A Docker daemon in a container needs real file systems at these paths; volumes are, and survive a restart.
 VOLUMES = {"docker": "/var/lib/docker", "containerd": "/var/lib/containerd"}
-# Each node's systemd and engine want several; the kernel's default is used up by a handful of nodes.
+# Each node's systemd and Docker daemon need several; a few nodes use up the kernel's default.
 WATCHES, ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
 
 
 def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str = "") -> dict[str, Any]:
-    """Make a node anew and start it; returns {address, port, user, identity, host_key}. It boots meanwhile.
+    """Create a node and start it, replacing one of the same name. Return {address, port, user, identity, host_key} before it has booted.
 
-    A bare one of the system, or a copy of a node whose files are the `image`, with a host key of its own (the benchmarks use it).
+    It is a bare node of the system or, with `image`, a copy of a node with its own host key (for the benchmarks).
     """
     build.ensure([system])
     container, address = make(lab, name, image or node.recipe(node.available(system)).tag, gpus, folder)
@@ -75,16 +75,16 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
 
 
 def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str, str]:
-    """Make a node's container anew, with its volumes and without any key; returns the container's name and the node's address."""
-    found = network.find(lab)
-    if found is None:
+    """Create a node's container with its volumes and without keys, replacing an old one. Return the container's name and the address."""
+    net = network.find(lab)
+    if net is None:
         raise LabError(f"make the node {name}: there is no lab {lab}\n  next:   make its site first")
     _watches()
     container = f"{lab}-{name}"
     site.remove_container(lab, container)
-    address = network.free_address(found, folder, name)
+    address = network.free_address(net, folder, name)
     options = [f"--name={container}", f"--hostname={name}", f"--network={lab}", f"--ip={address}"]
-    options += [f"--add-host={alias}:{found.site}" for alias in site.NAMES]
+    options += [f"--add-host={alias}:{net.site}" for alias in site.NAMES]
     options += [
         f"--label={network.label(lab)}",
         "--restart=always",
@@ -98,45 +98,45 @@ def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str,
     for volume, place in VOLUMES.items():
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
-    if found.sealed:
+    if net.sealed:
         options.append(f"--volume={_no_resolver(folder)}:/etc/resolv.conf:ro")
     docker("create", "--pull=never", *options, image)
-    if found.sealed:
+    if net.sealed:
         _from_the_site(container)
     return container, address
 
 
 def exists(lab: str, name: str) -> bool:
-    """Whether the node's container is there."""
+    """Whether the node's container exists."""
     return bool(site.containers(lab, f"name=^{lab}-{name}$"))
 
 
 def remove(lab: str, name: str) -> None:
-    """Take one node away, with its volumes."""
+    """Remove a node and its volumes."""
     site.remove_container(lab, f"{lab}-{name}")
 
 
 def _no_resolver(folder: Path) -> Path:
-    """Return a resolv.conf by which any name but those of /etc/hosts is unknown at once; Docker's own asks, and waits, for 20 s.
+    """Return a resolv.conf with which every name outside /etc/hosts fails at once. Docker's own resolver would wait 20 s.
 
-    apt looks for a name more than its mirror's (RFC 2782), at every start.
+    At every start apt also looks up a service name of its mirror (RFC 2782).
     """
-    made = folder / "resolv.conf"
-    made.write_text("# Nobody listens there: a sealed lab has no resolver.\nnameserver 127.0.0.1\n")
-    return made
+    file = folder / "resolv.conf"
+    file.write_text("# Nothing listens there: a sealed lab has no resolver.\nnameserver 127.0.0.1\n")
+    return file
 
 
 def _from_the_site(container: str) -> None:
-    """Let the system's own packages come from the site, as they do where somebody has installed a machine without a way out."""
-    with tempfile.TemporaryDirectory() as made:
-        sources = Path(made) / "sources.list"
+    """Let the node fetch the system's packages from the site, as a machine without internet access fetches them from a mirror."""
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Path(folder) / "sources.list"
         docker("cp", f"{container}:/etc/apt/sources.list", str(sources))
         sources.write_text(re.sub(r"\b(https?)://", r"http://archive.lab.internal/\1/", sources.read_text()))
         docker("cp", str(sources), f"{container}:/etc/apt/sources.list")
 
 
 def _watches() -> None:
-    """Raise the machine's bound of inotify instances where it is too low for nodes, and say so."""
+    """Raise this machine's limit of inotify instances when it is too low for nodes, and report it."""
     if int(WATCHES.read_text()) < ENOUGH:
         try:
             WATCHES.write_text(f"{ENOUGH}\n")
@@ -145,4 +145,4 @@ def _watches() -> None:
                 f"{WATCHES}: {WATCHES.read_text().strip()}, and it cannot be raised ({error.strerror})"
                 f"\n  wanted: {ENOUGH}\n  next:   sysctl -w fs.inotify.max_user_instances={ENOUGH}"
             ) from None
-        say(f"raised fs.inotify.max_user_instances to {ENOUGH}, until this machine's next boot")
+        say(f"raised fs.inotify.max_user_instances to {ENOUGH}, until the next boot of this machine")

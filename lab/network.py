@@ -1,6 +1,6 @@
-"""A lab's own bridge network: a free subnet is chosen when it is made, and addresses in it are given out one by one.
+"""A lab's own bridge network: it takes a free subnet and assigns addresses one by one.
 
-Needs a Docker Engine. Called by lab.site and lab.machine. Nothing of a lab listens outside of it.
+Needs a Docker daemon. Called by lab.site and lab.machine. Nothing of a lab listens outside its network.
 """
 
 import fcntl
@@ -13,22 +13,22 @@ from pathlib import Path
 from lab import cache
 from lab.commands import LabError, docker
 
-# Private subnets that are seldom somebody else's; one that is in use here is passed over.
+# Private subnets that are rarely in use. One that is in use here is skipped.
 CANDIDATES = [f"10.{second}.{third}.0/24" for second in range(77, 88) for third in (0, 77)]
 SITE = 2  # the site's host number; .1 is the bridge
 
 
 @dataclass(frozen=True)
 class Network:
-    """One lab's network, which has the lab's name."""
+    """A lab's network, named after the lab."""
 
     name: str
     subnet: str
-    sealed: bool = False  # no way out of it but through the site
+    sealed: bool = False  # its only way out is the site
 
     @property
     def gateway(self) -> str:
-        """The bridge's address: this machine, as the nodes see it."""
+        """The bridge's address, at which nodes reach this machine."""
         return str(ipaddress.ip_network(self.subnet)[1])
 
     @property
@@ -38,29 +38,29 @@ class Network:
 
 
 def label(lab: str) -> str:
-    """The label that everything of one lab bears."""
+    """Return the label on every object of a lab."""
     return f"{cache.LABEL}={lab}"
 
 
 def find(lab: str) -> Network | None:
-    """Return the network of a lab, if there is one."""
+    """Return the network of a lab, or None."""
     ids = docker("network", "ls", "--quiet", "--filter", f"label={label(lab)}").split()
     if not ids:
         return None
-    told = json.loads(docker("network", "inspect", ids[0]))[0]
-    return Network(lab, told["IPAM"]["Config"][0]["Subnet"], told["Internal"])
+    settings = json.loads(docker("network", "inspect", ids[0]))[0]
+    return Network(lab, settings["IPAM"]["Config"][0]["Subnet"], settings["Internal"])
 
 
 def make(lab: str, sealed: bool = False) -> Network:
-    """Return the lab's network; when there is none yet, one with a subnet that nobody here uses. A sealed one has no way out."""
-    if found := find(lab):
-        return found
+    """Return the lab's network. Create it on a free subnet when there is none; a sealed one has no way out."""
+    if network := find(lab):
+        return network
     taken = [*_routes(), *_networks()]
-    tried = []
+    collisions = 0
     for subnet in CANDIDATES:
         if any(ipaddress.ip_network(subnet).overlaps(other) for other in taken):
             continue
-        made = Network(lab, subnet, sealed)
+        network = Network(lab, subnet, sealed)
         kind = ["--internal"] if sealed else []
         try:
             docker(
@@ -69,37 +69,37 @@ def make(lab: str, sealed: bool = False) -> Network:
                 *kind,
                 f"--label={label(lab)}",
                 f"--subnet={subnet}",
-                f"--gateway={made.gateway}",
+                f"--gateway={network.gateway}",
                 lab,
             )
         except LabError as error:
             if "overlap" not in str(error):
                 raise
-            tried.append(subnet)  # taken since we looked
+            collisions += 1  # in use since the check above
             continue
-        return made
+        return network
     raise LabError(
-        f"make the network {lab}: every subnet is in use ({len(CANDIDATES)} looked at, {len(tried)} tried)"
+        f"make the network {lab}: every subnet is in use ({len(CANDIDATES)} checked, {collisions} tried)"
         "\n  wanted: one free /24 of 10.77.0.0 to 10.87.77.0\n  next:   `ip route`, `docker network ls`"
     )
 
 
 def free_address(network: Network, folder: Path, owner: str) -> str:
-    """Reserve an address for `owner` in the lab's book (addresses.json in `folder`); the same owner gets the same one."""
+    """Reserve an address for `owner` in addresses.json below `folder`. The same owner always gets the same one."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "addresses.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         book = folder / "addresses.json"
-        known: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
-        if owner not in known:
+        addresses: dict[str, str] = json.loads(book.read_text()) if book.exists() else {}
+        if owner not in addresses:
             hosts = (str(host) for host in list(ipaddress.ip_network(network.subnet).hosts())[9:])
-            known[owner] = next(host for host in hosts if host not in known.values())
-            book.write_text(json.dumps(known, indent=1) + "\n")
-        return known[owner]
+            addresses[owner] = next(host for host in hosts if host not in addresses.values())
+            book.write_text(json.dumps(addresses, indent=1) + "\n")
+        return addresses[owner]
 
 
 def _routes() -> Iterator[ipaddress.IPv4Network]:
-    """What this machine routes already, less the default route."""
+    """Yield the networks that this machine routes, without the default route."""
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         target, mask = (int.from_bytes(bytes.fromhex(fields[place])[::-1], "big") for place in (1, 7))
@@ -108,7 +108,7 @@ def _routes() -> Iterator[ipaddress.IPv4Network]:
 
 
 def _networks() -> Iterator[ipaddress.IPv4Network]:
-    """The subnets of Docker's other networks, whose bridges may be down."""
+    """Yield the subnets of Docker's networks, whose bridges may be down."""
     ids = docker("network", "ls", "--quiet").split()
     for network in json.loads(docker("network", "inspect", *ids)) if ids else ():
         for config in network["IPAM"]["Config"] or ():

@@ -1,6 +1,6 @@
-"""The policy pack's process: started by the engine, never by hand (it serves until the engine is gone).
+"""The policy pack's process. The Pulumi engine starts it; it serves until that engine is gone.
 
-The last two arguments are the engine's address and the folder of the pack.
+The last two arguments are the engine's address and the pack's folder.
 """
 
 import datetime
@@ -11,14 +11,14 @@ from pathlib import Path
 import pulumi.runtime
 import pulumi_policy
 
-# The pack's own checkout, not whichever one the environment was installed from.
+# Import from the pack's own checkout, not from the one that the environment was installed from.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet.provider import engine
 from fleet.sdk_patches import property_cache
 from policies import pack, stack
 
-# After a kill -9 of the CLI nobody ends this process; it has no work of its own to wait for.
+# After a kill -9 of the CLI nothing else ends this process. It has no work to wait for.
 engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
 property_cache.reads()
 judged = stack.read(pulumi.runtime.get_config_env(), stack.file_of(os.environ.get("PULUMI_STACK", "")))

@@ -1,4 +1,4 @@
-"""The dated facts that rules judge by, as policies/data/*.yml has them. Read once a run. Used by rules/ and docs."""
+"""The dated facts of policies/data/*.yml, read once per run. Used by rules/ and docs."""
 
 import datetime
 import functools
@@ -15,8 +15,8 @@ DATA = Path(__file__).with_name("data")
 
 
 @dataclass(frozen=True)
-class Hole:
-    """A known hole of vLLM: open from version `since` (none: the first) until before `fixed`, `only` under a condition."""
+class Vulnerability:
+    """A known vulnerability of vLLM: present from version `since` (default: the first) to before `fixed`, `only` under a condition."""
 
     id: str
     what: str
@@ -29,7 +29,7 @@ class Hole:
 
 @dataclass(frozen=True)
 class Private:
-    """A folder that no client may read: it, what is above it, and with `below` what is in it."""
+    """A folder that no client may read, with every folder above it and, with `below`, everything in it."""
 
     path: str
     why: str
@@ -38,7 +38,7 @@ class Private:
 
 @dataclass(frozen=True)
 class Driver:
-    """A release of AMD's driver, the build that it is, and the ROCm that AMD pins with it."""
+    """A release of AMD's driver, its package build, and the ROCm release that AMD pins with it."""
 
     driver: str
     build: str
@@ -46,36 +46,36 @@ class Driver:
 
 
 @functools.cache
-def holes() -> Sequence[Hole]:
-    """The known holes of vLLM."""
-    return [Hole(**told) for told in read("cves")["holes"]]
+def vulnerabilities() -> Sequence[Vulnerability]:
+    """Return the known vulnerabilities of vLLM."""
+    return [Vulnerability(**entry) for entry in read("cves")["vulnerabilities"]]
 
 
 def checked() -> datetime.date:
-    """Return the day on which somebody last compared the known holes with their sources."""
+    """Return the day on which a person last compared the vulnerabilities with their sources."""
     return datetime.date.fromisoformat(read("cves")["checked"])
 
 
 @functools.cache
 def private() -> Sequence[Private]:
-    """The folders that no media path may open."""
-    return [Private(**told) for told in read("private_paths")["paths"]]
+    """Return the folders that no media path may open."""
+    return [Private(**entry) for entry in read("private_paths")["paths"]]
 
 
 @functools.cache
 def drivers() -> Sequence[Driver]:
-    """The known tuples of driver and ROCm."""
-    return [Driver(**told) for told in models.read("versions")["drivers"]]
+    """Return the known pairs of driver and ROCm."""
+    return [Driver(**entry) for entry in models.read("versions")["drivers"]]
 
 
 def systems(rocm: str) -> Mapping[str, Sequence[str]]:
-    """Return {system: kernels, [] where AMD names none} that AMD lists for a ROCm release; {} where we know of no list."""
-    found: Mapping[str, Sequence[str]] = models.read("versions")["systems"].get(rocm, {})
-    return found
+    """Return {system: kernels} that AMD lists for a ROCm release: no kernels where AMD names none, {} where no list is known."""
+    kernels: Mapping[str, Sequence[str]] = models.read("versions")["systems"].get(rocm, {})
+    return kernels
 
 
 @functools.cache
 def read(name: str) -> Mapping[str, Any]:
-    """Return one file as it stands; `checked` in it is the day on which somebody last compared it with its sources."""
-    told: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
-    return told
+    """Return one file's content. Its `checked` is the day on which a person last compared it with its sources."""
+    content: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
+    return content

@@ -1,7 +1,7 @@
-"""The rules as policies of Pulumi's library, for one run on one stack. The library asks each about each resource.
+"""The rules as policies of Pulumi's library, for one run on one stack. The library calls each policy for each resource.
 
-A policy has one level for a whole run, so what a waiver changes is decided here, when the pack starts. Needs the stack and
-today's date. Called by __main__.
+A policy has one level for a whole run, so waivers are applied here, when the pack starts. Needs the stack and today's date.
+Called by __main__.
 """
 
 import datetime
@@ -25,85 +25,85 @@ from fleet.sdk_patches.property_cache import latest
 from fleet.stack import preflight_checks
 from fleet.stack import rules as plan
 from policies import data
-from policies.asked import UNKNOWN, Asked, Props
+from policies.context import UNKNOWN, Context, Props
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
 
 OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
-# The stack's own, beside the rules: these cannot be waived.
-HOLES_RECENT = "holes-recent", "The known holes of vLLM were compared with their sources not long ago."
+# Policies about the stack itself, which cannot be waived.
+RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared with their sources recently."
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
-WAIVERS = "waivers", "Each waiver has a reason and a last day, and is repeated at every preview."
+WAIVERS = "waivers", "Each waiver has a reason and a last day, and every preview repeats it."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
-# A stack waives the plan's rules and the preflight's checks in the same place: those count them themselves (fleet/stack/validate.py, wants.py).
+# A stack file waives the plan's rules and the preflight's checks in the same place; fleet/stack/validate.py and requirements.py apply those.
 PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:
-    """Return every rule as a policy, and what the waivers themselves must be."""
+    """Return every rule as a policy, and the policies about the stack itself."""
     return [
         *(_Run(rule, stack, today).policy() for rule in rules),
         _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown(stack, rules)),
         _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _known(stack, rules, today)),
-        _once(*HOLES_RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
+        _once(*RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
     ]
 
 
 class _Run:
-    """One rule in one run: its waiver, and what it has seen of other resources. Asked from several threads at once."""
+    """One rule in one run: its waiver, and the other resources that it reads. Several threads call it at once."""
 
     def __init__(self, rule: Rule, stack: Stack, today: datetime.date) -> None:
         self._rule, self._stack = rule, stack
         self._waiver = stack.waivers.get(rule.name)
         self._waived = self._waiver is not None and self._waiver.in_force(today)
-        self._seen: dict[tuple[str, str], Props] = {}
-        self._told: set[str] = set()
+        self._others: dict[tuple[str, str], Props] = {}
+        self._reported: set[str] = set()
 
     def policy(self) -> Policy:
-        """Return the rule as the library wants it: a waiver in force makes it advisory."""
+        """Return the rule as a policy of the library. A waiver in force makes it advisory."""
         mandatory = self._rule.level == "mandatory" and not self._waived
         level = EnforcementLevel.MANDATORY if mandatory else EnforcementLevel.ADVISORY
         name, holds, remedy = self._rule.name, self._rule.holds, self._rule.remedy
         if self._rule.at_end:
-            return StackValidationPolicy(name, holds, self._stack_as_it_is, level, remediation_steps=remedy)
+            return StackValidationPolicy(name, holds, self._all_outputs, level, remediation_steps=remedy)
         return ResourceValidationPolicy(name, holds, self._resource, level, remediation_steps=remedy)
 
     def _resource(self, args: ResourceValidationArgs, report: ReportViolation) -> None:
-        """Judge a resource by its inputs, before anything is done with it. What it depends on was asked about before."""
+        """Check a resource's inputs before Pulumi changes it. The resources that it depends on came before."""
         self._remember(args)
         for message in self._judge(args):
             report(message, None)  # None: about this resource
 
-    def _stack_as_it_is(self, args: StackValidationArgs, report: ReportViolation) -> None:
-        """Judge each resource by its outputs, when all are there."""
+    def _all_outputs(self, args: StackValidationArgs, report: ReportViolation) -> None:
+        """Check each resource's outputs, when all are registered."""
         for resource in args.resources:
             self._remember(resource)
         for resource in args.resources:
             for message in self._judge(resource):
                 report(message, resource.urn)
 
-    def _remember(self, about: ResourceValidationArgs | PolicyResource) -> None:
-        if (kind := kind_of(about.resource_type)) in self._rule.reads:
-            self._seen[kind, about.name] = _plain(about.props)
+    def _remember(self, resource: ResourceValidationArgs | PolicyResource) -> None:
+        if (kind := kind_of(resource.resource_type)) in self._rule.reads:
+            self._others[kind, resource.name] = _plain(resource.props)
 
-    def _judge(self, about: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
-        if (kind := kind_of(about.resource_type)) not in self._rule.kinds:
+    def _judge(self, resource: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
+        if (kind := kind_of(resource.resource_type)) not in self._rule.kinds:
             return
-        asked = Asked(kind, about.name, _plain(about.props), about.opts.protect, self._stack, self._seen)
-        for breach in self._rule.judge(asked):
-            message = self._rule.message(breach)
+        context = Context(kind, resource.name, _plain(resource.props), resource.opts.protect, self._stack, self._others)
+        for violation in self._rule.judge(context):
+            message = self._rule.message(violation)
             if self._waiver is None:
                 yield message
             elif not self._waived:
                 yield f"{message}\n(its waiver expired on {self._waiver.expires} and does not count)"
-            elif message not in self._told:  # what 100 machines share is told once
-                self._told.add(message)
+            elif message not in self._reported:  # once for all nodes that share it
+                self._reported.add(message)
                 yield f"{message}\n({self._waiver})"
 
 
 def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[], Iterator[str]]) -> Policy:
-    """Return a policy that says at the stack itself what every preview repeats."""
+    """Return a policy that reports `messages` once per run, at the stack itself."""
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         if args.resource_type == STACK:
@@ -114,47 +114,47 @@ def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[],
 
 
 def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
-    """Yield the waivers of no rule."""
+    """Yield a message for each waiver that names no rule."""
     names = [*(rule.name for rule in rules), *PLANNED]
     for name in stack.waivers:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-            wanted = (
+            remedy = (
                 f"did you mean {near[0]}?"
                 if near
-                else "docs/policies.md, rules.md and preflight.md there have their names"
+                else "docs/policies.md, docs/rules.md and docs/preflight.md list the names"
             )
-            yield f"waivers.{name}: no rule has this name\nremedy: {wanted}"
+            yield f"waivers.{name}: no rule has this name\nremedy: {remedy}"
 
 
 def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterator[str]:
-    """Yield the waivers of rules: those in force, and those whose last day is over."""
+    """Yield a message for each waiver that names a rule: in force, or expired."""
     names = {*(rule.name for rule in rules), *PLANNED}
     for name, waiver in ((name, waiver) for name, waiver in stack.waivers.items() if name in names):
         if waiver.in_force(today):
             yield f"{name} is {waiver}"
         else:
             late = f"waivers.{name} expired on {waiver.expires} and does not count"
-            yield f"{late}\nremedy: take it out, or decide again"
+            yield f"{late}\nremedy: remove it, or give it a new last day"
 
 
 def _old(today: datetime.date) -> Iterator[str]:
-    """Yield that the list of holes is old: what was published since is not judged."""
+    """Yield a message when the list of vulnerabilities is old."""
     if (days := (today - data.checked()).days) > OLD:
         yield (
             f"policies/data/cves.yml was last compared with its sources {days} days ago, on {data.checked()}: "
-            "a hole that was published since is not judged\n"
+            "vulnerabilities published since then are not checked\n"
             "remedy: a newer release of this project, or read vLLM's advisories and set `checked`"
         )
 
 
 def kind_of(token: str) -> str:
-    """Return Node, Host, …, Stack, or "" for what is neither ours nor the stack itself."""
+    """Return Node, Host, … or Stack; "" for a resource of another provider."""
     return "Stack" if token == STACK else token.removeprefix(OURS) if token.startswith(OURS) else ""
 
 
 def plain(value: Any) -> Any:
-    """Return what the library hands over as dictionaries and lists: whole numbers as int, UNKNOWN where it raises."""
+    """Return the library's value as plain dictionaries and lists: whole numbers as int, UNKNOWN where it raises."""
     match value:
         case Mapping():
             return {key: _at(value, key) for key in value}
@@ -172,4 +172,4 @@ def _at(place: Any, key: Any) -> Any:
         return UNKNOWN
 
 
-_plain = latest(plain)  # of each resource's properties once, for all rules
+_plain = latest(plain)  # each resource's properties once, for all rules

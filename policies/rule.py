@@ -1,21 +1,21 @@
-"""What a rule is: a pure function from a resource to what is wrong with it, and the words around it.
+"""A rule: a pure function from a resource to its violations, and the texts around it.
 
-A rule sees secrets in clear: it never puts a value of one into what it says. Of a value that is not known yet it says
-nothing; it is asked again during `up`, before the resource is touched. Used by rules/ and pack.
+A rule sees secrets in clear, so it never puts a secret's value into a message. It ignores a value that is not known yet: `up`
+calls it again before it changes the resource. Used by rules/ and pack.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from policies.asked import Asked
+from policies.context import Context
 
 Level = Literal["mandatory", "advisory"]
 
 
 @dataclass(frozen=True)
-class Breach:
-    """What a rule has seen; reason and remedy only where they differ from the rule's own."""
+class Violation:
+    """What a rule saw; reason and remedy where they differ from the rule's own."""
 
     seen: str
     reason: str = ""
@@ -24,10 +24,10 @@ class Breach:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `holds` says in a sentence what is always so, `reason` why, `remedy` what to do, `source` where that is from.
+    """One rule: `holds` states it in a sentence, `reason` says why, `remedy` what to do, `source` where it comes from.
 
-    `kinds` are the resources that it judges, `reads` those that it needs beside them, which are asked about before.
-    `at_end`: it needs outputs, and is asked when all resources are there.
+    `kinds` are the resources that it checks, `reads` other resources that it needs, which Pulumi registers earlier.
+    `at_end`: it needs outputs, so it runs when all resources are registered.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Rule:
     remedy: str
     source: str
     kinds: tuple[str, ...]
-    judge: Callable[[Asked], Iterator[Breach]]
+    judge: Callable[[Context], Iterator[Violation]]
     level: Level = "mandatory"
     reads: tuple[str, ...] = ()
     at_end: bool = False
 
-    def message(self, breach: Breach) -> str:
-        """Return what is told of one breach: seen, reason, remedy."""
-        return f"{breach.seen}: {breach.reason or self.reason}\nremedy: {breach.remedy or self.remedy}"
+    def message(self, violation: Violation) -> str:
+        """Return the message for one violation: seen, reason, remedy."""
+        return f"{violation.seen}: {violation.reason or self.reason}\nremedy: {violation.remedy or self.remedy}"

@@ -1,9 +1,9 @@
-"""Resources as the policy pack is asked about them: right ones, with what a test changes. Called by tests/unit/test_policies_*."""
+"""Resources for the policy pack: valid ones, with the changes of a test. Used by tests/unit/test_policies_*."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from policies.asked import Asked
+from policies.context import Context
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack
@@ -13,7 +13,7 @@ COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
 PROD = Stack(source="ssh")
 
-# The inputs of right resources, and what was seen before a Serving is asked about.
+# The inputs of valid resources; of other kinds than the checked one they are what a rule reads.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     "BareMetal": {"name": "prod-1", "bmc": "https://192.0.2.111"},
     "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},
@@ -37,41 +37,40 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
 
 def rule(name: str) -> Rule:
     """Return a rule by its name."""
-    (found,) = [one for one in RULES if one.name == name]
-    return found
+    return next(rule for rule in RULES if rule.name == name)
 
 
-def asked(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Asked:
-    """Return a right resource with some inputs changed; `vars` is laid over the right ones, what is None is left out."""
+def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Context:
+    """Return a valid resource with some inputs changed. `vars` is merged into the valid ones; None removes an input."""
     right = RIGHT[kind]
     variables = inputs.pop("vars", {})
     both = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
     changed = {**right, **inputs, **({"vars": both} if both else {})}
     kept = {name: value for name, value in changed.items() if value is not None}
-    seen = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
-    return Asked(kind, "prod-1", kept, protect, stack, seen)
+    others = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
+    return Context(kind, "prod-1", kept, protect, stack, others)
 
 
-def told(name: str, about: Asked) -> list[str]:
-    """Return what a rule tells about a resource."""
-    found = rule(name)
-    assert about.kind in found.kinds
-    return [found.message(breach) for breach in found.judge(about)]
+def messages(name: str, about: Context) -> list[str]:
+    """Return the messages of a rule about a resource."""
+    judge = rule(name)
+    assert about.kind in judge.kinds
+    return [judge.message(violation) for violation in judge.judge(about)]
 
 
-def one(name: str, about: Asked) -> str:
-    """Return the only thing that a rule tells about a resource."""
-    (message,) = told(name, about)
+def only_message(name: str, about: Context) -> str:
+    """Return the only message of a rule about a resource."""
+    (message,) = messages(name, about)
     return message
 
 
-def serving(**variables: Any) -> Asked:
-    """Return a right Serving with some role variables changed."""
-    return asked("Serving", vars=variables)
+def serving(**variables: Any) -> Context:
+    """Return a valid Serving with some role variables changed."""
+    return context("Serving", vars=variables)
 
 
-def flags(**values: Any) -> Asked:
-    """Return a right Serving with some flags changed: underscores here are dashes there, None leaves a flag out."""
+def flags(**values: Any) -> Context:
+    """Return a valid Serving with some flags changed: underscores become dashes, None removes a flag."""
     right = RIGHT["Serving"]["vars"]["vllm_flags"]
     both = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}
     return serving(vllm_flags={name: value for name, value in both.items() if value is not None})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fleet.drift import Difference
 from fleet.impact import role_effects, value_diff
 from fleet.impact.role_effects import LEVELS, NONE, Level, Statement, statement
 from fleet.stack import role_digest
@@ -44,7 +45,7 @@ class Found:
 
 
 def predict(
-    olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Sequence[Mapping[str, str]], roles: Path
+    olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Sequence[Difference], roles: Path
 ) -> list[Effect]:
     """Return the effects of one run of an Ansible resource, the strongest first.
 
@@ -93,11 +94,6 @@ def in_words(effect: Effect, node: str) -> str:
         "reinstall": ("reinstall", node),
     }[effect.level]
     return f"{f'{verb}s' if effect.sure else f'may {verb}'} {whom}: {'; '.join(effect.because)}"
-
-
-def drifted(one: Mapping[str, str]) -> str:
-    """Return one thing that a refresh found changed in words: `file /etc/x (mode 0600, wanted mode 0644)`."""
-    return f"{one['what']} ({one['seen']}, wanted {one['expected']})"
 
 
 def _of_change(
@@ -236,21 +232,17 @@ def _major(version: str) -> int:
     return int(seen[1]) if seen else 0
 
 
-def _of_drift(
-    one: Mapping[str, str], inputs: Mapping[str, Any], hits: Mapping[str, tuple[str, ...]], roles: Path
-) -> Found:
-    """Return what it costs to put one thing right: the first pattern of the resource's roles says it, without one nothing does."""
-    because = drifted(one)
+def _of_drift(one: Difference, inputs: Mapping[str, Any], hits: Mapping[str, tuple[str, ...]], roles: Path) -> Found:
+    """Return what it costs to repair one difference: the first rule of the resource's roles decides, without one nothing restarts."""
+    own = (_stem(one.name),)
     for role in inputs.get("roles") or {}:
-        # A pattern names the thing alone, or goes on with how it differs.
         told = statement(roles, role)
-        level = role_effects.first(told.drift, one["what"], because)
+        level = told.of_drift(one)
         if level and level != NONE:
-            own = (_stem(one["what"]),)
-            return _hit(level, told, own if own[0] in hits[role] else hits[role], because)
+            return _hit(level, told, own if own[0] in hits[role] else hits[role], str(one))
         if level:
             break
-    return Found(Level("repair"), (_stem(one["what"]),), because)
+    return Found(Level("repair"), own, str(one))
 
 
 def _gathered(found: Sequence[Found]) -> list[Effect]:
@@ -283,9 +275,9 @@ def _rank(level: str) -> float:
     return {"repair": 0.25, "await": 0.5, "start": 1.5, "stop": 1.75}.get(level) or LEVELS.index(level)
 
 
-def _stem(what: str) -> str:
+def _stem(name: str) -> str:
     """Return the name that a replica's unit, its file and its container share."""
-    return PurePosixPath(what.split(" ", 1)[-1]).name.removesuffix(".service")
+    return PurePosixPath(name).name.removesuffix(".service")
 
 
 def _what(level: str, hit: tuple[str, ...]) -> tuple[str, ...]:

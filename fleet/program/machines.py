@@ -38,6 +38,6 @@ def sdk(source: str, package: str) -> Iterator[None]:
             node=f"source {source}",
             doing="import its SDK",
             seen=f"the Python package {package} is not installed",
-            wanted=f"the packages of requirements-{source}.txt",
+            wanted=f"the packages of requirements/{source}.txt",
             next="`make python`: it installs what the stack files name",
         ) from None

@@ -8,27 +8,27 @@ from collections.abc import Mapping, Sequence
 from fleet import errors, ssh
 from fleet.bare_metal import bios, bmc, install, seed
 from fleet.impact.effects import Effect
-from fleet.provider.base import Fixed, Incomplete, Request
+from fleet.provider.base import BaseResource, InitFailed, Request
 from fleet.provider.properties import UNKNOWN, Props
 
 # Inputs without which no installation can be.
 NEEDED = ("installer", "serve", "seed", "private")
 
 
-class BareMetal(Fixed):
+class BareMetal(BaseResource):
     """One machine behind a BMC. `installed` is the nonce of the installation that it bears, `attempt` one that has not come to its end."""
 
     computed = ("installed", "attempt", "power", "settings", "differences")
     # Another installation is another machine: so what protects a machine from being replaced protects its disks, too.
     replace = ("name", "reinstall")
-    unseen = ("released", "final_public")  # these only permit
+    ignored_inputs = ("released", "final_public")  # these only permit
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """What an installation needs must be there when one is asked for."""
         wanted = ("name", "bmc", "address", *(NEEDED if inputs.get("reinstall") else ()))
         return {key: "is needed" for key in wanted if not inputs.get(key)}
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """It will bear the installation that is asked for."""
         before = old or {}
         looked = {key: before.get(key, UNKNOWN) for key in ("power", "settings", "differences")}
@@ -39,7 +39,7 @@ class BareMetal(Fixed):
             **looked,
         }
 
-    def arrives(self, inputs: Props) -> Sequence[Effect]:
+    def create_effects(self, inputs: Props) -> Sequence[Effect]:
         """A new one is wiped where a nonce says so."""
         return self.effects({}, inputs, {}) if _pending(inputs, {}) else ()
 
@@ -55,7 +55,7 @@ class BareMetal(Fixed):
         """Install it where that is asked for and not done; look at it."""
         before = old or {}
         known = {
-            **self.foresee(inputs, {}, old),
+            **self.planned_outputs(inputs, {}, old),
             **dict.fromkeys(("power", "settings", "differences")),
             "installed": before.get("installed") or "",
         }
@@ -75,7 +75,7 @@ class BareMetal(Fixed):
             except errors.FleetError as error:
                 if not run.stage:
                     raise
-                raise Incomplete(half(), error) from error
+                raise InitFailed(half(), error) from error
             known["installed"] = inputs["reinstall"]
             request.keep(lambda: known)
         try:
@@ -83,7 +83,7 @@ class BareMetal(Fixed):
         except errors.FleetError as error:
             if not known["installed"]:
                 raise
-            raise Incomplete(known, error) from error
+            raise InitFailed(known, error) from error
 
     def read(self, request: Request, properties: Props) -> Props:
         """Look at it. A BMC that does not answer is told and fails nothing: what runs on the machine does not need it."""

@@ -54,7 +54,7 @@ class Request:
         return kind_of(self.urn)
 
 
-class Incomplete(Exception):
+class InitFailed(Exception):
     """The resource exists and is not right: `properties` are what is known of it, `error` is why."""
 
     def __init__(self, properties: Props, error: errors.FleetError) -> None:
@@ -74,26 +74,26 @@ class Resource(Protocol):
         """Property paths whose change makes another resource of it."""
 
     @property
-    def unseen(self) -> Collection[str]:
+    def ignored_inputs(self) -> Collection[str]:
         """Inputs whose change is none: they are kept, and count at the next update that has another reason."""
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Return {property: what is wrong with it}."""
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return the properties after a create (old is None) or update, as far as they are known before it.
 
         After a failed update the state `old` has what that one tried, `old_inputs` are those of the last success.
         """
 
-    def arrives(self, inputs: Props) -> Sequence[Effect]:
+    def create_effects(self, inputs: Props) -> Sequence[Effect]:
         """Return what making it does to a machine that is there, the strongest first; nothing, when it is only new."""
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Return what an update will do to the machine, the strongest first."""
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make it so; return the properties. Raises Incomplete or FleetError."""
+        """Make it so; return the properties. Raises InitFailed or FleetError."""
 
     def read(self, request: Request, properties: Props) -> Props | None:
         """Return the properties as they are on the machine now; None when the thing is gone."""
@@ -102,17 +102,17 @@ class Resource(Protocol):
         """Take off what was put on."""
 
 
-class Fixed:
+class BaseResource:
     """Base for resources whose inputs all take part in the diff, and whose create has no effect on the machine."""
 
     computed: Collection[str]
-    unseen: Collection[str] = ()
+    ignored_inputs: Collection[str] = ()
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return what is computed as it is; it is not known before there is anything."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
-    def arrives(self, inputs: Props) -> Sequence[Effect]:
+    def create_effects(self, inputs: Props) -> Sequence[Effect]:
         """Return nothing."""
         return ()
 

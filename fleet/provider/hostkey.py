@@ -8,11 +8,11 @@ Used by the servicer. Needs cryptography, which paramiko brings.
 from collections.abc import Mapping
 
 from fleet.impact.effects import Effect
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 
 
-class HostKey(Fixed):
+class HostKey(BaseResource):
     """Two ed25519 key pairs, made once and kept in the state: `public` as OpenSSH writes it, `private` in OpenSSH's own form, a secret.
 
     `final` is the second pair, as {public, private}; a key of an earlier release has none, and its machine keeps the first.

@@ -9,11 +9,11 @@ from fleet.provider.properties import Props
 class Image(Playbook):
     """The serving image. Releases before `fleet pin` wrote `resolved` into the state: which tag the stack file had named."""
 
-    unseen: Collection[str] = ("resolved",)
+    ignored_inputs: Collection[str] = ("resolved",)
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """As of each run; a state that was written before there was a recipe gets it with its next run, and does not differ until then."""
-        found = super().foresee(inputs, old_inputs, old)
+        found = super().planned_outputs(inputs, old_inputs, old)
         if old is None or "recipe" in old:
             return found
         return {name: value for name, value in found.items() if name != "recipe"}

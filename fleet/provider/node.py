@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fleet import errors, ssh, validators
 from fleet.impact.effects import Effect
 from fleet.provider import outputs
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import UNKNOWN, Props
 from fleet.ssh import rekey, reply
 
@@ -31,20 +31,20 @@ print(json.dumps({"system": release["ID"].strip(chr(34)) + " " + release.get("VE
     "kernel": platform.release(), "arch": platform.machine(), "python": platform.python_version()}))'"""
 
 
-class Node(Fixed):
+class Node(BaseResource):
     """One machine; its outputs are `connection`, which the others connect by, and `facts`."""
 
     computed = ("connection", "facts")
     replace = ("name",)
     # What the plan wants of the machine is asked when it is taken, and is no part of how it is reached. JSON: a text costs Pulumi less than
     # what it says would.
-    unseen = ("wants",)
+    ignored_inputs = ("wants",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Address and pinned key must be there, nothing is trusted on first use; left out they are by a failure (GIVEN)."""
         return {key: "is needed" for key in ("name", "address", "host_key") if not inputs.get(key, UNKNOWN)}
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """The connection follows from the inputs; the facts stay as they are, on the machine as it is."""
         facts = UNKNOWN if reinstalled(old or {}, inputs) else (old or {}).get("facts", UNKNOWN)
         return {**inputs, "connection": _connection(inputs), "facts": facts}

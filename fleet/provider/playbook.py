@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet import errors, ssh
+from fleet import drift, errors, ssh
 from fleet.ansible import converge, progress
 from fleet.impact import effects
 from fleet.impact.effects import Effect
 from fleet.managed import daemon_options, differences, managed_set, reader, revert
 from fleet.provider import base, outputs, preview_summary, teardown
-from fleet.provider.base import ROOT, Fixed, Incomplete, Request
+from fleet.provider.base import ROOT, BaseResource, InitFailed, Request
 from fleet.provider.node import REACHED, REINSTALLED, reinstalled
 from fleet.provider.properties import UNKNOWN, Props, has_unknown, spoken
 from fleet.stack import resource_roles
@@ -56,7 +56,7 @@ class Slots:
             self._free.release()
 
 
-class Playbook(Fixed):
+class Playbook(BaseResource):
     """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results stand in the run's fleet_KIND."""
 
     replace: Collection[str] = ("node.name",)
@@ -84,7 +84,7 @@ class Playbook(Fixed):
             if not isinstance(value := inputs.get(key, nothing), dict) and value != UNKNOWN
         }
 
-    def foresee(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Results are known before the run only where nothing that decides them changes (roles/ROLE/meta/effects.yml: results)."""
         old = _still_there(inputs, old)
         if old is None:
@@ -108,12 +108,10 @@ class Playbook(Fixed):
         if has_unknown(inputs.get("node")):
             return [effects.at_worst(olds, "its machine is still to be made", roles)]
         if inputs["vars"] == UNKNOWN:
-            after = {**inputs, "vars": old.get("vars")}
-            found = effects.predict(
-                [{**one, "vars": old.get("vars")} for one in olds], after, old.get("drift") or (), roles
-            )
+            *before, after = ({**one, "vars": old.get("vars")} for one in (*olds, inputs))
+            found = effects.predict(before, after, drift.recorded(old), roles)
             return [self._open(olds, inputs, roles), *found]
-        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, old.get("drift") or (), roles)
+        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, drift.recorded(old), roles)
         changed = [key for key in inputs if any(one.get(key) != inputs[key] for one in olds)]
         if not found and not changed:
             return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
@@ -172,15 +170,13 @@ class Playbook(Fixed):
             expected = self._expected(seen, before.get("expected") or {}, inputs)
         except errors.FleetError as error:
             tried = tried.merge(outputs.sound(managed_set.Declared.from_json(error.partial)))
-            raise Incomplete(half(), error) from error
+            raise InitFailed(half(), error) from error
         undeclared = differences.drift(expected, seen)
         for one in undeclared:
-            request.say(
-                f"kept, and drift until docker_daemon_options has it or it is taken out: {effects.drifted(one)}", False
-            )
+            request.say(f"kept, and drift until docker_daemon_options has it or it is taken out: {one}", False)
         for one in drifted.left(seen):
-            if not undeclared or one["what"] not in (daemon_options.FILE, daemon_options.OPTIONS):
-                request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
+            if not undeclared or one.thing not in (daemon_options.FILE, daemon_options.OPTIONS):
+                request.say(f"not put back, and taken as it is from now on: {one}", False)
         done = {
             **known,
             **results,
@@ -206,17 +202,18 @@ class Playbook(Fixed):
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
         """What a refresh found changed by hand, as it is now."""
-        if not old.get("drift"):
+        things = {one.thing for one in drift.recorded(old)}
+        if not things:
             return revert.Drifted()
-        expected = old["managed"].get("expected") or {}
-        return revert.Drifted({one["what"] for one in old["drift"]}, expected, self._read(target, [declared])[0])
+        return revert.Drifted(things, old["managed"].get("expected") or {}, self._read(target, [declared])[0])
 
     def read(self, request: Request, properties: Props) -> Props:
         """Compare the managed set with the host; what differs is `drift`."""
         kept = properties.get("managed") or {}
         declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
         seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
-        return {**properties, "drift": differences.drift(kept.get("expected") or {}, seen)}
+        found = differences.drift(kept.get("expected") or {}, seen)
+        return {**properties, "drift": [one.to_json() for one in found]}
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take off what our runs put there; keep what was there before them; report what stays on purpose.

@@ -16,7 +16,7 @@ from fleet import errors
 from fleet.impact import effects
 from fleet.provider import base, diffs, unexpected
 from fleet.provider.baremetal import BareMetal
-from fleet.provider.base import GIVEN, Incomplete, Request, Resource
+from fleet.provider.base import GIVEN, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
@@ -124,7 +124,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         resource = self._resource(request.urn)
         olds = to_dict(request.olds)
         before, state, news = (
-            {key: value for key, value in side.items() if key not in resource.unseen}
+            {key: value for key, value in side.items() if key not in resource.ignored_inputs}
             for side in (to_dict(request.old_inputs), olds, to_dict(request.news))
         )
         found = diffs.changes(before, news, resource.replace)
@@ -150,8 +150,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
-            self._foretell(request.urn, resource.arrives(inputs))
-            return provider_pb2.CreateResponse(id="", properties=to_struct(resource.foresee(inputs, {}, None)))
+            self._foretell(request.urn, resource.create_effects(inputs))
+            return provider_pb2.CreateResponse(id="", properties=to_struct(resource.planned_outputs(inputs, {}, None)))
         # Deterministic: a second try after a crash finds the same thing.
         ident = f"{base.kind_of(request.urn).lower()}/{base.name_of(request.urn)}"
         with self._work(context, ident, request.urn, inputs) as work:
@@ -163,7 +163,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             old_inputs = to_dict(request.old_inputs)
             self._foretell(request.urn, resource.effects(old_inputs, inputs, olds), olds)
-            return provider_pb2.UpdateResponse(properties=to_struct(resource.foresee(inputs, old_inputs, olds)))
+            return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
             made = resource.apply(work, inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(made))
@@ -214,13 +214,13 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             keep,
         )
 
-    def _foretell(self, urn: str, foreseen: Sequence[effects.Effect], olds: Props | None = None) -> None:
+    def _foretell(self, urn: str, planned: Sequence[effects.Effect], olds: Props | None = None) -> None:
         """Note and tell what a preview foresees: of a create (no olds) mostly that it is new."""
-        if olds is None and not foreseen:
+        if olds is None and not planned:
             self._notes.created(urn)
             return
-        self._notes.updated(urn, foreseen, (olds or {}).get("took") or {})
-        for effect in reversed(foreseen):  # a status: the last, the strongest, stays
+        self._notes.updated(urn, planned, (olds or {}).get("took") or {})
+        for effect in reversed(planned):  # a status: the last, the strongest, stays
             self._engine.say(urn, effects.in_words(effect, base.name_of(urn)), ephemeral=True)
 
     @contextlib.contextmanager
@@ -232,7 +232,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             self._working += 1
         try:
             yield work
-        except Incomplete as error:
+        except InitFailed as error:
             self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
         except errors.FleetError as error:
             context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))

@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet import address, errors, ssh
 from fleet.provider import base
-from fleet.provider.base import Incomplete, Request
+from fleet.provider.base import InitFailed, Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import Props
 
@@ -57,10 +57,10 @@ class Serving(Playbook):
                         elif one.passed and one.earlier:
                             request.say(f"passed when asked once more: {_told(replica, one)}", False)
         except errors.FleetError as error:
-            raise Incomplete(known, error) from error
+            raise InitFailed(known, error) from error
         known["verdict"] = {"passed": passed, "total": total, "evidence": str(folder)}
         if wrong:
-            raise Incomplete(known, _refused(request, known, wrong, passed, total))
+            raise InitFailed(known, _refused(request, known, wrong, passed, total))
         request.say(f"{passed} of {total} probes passed" if known["replicas"] else "drained: it serves nothing", False)
         return known
 

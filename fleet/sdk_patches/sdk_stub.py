@@ -12,5 +12,5 @@ def load() -> None:
     """From here on `pulumi` and `pulumi.runtime` are found, with what lies in them, and not run."""
     for name in ("pulumi", "pulumi.runtime"):
         spec = importlib.util.find_spec(name)
-        assert spec, f"{name} is locked in requirements.txt"
+        assert spec, f"{name} is locked in requirements/base.txt"
         sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""The plugin's process; speaks Pulumi's protocol through the fleet's own servicer (fleet/provider/plugin.py)."""
+"""The plugin's process. It speaks Pulumi's protocol through the fleet's servicer (fleet/provider/plugin.py)."""
 
 from fleet.sdk_patches import sdk_stub
 

@@ -1,6 +1,6 @@
-"""What the lab's cloud answers besides making things: which sizes it has; and that it takes one token only.
+"""The lab cloud's API: its list of sizes, and the check of its one token.
 
-Used by the plugin's process. The words of a refusal are those of the real API.
+Used by the plugin's process. Refusals have the words of the real API.
 """
 
 import grpc
@@ -12,24 +12,26 @@ from fleet.provider.properties import to_dict, to_struct
 TOKEN = "dop_v1_lab"
 REGION = "lab1"
 GPUS = {"gpu-mi300x8-1536gb": 8, "gpu-mi300x1-192gb": 1, "gpu-mi300x8-gone": 8, "gpu-mi300x8-sold-out": 8}
-GONE = "gpu-mi300x8-gone"  # known, and to be had nowhere
-SOLD_OUT = "gpu-mi300x8-sold-out"  # said to be there, and then it is not
+GONE = "gpu-mi300x8-gone"  # known, and available nowhere
+SOLD_OUT = "gpu-mi300x8-sold-out"  # listed as available, then refused
 SIZES = "digitalocean:index/getSizes:getSizes"
 REFUSED = "GET /v2/sizes: 401 Unable to authenticate you"
 
 
 class Api(servicer.Fleet):
-    """The servicer, with the cloud's one function. It has one region."""
+    """The servicer with the cloud's one function, for one region."""
 
-    version = "4.84.1"  # of the SDK, which asks for no older plugin
+    version = "4.84.1"  # the SDK's: it accepts no older plugin
 
     _token = ""
 
     def Configure(
         self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
     ) -> provider_pb2.ConfigureResponse:
-        told = to_dict(request.args).get("token")
-        self._token = told["value"] if isinstance(told, dict) else str(told or "")  # a secret comes with its mark
+        token = to_dict(request.args).get("token")
+        self._token = (
+            token["value"] if isinstance(token, dict) else str(token or "")
+        )  # a secret arrives with its marker
         return super().Configure(request, context)
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:

@@ -1,8 +1,7 @@
-"""The resources of the lab's cloud: droplets, which are lab nodes, and what is only remembered: tags, keys, firewalls.
+"""The resources of the lab's cloud: droplets, which are lab nodes, and records without effect: tags, keys, firewalls.
 
-Thin: a droplet is lab.machine's container with lab.images.cloud's cloud-init. No firewall is enforced: what it says is what the
-tests look at. FLEET_LAB_CLOUD names the lab in which the droplets stand; without it they are only remembered, too. Used by the
-plugin's process.
+A droplet is lab.machine's container with lab.images.cloud's cloud-init. Nothing enforces a firewall; the tests look at its inputs.
+FLEET_LAB_CLOUD names the lab of the droplets; without it they are records without effect, too. Used by the plugin's process.
 """
 
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from fleet import errors
 from fleet.impact.effects import Effect
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import machine
 from lab.cloud.api import GPUS, SOLD_OUT
@@ -22,46 +21,46 @@ from lab.images import cloud
 from lab.provider.resources import folder
 
 IMAGES = {"12": "debian-12", "13": "debian-13", "2204": "ubuntu-22.04", "2404": "ubuntu-24.04"}
-OWN_KEY = "666"  # an Ubuntu 24.04 that takes no host key from outside, as if another machine had answered
-NOWHERE = "192.0.2.40"  # the address of a droplet that is only remembered
+OWN_KEY = "666"  # an Ubuntu 24.04 that ignores a given host key, as if another machine answered
+NOWHERE = "192.0.2.40"  # the address of a droplet without a node
 
 
-class Kept(Fixed):
-    """Something that is only remembered; its outputs are its inputs and one word more."""
+class Kept(BaseResource):
+    """A record without effect. Its outputs are its inputs and one more text for each computed name."""
 
     def __init__(self, *computed: str) -> None:
         self.computed = computed
         self.replace: tuple[str, ...] = ("publicKey",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Whatever it says is right."""
+        """Accept any inputs."""
         return {}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """None on a machine."""
+        """Return none: no machine changes."""
         return []
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Remember it."""
+        """Return the inputs and the computed texts."""
         return {**inputs, **{key: f"{key} of {request.name}" for key in self.computed}}
 
     def read(self, request: Request, properties: Props) -> Props:
-        """As it was."""
+        """Return the properties unchanged."""
         return properties
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Forget it."""
+        """Do nothing."""
 
 
 class Droplet(Kept):
-    """One droplet. As of the real one, a change of user data, image, keys or region makes another."""
+    """A droplet. As with the real one, another user data, image, key or region replaces it."""
 
     def __init__(self) -> None:
         super().__init__("ipv4Address")
         self.replace = ("userData", "image", "sshKeys", "region")
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make the node, or leave the one that stands; the resource Node waits until it answers."""
+        """Create the node unless it exists. The resource Node waits until it answers."""
         if old:
             return {**inputs, "ipv4Address": old["ipv4Address"]}
         if inputs["size"] == SOLD_OUT:
@@ -79,17 +78,17 @@ class Droplet(Kept):
 
 
 def boot(lab: str, inputs: Props) -> str:
-    """Make a droplet and start it; return its address. cloud-init finds what it is to do where the image says."""
+    """Create a droplet, start it, and return its address. cloud-init reads its user data from the image's seed folder."""
     name, image = inputs["name"], str(inputs["image"])
     tag = cloud.ensure(IMAGES.get(image, "ubuntu-24.04"))
     container, address = machine.make(lab, name, tag, GPUS[inputs["size"]], folder(lab))
     data = inputs["userData"]
     if image == OWN_KEY:
-        told = json.loads(data.partition("\n")[2])
-        del told["ssh_keys"]
-        data = f"#cloud-config\n{json.dumps(told)}\n"
-    with tempfile.TemporaryDirectory() as made:
-        seed = Path(made)
+        config = json.loads(data.partition("\n")[2])
+        del config["ssh_keys"]
+        data = f"#cloud-config\n{json.dumps(config)}\n"
+    with tempfile.TemporaryDirectory() as folder_name:
+        seed = Path(folder_name)
         (seed / "user-data").write_text(data)
         (seed / "meta-data").write_text(f"instance-id: {container}\nlocal-hostname: {name}\n")
         docker("cp", f"{seed}/.", f"{container}:{cloud.SEED}/")

@@ -1,7 +1,7 @@
-"""Disks of a lab node: files behind loop devices, with serials, and what udev would say of them. lab-disks on the node has the rest.
+"""Disks of a lab node: files behind loop devices, with serials and udev's data. lab-disks does the work on the node.
 
-Needs a running node whose kernel has loop devices. Called by tests. A disk lives as long as its node's container: it is taken out
-by leaving its serial out of the next `plug`, and what was on it stays for the one after.
+Needs a running node whose kernel has loop devices. Called by tests. A disk exists as long as its node's container. To unplug it, leave
+its serial out of the next `plug`; its content stays for a later one.
 """
 
 import tempfile
@@ -15,11 +15,11 @@ UNIT = "/etc/systemd/system/lab-disks.service"
 
 
 def plug(container: str, disks: Mapping[str, int]) -> None:
-    """Say which disks a node has, {serial: bytes}; the node has them after its next boot, or now where it had none."""
+    """Set the disks of a node, {serial: bytes}. It sees them after its next boot, or at once when it had none."""
     with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "lab-disks"
-        named.write_text("".join(f"{serial} {size}\n" for serial, size in disks.items()))
-        docker("cp", str(named), f"{container}:/etc/lab-disks")
+        table = Path(folder) / "lab-disks"
+        table.write_text("".join(f"{serial} {size}\n" for serial, size in disks.items()))
+        docker("cp", str(table), f"{container}:/etc/lab-disks")
     docker("cp", str(HERE / "lab-disks"), f"{container}:/usr/local/sbin/lab-disks")
     docker("cp", str(HERE / "lab-disks.service"), f"{container}:{UNIT}")
     docker("exec", container, "systemctl", "daemon-reload")

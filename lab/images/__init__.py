@@ -1,1 +1,1 @@
-"""What the lab's containers are made of: nodes, the site, the serving image's base. Each from packages alone, kept by content."""
+"""Images of the lab: nodes, the site, the serving image's base. Each is built from packages and cached by content."""

@@ -1,6 +1,6 @@
-"""The image of a droplet of the lab's cloud: a lab node's, and the real cloud-init, which gets its user data from a folder (NoCloud).
+"""The image of a droplet of the lab's cloud: a lab node with the real cloud-init, which reads its user data from a folder (NoCloud).
 
-Called by lab.cloud. As a cloud's image does, it says which of cloud-init's modules run: here those that make users and keys.
+Called by lab.cloud. Like a cloud's image, it chooses cloud-init's modules: here those that make users and keys.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from lab.images import node, rootfs
 from lab.images.rootfs import Recipe
 
 SEED = "/var/lib/cloud/seed/nocloud"
-# What a container lacks (disks, a network of its own) is left alone, and so is where its packages come from.
+# cloud-init leaves alone what a container lacks (disks, its own network), and the sources of its packages.
 CONFIG = """
 datasource_list: [NoCloud]
 network: {config: disabled}
@@ -38,11 +38,11 @@ def recipe(system: str) -> Recipe:
 
 
 def ensure(system: str) -> str:
-    """Return the tag of a system's image; it is built when the engine does not hold it."""
-    made = recipe(node.available(system))
+    """Return the tag of a system's image, and build the image when the Docker daemon lacks it."""
+    droplet = recipe(node.available(system))
     with (cache.folder() / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not rootfs.exists(made.tag):
+        if not rootfs.exists(droplet.tag):
             with step(f"build the droplet {system}"):
-                rootfs.build(made)
-    return made.tag
+                rootfs.build(droplet)
+    return droplet.tag

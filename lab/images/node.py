@@ -1,6 +1,6 @@
-"""The image of a lab node: a system as its installer leaves it, with sshd and Python, and nothing that a role would put there.
+"""The image of a lab node: a system as its installer leaves it, with sshd and Python, and nothing that a role installs.
 
-Called by lab.build and by the lab's plugin. What stands in for firmware, kernel and GPUs is in node/.
+Called by lab.build and by the lab's plugin. The stand-ins for firmware, kernel and GPUs are in node/.
 """
 
 from pathlib import Path
@@ -52,8 +52,8 @@ def recipe(system: str) -> Recipe:
 
 
 def available(system: str) -> str:
-    """Return the system, or Debian 12 with a line that says so where Ubuntu's archive does not answer."""
+    """Return the system, or Debian 12 when Ubuntu's archive does not answer; report that."""
     if system.startswith("ubuntu") and not rootfs.exists(recipe(system).tag) and not rootfs.ubuntu_answers():
-        say(f"Ubuntu's archive does not answer from here: debian-12 stands in for {system}")
+        say(f"Ubuntu's archive does not answer: debian-12 replaces {system}")
         return "debian-12"
     return system

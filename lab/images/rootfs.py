@@ -1,7 +1,7 @@
-"""An image from a distribution's signed archive: mmdebstrap, its hooks, `docker import`. No Dockerfile, so any engine will do.
+"""Build an image from a distribution's signed archive: mmdebstrap, its hooks, `docker import`. No Dockerfile, so any Docker daemon will do.
 
-Needs mmdebstrap (installed here when this is root) and the machine's own apt configuration, which says where Debian's
-archive is. Called by the recipes beside this file.
+Needs mmdebstrap (root installs it here) and this machine's apt configuration, which names Debian's archive. Called by the recipes
+beside this file.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from lab import cache
 from lab.commands import LabError, docker, run, works
 
 DEBIAN = ("bookworm", "trixie")
-# Debian's debootstrap knows where Ubuntu's archive is (a shell script that names it through this function); we do not.
+# Debian's debootstrap knows the address of Ubuntu's archive: its shell script passes it to this function.
 UBUNTU = 'default_mirror() { echo "$1"; }; ARCH=amd64; SUITE=noble; . /usr/share/debootstrap/scripts/gutsy 2>/dev/null'
-# Debian 13's package of Ubuntu's keys (Debian 12 has none); its sum is that of Debian's own index.
+# Debian 13's package of Ubuntu's keys (Debian 12 has none), with the sum from Debian's index.
 KEYRING = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1-0.2_all.deb"
 KEYRING_SHA256 = "b2e7ed48431bf9e7978ae810bbdaf253093570d6e3f864e575b7c13554b81174"
-APT = threading.Lock()  # apt itself does not wait for another apt
+APT = threading.Lock()  # apt does not wait for another apt
 LEAN = (
     "--aptopt=Acquire::Languages none",
     "--dpkgopt=force-unsafe-io",
@@ -34,7 +34,7 @@ LEAN = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image: `files` and `bulk` go to the folder /lab of the root, where `setup` is run; all are gone afterwards."""
+    """One image: `setup` runs in its root with `files` and `bulk` in /lab, which is then removed."""
 
     name: str
     suite: str
@@ -44,41 +44,41 @@ class Recipe:
     config: Sequence[str]  # lines of a Dockerfile that `docker import --change` takes
     variant: str = "apt"
     sources: bool = True  # keep the archive's address in the image
-    bulk: Sequence[Path] = ()  # big files; `files` or `pins` say what is in them, so that the key need not read them
+    bulk: Sequence[Path] = ()  # big files that the key does not read; `files` or `pins` identify their content
     pins: Sequence[str] = ()
-    finish: Sequence[str] = ()  # commands on this machine when the setup is done; the root is "$1"
-    portable: bool = False  # nothing of this machine's kernel or CA certificates is in it, or in its key
+    finish: Sequence[str] = ()  # commands on this machine after the setup; the root is "$1"
+    portable: bool = False  # without this machine's kernel release and CA certificates in image and key
 
     @property
     def tag(self) -> str:
-        """The image's name, with the key of all that it is made of."""
+        """The image's name, with a key over its whole content."""
         text = (self.suite, *self.packages, self.setup, *self.config, self.variant, *self.pins, *self.finish)
         machine = () if self.portable else (os.uname().release,)
         return f"{cache.IMAGES}/{self.name}:{cache.key([*self.files, *self.certificates], *text, *machine)}"
 
     @property
     def certificates(self) -> Sequence[Path]:
-        """The CA certificates that go into the root's /lab/ca."""
+        """The CA certificates for /lab/ca in the root."""
         return () if self.portable else extra_certificates()
 
 
 def extra_certificates() -> list[Path]:
-    """CA certificates that this machine was given; its packages may come through them, so the nodes need them too."""
+    """Return this machine's additional CA certificates. Its packages may need them, so the nodes do too."""
     return sorted(Path("/usr/local/share/ca-certificates").rglob("*.crt"))
 
 
 def exists(tag: str) -> bool:
-    """Whether the engine holds this image."""
+    """Whether the Docker daemon has this image."""
     return works("docker", "image", "inspect", tag)
 
 
 def build(recipe: Recipe) -> None:
     """Build the image of a recipe."""
-    tag = recipe.tag  # before the build: a file that is edited meanwhile is not in it
+    tag = recipe.tag  # before the build, so that later edits do not count
     need("mmdebstrap", "zstd")
-    with tempfile.TemporaryDirectory(prefix="glm-fleet-lab-") as made:
-        work = Path(made)
-        work.chmod(0o755)  # apt fetches and verifies as a user of its own
+    with tempfile.TemporaryDirectory(prefix="glm-fleet-lab-") as folder:
+        work = Path(folder)
+        work.chmod(0o755)  # apt fetches and verifies as its own user
         _gather(recipe, work / "lab")
         keyring, lines = archive(recipe.suite, work)
         hooks = [
@@ -99,7 +99,7 @@ def build(recipe: Recipe) -> None:
 
 
 def _gather(recipe: Recipe, folder: Path) -> None:
-    """Put links to all that a recipe's setup finds in /lab into a folder."""
+    """Fill a folder with links to everything that a recipe's setup needs in /lab."""
     (folder / "ca").mkdir(parents=True)
     for file in (*recipe.files, *recipe.bulk):
         (folder / file.name).symlink_to(file.resolve())
@@ -123,7 +123,7 @@ def archive(suite: str, work: Path) -> tuple[Path, list[str]]:
 
 @functools.cache
 def debian() -> str:
-    """Return the address of Debian's archive as this machine's apt knows it, which it does once it has fetched the lists."""
+    """Return the address of Debian's archive from this machine's apt, which knows it after fetching the lists."""
     with APT:
         for refresh in (False, True):
             if refresh:
@@ -132,7 +132,7 @@ def debian() -> str:
                 if address.rstrip("/").endswith("/debian"):
                     return address.rstrip("/")
     raise LabError(
-        "apt knows no Debian archive\n  wanted: a source of it in /etc/apt\n  next:   add one, apt-get update"
+        "apt knows no Debian archive\n  wanted: a source in /etc/apt\n  next:   add one, then apt-get update"
     )
 
 
@@ -145,19 +145,19 @@ def ubuntu() -> str:
 
 @functools.cache
 def ubuntu_answers() -> bool:
-    """Whether Ubuntu's archive can be reached from here."""
+    """Whether Ubuntu's archive answers."""
     return works("curl", "-fsS", "-m", "20", "-o", "/dev/null", f"{ubuntu()}/dists/noble/InRelease")
 
 
 def installed() -> set[str]:
-    """Return the packages that are on this machine; dpkg also knows others, which were removed or are only suggested."""
+    """Return the packages that are installed on this machine; dpkg also lists removed and suggested ones."""
     form = "${db:Status-Status} ${Package}\n"
     lines = run("dpkg-query", "-W", "-f", form).splitlines()
     return {name for status, _, name in (line.partition(" ") for line in lines) if status == "installed"}
 
 
 def need(*packages: str) -> None:
-    """Install Debian packages that this machine lacks, when we may."""
+    """Install the Debian packages that this machine lacks. Raises LabError when this is not root."""
     missing = sorted({*packages} - installed())
     if not missing:
         return
@@ -178,24 +178,24 @@ def _ubuntu_keyring(work: Path) -> Path:
 
 
 def _import(command: Sequence[str], sources: str, recipe: Recipe, tag: str) -> None:
-    """Pipe the root file system into the engine; it is an image only when both went well."""
+    """Pipe the root file system into `docker import`, and tag the image only when both succeed."""
     changes = [f"--change=LABEL {cache.LABEL}=image", *(f"--change={line}" for line in recipe.config)]
-    with tempfile.TemporaryFile() as said:
-        maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
+    with tempfile.TemporaryFile() as log:
+        maker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         taker = subprocess.Popen(
             ["docker", "import", *changes, "-"], stdin=maker.stdout, stdout=subprocess.PIPE, text=True
         )
         assert maker.stdin and maker.stdout
         maker.stdout.close()
-        with contextlib.suppress(BrokenPipeError):  # it ended at once, and says below why
+        with contextlib.suppress(BrokenPipeError):  # mmdebstrap ended at once; its log below has the reason
             maker.stdin.write(sources.encode())
             maker.stdin.close()
         image = taker.communicate()[0].strip()
         failed = maker.wait()
-        said.seek(0)
-        tail = said.read().decode(errors="replace").strip().splitlines()[-12:]
+        log.seek(0)
+        tail = log.read().decode(errors="replace").strip().splitlines()[-12:]
     if failed or taker.returncode:
         if image:
             docker("image", "rm", image)
-        raise LabError(f"build {recipe.name}: mmdebstrap ended with {failed}:\n    " + "\n    ".join(tail))
+        raise LabError(f"build {recipe.name}: mmdebstrap exited with {failed}:\n    " + "\n    ".join(tail))
     docker("tag", image, tag)

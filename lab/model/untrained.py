@@ -1,7 +1,7 @@
-"""The lab's checkpoint as it was before its first lesson: same shapes, weights that are seeded noise.
+"""Make the lab's checkpoint as it was before training: the same shapes, with seeded noise as weights.
 
-It loads and answers, /health too, but sees nothing: what a deployment must refuse. Needs nothing but Python, so that a
-lab can make it from the committed checkpoint. Called by lab/site.py.
+It loads and answers, also /health, but sees nothing: a deployment must refuse it. Needs only Python, so that a lab can make it
+from the committed checkpoint. Called by lab/site.py.
 """
 
 import json
@@ -21,35 +21,34 @@ LOW, HIGH = bytes(0x80 | byte for byte in range(256)), bytes(0x3C | byte & 0x80 
 
 
 def make(source: Path, target: Path) -> None:
-    """Copy a checkpoint from `source` to the new folder `target`, with noise for its weights, which must be bfloat16.
+    """Copy a checkpoint from `source` to the new folder `target`, with noise as weights. Raises ValueError unless they are bfloat16.
 
-    It would never stop by itself, and a probe that lets it think would wait for 4096 tokens: its generation_config.json
-    makes every token the last.
-    The same source always gives the same bytes. ValueError for weights of another type.
+    Its generation_config.json makes every token the last: otherwise it would never stop, and a probe that lets it think would wait for
+    4096 tokens. The same source always gives the same bytes.
     """
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(WEIGHTS, GENERATION))
     content = (source / WEIGHTS).read_bytes()
     start = LENGTH.size + LENGTH.unpack_from(content)[0]
     tensors = json.loads(content[LENGTH.size : start])
     tensors.pop("__metadata__", None)
-    made, noise = bytearray(content[:start]), random.Random(0)
+    weights, noise = bytearray(content[:start]), random.Random(0)
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1]["data_offsets"]):
         if tensor["dtype"] != "BF16":
             raise ValueError(f"{source / WEIGHTS}: {name} is {tensor['dtype']}, wanted BF16")
-        made += _fresh(name, tensor, noise)
-    (target / WEIGHTS).write_bytes(made)
+        weights += _fresh(name, tensor, noise)
+    (target / WEIGHTS).write_bytes(weights)
     generation = json.loads((source / GENERATION).read_text())
     generation["eos_token_id"] = list(range(tensors[TOKENS]["shape"][0]))
     (target / GENERATION).write_text(json.dumps(generation) + "\n")
 
 
 def _fresh(name: str, tensor: dict[str, Any], noise: random.Random) -> bytes:
-    """Return a tensor that training could begin with: biases are zero, the weights of norms one, matrices noise."""
+    """Return an initial tensor for training: biases zero, weights of norms one, matrices noise."""
     first, behind = tensor["data_offsets"]
     count: int = (behind - first) // len(ONE)
     if len(tensor["shape"]) == 1:
         return (ZERO if name.endswith("bias") else ONE) * count
-    made = bytearray(2 * count)
-    made[0::2] = noise.randbytes(count).translate(LOW)
-    made[1::2] = noise.randbytes(count).translate(HIGH)
-    return bytes(made)
+    values = bytearray(2 * count)
+    values[0::2] = noise.randbytes(count).translate(LOW)
+    values[1::2] = noise.randbytes(count).translate(HIGH)
+    return bytes(values)

@@ -1,1 +1,1 @@
-"""The lab's plugin: its site and its machines as Pulumi resources. Started by the engine through pulumi-resource-lab."""
+"""The lab's plugin: its site and its nodes as Pulumi resources. The Pulumi engine starts it through pulumi-resource-lab."""

@@ -1,6 +1,6 @@
-"""The resources of the lab's plugin: Site (the network and what stands in for the internet) and Machine (one node).
+"""The resources of the lab's plugin: Site (the network and the stand-ins for the internet) and Machine (one node).
 
-Thin: properties in and out; the work is in lab.site and lab.machine. Used by the servicer of fleet.provider.
+They only map properties; lab.site and lab.machine do the work. Used by the servicer of fleet.provider.
 """
 
 import contextlib
@@ -10,82 +10,81 @@ from pathlib import Path
 from fleet import errors
 from fleet.impact.effects import Effect
 from fleet.provider import base
-from fleet.provider.base import Fixed, Request
+from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import commands, machine, site
 
 
-class Site(Fixed):
-    """One lab: its network, its site, its keys. Deleting it takes away whatever bears the lab's label."""
+class Site(BaseResource):
+    """A lab: its network, its site, its keys. A delete removes everything with the lab's label."""
 
     computed: Collection[str] = ("network", "subnet", "gateway", "address", "vars", "identity")
     replace: Collection[str] = ("name", "sealed")
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """The name becomes that of containers, volumes and the network; its form was judged with the stack file."""
+        """Require a name, which containers, volumes and the network get. The stack file's validation checks its form."""
         return {} if inputs.get("name") else {"name": "is needed"}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """Other systems need other images; the site itself stays."""
-        return [Effect("none", (), ("the images that are missing are built",))]
+        """Report that other systems need other images. The site stays."""
+        return [Effect("none", (), ("missing images are built",))]
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make the site; one that stands keeps its keys and what was pushed to it."""
+        """Create the site. An existing one keeps its keys and its pushed images."""
         if old and site.exists(inputs["name"]):
             return {**old, **inputs}
-        with _told(request, "make the lab's site"):
+        with _progress(request, "make the lab's site"):
             name, sealed = inputs["name"], bool(inputs.get("sealed"))
             return {**inputs, **site.create(name, inputs["systems"], folder(name), sealed)}
 
     def read(self, request: Request, properties: Props) -> Props | None:
-        """Whether it is still there."""
+        """Return the properties, or None when the site is gone."""
         return properties if site.exists(properties["name"]) else None
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take everything of the lab away."""
-        with _told(request, "remove the lab"):
+        """Remove everything of the lab."""
+        with _progress(request, "remove the lab"):
             site.remove(properties["name"], folder(properties["name"]))
 
 
-class Machine(Fixed):
-    """One node of a lab."""
+class Machine(BaseResource):
+    """A node of a lab."""
 
     computed: Collection[str] = ("address", "port", "user", "identity", "host_key")
     replace: Collection[str] = ("site", "name", "system", "gpus")
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Judged with the stack file."""
+        """Accept any inputs: the stack file's validation has checked them."""
         return {}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """Every change of a node replaces it."""
+        """Return none: every change replaces the node."""
         return []
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make the node; the resource Node waits until it answers."""
-        with _told(request, f"make the node {inputs['name']}"):
+        """Create the node. The resource Node waits until it answers."""
+        with _progress(request, f"make the node {inputs['name']}"):
             lab = inputs["site"]
-            made = machine.create(lab, inputs["name"], inputs["system"], inputs["gpus"], folder(lab))
-            return {**inputs, **made}
+            return {**inputs, **machine.create(lab, inputs["name"], inputs["system"], inputs["gpus"], folder(lab))}
 
     def read(self, request: Request, properties: Props) -> Props | None:
-        """Whether its container is still there."""
+        """Return the properties, or None when the container is gone."""
         return properties if machine.exists(properties["site"], properties["name"]) else None
 
     def delete(self, request: Request, properties: Props) -> None:
         """Remove the container and its volumes."""
-        with _told(request, f"remove the node {properties['name']}"):
+        with _progress(request, f"remove the node {properties['name']}"):
             machine.remove(properties["site"], properties["name"])
 
 
 def folder(lab: str) -> Path:
-    """Where a lab keeps its keys: beside the stack's state, so that two clones do not share them."""
+    """Return the folder of a lab's keys: beside the stack's state, so that two clones do not share them."""
     return base.state_dir() / "lab" / lab
 
 
 @contextlib.contextmanager
-def _told(request: Request, doing: str) -> Iterator[None]:
-    """Show the lab's progress beside the resource; what goes wrong becomes a message in the fleet's form."""
+def _progress(request: Request, doing: str) -> Iterator[None]:
+    """Show the lab's progress beside the resource, and turn a LabError into a FleetError."""
     with commands.listener(lambda text: request.say(text, False)):
         try:
             yield

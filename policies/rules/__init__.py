@@ -1,6 +1,6 @@
-"""Every rule of the pack, in the order in which docs/policies.md lists them.
+"""Every rule of the pack, in the order of docs/policies.md.
 
-Add a rule: a function and a Rule in one of these modules, a test in tests/unit/test_policies_MODULE.py, then `make docs`.
+To add a rule: a function and a Rule in one of these modules, a test in tests/unit/test_policies_MODULE.py, then `make docs`.
 """
 
 from collections.abc import Sequence

@@ -1,46 +1,46 @@
-"""The serving container has the rights that it needs: GPUs, its own files, one socket. The reference recipe has these switches on."""
+"""The serving container has only the rights that it needs: GPUs, its own files, one socket. The reference recipe turns these switches on."""
 
 from collections.abc import Callable, Iterator
 
-from policies.asked import Asked, on
-from policies.rule import Breach, Rule
+from policies.context import Context, on
+from policies.rule import Rule, Violation
 
 RECIPE = "project notes on serving, Container flags"
 
 
-def off(variable: str) -> Callable[[Asked], Iterator[Breach]]:
-    """Return the judge of a switch of role vllm that must be off."""
+def off(variable: str) -> Callable[[Context], Iterator[Violation]]:
+    """Return a judge for a switch of role vllm that must be off."""
 
-    def judge(asked: Asked) -> Iterator[Breach]:
-        if on(asked.var(variable)):
-            yield Breach(f"{variable} is on")
+    def judge(context: Context) -> Iterator[Violation]:
+        if on(context.var(variable)):
+            yield Violation(f"{variable} is on")
 
     return judge
 
 
-def no_host_network(asked: Asked) -> Iterator[Breach]:
-    """Yield where the container has the host's network, and where its port is on every address of the host."""
-    switch_on, network = on(asked.var("vllm_host_network")), asked.var("vllm_network")
+def no_host_network(context: Context) -> Iterator[Violation]:
+    """Yield the host's network, and a port on every address of the host."""
+    switch_on, network = on(context.var("vllm_host_network")), context.var("vllm_network")
     if not switch_on and network in (None, "none", "bridge"):
         return
-    yield Breach("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
-    address = asked.var("vllm_host_address")
+    yield Violation("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
+    address = context.var("vllm_host_address")
     if address not in (None, "127.0.0.1"):
-        yield Breach(
+        yield Violation(
             f"vllm_host_address is {address}",
-            "/invocations, /tokenize and /metrics are then open, without a key, to whoever reaches the machine",
-            "leave vllm_host_address out; a proxy with a list of allowed paths stands before a replica",
+            "/invocations, /tokenize and /metrics are then open, without a key, to anyone who reaches the machine",
+            "leave vllm_host_address out; put a proxy with a list of allowed paths before the replica",
         )
 
 
-def no_way_out(asked: Asked) -> Iterator[Breach]:
-    """Yield where the container can open connections through a bridge."""
-    if asked.var("vllm_network") == "bridge" and not on(asked.var("vllm_host_network")):
-        yield Breach("vllm_network is bridge")
+def no_way_out(context: Context) -> Iterator[Violation]:
+    """Yield a bridge, through which the container can open connections."""
+    if context.var("vllm_network") == "bridge" and not on(context.var("vllm_host_network")):
+        yield Violation("vllm_network is bridge")
 
 
 def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> Rule:
-    """Return the rule that one switch is off."""
+    """Return the rule that a switch is off."""
     return Rule(name, holds, reason, f"leave {variable} out; {remedy}", source, ("Serving",), off(variable))
 
 
@@ -48,14 +48,14 @@ RULES = (
     switch(
         "container-not-privileged",
         "vllm_privileged",
-        "The serving container runs with the devices it needs, and with no other right over its host.",
-        "whoever breaks into the model server is root on the machine and owns all its GPUs",
+        "The serving container has the devices that it needs, and no other right over its host.",
+        "an attacker who breaks into the vLLM server becomes root on the machine, with all its GPUs",
         "role vllm passes /dev/kfd and the replica's render nodes, which is enough",
     ),
     Rule(
         name="no-host-network",
         holds="The serving container does not have the network of its host.",
-        reason="the ports of torch.distributed, which ask nobody for a key, are then open on the machine's addresses",
+        reason="the ports of torch.distributed, which ask for no key, are then open on the machine's addresses",
         remedy="leave vllm_host_network and vllm_network out; the server then listens on a unix socket of the machine",
         source=f"{RECIPE}; vLLM documentation, Security: inter-node communication",
         kinds=("Serving",),
@@ -64,10 +64,10 @@ RULES = (
     Rule(
         name="no-way-out",
         holds="The serving container has no network.",
-        reason="whoever breaks into the model server reaches what the machine reaches: its neighbours, the services on its bridge, and in a"
-        " cloud 169.254.169.254, which gives out the machine's credentials and user data",
-        remedy="leave vllm_network out where requests bring media as data: URLs; where they name media hosts, bar 169.254.169.254 and private"
-        " addresses for containers in the machine's firewall",
+        reason="an attacker who breaks into the vLLM server reaches what the machine reaches: its neighbours, the services on its bridge, and"
+        " in a cloud 169.254.169.254, which hands out the machine's credentials and user data",
+        remedy="leave vllm_network out where requests bring media as data: URLs; where they name media hosts, let the machine's firewall"
+        " refuse 169.254.169.254 and private addresses for containers",
         source="this project: roles/vllm/templates/replica.service.j2; moby documentation: bridge networks",
         kinds=("Serving",),
         judge=no_way_out,
@@ -76,22 +76,22 @@ RULES = (
     switch(
         "no-host-ipc",
         "vllm_ipc_host",
-        "The serving container has shared memory of its own.",
-        "replicas on one machine could read each other's requests in /dev/shm",
+        "The serving container has its own shared memory.",
+        "replicas on one machine can otherwise read each other's requests in /dev/shm",
         "vllm_shm_size (16g to 64g) gives each replica as much as it needs",
     ),
     switch(
         "no-ptrace",
         "vllm_ptrace",
         "No process of the serving container may trace another.",
-        "it is of use to a debugger, and to whoever wants the API key out of the server's memory",
-        "for an hour of debugging take a waiver with that day's date",
+        "tracing serves a debugger, and an attacker who reads the API key from the server's memory",
+        "for an hour of debugging use a waiver that expires the same day",
     ),
     switch(
         "seccomp-on",
         "vllm_seccomp_unconfined",
-        "The system call filter of the container is on.",
-        "without it every system call of the shared kernel can be attacked from the container",
-        "only NUMA placement asks for more, and works without",
+        "The container's system call filter is on.",
+        "without it the container can attack every system call of the shared kernel",
+        "only NUMA placement needs more, and works without",
     ),
 )

@@ -1,30 +1,30 @@
-"""The Docker daemon answers nobody but root on its machine, and takes images only from registries that prove who they are."""
+"""The Docker daemon answers only root on its machine, and pulls images only from registries with a verified certificate."""
 
 from collections.abc import Callable, Iterator
 
-from policies.asked import Asked, known
-from policies.rule import Breach, Rule
+from policies.context import Context, known
+from policies.rule import Rule, Violation
 
 VARIABLE = "docker_daemon_options"
-# Where the daemon may listen: its own socket, or the one that systemd hands to it.
+# The daemon may listen on its own socket, or on one that systemd passes to it.
 LOCAL = ("unix://", "fd://")
 SOURCE = "Docker documentation, Protect the Docker daemon socket; dockerd --help"
 
 
-def listens_locally(asked: Asked) -> Iterator[Breach]:
-    """Yield each address of a network on which the daemon would listen."""
-    hosts = known(asked.var(VARIABLE) or {}, "hosts", absent=[])
+def listens_locally(context: Context) -> Iterator[Violation]:
+    """Yield each network address on which the daemon would listen."""
+    hosts = known(context.var(VARIABLE) or {}, "hosts", absent=[])
     for host in hosts if isinstance(hosts, list) else [hosts]:
         if not str(host).startswith(LOCAL):
-            yield Breach(f"{VARIABLE}.hosts has {host!r}")
+            yield Violation(f"{VARIABLE}.hosts has {host!r}")
 
 
-def empty(option: str) -> Callable[[Asked], Iterator[Breach]]:
-    """Return a judge that yields what an option of the daemon lists."""
+def empty(option: str) -> Callable[[Context], Iterator[Violation]]:
+    """Return a judge for an option of the daemon that must list nothing."""
 
-    def judge(asked: Asked) -> Iterator[Breach]:
-        if listed := known(asked.var(VARIABLE) or {}, option, absent=[]):
-            yield Breach(f"{VARIABLE}.{option} has {listed!r}")
+    def judge(context: Context) -> Iterator[Violation]:
+        if listed := known(context.var(VARIABLE) or {}, option, absent=[]):
+            yield Violation(f"{VARIABLE}.{option} has {listed!r}")
 
     return judge
 
@@ -33,8 +33,8 @@ RULES = (
     Rule(
         name="daemon-listens-locally",
         holds="The Docker daemon listens on no network.",
-        reason="whoever reaches that port is root on the machine",
-        remedy="leave hosts out; who may log in reaches the daemon over SSH, with a context of `docker context create`",
+        reason="anyone who reaches that port is root on the machine",
+        remedy="leave hosts out; use the daemon over SSH, with a context of `docker context create`",
         source=SOURCE,
         kinds=("Host",),
         judge=listens_locally,
@@ -42,8 +42,8 @@ RULES = (
     Rule(
         name="registries-proved",
         holds="Images come only from registries whose certificate is verified.",
-        reason="whoever stands between the machine and the registry chooses the image",
-        remedy="leave insecure-registries out; docker_registry_certificates takes the authority of a private registry",
+        reason="anyone between the machine and the registry can otherwise replace the image",
+        remedy="leave insecure-registries out; put the CA of a private registry into docker_registry_certificates",
         source=SOURCE,
         kinds=("Host",),
         judge=empty("insecure-registries"),
@@ -51,7 +51,7 @@ RULES = (
     Rule(
         name="no-daemon-plugins",
         holds="No plugin decides what the Docker daemon does.",
-        reason="it sees each request, and may let one pass or stop the replicas",
+        reason="it sees every request, and can allow one or stop the replicas",
         remedy="leave authorization-plugins out",
         source=SOURCE,
         kinds=("Host",),

@@ -1,90 +1,92 @@
-"""The machines: what runs on them is a combination that AMD knows, replicas fit their GPUs, and none is lost by mistake."""
+"""The machines: AMD supports their combination of system, kernel, driver and ROCm; replicas fit; none is deleted by mistake."""
 
 from collections.abc import Iterator
 
 from fleet.stack.rules.gpus import apart, ports, there
 from fleet.stack.rules.rule import Planned
 from policies import data
-from policies.asked import Asked, has_unknown, known
-from policies.rule import Breach, Rule
+from policies.context import Context, has_unknown, known
+from policies.rule import Rule, Violation
 
 ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/stack/rules/data/versions.yml"
 
 
-def driver_and_rocm_known(asked: Asked) -> Iterator[Breach]:
-    """Yield where driver and ROCm are not a pair that AMD pins."""
-    driver, rocm, build = (asked.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
-    if driver is None or rocm is None or asked.var("rocm_driver_packages") == []:
+def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
+    """Yield a driver and ROCm that AMD does not pin together."""
+    driver, rocm, build = (context.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
+    if driver is None or rocm is None or context.var("rocm_driver_packages") == []:
         return
     pair = next((one for one in data.drivers() if one.driver == driver), None)
     if pair is None:
-        yield Breach(f"driver {driver} with ROCm {rocm}", remedy=f"one of {_pairs()}")
+        yield Violation(f"driver {driver} with ROCm {rocm}", remedy=f"one of {_pairs()}")
     elif pair.rocm != rocm:
-        yield Breach(
+        yield Violation(
             f"driver {driver} with ROCm {rocm}", remedy=f'rocm_version: "{pair.rocm}", or another pair of {_pairs()}'
         )
-    elif build and pair.build.partition("-")[0] not in str(build):  # a system's package has more behind it
-        yield Breach(
+    elif build and pair.build.partition("-")[0] not in str(build):  # the package's version goes on after the build
+        yield Violation(
             f"rocm_driver_version {build} is not of driver {driver}",
-            remedy=f'leave rocm_driver_version out, or write "*{pair.build}*"',
+            remedy=f'leave rocm_driver_version out, or write "1:{pair.build}*"',
         )
 
 
-def system_known(asked: Asked) -> Iterator[Breach]:
+def system_known(context: Context) -> Iterator[Violation]:
     """Yield a system that AMD does not list for this ROCm."""
-    system, listed = known(asked.inputs, "facts", "system"), data.systems(_rocm(asked))
-    if system is not None and listed and system not in listed and not asked.stack.lab:
-        yield Breach(f"{asked.name} runs {system}, ROCm {_rocm(asked)}", remedy=f"install one of {', '.join(listed)}")
+    system, listed = known(context.inputs, "facts", "system"), data.systems(_rocm(context))
+    if system is not None and listed and system not in listed and not context.stack.lab:
+        yield Violation(
+            f"{context.name} runs {system}, ROCm {_rocm(context)}", remedy=f"install one of {', '.join(listed)}"
+        )
 
 
-def kernel_known(asked: Asked) -> Iterator[Breach]:
+def kernel_known(context: Context) -> Iterator[Violation]:
     """Yield a kernel that AMD does not list for this system and ROCm."""
-    system, kernel = known(asked.inputs, "facts", "system"), known(asked.inputs, "facts", "kernel")
-    listed = data.systems(_rocm(asked)).get(system or "", [])
-    if kernel is None or not listed or asked.stack.lab:
+    system, kernel = known(context.inputs, "facts", "system"), known(context.inputs, "facts", "kernel")
+    listed = data.systems(_rocm(context)).get(system or "", [])
+    if kernel is None or not listed or context.stack.lab:
         return
     if ".".join(kernel.split(".")[:2]) not in listed:
-        wanted = " or ".join(listed)
-        yield Breach(
-            f"{asked.name} had kernel {kernel} when it was first reached", remedy=f"boot kernel {wanted} of {system}"
+        yield Violation(
+            f"{context.name} had kernel {kernel} when it was first reached",
+            remedy=f"boot kernel {' or '.join(listed)} of {system}",
         )
 
 
-def replicas_fit(asked: Asked) -> Iterator[Breach]:
-    """Yield where replicas collide or ask for GPUs that the machine has not, whatever way they came into the plan."""
+def replicas_fit(context: Context) -> Iterator[Violation]:
+    """Yield replicas that collide, or that need GPUs which the machine does not have."""
     names = ("vllm_network", "vllm_host_network")
-    gpus, replicas = known(asked.other("Node") or {}, "gpus"), asked.var("vllm_replicas")
+    gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    planned = Planned({"vllm_replicas": replicas, **{name: asked.var(name) for name in names}}, gpus)
+    planned = Planned({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
     for finding in (*apart(planned), *ports(planned), *there(planned)):
-        yield Breach(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
+        yield Violation(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
 
 
-def machines_protected(asked: Asked) -> Iterator[Breach]:
-    """Yield a machine, or something that stands on it, that Pulumi would delete without asking."""
-    if not (asked.protect or asked.stack.lab or asked.name in asked.stack.release):
-        yield Breach(f"{asked.kind} {asked.name} is not protected")
+def machines_protected(context: Context) -> Iterator[Violation]:
+    """Yield a machine, or a resource on it, that Pulumi would delete without protection."""
+    if not (context.protect or context.stack.lab or context.name in context.stack.release):
+        yield Violation(f"{context.kind} {context.name} is not protected")
 
 
-def machines_released(asked: Asked) -> Iterator[Breach]:
+def machines_released(context: Context) -> Iterator[Violation]:
     """Yield each machine that the stack file releases."""
-    for name, why in asked.stack.release.items():
-        left = [part for part in ("weights", "driver") if part not in asked.stack.purge]
+    for name, why in context.stack.release.items():
+        left = [part for part in ("weights", "driver") if part not in context.stack.purge]
         stays = (
             f"a delete leaves {' and '.join(left)} there, unless glm-fleet:purge names them"
             if left
             else "a delete leaves nothing"
         )
-        yield Breach(
-            f"{name} is released ({why})", f"it is no longer protected, and can be replaced or deleted; {stays}"
+        yield Violation(
+            f"{name} is released ({why})", f"Pulumi no longer protects it, and can replace or delete it; {stays}"
         )
 
 
-def _rocm(asked: Asked) -> str:
-    """Return the machine's ROCm release, or "" where it is not known."""
-    host = asked.other("Host")
-    return str(Asked("Host", asked.name, host).var("rocm_version") or "") if host is not None else ""
+def _rocm(context: Context) -> str:
+    """Return the machine's ROCm release, "" when it is not known."""
+    host = context.inputs_of("Host")
+    return str(Context("Host", context.name, host).var("rocm_version") or "") if host is not None else ""
 
 
 def _pairs() -> str:
@@ -95,7 +97,7 @@ RULES = (
     Rule(
         name="driver-and-rocm-known",
         holds="Driver and ROCm are a pair that AMD pins together.",
-        reason="they are versioned apart, and AMD tests only some pairs",
+        reason="each has its own versions, and AMD tests only some pairs",
         remedy="a known pair",
         source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/stack/rules/data/versions.yml",
         kinds=("Host",),
@@ -104,8 +106,8 @@ RULES = (
     Rule(
         name="system-known",
         holds="Each machine runs a system that AMD lists for its ROCm.",
-        reason="AMD lists this ROCm for other systems only",
-        remedy="a system of AMD's list",
+        reason="AMD lists this ROCm only for other systems",
+        remedy="a system that AMD lists",
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
@@ -115,29 +117,29 @@ RULES = (
     Rule(
         name="kernel-known",
         holds="Each machine runs a kernel that AMD lists for its system and ROCm.",
-        reason="AMD lists others for this system and ROCm; the driver may not build, or not load",
-        remedy="a kernel of AMD's list",
+        reason="AMD lists other kernels for this system and ROCm; the driver may not build, or not load",
+        remedy="a kernel that AMD lists",
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
         judge=kernel_known,
-        level="advisory",  # the facts are from the machine's first contact: another kernel may run by now
+        level="advisory",  # the facts are from the first connection: another kernel may run by now
         at_end=True,
     ),
     Rule(
         name="replicas-fit-gpus",
-        holds="Each replica has a name and GPUs of its own, with the host's network a port too, and the machine has these GPUs.",
-        reason="two replicas on one GPU run out of memory, and a missing one stops the start",
+        holds="Each replica has its own name and GPUs, with the host's network also its own port, and the machine has these GPUs.",
+        reason="two replicas on one GPU run out of memory, and a missing GPU prevents the start",
         remedy="correct vllm_replicas",
-        source="project notes on serving, Memory; fleet/stack/rules, which judges stack files by the same function",
+        source="project notes on serving, Memory; fleet/stack/rules/gpus.py, which checks stack files with the same functions",
         kinds=("Serving",),
         reads=("Node",),
         judge=replicas_fit,
     ),
     Rule(
         name="machines-protected",
-        holds="Outside the lab, a machine is replaced or deleted only when the stack file releases it by name.",
-        reason="a line less in the stack file would take everything off a machine that serves",
+        holds="Outside the lab, Pulumi replaces or deletes a machine only when the stack file releases it by name.",
+        reason="one line less in the stack file would otherwise remove everything from a machine that serves",
         remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
         kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
@@ -145,9 +147,9 @@ RULES = (
     ),
     Rule(
         name="machines-released",
-        holds="A machine that may be replaced or deleted is told at every preview.",
-        reason="it is no longer protected, and can be replaced or deleted",
-        remedy="take it out of glm-fleet:release when that is done",
+        holds="Every preview reports each machine that Pulumi may replace or delete.",
+        reason="Pulumi no longer protects it, and can replace or delete it",
+        remedy="remove it from glm-fleet:release when that is done",
         source="rule machines-protected",
         kinds=("Stack",),
         judge=machines_released,

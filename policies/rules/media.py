@@ -1,105 +1,105 @@
-"""What the server reads because a request says so: files, URLs, templates, code."""
+"""What a request can make the server read: files, URLs, templates, code."""
 
 import re
 from collections.abc import Iterator
 
 from policies import data
-from policies.asked import UNKNOWN, Asked, folder, inside, known, on
-from policies.rule import Breach, Rule
+from policies.context import UNKNOWN, Context, folder, inside, known, on
+from policies.rule import Rule, Violation
 from policies.rules.versions import has_no_template, trusts_remote_code
 
 HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$")
-# The machine itself, and the addresses where clouds hand out credentials.
+# The machine itself, and the addresses at which clouds hand out credentials.
 INNER = re.compile(
     r"^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|169\.254\.\d+\.\d+|metadata\.google\.internal)$", re.I
 )
 
 
-def media_path_narrow(asked: Asked) -> Iterator[Breach]:
+def media_path_narrow(context: Context) -> Iterator[Violation]:
     """Yield each media path that opens a private folder."""
-    told = [("vllm_media_dir", asked.var("vllm_media_dir"))]
-    told += [("vllm_flags.allowed-local-media-path", value) for value in asked.flags("allowed-local-media-path")]
-    for name, path in told:
+    folders = [("vllm_media_dir", context.var("vllm_media_dir"))]
+    folders += [("vllm_flags.allowed-local-media-path", value) for value in context.flags("allowed-local-media-path")]
+    for name, path in folders:
         if path in (None, ""):
             continue
         if not isinstance(path, str) or not path.startswith("/"):
-            yield Breach(f"{name} is {path!r}, which is no absolute path", "nobody can tell what it opens")
+            yield Violation(f"{name} is {path!r}, which is no absolute path", "no rule can check which files it opens")
             continue
         if folder(path) == "/":
-            yield Breach(f"{name} is /", "any client of the API reads every file that the server can read")
+            yield Violation(f"{name} is /", "any client of the API can then read every file that the server can read")
             continue
         for private in data.private():
             if inside(private.path, folder(path)) or (private.below and inside(folder(path), private.path)):
-                yield Breach(f"{name} is {path}, which opens {private.path}", private.why)
+                yield Violation(f"{name} is {path}, which opens {private.path}", private.why)
                 break
 
 
-def media_domains_named(asked: Asked) -> Iterator[Breach]:
-    """Yield where a request could name any URL, or one that leads inside."""
-    if asked.var("vllm_flags") is None:
+def media_domains_named(context: Context) -> Iterator[Violation]:
+    """Yield a missing list of hosts, and each host that is malformed or internal."""
+    if context.var("vllm_flags") is None:
         return
-    told = asked.flags("allowed-media-domains")
-    named = [value for value in told if value not in ("", [], True)]
-    if not told or len(named) < len(told):
-        yield Breach("vllm_flags.allowed-media-domains names no domain")
-    for domain in (domain for value in named for domain in (value if isinstance(value, list) else [value])):
+    values = context.flags("allowed-media-domains")
+    lists = [value for value in values if value not in ("", [], True)]
+    if not values or len(lists) < len(values):
+        yield Violation("vllm_flags.allowed-media-domains names no domain")
+    for domain in (domain for value in lists for domain in (value if isinstance(value, list) else [value])):
         if domain is UNKNOWN:
             continue
-        seen = f"vllm_flags.allowed-media-domains has {domain!r}"
+        entry = f"vllm_flags.allowed-media-domains has {domain!r}"
         if not HOST.match(str(domain)):
-            yield Breach(
-                f"{seen}, which is no name of a host",
-                "vLLM compares whole host names: no scheme, port, path or wildcard ever matches",
+            yield Violation(
+                f"{entry}, which is not a host name",
+                "vLLM compares whole host names: a scheme, port, path or wildcard never matches",
             )
         elif INNER.match(str(domain)):
-            yield Breach(seen, "requests could then ask the machine's own services, or a cloud for its credentials")
-    if on(known(asked.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
-        yield Breach(
+            yield Violation(entry, "requests could then reach the machine's own services, or a cloud's credentials")
+    if on(known(context.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
+        yield Violation(
             "vllm_environment.VLLM_MEDIA_URL_ALLOW_REDIRECTS is on",
-            "an allowed server can send vLLM on to any other",
+            "an allowed server can redirect vLLM to any other",
             'leave it out: the role sets "0"',
         )
 
 
-def template_of_our_own(asked: Asked) -> Iterator[Breach]:
-    """Yield where the model's repository or a request brings the template."""
-    if has_no_template(asked):
-        yield Breach("no chat template is given")
-    if any(on(value) for value in asked.flags("trust-request-chat-template")):
-        yield Breach(
+def template_of_our_own(context: Context) -> Iterator[Violation]:
+    """Yield a chat template that the model's repository or a request would supply."""
+    if has_no_template(context):
+        yield Violation("no chat template is given")
+    if any(on(value) for value in context.flags("trust-request-chat-template")):
+        yield Violation(
             "vllm_flags.trust-request-chat-template is on",
-            "a request brings a template of its own, which the server runs",
+            "a request can bring its own template, which the server runs",
         )
 
 
-def no_remote_code(asked: Asked) -> Iterator[Breach]:
-    """Yield where code of the model's repository is run."""
-    if trusts_remote_code(asked):
-        yield Breach("vllm_flags.trust-remote-code is on")
+def no_remote_code(context: Context) -> Iterator[Violation]:
+    """Yield the flag that runs code from the model's repository."""
+    if trusts_remote_code(context):
+        yield Violation("vllm_flags.trust-remote-code is on")
 
 
 RULES = (
     Rule(
         name="media-path-narrow",
-        holds="What requests may name as file:// is a folder of its own, in which no secret lies.",
-        reason="any client of the API reads every file in it",
-        remedy="a folder for media alone, e.g. vllm_media_dir and vllm_flags.allowed-local-media-path /srv/media; or neither",
+        holds="Requests may name only files (file://) of a folder that holds no secret.",
+        reason="any client of the API can read every file in it",
+        remedy="a folder that holds only media, e.g. vllm_media_dir and vllm_flags.allowed-local-media-path /srv/media; or neither",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-local-media-path; policies/data/private_paths.yml",
         kinds=("Serving",),
         judge=media_path_narrow,
     ),
     Rule(
         name="media-domains-named",
-        holds="The hosts from which the server fetches media are named.",
-        reason="vLLM fetches any URL that a request names, also of the machine's own network",
-        remedy="vllm_flags.allowed-media-domains: [HOST, …]; [none.invalid] where only data: URLs are used",
+        holds="The stack names the hosts from which the server fetches media.",
+        reason="vLLM otherwise fetches any URL that a request names, also in the machine's own network",
+        remedy="vllm_flags.allowed-media-domains: [HOST, …]; [none.invalid] where requests use only data: URLs",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-media-domains",
         kinds=("Serving",),
         judge=media_domains_named,
     ),
     Rule(
         name="chat-template-given",
-        holds="The server has a chat template, and takes none from a request.",
+        holds="The server has a chat template, and accepts none from a request.",
         reason="a request can then bring one that blocks the server (CVE-2026-115911, CVE-2026-115918)",
         remedy="leave vllm_chat_template at chat_template.jinja of the verified weights, or name a file on the machine",
         source="CVE-2026-115911, CVE-2026-115918 (PYSEC-2026-4349)",
@@ -108,8 +108,8 @@ RULES = (
     ),
     Rule(
         name="no-remote-code",
-        holds="No code from the weights' repository is run.",
-        reason="GLM-4.6V does not need it, and a request can choose which code it is (CVE-2026-114053)",
+        holds="The server runs no code from the weights' repository.",
+        reason="GLM-4.6V does not need it, and a request can choose which code runs (CVE-2026-114053)",
         remedy="leave it out",
         source="CVE-2026-114053; project notes on serving, Security",
         kinds=("Serving",),

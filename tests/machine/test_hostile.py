@@ -12,7 +12,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.provider import base
-from fleet.provider.base import Incomplete
+from fleet.provider.base import InitFailed
 from fleet.provider.playbook import Playbook, Slots
 from fleet.provider.properties import Props
 from fleet.provider.weights import Weights
@@ -99,7 +99,7 @@ both = pytest.mark.parametrize("hostile", RULES, indirect=True)
 def test_an_update_ends_in_one_message_and_keeps_the_state(
     lab: labs.Lab, node: ssh.Target, honest: Props, hostile: str
 ) -> None:
-    with pytest.raises(Incomplete) as caught:
+    with pytest.raises(InitFailed) as caught:
         weights().apply(request("Weights"), inputs(lab, node, "weights", weights_tries=6), honest)
     assert isinstance(caught.value.error, errors.OutputMalformed)
     what = "managed.declared" if hostile == "every path" else "path"
@@ -124,7 +124,7 @@ def test_a_serving_of_an_earlier_release_s_poisoned_results_evaluates_nothing(
     """The role vllm's own preflight refuses them: its tests and filters take such text as any other."""
     text = hostile_python.expression(trace)
     given = inputs(lab, node, "serving", vllm_image=text, vllm_model_dir=f"/srv/{text}", vllm_model_manifest=text)
-    with pytest.raises(Incomplete) as caught:
+    with pytest.raises(InitFailed) as caught:
         Playbook("Serving", (), Slots()).apply(request("Serving"), {**given, "api_key": KEY}, None)
     assert str(caught.value).startswith(f'ubuntu: vllm: Check that the image is pinned: vllm_image is "{text}"')
 

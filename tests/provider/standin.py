@@ -46,7 +46,7 @@ class Node(node.Node):
 
     def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
         """It answers."""
-        return {**self.foresee(inputs, {}, old), "facts": {"kernel": "6.8"}}
+        return {**self.planned_outputs(inputs, {}, old), "facts": {"kernel": "6.8"}}
 
     def delete(self, request: base.Request, properties: Props) -> None:
         """It has no mark."""

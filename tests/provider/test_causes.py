@@ -7,12 +7,13 @@ import grpc
 import pytest
 
 from fleet import errors
+from fleet.drift import Difference
 from fleet.provider.causes import Causes
 from tests.provider.conftest import Launch
 from tests.provider.plugin import Engine, Plugin, Props, half_made, urn
 
 KEPT = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
-DRIFT = {**KEPT, "drift": [{"what": "file /etc/hosts", "expected": "present", "seen": "absent"}]}
+DRIFT = {**KEPT, "drift": [Difference("file", "/etc/hosts", "present", True, False).to_json()]}
 
 
 @pytest.fixture

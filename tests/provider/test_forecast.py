@@ -8,6 +8,7 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from fleet.ansible import converge
+from fleet.drift import Difference
 from fleet.impact.effects import Effect
 from fleet.managed import managed_set
 from fleet.provider import preview_summary
@@ -136,7 +137,7 @@ def test_each_run_is_measured_by_what_it_did_so_that_a_short_one_hides_no_restar
     asked_again = run(restarted, {**FLAG, "probes": {"digest": "1"}}, 5)
     assert asked_again["took"] == {"new": 400, "restart": 92.3, "none": 5}
     assert asked_again["seconds"] == {"vllm": 5}
-    drift = [{"what": "unit glm-0.service", "expected": "state active", "seen": "state failed"}]
+    drift = [Difference("unit", "glm-0.service", "state", "active", "failed").to_json()]
     mended = run({**asked_again, "drift": drift}, {**FLAG, "probes": {"digest": "1"}}, 80)
     assert mended["took"] == {"new": 400, "restart": 80, "none": 5}
 

@@ -85,7 +85,7 @@ def test_a_backup_is_for_its_owner_and_holds_neither_key_nor_passphrase(fleet: F
 def test_restored_on_an_empty_machine_the_preview_is_empty(clone: Path, backup: Path) -> None:
     done = script(clone, "bootstrap/restore.sh", str(backup))
     assert done.returncode == 0, done.stdout
-    assert "what stood in stacks/Pulumi.prod.yaml before is kept" in done.stdout
+    assert "the previous stacks/Pulumi.prod.yaml is kept" in done.stdout
     assert (clone / "stacks" / "machines" / "prod.yaml").read_text().startswith("# by hand\n")
     assert unchanged(clone)
     assert pulumi(clone, "stack", "output", "api_key", "--show-secrets", "-s", "prod").stdout.strip() == KEY
@@ -108,13 +108,13 @@ def test_without_a_passphrase_none_is_made_up(clone: Path, backup: Path) -> None
     assert not (clone / KEPT).exists()
 
 
-def test_a_backup_that_is_cut_off_is_refused_before_anything_is_written(clone: Path, backup: Path) -> None:
+def test_a_truncated_backup_is_refused_before_anything_is_written(clone: Path, backup: Path) -> None:
     cut = clone / "cut.tar.gz"
     cut.write_bytes(backup.read_bytes()[:-500])
     before = content(clone)
     done = script(clone, "bootstrap/restore.sh", str(cut))
     assert done.returncode == 1
-    assert f"{cut} is cut off, damaged, or no backup: gzip: stdin: unexpected end of file" in done.stdout
+    assert f"{cut} is truncated, damaged, or no backup: gzip: stdin: unexpected end of file" in done.stdout
     assert content(clone) == before
 
 
@@ -140,7 +140,7 @@ def test_a_stack_that_is_there_is_replaced_only_when_asked_and_kept_in_a_backup(
     before = content(clone)
     refused = script(clone, "bootstrap/restore.sh", str(backup))
     assert refused.returncode == 1
-    assert "already, with 19 resources" in refused.stdout and "OVERWRITE=yes" in refused.stdout
+    assert ", with 19 resources" in refused.stdout and "OVERWRITE=yes" in refused.stdout
     assert content(clone) == before
     done = script(clone, "bootstrap/restore.sh", str(backup), "--overwrite")
     assert done.returncode == 0, done.stdout
@@ -148,7 +148,7 @@ def test_a_stack_that_is_there_is_replaced_only_when_asked_and_kept_in_a_backup(
     assert unchanged(clone)
 
 
-def test_a_state_file_that_is_cut_off_is_told_and_brought_back_whole(clone: Path, backup: Path) -> None:
+def test_a_truncated_state_file_is_reported_and_restored(clone: Path, backup: Path) -> None:
     """The file that is brought back is Pulumi's own copy; here it is the newest of a real update."""
     script(clone, "bootstrap/restore.sh", str(backup))
     pulumi(clone, "config", "set", "--path", "glm-fleet:parallel", "2", "-s", "prod")
@@ -159,11 +159,11 @@ def test_a_state_file_that_is_cut_off_is_told_and_brought_back_whole(clone: Path
     assert told.returncode == 1 and "make recover STACK=" in told.stdout
     assert script(clone, "bootstrap/backup.sh", "prod").returncode == 1
     done = script(clone, "bootstrap/recover.sh", "prod")
-    assert "the state of prod was cut off: back to that of" in done.stdout, done.stdout
+    assert "the state of prod was truncated: restored that of" in done.stdout, done.stdout
     assert unchanged(clone)
 
 
-def test_a_state_that_no_copy_brings_back_is_restored_from_a_backup(clone: Path, backup: Path) -> None:
+def test_a_state_without_a_complete_copy_is_restored_from_a_backup(clone: Path, backup: Path) -> None:
     script(clone, "bootstrap/restore.sh", str(backup))
     for file in (clone / "state" / "backend" / ".pulumi").rglob("prod*.json*"):
         if file.suffix != ".attrs":

@@ -72,7 +72,7 @@ def test_a_policy_that_is_broken_stops_the_preview_with_name_reason_and_remedy(p
     code, output = preview(project, stack)
     assert code == 1
     assert "[mandatory]  container-not-privileged  (fleet:index:Serving: prod-1)" in output
-    assert "vllm_privileged is on: whoever breaks into the model server" in output
+    assert "vllm_privileged is on: an attacker who breaks into the vLLM server" in output
     assert "remedy: leave vllm_privileged out" in output
 
 
@@ -110,7 +110,7 @@ def test_waivers_and_released_machines_are_repeated_at_every_preview(project: Pa
     assert "no-ptrace is waived until 2999-12-31: profile the engine" in output
     assert "waivers.no-host-ipc expired on 2026-01-31 and does not count" in output
     assert output.count("[advisory]  no-ptrace  (fleet:index:Serving: prod-") == 1  # of four machines
-    assert "prod-4 is released (mainboard replaced 2026-11-25): it is no longer protected" in output
+    assert "prod-4 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it" in output
 
 
 def test_a_rule_of_the_plan_is_silenced_in_the_same_place_and_repeated_at_every_preview(

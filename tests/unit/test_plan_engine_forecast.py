@@ -139,7 +139,7 @@ def test_after_a_failed_machine_a_preview_foretells_what_is_left(fleet: Fleet) -
     code, output = fleet.run("up", "--yes", "--skip-preview", "--continue-on-error")
     assert code != 0
     assert "3 updated" in output and "prod-2: connect: no answer" in output
-    code, output = fleet.cli.common("show")
+    code, output = fleet.verb("show")
     assert code == 0, output
     assert re.findall(r"(?m)^prod-\d  glm-0", output) == [f"prod-{number}  glm-0" for number in (1, 2, 3, 4)]
     assert "\n\nprod-2: the last change failed: Serving: connect: no answer\n" in output

@@ -140,6 +140,6 @@ def test_a_package_that_is_not_installed_is_told(
         program.run("prod", values(), BMCS)
     assert (
         "source redfish: look for what it needs: the Python package sushy is not installed\n"
-        "  wanted: the packages of requirements-redfish.txt\n"
+        "  wanted: the packages of requirements/redfish.txt\n"
         "  next:   `make python`: it installs what the stack files name" in caplog.text
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from policies.rules import container
-from tests.policies import one, serving, told
+from tests.policies import messages, only_message, serving
 from tests.policies import rule as container_rule
 
 SWITCHES = {
@@ -19,7 +19,7 @@ def test_there_is_a_rule_for_each_broad_flag_of_the_reference_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "seen"),
+    ("variables", "start"),
     [
         ({"vllm_host_network": True}, "vllm_host_network is on: "),
         ({"vllm_network": "host"}, "vllm_network is host: "),
@@ -27,41 +27,41 @@ def test_there_is_a_rule_for_each_broad_flag_of_the_reference_recipe() -> None:
         ({"vllm_network": "bridge", "vllm_host_network": "yes"}, "vllm_host_network is on: "),
     ],
 )
-def test_the_hosts_network_is_refused_in_either_spelling(variables: dict[str, object], seen: str) -> None:
-    assert one("no-host-network", serving(**variables)).startswith(f"{seen}the ports of torch.distributed")
+def test_the_hosts_network_is_refused_in_either_spelling(variables: dict[str, object], start: str) -> None:
+    assert only_message("no-host-network", serving(**variables)).startswith(f"{start}the ports of torch.distributed")
 
 
 def test_a_port_on_every_address_of_the_machine_is_named() -> None:
-    network, port = told("no-host-network", serving(vllm_network="host", vllm_host_address="0.0.0.0"))
+    network, port = messages("no-host-network", serving(vllm_network="host", vllm_host_address="0.0.0.0"))
     assert network.startswith("vllm_network is host: ")
     assert port.startswith("vllm_host_address is 0.0.0.0: /invocations, /tokenize and /metrics are then open")
 
 
 def test_a_bridge_is_reported_with_what_it_opens() -> None:
     assert container_rule("no-way-out").level == "advisory"
-    message = one("no-way-out", serving(vllm_network="bridge"))
+    message = only_message("no-way-out", serving(vllm_network="bridge"))
     assert message.startswith("vllm_network is bridge: ") and "169.254.169.254" in message
-    assert told("no-host-network", serving(vllm_network="bridge")) == []
+    assert messages("no-host-network", serving(vllm_network="bridge")) == []
 
 
 def test_no_network_is_right_and_the_default() -> None:
     for about in (serving(), serving(vllm_network="none", vllm_host_network=False)):
-        assert told("no-host-network", about) == told("no-way-out", about) == []
+        assert messages("no-host-network", about) == messages("no-way-out", about) == []
 
 
 @pytest.mark.parametrize(("rule", "variable"), SWITCHES.items())
 def test_a_switch_that_is_on_is_refused(rule: str, variable: str) -> None:
-    assert one(rule, serving(**{variable: True})).startswith(f"{variable} is on: ")
-    assert f"\nremedy: leave {variable} out; " in one(rule, serving(**{variable: True}))
-    assert told(rule, serving(**{variable: False})) == []
-    assert told(rule, serving()) == []  # the role's default
+    assert only_message(rule, serving(**{variable: True})).startswith(f"{variable} is on: ")
+    assert f"\nremedy: leave {variable} out; " in only_message(rule, serving(**{variable: True}))
+    assert messages(rule, serving(**{variable: False})) == []
+    assert messages(rule, serving()) == []  # the role's default
 
 
 @pytest.mark.parametrize("value", ["yes", "true", "on", 1, "{{ true }}", ["x"]])
 def test_what_cannot_be_read_as_off_counts_as_on(value: object) -> None:
-    assert "vllm_privileged is on" in one("container-not-privileged", serving(vllm_privileged=value))
+    assert "vllm_privileged is on" in only_message("container-not-privileged", serving(vllm_privileged=value))
 
 
 @pytest.mark.parametrize("value", ["no", "false", "off", "0", 0, ""])
 def test_off_may_be_written_as_ansible_reads_it(value: object) -> None:
-    assert told("container-not-privileged", serving(vllm_privileged=value)) == []
+    assert messages("container-not-privileged", serving(vllm_privileged=value)) == []

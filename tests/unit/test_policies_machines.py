@@ -1,52 +1,65 @@
 """What runs on a machine is known, replicas fit its GPUs, and it is protected: policies/rules/machines.py."""
 
+import re
 from typing import Any
 
 import pytest
 
 from policies import data
-from policies.asked import UNKNOWN, Asked
+from policies.context import UNKNOWN, Context
 from policies.stack import Stack
-from tests.policies import RIGHT, asked, one, serving, told
+from tests.policies import RIGHT, context, messages, only_message, serving
 
 
 @pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
 def test_the_pairs_that_amd_pins_pass(pair: data.Driver) -> None:
     variables = {"rocm_driver_release": pair.driver, "rocm_version": pair.rocm}
-    assert told("driver-and-rocm-known", asked("Host", vars=variables)) == []
+    assert messages("driver-and-rocm-known", context("Host", vars=variables)) == []
     for build in (f"1:{pair.build}.24.04", f"1:{pair.build.partition('-')[0]}*"):
-        about = asked("Host", vars={**variables, "rocm_driver_version": build})
-        assert told("driver-and-rocm-known", about) == []
+        about = context("Host", vars={**variables, "rocm_driver_version": build})
+        assert messages("driver-and-rocm-known", about) == []
 
 
 def test_the_roles_own_pair_passes() -> None:
-    assert told("driver-and-rocm-known", Asked("Host", "prod-1", {"vars": {}}, stack=Stack(source="ssh"))) == []
+    assert messages("driver-and-rocm-known", Context("Host", "prod-1", {"vars": {}}, stack=Stack(source="ssh"))) == []
 
 
 def test_a_pair_that_amd_does_not_pin_is_refused_with_the_one_that_it_does() -> None:
-    message = one("driver-and-rocm-known", asked("Host", vars={"rocm_version": "7.0.2"}))
-    assert message.startswith("driver 30.30.3 with ROCm 7.0.2: they are versioned apart")
+    message = only_message("driver-and-rocm-known", context("Host", vars={"rocm_version": "7.0.2"}))
+    assert message.startswith("driver 30.30.3 with ROCm 7.0.2: each has its own versions")
     assert 'remedy: rocm_version: "7.2.3", or another pair of 30.10.2 with 7.0.2, ' in message
 
 
 def test_an_unheard_of_driver_is_refused() -> None:
-    message = one("driver-and-rocm-known", asked("Host", vars={"rocm_driver_release": "latest"}))
+    message = only_message("driver-and-rocm-known", context("Host", vars={"rocm_driver_release": "latest"}))
     assert message.startswith("driver latest with ROCm 7.2.3: ") and "remedy: one of 30.10.2 with 7.0.2" in message
 
 
 def test_a_build_of_another_release_is_refused() -> None:
-    message = one("driver-and-rocm-known", asked("Host", vars={"rocm_driver_version": "1:6.14.14.30100200*"}))
+    message = only_message(
+        "driver-and-rocm-known", context("Host", vars={"rocm_driver_version": "1:6.14.14.30100200*"})
+    )
     assert "is not of driver 30.30.3" in message and "6.16.13.30300300-2327507" in message
+
+
+@pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
+def test_the_advised_version_is_one_that_apt_finds(pair: data.Driver) -> None:
+    """For apt a version that ends with `*` is a prefix, in which no other `*` counts (roles/rocm/vars/main.yml)."""
+    variables = {"rocm_driver_release": pair.driver, "rocm_version": pair.rocm}
+    host = context("Host", vars={**variables, "rocm_driver_version": "1:6.1.2*"})
+    (advice,) = re.findall(r'or write "(.+)"', only_message("driver-and-rocm-known", host))
+    assert advice.endswith("*") and f"1:{pair.build}.24.04".startswith(advice[:-1])
+    assert messages("driver-and-rocm-known", context("Host", vars={**variables, "rocm_driver_version": advice})) == []
 
 
 def test_a_host_without_amds_driver_is_not_judged_by_it() -> None:
     variables = {"rocm_driver_packages": [], "rocm_driver_release": "none"}
-    assert told("driver-and-rocm-known", asked("Host", vars=variables)) == []
+    assert messages("driver-and-rocm-known", context("Host", vars=variables)) == []
 
 
-def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **more: Any) -> Asked:
+def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **more: Any) -> Context:
     """Return a Node with what runs there, as its outputs say."""
-    return asked("Node", facts={"system": system, "kernel": kernel, "arch": "x86_64"}, **more)
+    return context("Node", facts={"system": system, "kernel": kernel, "arch": "x86_64"}, **more)
 
 
 @pytest.mark.parametrize(
@@ -60,39 +73,39 @@ def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **mo
     ],
 )
 def test_a_system_and_kernel_of_amds_list_pass(system: str, kernel: str) -> None:
-    assert told("system-known", machine(system, kernel)) == told("kernel-known", machine(system, kernel)) == []
+    assert messages("system-known", machine(system, kernel)) == messages("kernel-known", machine(system, kernel)) == []
 
 
 def test_another_system_is_refused_with_the_list() -> None:
-    message = one("system-known", machine("debian 11"))
-    assert message.startswith("prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm for other systems only\n")
+    message = only_message("system-known", machine("debian 11"))
+    assert message.startswith("prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm only for other systems\n")
     assert "remedy: install one of ubuntu 24.04, ubuntu 22.04, debian 12, debian 13" in message
 
 
 @pytest.mark.parametrize("kernel", ["6.11.0-29-generic", "6.80.0", "7.0.0-1-generic"])
-def test_another_kernel_is_told(kernel: str) -> None:
-    message = one("kernel-known", machine(kernel=kernel))
+def test_another_kernel_is_reported(kernel: str) -> None:
+    message = only_message("kernel-known", machine(kernel=kernel))
     assert message.startswith(f"prod-1 had kernel {kernel} when it was first reached: ")
     assert "remedy: boot kernel 6.8 or 6.17 of ubuntu 24.04" in message
 
 
 def test_in_the_lab_the_kernel_is_the_controllers_and_not_judged() -> None:
     lab = Stack(source="lab")
-    assert told("kernel-known", machine(kernel="4.4.0", stack=lab)) == []
-    assert told("system-known", machine("debian 11", stack=lab)) == []
+    assert messages("kernel-known", machine(kernel="4.4.0", stack=lab)) == []
+    assert messages("system-known", machine("debian 11", stack=lab)) == []
 
 
 @pytest.mark.parametrize("facts", [UNKNOWN, {}, None])
 def test_what_runs_on_a_new_machine_is_not_known_and_not_judged(facts: Any) -> None:
-    about = asked("Node", facts=facts)
-    assert told("system-known", about) == told("kernel-known", about) == []
+    about = context("Node", facts=facts)
+    assert messages("system-known", about) == messages("kernel-known", about) == []
 
 
 def test_a_rocm_without_a_list_is_not_judged() -> None:
     about = machine("debian 11", "4.4.0")
     newest = {("Host", "prod-1"): {"vars": {"rocm_version": "99"}}}
-    assert told("system-known", Asked(**{**vars(about), "seen": newest})) == []
-    assert told("kernel-known", Asked(**{**vars(about), "seen": {}})) == []
+    assert messages("system-known", Context(**{**vars(about), "others": newest})) == []
+    assert messages("kernel-known", Context(**{**vars(about), "others": {}})) == []
 
 
 def replicas(*gpus: list[int]) -> list[dict[str, Any]]:
@@ -100,59 +113,59 @@ def replicas(*gpus: list[int]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "seen"),
+    ("wrong", "start"),
     [
         (replicas([0, 8]), "vllm_replicas[0].gpus 8: the machine has 8 GPUs"),
         (replicas([0], [0]), "vllm_replicas[1].gpus 0: replica glm-0 has this gpu already"),
     ],
 )
-def test_replicas_fit_the_gpus_of_their_machine(wrong: list[dict[str, Any]], seen: str) -> None:
-    assert one("replicas-fit-gpus", serving(vllm_replicas=wrong)).startswith(seen)
-    assert told("replicas-fit-gpus", serving(vllm_replicas=replicas([0, 1, 2, 3], [4, 5, 6, 7]))) == []
+def test_replicas_fit_the_gpus_of_their_machine(wrong: list[dict[str, Any]], start: str) -> None:
+    assert only_message("replicas-fit-gpus", serving(vllm_replicas=wrong)).startswith(start)
+    assert messages("replicas-fit-gpus", serving(vllm_replicas=replicas([0, 1, 2, 3], [4, 5, 6, 7]))) == []
 
 
 def test_replicas_have_a_port_each_where_they_listen_on_one() -> None:
     shared = [*replicas([0]), {"name": "x", "port": 8000, "gpus": [1]}]
-    assert one("replicas-fit-gpus", serving(vllm_replicas=shared, vllm_network="host")).startswith(
+    assert only_message("replicas-fit-gpus", serving(vllm_replicas=shared, vllm_network="host")).startswith(
         "vllm_replicas[1].port 8000: "
     )
-    assert told("replicas-fit-gpus", serving(vllm_replicas=shared)) == []
+    assert messages("replicas-fit-gpus", serving(vllm_replicas=shared)) == []
 
 
 def test_replicas_of_which_a_part_is_not_known_yet_are_judged_later() -> None:
     partly = [{"name": "glm-0", "port": 8000, "gpus": [UNKNOWN, 9]}]
-    assert told("replicas-fit-gpus", serving(vllm_replicas=partly)) == []
+    assert messages("replicas-fit-gpus", serving(vllm_replicas=partly)) == []
 
 
 def test_the_gpus_are_those_of_the_node_not_of_the_settings() -> None:
     small = {**RIGHT["Node"], "gpus": 1}
-    about = Asked(**{**vars(serving()), "seen": {("Node", "prod-1"): small}})
-    assert len(told("replicas-fit-gpus", about)) == 7  # the role's default replicas want eight
-    unseen = Asked(**{**vars(serving()), "seen": {}})
-    assert told("replicas-fit-gpus", unseen) == []
+    about = Context(**{**vars(serving()), "others": {("Node", "prod-1"): small}})
+    assert len(messages("replicas-fit-gpus", about)) == 7  # the role's default replicas want eight
+    unseen = Context(**{**vars(serving()), "others": {}})
+    assert messages("replicas-fit-gpus", unseen) == []
 
 
 @pytest.mark.parametrize("kind", ["BareMetal", "Node", "Host", "Weights", "Serving"])
 def test_a_machine_that_is_not_protected_is_refused(kind: str) -> None:
-    message = one("machines-protected", asked(kind, protect=False))
+    message = only_message("machines-protected", context(kind, protect=False))
     assert message.startswith(f"{kind} prod-1 is not protected: ")
     assert "glm-fleet:release" in message
-    assert told("machines-protected", asked(kind)) == []
+    assert messages("machines-protected", context(kind)) == []
 
 
 @pytest.mark.parametrize("stack", [Stack(source="lab"), Stack(source="ssh", release={"prod-1": "mainboard replaced"})])
 def test_a_lab_node_and_a_released_machine_need_no_protection(stack: Stack) -> None:
-    assert told("machines-protected", asked("Node", stack=stack, protect=False)) == []
+    assert messages("machines-protected", context("Node", stack=stack, protect=False)) == []
 
 
-def test_each_released_machine_is_told_with_its_reason() -> None:
+def test_each_released_machine_is_reported_with_its_reason() -> None:
     stack = Stack(source="ssh", release={"prod-1": "mainboard replaced 2026-11-25", "prod-2": "sold"})
     end = "a delete leaves weights and driver there, unless glm-fleet:purge names them"
-    assert [message.splitlines()[0] for message in told("machines-released", asked("Stack", stack=stack))] == [
-        f"prod-1 is released (mainboard replaced 2026-11-25): it is no longer protected, and can be replaced or deleted; {end}",
-        f"prod-2 is released (sold): it is no longer protected, and can be replaced or deleted; {end}",
+    assert [message.splitlines()[0] for message in messages("machines-released", context("Stack", stack=stack))] == [
+        f"prod-1 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; {end}",
+        f"prod-2 is released (sold): Pulumi no longer protects it, and can replace or delete it; {end}",
     ]
-    assert told("machines-released", asked("Stack")) == []
+    assert messages("machines-released", context("Stack")) == []
 
 
 @pytest.mark.parametrize(
@@ -162,11 +175,11 @@ def test_each_released_machine_is_told_with_its_reason() -> None:
         (("weights", "driver"), "a delete leaves nothing"),
     ],
 )
-def test_what_a_delete_would_leave_is_told_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
+def test_what_a_delete_would_leave_is_reported_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
     stack = Stack(source="ssh", release={"prod-1": "sold"}, purge=purge)
-    assert one("machines-released", asked("Stack", stack=stack)).splitlines()[0].endswith(f"; {words}")
+    assert only_message("machines-released", context("Stack", stack=stack)).splitlines()[0].endswith(f"; {words}")
 
 
 def test_the_release_of_one_machine_is_not_that_of_another() -> None:
     stack = Stack(source="ssh", release={"prod-2": "mainboard replaced"})
-    assert told("machines-protected", asked("Node", stack=stack, protect=False))
+    assert messages("machines-protected", context("Node", stack=stack, protect=False))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from policies import data
-from policies.asked import UNKNOWN, folder
-from tests.policies import flags, one, serving, told
+from policies.context import UNKNOWN, folder
+from tests.policies import flags, messages, only_message, serving
 
 # How a stack can say which folder requests may read.
 SPELLINGS: dict[str, Any] = {
@@ -29,7 +29,7 @@ SPELLINGS: dict[str, Any] = {
     "path", ["/", "//", "/srv/..", "/etc", "/etc/fleet/vllm", "/var/lib", "/var", "/home/me", "/proc/self"]
 )
 def test_a_path_that_opens_secrets_is_refused_in_every_spelling(spelling: str, path: str) -> None:
-    assert "remedy: a folder for media alone" in one("media-path-narrow", SPELLINGS[spelling](path))
+    assert "remedy: a folder that holds only media" in only_message("media-path-narrow", SPELLINGS[spelling](path))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -37,21 +37,21 @@ def test_a_path_that_opens_secrets_is_refused_in_every_spelling(spelling: str, p
     "path", ["/srv/media", "/data/glm", "/var/lib/glm-media", "/mnt/nvme/media/", "/etcetera", "/runs"]
 )
 def test_a_folder_of_its_own_passes(spelling: str, path: str) -> None:
-    assert told("media-path-narrow", SPELLINGS[spelling](path)) == []
+    assert messages("media-path-narrow", SPELLINGS[spelling](path)) == []
 
 
 @pytest.mark.parametrize("path", ["media", "./media", "{{ media }}", 7])
 def test_a_path_that_nobody_can_place_is_refused(path: Any) -> None:
-    assert "which is no absolute path" in one("media-path-narrow", serving(vllm_media_dir=path))
+    assert "which is no absolute path" in only_message("media-path-narrow", serving(vllm_media_dir=path))
 
 
 def test_no_media_folder_is_right() -> None:
-    assert told("media-path-narrow", serving(vllm_media_dir="")) == []
-    assert told("media-path-narrow", flags(allowed_local_media_path="")) == []
+    assert messages("media-path-narrow", serving(vllm_media_dir="")) == []
+    assert messages("media-path-narrow", flags(allowed_local_media_path="")) == []
 
 
 def test_the_reason_is_that_of_the_folder() -> None:
-    message = one("media-path-narrow", serving(vllm_media_dir="/proc"))
+    message = only_message("media-path-narrow", serving(vllm_media_dir="/proc"))
     assert message.startswith("vllm_media_dir is /proc, which opens /proc: the environment of every process, ")
 
 
@@ -59,18 +59,18 @@ def test_every_private_folder_is_refused_itself_and_has_a_reason() -> None:
     for private in data.private():
         assert private.why
         assert folder(private.path) == private.path
-        assert told("media-path-narrow", serving(vllm_media_dir=private.path)), private.path
+        assert messages("media-path-narrow", serving(vllm_media_dir=private.path)), private.path
 
 
 @pytest.mark.parametrize("value", [None, [], "", True])
 def test_without_a_list_of_hosts_any_url_would_be_fetched(value: Any) -> None:
-    message = one("media-domains-named", flags(allowed_media_domains=value))
-    assert message.startswith("vllm_flags.allowed-media-domains names no domain: vLLM fetches any URL")
+    message = only_message("media-domains-named", flags(allowed_media_domains=value))
+    assert message.startswith("vllm_flags.allowed-media-domains names no domain: vLLM otherwise fetches any URL")
 
 
 @pytest.mark.parametrize("value", [["none.invalid"], ["media.example", "cdn.example"], "media.example", ["192.0.2.7"]])
 def test_named_hosts_pass(value: Any) -> None:
-    assert told("media-domains-named", flags(allowed_media_domains=value)) == []
+    assert messages("media-domains-named", flags(allowed_media_domains=value)) == []
 
 
 @pytest.mark.parametrize(
@@ -85,47 +85,49 @@ def test_named_hosts_pass(value: Any) -> None:
         "{{ host }}",
     ],
 )
-def test_what_vllm_would_never_match_is_told(domain: str) -> None:
-    assert f"has '{domain}', which is no name of a host" in one(
+def test_a_host_that_vllm_would_never_match_is_reported(domain: str) -> None:
+    assert f"has '{domain}', which is not a host name" in only_message(
         "media-domains-named", flags(allowed_media_domains=[domain])
     )
 
 
 def test_a_host_that_is_not_known_yet_is_judged_later() -> None:
-    assert told("media-domains-named", flags(allowed_media_domains=["media.example", UNKNOWN])) == []
+    assert messages("media-domains-named", flags(allowed_media_domains=["media.example", UNKNOWN])) == []
 
 
 @pytest.mark.parametrize("domain", ["localhost", "127.0.0.1", "0.0.0.0", "169.254.169.254", "metadata.google.internal"])
 def test_the_machine_itself_and_the_clouds_credentials_are_never_allowed(domain: str) -> None:
-    assert "or a cloud for its credentials" in one("media-domains-named", flags(allowed_media_domains=[domain]))
+    assert "or a cloud's credentials" in only_message("media-domains-named", flags(allowed_media_domains=[domain]))
 
 
 def test_a_redirect_is_never_followed() -> None:
     name = "VLLM_MEDIA_URL_ALLOW_REDIRECTS"
-    assert f"vllm_environment.{name} is on" in one("media-domains-named", serving(vllm_environment={name: "1"}))
-    assert told("media-domains-named", serving(vllm_environment={name: "0"})) == []
+    assert f"vllm_environment.{name} is on" in only_message(
+        "media-domains-named", serving(vllm_environment={name: "1"})
+    )
+    assert messages("media-domains-named", serving(vllm_environment={name: "0"})) == []
 
 
 def test_a_template_is_always_given() -> None:
-    assert one("chat-template-given", serving(vllm_chat_template="")).startswith("no chat template is given: ")
-    assert one("chat-template-given", flags(chat_template="")).startswith("no chat template is given: ")
-    assert told("chat-template-given", serving()) == []  # the role's default
-    assert told("chat-template-given", serving(vllm_chat_template="/srv/glm.jinja")) == []
+    assert only_message("chat-template-given", serving(vllm_chat_template="")).startswith("no chat template is given: ")
+    assert only_message("chat-template-given", flags(chat_template="")).startswith("no chat template is given: ")
+    assert messages("chat-template-given", serving()) == []  # the role's default
+    assert messages("chat-template-given", serving(vllm_chat_template="/srv/glm.jinja")) == []
 
 
 def test_a_template_of_a_request_is_never_trusted() -> None:
-    assert "brings a template of its own" in one("chat-template-given", flags(trust_request_chat_template=True))
+    assert "can bring its own template" in only_message("chat-template-given", flags(trust_request_chat_template=True))
 
 
 @pytest.mark.parametrize("spelling", ["trust-remote-code", "trust_remote_code"])
 def test_code_of_the_weights_is_never_run(spelling: str) -> None:
     domains = {"allowed-media-domains": ["none.invalid"]}
-    message = one("no-remote-code", serving(vllm_flags={**domains, spelling: True}))
+    message = only_message("no-remote-code", serving(vllm_flags={**domains, spelling: True}))
     assert message.startswith("vllm_flags.trust-remote-code is on: ") and "CVE-2026-114053" in message
-    assert told("no-remote-code", serving(vllm_flags={**domains, spelling: False})) == []
-    assert one("no-remote-code", serving(vllm_entrypoint=["vllm", "serve", "--trust-remote-code"]))
+    assert messages("no-remote-code", serving(vllm_flags={**domains, spelling: False})) == []
+    assert only_message("no-remote-code", serving(vllm_entrypoint=["vllm", "serve", "--trust-remote-code"]))
 
 
 def test_one_spelling_does_not_hide_the_other() -> None:
     both = {"trust-remote-code": False, "trust_remote_code": True, "allowed-media-domains": ["none.invalid"]}
-    assert one("no-remote-code", serving(vllm_flags=both))
+    assert only_message("no-remote-code", serving(vllm_flags=both))

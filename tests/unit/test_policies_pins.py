@@ -2,26 +2,26 @@
 
 import pytest
 
-from policies.asked import UNKNOWN
+from policies.context import UNKNOWN
 from policies.stack import Stack
-from tests.policies import COMMIT, DIGEST, asked, one, told
+from tests.policies import COMMIT, DIGEST, context, messages, only_message
 
 
 @pytest.mark.parametrize("image", ["registry.example/glm:latest", "registry.example/glm", "glm@sha256:ab"])
 def test_an_image_without_digest_is_refused(image: str) -> None:
-    assert f"image is '{image}'" in one("image-by-digest", asked(image=image))
-    assert f"vllm_image is '{image}'" in one("image-by-digest", asked(vars={"vllm_image": image}))
-    base = asked("Image", vars={"transformers_base_image": image})
-    assert f"transformers_base_image is '{image}'" in one("image-by-digest", base)
+    assert f"image is '{image}'" in only_message("image-by-digest", context(image=image))
+    assert f"vllm_image is '{image}'" in only_message("image-by-digest", context(vars={"vllm_image": image}))
+    base = context("Image", vars={"transformers_base_image": image})
+    assert f"transformers_base_image is '{image}'" in only_message("image-by-digest", base)
 
 
 def test_an_image_that_never_left_its_node_is_named_by_its_id() -> None:
-    assert told("image-by-digest", asked(image="sha256:" + "ab" * 32)) == []
+    assert messages("image-by-digest", context(image="sha256:" + "ab" * 32)) == []
 
 
 def test_a_base_image_must_be_given() -> None:
-    assert "transformers_base_image is not set" in one(
-        "image-by-digest", asked("Image", vars={"transformers_base_image": ""})
+    assert "transformers_base_image is not set" in only_message(
+        "image-by-digest", context("Image", vars={"transformers_base_image": ""})
     )
 
 
@@ -34,9 +34,9 @@ def test_a_base_image_must_be_given() -> None:
 )
 def test_a_branch_a_tag_or_a_short_commit_is_refused(rule: str, kind: str, variable: str) -> None:
     for value in ("main", "v5.3.0", COMMIT[:12], COMMIT.upper().replace("1", "A")):
-        assert f"{variable} is '{value}'" in one(rule, asked(kind, vars={variable: value}))
-    assert f"{variable} is not set" in one(rule, asked(kind, vars={variable: ""}))
-    assert told(rule, asked(kind, vars={variable: COMMIT})) == []
+        assert f"{variable} is '{value}'" in only_message(rule, context(kind, vars={variable: value}))
+    assert f"{variable} is not set" in only_message(rule, context(kind, vars={variable: ""}))
+    assert messages(rule, context(kind, vars={variable: COMMIT})) == []
 
 
 @pytest.mark.parametrize(
@@ -52,32 +52,32 @@ def test_a_branch_a_tag_or_a_short_commit_is_refused(rule: str, kind: str, varia
     ],
 )
 def test_what_the_lab_serves_is_refused_elsewhere(kind: str, variable: str, value: object) -> None:
-    message = one("nothing-of-the-lab", asked(kind, vars={variable: value}))
+    message = only_message("nothing-of-the-lab", context(kind, vars={variable: value}))
     assert message.startswith(f"{variable} names ")
     assert ".lab.internal: " in message
     assert "word" not in message  # a URL may hold a login
-    assert told("nothing-of-the-lab", asked(kind, stack=Stack(source="lab"), vars={variable: value})) == []
+    assert messages("nothing-of-the-lab", context(kind, stack=Stack(source="lab"), vars={variable: value})) == []
 
 
 @pytest.mark.parametrize("endpoint", ["https://hub.example", "http://huggingface.co", "https://me:word@hub.example/x"])
 def test_weights_of_another_hub_or_without_tls_are_named_file_by_file(endpoint: str) -> None:
-    message = one("weights-by-manifest", asked("Weights", vars={"weights_endpoint": endpoint}))
+    message = only_message("weights-by-manifest", context("Weights", vars={"weights_endpoint": endpoint}))
     assert message.startswith("weights_manifest is empty, and the weights come from http") and "word" not in message
     own = {"weights_endpoint": endpoint, "weights_manifest": {"config.json": "ab" * 32}}
-    assert told("weights-by-manifest", asked("Weights", vars=own)) == []
+    assert messages("weights-by-manifest", context("Weights", vars=own)) == []
 
 
 @pytest.mark.parametrize("endpoint", ["https://huggingface.co", "https://huggingface.co/", UNKNOWN])
 def test_upstreams_hub_over_tls_may_vouch_for_its_files(endpoint: object) -> None:
-    assert told("weights-by-manifest", asked("Weights")) == []
-    assert told("weights-by-manifest", asked("Weights", vars={"weights_endpoint": endpoint})) == []
+    assert messages("weights-by-manifest", context("Weights")) == []
+    assert messages("weights-by-manifest", context("Weights", vars={"weights_endpoint": endpoint})) == []
 
 
 def test_an_image_of_the_labs_registry_is_refused_elsewhere() -> None:
     image = "registry.lab.internal:5000/glm/serving@sha256:" + "ab" * 32
-    assert one("nothing-of-the-lab", asked(image=image)).startswith("image names registry.lab.internal: ")
+    assert only_message("nothing-of-the-lab", context(image=image)).startswith("image names registry.lab.internal: ")
 
 
 @pytest.mark.parametrize("host", ["hub.collab.internal", "lab.internal.example", "hub-lab.internal", "hub.example"])
 def test_a_host_that_only_looks_like_the_labs_passes(host: str) -> None:
-    assert told("nothing-of-the-lab", asked("Weights", vars={"weights_endpoint": f"https://{host}/mirror"})) == []
+    assert messages("nothing-of-the-lab", context("Weights", vars={"weights_endpoint": f"https://{host}/mirror"})) == []

@@ -12,31 +12,31 @@ from policies.stack import Waiver
 LAST = datetime.date(2026, 12, 31)
 
 
-def read(**told: object) -> stack.Stack:
+def read(**config: object) -> stack.Stack:
     """Read a configuration as the engine hands it over: texts, objects as JSON."""
-    return stack.read({f"glm-fleet:{key}": json.dumps(value) for key, value in told.items()})
+    return stack.read({f"glm-fleet:{key}": json.dumps(value) for key, value in config.items()})
 
 
 def test_it_reads_source_waivers_and_released_machines() -> None:
-    found = read(
+    parsed = read(
         nodes={"source": "ssh", "machines": {}},
         waivers={"no-ptrace": {"reason": "profile", "expires": "2026-12-31"}},
         release={"prod-4": "mainboard replaced"},
         purge=["weights"],
     )
-    assert (found.source, found.lab) == ("ssh", False)
-    assert found.waivers == {"no-ptrace": Waiver("profile", LAST)}
-    assert found.release == {"prod-4": "mainboard replaced"}
-    assert found.purge == ("weights",)
+    assert (parsed.source, parsed.lab) == ("ssh", False)
+    assert parsed.waivers == {"no-ptrace": Waiver("profile", LAST)}
+    assert parsed.release == {"prod-4": "mainboard replaced"}
+    assert parsed.purge == ("weights",)
 
 
 def test_a_date_that_yaml_recognised_is_one_too() -> None:
-    told = {"no-ptrace": {"reason": "profile", "expires": "2026-12-31 00:00:00 +0000 UTC"}}
-    assert read(waivers=told).waivers["no-ptrace"].expires == LAST
+    waivers = {"no-ptrace": {"reason": "profile", "expires": "2026-12-31 00:00:00 +0000 UTC"}}
+    assert read(waivers=waivers).waivers["no-ptrace"].expires == LAST
 
 
 @pytest.mark.parametrize(
-    "told",
+    "waiver",
     [
         {"reason": "", "expires": "2026-12-31"},
         {"reason": " ", "expires": "2026-12-31"},
@@ -46,8 +46,8 @@ def test_a_date_that_yaml_recognised_is_one_too() -> None:
         "profile",
     ],
 )
-def test_a_waiver_without_reason_or_day_waives_nothing(told: object) -> None:
-    assert read(waivers={"no-ptrace": told}).waivers == {}
+def test_a_waiver_without_reason_or_day_waives_nothing(waiver: object) -> None:
+    assert read(waivers={"no-ptrace": waiver}).waivers == {}
 
 
 def test_a_waiver_counts_up_to_and_on_its_last_day() -> None:
@@ -58,9 +58,9 @@ def test_a_waiver_counts_up_to_and_on_its_last_day() -> None:
 def test_a_secret_in_clear_is_seen_by_its_name_alone() -> None:
     key = "0123456789abcdef0123456789abcdef"
     file = {"config": {"glm-fleet:vllm_api_key": key, "glm-fleet:weights_token": {"secure": "v1:abc"}}}
-    found = stack.read({}, yaml.safe_dump(file))
-    assert found.clear == {"vllm_api_key"}
-    assert "0123" not in repr(found)
+    parsed = stack.read({}, yaml.safe_dump(file))
+    assert parsed.clear == {"vllm_api_key"}
+    assert "0123" not in repr(parsed)
 
 
 def test_the_labs_source_is_the_lab() -> None:

@@ -1,4 +1,4 @@
-"""Which vLLM is served is said, and none of its known holes is open: policies/rules/versions.py, policies/data/cves.yml."""
+"""A stack names its vLLM version, and that has no exposed known vulnerability: policies/rules/versions.py, policies/data/cves.yml."""
 
 import datetime
 import re
@@ -12,9 +12,9 @@ import yaml
 from packaging.version import Version
 
 from policies import data
-from policies.asked import UNKNOWN
-from policies.rules.versions import CONDITIONS, SAID
-from tests.policies import RIGHT, Asked, asked, one, told
+from policies.context import UNKNOWN
+from policies.rules.versions import CONDITIONS, EXPOSED_BY
+from tests.policies import RIGHT, Context, context, messages, only_message
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,38 +23,38 @@ CLOSED_IN_0_31 = ["CVE-2026-114049", "CVE-2026-114051", "CVE-2026-116179", "GHSA
 AGE = 120  # days
 
 
-def served(version: Any, *, images: int = 1, **variables: Any) -> Asked:
+def served(version: Any, *, images: int = 1, **variables: Any) -> Context:
     """Return a Serving whose base image holds a version of vLLM."""
-    about = asked("Serving", vars=variables)
+    about = context("Serving", vars=variables)
     image = {"vars": {**RIGHT["Image"]["vars"], "transformers_base_vllm": version}}
     builders = [("Image", f"builder-{place}") for place in range(images)]
-    return Asked(**{**vars(about), "seen": dict.fromkeys(builders, image)})
+    return Context(**{**vars(about), "others": dict.fromkeys(builders, image)})
 
 
-def holes(about: Asked) -> list[str]:
-    """Return the ids of the holes that the rule tells."""
-    return [re.findall(r"^vLLM \S+ has (\S+) ", message)[0] for message in told("vllm-cve-floor", about)]
+def exposed(about: Context) -> list[str]:
+    """Return the ids of the vulnerabilities that the rule reports."""
+    return [re.findall(r"^vLLM \S+ has (\S+) ", message)[0] for message in messages("vllm-cve-floor", about)]
 
 
 def test_a_stack_that_does_not_say_its_vllm_is_refused_with_the_way_to_say_it() -> None:
-    message = one("vllm-version-known", asked("Image", vars={"transformers_base_vllm": ""}))
+    message = only_message("vllm-version-known", context("Image", vars={"transformers_base_vllm": ""}))
     assert message.startswith("transformers_base_vllm is not set: ")
     assert 'remedy: set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"' in message
 
 
 def test_a_tag_is_no_version() -> None:
-    assert "'nightly', which is no version" in one(
-        "vllm-version-known", asked("Image", vars={"transformers_base_vllm": "nightly"})
+    assert "'nightly', which is no version" in only_message(
+        "vllm-version-known", context("Image", vars={"transformers_base_vllm": "nightly"})
     )
-    assert told("vllm-version-known", asked("Image", vars={"transformers_base_vllm": "0.31.1.dev7+g12ab"})) == []
+    assert messages("vllm-version-known", context("Image", vars={"transformers_base_vllm": "0.31.1.dev7+g12ab"})) == []
 
 
-def test_the_newest_version_has_no_known_hole() -> None:
-    assert holes(served("0.33.0")) == []
+def test_the_newest_version_has_no_known_vulnerability() -> None:
+    assert exposed(served("0.33.0")) == []
 
 
 @pytest.mark.parametrize(
-    ("version", "open_holes"),
+    ("version", "expected"),
     [
         ("0.31.0", []),
         ("0.32.0+rocm723", []),
@@ -63,30 +63,30 @@ def test_the_newest_version_has_no_known_hole() -> None:
         ("0.31.0.dev5", CLOSED_IN_0_31),
     ],
 )
-def test_a_version_is_open_until_the_one_that_closed_it(version: str, open_holes: list[str]) -> None:
-    assert holes(served(version)) == open_holes
+def test_a_version_is_open_until_the_one_that_closed_it(version: str, expected: list[str]) -> None:
+    assert exposed(served(version)) == expected
 
 
 def test_the_fixes_of_january_and_of_the_year_are_all_missed_in_0_14_0() -> None:
-    found = holes(served("0.14.0"))
-    assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(found)
-    assert "CVE-2026-25960" not in found  # came in with 0.15.1
-    assert "CVE-2026-25960" in holes(served("0.15.1"))
-    assert "CVE-2026-25960" not in holes(served("0.15.0"))
-    assert "CVE-2026-22778" not in holes(served("0.14.1"))
+    expected = exposed(served("0.14.0"))
+    assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(expected)
+    assert "CVE-2026-25960" not in expected  # came in with 0.15.1
+    assert "CVE-2026-25960" in exposed(served("0.15.1"))
+    assert "CVE-2026-25960" not in exposed(served("0.15.0"))
+    assert "CVE-2026-22778" not in exposed(served("0.14.1"))
 
 
 def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it() -> None:
-    message = told("vllm-cve-floor", served("0.30.0"))[0]
+    message = messages("vllm-cve-floor", served("0.30.0"))[0]
     assert message == (
         "vLLM 0.30.0 has CVE-2026-114049 (VulnCheck advisory CVE-2026-114049): "
-        "what one request may answer is laid on another client's request, without a key, through /invocations\n"
+        "one request's limits on its answer apply to another client's request, without a key, through /invocations\n"
         "remedy: a base image with vLLM 0.31.0 or newer, named in transformers_base_image and transformers_base_vllm"
     )
 
 
 @pytest.mark.parametrize(
-    ("hole", "version", "change"),
+    ("vulnerability", "version", "change"),
     [
         ("CVE-2026-114053", "0.30.0", {"vllm_flags": {"trust_remote_code": True}}),
         ("CVE-2026-115911", "0.31.0", {"vllm_chat_template": ""}),
@@ -96,32 +96,34 @@ def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it()
         ("CVE-2026-34753", "0.18.0", {"vllm_entrypoint": ["vllm", "run-batch"]}),
     ],
 )
-def test_a_hole_that_needs_a_flag_counts_with_that_flag_only(hole: str, version: str, change: dict[str, Any]) -> None:
-    assert hole in holes(served(version, **change))
-    assert hole not in holes(served(version))
+def test_a_vulnerability_that_needs_a_flag_counts_with_that_flag_only(
+    vulnerability: str, version: str, change: dict[str, Any]
+) -> None:
+    assert vulnerability in exposed(served(version, **change))
+    assert vulnerability not in exposed(served(version))
 
 
 def test_one_image_for_all_counts_for_every_machine() -> None:
-    assert holes(served("0.30.0")) == CLOSED_IN_0_31
-    own = asked("Serving")
+    assert exposed(served("0.30.0")) == CLOSED_IN_0_31
+    own = context("Serving")
     images = {("Image", "other"): {"vars": {"transformers_base_vllm": "0.14.0"}}, ("Image", "prod-1"): RIGHT["Image"]}
-    assert holes(Asked(**{**vars(own), "seen": images})) == []  # of several, the machine's own
+    assert exposed(Context(**{**vars(own), "others": images})) == []  # of several, the machine's own
 
 
-@pytest.mark.parametrize("seen", [{}, {("Image", "prod-1"): {"vars": UNKNOWN}}])
-def test_a_version_that_is_not_known_yet_is_judged_later(seen: dict[Any, Any]) -> None:
-    assert holes(Asked(**{**vars(asked("Serving")), "seen": seen})) == []
+@pytest.mark.parametrize("others", [{}, {("Image", "prod-1"): {"vars": UNKNOWN}}])
+def test_a_version_that_is_not_known_yet_is_judged_later(others: dict[Any, Any]) -> None:
+    assert exposed(Context(**{**vars(context("Serving")), "others": others})) == []
 
 
-def test_every_hole_in_the_data_can_be_judged() -> None:
-    assert set(SAID) == set(CONDITIONS) == {hole.only for hole in data.holes() if hole.only}
-    for hole in data.holes():
-        assert Version(hole.since) < Version(hole.fixed), hole.id
-        assert hole.what and hole.source, hole.id
-    assert len({hole.id for hole in data.holes()}) == len(data.holes())
+def test_every_vulnerability_in_the_data_can_be_judged() -> None:
+    assert set(EXPOSED_BY) == set(CONDITIONS) == {entry.only for entry in data.vulnerabilities() if entry.only}
+    for entry in data.vulnerabilities():
+        assert Version(entry.since) < Version(entry.fixed), entry.id
+        assert entry.what and entry.source, entry.id
+    assert len({entry.id for entry in data.vulnerabilities()}) == len(data.vulnerabilities())
 
 
-def test_the_list_of_holes_is_not_older_than_a_season() -> None:
+def test_the_list_of_vulnerabilities_is_not_older_than_a_season() -> None:
     """A preview says so from the 46th day on (policies/pack.py); a release must not come with an older list than this."""
     age = (datetime.datetime.now(tz=datetime.UTC).date() - data.checked()).days
     assert age <= AGE, "read vLLM's advisories, add what is missing to policies/data/cves.yml, and set `checked`"

@@ -57,7 +57,7 @@ def test_the_next_run_knows_which_image_the_state_has_of_which_recipe(given: lis
 
 def test_a_state_of_before_there_was_a_recipe_compares_nothing_and_does_not_differ(given: list[dict[str, Any]]) -> None:
     old = {name: value for name, value in image(given).apply(request(), INPUTS, None).items() if name != "recipe"}
-    assert "recipe" not in image(given).foresee(INPUTS, INPUTS, old)
+    assert "recipe" not in image(given).planned_outputs(INPUTS, INPUTS, old)
     after = image(given).apply(request(), INPUTS, old)
     assert "image_of_state" not in given[1] and after["recipe"] == MADE["recipe"]
 
@@ -65,5 +65,5 @@ def test_a_state_of_before_there_was_a_recipe_compares_nothing_and_does_not_diff
 def test_another_digest_that_is_accepted_is_another_image_in_the_preview(given: list[dict[str, Any]]) -> None:
     old = image(given).apply(request(), INPUTS, None)
     accepting = {**INPUTS, "vars": {**INPUTS["vars"], "transformers_accepted_digest": "sha256:" + "cd" * 32}}
-    assert image(given).foresee(INPUTS, INPUTS, old)["image"] == MADE["image"]
-    assert image(given).foresee(accepting, INPUTS, old)["image"] == UNKNOWN
+    assert image(given).planned_outputs(INPUTS, INPUTS, old)["image"] == MADE["image"]
+    assert image(given).planned_outputs(accepting, INPUTS, old)["image"] == UNKNOWN

@@ -16,7 +16,7 @@ from fleet import errors, ssh
 from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider import base, outputs, servicer
-from fleet.provider.base import Incomplete
+from fleet.provider.base import InitFailed
 from fleet.provider.playbook import Playbook, Slots
 from tests.unit.test_state import RECORDED
 from tests.unit.test_state import resources as recorded
@@ -119,14 +119,14 @@ def test_what_earlier_releases_recorded_has_these_forms(folder: Path) -> None:
                 assert form.mistake(item["outputs"][name], name) is None
 
 
-def apply(kind: str, results: Mapping[str, Any], things: Mapping[str, bool], path: Path) -> Incomplete:
+def apply(kind: str, results: Mapping[str, Any], things: Mapping[str, bool], path: Path) -> InitFailed:
     """Run an update of a kind whose node says this; return in what it ended."""
     name = f"fleet_{kind.lower()}"
     outcome = converge.Outcome({name: results}, managed_set.Declared(dict(things)), 1, 1, {"host": 1.0})
     resource = Playbook(kind, tuple(outputs.RESULTS[kind]), Slots(), run=lambda *_: outcome, read=lambda *_: [{}])
     request = base.Request(f"urn:pulumi:s::p::fleet:index:{kind}::glm-1", lambda *_: None, threading.Event())
     old = {"managed": {"declared": {"file /old": True}, "expected": {"file /old": {}}}, **RIGHT[kind]}
-    with pytest.raises(Incomplete) as caught:
+    with pytest.raises(InitFailed) as caught:
         resource.apply(request, {"node": CONNECTION, "vars": {}, "roles": {}}, old)
     return caught.value
 
@@ -190,7 +190,7 @@ def test_a_failed_run_keeps_no_such_name_either(tmp_path: Path, monkeypatch: pyt
         raise error
 
     request = base.Request("urn:pulumi:s::p::fleet:index:Host::glm-1", lambda *_: None, threading.Event())
-    with pytest.raises(Incomplete) as caught:
+    with pytest.raises(InitFailed) as caught:
         Playbook("Host", (), Slots(), run=fail).apply(request, {"node": CONNECTION, "vars": {}, "roles": {}}, None)
     assert caught.value.properties["managed"]["declared"] == {"file /new": True}
 

@@ -92,9 +92,9 @@ def test_a_recorded_resource_is_complete_for_check_and_has_no_difference_to_itse
     olds = to_dict(to_struct(item["outputs"]))
     assert resource.check(inputs) == {}
     assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs
-    foreseen = resource.foresee(inputs, inputs, olds)
+    planned = resource.planned_outputs(inputs, inputs, olds)
     # An update without a change goes on after a failed run, which may restart the engine.
-    assert foreseen == {**olds, **{key: UNKNOWN for key in RESTARTED if key in olds and key not in inputs}}
+    assert planned == {**olds, **{key: UNKNOWN for key in RESTARTED if key in olds and key not in inputs}}
 
 
 @pytest.mark.parametrize("item", [one for one in EACH if one.values[0]["type"] != "fleet:index:Node"])

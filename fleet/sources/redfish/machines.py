@@ -22,7 +22,7 @@ def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
             node="source redfish",
             doing="look for what it needs",
             seen=f"the Python package {missing[0]} is not installed",
-            wanted="the packages of requirements-redfish.txt",
+            wanted="the packages of requirements/redfish.txt",
             next="`make python`: it installs what the stack files name",
         )
     return {name: _machine(nodes, name, request.fleet, name in request.protected) for name in request.present}

@@ -1,8 +1,8 @@
-"""The site's mirror of the distributions' archives, for nodes that reach nothing else: what is asked for is fetched from there and passed on.
+"""The site's mirror of the distributions' archives, for nodes that reach nothing else. It fetches each request from the origin.
 
     http://archive.lab.internal/http/HOST/PATH   is http://HOST/PATH
 
-Nothing is kept, and nothing needs to be trusted: apt checks signatures as ever. Called by site.py.
+It keeps nothing, and nodes need not trust it: apt checks signatures as always. Called by site.py.
 """
 
 import http.server
@@ -12,33 +12,33 @@ import urllib.error
 import urllib.request
 
 PASSED = ("If-Modified-Since", "If-Range", "Range", "User-Agent")
-BOUND = 60  # seconds without a byte from there
+BOUND = 60  # seconds without a byte from the origin
 
 
 def answer(request: http.server.BaseHTTPRequestHandler) -> None:
-    """Answer one request with what its origin answers."""
+    """Answer a request with the origin's response."""
     url = re.sub(r"^/(https?)/", r"\1://", request.path)
     headers = {name: value for name in PASSED if (value := request.headers.get(name))}
     try:
-        told = urllib.request.urlopen(
+        response = urllib.request.urlopen(
             urllib.request.Request(url, headers=headers, method=request.command), timeout=BOUND
         )
     except urllib.error.HTTPError as error:  # 304 and 404 among them
-        told = error
+        response = error
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         return request.send_error(502, f"{url}: {error}")
-    with told:
-        request.send_response(told.status)
-        length = told.headers.get("Content-Length")
+    with response:
+        request.send_response(response.status)
+        length = response.headers.get("Content-Length")
         for name in ("Content-Type", "Last-Modified", "Content-Range", "ETag"):
-            if value := told.headers.get(name):
+            if value := response.headers.get(name):
                 request.send_header(name, value)
-        if length is None and told.status != 304:  # its end is the end of the connection
+        if length is None and response.status != 304:  # the end of the connection is its end
             request.close_connection = True
             request.send_header("Connection", "close")
         else:
             request.send_header("Content-Length", length or "0")
         request.end_headers()
         if request.command == "GET":
-            shutil.copyfileobj(told, request.wfile)
+            shutil.copyfileobj(response, request.wfile)
     return None

@@ -1,7 +1,7 @@
-"""A read-only hub of models for one site, in the protocol of Hugging Face's clients: /srv/hub/ORG/NAME/REVISION/FILES.
+"""A site's read-only hub of models, in the protocol of Hugging Face's clients: /srv/hub/ORG/NAME/REVISION/FILES.
 
-Answers /api/models/REPO[/revision|/tree/REV] and /REPO/resolve/REV/FILE with ranges. Faults come from /srv/faults.json, read at
-every request: {"hub": {"status": int} or {"cut": bytes, "times": n} or {"rate": bytes a second} or {"flip": file name}}.
+Answers /api/models/REPO[/revision|/tree/REV] and /REPO/resolve/REV/FILE with ranges. Reads its faults from /srv/faults.json at every
+request: {"hub": {"status": int} or {"cut": bytes, "times": n} or {"rate": bytes a second} or {"flip": file name}}.
 Called by site.py.
 """
 
@@ -21,20 +21,20 @@ FAULTS = pathlib.Path("/srv/faults.json")
 PIECE = 1 << 16
 LISTING = re.compile(r"/api/models/([\w.-]+/[\w.-]+)(?:/(revision|tree)/([^/]+)/?)?")
 FILE = re.compile(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)")
-_cut: "collections.Counter[str]" = collections.Counter()  # how often each file's line was cut
+_cut: "collections.Counter[str]" = collections.Counter()  # how often each file's transfer was cut
 
 
 def faults(part: str) -> dict[str, Any]:
-    """Return the faults that are switched on for one part of the site."""
+    """Return the active faults of one part of the site."""
     try:
-        found: dict[str, Any] = json.loads(FAULTS.read_text()).get(part, {})
+        active: dict[str, Any] = json.loads(FAULTS.read_text()).get(part, {})
     except FileNotFoundError:
         return {}
-    return found
+    return active
 
 
 def answer(request: BaseHTTPRequestHandler) -> None:
-    """Answer one GET or HEAD."""
+    """Answer a GET or HEAD."""
     fault = faults("hub")
     if "status" in fault:
         return _problem(request, int(fault["status"]), "Fault")
@@ -47,7 +47,7 @@ def answer(request: BaseHTTPRequestHandler) -> None:
 
 
 def _revision(repository: str, name: str) -> pathlib.Path | None:
-    """Return the folder of a revision; `main` is a link to one."""
+    """Return the folder of a revision, or None. `main` is a link to one."""
     folder = ROOT / repository / name
     return folder.resolve() if folder.is_dir() else None
 
@@ -62,8 +62,8 @@ def _list(request: BaseHTTPRequestHandler, repository: str, what: str, revision:
     if what == "tree":
         return _json(request, [_entry(path, folder) for path in files])
     siblings = [{"rfilename": path.relative_to(folder).as_posix()} for path in files]
-    told = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "siblings": siblings}
-    return _json(request, told)
+    model = {"id": repository, "modelId": repository, "sha": folder.name, "private": False, "siblings": siblings}
+    return _json(request, model)
 
 
 def _entry(path: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _file(request: BaseHTTPRequestHandler, repository: str, revision: str, name:
         return _problem(request, 404, "EntryNotFound" if folder else "RevisionNotFound")
     size = path.stat().st_size
     start, end, status = 0, size - 1, 200
-    if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
-        start, end, status = int(asked[1]), min(int(asked[2] or end), end), 206
+    if part := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", "")):
+        start, end, status = int(part[1]), min(int(part[2] or end), end), 206
         if start >= size:
             return _send(request, 416, b"", {"Content-Range": f"bytes */{size}"})
     tag = _sha256(path) if _large(path) else _blob(path)
@@ -99,21 +99,21 @@ def _file(request: BaseHTTPRequestHandler, repository: str, revision: str, name:
 
 
 def _body(request: BaseHTTPRequestHandler, path: pathlib.Path, start: int, end: int, fault: dict[str, Any]) -> None:
-    """Send bytes start to end; with a fault slower, with one byte wrong, or only a part of them."""
+    """Send bytes start to end. A fault slows it down, changes a byte, or cuts it."""
     limit = fault.get("cut") if _large(path) and _cut[str(path)] < fault.get("times", 1) else None
     with path.open("rb") as file:
         file.seek(start)
-        sent = 0
-        while start + sent <= end:
-            piece = file.read(min(PIECE, end - start - sent + 1))
-            if fault.get("flip") == path.name and start + sent == 0:
+        offset = 0
+        while start + offset <= end:
+            piece = file.read(min(PIECE, end - start - offset + 1))
+            if fault.get("flip") == path.name and start + offset == 0:
                 piece = bytes([piece[0] ^ 1]) + piece[1:]
-            if limit is not None and sent + len(piece) > limit:
+            if limit is not None and offset + len(piece) > limit:
                 _cut[str(path)] += 1
                 request.close_connection = True
                 return
             request.wfile.write(piece)
-            sent += len(piece)
+            offset += len(piece)
             if "rate" in fault:
                 time.sleep(len(piece) / fault["rate"])
 

@@ -1,7 +1,7 @@
 """The site's package archive: stand-ins for AMD's driver and tools, in a signed repository.
 
-`pool` builds the packages when the image is made; `publish` signs them with a key of the site's own when it starts.
-Needs dpkg-deb, apt-ftparchive, gpg. What stands in for hardware says so in each package's description.
+`pool` builds the packages during the image's build; `publish` signs them with the site's own key at its start.
+Needs dpkg-deb, apt-ftparchive, gpg. Each package's description says that it is a stand-in.
 """
 
 import os
@@ -12,9 +12,9 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path("/srv/packages")
-# AMD's names of the suites for which it builds; Debian 12 takes jammy, Debian 13 noble.
+# The suites for which AMD builds; Debian 12 uses jammy, Debian 13 noble.
 SUITES = ("jammy", "noble", "resolute")
-# Versions as AMD's releases 30.30.3 and 30.30.4 have them; the module's srcversion tells two builds apart.
+# Versions of AMD's releases 30.30.3 and 30.30.4. The module's srcversion distinguishes two builds.
 DRIVERS = {
     "1:6.16.13.30300300-2327507": "533BB7E5866E52F63B9ACCB",
     "1:6.16.13.30300400-2341068": "9F1C3D5A7B2E4608D1A3C5E",
@@ -52,7 +52,7 @@ def pool() -> None:
 
 
 def publish() -> tuple[str, str]:
-    """Sign the archive with a new key; returns the armoured public key and its fingerprint."""
+    """Sign the archive with a new key. Return the armoured public key and its fingerprint."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "GNUPGHOME": home}
 
@@ -61,8 +61,8 @@ def publish() -> tuple[str, str]:
             return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
         gpg("--passphrase", "", "--quick-gen-key", "Lab packages <lab@lab.internal>", "ed25519", "sign", "never")
-        listed = gpg("--list-keys", "--with-colons").splitlines()
-        fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
+        lines = gpg("--list-keys", "--with-colons").splitlines()
+        fingerprint = next(line.split(":")[9] for line in lines if line.startswith("fpr:"))
         for suite in SUITES:
             folder = ROOT / "dists" / suite
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,13 +83,13 @@ def _archive(*words: str) -> str:
 
 
 def _deb(name: str, version: str, about: str, scripts: dict[str, str], files: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory() as made:
-        root = pathlib.Path(made)
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
         root.chmod(0o755)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Lab <lab@lab.internal>\n"
-        written = {"DEBIAN/control": f"{control}Description: lab stand-in: {about}\n"}
-        written |= {f"DEBIAN/{script}": text for script, text in scripts.items()} | files
-        for path, text in written.items():
+        contents = {"DEBIAN/control": f"{control}Description: lab stand-in: {about}\n"}
+        contents |= {f"DEBIAN/{script}": text for script, text in scripts.items()} | files
+        for path, text in contents.items():
             file = root / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)

@@ -1,13 +1,13 @@
-"""Process 1 of a lab's site: what a fleet finds on the internet, under the names of *.lab.internal, on one address.
+"""Process 1 of a lab's site: the servers that a fleet uses on the internet, as *.lab.internal, on one address.
 
     packages.lab.internal   a signed apt archive with stand-ins for AMD's packages        port 80
     git.lab.internal        transformers.git over smart HTTP                              port 80
     hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80
-    archive.lab.internal    the distributions' own archives, passed on (a sealed lab)      port 80
+    archive.lab.internal    a mirror of the distributions' archives (for a sealed lab)      port 80
     registry.lab.internal   images, over TLS with the site's own authority                port 5000
 
-`site` serves all and writes /srv/site.json once everything listens; `site registry` is the registry alone, in clear, for the
-build of the lab's images. SIGUSR1 puts a registry there that answers 500, SIGUSR2 the right one back.
+`site` serves all and writes /srv/site.json when everything listens. `site registry` serves only the registry, without TLS, for the
+build of the lab's images. SIGUSR1 replaces the registry by one that answers 500, SIGUSR2 restores it.
 Needs docker-registry, git, openssl, apt-utils, gpg. Started by lab/site.py.
 """
 
@@ -18,26 +18,21 @@ import os
 import pathlib
 import re
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import threading
-import time
 import urllib.parse
 
 import archive
 import hub
 import packages
+import registry
 
 DOMAIN = "lab.internal"
-KEYS = pathlib.Path("/srv/keys")
-TOLD = pathlib.Path("/srv/site.json")
-REGISTRY = 5000
+FACTS = pathlib.Path("/srv/site.json")
 
 
 class Request(http.server.SimpleHTTPRequestHandler):
-    """One request, answered by the part of the site that its Host names."""
+    """A request, which the part of the site answers that its Host names."""
 
     protocol_version = "HTTP/1.1"
 
@@ -50,9 +45,8 @@ class Request(http.server.SimpleHTTPRequestHandler):
         elif host == "archive":
             archive.answer(self)
         elif host == "packages":
-            self.path = re.sub(
-                r"^/.*?/(?=(dists|pool)/)", "/", self.path
-            )  # as a mirror of AMD's has them, below a release's path
+            # A mirror of AMD's has them below a release's path.
+            self.path = re.sub(r"^/.*?/(?=(dists|pool)/)", "/", self.path)
             super().do_HEAD() if self.command == "HEAD" else super().do_GET()
         else:
             self.send_error(404, "no such host on this site")
@@ -64,7 +58,7 @@ class Request(http.server.SimpleHTTPRequestHandler):
 
 
 def _git(request: Request) -> None:
-    """Hand one request to git http-backend, as a web server does (CGI)."""
+    """Pass a request to git http-backend, as a web server does (CGI)."""
     if "status" in (fault := hub.faults("git")):
         return request.send_error(int(fault["status"]))
     url = urllib.parse.urlsplit(request.path)
@@ -74,9 +68,7 @@ def _git(request: Request) -> None:
         "PATH": os.environ["PATH"],
         "GIT_PROJECT_ROOT": "/srv/git",
         "GIT_HTTP_EXPORT_ALL": "1",
-        "PATH_INFO": re.sub(
-            r"^/.*(?=/[^/]+\.git/)", "", url.path
-        ),  # whoever's it is: a mirror has it below its owner's name
+        "PATH_INFO": re.sub(r"^/.*(?=/[^/]+\.git/)", "", url.path),  # a mirror has it below its owner's name
         "QUERY_STRING": url.query,
         "REQUEST_METHOD": request.command,
         "REMOTE_ADDR": request.client_address[0],
@@ -112,97 +104,26 @@ def _chunks(request: Request) -> bytes:
     return body
 
 
-class Registry:
-    """docker-registry, or for a while a server in its place that knows only 500."""
-
-    def __init__(self, tls: bool) -> None:
-        self.tls = tls
-        self.process: subprocess.Popen[bytes] | None = None
-        self.broken: http.server.ThreadingHTTPServer | None = None
-
-    def start(self) -> None:
-        """Start the right one."""
-        if self.broken:
-            self.broken.shutdown()
-            self.broken.server_close()
-            self.broken = None
-        settings = {
-            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/srv/registry",
-            "REGISTRY_HTTP_ADDR": f":{REGISTRY}",
-            "REGISTRY_HTTP_SECRET": "one process, one secret",
-            "REGISTRY_LOG_LEVEL": "warn",
-            "OTEL_TRACES_EXPORTER": "none",
-        }
-        if self.tls:
-            settings |= {
-                "REGISTRY_HTTP_TLS_CERTIFICATE": str(KEYS / "site.crt"),
-                "REGISTRY_HTTP_TLS_KEY": str(KEYS / "site.key"),
-            }
-        config = pathlib.Path("/run/registry.yml")
-        config.write_text("version: 0.1\nstorage: {filesystem: {}, delete: {enabled: true}}\nhttp: {}\n")
-        self.process = subprocess.Popen(["docker-registry", "serve", config], env={**os.environ, **settings})
-        while self.process.poll() is None and not _listens(REGISTRY):
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """Put the one that answers 500 in its place."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait()
-
-        class Broken(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_error(500)
-
-            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
-
-        self.broken = http.server.ThreadingHTTPServer(("", REGISTRY), Broken)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(KEYS / "site.crt", KEYS / "site.key")
-        self.broken.socket = context.wrap_socket(self.broken.socket, server_side=True)
-        threading.Thread(target=self.broken.serve_forever, daemon=True).start()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-def authority() -> str:
-    """Make the site's authority and the registry's certificate; returns the authority's certificate."""
-    KEYS.mkdir(mode=0o700)
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=KEYS, check=True, capture_output=True)
-
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=Lab authority")
-    names = ["-subj", f"/CN=registry.{DOMAIN}", "-addext", f"subjectAltName=DNS:registry.{DOMAIN}"]
-    openssl("req", "-x509", *new, "-keyout", "site.key", "-out", "site.crt", *names, "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
-    return (KEYS / "ca.crt").read_text()
-
-
 def main() -> None:
-    """Serve until the container is stopped."""
+    """Serve until the container stops."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     alone = sys.argv[1:] == ["registry"]
-    registry = Registry(tls=not alone)
-    told = {}
-    if not alone and TOLD.exists():  # started again: keys and signatures are there
-        told = json.loads(TOLD.read_text())
-        TOLD.unlink()
+    images = registry.Registry(tls=not alone)
+    facts = {}
+    if not alone and FACTS.exists():  # a restart: keys and signatures exist
+        facts = json.loads(FACTS.read_text())
+        FACTS.unlink()
     elif not alone:
         key, fingerprint = packages.publish()
         commit = pathlib.Path("/srv/git/transformers.commit").read_text().strip()
-        told = {"authority": authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
-    registry.start()
+        facts = {"authority": registry.authority(), "key": key, "fingerprint": fingerprint, "commit": commit}
+    images.start()
     if alone:
-        sys.exit(registry.process.wait() if registry.process else 1)
-    signal.signal(signal.SIGUSR1, lambda *_: registry.stop())
-    signal.signal(signal.SIGUSR2, lambda *_: registry.start())
+        sys.exit(images.process.wait() if images.process else 1)
+    signal.signal(signal.SIGUSR1, lambda *_: images.stop())
+    signal.signal(signal.SIGUSR2, lambda *_: images.start())
     server = http.server.ThreadingHTTPServer(("", 80), functools.partial(Request, directory="/srv/packages"))
-    TOLD.write_text(json.dumps(told))
+    FACTS.write_text(json.dumps(facts))
     server.serve_forever()
 
 

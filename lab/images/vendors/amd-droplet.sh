@@ -1,4 +1,4 @@
-# AMD's developer cloud: docker-ce, an older amdgpu-dkms that runs, rocm.list with a key path of its own.
+# AMD's developer cloud: docker-ce, a running older amdgpu-dkms, rocm.list with its own key path.
 apt-get update -qq
 python3 /usr/local/sbin/lab-vendor-engine docker-ce docker-ce-cli containerd.io 5:29.1.3-1~ubuntu.24.04~noble
 older_driver

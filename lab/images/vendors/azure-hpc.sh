@@ -1,4 +1,4 @@
-# Azure's HPC image: moby-engine, amdgpu blacklisted and loaded some time after each boot by rocmstartup.service.
+# Azure's HPC image: moby-engine, amdgpu blacklisted; rocmstartup.service loads it some time after each boot.
 # shellcheck shell=bash
 apt-get update -qq
 python3 /usr/local/sbin/lab-vendor-engine moby-engine moby-cli moby-containerd 28.3.3-ubuntu24.04u1

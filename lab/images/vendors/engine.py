@@ -1,7 +1,7 @@
-"""ENGINE CLI RUNTIME VERSION: installs the distribution's engine under a vendor's three package names, on the node.
+"""Install the distribution's Docker under a vendor's three package names, on the node. Arguments: ENGINE CLI RUNTIME VERSION.
 
-The packages conflict as the real ones do (docker-ce, moby-engine); the programs are the distribution's, so that no vendor's archive
-is needed. Needs apt with fetched lists. Called by the vendors' scripts.
+The packages conflict as the real ones do (docker-ce, moby-engine). The programs are the distribution's, so the lab needs no vendor's
+archive. Needs apt with fetched lists. Called by the vendors' scripts.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-# Oracle's cloud: linux-* pinned to -1, so that the headers of the running kernel have no candidate.
+# Oracle's cloud: linux-* pinned to -1, so the headers of the running kernel have no candidate.
 mkdir -p /srv/oci
 common=linux-oracle-headers-$(uname -r)
 deb "$common" 6.8.0-1012.12 "" true

@@ -1,4 +1,4 @@
-# A machine whose firmware checks signatures, with no key of DKMS enrolled.
+# A machine whose firmware checks signatures, and that has no enrolled key of DKMS.
 cat >/etc/systemd/system/lab-secure-boot.service <<'UNIT'
 [Service]
 Type=oneshot

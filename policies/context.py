@@ -1,7 +1,7 @@
-"""What a rule is asked about: one resource and its stack, with readers that know what is not known yet.
+"""A rule's input: one resource and its stack, with readers for values that may not be known yet.
 
-Values arrive as `pack.py` made them: plain dictionaries and lists, secrets in clear, UNKNOWN. Needs roles/*/defaults for what a
-stack leaves out. Used by every rule.
+`pack.py` prepares the values: plain dictionaries and lists, secrets in clear, UNKNOWN. Needs roles/*/defaults for variables that
+a stack leaves out. Used by every rule.
 """
 
 import functools
@@ -16,18 +16,18 @@ import yaml
 from policies.stack import Stack
 
 ROLES = Path(__file__).resolve().parents[1] / "roles"
-# What stands in the place of a value that is not known yet, at preview.
+# Placeholder at preview for a value that is not known yet.
 UNKNOWN: Any = object()
 
 Props = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One resource: `kind` (BareMetal, HostKey, Node, Host, Image, Weights, Serving, Stack), `name` (its machine's), `inputs`.
+class Context:
+    """One resource: `kind` (BareMetal, HostKey, Node, Host, Image, Weights, Serving, Stack), `name` (of its node), `inputs`.
 
-    `protect` is Pulumi's own option, `seen` holds the inputs of the other resources that the rule reads, by kind and name.
-    A rule that is asked at the end gets outputs in both.
+    `protect` is Pulumi's resource option. `others` holds the inputs of the other resources that the rule reads, by kind and name.
+    For a rule with `at_end`, `inputs` and `others` hold outputs.
     """
 
     kind: str
@@ -35,26 +35,26 @@ class Asked:
     inputs: Props
     protect: bool = False
     stack: Stack = field(default_factory=Stack)
-    seen: Mapping[tuple[str, str], Props] = field(default_factory=dict)
+    others: Mapping[tuple[str, str], Props] = field(default_factory=dict)
 
     def var(self, name: str) -> Any:
-        """Return a role variable as the role will have it: None when not known yet, its default when the stack has none."""
+        """Return a role variable as the role will see it: the default where the stack sets none, None when not known yet."""
         value = known(self.inputs, "vars", name, absent=_ABSENT)
         return _default(name) if value is _ABSENT else value
 
     def default(self, name: str) -> Any:
-        """Return what the role has for a variable that a stack leaves out."""
+        """Return the role's default for a variable."""
         return _default(name)
 
     def flags(self, name: str) -> list[Any]:
-        """Return every value that vLLM gets for a flag, in either spelling; empty when it gets none or it is not known yet."""
+        """Return every value of a vLLM flag, in either spelling; empty when it is not set or not known yet."""
         return [value for flag, value in self.all_flags() if flag == name]
 
     def all_flags(self) -> Iterator[tuple[str, Any]]:
-        """Yield (name with dashes, value) of what `vllm serve` gets: from vllm_flags, and what vllm_entrypoint adds."""
-        told = self.var("vllm_flags")
-        for key in told if isinstance(told, Mapping) else ():
-            value = known(told, key)
+        """Yield (name with dashes, value) for each flag of `vllm serve`, from vllm_flags and from vllm_entrypoint."""
+        flags = self.var("vllm_flags")
+        for key in flags if isinstance(flags, Mapping) else ():
+            value = known(flags, key)
             flag, equals, rest = key.partition("=")
             if value is not None:
                 yield _dashes(flag), rest if equals else value
@@ -65,28 +65,28 @@ class Asked:
                 flag, equals, rest = word.partition("=")
                 yield _dashes(flag), rest if equals else (True if after.startswith("-") else after)
 
-    def other(self, kind: str) -> Props | None:
-        """Return the inputs of this machine's resource of another kind, or None.
+    def inputs_of(self, kind: str) -> Props | None:
+        """Return the inputs of this node's resource of another kind, or None.
 
-        Of an Image there may be one for all machines.
+        One Image may serve all nodes.
         """
-        found = self.seen.get((kind, self.name))
-        if found is None and kind == "Image":
-            images = [inputs for (seen, _), inputs in list(self.seen.items()) if seen == "Image"]
-            found = images[0] if len(images) == 1 else None
-        return found
+        inputs = self.others.get((kind, self.name))
+        if inputs is None and kind == "Image":
+            images = [image for (other, _), image in list(self.others.items()) if other == "Image"]
+            inputs = images[0] if len(images) == 1 else None
+        return inputs
 
 
 def known(props: Props, *path: str, absent: Any = None) -> Any:
-    """Return the value at `path`: None when it is not known yet, `absent` when it is not there or null."""
-    found: Any = props
+    """Return the value at `path`: None when it is not known yet, `absent` when it is missing or null."""
+    value: Any = props
     for key in path:
-        if not isinstance(found, Mapping) or found.get(key) is None:
+        if not isinstance(value, Mapping) or value.get(key) is None:
             return absent
-        found = found[key]
-        if found is UNKNOWN:
+        value = value[key]
+        if value is UNKNOWN:
             return None
-    return found
+    return value
 
 
 def has_unknown(value: Any) -> bool:
@@ -97,7 +97,7 @@ def has_unknown(value: Any) -> bool:
 
 
 def on(value: Any) -> bool:
-    """Whether a switch is on. What is neither on nor off counts as on: a rule that cannot read a value refuses it."""
+    """Whether a switch is on. A value that is neither on nor off counts as on, so that a rule refuses what it cannot read."""
     return value is not None and str(value).strip().lower() not in ("", "0", "false", "no", "off")
 
 
@@ -107,7 +107,7 @@ def folder(path: str) -> str:
 
 
 def inside(path: str, of: str) -> bool:
-    """Whether one absolute path is another one, or lies below it."""
+    """Whether an absolute path equals `of` or is below it."""
     return path == of or path.startswith(of.rstrip("/") + "/")
 
 
