@@ -1,6 +1,6 @@
 """For all tests: a test that lacks a Docker Engine or a program is skipped with the reason, and fails under CI=true.
 
-Owns the meaning of the markers `docker`, `road` and `needs` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
+Owns the meaning of the markers `docker`, `e2e` and `needs` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
 Which tests need a Docker Engine follows from their folder. No test skips itself: tests/unit/test_suite.py refuses that.
 """
 
@@ -15,17 +15,17 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 FOLDERS = {
-    "road": ("docker", "road"),
-    "faults": ("docker", "road"),
-    "changes": ("docker", "road"),
-    "cloud": ("docker", "road"),
+    "e2e": ("docker", "e2e"),
+    "faults": ("docker", "e2e"),
+    "changes": ("docker", "e2e"),
+    "cloud": ("docker", "e2e"),
     "roles": ("docker",),
     "matrix": ("docker",),
 }
 # Folders whose tests share a lab or a plugin: each goes whole to one worker, the longest of `make test-all` first.
-TOGETHER = ("changes", "faults", "road", "matrix", "roles", "cloud", "provider", "machine")
+TOGETHER = ("changes", "faults", "e2e", "matrix", "roles", "cloud", "provider", "machine")
 BROUGHT_BY = {"pulumi": "`make setup` brings it"}  # where a program of `needs` comes from
-LIMITS = {"road": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
+LIMITS = {"e2e": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
     os.environ.pop(own, None)  # the user's state and backend are never the tests'

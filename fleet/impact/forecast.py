@@ -1,7 +1,7 @@
 """What a whole preview foretells, in a few lines: identical machines in one, what interrupts most first, and for how long.
 
 Pure: changes of single resources in, text out; opens no connection. Called by fleet.provider.preview_summary at the end of a preview.
-The golden texts are in tests/unit/golden/forecast.
+The golden texts are in tests/unit/golden/impact_forecast.
 """
 
 import re

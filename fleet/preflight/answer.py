@@ -1,6 +1,6 @@
 """The form of what on_node_facts.py answers: each fact that a check reads, so that no check meets another type than it expects. Pure.
 
-Add a fact: a row here, beside on_node_facts.py's own (tests/unit/test_machine_reply.py). A fact without one passes as it is. Called by __init__.
+Add a fact: a row here, beside on_node_facts.py's own (tests/unit/test_fuzz_node.py). A fact without one passes as it is. Called by __init__.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The grammar of references of images, and which token service is a registry's own. Pure.
 
 Called by registry.py. The role transformers has the same grammar in its reader, which runs on a node (roles/transformers/files/read.py); one
-table of examples holds for both: tests/reference.py.
+table of examples holds for both: tests/support/image_references.py.
 """
 
 import re

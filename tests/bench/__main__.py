@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.bench import many, peers
 from tests.bench.peers import well
-from tests.road.road import STACK, Road
+from tests.support.e2e import STACK, Road
 
 
 class Bench:

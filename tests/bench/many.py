@@ -24,7 +24,7 @@ from fleet import ssh
 from fleet.managed import managed_set, reader
 from lab import machine
 from tests.bench.peers import well
-from tests.road.road import STACK, Road
+from tests.support.e2e import STACK, Road
 
 NODES = [f"many-{number}" for number in range(1, 33)]
 SOURCE, SYSTEM, GPUS = "glm-1", "ubuntu-24.04", 8

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.road.road import Road
+from tests.support.e2e import Road
 
 KINDS = ("host", "image", "weights", "serving")
 

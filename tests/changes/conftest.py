@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.changes.bed import Bed
-from tests.road.road import STACK, Road
+from tests.support.e2e import STACK, Road
+from tests.support.testbed import Bed
 
 NODE = "glm-1"
 # Older than what is there: two rows ask for the newer.

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from fleet.impact import effects, role_effects
 from fleet.impact.role_effects import Level, Statement
 from fleet.stack import resource_roles, role_digest, role_vars
-from tests import records
-from tests.changes import rows
+from tests.support import change_table, records
 
 HEAD = """# What a change does
 
@@ -22,19 +21,19 @@ containers. `make docs` writes it.
 and for nothing where somebody does. Of a file of YAML a comment counts for nothing. A task file is said to do what its tasks do today: who
 lets it restart something says so in `meta/effects.yml`. What a role no longer names (an option of daemon.json, a package, a kernel argument
 of the running kernel) stays on the machine until somebody takes it away. Docker Engine before 23 restarts where a newer one reloads.
-*Gone through*: rows that a run on a lab node has shown since the row, its role and what reads them last changed (`tests/records.py`).
+*Gone through*: rows that a run on a lab node has shown since the row, its role and what reads them last changed (`tests/support/records.py`).
 """
 PRIVATE = "Its variables no stack sets: the roles that include it hand them over.\n"
 
 
 def page() -> str:
     """The page as Markdown."""
-    roles = role_vars.load(rows.ROLES)
+    roles = role_vars.load(change_table.ROLES)
     return "\n".join([HEAD, *(_role(name, roles) for name in (*roles.roles, resource_roles.HELPER))])
 
 
 def _role(name: str, roles: role_vars.Roles) -> str:
-    told = role_effects.statement(rows.ROLES, name)
+    told = role_effects.statement(change_table.ROLES, name)
     lines = [f"## {name}\n", f"{_gone_through(name)}\n"]
     if name in roles.roles:
         lines += ["| variable | a change of it | changed |", "|---|---|---|"]
@@ -51,7 +50,7 @@ def _role(name: str, roles: role_vars.Roles) -> str:
 def _gone_through(role: str) -> str:
     """Return how many rows of a role a run has shown as they are now, of how many."""
     known = records.read("changes")
-    rows_ = [row for row in rows.made() if row.role == role]
+    rows_ = [row for row in change_table.made() if row.role == role]
     states = [records.state("changes", known.get(row.name, {}), row.model_dump()) for row in rows_]
     now = [state for state in states if state != "not yet" and "stale" not in state]
     days = sorted({state.partition(",")[0] for state in now})
@@ -62,7 +61,7 @@ def _gone_through(role: str) -> str:
 def _files(role: str) -> Mapping[str, list[str]]:
     """Each file of a role, with the names that its listing has for it."""
     found: dict[str, list[str]] = {}
-    for line in role_digest.listing(rows.ROLES / role).splitlines():
+    for line in role_digest.listing(change_table.ROLES / role).splitlines():
         part = line.partition("  ")[2]
         found.setdefault(part.partition(": ")[0], []).append(part)
     return found
@@ -119,7 +118,7 @@ def _words(level: Level, told: Statement) -> str:
 
 def _ways(role: str, subject: str) -> str:
     """How the matrix changes it: once, or in these ways."""
-    mine = [row for row in rows.load() if row.role == role and subject in (row.variable, row.file)]
+    mine = [row for row in change_table.load() if row.role == role and subject in (row.variable, row.file)]
     by = [f"by `{row.by}`" for row in mine if row.by]
     never = [f"never: {row.never}" for row in mine if row.never]
     return ", ".join([row.kind or "once" for row in mine if not row.by and not row.never] + by + never)

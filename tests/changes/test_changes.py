@@ -1,22 +1,22 @@
 """Predicted = happened: of every row of the matrix, what the preview foretells is what the node then shows, no more and no less.
 
-Hours, so `make test-all` alone makes them all; a few are made in tests/road by every `make test`.
+Hours, so `make test-all` alone makes them all; a few are made in tests/e2e by every `make test`.
 """
 
 import pytest
 
-from tests.changes import rows
-from tests.changes.bed import Bed
 from tests.changes.conftest import NODE
+from tests.support import change_table
+from tests.support.testbed import Bed
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 
 
-def name(some: tuple[rows.Row, ...]) -> str:
+def name(some: tuple[change_table.Row, ...]) -> str:
     return some[0].name if len(some) == 1 else f"{some[0].role}: {len(some)} that restart nothing, from {some[0].name}"
 
 
-def wrong(bed: Bed, some: tuple[rows.Row, ...]) -> list[str]:
+def wrong(bed: Bed, some: tuple[change_table.Row, ...]) -> list[str]:
     """Make these changes at once, and return what was not as foretold; of several, nothing may have been foretold at all."""
     try:
         outcome = bed.make({NODE: some})[NODE]
@@ -26,8 +26,8 @@ def wrong(bed: Bed, some: tuple[rows.Row, ...]) -> list[str]:
     return [*outcome.wrong, *(f"foretold of what restarts nothing: {one}" for one in loud)]
 
 
-@pytest.mark.parametrize("some", rows.together(), ids=name)
-def test_what_is_foretold_happens_and_nothing_else(bed: Bed, some: tuple[rows.Row, ...]) -> None:
+@pytest.mark.parametrize("some", change_table.together(), ids=name)
+def test_what_is_foretold_happens_and_nothing_else(bed: Bed, some: tuple[change_table.Row, ...]) -> None:
     """Where several changes were made at once and something is wrong, they are made again one by one, to tell which it is."""
     seen = wrong(bed, some)
     if seen and len(some) > 1:

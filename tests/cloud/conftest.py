@@ -15,9 +15,9 @@ import yaml
 
 from lab import machine, site
 from lab.cloud import api
-from tests.environment import forget_secrets, user_environment
-from tests.project import with_cloud
-from tests.road.road import copy_project
+from tests.support.e2e import copy_project
+from tests.support.environment import forget_secrets, user_environment
+from tests.support.pulumi_project import with_cloud
 
 LAB, STACK = "glm-cloud", "cloud"
 # How far the machines are taken: to SSH all of them, one droplet through the roles of Host, and in one test to its probes.

@@ -90,7 +90,7 @@ def test_a_machine_that_does_not_come_up_in_time_is_told_and_the_next_up_goes_on
     assert sky.up().returncode == 0
 
 
-@pytest.mark.exhaustive  # three minutes; tests/unit/test_plan_engine_cloud.py has what the engine does then, in seconds
+@pytest.mark.exhaustive  # three minutes; tests/preview/test_cloud.py has what the engine does then, in seconds
 def test_a_droplet_that_is_made_anew_becomes_a_gpu_host_again(sky: Sky, first: str) -> None:
     # It has the address and the host key of the one before it: only that it was made anew tells them apart.
     release = {"do-1": "another image"}

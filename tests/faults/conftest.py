@@ -1,10 +1,10 @@
-"""One road for the whole session, of its own beside that of tests/road: every fault is done to it, and leaves it converged."""
+"""One road for the whole session, of its own beside that of tests/e2e: every fault is done to it, and leaves it converged."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.road.road import Road, stand
+from tests.support.e2e import Road, stand
 
 
 @pytest.fixture(scope="session")

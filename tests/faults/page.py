@@ -1,12 +1,11 @@
 """docs/faults.md: what can go wrong, what is said then, what to do, and how long both take. `make docs` writes it from table/*.yml.
 
-What tests measured is in measured.json (tests/records.py).
+What tests measured is in measured.json (tests/support/records.py).
 """
 
 from typing import Any
 
-from tests import records
-from tests.faults import fault
+from tests.support import fault_table, records
 
 HEAD = """# Faults
 
@@ -23,10 +22,10 @@ the row, the role that it names or what words the message has changed since. `no
 def page() -> str:
     """The page as Markdown."""
     measured = records.read("faults")
-    return "\n".join([HEAD, *(_row(one, measured.get(one.fault, {})) for one in fault.load()), ""])
+    return "\n".join([HEAD, *(_row(one, measured.get(one.fault, {})) for one in fault_table.load()), ""])
 
 
-def _row(one: fault.Fault, measured: dict[str, Any]) -> str:
+def _row(one: fault_table.Fault, measured: dict[str, Any]) -> str:
     seen, todo = _parts(one.said)
     again = f"<br>run again: {_code(_parts(one.again)[0])}" if one.again else ""
     figures = [f"{measured[key]:.0f} s" if key in measured else "" for key in ("message", "convergence")]

@@ -15,9 +15,8 @@ from fleet import ssh
 from fleet.ansible import converge
 from fleet.bare_metal import installer_image
 from fleet.managed import managed_set, reader
-from tests import lab
-from tests.machine import redfish
-from tests.machine.sshd import Server
+from tests.support import labs, redfish_machine
+from tests.support.ssh_server import Server
 
 SITE = Path(__file__).parent / "site"
 KEY = "a-key-that-nobody-may-read"
@@ -54,7 +53,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh.Target]:
     """A lab node with an engine."""
-    with lab.stand("glm-machine", {"debian": "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
+    with labs.stand("glm-machine", {"debian": "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
         target = standing.nodes["debian"]
         with ssh.connect(target) as connection:
             prepared = connection.run(PREPARE, timeout=300)
@@ -103,12 +102,12 @@ def expected(node: ssh.Target, settled: Run) -> managed_set.State:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish.Machine]:
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish_machine.Machine]:
     """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
     (tmp_path / "installers").mkdir()
     monkeypatch.setattr(installer_image, "_folder", lambda: tmp_path / "installers")
     monkeypatch.setattr(installer_image, "_right", {})
-    with redfish.machine(tmp_path) as made:
+    with redfish_machine.machine(tmp_path) as made:
         yield made
 
 

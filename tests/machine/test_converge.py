@@ -19,7 +19,7 @@ from fleet import errors, ssh
 from fleet.ansible import converge, run_directory
 from fleet.managed import differences, managed_set, reader
 from tests.machine.conftest import KEY, Run, job, run
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 pytestmark = pytest.mark.docker
 

@@ -9,7 +9,7 @@ import pytest
 from fleet import errors, ssh
 from fleet.ansible import connection_loss
 from fleet.ssh import handshake
-from tests.machine.sshd import Server, _key
+from tests.support.ssh_server import Server, _key
 
 GOES_ON = "`pulumi up` goes on"
 

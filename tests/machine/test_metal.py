@@ -1,6 +1,6 @@
 """From a bare disk to SSH with the pinned host key, over virtual media: a machine of QEMU, whose firmware and kernel really boot.
 
-Its processor is emulated: minutes. The BMC is sushy-emulator, the installer and the system are tests/machine/metal.py's.
+Its processor is emulated: minutes. The BMC is sushy-emulator, the installer and the system are tests/support/qemu_machine.py's.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import pytest
 
 from fleet import ssh
 from fleet.bare_metal import install, seed
-from tests.machine.metal import Metal, image
-from tests.machine.redfish import machine
+from tests.support.qemu_machine import Metal, image
+from tests.support.redfish_machine import machine
 
 pytestmark = [
     pytest.mark.exhaustive,

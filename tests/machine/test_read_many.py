@@ -9,7 +9,7 @@ import pytest
 
 from fleet import errors
 from fleet.managed import managed_set, reader
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 
 def declared(*paths: Path) -> managed_set.Declared:

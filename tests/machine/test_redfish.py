@@ -1,4 +1,4 @@
-"""A BMC is asked and told over Redfish: against sushy-emulator (tests/machine/redfish.py).
+"""A BMC is asked and told over Redfish: against sushy-emulator (tests/support/redfish_machine.py).
 
 What goes wrong ends in one message each: golden/redfish/.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from fleet import errors
 from fleet.bare_metal import bmc
-from tests.machine.redfish import Machine, golden
+from tests.support.redfish_machine import Machine, golden
 
 
 def test_power_and_bios_settings_are_read(bare: Machine, cancelled: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""A machine is installed over its BMC, once for a nonce, whatever comes between: against sushy-emulator (tests/machine/redfish.py).
+"""A machine is installed over its BMC, once for a nonce, whatever comes between: against sushy-emulator (tests/support/redfish_machine.py).
 
 What goes wrong ends in one message each: golden/redfish/.
 """
@@ -15,7 +15,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.bare_metal import install, installer_image, seed
-from tests.machine.redfish import GOLDEN, Machine, golden, told
+from tests.support.redfish_machine import GOLDEN, Machine, golden, told
 
 pytestmark = pytest.mark.slow
 PATIENCE = 60

@@ -9,7 +9,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.ssh import rekey
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 
 def pair(folder: Path, name: str) -> tuple[str, str]:

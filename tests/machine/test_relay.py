@@ -21,7 +21,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.ssh import relay
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 BODY = bytes(range(256)) * 4096  # a megabyte in which an exchange would show
 

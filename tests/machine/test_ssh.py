@@ -21,7 +21,7 @@ import pytest
 from fleet import errors, ssh
 from fleet.ssh import connection as ssh_connection
 from fleet.ssh import handshake
-from tests.machine.sshd import Server, _key
+from tests.support.ssh_server import Server, _key
 
 
 def test_the_pinned_key_is_accepted(server: Server) -> None:

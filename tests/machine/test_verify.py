@@ -9,7 +9,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.managed import managed_set, reader, verify_weights
-from tests.machine.sshd import Server
+from tests.support.ssh_server import Server
 
 FILES = {"config.json": b"{}", "sub/model.safetensors": os.urandom(3_000_000)}
 

@@ -10,9 +10,8 @@ import pytest
 
 from fleet import errors, ssh
 from lab import machine
-from tests import lab as labs
-from tests.roles import play
 from tests.roles.conftest import COMMON, KEY, SERVED
+from tests.support import labs, playbook
 
 
 @dataclasses.dataclass
@@ -55,7 +54,7 @@ class Bed:
                     return
         raise AssertionError(f"{self.target.name} did not come back within {labs.BOOT} s")
 
-    def run(self, book: str, check: bool) -> play.Run:
+    def run(self, book: str, check: bool) -> playbook.Run:
         asked = {name: self.tip() if value == "{tip}" else value for name, value in self.asked.items()}
         given = {**self.vars, **COMMON, **SERVED, **asked}
         if book == "serving":
@@ -64,7 +63,7 @@ class Bed:
                 "vllm_model_dir": self.told["fleet_weights"]["path"],
                 "vllm_model_manifest": self.told["fleet_weights"]["manifest"],
             }
-        ran = play.run(self.target, book, given, {"VLLM_API_KEY": KEY}, check)
+        ran = playbook.run(self.target, book, given, {"VLLM_API_KEY": KEY}, check)
         self.told |= ran.results
         return ran
 

@@ -7,22 +7,20 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import neighbour
-from tests.matrix import scenario
 from tests.matrix.conftest import Bed
-from tests.matrix.scenario import Scenario
-from tests.roles import play
+from tests.support import neighbour, playbook, scenario_table
+from tests.support.scenario_table import Scenario
 
 CELLS = [
     pytest.param(system, name, marks=() if usual else pytest.mark.exhaustive, id=f"{system}-{name}")
-    for system, name, usual in scenario.cells("test_matrix.py")
+    for system, name, usual in scenario_table.cells("test_matrix.py")
 ]
 
 
 @pytest.mark.parametrize(("system", "name"), CELLS)
 def test_a_scenario_ends_as_it_should(beds: Callable[[str], Bed], system: str, name: str) -> None:
     bed = beds(system)
-    for one in scenario.load()[name].chain():
+    for one in scenario_table.load()[name].chain():
         if one.name not in bed.done:
             go_through(bed, one)
             bed.done.append(one.name)
@@ -61,7 +59,7 @@ def go_through(bed: Bed, one: Scenario) -> None:
         go(bed, one, "none")
 
 
-def go(bed: Bed, one: Scenario, changed: str | list[str]) -> list[play.Run]:
+def go(bed: Bed, one: Scenario, changed: str | list[str]) -> list[playbook.Run]:
     """Do the runs: each goes well, and changes what it should."""
     ran = []
     for asked in one.runs:

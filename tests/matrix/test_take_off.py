@@ -24,15 +24,14 @@ from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook, Slots
 from fleet.stack import requirements, role_vars, settings, stack_file
 from lab import machine
-from tests import lab as labs
-from tests.matrix import look, scenario
-from tests.road.road import STACK, Road
 from tests.roles.conftest import COMMON, SERVED
+from tests.support import labs, machine_snapshot, scenario_table
+from tests.support.e2e import STACK, Road
 
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 CELLS = [
     pytest.param(system, marks=() if usual else pytest.mark.exhaustive, id=system)
-    for system, _, usual in scenario.cells("test_take_off.py")
+    for system, _, usual in scenario_table.cells("test_take_off.py")
 ]
 # Before us: the administrator's own options of an engine that is still to come, and his own pin under the name that AMD's guide uses.
 PREPARED = """
@@ -72,9 +71,11 @@ def used(lab: labs.Lab, system: str) -> Iterator[ssh.Target]:
         machine.remove(lab.name, "bare")
 
 
-def unexplained(before: look.Look, after: look.Look, otherwise: Mapping[str, str]) -> dict[str, list[str]]:
+def unexplained(
+    before: machine_snapshot.Look, after: machine_snapshot.Look, otherwise: Mapping[str, str]
+) -> dict[str, list[str]]:
     """What is another, less what may be."""
-    kinds = look.changed(before, after).items()
+    kinds = machine_snapshot.changed(before, after).items()
     left = {what: [line for line in lines if not re.match(otherwise.get(what, "$^"), line)] for what, lines in kinds}
     return {what: lines for what, lines in left.items() if lines}
 
@@ -103,7 +104,7 @@ def test_a_deleted_host_is_what_it_was_before(
         "Weights": Playbook("Weights", ("path",), Slots(), purge=purge),
     }
     with used(lab, system) as bare:
-        before = look.at(bare)
+        before = machine_snapshot.at(bare)
         node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
         for kind, resource in kinds.items():
             inputs = {**node, "wants": json.dumps(wanted)}
@@ -111,10 +112,10 @@ def test_a_deleted_host_is_what_it_was_before(
                 values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
                 inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
             made[kind] = resource.apply(asking(kind, told), inputs, None)
-        during = look.changed(before, look.at(bare))
+        during = machine_snapshot.changed(before, machine_snapshot.at(bare))
         for kind in reversed(kinds):
             kinds[kind].delete(asking(kind, told), made[kind])
-        after = look.at(bare)
+        after = machine_snapshot.at(bare)
     assert any(owner.MARKER in line for line in during["names"])
     assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
     assert unexplained(before, after, OTHERWISE) == {}
@@ -144,7 +145,7 @@ def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tm
     """The whole road, to a replica that sees; weights and driver stay."""
     road = Road(tmp_path / "glm-fleet", lab=lab.name)
     with used(lab, "debian-12") as node:
-        before = look.at(node)
+        before = machine_snapshot.at(node)
         ssh_stack(road, lab, node)
         up = road.pulumi("up", "--yes", "--skip-preview")
         assert up.returncode == 0, up.stdout
@@ -157,7 +158,7 @@ def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tm
         gone = road.pulumi("destroy", "--yes", "--skip-preview")
         assert gone.returncode == 0, gone.stdout
         assert road.on("bare", BOOT) == boot, "the machine stays on"
-        after = look.at(node)
+        after = machine_snapshot.at(node)
     stays = re.findall(r"stays: (.*)", gone.stdout.partition("Diagnostics:")[2])
     model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); with weights in `glm-fleet:purge` it goes, too"
     driver = r"the driver: amdgpu-dkms [0-9:.-]+; with driver in `glm-fleet:purge` it goes, too"

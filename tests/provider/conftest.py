@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.sshd import Server
-from tests.provider.plugin import Engine, Plugin, Props
+from tests.support.plugin import Engine, Plugin, Props
+from tests.support.ssh_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).parent / "site"

@@ -1,6 +1,6 @@
 """The resource BareMetal over gRPC: a machine is looked at; a nonce installs it, once; what that wipes is foretold.
 
-The machine is sushy-emulator's (tests/machine/redfish.py). What its messages say is in tests/machine/golden/redfish.
+The machine is sushy-emulator's (tests/support/redfish_machine.py). What its messages say is in tests/machine/golden/redfish.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import pytest
 from pulumi.runtime.proto import engine_pb2, provider_pb2
 
 from fleet import ssh
-from tests.machine.redfish import SETTINGS, USER, UUID, WORD, Machine, machine
 from tests.provider.conftest import Launch
-from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn
+from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn
+from tests.support.redfish_machine import SETTINGS, USER, UUID, WORD, Machine, machine
 
 KIND = "BareMetal"
 

@@ -5,8 +5,8 @@ from pulumi.runtime.proto import provider_pb2
 
 from fleet.drift import Difference
 from fleet.provider import diffs
-from tests.provider.plugin import UNKNOWN, Plugin, Props
-from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+from tests.support.plugin import UNKNOWN, Plugin, Props
+from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 
 Kind = provider_pb2.PropertyDiff.Kind
 

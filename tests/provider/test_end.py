@@ -15,7 +15,7 @@ import pytest
 
 from fleet.provider.base import ROOT
 from tests.provider.conftest import Launch, doing
-from tests.provider.plugin import DEBUG, PATIENCE, Engine, HalfMade, Plugin, Props, half_made
+from tests.support.plugin import DEBUG, PATIENCE, Engine, HalfMade, Plugin, Props, half_made
 
 PROGRAMS = ("fleet.ansible.supervisor", "ansible-playbook", "HostKeyAlias=glm-1", "[mux]")
 

@@ -15,8 +15,8 @@ from fleet.provider import preview_summary
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
 from tests.provider.conftest import Launch
-from tests.provider.plugin import Engine, Plugin, Props, creation, struct, urn
-from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+from tests.support.plugin import Engine, Plugin, Props, creation, struct, urn
+from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 
 STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"
 FLAG = changed("vars", "vllm_flags", "max-model-len", to=32768)

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.provider.plugin import Plugin
+from tests.support.plugin import Plugin
 
 
 def test_a_key_is_made_once_and_ssh_reads_it(plugin: Plugin, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.machine.sshd import Server
-from tests.provider.plugin import PATIENCE, Engine, Plugin, Props, urn
+from tests.support.plugin import PATIENCE, Engine, Plugin, Props, urn
+from tests.support.ssh_server import Server
 
 
 def refused(plugin: Plugin, inputs: Props) -> str:

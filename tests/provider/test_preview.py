@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from fleet.drift import Difference
-from tests.machine.sshd import Server
-from tests.provider.plugin import UNKNOWN, Engine, Plugin, Props, urn
-from tests.provider.serving import INPUTS, NODE, OUTPUTS, changed
+from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, urn
+from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
+from tests.support.ssh_server import Server
 
 GOLDEN = Path(__file__).parent / "golden"
 DRIFT = [

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
-from tests.provider.plugin import UNKNOWN, Plugin, Props, plain, struct, urn
+from tests.support.plugin import UNKNOWN, Plugin, Props, plain, struct, urn
 
 NODE = {"name": "glm-1", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA", "port": 22}
 HOST = {"node": NODE, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_sysctls": {"vm.swappiness": 10}}}

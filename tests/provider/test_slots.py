@@ -8,7 +8,7 @@ import pytest
 from fleet import errors
 from fleet.provider.base import Request
 from fleet.provider.playbook import Slots
-from tests.provider.plugin import PATIENCE, urn
+from tests.support.plugin import PATIENCE, urn
 
 
 def asks(said: list[str], cancelled: threading.Event | None = None) -> Request:

@@ -16,8 +16,8 @@ import pytest
 
 from fleet.managed import owner
 from fleet.stack import requirements, stack_file
-from tests.machine.sshd import KEPT, Server
-from tests.provider.plugin import Engine, Plugin, Props
+from tests.support.plugin import Engine, Plugin, Props
+from tests.support.ssh_server import KEPT, Server
 from tests.unit.test_preflight_checks import ROLES, ROOT, SICK, healthy
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"

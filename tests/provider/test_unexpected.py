@@ -20,8 +20,8 @@ from fleet.provider import baremetal, node, serving
 from fleet.provider.base import Resource
 from fleet.provider.playbook import Slots
 from fleet.provider.servicer import Fleet
-from tests.machine.sshd import Server
-from tests.provider.plugin import HalfMade, Props, creation, half_made, ident, struct, urn
+from tests.support.plugin import HalfMade, Props, creation, half_made, ident, struct, urn
+from tests.support.ssh_server import Server
 
 KEY = "a-key-that-nobody-may-read-here"
 REPLICAS = [{"name": "glm-0", "port": 8000, "model": "glm"}]

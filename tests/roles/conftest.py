@@ -14,8 +14,7 @@ import testinfra
 import yaml
 
 from fleet import ssh
-from tests import lab as labs
-from tests.roles import play
+from tests.support import labs, playbook
 
 # Role variables of every test: a kernel without headers in apt, a platform that keeps the clock.
 COMMON = {
@@ -29,7 +28,7 @@ COMMON = {
 # What the lab's stack says of image, weights and serving (stacks/Pulumi.lab.yaml).
 SERVED: dict[str, Any] = {
     name: value
-    for name, value in yaml.safe_load((play.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"][
+    for name, value in yaml.safe_load((playbook.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"][
         "glm-fleet:vars"
     ].items()
     if name.startswith(("transformers_", "weights_", "vllm_"))
@@ -41,11 +40,11 @@ KEY = "key-of-the-role-tests-0123456789"
 class Runs:
     """One playbook on one node: told first, done, done again, told again; and what was there after the first telling."""
 
-    told: play.Run
+    told: playbook.Run
     there_after_told: list[str]
-    first: play.Run
-    second: play.Run
-    told_again: play.Run
+    first: playbook.Run
+    second: playbook.Run
+    told_again: playbook.Run
     variables: dict[str, Any]
 
 
@@ -80,8 +79,8 @@ class Place:
 
     def run(
         self, book: str, environment: dict[str, str] | None = None, check: bool = False, **variables: Any
-    ) -> play.Run:
-        return play.run(self.node, book, {**self.vars, **variables}, environment or {"VLLM_API_KEY": KEY}, check)
+    ) -> playbook.Run:
+        return playbook.run(self.node, book, {**self.vars, **variables}, environment or {"VLLM_API_KEY": KEY}, check)
 
     def four(self, book: str, paths: list[str], **variables: Any) -> Runs:
         """Told, done, done again, told again. `paths` are what the role makes: none may be there after it was only told."""

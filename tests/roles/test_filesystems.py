@@ -11,8 +11,7 @@ import pytest
 
 from fleet import ssh
 from lab import disks
-from tests import lab as labs
-from tests.roles import play
+from tests.support import labs, playbook
 
 pytestmark = pytest.mark.exhaustive
 
@@ -36,9 +35,9 @@ class Node:
         assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
         return done.stdout
 
-    def role(self, *filesystems: dict[str, object], check: bool = False) -> play.Run:
+    def role(self, *filesystems: dict[str, object], check: bool = False) -> playbook.Run:
         """Run the role host alone."""
-        return play.run(self.target, "role-host", {**self.vars, "host_filesystems": list(filesystems)}, check=check)
+        return playbook.run(self.target, "role-host", {**self.vars, "host_filesystems": list(filesystems)}, check=check)
 
     def reboot(self) -> None:
         before = self.sh("cat /proc/sys/kernel/random/boot_id")
@@ -59,7 +58,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def runs(node: Node) -> dict[str, play.Run]:
+def runs(node: Node) -> dict[str, playbook.Run]:
     """Told, done, done again, told again."""
     told = node.role(SRV, DATA, check=True)
     assert node.sh("ls /etc/systemd/system/*.mount /var/lib/fleet 2>/dev/null || true") == ""
@@ -77,24 +76,24 @@ def device(node: Node, serial: str) -> str:
     return next(str(one["path"]) for one in found if one["serial"] == serial)
 
 
-def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, play.Run]) -> None:
+def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, playbook.Run]) -> None:
     assert runs["told"].rc == 0, runs["told"].message
     assert "Report the file systems that would be made" in runs["told"].changed
 
 
-def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, play.Run]) -> None:
+def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, playbook.Run]) -> None:
     assert runs["first"].rc == 0, runs["first"].message
     found = node.sh("findmnt -rno FSTYPE,OPTIONS /srv; findmnt -rno FSTYPE,OPTIONS /data/image-store").splitlines()
     assert found[0].startswith("ext4 rw,noatime") and found[1].startswith("xfs rw,noatime,nodiratime")
     assert node.sh("stat -c %u:%g /srv") == "10001:10001\n"
 
 
-def test_a_second_run_changes_nothing_and_check_mode_says_so(runs: dict[str, play.Run]) -> None:
+def test_a_second_run_changes_nothing_and_check_mode_says_so(runs: dict[str, playbook.Run]) -> None:
     for name in ("second", "told again"):
         assert (runs[name].rc, runs[name].changed) == (0, []), runs[name].message
 
 
-def test_after_a_reboot_they_are_mounted_with_what_was_on_them(node: Node, runs: dict[str, play.Run]) -> None:
+def test_after_a_reboot_they_are_mounted_with_what_was_on_them(node: Node, runs: dict[str, playbook.Run]) -> None:
     node.sh("echo weights > /srv/model")
     node.reboot()
     node.sh("systemctl start srv.mount docker.service")
@@ -103,7 +102,7 @@ def test_after_a_reboot_they_are_mounted_with_what_was_on_them(node: Node, runs:
 
 
 def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_says_why(
-    node: Node, runs: dict[str, play.Run]
+    node: Node, runs: dict[str, playbook.Run]
 ) -> None:
     disks.plug(f"{LAB}-{NODE}", {serial: size for serial, size in DISKS.items() if serial != SRV["serial"]})
     node.reboot()
@@ -142,7 +141,7 @@ def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_says_why(
     ],
 )
 def test_a_disk_that_holds_anything_is_refused_before_any_change(
-    node: Node, runs: dict[str, play.Run], claim: str, make: str, seen: str
+    node: Node, runs: dict[str, playbook.Run], claim: str, make: str, seen: str
 ) -> None:
     place = device(node, "LAB0NVME0003")
     node.sh(make.format(place))
@@ -166,7 +165,7 @@ def test_a_disk_that_holds_anything_is_refused_before_any_change(
     ],
 )
 def test_what_cannot_be_meant_is_refused(
-    node: Node, runs: dict[str, play.Run], claim: str, change: dict[str, object], seen: str
+    node: Node, runs: dict[str, playbook.Run], claim: str, change: dict[str, object], seen: str
 ) -> None:
     node.sh("mkdir -p /mnt/full && touch /mnt/full/file")
     told = node.role(SRV, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4", **change})
@@ -174,7 +173,7 @@ def test_what_cannot_be_meant_is_refused(
     assert seen in told.message
 
 
-def test_a_make_that_was_killed_is_done_again(node: Node, runs: dict[str, play.Run]) -> None:
+def test_a_make_that_was_killed_is_done_again(node: Node, runs: dict[str, playbook.Run]) -> None:
     place = device(node, "LAB0NVME0003")
     node.sh(f"printf x | dd of={place} bs=1 seek=70000 conv=notrunc status=none")
     node.sh(

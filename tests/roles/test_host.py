@@ -94,7 +94,7 @@ def test_no_marker_of_an_attempt_is_left(hosted: Runs, place: Place) -> None:
     assert not place.host.file("/var/lib/fleet/reboot-attempted").exists
 
 
-@pytest.mark.exhaustive  # `make test` does it by hand on the road (test_road_drift.py)
+@pytest.mark.exhaustive  # `make test` does it by hand on the road (test_e2e_drift.py)
 def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
     ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")
     told = ready.run("host", check=True)

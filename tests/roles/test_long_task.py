@@ -3,10 +3,10 @@
 import json
 import shlex
 
-from tests.roles import play
 from tests.roles.conftest import Place
+from tests.support import playbook
 
-LONG_TASK = play.ROOT / "roles" / "long_task" / "files" / "long_task.py"
+LONG_TASK = playbook.ROOT / "roles" / "long_task" / "files" / "long_task.py"
 
 
 def watched(place: Place, command: str) -> dict[str, str]:

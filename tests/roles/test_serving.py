@@ -13,9 +13,8 @@ import pytest
 import yaml
 
 from fleet import address, probes, ssh
-from tests import lab as labs
-from tests import neighbour
 from tests.roles.conftest import KEY, SERVED, Place, Runs
+from tests.support import labs, neighbour
 
 UNIT, SOCKET = "glm-0.service", "/run/fleet/glm-0/sock"
 

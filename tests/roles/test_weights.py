@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lab import site
-from tests.lab import Lab
 from tests.roles.conftest import SERVED, Place, Runs
+from tests.support.labs import Lab
 
 SHARD = "model.safetensors"
 

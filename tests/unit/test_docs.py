@@ -9,9 +9,9 @@ from fleet.acceptance import page as acceptance
 from fleet.stack.rules import page as rules
 from policies import docs as policies
 from tests.changes import page as changes
+from tests.e2e import page as drift
 from tests.faults import page as faults
 from tests.matrix import page as systems
-from tests.road import page as drift
 from tests.vendors import page as vendors
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -21,8 +21,8 @@ from fleet.provider import node, outputs
 from fleet.provider.properties import to_struct
 from fleet.ssh import reply
 from fleet.validators import Record
-from tests import fuzz
-from tests.project import ROOT
+from tests.support import fuzz
+from tests.support.pulumi_project import ROOT
 from tests.unit.test_preflight_checks import after_a_run, wanted
 from tests.unit.test_provider_outputs import RIGHT
 

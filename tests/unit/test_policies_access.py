@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from policies.stack import Stack
-from tests.policies import KEY, context, flags, messages, only_message, serving
+from tests.support.policy_resources import KEY, context, flags, messages, only_message, serving
 
 
 def test_a_server_without_a_key_is_refused() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from policies.rules import container
-from tests.policies import messages, only_message, serving
-from tests.policies import rule as container_rule
+from tests.support.policy_resources import messages, only_message, serving
+from tests.support.policy_resources import rule as container_rule
 
 SWITCHES = {
     "container-not-privileged": "vllm_privileged",

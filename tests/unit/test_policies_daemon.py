@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from policies.context import Context
-from tests.policies import context, messages, only_message
+from tests.support.policy_resources import context, messages, only_message
 
 
 def daemon(**options: Any) -> Context:

@@ -8,7 +8,7 @@ import pytest
 from policies import data
 from policies.context import UNKNOWN, Context
 from policies.stack import Stack
-from tests.policies import RIGHT, context, messages, only_message, serving
+from tests.support.policy_resources import RIGHT, context, messages, only_message, serving
 
 
 @pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)

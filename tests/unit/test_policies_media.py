@@ -6,7 +6,7 @@ import pytest
 
 from policies import data
 from policies.context import UNKNOWN, folder
-from tests.policies import flags, messages, only_message, serving
+from tests.support.policy_resources import flags, messages, only_message, serving
 
 # How a stack can say which folder requests may read.
 SPELLINGS: dict[str, Any] = {

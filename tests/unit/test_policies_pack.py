@@ -31,8 +31,8 @@ from policies.context import UNKNOWN, Context
 from policies.rule import Rule
 from policies.rules import RULES
 from policies.stack import Stack, Waiver
-from tests.policies import DIGEST, KEY, PROD, RIGHT, context, serving
-from tests.unit import test_plan_program as program
+from tests.support.policy_resources import DIGEST, KEY, PROD, RIGHT, context, serving
+from tests.unit import test_program as program
 
 TODAY = datetime.date(2026, 11, 25)
 STACK = Context("Stack", "glm-fleet-prod", {})

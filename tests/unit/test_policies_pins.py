@@ -4,7 +4,7 @@ import pytest
 
 from policies.context import UNKNOWN
 from policies.stack import Stack
-from tests.policies import COMMIT, DIGEST, context, messages, only_message
+from tests.support.policy_resources import COMMIT, DIGEST, context, messages, only_message
 
 
 @pytest.mark.parametrize("image", ["registry.example/glm:latest", "registry.example/glm", "glm@sha256:ab"])

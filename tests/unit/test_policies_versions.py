@@ -14,7 +14,7 @@ from packaging.version import Version
 from policies import data
 from policies.context import UNKNOWN
 from policies.rules.versions import CONDITIONS, EXPOSED_BY
-from tests.policies import RIGHT, Context, context, messages, only_message
+from tests.support.policy_resources import RIGHT, Context, context, messages, only_message
 
 ROOT = Path(__file__).resolve().parents[2]
 

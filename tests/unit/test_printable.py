@@ -6,7 +6,7 @@ from fleet import errors, printable
 from fleet.ansible import progress
 from fleet.provider import engine
 from fleet.ssh import Target
-from tests.provider.plugin import Engine
+from tests.support.plugin import Engine
 
 CLIPBOARD = "\x1b]52;c;ZXZpbA==\x07"
 SHOWN = "\\x1b]52;c;ZXZpbA==\\x07"

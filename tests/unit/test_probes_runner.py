@@ -11,7 +11,7 @@ import pytest
 
 from fleet import probes
 from fleet.probes import checks
-from tests.probed import Model, Reply, Server, streamed, whole
+from tests.support.probe_server import Model, Reply, Server, streamed, whole
 
 KEY, MODEL = "a-key", "zai-org/GLM-4.6V-Flash"
 ALL = probes.load()

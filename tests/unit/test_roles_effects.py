@@ -1,6 +1,6 @@
 """Claims about what the roles say of their effects (meta/effects.yml): it is complete, names what exists, and is what their tasks do.
 
-Reads roles/ only. That a run then does what was said is a claim of tests/road.
+Reads roles/ only. That a run then does what was said is a claim of tests/e2e.
 """
 
 import fnmatch
@@ -144,7 +144,7 @@ def test_what_decides_a_result_is_there(role: str) -> None:
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
 NOTHING = ("repair", ())
-# What drifted on a host: kind of the resource, difference, what repairing it does by the tasks of its roles.
+# What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
 DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     # host: a reboot only for an argument that the running kernel lacks
     ("host", Difference("kernel started for", "/etc/default/grub.d/90-fleet.cfg", "arguments", ["iommu=pt"], []), ("reboot", ())),

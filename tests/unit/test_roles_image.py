@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles" / "transformers" / "files"
-GOLDEN = Path(__file__).parent / "golden" / "image"
+GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 COMMIT = "5f4cbd5e14bd7a3eb4ed0d6a58b18a2c0d4d1c7e"
 ASKED = {
     "0.31.0": ["transformers<5.18.0,>=5.10.4"],

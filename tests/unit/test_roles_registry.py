@@ -1,6 +1,6 @@
 """A registry that says anything gets nothing: roles/transformers/files/read.py against a registry over TLS, and the grammar that it reads by.
 
-The reader runs as on a node, with a stand-in of `docker` that knows one image; what the registry says is the test's (tests/hostile.py).
+The reader runs as on a node, with a stand-in of `docker` that knows one image; what the registry says is the test's (tests/support/hostile_registry.py).
 """
 
 import importlib.util
@@ -10,8 +10,20 @@ from types import ModuleType
 
 import pytest
 
-from tests import reference
-from tests.hostile import LOGIN, OTHER, PUSHED, READ, RECIPE, Answer, Handler, Node, Server, certify, gives
+from tests.support import image_references
+from tests.support.hostile_registry import (
+    LOGIN,
+    OTHER,
+    PUSHED,
+    READ,
+    RECIPE,
+    Answer,
+    Handler,
+    Node,
+    Server,
+    certify,
+    gives,
+)
 
 LOOKUP = "{{ lookup('pipe', 'touch /tmp/owned') }}"
 
@@ -50,7 +62,7 @@ def test_an_image_is_named_by_the_digest_under_which_it_was_pushed(node: Node, r
     assert (seen["registry"], seen["image"]) == ("has it", f"{node.repository}@{PUSHED}")
 
 
-@pytest.mark.parametrize("digest", [digest for digest, right in reference.DIGESTS.items() if not right])
+@pytest.mark.parametrize("digest", [digest for digest, right in image_references.DIGESTS.items() if not right])
 def test_a_digest_of_another_form_is_not_believed_and_not_repeated(node: Node, registry: Server, digest: str) -> None:
     registry.answer = gives(digest)
     seen = node.read()
@@ -237,12 +249,12 @@ def reader() -> ModuleType:
     return made
 
 
-@pytest.mark.parametrize(("name", "right"), reference.TAGS.items())
+@pytest.mark.parametrize(("name", "right"), image_references.TAGS.items())
 def test_a_name_has_the_grammar_of_references(reader: ModuleType, name: str, right: bool) -> None:
     assert bool(reader.TAGGED.fullmatch(name)) is right
 
 
-@pytest.mark.parametrize(("pair", "right"), reference.REALMS.items())
+@pytest.mark.parametrize(("pair", "right"), image_references.REALMS.items())
 def test_a_login_goes_to_the_registrys_own_token_service(
     reader: ModuleType, pair: tuple[str, str], right: bool
 ) -> None:

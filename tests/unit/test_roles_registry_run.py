@@ -1,6 +1,6 @@
 """What a hostile registry says ends in the role's message and runs nothing: roles/transformers by real Ansible, on this machine.
 
-The run stops in its preflight, so it changes nothing here; the engine is a stand-in, the registry a server on the loopback (tests/hostile.py).
+The run stops in its preflight, so it changes nothing here; the engine is a stand-in, the registry a server on the loopback (tests/support/hostile_registry.py).
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import OTHER, PUSHED, RECIPE, Node, Server, certify, gives
+from tests.support.hostile_registry import OTHER, PUSHED, RECIPE, Node, Server, certify, gives
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "image"
+GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 
 
 @pytest.fixture

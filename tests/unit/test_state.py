@@ -1,6 +1,6 @@
 """A state that an earlier release wrote is one that this release reads: its preview is empty, and each request accepts it.
 
-Each folder of recorded/state is a lab stack as that release left it (tests/recorder.py). No machine of it is there: nothing connects.
+Each folder of recorded/state is a lab stack as that release left it (tests/support/record_state.py). No machine of it is there: nothing connects.
 What may differ from release to release, the roles' files and the probes, is brought up to today before: that such a change is told as one
 is a claim of tests/provider.
 """
@@ -23,8 +23,8 @@ from fleet.provider.base import Request
 from fleet.provider.playbook import RESTARTED, Playbook, Slots
 from fleet.provider.properties import UNKNOWN, to_dict, to_struct
 from fleet.stack import resource_roles, role_vars
-from tests.project import KEY, ROOT, link_project, make_stack, pulumi
-from tests.recorder import MARK
+from tests.support.pulumi_project import KEY, ROOT, link_project, make_stack, pulumi
+from tests.support.record_state import MARK
 
 RECORDED = sorted((Path(__file__).parent / "recorded" / "state").iterdir())
 STACK = ("-s", "lab", "--color", "never")

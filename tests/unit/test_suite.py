@@ -12,13 +12,13 @@ import sys
 import pytest
 import yaml
 
-from tests.environment import forget_secrets
+from tests.support.environment import forget_secrets
 
 TESTS = pathlib.Path(__file__).parents[1]
 
 
 def test_the_tests_of_a_folder_that_shares_a_lab_all_go_to_one_worker(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\nmarkers =\n    docker: -\n    road: -\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\nmarkers =\n    docker: -\n    e2e: -\n")
     for folder in ("provider", "machine"):
         home = tmp_path / "tests" / folder
         home.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Claims about the search for secrets (tests/road/leaks.py): what is planted in each kind of place is found, and only that."""
+"""Claims about the search for secrets (tests/support/leaks.py): what is planted in each kind of place is found, and only that."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.road import leaks
+from tests.support import leaks
 
 KEY = "Zm9v+key/of=this test"
 NEEDLES = leaks.Needles({"api key": KEY})

@@ -1,4 +1,4 @@
-"""A figure on a page is that of a run, and the page says when it no longer is: tests/records.py."""
+"""A figure on a page is that of a run, and the page says when it no longer is: tests/support/records.py."""
 
 import json
 from collections.abc import Iterator
@@ -7,17 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests import records
-from tests.changes import rows
-from tests.faults import fault
-from tests.road import drift
+from tests.support import change_table, drift_table, fault_table, records
 
 ROW: dict[str, Any] = {"fault": "clock off", "said": "glm-2: host: the clock"}
 RECORD = {"date": "2026-11-29", "machine": "2 cores, 24 GiB", "commit": "abc12345"}
 TABLES = {
-    "faults": {one.fault: one.model_dump() for one in fault.load()},
-    "drift": {change["kind"]: change for wave in drift.waves() for change in wave},
-    "changes": {row.name: row.model_dump() for row in rows.made()},
+    "faults": {one.fault: one.model_dump() for one in fault_table.load()},
+    "drift": {change["kind"]: change for wave in drift_table.waves() for change in wave},
+    "changes": {row.name: row.model_dump() for row in change_table.made()},
 }
 
 
@@ -64,4 +61,4 @@ def test_every_record_belongs_to_a_row(table: str) -> None:
 @pytest.mark.parametrize("table", records.SPOKEN_BY)
 def test_what_a_record_depends_on_is_there(table: str) -> None:
     missing = [name for name in records.SPOKEN_BY[table] if not (records.ROOT / name).is_file()]
-    assert missing == [], "it moved: name its new place in tests/records.py"
+    assert missing == [], "it moved: name its new place in tests/support/records.py"

@@ -11,7 +11,7 @@ import pytest
 
 from fleet import errors
 from fleet.upstream import git
-from tests.upstream.servers import Plain
+from tests.support.upstream_servers import Plain
 
 
 def run(folder: Path, *words: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from fleet import errors
 from fleet.upstream import bounded, hub
-from tests.upstream.servers import Plain
+from tests.support.upstream_servers import Plain
 
 COMMIT = "12" * 20
 PATH = "/api/models/zai-org/GLM-4.6V/revision/main"

@@ -9,7 +9,7 @@ import pytest
 
 from fleet import errors
 from fleet.upstream import bounded, registry
-from tests.upstream.servers import LOGIN, Registry
+from tests.support.upstream_servers import LOGIN, Registry
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -6,9 +6,8 @@ import pytest
 
 from lab import machine as nodes
 from lab.images import vendors
-from tests import lab as labs
 from tests.matrix.conftest import Bed
-from tests.vendors import machine
+from tests.support import labs, vendor_table
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +18,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 
 @pytest.fixture
-def made(lab: labs.Lab) -> Iterator[Callable[[machine.Machine], Bed]]:
+def made(lab: labs.Lab) -> Iterator[Callable[[vendor_table.Machine], Bed]]:
     """Make a vendor's node; it goes with the test."""
     names: list[str] = []
 
-    def make(one: machine.Machine) -> Bed:
+    def make(one: vendor_table.Machine) -> Bed:
         names.append(one.name)
         bed = Bed(lab.name, labs.bare(lab.name, one.name, "ubuntu-24.04", lab.folder), {**lab.vars, **one.vars})
         vendors.apply(bed.target, one.name, lab.vars["rocm_repository_key"])

@@ -1,6 +1,6 @@
 """docs/vendors.md: what preflight and `up` make of machines that a vendor set up. `make docs` writes it."""
 
-from tests.vendors import machine
+from tests.support import vendor_table
 
 HEAD = """# Machines of vendors
 
@@ -17,7 +17,7 @@ The settings: `docker_adopt`, `docker_minimum_version`, `rocm_driver_adopt`, `ro
 def page() -> str:
     """Return the page as Markdown."""
     lines = ["| machine | node | `fleet preflight` says | `up` |", "|---|---|---|---|"]
-    for one in machine.load().values():
+    for one in vendor_table.load().values():
         told = "<br>".join(
             f"{'**FAULT**' if verdict.level == 'fault' else verdict.level} {verdict.check}: {verdict.seen}"
             + (f" → {verdict.next}" if verdict.level == "fault" else "")

@@ -12,13 +12,12 @@ import pytest
 from fleet import preflight
 from fleet.stack import mirrors
 from tests.matrix.conftest import Bed
-from tests.roles import play
 from tests.roles.conftest import COMMON
+from tests.support import playbook, vendor_table
 from tests.unit import test_preflight_checks as checks
-from tests.vendors import machine
 
 pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(900)]
-NODES = [one for one in machine.load().values() if one.checks]
+NODES = [one for one in vendor_table.load().values() if one.checks]
 
 
 def wanted(bed: Bed) -> preflight.Wanted:
@@ -38,7 +37,9 @@ def packages(bed: Bed, pattern: str) -> list[str]:
 
 
 @pytest.mark.parametrize("one", NODES, ids=lambda one: one.name)
-def test_a_vendors_machine_is_known_and_taken(one: machine.Machine, made: Callable[[machine.Machine], Bed]) -> None:
+def test_a_vendors_machine_is_known_and_taken(
+    one: vendor_table.Machine, made: Callable[[vendor_table.Machine], Bed]
+) -> None:
     bed = made(one)
     ask = wanted(bed)
     verdicts = preflight.judge(preflight.look(ask), ask)
@@ -53,7 +54,7 @@ def test_a_vendors_machine_is_known_and_taken(one: machine.Machine, made: Callab
     before = {pattern: packages(bed, pattern) for pattern in one.run.stays}
     given = {**bed.vars, **COMMON, **one.vars}
     boot = bed.boot()
-    ran = play.run(bed.target, "host", given)
+    ran = playbook.run(bed.target, "host", given)
     assert ran.rc == 0, ran.message
     assert (bed.boot() != boot) == bool(one.run.reboots)
     assert ran.results["fleet_host"]["driver"] == one.run.driver
@@ -63,5 +64,5 @@ def test_a_vendors_machine_is_known_and_taken(one: machine.Machine, made: Callab
     assert [pattern for pattern in one.run.absent if packages(bed, pattern)] == []
     for command in one.run.holds:
         bed.sh(command)
-    again = play.run(bed.target, "host", given)
+    again = playbook.run(bed.target, "host", given)
     assert (again.rc, again.changed) == (0, []), again.message

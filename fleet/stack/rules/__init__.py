@@ -2,7 +2,7 @@
 
 Pure functions on one machine's role variables; no I/O but the dated facts in data/. `RULES` are in the order of docs/rules.md.
 Called by `fleet.stack.validate`, which knows the stack file and its waivers.
-Add a rule: a function and a Rule in one of these modules, a test an edge in tests/unit/test_plan_rules_MODULE.py, then `make docs`.
+Add a rule: a function and a Rule in one of these modules, a test an edge in tests/unit/test_stack_rules_MODULE.py, then `make docs`.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ import urllib.request
 
 # Seconds that a call to Docker may take: a daemon that hangs never answers.
 DOCKER = 60
-# The grammar of references (distribution/reference); fleet/upstream/reference.py has the same: tests/reference.py.
+# The grammar of references (distribution/reference); fleet/upstream/reference.py has the same: tests/support/image_references.py.
 DIGEST = r"sha256:[0-9a-f]{64}"
 HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

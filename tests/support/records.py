@@ -1,0 +1,103 @@
+"""What runs on lab nodes recorded, and whether it still holds: a record carries the commit and a digest of what it speaks of.
+
+A run writes records into report/ (`add`); `python -m tests.support.records` takes them from there into the files beside the tables, which the pages
+of docs/ read (`read`, `state`). Called by the tests of faults, road and changes and by their pages.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+from typing import Any
+
+from fleet.stack import role_digest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NEW = ROOT / "report" / "records"
+# The committed records, by the table that they belong to.
+KEPT = {
+    "faults": ROOT / "tests" / "faults" / "measured.json",
+    "drift": ROOT / "tests" / "e2e" / "measured.json",
+    "changes": ROOT / "tests" / "changes" / "measured.json",
+}
+# What else than the role decides what a run shows. A change of any other file of fleet/ does not make a record stale.
+SPOKEN_BY = {
+    "faults": (
+        "fleet/errors.py",
+        "fleet/ansible/connection_loss.py",
+        "fleet/ansible/events.py",
+        "tests/support/inject.py",
+    ),
+    "drift": ("fleet/managed/managed_set.py", "fleet/managed/on_node_read.py", "tests/e2e/test_e2e_drift.py"),
+    "changes": (
+        "fleet/impact/effects.py",
+        "fleet/impact/role_effects.py",
+        "tests/support/testbed.py",
+        "tests/support/forecast_reader.py",
+    ),
+}
+ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm)\b")
+
+
+def digest(table: str, row: Any) -> str:
+    """Return 12 hex of a sha256 over the row, the roles that it names and the files that make the words of its table."""
+    text = json.dumps(row, sort_keys=True, default=str)
+    roles = [role_digest.listing(ROOT / "roles" / name) for name in sorted(set(ROLE.findall(text)))]
+    files = [(ROOT / name).read_text() for name in SPOKEN_BY[table] if (ROOT / name).is_file()]
+    return hashlib.sha256("\0".join([text, *roles, *files]).encode()).hexdigest()[:12]
+
+
+def add(table: str, rows: dict[str, Any], **figures: float) -> None:
+    """Add a record of each row (by name) that a run has just gone through whole, to report/records/TABLE.json."""
+    file = NEW / f"{table}.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    for name, row in rows.items():
+        known[name] = {
+            **figures,
+            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB",
+            "commit": _commit(),
+            "digest": digest(table, row),
+        }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def read(table: str) -> dict[str, dict[str, Any]]:
+    """Return the committed records of a table, by row."""
+    kept = KEPT[table]
+    known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    return known
+
+
+def state(table: str, record: dict[str, Any], row: Any) -> str:
+    """Return when and where a row was gone through, in words, and whether what it speaks of has changed since."""
+    if not record:
+        return "not yet"
+    where = f"{record['date']}, {record['machine']}"
+    if "digest" not in record:
+        return f"{where}; **stale**: recorded without its commit"
+    if record["digest"] != digest(table, row):
+        return f"{where}, at {record['commit']}; **stale**: changed since"
+    return f"{where}, at {record['commit']}"
+
+
+def take() -> None:
+    """Take what runs wrote into the committed records."""
+    for file in NEW.glob("*.json"):
+        known = {**read(file.stem), **json.loads(file.read_text())}
+        KEPT[file.stem].write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+
+
+def _commit() -> str:
+    """Return the commit that runs; with a + where the tree differs from it."""
+    described = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
+    return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    take()

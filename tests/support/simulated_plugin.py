@@ -1,0 +1,88 @@
+"""The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. BMCs are asked as ever.
+
+Started by the engine. Used by tests/preview, which need a state of machines that were deployed. Reads machines.json of FLEET_STATE:
+{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
+"""
+
+from fleet.sdk_patches import sdk_stub
+
+sdk_stub.load()
+
+import json  # noqa: E402, after it
+from typing import Any  # noqa: E402
+
+from fleet import errors  # noqa: E402
+from fleet.ansible import converge  # noqa: E402
+from fleet.managed import managed_set  # noqa: E402
+from fleet.provider import baremetal, base, hostkey, node, plugin  # noqa: E402
+from fleet.provider.playbook import Playbook, Slots  # noqa: E402
+from fleet.provider.properties import Props  # noqa: E402
+from fleet.stack import resource_roles  # noqa: E402
+
+# What each kind tells, and one thing that it has put on its machine.
+RESULTS: dict[str, Props] = {
+    "Host": {"gpus": 8, "driver": "6.16", "engine": "1" * 32},
+    "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c" * 40, "version": "5.0"},
+    "Weights": {"path": "/srv/models/glm", "revision": "a" * 40, "bytes": 1, "files": 1, "manifest": "b" * 64},
+    "Serving": {"replicas": [{"name": "glm-0", "port": 8000, "model": "zai-org/GLM-4.6V"}]},
+}
+VERDICT = {"passed": 12, "total": 12, "evidence": "/evidence"}
+THINGS = {
+    "Host": "kernel started for /etc/default/grub.d/90-fleet.cfg",
+    "Image": "file /var/lib/fleet/transformers/Dockerfile",
+    "Weights": "file /usr/local/lib/fleet/fetch-weights",
+    "Serving": "unit glm-0.service",
+}
+
+
+def machines() -> Props:
+    """What the test says of the machines now."""
+    told: Props = json.loads((base.state_dir() / "machines.json").read_text())
+    return told
+
+
+class Node(node.Node):
+    """A machine that needs no connection."""
+
+    def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
+        """It answers."""
+        return {**self.planned_outputs(inputs, {}, old), "facts": {"kernel": "6.8"}}
+
+    def delete(self, request: base.Request, properties: Props) -> None:
+        """It has no mark."""
+
+
+class Run(Playbook):
+    """One kind; the probes of a Serving pass."""
+
+    def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
+        """It runs."""
+        made = super().apply(request, inputs, old)
+        return {**made, "verdict": VERDICT} if self.name == "Serving" else made
+
+
+def playbook(kind: str, slots: Slots) -> Playbook:
+    """A kind whose runs do nothing and whose machines look as the test says."""
+    thing = THINGS[kind]
+    right = {"arguments": ["iommu=pt"]} if kind == "Host" else {"state": "active"}
+
+    def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        seconds = {
+            role: taken for role, taken in machines()["seconds"].items() if role in resource_roles.ROLES[kind.lower()]
+        }
+        declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
+        return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)
+
+    def read(target: Any, declared: Any) -> list[managed_set.State]:
+        now = machines()
+        if target.name in now["silent"]:
+            raise errors.Unreachable(node=target.name, doing="connect", seen="no answer")
+        return [{thing: now["drift"].get(f"{kind} {target.name}", right)}]
+
+    return Run(kind, (*RESULTS[kind], *(["verdict"] if kind == "Serving" else [])), slots, run=run, read=read)
+
+
+if __name__ == "__main__":
+    slots = Slots()
+    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey()}
+    plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}})

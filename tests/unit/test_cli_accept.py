@@ -1,0 +1,286 @@
+"""`fleet accept`: which machines it takes, what it hands to the playbook, prints and keeps, how it ends. No machine is there: what a run gives is given."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click import testing
+
+from fleet import errors
+from fleet.acceptance import catalogue
+from fleet.ansible import converge
+from fleet.cli import accept as run
+from fleet.cli import main
+from fleet.managed import managed_set
+from tests.unit.test_acceptance_judge import ALL, sample, with_figure
+
+GOLDEN = Path(__file__).parent / "golden" / "cli_accept"
+ROOT = Path(__file__).parents[2]
+IMAGE = "registry.example/rocm-validation@sha256:" + "ab" * 32
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
+
+
+def state() -> dict[str, Any]:
+    """A stack as `pulumi stack export` has it: three hosts are done, the run of prod-4's failed."""
+
+    def host(node: str, gpus: int | None) -> dict[str, Any]:
+        urn = f"urn:pulumi:prod::glm-fleet::fleet:index:Node$fleet:index:Host::{node}"
+        connection = {"name": node, "address": "192.0.2.11", "port": 22, "host_key": KEY}
+        return {"urn": urn, "type": "fleet:index:Host", "outputs": {"node": connection, "gpus": gpus}}
+
+    return {
+        "deployment": {"resources": [host("prod-10", 8), host("prod-2", 8), host("prod-1", 8), host("prod-4", None)]}
+    }
+
+
+def printed(**changed: str) -> dict[str, Any]:
+    """What all benchmarks gave on a machine that passes, with other outputs of some."""
+    outputs = {name: sample(one) for name, one in ALL.items()} | {
+        name.replace("_", "-"): text for name, text in changed.items()
+    }
+    return {name: {"rc": 0, "seconds": 61.4, "timed_out": False, "output": text} for name, text in outputs.items()}
+
+
+Answer = dict[str, Any] | errors.FleetError
+
+
+class Site:
+    """A project in a folder of its own, with a `pulumi` that has the state; `answers` are what the run on each machine gives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.answers: dict[str, Answer] = {}
+        self.jobs: list[converge.Job] = []
+        self.file(image=IMAGE)
+
+    def file(self, **acceptance: Any) -> None:
+        told = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())
+        told["config"]["glm-fleet:acceptance"] = acceptance
+        told["config"]["glm-fleet:parallel"] = 2
+        (self.folder / "stacks").mkdir(exist_ok=True)
+        (self.folder / "Pulumi.yaml").touch()
+        (self.folder / "stacks" / "Pulumi.prod.yaml").write_text(yaml.safe_dump(told))
+
+    def converge(
+        self, job: converge.Job, note: Callable[[converge.Note], None], cancelled: threading.Event
+    ) -> converge.Outcome:
+        self.jobs.append(job)
+        note(converge.Note("work: transferbench-a2a, 1 of 6: GPU 00"))
+        answer = self.answers.get(job.target.name, {"ran": printed(), "stays": []})
+        if isinstance(answer, errors.FleetError):
+            raise answer
+        return converge.Outcome({"fleet_acceptance": answer}, managed_set.Declared({}), 0, 0, {})
+
+    def accept(self, *arguments: str) -> testing.Result:
+        return testing.CliRunner().invoke(main.main, ["accept", "-s", "prod", *arguments])
+
+    @property
+    def evidence(self) -> list[Path]:
+        return sorted((self.folder / "state" / "evidence" / "prod").glob("*"))
+
+    def plain(self, text: str) -> str:
+        """A report without the folder of the test, and without times."""
+        return re.sub(r"\d{8}-\d{6}", "TIME", text.replace(str(self.folder / "state"), ".pulumi"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    (tmp_path / "exported").write_text(json.dumps(state()))
+    script = tmp_path / "pulumi"
+    script.write_text(f'#!/bin/sh\n[ "$1 $2" = "stack export" ] && cat {tmp_path}/exported\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    site = Site(tmp_path)
+    monkeypatch.setattr(converge, "converge", site.converge)
+    return site
+
+
+def test_machines_that_pass_are_a_table_and_exit_code_0(site: Site) -> None:
+    result = site.accept("prod-1", "prod-10")
+    assert (result.exit_code, result.stdout) == (0, (GOLDEN / "passed.txt").read_text())
+
+
+def test_each_test_that_was_not_ok_is_told_with_what_to_do(site: Site) -> None:
+    ran = printed(
+        transferbench_a2a=with_figure("a2a", "32.899"), babelstream=with_figure("stream-copy", "4177284.9", 6)
+    )
+    ran["rccl-all-reduce"] = {
+        "rc": 127,
+        "seconds": 0.4,
+        "timed_out": False,
+        "output": "sh: all_reduce_perf: not found\n",
+    }
+    ran["rocblas-fp32"] |= {"rc": None, "timed_out": True, "output": "rocBLAS info: maximum library size\n"}
+    ran["rocblas-bf16"]["output"] = "another form, 151218\n"
+    del ran["transferbench-p2p"]
+    site.answers["prod-2"] = {"ran": ran, "stays": ["the image is used by container other"]}
+    site.answers["prod-10"] = errors.ConvergeFailed(
+        node="prod-10",
+        doing="Check that no replica runs",
+        seen="glm-0.service runs on these GPUs",
+        next="`state: drain`",
+    )
+    result = site.accept()
+    assert (result.exit_code, site.plain(result.stdout)) == (1, (GOLDEN / "not-passed.txt").read_text())
+
+
+def test_a_machine_that_could_not_be_measured_is_exit_code_2(site: Site) -> None:
+    site.answers["prod-2"] = errors.Unreachable(node="prod-2", doing="connect", seen="no answer")
+    result = site.accept()
+    assert result.exit_code == 2
+    assert [line for line in result.stdout.splitlines() if "could not" in line] == [
+        "prod-2   -                   -               -               could not measure"
+    ]
+    assert len(site.evidence) == 2
+
+
+def test_json_has_all_of_it(site: Site) -> None:
+    first, *_ = json.loads(site.accept("--json").stdout)
+    assert (first["node"], first["error"], first["evidence"]) == ("prod-1", "", str(site.evidence[0]))
+    assert first["verdicts"][0] == {
+        "test": "a2a",
+        "unit": "GB/s",
+        "at_least": 32.9,
+        "state": "ok",
+        "measured": 34.718,
+        "seen": "",
+    }
+
+
+def test_all_that_was_printed_is_kept(site: Site) -> None:
+    site.accept("prod-2")
+    (file,) = site.evidence
+    assert re.fullmatch(r"accept-prod-2-\d{8}-\d{6}\.txt", file.name)
+    kept = file.read_text()
+    assert f"image {IMAGE}" in kept and f"thresholds of {catalogue.load().checked} for 8 MI300X" in kept
+    for name, benchmark in ALL.items():
+        assert f"===== {name}: " in kept and sample(benchmark) in kept
+
+
+def test_the_playbook_gets_image_commands_and_times_and_enough_time_of_its_own(site: Site) -> None:
+    site.file(image=IMAGE, commands={"transferbench-a2a": ["/opt/bin/TransferBench", "a2a"]})
+    site.accept("prod-1")
+    (job,) = site.jobs
+    assert job.playbook.name == "acceptance.yml" and job.playbook.exists()
+    assert job.variables["acceptance_image"] == IMAGE
+    first, second, *_ = job.variables["acceptance_benchmarks"]
+    assert first == {"name": "transferbench-a2a", "command": ["/opt/bin/TransferBench", "a2a"], "timeout": 600}
+    assert second["command"] == ["TransferBench", "p2p"]
+    assert job.variables["acceptance_holds"] == {"product": "MI300X", "gpus": 8, "devices": [0x74A1, 0x74B5]}
+    assert job.timeout > sum(one.timeout for one in ALL.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        ({"ran": []}, "ran: list"),
+        ({"ran": {"transferbench-a2a": {"rc": "0"}}}, "ran['transferbench-a2a'].rc: 0"),
+        ({"stays": "\x1b[2J"}, "stays: \\x1b[2J"),
+        ([], ""),
+    ],
+)
+def test_a_machine_that_answers_in_another_form_is_told_and_the_others_are_measured(
+    site: Site, answer: Any, seen: str
+) -> None:
+    site.answers["prod-1"] = answer
+    first, *others = run.accept(nodes("prod-1", "prod-2"), 2, lambda text: None)
+    assert first.error.startswith(f"prod-1: read what the benchmarks printed: {seen}") if seen else not first.error
+    assert all(one.passed for one in others)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"), [("prod-4", "`pulumi up -s prod` sets it up"), ("prod-11", "did you mean prod-1?")]
+)
+def test_a_machine_that_is_not_set_up_is_told_with_those_that_are(site: Site, name: str, after: str) -> None:
+    result = site.accept(name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.output == (
+        f"{name}: accept: no machine of this stack whose Host is done\n"
+        f"  wanted: prod-1, prod-2, prod-10\n  next:   {after}\n"
+    )
+
+
+@pytest.mark.parametrize("image", ["", "registry.example/rocm-validation:latest"])
+def test_without_an_image_by_digest_nothing_begins(site: Site, image: str) -> None:
+    site.file(image=image)
+    result = site.accept()
+    assert (result.exit_code, site.jobs) == (2, [])
+    assert "wanted: an image with the benchmarks, by digest" in result.output
+    assert "pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s prod" in result.output
+
+
+def nodes(*names: str) -> list[run.Wanted]:
+    hosts = {name: {"gpus": 8, "node": {"name": name, "address": "192.0.2.11", "host_key": KEY}} for name in names}
+    return run.wanted("prod", hosts, (), IMAGE, catalogue.load())
+
+
+def test_no_more_machines_are_measured_at_once_than_the_stack_allows(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, lock = 0, 0, threading.Barrier(2, timeout=5)
+
+    def measured(job: converge.Job, note: Any, cancelled: threading.Event) -> converge.Outcome:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        lock.wait()
+        at_once -= 1
+        lock.wait()
+        return site.converge(job, note, cancelled)
+
+    monkeypatch.setattr(converge, "converge", measured)
+    reports = run.accept(nodes("a", "b", "c", "d"), 2, lambda text: None)
+    assert (most, [one.node for one in reports], all(one.passed for one in reports)) == (2, ["a", "b", "c", "d"], True)
+
+
+def test_progress_is_a_line_for_all_at_work_and_one_for_each_that_is_done(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def measured(job: converge.Job, note: Any, cancelled: threading.Event) -> converge.Outcome:
+        outcome = site.converge(job, note, cancelled)
+        while not any("0 of 1 done; a: work: transferbench-a2a, 1 of 6: GPU 00" in line for line in told):
+            cancelled.wait(0.01)
+        return outcome
+
+    monkeypatch.setattr(converge, "converge", measured)
+    run.accept(nodes("a"), 4, told.append, every=0.01)
+    assert "a: 7 of 7 tests passed" in told
+
+
+@pytest.mark.parametrize(
+    ("at_work", "words"),
+    [
+        ({}, "0 of 9 done"),
+        ({"a": "x"}, "0 of 9 done; a: x"),
+        (dict.fromkeys("abcde", "x"), "0 of 9 done; a: x; b: x; c: x; and 2 more"),
+    ],
+)
+def test_progress_in_words(at_work: Mapping[str, str], words: str) -> None:
+    assert run.said(at_work, 0, 9) == words
+
+
+def test_an_interrupt_ends_those_at_work_and_begins_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[str] = []
+
+    def measured(job: converge.Job, note: Any, cancelled: threading.Event) -> converge.Outcome:
+        began.append(job.target.name)
+        assert cancelled.wait(5)
+        raise errors.Cancelled(node=job.target.name, doing="accept", seen="cancelled")
+
+    def interrupt(line: str) -> None:
+        if "done" in line:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(converge, "converge", measured)
+    with pytest.raises(KeyboardInterrupt):
+        run.accept(nodes("a", "b", "c"), 2, interrupt, every=0.05)
+    assert sorted(began) == ["a", "b"]

@@ -1,0 +1,171 @@
+"""Claims about the change matrix: nothing of a role is without a row, and what a preview says is read and judged as it is meant.
+
+That it happens is a claim of tests/changes and tests/e2e.
+"""
+
+import collections
+import datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.stack import resource_roles, role_digest, role_vars, settings, stack_file, validate
+from tests.support import change_table, forecast_reader
+from tests.support.forecast_reader import Foretold
+from tests.support.node_changes import Happened, Look, happened
+
+GOLDEN = Path(__file__).parent / "golden" / "impact_forecast"
+ROLES = role_vars.load(change_table.ROLES)
+NAMES = (*ROLES.roles, resource_roles.HELPER)
+
+
+def changed(role: str, part: str) -> set[str]:
+    return {getattr(row, part) for row in change_table.load() if row.role == role} - {""}
+
+
+@pytest.mark.parametrize("role", ROLES.roles)
+def test_every_variable_is_changed(role: str) -> None:
+    assert changed(role, "variable") == set(ROLES.roles[role].options)
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_file_is_changed(role: str) -> None:
+    listed = {
+        line.partition("  ")[2].partition(": ")[0]
+        for line in role_digest.listing(change_table.ROLES / role).splitlines()
+    }
+    assert changed(role, "file") == listed
+
+
+def test_no_two_rows_have_one_name() -> None:
+    assert [
+        name for name, count in collections.Counter(row.name for row in change_table.load()).items() if count > 1
+    ] == []
+
+
+def test_a_row_says_how_it_changes_one_thing() -> None:
+    for row in change_table.load():
+        ways = [
+            row.to is not None,
+            bool(row.told),
+            bool(row.site),
+            row.entry is not None,
+            row.unset,
+            bool(row.by),
+            bool(row.never),
+        ]
+        assert sum(ways) == (1 if row.variable else 0), row.name
+        assert bool(row.variable) is not bool(row.file), row.name
+        assert not row.file or not (row.add and row.put), row.name
+
+
+def test_what_another_row_changes_is_changed_there() -> None:
+    assert [
+        row.by for row in change_table.load() if row.by and row.by not in {one.name for one in change_table.made()}
+    ] == []
+    assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
+
+
+def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
+    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.made() if row.put]
+    assert [put for file, put in edits if put[0] not in file.read_text()] == []
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.txt")), ids=lambda path: path.stem)
+def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
+    lines = [line for line in golden.read_text().splitlines() if not line.startswith("  ")]
+    for line in lines:
+        assert forecast_reader.LINE.fullmatch(line.partition(": ")[2]), line
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Foretold("nothing restarts", False, (), "a 1 -> 2")),
+        ("glm-1: may reboot, not measured yet: a: b", Foretold("reboot", True, (), "a: b")),
+        ("glm-2, glm-1: restart glm-0, glm-1, about 1 s each: a", Foretold("restart", False, ("glm-0", "glm-1"), "a")),
+        ("glm-1: reload docker.service, in the same run: a", Foretold("reload", False, ("docker.service",), "a")),
+    ],
+)
+def test_a_line_about_a_node_is_read(line: str, read: Foretold) -> None:
+    shown = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
+    assert forecast_reader.foretold(shown, "glm-1") == [read]
+    assert forecast_reader.foretold(shown, "glm-3") == []
+
+
+NOTHING = Foretold("nothing restarts", False, (), "")
+ONE, MAYBE = Foretold("restart", False, ("glm-0",), ""), Foretold("restart", True, ("glm-0",), "")
+ENGINE = Foretold("restart", False, ("docker.service and every replica",), "")
+RELOAD = Foretold("reload", False, ("docker.service",), "")
+REBOOT, MAY_REBOOT = Foretold("reboot", False, (), ""), Foretold("reboot", True, (), "")
+QUIET, UP_ANEW = Happened(False), Happened(True)
+ZERO, BOTH = (
+    Happened(False, frozenset({"glm-0.service"})),
+    Happened(False, frozenset({"glm-0.service", "glm-1.service"})),
+)
+ALL = Happened(False, frozenset({"docker.service", "glm-0.service", "glm-1.service"}))
+RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
+
+
+@pytest.mark.parametrize(
+    ("told", "seen", "wrong"),
+    [
+        ([NOTHING], QUIET, []),
+        ([ONE], ZERO, []),
+        ([ENGINE], ALL, []),
+        ([RELOAD, NOTHING], RELOADED, []),
+        ([REBOOT, ONE], UP_ANEW, []),
+        ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
+        ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
+        ([MAYBE], QUIET, []),
+        ([MAYBE], ZERO, []),
+        ([MAY_REBOOT], QUIET, []),
+        ([MAY_REBOOT], UP_ANEW, []),
+        ([NOTHING], ZERO, ["happened, and was not foretold: restart glm-0.service"]),
+        ([NOTHING], UP_ANEW, ["happened, and was not foretold: reboot the node"]),
+        ([MAYBE], BOTH, ["happened, and was not foretold: restart glm-1.service"]),
+        ([ONE], QUIET, ["foretold, and did not happen: restart glm-0.service"]),
+        ([ONE], BOTH, ["happened, and was not foretold: restart glm-1.service"]),
+        ([ENGINE], BOTH, ["foretold, and did not happen: restart docker.service"]),
+        ([REBOOT], QUIET, ["foretold, and did not happen: reboot the node"]),
+        ([RELOAD], ALL, ["happened, and was not foretold: restart docker.service, glm-0.service, glm-1.service", "foretold, and did not happen: reload docker.service"]),
+    ],
+)  # fmt: skip
+def test_what_was_foretold_is_held_against_what_happened(
+    told: list[Foretold], seen: Happened, wrong: list[str]
+) -> None:
+    assert forecast_reader.wrong(told, seen, ["glm-0", "glm-1"]) == wrong
+
+
+BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.service": 1}, {"glm-0": "c"})
+
+
+@pytest.mark.parametrize(
+    ("claim", "after", "seen"),
+    [
+        ("nothing", BEFORE, QUIET),
+        ("another boot", Look("b", {}, {}, {}), UP_ANEW),
+        ("a replica anew", Look("a", {**BEFORE.running, "glm-0.service": "3"}, BEFORE.reloads, {"glm-0": "d"}), ZERO),
+        ("a reload", Look("a", BEFORE.running, {"docker.service": 2}, BEFORE.containers), RELOADED),
+        ("a stopped service", Look("a", {"docker.service": "1"}, BEFORE.reloads, {}), ZERO),
+    ],
+)
+def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, seen: Happened) -> None:
+    assert happened(BEFORE, after) == seen, claim
+
+
+def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer() -> None:
+    with pytest.raises(AssertionError, match="another container, and the unit ran on"):
+        happened(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
+
+
+def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
+    told = stack_file.read("lab", change_table.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    (nodes,) = told["nodes"]
+    for row in change_table.load():
+        own = {name: value for name, value in row.needs.items() if value is not None}
+        if row.variable and row.to is not None and row.entry is None:
+            own[row.variable] = row.to
+        raw = {**told, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
+        found = validate.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
+        assert [str(one) for one in (*found.mistakes, *found.warnings)] == []
