@@ -1,12 +1,13 @@
-"""Measures machines: playbooks/acceptance.yml on each by fleet.ansible.converge, several at once; what came back is judged and kept.
+"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, judge the figures and keep all output.
 
 Owns which machines may be measured, how many at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
-the others. Needs a stack that is up. Called by fleet.cli.main.
+the others. Needs a stack that is up; accept_report.py makes the text.
 """
 
 import functools
 import re
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from fleet import errors, ssh, validators
-from fleet.acceptance import judge
+from fleet.acceptance import catalogue, judge
 from fleet.acceptance.catalogue import Catalogue
 from fleet.ansible import converge
 from fleet.cli import accept_report as report
-from fleet.cli import stack_outputs, table
+from fleet.cli import common, stack_outputs, table
 from fleet.provider import base
 from fleet.ssh import reply
 from fleet.stack import mirrors, settings
@@ -49,6 +52,30 @@ RESULTS = validators.Record(
 State = Mapping[str, Mapping[str, Any]]  # outputs by node
 
 
+@click.command("accept")
+@common.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@common.exit_on_error(2)
+def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Run the benchmarks of docs/acceptance.md on machines with idle GPUs.
+
+    Compares the figures with what the machines must reach, and keeps all that the benchmarks print in .pulumi/evidence/.
+
+    Exit code 1 when a machine did not pass, 2 when one could not be measured.
+    """
+    loaded, _ = common.load_stack(stack)
+    reports = look(stack, loaded, catalogue.load(loaded.acceptance.commands), nodes, common.progress)
+    if as_json:
+        click.echo(report.to_json(reports))
+    else:
+        click.echo("\n".join([report.as_table(reports), *report.problems(reports)]))
+    if any(not one.passed and not one.error for one in reports):
+        sys.exit(1)
+    if any(one.error for one in reports):
+        sys.exit(2)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is measured on one machine, and under which name of a stack that is kept."""
@@ -69,7 +96,7 @@ def wanted(stack: str, hosts: State, names: Sequence[str], image: str, catalogue
             next=f"`pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s {stack}`",
         )
     done = {node: found["node"] for node, found in hosts.items() if found.get("gpus") and found.get("node")}
-    known = {node: done[node] for node in sorted(done, key=table.counted)}
+    known = {node: done[node] for node in sorted(done, key=table.natural_order)}
     for name in names or ([] if known else ["any node"]):
         if name not in known:
             near = "" if name in hosts else settings.nearest(name, list(known))

@@ -1,22 +1,70 @@
-"""`fleet enrol`: which host keys answer, beside what others say of them, and which one to pin.
+"""`fleet enrol`: the host keys that answer at the machines' addresses, compared with other sources, and the one to pin.
 
-Needs the machines' addresses to answer, and where asked for a known_hosts file or DNS. Writes nothing: `stackedit` does, after a yes or
-for an expected fingerprint. Called by `fleet.cli.main`.
+Needs machines that answer, and where asked for a known_hosts file or DNS. stack_edit.py writes the stack file.
 """
 
 import base64
 import fnmatch
 import hashlib
 import hmac
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
+from typing import TextIO
+
+import click
 
 from fleet import errors, ssh
-from fleet.cli import table
+from fleet.cli import common, stack_edit, table
 from fleet.ssh.host_keys import TYPES, Key, offered
 
 HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
+
+
+@click.command("enrol")
+@common.stack_option
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE[=ADDRESS]...")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="SHA256:…",
+    help="Pin this fingerprint without asking; may be given again.",
+)
+@click.option("--known-hosts", type=click.File(), help="A known_hosts file with the keys of the machines.")
+@click.option("--sshfp", is_flag=True, help="Read the keys of the machines from DNS (SSHFP records).")
+@common.exit_on_error()
+def command(
+    stack: str, nodes: tuple[str, ...], expected: tuple[str, ...], known_hosts: TextIO | None, sshfp: bool
+) -> None:
+    """Show the host keys of machines and pin one key each in the stack file.
+
+    Pins after a yes, or without a question with --expect. NODE=ADDRESS adds a machine. Compare the fingerprints with what the machine's
+    console shows: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    file = stack_edit.StackFile(common.root() / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
+    answers = ask(file.targets(nodes), common.progress)
+    text = known_hosts.read() if known_hosts else ""
+    for answer in answers:
+        sources: dict[str, list[str]] = {}
+        if known_hosts:
+            sources[known_hosts.name] = from_file(text, answer.target, answer.node)
+        if sshfp:
+            sources["DNS"] = from_dns(answer.target.address)
+        choose(answer, expected, sources)
+    click.echo(as_table(answers))
+    new = [answer for answer in answers if answer.chosen and answer.chosen.fingerprint != answer.pinned]
+    if not new:
+        click.echo(f"{file.name} has them already")
+        return
+    names = ", ".join(answer.node for answer in new)
+    if not expected and not click.confirm(f"Does a console show the same? Pin the host keys of {names} in {file.name}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    written = [file.pin(answer.node, answer.chosen, answer.target.address) for answer in new if answer.chosen]
+    for name in dict.fromkeys(written):
+        click.echo(f"{name}: pinned {names}; `git diff {name}` shows it")
 
 
 @dataclass

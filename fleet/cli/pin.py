@@ -1,17 +1,19 @@
-"""`fleet pin`: what a stack file names by tag or branch, and the digest or commit that each of these names now.
+"""`fleet pin`: the tags and branches in a stack file, and the digest or commit that each of them names now.
 
-Needs the registry, the git server and the hub that the stack's machines ask (its mirrors, where it has some). Writes nothing: `stackedit`
-does, after a yes. Called by `fleet.cli.main`.
+Needs the registry, the git server and the hub that the stack's machines use (its mirrors, where it has some). stack_edit.py writes the file.
 """
 
 import datetime
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from fleet import errors
-from fleet.cli import stack_edit, table
+from fleet.cli import common, stack_edit, table
 from fleet.stack import mirrors, role_vars, rules, settings, validate
 from fleet.stack.rules.pins import COMMIT, IMAGE
 from fleet.upstream import git, hub, registry
@@ -24,6 +26,28 @@ SOURCES = {
     "transformers_commit": ("transformers_repository",),
     "weights_revision": ("weights_endpoint", "weights_repository"),
 }
+
+
+@click.command("pin")
+@common.stack_option
+@click.option("--yes", is_flag=True, help="Write without asking.")
+@common.exit_on_error()
+def command(stack: str, yes: bool) -> None:
+    """Replace the tags and branches in a stack file by digests and commits.
+
+    Shows what each tag or branch names now, and writes after a yes.
+    """
+    file = f"stacks/Pulumi.{stack}.yaml"
+    pins = look(loose(*common.load_stack(stack), file), common.progress)
+    if not pins:
+        click.echo(f"{file} names everything by digest or commit already")
+        return
+    click.echo(as_table(pins))
+    if not yes and not click.confirm(f"Write these into {file}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    for name in stack_edit.write(common.root() / file, file, [one.edit(common.today()) for one in pins]):
+        click.echo(f"{name}: written; `git diff {name}` shows it")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
-"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is touched.
+"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is changed.
 
-What is wanted comes from the stack file, fleet.preflight looks; all nodes at once, one exec each. A node that cannot be looked
-at does not stop the others. Called by `fleet.cli.main`.
+The stack file has the requirements, fleet.preflight checks them: all nodes at once, one exec each. A node that cannot be checked does not
+stop the others.
 """
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import asdict, dataclass, field
 
+import click
+
 from fleet import errors, ssh
 from fleet import preflight as machine
-from fleet.cli import stack_outputs, table
+from fleet.cli import common, stack_outputs, table
 from fleet.sources.ssh.form import Reached
 from fleet.stack import requirements as plan
 from fleet.stack import role_vars, settings, stack_file
@@ -20,6 +23,29 @@ from fleet.stack import role_vars, settings, stack_file
 HEAD = ("node", "check", "verdict", "seen")
 SIGNS = {"ok": "ok", "warning": "WARN", "fault": "FAULT"}
 AT_ONCE = 32  # connections
+
+
+@click.command("preflight")
+@common.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--all", "everything", is_flag=True, help="Show what is fine, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@common.exit_on_error(2)
+def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Check whether the machines can become what the stack wants.
+
+    Changes nothing on them. Exit code 1 when a fault on a machine would stop `pulumi up`, 2 when a machine could not be checked; warnings
+    alone are 0.
+    """
+    reports = look(wanted(stack, *common.load_typed_stack(stack), nodes), common.progress)
+    if as_json:
+        click.echo(to_json(reports))
+    else:
+        click.echo("\n\n".join([as_table(reports, everything), *problems(reports)]))
+    if any(report.error for report in reports):
+        sys.exit(2)
+    if any(report.faults for report in reports):
+        sys.exit(1)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""A stack as the command line needs it: its outputs and its state as Pulumi tells them, its replicas reached through SSH.
+"""The outputs and the state of a stack, read with `pulumi`, and tunnels to its replicas.
 
-Called by `fleet.cli.main` and `fleet.cli.verify`. Needs `pulumi` on PATH; opens connections only in `tunnel`.
+Called by the verbs. Needs `pulumi` on PATH; opens connections only in `tunnel`.
 """
 
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,22 @@ def outputs(stack: str) -> dict[str, Any]:
             next=f"`pulumi up -s {stack}` says what is missing",
         )
     return found
+
+
+def outputs_noting_failures(stack: str, note: Callable[[str], None]) -> dict[str, Any]:
+    """Return the stack's outputs; `note` gets a message for each node whose last change failed."""
+    found = outputs(stack)
+    for message in failures(found, stack):
+        note(message)
+    return found
+
+
+def failures(outputs: Outputs, stack: str) -> list[str]:
+    """Return a message for each node whose last change failed: the table and the other verbs then speak of what was there before."""
+    return [
+        f"{node}: the last change failed: {why}\n  next:   `pulumi up -s {stack}` goes on where it stopped"
+        for node, why in (outputs.get("failed") or {}).items()
+    ]
 
 
 def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """SSH connections to nodes with a pinned host key: one command, a forwarded port, waiting until a machine answers.
 
 Owns how a node is reached, not what is asked of it. Needs paramiko (imported at the first connection, not at start-up).
-Called by converge and managed, by `fleet.provider` for Node, by `fleet.probes` and `fleet.cli.main` for tunnels.
+Called by `fleet.ansible`, `fleet.managed` and `fleet.preflight`, by `fleet.provider` for Node and the probes, by `fleet.cli` for tunnels.
 """
 
 import contextlib
