@@ -69,25 +69,25 @@ def command(
 
 @dataclass
 class Answer:
-    """What one machine offers: its keys, what is said of each (by fingerprint), and the one to pin."""
+    """The keys that one machine offers, remarks on each (by fingerprint), and the key to pin."""
 
     node: str
     target: ssh.Target
     keys: list[Key]
     pinned: str = ""  # the fingerprint that the stack file has
-    said: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
     chosen: Key | None = None
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a line a key."""
         where = f"{self.target.address}:{self.target.port}"
         return [
-            (self.node, where, key.type, key.fingerprint, ", ".join(self.said[key.fingerprint])) for key in self.keys
+            (self.node, where, key.type, key.fingerprint, ", ".join(self.remarks[key.fingerprint])) for key in self.keys
         ]
 
 
 def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
-    """Ask every machine for its keys, all at once; Unreachable with the notes of all that did not answer."""
+    """Return the keys of every machine, read all at once. Raises Unreachable, with a note for each further machine that does not answer."""
     with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
         running = {node: pool.submit(offered, target) for node, target in reach.items()}
     failed = [error for one in running.values() if isinstance(error := one.exception(), errors.FleetError)]
@@ -99,24 +99,25 @@ def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[An
     return [_answer(node, reach[node], one.result()) for node, one in running.items()]
 
 
-def choose(answer: Answer, expected: Sequence[str], told: Mapping[str, Sequence[str]]) -> None:
-    """Mark the key to pin: the expected one, else the first type of TYPES; HostKeyMismatch where another one is told or expected.
+def choose(answer: Answer, expected: Sequence[str], sources: Mapping[str, Sequence[str]]) -> None:
+    """Mark the key to pin: the expected one, else the first type of TYPES. Raises HostKeyMismatch.
 
-    `told` has by source (a file's name, DNS) the fingerprints that it says this machine has.
+    `sources` has by source (a file's name, DNS) the fingerprints that it has for this machine. Another expected fingerprint is a mismatch,
+    and so is a source that has none of the keys.
     """
     offers = {key.fingerprint: key for key in answer.keys}
-    for source, fingerprints in told.items():
+    for source, fingerprints in sources.items():
         for fingerprint in offers:
-            answer.said[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
+            answer.remarks[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
         if fingerprints and not offers.keys() & set(fingerprints):
             raise _mismatch(answer, f"{source} has {', '.join(fingerprints)}")
     wanted = [fingerprint for fingerprint in expected if fingerprint in offers]
     if expected and not wanted:
         raise _mismatch(answer, f"expected: {', '.join(expected)}")
-    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in told.values())]
+    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in sources.values())]
     answer.chosen = offers[wanted[0]] if wanted else (agreed or answer.keys)[0]
     if answer.chosen.fingerprint != answer.pinned:
-        answer.said[answer.chosen.fingerprint].append("to be pinned")
+        answer.remarks[answer.chosen.fingerprint].append("to be pinned")
 
 
 def as_table(answers: Sequence[Answer]) -> str:
@@ -127,12 +128,12 @@ def as_table(answers: Sequence[Answer]) -> str:
 def from_file(text: str, target: ssh.Target, name: str) -> list[str]:
     """Return the fingerprints that a known_hosts file has for a machine, by its address or its name; hashed names count too."""
     names = [name, target.address] if target.port == 22 else [name, f"[{target.address}]:{target.port}"]
-    found = []
+    fingerprints = []
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 3 and not line.startswith(("#", "@")) and any(_names(words[0], one) for one in names):
-            found.append(Key.parse(" ".join(words[1:3])).fingerprint)
-    return found
+            fingerprints.append(Key.parse(" ".join(words[1:3])).fingerprint)
+    return fingerprints
 
 
 def from_dns(address: str) -> list[str]:
@@ -159,8 +160,8 @@ def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
     pinned = ""
     if target.host_key:
         pinned = Key.parse(target.host_key).fingerprint
-    said = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
-    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, said)
+    remarks = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
+    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, remarks)
 
 
 def _mismatch(answer: Answer, wanted: str) -> errors.HostKeyMismatch:
@@ -177,8 +178,8 @@ def _names(pattern: str, name: str) -> bool:
     """Whether the first word of a known_hosts line is about a name."""
     if pattern.startswith("|1|"):
         _, _, salt, digest = pattern.split("|")
-        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
-        return hmac.compare_digest(made, base64.b64decode(digest))
+        expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(expected, base64.b64decode(digest))
     patterns = pattern.replace("[", "[[]").split(",")  # only * and ? stand for others there
     refused = any(fnmatch.fnmatch(name, one[1:]) for one in patterns if one.startswith("!"))
     return not refused and any(fnmatch.fnmatch(name, one) for one in patterns if not one.startswith("!"))

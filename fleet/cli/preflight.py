@@ -104,14 +104,14 @@ def as_table(reports: Sequence[Report], everything: bool) -> str:
 
 def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each thing that is not ok: node, seen, wanted, what to do; what several nodes share once."""
-    told: dict[tuple[str, ...], list[str]] = {}
+    nodes_by_problem: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
         for one in report.verdicts:
             if one.level != "ok":
-                told.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
+                nodes_by_problem.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
     shared = [
         str(errors.FleetError(node=", ".join(nodes), doing=check, seen=seen, wanted=wanted, next=after))
-        for (check, seen, wanted, after), nodes in told.items()
+        for (check, seen, wanted, after), nodes in nodes_by_problem.items()
     ]
     return [*(report.error for report in reports if report.error), *shared]
 
@@ -122,16 +122,16 @@ def to_json(reports: Sequence[Report]) -> str:
 
 
 def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
-    """Return how to reach each machine: as the stack file says, with its host key; or as its source has told Pulumi."""
-    told = {
+    """Return how to reach each machine: from the stack file where that has its host key, else from the stack's state."""
+    from_file = {
         name: {**reach, "name": name}
         for name in names
         if isinstance(pool := found.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
     }
-    made = [name for name in names if name not in told]
-    known = (stack_outputs.deployed(stack).get("Node") or {}) if made else {}
-    for name in made:
-        if name not in known:
+    others = [name for name in names if name not in from_file]
+    deployed = (stack_outputs.deployed(stack).get("Node") or {}) if others else {}
+    for name in others:
+        if name not in deployed:
             raise errors.FleetError(
                 node=name,
                 doing="preflight",
@@ -139,7 +139,7 @@ def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapp
                 wanted="machines that exist",
                 next=f"`pulumi up -s {stack}` makes them",
             )
-    return {name: ssh.Target.from_inputs(told.get(name) or known[name]["connection"]) for name in names}
+    return {name: ssh.Target.from_inputs(from_file.get(name) or deployed[name]["connection"]) for name in names}
 
 
 def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:

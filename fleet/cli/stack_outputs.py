@@ -102,16 +102,18 @@ def _by_kind(state: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str
     return found
 
 
-def _from_state(known: Mapping[str, Mapping[str, Mapping[str, Any]]], node: str) -> dict[str, Any] | None:
+def _from_state(resources: Mapping[str, Mapping[str, Mapping[str, Any]]], node: str) -> dict[str, Any] | None:
     """Return what fleet.program.evidence returns of a node, from its resources in the state; None where none serves."""
-    serving = known.get("Serving", {}).get(node)
+    serving = resources.get("Serving", {}).get(node)
     if not serving or not serving.get("replicas"):
         return None
     image = serving.get("image") or ""
-    built = next((one for one in known.get("Image", {}).values() if one.get("image") == image), {})
-    runs = (known.get(kind, {}).get(node, {}).get("seconds") or {} for kind in ("Host", "Image", "Weights", "Serving"))
+    built = next((one for one in resources.get("Image", {}).values() if one.get("image") == image), {})
+    runs = (
+        resources.get(kind, {}).get(node, {}).get("seconds") or {} for kind in ("Host", "Image", "Weights", "Serving")
+    )
     return {
-        "connection": known.get("Node", {}).get(node, {}).get("connection") or serving["node"],
+        "connection": resources.get("Node", {}).get(node, {}).get("connection") or serving["node"],
         "image": image,
         "commit": built.get("commit") or "",
         "revision": (serving.get("weights") or {}).get("revision") or "",
@@ -153,18 +155,18 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def replicas(found: Outputs) -> list[Replica]:
+def replicas(outputs: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
     return [
         Replica(f"{node}/{replica['name']}", address.of(replica), replica["model"], seen["connection"])
-        for node, seen in found.get("replicas", {}).items()
+        for node, seen in outputs.get("replicas", {}).items()
         for replica in (seen or {}).get("replicas") or ()
     ]
 
 
-def choose(found: Outputs, name: str) -> list[Replica]:
+def choose(outputs: Outputs, name: str) -> list[Replica]:
     """Return the replicas that `name` means: NODE/REPLICA, all of NODE, or all when it is empty."""
-    all_ = replicas(found)
+    all_ = replicas(outputs)
     chosen = [one for one in all_ if not name or one.name == name or one.name.startswith(f"{name}/")]
     if not chosen:
         raise errors.FleetError(

@@ -38,7 +38,7 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
 
     Exit code 1 when something differs, 2 when a node could not be read.
     """
-    verdicts = look(stack, nodes, common.progress)
+    verdicts = verify_stack(stack, nodes, common.progress)
     if as_json:
         click.echo(to_json(verdicts))
     else:
@@ -105,13 +105,13 @@ def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: 
     def one(node: machine.Wanted) -> Verdict:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
 
-        def tell(done: int, total: int) -> None:
+        def report_progress(done: int, total: int) -> None:
             progress[name] = (done, total)
             if stop.is_set():
                 raise errors.Cancelled(node=name, doing=f"verify {path}", seen="cancelled")
 
         try:
-            found = machine.verify(node, tell)
+            found = machine.verify(node, report_progress)
         except errors.FleetError as error:
             progress.pop(name)
             return Verdict(name, path, error=str(error))
@@ -123,13 +123,13 @@ def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: 
         try:
             while futures.wait(running, timeout=every).not_done:
                 if now := dict(progress):
-                    note(said(now, time.monotonic() - started))
+                    note(progress_line(now, time.monotonic() - started))
         finally:
             stop.set()  # on ^C the nodes are left at their next line
     return [ended.result() for ended in running]
 
 
-def said(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
+def progress_line(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
     """Return how far all nodes are as one line: bytes, speed, and what is left on the last one, or of whom nothing was heard yet."""
     done, total = (sum(part) for part in zip(*progress.values(), strict=True))
     silent = [node for node, (read, _) in progress.items() if not read]
@@ -182,7 +182,7 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
     return json.dumps([asdict(one) for one in verdicts], indent=1)
 
 
-def look(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[Verdict]:
+def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[Verdict]:
     """Read the stack's state and look at its nodes."""
     found = stack_outputs.deployed(stack)
     return verify(wanted(found.get("Weights") or {}, found.get("Serving") or {}, names), note)
