@@ -1,7 +1,7 @@
 """Reach a node over SSH with its pinned host key: run a command, forward a port or a socket, wait for an answer.
 
 Callers use the names below; connection.py owns them. Also here: host_keys (what answers at an address), rekey (a new host key for a machine),
-reply (the reader of what a script of the fleet printed on a node).
+script (a script of the fleet, run on a node), reply (the reader of what it printed).
 """
 
 from fleet.ssh.connection import Connection, Result, connect, known_hosts, wait, way
