@@ -6,7 +6,7 @@ Started by the engine. Used by tests/preview, which need a state of machines tha
 
 from fleet.sdk_patches import sdk_stub
 
-sdk_stub.load()
+sdk_stub.apply()
 
 import json  # noqa: E402, after it
 from typing import Any  # noqa: E402
