@@ -15,8 +15,9 @@ from fleet import errors  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
 from fleet.managed import managed_set  # noqa: E402
 from fleet.provider import baremetal, base, hostkey, node, plugin  # noqa: E402
-from fleet.provider.playbook import Playbook, Slots  # noqa: E402
+from fleet.provider.playbook import Playbook  # noqa: E402
 from fleet.provider.properties import Props  # noqa: E402
+from fleet.provider.slots import Slots  # noqa: E402
 from fleet.stack import resource_roles  # noqa: E402
 
 # What each kind tells, and one thing that it has put on its machine.
