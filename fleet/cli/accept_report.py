@@ -1,6 +1,6 @@
 """What `fleet accept` prints: a table, a message for each test that a machine did not pass, or JSON. Pure.
 
-Called by fleet.cli.main, and by `run` for the head of the file that it keeps.
+Called by accept.py, also for the head of the file that it keeps.
 """
 
 import json

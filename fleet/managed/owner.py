@@ -1,6 +1,6 @@
 """Which stack owns a machine: a file there that names it, written before anything else is done, so that no other stack takes the machine.
 
-Owns the file, its form and what is told of it; on_node_owner.py writes and removes it there. Needs a connection. Called by fleet.provider for
+Owns the file, its form and the words about another owner; on_node_owner.py writes and removes it there. Needs a connection. Called by fleet.provider for
 Node; the preflight reads the same file.
 """
 
@@ -51,7 +51,7 @@ class Owner:
 
 
 def refusal(theirs: Owner, target: ssh.Target, ours: str) -> Words:
-    """Return what is told of a machine that another stack owns."""
+    """Return the words of a message about a machine that another stack owns."""
     remove = f"`{target.login} {'sudo ' if target.become else ''}rm {MARKER}`"
     if not theirs.id:
         return {
