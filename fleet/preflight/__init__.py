@@ -7,25 +7,25 @@ forms. Needs a connection. Called by `fleet.cli.preflight` for any number of nod
 
 import dataclasses
 import datetime
-import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fleet import errors, ssh
 from fleet.managed import owner
 from fleet.preflight import answer, hardware, host
 from fleet.preflight.form import Check, Filesystem, Level, Look, Space, Verdict, Waiver, Wanted
-from fleet.ssh import reply
+from fleet.ssh.script import ScriptFailed, run_script
 
 __all__ = ["CHECKS", "Filesystem", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
 
-SCRIPT = Path(__file__).with_name("on_node_facts.py")
-OF_DRIVER = Path(__file__).with_name("on_node_driver.py")
-# How the role host looks at the disks that it is to make file systems on.
-DISKS = Path(__file__).resolve().parents[2] / "roles" / "host" / "files" / "filesystems.py"
+# One script for the node, in this order; the last is the role host's own look at the disks on which it makes file systems.
+SCRIPTS = (
+    Path(__file__).with_name("on_node_facts.py"),
+    Path(__file__).with_name("on_node_driver.py"),
+    Path(__file__).resolve().parents[2] / "roles" / "host" / "files" / "filesystems.py",
+)
 RECORD = "/var/lib/fleet/filesystems.json"  # where that role writes what it made
 # By which the UUID of a file system follows from its disk's serial: roles/host/vars/main.yml.
 NAMESPACE = uuid.UUID("5a1f2f0c-6a0e-5a0b-9d0a-3d1f7f2c9b64")
@@ -44,7 +44,7 @@ def look(wanted: Wanted) -> Look:
 
 def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
     """Ask the machine everything in one exec. Raises Unreachable, CommandFailed."""
-    asked = {
+    arguments = {
         "paths": {one.path: one.filled for one in wanted.space},
         "addresses": list(wanted.addresses),
         "ports": list(wanted.ports),
@@ -56,27 +56,24 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
         "filesystems": [
             {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
         ],
+        "record": RECORD,
     }
-    told = connection.run("/usr/bin/python3 -I -", stdin=script(asked), timeout=BOUND)
-    now = time.time()
     try:
-        facts = reply.read(told.stdout, answer.facts(asked))
-    except reply.Unreadable as error:
+        facts = run_script(connection, script(), arguments, answer.facts(arguments), BOUND)
+    except ScriptFailed as failure:
         raise errors.CommandFailed(
             node=wanted.target.name,
             doing="look before anything is touched",
-            seen=reply.last(told.stderr, told.rc) if told.rc else error.seen,
+            seen=failure.seen,
             wanted="python3 3.10 or newer, which Ansible needs too",
             next=f"{wanted.target.login} /usr/bin/python3 --version",
         ) from None
-    return Look(facts, float(facts["time"]) - now)
+    return Look(facts, float(facts["time"]) - time.time())
 
 
-def script(asked: Mapping[str, Any]) -> str:
-    """Return what runs on the machine: the readers, and the line that prints what they find of what is asked."""
-    facts = f"{{**host_facts(asked), **driver_facts(asked), 'disks': filesystems(asked['filesystems'], {RECORD!r})}}"
-    end = f"asked = json.loads({json.dumps(asked)!r})\nprint(json.dumps({facts}))\n"
-    return "\n".join([*(file.read_text() for file in (SCRIPT, OF_DRIVER, DISKS)), end])
+def script() -> str:
+    """Return what runs on the machine; its main is in on_node_driver.py."""
+    return "\n".join(file.read_text() for file in SCRIPTS)
 
 
 def judge(seen: Look, wanted: Wanted, today: datetime.date | None = None) -> list[Verdict]:

@@ -1,6 +1,6 @@
 """Verdicts as text, JSON, JUnit XML, and a page that draws the answered box beside the true one.
 
-Pure: verdicts in, text out; the page needs Pillow for its pictures. Called by fleet.cli.main and fleet.provider.
+Pure: verdicts in, text out; the page needs Pillow for its pictures. Called by fleet.cli.probe and fleet.provider.
 """
 
 import base64

@@ -95,9 +95,9 @@ class Plan:
 
 def read() -> Plan:
     """Read and judge the stack that Pulumi runs, and ask its source for the machines."""
-    debug_log.hush()
-    failure_isolation.isolate_failures()
-    output_wait.wait_once()
+    debug_log.apply()
+    failure_isolation.apply()
+    output_wait.apply()
     roles = role_vars.load(ROOT / "roles")
     judged = config.read(roles, ROOT)
     own = {name: roles.coerced(validate.variables(judged, roles, name)) for name in judged.present}
