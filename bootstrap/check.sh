@@ -13,7 +13,7 @@ run() {
   case $1 in
     format) ruff format --check --output-format concise . ;; # make format writes it
     lint) ruff check --output-format concise . ;;
-    types) mypy --strict fleet lab roles/weights/files ;;
+    types) mypy --strict fleet lab ;;
     policies) mypy --strict policies ;;
     imports) NO_COLOR=1 lint-imports --no-logo ;;
     ansible) ansible-lint --offline --profile production --format pep8 --nocolor -q ;;

@@ -7,5 +7,5 @@
     report      table, messages, JSON
     page        docs/acceptance.md
 
-Optional: no part of `pulumi up`. Called by `fleet accept` (fleet.cli.main).
+Optional: no part of `pulumi up`. Called by `fleet accept` (fleet.cli.accept).
 """

@@ -1,12 +1,13 @@
-"""Measures machines: playbooks/acceptance.yml on each by fleet.ansible.converge, several at once; what came back is evaluated and kept.
+"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, compare the figures and keep all output.
 
 Owns which machines may be measured, how many at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
-the others. Needs a stack that is up. Called by fleet.cli.main.
+the others. Needs a stack that is up; accept_report.py makes the text.
 """
 
 import functools
 import re
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from fleet import errors, ssh, validators
-from fleet.acceptance import evaluate
+from fleet.acceptance import catalogue, evaluate
 from fleet.acceptance.catalogue import Catalogue
 from fleet.ansible import converge
 from fleet.cli import accept_report as report
-from fleet.cli import stack_outputs, table
+from fleet.cli import common, stack_outputs, table
 from fleet.provider import base
 from fleet.ssh import reply
 from fleet.stack import mirrors, settings
@@ -29,7 +32,7 @@ EVERY = 10.0  # seconds between two lines of progress
 PULL = 3600  # seconds for the image, and what else the playbook does beside the benchmarks
 IMAGE = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
 
-# What playbooks/files/acceptance.py tells of each benchmark, and of what it left.
+# What playbooks/files/acceptance.py reports of each benchmark, and what it left on the machine.
 RAN = validators.Record(
     {
         "rc": validators.Either((validators.Whole(-255, 255), validators.Nothing()), "an exit code or nothing"),
@@ -49,9 +52,33 @@ RESULTS = validators.Record(
 State = Mapping[str, Mapping[str, Any]]  # outputs by node
 
 
+@click.command("accept")
+@common.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@common.exit_on_error(2)
+def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Run the benchmarks of docs/acceptance.md on machines with idle GPUs.
+
+    Compares the figures with what the machines must reach, and keeps all that the benchmarks print in .pulumi/evidence/.
+
+    Exit code 1 when a machine did not pass, 2 when one could not be measured.
+    """
+    loaded, _ = common.load_stack(stack)
+    reports = accept_stack(stack, loaded, catalogue.load(loaded.acceptance.commands), nodes, common.progress)
+    if as_json:
+        click.echo(report.to_json(reports))
+    else:
+        click.echo("\n".join([report.as_table(reports), *report.problems(reports)]))
+    if any(not one.passed and not one.error for one in reports):
+        sys.exit(1)
+    if any(one.error for one in reports):
+        sys.exit(2)
+
+
 @dataclass(frozen=True)
-class BenchmarkRun:
-    """The benchmarks of one machine, the image that has them, and the stack under whose name the results are kept."""
+class Candidate:
+    """A machine to measure: its stack, how to reach it, the image and the benchmarks."""
 
     stack: str
     target: ssh.Target
@@ -59,8 +86,8 @@ class BenchmarkRun:
     catalogue: Catalogue
 
 
-def runs(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: Catalogue) -> list[BenchmarkRun]:
-    """Return the machines of those names (none means all) whose Host is done; FleetError for another name, or without an image by digest."""
+def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: Catalogue) -> list[Candidate]:
+    """Return the named machines (no name means all) whose Host is up. Raises FleetError for another name, or without an image by digest."""
     if not IMAGE.fullmatch(image):
         raise errors.FleetError(
             doing="accept",
@@ -68,8 +95,8 @@ def runs(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: 
             wanted="an image with the benchmarks, by digest (REPOSITORY@sha256:DIGEST)",
             next=f"`pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s {stack}`",
         )
-    done = {node: found["node"] for node, found in hosts.items() if found.get("gpus") and found.get("node")}
-    known = {node: done[node] for node in sorted(done, key=table.counted)}
+    done = {node: outputs["node"] for node, outputs in hosts.items() if outputs.get("gpus") and outputs.get("node")}
+    known = {node: done[node] for node in sorted(done, key=table.natural_order)}
     for name in names or ([] if known else ["any node"]):
         if name not in known:
             near = "" if name in hosts else settings.nearest(name, list(known))
@@ -81,48 +108,48 @@ def runs(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: 
                 next=f"did you mean {near}?" if near else f"`pulumi up -s {stack}` sets it up",
             )
     return [
-        BenchmarkRun(stack, ssh.Target.from_inputs({**reached, "name": node}), image, catalogue)
+        Candidate(stack, ssh.Target.from_inputs({**reached, "name": node}), image, catalogue)
         for node, reached in known.items()
         if not names or node in names
     ]
 
 
 def accept(
-    nodes: Sequence[BenchmarkRun], parallel: int, note: Callable[[str], None], every: float = EVERY
+    nodes: Sequence[Candidate], parallel: int, note: Callable[[str], None], every: float = EVERY
 ) -> list[report.Report]:
-    """Measure the nodes, `parallel` of them at once; `note` gets a line when one is done, and of all at work every so many seconds."""
+    """Measure the nodes, `parallel` at once; `note` gets a line for each that ends, and every `every` seconds one for all that run."""
     stop = threading.Event()
     at_work: dict[str, str] = {}
 
-    def one(node: BenchmarkRun) -> report.Report:
+    def one(node: Candidate) -> report.Report:
         name = node.target.name
         try:
-            found = measure(node, functools.partial(at_work.__setitem__, name), stop)
+            result = measure(node, functools.partial(at_work.__setitem__, name), stop)
         except errors.FleetError as error:
-            found = report.Report(name, error=str(error))
+            result = report.Report(name, error=str(error))
         at_work.pop(name, None)
-        note(f"{name}: {report.summary(found)}")
-        return found
+        note(f"{name}: {report.summary(result)}")
+        return result
 
     with futures.ThreadPoolExecutor(max(1, min(parallel, len(nodes)))) as pool:
         running = [pool.submit(one, node) for node in nodes]
         try:
             while waiting := futures.wait(running, timeout=every).not_done:
-                note(said(dict(at_work), len(nodes) - len(waiting), len(nodes)))
+                note(progress_line(dict(at_work), len(nodes) - len(waiting), len(nodes)))
         finally:
-            stop.set()  # on ^C those at work end within seconds, and the others do not begin
+            stop.set()  # on ^C the running ones end within seconds, and the others do not begin
     return [ended.result() for ended in running]
 
 
-def said(at_work: Mapping[str, str], done: int, of: int) -> str:
-    """Return how far all nodes are as one line."""
+def progress_line(at_work: Mapping[str, str], done: int, of: int) -> str:
+    """Return the progress of all nodes as one line."""
     shown = [f"{name}: {text}" for name, text in list(at_work.items())[:3]]
     more = [f"and {len(at_work) - 3} more"] if at_work and len(at_work) > 3 else []
     return "; ".join([f"{done} of {of} done", *shown, *more])
 
 
-def measure(node: BenchmarkRun, tell: Callable[[str], None], stop: threading.Event) -> report.Report:
-    """Run all benchmarks on one node, evaluate and keep what they printed. Raises FleetError where nothing could be measured."""
+def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event) -> report.Report:
+    """Run all benchmarks on one node, evaluate and keep their output. Raises FleetError when nothing could be measured."""
     name, stamp = node.target.name, time.strftime("%Y%m%d-%H%M%S")
     if stop.is_set():
         raise errors.Cancelled(node=name, doing="accept", seen="cancelled")
@@ -134,24 +161,24 @@ def measure(node: BenchmarkRun, tell: Callable[[str], None], stop: threading.Eve
         timeout=PULL + sum(one.timeout + 60 for one in node.catalogue.benchmarks),
         goes_on="`fleet accept` begins anew",
     )
-    outcome = converge.converge(job, lambda told: tell(told.text), stop)
+    outcome = converge.converge(job, lambda progress: note(progress.text), stop)
     try:
-        told = reply.taken(outcome.results.get("fleet_acceptance") or {}, RESULTS)
+        results = reply.taken(outcome.results.get("fleet_acceptance") or {}, RESULTS)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    ran = {key: evaluate.Ran.from_json(value) for key, value in (told.get("ran") or {}).items()}
-    found = report.Report(
+    ran = {key: evaluate.Ran.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    result = report.Report(
         name,
         evaluate.evaluate(node.catalogue.benchmarks, ran),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
-        stays=list(told.get("stays") or ()),
+        stays=list(results.get("stays") or ()),
     )
-    keep(found, node, ran, stamp)
-    return found
+    write_evidence(result, node, ran, stamp)
+    return result
 
 
-def variables(node: BenchmarkRun) -> dict[str, Any]:
+def variables(node: Candidate) -> dict[str, Any]:
     """Return the variables of playbooks/acceptance.yml."""
     return {
         "acceptance_image": node.image,
@@ -164,19 +191,19 @@ def variables(node: BenchmarkRun) -> dict[str, Any]:
     }
 
 
-def keep(found: report.Report, node: BenchmarkRun, ran: Mapping[str, evaluate.Ran], stamp: str) -> None:
-    """Write the table and, below it, all that the benchmarks printed."""
-    file = Path(found.evidence)
+def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> None:
+    """Write the table and, below it, the whole output of the benchmarks."""
+    file = Path(result.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(_lines(found, node, ran, stamp)))
+    file.write_text("\n".join(_lines(result, node, ran, stamp)))
 
 
-def _lines(found: report.Report, node: BenchmarkRun, ran: Mapping[str, evaluate.Ran], stamp: str) -> Iterator[str]:
+def _lines(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> Iterator[str]:
     holds = node.catalogue.holds
-    yield f"{found.node} of stack {node.stack}, {stamp}, image {node.image}"
+    yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"
     yield ""
-    yield report.as_table([found])
+    yield report.as_table([result])
     for one in node.catalogue.benchmarks:
         ended = ran.get(one.name)
         yield ""
@@ -187,10 +214,10 @@ def _lines(found: report.Report, node: BenchmarkRun, ran: Mapping[str, evaluate.
             yield ended.output
 
 
-def look(
-    stack: str, found: settings.Settings, catalogue: Catalogue, names: Sequence[str], note: Callable[[str], None]
+def accept_stack(
+    stack: str, loaded: settings.Settings, catalogue: Catalogue, names: Sequence[str], note: Callable[[str], None]
 ) -> list[report.Report]:
     """Read the stack's state and measure its machines."""
     hosts = stack_outputs.deployed(stack).get("Host") or {}
-    nodes = runs(stack, hosts, names, mirrors.image(found.mirrors, found.acceptance.image), catalogue)
-    return accept(nodes, found.parallel, note)
+    nodes = candidates(stack, hosts, names, mirrors.image(loaded.mirrors, loaded.acceptance.image), catalogue)
+    return accept(nodes, loaded.parallel, note)

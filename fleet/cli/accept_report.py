@@ -1,6 +1,6 @@
 """What `fleet accept` prints: a table, a message for each test that a machine did not pass, or JSON. Pure.
 
-Called by fleet.cli.main, and by `run` for the head of the file that it keeps.
+Called by accept.py, also for the head of the file that it keeps.
 """
 
 import json
@@ -46,9 +46,9 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
 
 def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each test that was not ok, and for each node where nothing could be measured."""
-    told = [report.error for report in reports if report.error]
-    told += [_message(report, one) for report in reports for one in report.verdicts if not one.ok]
-    return told + [f"{report.node}: stays: {words}" for report in reports for words in report.stays]
+    messages = [report.error for report in reports if report.error]
+    messages += [_message(report, one) for report in reports for one in report.verdicts if not one.ok]
+    return messages + [f"{report.node}: stays: {words}" for report in reports for words in report.stays]
 
 
 def _message(report: Report, one: Measurement) -> str:

@@ -1,6 +1,6 @@
-"""What the verbs of `fleet` share: the option that names the stack, its file, how a verb ends with an error, how progress is shown.
+"""What the verbs of `fleet` share: the option that names the stack, its settings, the exit code after an error, progress lines.
 
-Needs click; what reads a stack file is imported where it is used. Used by fleet.cli.main alone.
+Needs click; a function that reads a stack file imports the reader itself. Used by each verb.
 """
 
 import datetime
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,43 +17,46 @@ from fleet import errors
 if TYPE_CHECKING:
     from fleet.stack import role_vars, settings
 
-Verb = TypeVar("Verb", bound=Callable[..., None])
+Verb = Callable[..., None]
 
 ROOT = Path(__file__).resolve().parents[2]
 stack_option = click.option("-s", "--stack", required=True, help="The stack, as `pulumi -s` names it.")
 
 
-def told(verb: Verb, code: int = 1) -> Verb:
-    """Let a verb end with the message of a FleetError and this exit code instead of a traceback."""
+def exit_on_error(code: int = 1) -> Callable[[Verb], Verb]:
+    """Return a decorator for a verb: a FleetError is printed on stderr and ends the process with exit code `code`."""
 
-    @wraps(verb)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            verb(*args, **kwargs)
-        except errors.FleetError as error:
-            for text in (str(error), *getattr(error, "__notes__", ())):
-                click.echo(text, err=True)
-            sys.exit(code)
+    def decorate(verb: Verb) -> Verb:
+        @wraps(verb)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                verb(*args, **kwargs)
+            except errors.FleetError as error:
+                for text in (str(error), *getattr(error, "__notes__", ())):
+                    click.echo(text, err=True)
+                sys.exit(code)
 
-    return run  # type: ignore[return-value]
+        return run
+
+    return decorate
 
 
 def load_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
-    """Return what the stack file says, and what the roles know."""
+    """Return the settings of a stack file, and the roles' variables with their defaults and types."""
     from fleet.stack import role_vars, stack_file
 
     return stack_file.read(stack, root()), role_vars.load(ROOT / "roles")
 
 
 def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
-    """Return the same of a stack file whose variables have names and types that the roles know. Raises SettingsError."""
+    """Return the same, after checking names and types of the stack's role variables. Raises SettingsError for the first wrong one."""
     from fleet.stack import settings, validate
 
-    stack_settings, roles = load_stack(stack)
-    findings = validate.validate(stack_settings, roles, f"stacks/Pulumi.{stack}.yaml", today())
-    if findings.mistyped:
-        raise settings.first(findings.mistakes)
-    return stack_settings, roles
+    loaded, roles = load_stack(stack)
+    result = validate.validate(loaded, roles, f"stacks/Pulumi.{stack}.yaml", today())
+    if result.mistyped:
+        raise settings.first(result.mistakes)
+    return loaded, roles
 
 
 def today() -> datetime.date:
@@ -62,15 +65,15 @@ def today() -> datetime.date:
 
 
 def root() -> Path:
-    """Return the project that this command stands in, as Pulumi finds it; the one it is installed from where it stands in none."""
+    """Return the project folder: the nearest one upwards with a Pulumi.yaml, as Pulumi finds it, else the one of this installation."""
     here = Path.cwd()
-    return next((one for one in (here, *here.parents) if (one / "Pulumi.yaml").is_file()), ROOT)
+    return next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), ROOT)
 
 
 def quiet(_text: str) -> None:
-    """Say nothing: the output is for a program."""
+    """Drop a progress line: the output is for a program."""
 
 
 def progress(text: str) -> None:
-    """Show where we are beside the report, not in it."""
+    """Print a progress line on stderr, apart from the report."""
     click.echo(text, err=True)

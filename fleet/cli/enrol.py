@@ -1,45 +1,93 @@
-"""`fleet enrol`: which host keys answer, beside what others say of them, and which one to pin.
+"""`fleet enrol`: the host keys that answer at the machines' addresses, compared with other sources, and the one to pin.
 
-Needs the machines' addresses to answer, and where asked for a known_hosts file or DNS. Writes nothing: `stackedit` does, after a yes or
-for an expected fingerprint. Called by `fleet.cli.main`.
+Needs machines that answer, and where asked for a known_hosts file or DNS. stack_edit.py writes the stack file.
 """
 
 import base64
 import fnmatch
 import hashlib
 import hmac
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
+from typing import TextIO
+
+import click
 
 from fleet import errors, ssh
-from fleet.cli import table
+from fleet.cli import common, stack_edit, table
 from fleet.ssh.host_keys import TYPES, Key, offered
 
 HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
 
 
+@click.command("enrol")
+@common.stack_option
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE[=ADDRESS]...")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="SHA256:…",
+    help="Pin this fingerprint without asking; may be given again.",
+)
+@click.option("--known-hosts", type=click.File(), help="A known_hosts file with the keys of the machines.")
+@click.option("--sshfp", is_flag=True, help="Read the keys of the machines from DNS (SSHFP records).")
+@common.exit_on_error()
+def command(
+    stack: str, nodes: tuple[str, ...], expected: tuple[str, ...], known_hosts: TextIO | None, sshfp: bool
+) -> None:
+    """Show the host keys of machines and pin one key each in the stack file.
+
+    Pins after a yes, or without a question with --expect. NODE=ADDRESS adds a machine. Compare the fingerprints with what the machine's
+    console shows: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    file = stack_edit.StackFile(common.root() / "stacks" / f"Pulumi.{stack}.yaml", f"stacks/Pulumi.{stack}.yaml")
+    answers = ask(file.targets(nodes), common.progress)
+    text = known_hosts.read() if known_hosts else ""
+    for answer in answers:
+        sources: dict[str, list[str]] = {}
+        if known_hosts:
+            sources[known_hosts.name] = from_file(text, answer.target, answer.node)
+        if sshfp:
+            sources["DNS"] = from_dns(answer.target.address)
+        choose(answer, expected, sources)
+    click.echo(as_table(answers))
+    new = [answer for answer in answers if answer.chosen and answer.chosen.fingerprint != answer.pinned]
+    if not new:
+        click.echo(f"{file.name} has them already")
+        return
+    names = ", ".join(answer.node for answer in new)
+    if not expected and not click.confirm(f"Does a console show the same? Pin the host keys of {names} in {file.name}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    written = [file.pin(answer.node, answer.chosen, answer.target.address) for answer in new if answer.chosen]
+    for name in dict.fromkeys(written):
+        click.echo(f"{name}: pinned {names}; `git diff {name}` shows it")
+
+
 @dataclass
 class Answer:
-    """What one machine offers: its keys, what is said of each (by fingerprint), and the one to pin."""
+    """The keys that one machine offers, remarks on each (by fingerprint), and the key to pin."""
 
     node: str
     target: ssh.Target
     keys: list[Key]
     pinned: str = ""  # the fingerprint that the stack file has
-    said: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
     chosen: Key | None = None
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a line a key."""
         where = f"{self.target.address}:{self.target.port}"
         return [
-            (self.node, where, key.type, key.fingerprint, ", ".join(self.said[key.fingerprint])) for key in self.keys
+            (self.node, where, key.type, key.fingerprint, ", ".join(self.remarks[key.fingerprint])) for key in self.keys
         ]
 
 
 def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
-    """Ask every machine for its keys, all at once; Unreachable with the notes of all that did not answer."""
+    """Return the keys of every machine, read all at once. Raises Unreachable, with a note for each further machine that does not answer."""
     with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
         running = {node: pool.submit(offered, target) for node, target in reach.items()}
     failed = [error for one in running.values() if isinstance(error := one.exception(), errors.FleetError)]
@@ -51,24 +99,25 @@ def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[An
     return [_answer(node, reach[node], one.result()) for node, one in running.items()]
 
 
-def choose(answer: Answer, expected: Sequence[str], told: Mapping[str, Sequence[str]]) -> None:
-    """Mark the key to pin: the expected one, else the first type of TYPES; HostKeyMismatch where another one is told or expected.
+def choose(answer: Answer, expected: Sequence[str], sources: Mapping[str, Sequence[str]]) -> None:
+    """Mark the key to pin: the expected one, else the first type of TYPES. Raises HostKeyMismatch.
 
-    `told` has by source (a file's name, DNS) the fingerprints that it says this machine has.
+    `sources` has by source (a file's name, DNS) the fingerprints that it has for this machine. Another expected fingerprint is a mismatch,
+    and so is a source that has none of the keys.
     """
     offers = {key.fingerprint: key for key in answer.keys}
-    for source, fingerprints in told.items():
+    for source, fingerprints in sources.items():
         for fingerprint in offers:
-            answer.said[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
+            answer.remarks[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
         if fingerprints and not offers.keys() & set(fingerprints):
             raise _mismatch(answer, f"{source} has {', '.join(fingerprints)}")
     wanted = [fingerprint for fingerprint in expected if fingerprint in offers]
     if expected and not wanted:
         raise _mismatch(answer, f"expected: {', '.join(expected)}")
-    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in told.values())]
+    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in sources.values())]
     answer.chosen = offers[wanted[0]] if wanted else (agreed or answer.keys)[0]
     if answer.chosen.fingerprint != answer.pinned:
-        answer.said[answer.chosen.fingerprint].append("to be pinned")
+        answer.remarks[answer.chosen.fingerprint].append("to be pinned")
 
 
 def as_table(answers: Sequence[Answer]) -> str:
@@ -79,12 +128,12 @@ def as_table(answers: Sequence[Answer]) -> str:
 def from_file(text: str, target: ssh.Target, name: str) -> list[str]:
     """Return the fingerprints that a known_hosts file has for a machine, by its address or its name; hashed names count too."""
     names = [name, target.address] if target.port == 22 else [name, f"[{target.address}]:{target.port}"]
-    found = []
+    fingerprints = []
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 3 and not line.startswith(("#", "@")) and any(_names(words[0], one) for one in names):
-            found.append(Key.parse(" ".join(words[1:3])).fingerprint)
-    return found
+            fingerprints.append(Key.parse(" ".join(words[1:3])).fingerprint)
+    return fingerprints
 
 
 def from_dns(address: str) -> list[str]:
@@ -111,8 +160,8 @@ def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
     pinned = ""
     if target.host_key:
         pinned = Key.parse(target.host_key).fingerprint
-    said = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
-    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, said)
+    remarks = {key.fingerprint: (["pinned"] if key.fingerprint == pinned else []) for key in keys}
+    return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, remarks)
 
 
 def _mismatch(answer: Answer, wanted: str) -> errors.HostKeyMismatch:
@@ -129,8 +178,8 @@ def _names(pattern: str, name: str) -> bool:
     """Whether the first word of a known_hosts line is about a name."""
     if pattern.startswith("|1|"):
         _, _, salt, digest = pattern.split("|")
-        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
-        return hmac.compare_digest(made, base64.b64decode(digest))
+        expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(expected, base64.b64decode(digest))
     patterns = pattern.replace("[", "[[]").split(",")  # only * and ? stand for others there
     refused = any(fnmatch.fnmatch(name, one[1:]) for one in patterns if one.startswith("!"))
     return not refused and any(fnmatch.fnmatch(name, one) for one in patterns if not one.startswith("!"))

@@ -1,17 +1,19 @@
-"""`fleet pin`: what a stack file names by tag or branch, and the digest or commit that each of these names now.
+"""`fleet pin`: the tags and branches in a stack file, and the digest or commit that each of them names now.
 
-Needs the registry, the git server and the hub that the stack's machines ask (its mirrors, where it has some). Writes nothing: `stackedit`
-does, after a yes. Called by `fleet.cli.main`.
+Needs the registry, the git server and the hub that the stack's machines use (its mirrors, where it has some). stack_edit.py writes the file.
 """
 
 import datetime
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from fleet import errors
-from fleet.cli import stack_edit, table
+from fleet.cli import common, stack_edit, table
 from fleet.stack import mirrors, role_vars, rules, settings, validate
 from fleet.stack.rules.pins import COMMIT, IMAGE
 from fleet.upstream import git, hub, registry
@@ -24,6 +26,28 @@ SOURCES = {
     "transformers_commit": ("transformers_repository",),
     "weights_revision": ("weights_endpoint", "weights_repository"),
 }
+
+
+@click.command("pin")
+@common.stack_option
+@click.option("--yes", is_flag=True, help="Write without asking.")
+@common.exit_on_error()
+def command(stack: str, yes: bool) -> None:
+    """Replace the tags and branches in a stack file by digests and commits.
+
+    Shows what each tag or branch names now, and writes after a yes.
+    """
+    file = f"stacks/Pulumi.{stack}.yaml"
+    pins = resolve(loose(*common.load_stack(stack), file), common.progress)
+    if not pins:
+        click.echo(f"{file} names everything by digest or commit already")
+        return
+    click.echo(as_table(pins))
+    if not yes and not click.confirm(f"Write these into {file}"):
+        click.echo("nothing was written")
+        sys.exit(1)
+    for name in stack_edit.write(common.root() / file, file, [one.edit(common.today()) for one in pins]):
+        click.echo(f"{name}: written; `git diff {name}` shows it")
 
 
 @dataclass(frozen=True)
@@ -49,21 +73,21 @@ class Pin:
         return stack_edit.Edit(self.loose.path, self.loose.name, self.value, f"{label}, {today.isoformat()}")
 
 
-def loose(found: settings.Settings, roles: role_vars.Roles, file: str) -> list[Loose]:
+def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[Loose]:
     """Return every loose name, in the order of the stack file.
 
     SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
     """
-    mistakes = [*roles.validate(found.vars, file, "vars")]
-    for machine, member in found.machines.items():
-        mistakes += map(found.located, roles.validate(member.vars, file, f"{found.key(machine)}.vars"))
+    mistakes = [*roles.validate(loaded.vars, file, "vars")]
+    for machine, member in loaded.machines.items():
+        mistakes += map(loaded.located, roles.validate(member.vars, file, f"{loaded.key(machine)}.vars"))
     if mistakes:
         raise settings.first(mistakes)
-    shared = _values(found, roles, found.vars)
-    names = [*_of(shared, found.vars, "vars", (VARS,))]
-    for machine, member in found.machines.items():
-        values = validate.plan(found, roles, machine).values
-        where = f"{found.key(machine)}.vars"
+    shared = _values(loaded, roles, loaded.vars)
+    names = [*_of(shared, loaded.vars, "vars", (VARS,))]
+    for machine, member in loaded.machines.items():
+        values = validate.plan(loaded, roles, machine).values
+        where = f"{loaded.key(machine)}.vars"
         names += _of(values, member.vars, where, (NODES, machine, "vars"))
         for one in names:
             key = one.path[-1]
@@ -74,13 +98,13 @@ def loose(found: settings.Settings, roles: role_vars.Roles, file: str) -> list[L
                     seen=f"this machine takes it from elsewhere, and {one.where} is {one.name!r} there, too",
                     allowed=f"{key} beside {' and '.join(SOURCES[key])}",
                 )
-    if (image := found.acceptance.image) and not _pinned(image):
-        ask = functools.partial(_image, image, mirrors.image(found.mirrors, image))
+    if (image := loaded.acceptance.image) and not _pinned(image):
+        ask = functools.partial(_image, image, mirrors.image(loaded.mirrors, image))
         names.append(Loose("acceptance.image", (ACCEPTANCE, "image"), image, ask))
     return names
 
 
-def look(names: Sequence[Loose], note: Callable[[str], None]) -> list[Pin]:
+def resolve(names: Sequence[Loose], note: Callable[[str], None]) -> list[Pin]:
     """Ask for each what it is now; `note` gets a line for each. The first that cannot be known stops all: FleetError."""
     pins = []
     for one in names:
@@ -110,9 +134,9 @@ def _sources(values: Mapping[str, Any], key: str) -> list[str]:
     return [str(values.get(source) or "") for source in SOURCES[key]]
 
 
-def _values(found: settings.Settings, roles: role_vars.Roles, own: Mapping[str, Any]) -> dict[str, Any]:
+def _values(loaded: settings.Settings, roles: role_vars.Roles, own: Mapping[str, Any]) -> dict[str, Any]:
     values = {**roles.defaults, **roles.coerced(own)}
-    return {**values, **mirrors.mirrored(found.mirrors, values)}
+    return {**values, **mirrors.mirrored(loaded.mirrors, values)}
 
 
 def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
@@ -123,7 +147,7 @@ def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
     return hub.commit(str(values["weights_endpoint"]), rules.Planned(values, 0).repository, name)
 
 
-def _image(name: str, asked: str) -> str:
+def _image(name: str, mirror_name: str) -> str:
     """Return an image by digest; `asked` is its name at the mirror, where there is one."""
-    digest = registry.digest(asked)
+    digest = registry.digest(mirror_name)
     return f"{name.rpartition(':')[0]}@{digest}"

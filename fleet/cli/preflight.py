@@ -1,24 +1,50 @@
-"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is touched.
+"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is changed.
 
-What is required comes from the stack file, fleet.preflight looks; all nodes at once, one exec each. A node that cannot be looked
-at does not stop the others. Called by `fleet.cli.main`.
+The stack file has the requirements, fleet.preflight checks them: all nodes at once, one exec each. A node that cannot be checked does not
+stop the others.
 """
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 
+import click
+
 from fleet import errors, ssh
 from fleet import preflight as machine
-from fleet.cli import stack_outputs, table
+from fleet.cli import common, stack_outputs, table
 from fleet.sources.ssh.form import Reached
 from fleet.stack import requirements, role_vars, settings, stack_file
 
 HEAD = ("node", "check", "verdict", "seen")
 SIGNS = {"ok": "ok", "warning": "WARN", "error": "ERROR"}
 AT_ONCE = 32  # connections
+
+
+@click.command("preflight")
+@common.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--all", "everything", is_flag=True, help="Show what is fine, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@common.exit_on_error(2)
+def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Check whether the machines can become what the stack wants.
+
+    Changes nothing on them. Exit code 1 when an error on a machine would stop `pulumi up`, 2 when a machine could not be checked; warnings
+    alone are 0.
+    """
+    reports = look(required(stack, *common.load_typed_stack(stack), nodes), common.progress)
+    if as_json:
+        click.echo(to_json(reports))
+    else:
+        click.echo("\n\n".join([as_table(reports, everything), *problems(reports)]))
+    if any(report.error for report in reports):
+        sys.exit(2)
+    if any(report.stops for report in reports):
+        sys.exit(1)
 
 
 @dataclass(frozen=True)
@@ -81,14 +107,14 @@ def as_table(reports: Sequence[Report], everything: bool) -> str:
 
 def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each thing that is not ok: node, seen, wanted, what to do; what several nodes share once."""
-    told: dict[tuple[str, ...], list[str]] = {}
+    nodes_by_problem: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
         for one in report.results:
             if one.level != "ok":
-                told.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
+                nodes_by_problem.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
     shared = [
         str(errors.FleetError(node=", ".join(nodes), doing=check, seen=seen, wanted=wanted, next=after))
-        for (check, seen, wanted, after), nodes in told.items()
+        for (check, seen, wanted, after), nodes in nodes_by_problem.items()
     ]
     return [*(report.error for report in reports if report.error), *shared]
 
@@ -96,28 +122,28 @@ def problems(reports: Sequence[Report]) -> list[str]:
 def to_json(reports: Sequence[Report]) -> str:
     """Return the reports as JSON, where an error has the level `fault`, as in earlier releases."""
 
-    def written(one: machine.CheckResult) -> dict[str, str]:
+    def fields(one: machine.CheckResult) -> dict[str, str]:
         level = "fault" if one.level == "error" else one.level
         return {"check": one.check, "level": level, "seen": one.seen, "wanted": one.wanted, "next": one.next}
 
     rows = [
-        {"node": report.node, "verdicts": [written(one) for one in report.results], "error": report.error}
+        {"node": report.node, "verdicts": [fields(one) for one in report.results], "error": report.error}
         for report in reports
     ]
     return json.dumps(rows, indent=1)
 
 
 def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
-    """Return how to reach each machine: as the stack file says, with its host key; or as its source has told Pulumi."""
-    told = {
+    """Return how to reach each machine: from the stack file where that has its host key, else from the stack's state."""
+    from_file = {
         name: {**reach, "name": name}
         for name in names
         if isinstance(pool := found.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
     }
-    made = [name for name in names if name not in told]
-    known = (stack_outputs.deployed(stack).get("Node") or {}) if made else {}
-    for name in made:
-        if name not in known:
+    others = [name for name in names if name not in from_file]
+    deployed = (stack_outputs.deployed(stack).get("Node") or {}) if others else {}
+    for name in others:
+        if name not in deployed:
             raise errors.FleetError(
                 node=name,
                 doing="preflight",
@@ -125,7 +151,7 @@ def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapp
                 wanted="machines that exist",
                 next=f"`pulumi up -s {stack}` makes them",
             )
-    return {name: ssh.Target.from_inputs(told.get(name) or known[name]["connection"]) for name in names}
+    return {name: ssh.Target.from_inputs(from_file.get(name) or deployed[name]["connection"]) for name in names}
 
 
 def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:

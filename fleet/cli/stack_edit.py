@@ -1,7 +1,4 @@
-"""Stack files as `fleet enrol` and `fleet pin` write them: a host key or a pinned name is set, every other line stays as it was.
-
-Needs the files; opens no connection. Called by `fleet.cli.main` with what `fleet.cli.enrol` or `fleet.cli.pin` has chosen.
-"""
+"""Write stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and leave every other line as it was."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +29,12 @@ class Document:
         self._yaml.width = 1 << 16  # no line is broken
         self._yaml.indent(mapping=2, sequence=dash or 4, offset=offset if dash else 2)
         self._path = path
-        self.told: Any = self._yaml.load(text) or {}
+        self.content: Any = self._yaml.load(text) or {}
 
     def write(self) -> None:
         """Write the file."""
         with self._path.open("w") as file:
-            self._yaml.dump(self.told, file)
+            self._yaml.dump(self.content, file)
 
 
 @dataclass(frozen=True)
@@ -108,13 +105,13 @@ def _place(path: Path, keys: Sequence[str]) -> tuple[Path, list[str | int]]:
     """Return the file in which a value stands, and its keys there: machines may have a file of their own."""
     if keys[0] != NODES:
         return path, ["config", *keys]
-    told = yaml.safe_load(path.read_text())["config"][NODES]
-    for place, source in enumerate(told if isinstance(told, list) else [told]):
+    nodes = yaml.safe_load(path.read_text())["config"][NODES]
+    for place, source in enumerate(nodes if isinstance(nodes, list) else [nodes]):
         if isinstance(named := source.get("machines"), str):
             if keys[1] in yaml.safe_load((path.parent / named).read_text()):
                 return path.parent / named, list(keys[1:])
         elif keys[1] in (named or {}):
-            return path, ["config", NODES, *([place] if isinstance(told, list) else []), "machines", *keys[1:]]
+            return path, ["config", NODES, *([place] if isinstance(nodes, list) else []), "machines", *keys[1:]]
     raise KeyError(keys[1])  # a machine that the settings have and no file
 
 
@@ -134,8 +131,8 @@ class StackFile:
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         stack = Document(path)
-        told = (stack.told.get("config") or {}).get(NODES) or {}
-        sources = told if isinstance(told, list) else [told]
+        nodes = (stack.content.get("config") or {}).get(NODES) or {}
+        sources = nodes if isinstance(nodes, list) else [nodes]
         self._pools = [self._pool(stack, path.parent, one) for one in sources if one.get("source") in PINNED]
         if not self._pools:
             named = " and ".join(str(one["source"]) for one in sources if one.get("source"))
@@ -163,17 +160,17 @@ class StackFile:
         pool.document.write()
         return pool.file
 
-    def _pool(self, stack: Document, folder: Path, told: Any) -> Pool:
-        """Return one source; `told` is what the stack file has of it."""
+    def _pool(self, stack: Document, folder: Path, source: Any) -> Pool:
+        """Return the machines of one source of the stack file."""
         document, file = stack, self.name
-        if isinstance(named := told.get("machines"), str):
+        if isinstance(named := source.get("machines"), str):
             document, file = Document(folder / named), f"{Path(self.name).parent}/{named}"
-            machines = document.told
+            machines = document.content
         elif named is None:
-            machines = told["machines"] = {}
+            machines = source["machines"] = {}
         else:
             machines = named
-        return Pool(told.get("defaults") or {}, machines, document, file)
+        return Pool(source.get("defaults") or {}, machines, document, file)
 
     def _of(self, node: str) -> Pool:
         """The source that has a machine; a new one goes to the first."""
@@ -192,10 +189,10 @@ class StackFile:
                 allowed=f"one of {', '.join(known)}, or {node}=ADDRESS to add it",
                 nearest=validation_errors.nearest(node, known),
             )
-        told = {**pool.defaults, **(own or {}), **({"address": address} if address else {})}
-        if not told.get("address"):
+        inputs = {**pool.defaults, **(own or {}), **({"address": address} if address else {})}
+        if not inputs.get("address"):
             key = f"nodes.machines.{node}.address"
             raise errors.SettingsError(
                 file=self.name, key=key, seen="this key is missing", allowed=validation_errors.MISSING["address"]
             )
-        return ssh.Target.from_inputs({**told, "name": node})
+        return ssh.Target.from_inputs({**inputs, "name": node})

@@ -1,12 +1,12 @@
-"""A stack as the command line needs it: its outputs and its state as Pulumi tells them, its replicas reached through SSH.
+"""The outputs and the state of a stack, read with `pulumi`, and tunnels to its replicas.
 
-Called by `fleet.cli.main` and `fleet.cli.verify`. Needs `pulumi` on PATH; opens connections only in `tunnel`.
+Called by the verbs. Needs `pulumi` on PATH; opens connections only in `tunnel`.
 """
 
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,22 @@ def outputs(stack: str) -> dict[str, Any]:
     return found
 
 
+def outputs_noting_failures(stack: str, note: Callable[[str], None]) -> dict[str, Any]:
+    """Return the stack's outputs; `note` gets a message for each node whose last change failed."""
+    found = outputs(stack)
+    for message in failures(found, stack):
+        note(message)
+    return found
+
+
+def failures(outputs: Outputs, stack: str) -> list[str]:
+    """Return a message for each node whose last change failed: the table and the other verbs then speak of what was there before."""
+    return [
+        f"{node}: the last change failed: {why}\n  next:   `pulumi up -s {stack}` goes on where it stopped"
+        for node, why in (outputs.get("failed") or {}).items()
+    ]
+
+
 def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Return {kind: {node: outputs}} of the fleet's resources in the stack's state (Weights, Serving …); secrets stay encrypted."""
     return _by_kind(_state(stack))
@@ -86,16 +102,18 @@ def _by_kind(state: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str
     return found
 
 
-def _from_state(known: Mapping[str, Mapping[str, Mapping[str, Any]]], node: str) -> dict[str, Any] | None:
+def _from_state(resources: Mapping[str, Mapping[str, Mapping[str, Any]]], node: str) -> dict[str, Any] | None:
     """Return what fleet.program.evidence returns of a node, from its resources in the state; None where none serves."""
-    serving = known.get("Serving", {}).get(node)
+    serving = resources.get("Serving", {}).get(node)
     if not serving or not serving.get("replicas"):
         return None
     image = serving.get("image") or ""
-    built = next((one for one in known.get("Image", {}).values() if one.get("image") == image), {})
-    runs = (known.get(kind, {}).get(node, {}).get("seconds") or {} for kind in ("Host", "Image", "Weights", "Serving"))
+    built = next((one for one in resources.get("Image", {}).values() if one.get("image") == image), {})
+    runs = (
+        resources.get(kind, {}).get(node, {}).get("seconds") or {} for kind in ("Host", "Image", "Weights", "Serving")
+    )
     return {
-        "connection": known.get("Node", {}).get(node, {}).get("connection") or serving["node"],
+        "connection": resources.get("Node", {}).get(node, {}).get("connection") or serving["node"],
         "image": image,
         "commit": built.get("commit") or "",
         "revision": (serving.get("weights") or {}).get("revision") or "",
@@ -137,18 +155,18 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def replicas(found: Outputs) -> list[Replica]:
+def replicas(outputs: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
     return [
         Replica(f"{node}/{replica['name']}", address.of(replica), replica["model"], seen["connection"])
-        for node, seen in found.get("replicas", {}).items()
+        for node, seen in outputs.get("replicas", {}).items()
         for replica in (seen or {}).get("replicas") or ()
     ]
 
 
-def choose(found: Outputs, name: str) -> list[Replica]:
+def choose(outputs: Outputs, name: str) -> list[Replica]:
     """Return the replicas that `name` means: NODE/REPLICA, all of NODE, or all when it is empty."""
-    all_ = replicas(found)
+    all_ = replicas(outputs)
     chosen = [one for one in all_ if not name or one.name == name or one.name.startswith(f"{name}/")]
     if not chosen:
         raise errors.FleetError(

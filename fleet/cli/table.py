@@ -1,43 +1,7 @@
-"""What `fleet show` prints: the stack's outputs as a table, and two lines to paste. Pure: outputs in, text out."""
+"""Text for the reports of the verbs: columns, the order of names, sizes. Pure."""
 
 import re
-import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time by phase")
-SHORT = 12  # hex digits of a digest or commit: enough to tell two apart, short enough for one line
-
-Outputs = Mapping[str, Any]
-
-
-def table(outputs: Outputs) -> str:
-    """Return one line a replica: where it runs, what exactly it serves, what it proved, how long that took."""
-    lines = [line for node, seen in outputs.get("replicas", {}).items() for line in _lines(node, seen)]
-    return columns([HEAD, *lines])
-
-
-def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
-    """Return two commands for two shells in this folder: a tunnel to the first replica, and a question with a picture."""
-    node, seen = next((node, seen) for node, seen in outputs["replicas"].items() if seen and seen["replicas"])
-    first = seen["replicas"][0]
-    here = 'eval "$(make env)"; '  # a new shell has neither `fleet` nor `pulumi`
-    return (
-        f"{here}fleet forward -s {shlex.quote(stack)} {shlex.quote(f'{node}/' + first['name'])} --port 8000\n"
-        f"{here}fleet request {shlex.quote(case)} --model {shlex.quote(first['model'])}"
-        " | curl -s http://127.0.0.1:8000/v1/chat/completions"
-        # a file, though none on disk: among curl's arguments everybody on this machine would see the key
-        f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {shlex.quote(stack)})")'
-        " -H 'Content-Type: application/json' -d @-"
-    )
-
-
-def failures(outputs: Outputs, stack: str) -> list[str]:
-    """Return a message for each node whose last change failed: the table and the other verbs then speak of what was there before."""
-    return [
-        f"{node}: the last change failed: {why}\n  next:   `pulumi up -s {stack}` goes on where it stopped"
-        for node, why in (outputs.get("failed") or {}).items()
-    ]
+from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -48,30 +12,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def counted(name: str) -> list[str]:
+def natural_order(name: str) -> list[str]:
     """Return a key by which prod-2 stands before prod-10."""
     return [part.rjust(9, "0") if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _lines(node: str, seen: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
-    if seen is None:
-        return [(node, "failed", *["-"] * 5)]
-    probes = seen.get("probes") or {}
-    shared = (
-        short(seen.get("image", "")),
-        short(seen.get("commit", "")),
-        short(seen.get("revision", "")),
-        f"{probes['passed']:.0f}/{probes['total']:.0f}" if probes else "none",
-        phases(seen.get("seconds") or {}),
-    )
-    return [(node, replica["name"], *shared) for replica in seen.get("replicas") or ({"name": "-"},)]
-
-
-def short(name: str) -> str:
-    """Return the first hex digits of a digest or a commit."""
-    return name.rpartition("sha256:")[2][:SHORT] or "-"
-
-
-def phases(seconds: Mapping[str, float]) -> str:
-    """Return seconds by role as `docker 31 s, vllm 48 s`, phases under half a second left out."""
-    return ", ".join(f"{role} {taken:.0f} s" for role, taken in seconds.items() if taken >= 0.5) or "-"
+def size(count: int) -> str:
+    """Return a number of bytes as `212.3 GB` or `4.9 MB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,10 +1,11 @@
-"""`fleet verify`: are the weights on the nodes, byte for byte, what was once verified, and do the replicas run the recorded image?
+"""`fleet verify`: compare the weights on the nodes, byte for byte, and the images of the replicas with the stack's state.
 
-What a node should hold comes from the stack's state; fleet.managed.verify_weights looks. All nodes at once, with a line of progress for all of
-them; a node that cannot be looked at does not stop the others. Called by `fleet.cli.main`.
+fleet.managed.verify_weights reads the nodes, all at once, with a line of progress for all of them; a node that cannot be read does not
+stop the others.
 """
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +13,40 @@ from concurrent import futures
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import click
+
 from fleet import errors, ssh
-from fleet.cli import stack_outputs, table
+from fleet.cli import common, stack_outputs, table
 from fleet.managed import verify_weights as machine
 
 HEAD = ("node", "files", "bytes", "verdict")
 EVERY = 10.0  # seconds between two lines of progress
 
 State = Mapping[str, Mapping[str, Any]]  # outputs by node
+
+
+@click.command("verify")
+@common.stack_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@common.exit_on_error(2)
+def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
+    """Compare every byte of the weights, and the images, with the record.
+
+    The stack's state has the record, made when the weights were fetched. A wrong file gets the present time and is otherwise not changed:
+    the next `pulumi up --refresh` sees it and fetches it again.
+
+    Exit code 1 when something differs, 2 when a node could not be read.
+    """
+    reports = verify_stack(stack, nodes, common.progress)
+    if as_json:
+        click.echo(to_json(reports))
+    else:
+        click.echo("\n".join([as_table(reports), *problems(reports, stack)]))
+    if any(one.wrong for one in reports):
+        sys.exit(1)
+    if any(one.error for one in reports):
+        sys.exit(2)
 
 
 @dataclass(frozen=True)
@@ -38,7 +65,7 @@ def recorded(weights: State, servings: State, names: Sequence[str]) -> list[mach
     """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
     known = {
         node: found
-        for node in sorted(weights, key=table.counted)
+        for node in sorted(weights, key=table.natural_order)
         if (found := _recorded(node, weights[node], servings.get(node) or {}))
     }
     for name in names or ([] if known else ["any node"]):
@@ -80,13 +107,13 @@ def verify(
     def one(node: machine.RecordedWeights) -> WeightsReport:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
 
-        def tell(done: int, total: int) -> None:
+        def report_progress(done: int, total: int) -> None:
             progress[name] = (done, total)
             if stop.is_set():
                 raise errors.Cancelled(node=name, doing=f"verify {path}", seen="cancelled")
 
         try:
-            found = machine.verify(node, tell)
+            found = machine.verify(node, report_progress)
         except errors.FleetError as error:
             progress.pop(name)
             return WeightsReport(name, path, error=str(error))
@@ -98,13 +125,13 @@ def verify(
         try:
             while futures.wait(running, timeout=every).not_done:
                 if now := dict(progress):
-                    note(said(now, time.monotonic() - started))
+                    note(progress_line(now, time.monotonic() - started))
         finally:
             stop.set()  # on ^C the nodes are left at their next line
     return [ended.result() for ended in running]
 
 
-def said(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
+def progress_line(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
     """Return how far all nodes are as one line: bytes, speed, and what is left on the last one, or of whom nothing was heard yet."""
     done, total = (sum(part) for part in zip(*progress.values(), strict=True))
     silent = [node for node, (read, _) in progress.items() if not read]
@@ -114,17 +141,12 @@ def said(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
         last = max(progress, key=lambda node: progress[node][1] - progress[node][0])
         read, of = progress[last]
         left = f"about {minutes((of - read) * seconds / read)} left on {last}"
-    return f"{size(done)} of {size(total)}, {size(int(done / max(seconds, 0.001)))}/s, {left}"
+    return f"{table.size(done)} of {table.size(total)}, {table.size(int(done / max(seconds, 0.001)))}/s, {left}"
 
 
 def minutes(seconds: float) -> str:
     """Return a time as `40 s` or `3 min`."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as `212.3 GB` or `4.9 MB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def as_table(reports: Sequence[WeightsReport]) -> str:
@@ -137,7 +159,7 @@ def _row(one: WeightsReport) -> tuple[str, ...]:
         return one.node, "-", "-", "could not look"
     count = len(one.wrong)
     verdict = f"{count} {'thing differs' if count == 1 else 'things differ'}" if count else "as recorded"
-    return one.node, str(one.files), size(one.bytes), verdict
+    return one.node, str(one.files), table.size(one.bytes), verdict
 
 
 def problems(reports: Sequence[WeightsReport], stack: str) -> list[str]:
@@ -162,7 +184,7 @@ def to_json(reports: Sequence[WeightsReport]) -> str:
     return json.dumps([asdict(one) for one in reports], indent=1)
 
 
-def look(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
+def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
     """Read the stack's state and look at its nodes."""
     found = stack_outputs.deployed(stack)
     return verify(recorded(found.get("Weights") or {}, found.get("Serving") or {}, names), note)

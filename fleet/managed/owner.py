@@ -1,12 +1,11 @@
 """Which stack owns a machine: a file there that names it, written before anything else is done, so that no other stack takes the machine.
 
-Owns the file, its form and what is told of it; on_node_owner.py writes and removes it there. Needs a connection. Called by fleet.provider for
+Owns the file, its form and the words about another owner; on_node_owner.py writes and removes it there. Needs a connection. Called by fleet.provider for
 Node; the preflight reads the same file.
 """
 
 import datetime
 import getpass
-import json
 import os
 import shlex
 import socket
@@ -16,7 +15,7 @@ from typing import Any, TypedDict
 
 from fleet import errors, ssh, validators
 from fleet.managed.on_node_owner import parsed, same
-from fleet.ssh import reply
+from fleet.ssh.script import ScriptFailed, run_script
 
 # Beside what baseline.py writes down; teardown.py leaves the folder, as it is not empty, to who removes the marker.
 MARKER, RECORD = "/var/lib/fleet/owner.json", "/var/lib/fleet/before.json"
@@ -52,7 +51,7 @@ class Owner:
 
 
 def refusal(theirs: Owner, target: ssh.Target, ours: str) -> Words:
-    """Return what is told of a machine that another stack owns."""
+    """Return the words of a message about a machine that another stack owns."""
     remove = f"`{target.login} {'sudo ' if target.become else ''}rm {MARKER}`"
     if not theirs.id:
         return {
@@ -78,8 +77,8 @@ def claim(connection: ssh.Connection, ours: str) -> None:
         "who": f"{_user()}@{socket.gethostname()}",
         "since": f"{now:%Y-%m-%dT%H:%M:%SZ}",
     }
-    told = _ask(connection, {"do": "claim", "file": MARKER, "record": RECORD, "owner": owner})
-    theirs = Owner.read(told["owner"])
+    answer = _run(connection, {"do": "claim", "file": MARKER, "record": RECORD, "owner": owner})
+    theirs = Owner.read(answer["owner"])
     if theirs and not theirs.is_of(ours):
         words = refusal(theirs, connection.target, ours)
         raise errors.NotReady(node=connection.target.name, doing="take it for this stack", **words)
@@ -87,26 +86,23 @@ def claim(connection: ssh.Connection, ours: str) -> None:
 
 def release(connection: ssh.Connection, ours: str) -> Owner | None:
     """Take the marker off where it is ours, in one exec; return whose it is where it is not. CommandFailed."""
-    return Owner.read(_ask(connection, {"do": "release", "file": MARKER, "id": ours})["owner"])
+    return Owner.read(_run(connection, {"do": "release", "file": MARKER, "id": ours})["owner"])
 
 
-def _ask(connection: ssh.Connection, asked: dict[str, Any]) -> dict[str, Any]:
-    script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
-    done = connection.run("/usr/bin/python3 -I -", stdin=script)
-    if done.rc:
+def _run(connection: ssh.Connection, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the reply of on_node_owner.py: {owner: the marker's text, gone}. Raises CommandFailed."""
+    try:
+        answer: dict[str, Any] = run_script(connection, SCRIPT.read_text(), arguments, REPLY)
+    except ScriptFailed as failure:
+        place = Path(MARKER).parent if failure.rc else f"{MARKER} and at what python3 there prints"
         raise errors.CommandFailed(
             node=connection.target.name,
-            doing=f"{asked['do']} it in {MARKER}",
-            seen=reply.last(done.stderr, done.rc),
-            wanted="a file there that names the stack which owns the machine",
-            next=f"{connection.target.login}, and look at {Path(MARKER).parent}",
-        )
-    try:
-        told: dict[str, Any] = reply.read(done.stdout, REPLY)
-    except reply.Unreadable as error:
-        after = f"{connection.target.login}, and look at {MARKER} and at what python3 there prints"
-        raise reply.failed(error, connection.target.name, f"{asked['do']} it in {MARKER}", after) from None
-    return told
+            doing=f"{arguments['do']} it in {MARKER}",
+            seen=failure.seen,
+            wanted=failure.wanted or "a file there that names the stack which owns the machine",
+            next=f"{connection.target.login}, and look at {place}",
+        ) from None
+    return answer
 
 
 def _user() -> str:

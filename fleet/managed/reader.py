@@ -4,16 +4,15 @@ Needs a connection. Called by `fleet.provider` after a run and at a refresh.
 """
 
 import functools
-import json
 import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 
-from fleet import errors, ssh, validators
+from fleet import errors, ssh
 from fleet.managed.managed_set import STATE, Declared, State
-from fleet.ssh import reply
+from fleet.ssh.script import ScriptFailed, run_script
 
 # Seconds without a request after which no more are expected for now: how many there will be only the engine knows.
 QUIET = 0.1
@@ -31,29 +30,23 @@ def read(connection: ssh.Connection, declared: Declared) -> State:
 def _read(connection: ssh.Connection, declared: Declared, timeout: float = PATIENCE) -> State:
     if not declared.things:
         return {}
-    query = json.dumps(sorted(declared.things))
-    script = f"{READER.read_text()}\nmain(json.loads({query!r}))\n"
-    result = connection.run("/usr/bin/python3 -I -", stdin=script, timeout=timeout)
-    if result.rc == HANGS:
-        raise _hangs(connection.target, result.stderr)
     try:
-        if result.rc:
-            raise reply.Unreadable(validators.Mistake("", reply.last(result.stderr or result.stdout, result.rc), ""))
-        state: State = reply.read(result.stdout, STATE)
-    except reply.Unreadable as error:
+        state: State = run_script(connection, READER.read_text(), sorted(declared.things), STATE, timeout)
+    except ScriptFailed as failure:
+        if failure.rc == HANGS:
+            raise _hangs(connection.target, failure.seen[:200]) from None
         raise errors.DriftUnreadable(
             node=connection.target.name,
             doing="read the managed state",
-            seen=f"exit code {result.rc}: {error.seen}",
+            seen=f"exit code {failure.rc}: {failure.seen}",
             wanted="python3 (3.10 or later) that runs fleet/managed/on_node_read.py as root",
             next=f"{connection.target.login} /usr/bin/python3 --version",
         ) from None
     return state
 
 
-def _hangs(target: ssh.Target, said: str) -> errors.DriftUnreadable:
-    """Return the error for a command on the node that gave no answer; `said` ends with which one, in the reader's words."""
-    seen = (said.strip().splitlines() or ["a command gave no answer"])[-1][:200]
+def _hangs(target: ssh.Target, seen: str) -> errors.DriftUnreadable:
+    """Return the error for a command on the node that gave no answer; `seen` names the command, in the words of on_node_read.py."""
     docker = "`docker " in seen
     first = f"{target.login} systemctl restart docker; where that hangs, too, " if docker else ""
     return errors.DriftUnreadable(

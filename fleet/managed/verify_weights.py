@@ -4,7 +4,6 @@ Owns what is compared and when a silent node is given up; on_node_verify_weights
 Called by `fleet.cli.verify`, for any number of nodes in threads.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from fleet import errors, ssh, validators
 from fleet.ssh import reply
+from fleet.ssh.script import script_lines
 
 SCRIPT = Path(__file__).with_name("on_node_verify_weights.py")
 # The script tells how far it is every second: after this many seconds without a word the node or its disk hangs.
@@ -52,22 +52,21 @@ def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silen
     A file that differs gets the present time on the node, so that a refresh sees it from now on. Raises Unreachable,
     HostKeyMismatch, or CommandFailed when the node says nothing for `silence` seconds, or could not look.
     """
-    asked = {"manifest": weights.manifest, "recorded": weights.recorded, "containers": dict(weights.containers)}
-    script = f"{SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
-    told: dict[str, Any] = {}
+    arguments = {"manifest": weights.manifest, "recorded": weights.recorded, "containers": dict(weights.containers)}
+    last: dict[str, Any] = {}
     strange: list[reply.Unreadable] = []
     with ssh.connect(weights.target) as connection:
-        for line in connection.lines("/usr/bin/python3 -I -", stdin=script, silence=silence):
+        for line in script_lines(connection, SCRIPT.read_text(), arguments, silence):
             try:
-                told = reply.value(line, LINE)
+                last = reply.value(line, LINE)
             except reply.Unreadable as error:
                 strange.append(error)
-                if told or len(strange) > BEFORE:
+                if last or len(strange) > BEFORE:
                     raise reply.failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
                 continue
-            if "done" in told:
-                progress(told["done"], told["total"])
-    if "wrong" not in told:
+            if "done" in last:
+                progress(last["done"], last["total"])
+    if "wrong" not in last:
         raise errors.CommandFailed(
             node=weights.target.name,
             doing=f"verify {weights.manifest}",
@@ -75,4 +74,4 @@ def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silen
             wanted="the sums of all files",
             next="`fleet verify` again; `journalctl -k` there names a process that was killed",
         )
-    return Comparison(**told)
+    return Comparison(**last)

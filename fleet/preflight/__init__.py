@@ -7,26 +7,26 @@ number of nodes in threads, and by fleet.provider for the Node that it makes.
 
 import dataclasses
 import datetime
-import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fleet import errors, ssh
 from fleet.findings import weigh
 from fleet.managed import owner
 from fleet.preflight import answer, hardware, host
 from fleet.preflight.form import Check, CheckResult, Filesystem, Look, Requirements, Space
-from fleet.ssh import reply
+from fleet.ssh.script import ScriptFailed, run_script
 
 __all__ = ["CHECKS", "CheckResult", "Filesystem", "Look", "Requirements", "Space", "ask", "check", "look"]
 
-SCRIPT = Path(__file__).with_name("on_node_facts.py")
-OF_DRIVER = Path(__file__).with_name("on_node_driver.py")
-# How the role host looks at the disks that it is to make file systems on.
-DISKS = Path(__file__).resolve().parents[2] / "roles" / "host" / "files" / "filesystems.py"
+# One script for the node, in this order; the last is the role host's own look at the disks on which it makes file systems.
+SCRIPTS = (
+    Path(__file__).with_name("on_node_facts.py"),
+    Path(__file__).with_name("on_node_driver.py"),
+    Path(__file__).resolve().parents[2] / "roles" / "host" / "files" / "filesystems.py",
+)
 RECORD = "/var/lib/fleet/filesystems.json"  # where that role writes what it made
 # By which the UUID of a file system follows from its disk's serial: roles/host/vars/main.yml.
 NAMESPACE = uuid.UUID("5a1f2f0c-6a0e-5a0b-9d0a-3d1f7f2c9b64")
@@ -45,7 +45,7 @@ def look(requirements: Requirements) -> Look:
 
 def ask(connection: ssh.Connection, requirements: Requirements) -> Look:
     """Ask the machine everything in one exec. Raises Unreachable, CommandFailed."""
-    asked = {
+    arguments = {
         "paths": {one.path: one.filled for one in requirements.space},
         "addresses": list(requirements.addresses),
         "ports": list(requirements.ports),
@@ -58,27 +58,24 @@ def ask(connection: ssh.Connection, requirements: Requirements) -> Look:
             {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))}
             for one in requirements.filesystems
         ],
+        "record": RECORD,
     }
-    told = connection.run("/usr/bin/python3 -I -", stdin=script(asked), timeout=BOUND)
-    now = time.time()
     try:
-        facts = reply.read(told.stdout, answer.facts(asked))
-    except reply.Unreadable as error:
+        facts = run_script(connection, script(), arguments, answer.facts(arguments), BOUND)
+    except ScriptFailed as failure:
         raise errors.CommandFailed(
             node=requirements.target.name,
             doing="look before anything is touched",
-            seen=reply.last(told.stderr, told.rc) if told.rc else error.seen,
+            seen=failure.seen,
             wanted="python3 3.10 or newer, which Ansible needs too",
             next=f"{requirements.target.login} /usr/bin/python3 --version",
         ) from None
-    return Look(facts, float(facts["time"]) - now)
+    return Look(facts, float(facts["time"]) - time.time())
 
 
-def script(asked: Mapping[str, Any]) -> str:
-    """Return what runs on the machine: the readers, and the line that prints what they find of what is asked."""
-    facts = f"{{**host_facts(asked), **driver_facts(asked), 'disks': filesystems(asked['filesystems'], {RECORD!r})}}"
-    end = f"asked = json.loads({json.dumps(asked)!r})\nprint(json.dumps({facts}))\n"
-    return "\n".join([*(file.read_text() for file in (SCRIPT, OF_DRIVER, DISKS)), end])
+def script() -> str:
+    """Return what runs on the machine; its main is in on_node_driver.py."""
+    return "\n".join(file.read_text() for file in SCRIPTS)
 
 
 def check(look: Look, requirements: Requirements, today: datetime.date | None = None) -> list[CheckResult]:

@@ -1,7 +1,7 @@
 """Runs on the node after on_node_facts.py, in the same exec: GPUs, driver, signatures, and the packages that bring the driver. Changes nothing.
 
-Called by preflight.look, which appends a line that prints host_facts(asked) and driver_facts(asked) of {packages: [of the driver], loaders: [unit],
-repositories: [url of AMD's packages], source: the roles' own apt source}. What a bare machine lacks (modinfo, mokutil, amd-smi) is
+Sent by preflight.ask. Here of {packages: [of the driver], loaders: [unit], repositories: [url of AMD's packages], source: the roles' own
+apt source, filesystems: [as roles/host/files/filesystems.py takes them], record: file}; `main` prints the facts of all three files. What a bare machine lacks (modinfo, mokutil, amd-smi) is
 told as absent. No judgement here: hardware.py and host.py have that.
 """
 
@@ -10,27 +10,15 @@ import pathlib
 import platform
 import re
 import shutil
-import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # on the node all files of the exec are one
+    from fleet.preflight.on_node_facts import host_facts, out, text
+
+    def filesystems(asked: "list[Facts]", record: str) -> "list[Facts]": ...
+
 
 Facts = dict[str, Any]
-
-
-def text(path: str | pathlib.Path) -> str:
-    try:
-        return pathlib.Path(path).read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def out(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
 
 
 def secure_boot() -> bool | None:
@@ -218,3 +206,8 @@ def driver_facts(asked: Facts) -> Facts:
         ],
         "headers": headers(),
     }
+
+
+def main(asked: Facts) -> None:
+    disks = filesystems(asked["filesystems"], asked["record"])
+    print(json.dumps({**host_facts(asked), **driver_facts(asked), "disks": disks}))

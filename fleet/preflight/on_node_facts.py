@@ -1,6 +1,6 @@
 """Runs on the node, as root, by `python3 -I -`: what a machine is before we touch it, as one line of JSON. Changes nothing.
 
-Called by preflight.look, which appends on_node_driver.py, roles/host/files/filesystems.py and a line that prints what all three find; here of
+Sent by preflight.ask, before on_node_driver.py (which has `main`) and roles/host/files/filesystems.py; here of
 {paths: {path: file that says it is filled}, addresses: ["host:port"], ports, owner: file}.
 Needs Python 3.10's standard library; what a bare machine lacks (docker, dkms, dmesg) is told as absent. No judgement here:
 hardware.py and host.py have that.

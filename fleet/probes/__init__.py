@@ -4,7 +4,7 @@
     run    put cases to a server, check the answers
     report table, JSON, JUnit, and a page that draws the answered box beside the true one
 
-Needs httpx and Pillow; knows nothing of how the server was started. Called by fleet.provider (Serving) and fleet.cli.main.
+Needs httpx and Pillow; knows nothing of how the server was started. Called by fleet.provider (Serving), fleet.cli.probe and fleet.cli.request.
 """
 
 from fleet.probes.case import Case, load

@@ -1,6 +1,6 @@
 """Results of probes as text, JSON, JUnit XML, and a page that draws the answered box beside the true one.
 
-Pure: results in, text out; the page needs Pillow for its pictures. Called by fleet.cli.main and fleet.provider.
+Pure: results in, text out; the page needs Pillow for its pictures. Called by fleet.cli.probe and fleet.provider.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Puts cases to a server, one after the other, and checks the answers. What a server sends is bounded in bytes and in time.
 
 Needs httpx, and a base URL that reaches the server (an SSH tunnel; see fleet.ssh). Called by fleet.provider and
-fleet.cli.main.
+fleet.cli.probe.
 """
 
 import asyncio

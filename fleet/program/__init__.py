@@ -95,9 +95,9 @@ class Plan:
 
 def read() -> Plan:
     """Read and validate the stack that Pulumi runs, and ask its source for the machines."""
-    debug_log.hush()
-    failure_isolation.isolate_failures()
-    output_wait.wait_once()
+    debug_log.apply()
+    failure_isolation.apply()
+    output_wait.apply()
     roles = role_vars.load(ROOT / "roles")
     stack_settings = config.read(roles, ROOT)
     own = {name: roles.coerced(validate.variables(stack_settings, roles, name)) for name in stack_settings.present}

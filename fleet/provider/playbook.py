@@ -3,10 +3,9 @@
 Used by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/; serving.py adds the probes.
 """
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fleet.provider import base, outputs, preview_summary, teardown
 from fleet.provider.base import ROOT, BaseResource, InitFailed, Request
 from fleet.provider.node import REACHED, REINSTALLED, reinstalled
 from fleet.provider.properties import UNKNOWN, Props, has_unknown, spoken
+from fleet.provider.slots import Slots
 from fleet.stack import resource_roles
 
 # `took`: seconds of the latest run of each level of fleet.impact.effects; of the whole set-up as `new`.
@@ -28,32 +28,8 @@ RESTARTED = ("engine",)
 # Secret inputs, and the environment variable by which the playbook gets each.
 SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
 
-PARALLEL = 4  # runs at once, where the stack does not say
-
 Converge = Callable[[converge.Job, Callable[[progress.Note], None], threading.Event], converge.Outcome]
 Read = Callable[[ssh.Target, Sequence[managed_set.Declared]], list[managed_set.State]]
-
-
-class Slots:
-    """How many Ansible runs may work at once; the others wait in line and say so."""
-
-    def __init__(self, number: int = PARALLEL) -> None:
-        self._free = threading.Semaphore(number)
-
-    @contextlib.contextmanager
-    def one(self, request: Request) -> Iterator[None]:
-        """Hold a slot; Cancelled when the run is cancelled while waiting."""
-        told = False
-        while not self._free.acquire(timeout=0.2):
-            if request.cancelled.is_set():
-                raise errors.Cancelled(node=request.name, doing="wait for other runs", seen="cancelled")
-            if not told:
-                request.say("waits: as many Ansible runs as `parallel` allows are at work", True)
-                told = True
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 class Playbook(BaseResource):

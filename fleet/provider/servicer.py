@@ -22,10 +22,11 @@ from fleet.provider.engine import Engine
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
 from fleet.provider.node import Node
-from fleet.provider.playbook import PARALLEL, Playbook, Slots
+from fleet.provider.playbook import Playbook
 from fleet.provider.preview_summary import Notes
 from fleet.provider.properties import Props, to_dict, to_struct
 from fleet.provider.serving import Serving
+from fleet.provider.slots import PARALLEL, Slots
 from fleet.provider.weights import Weights
 
 Context = grpc.ServicerContext

@@ -1,10 +1,11 @@
-"""Keeps the failure of one machine from stopping the others, with `pulumi up --continue-on-error`.
+"""Let the other machines go on after one failed, with `pulumi up --continue-on-error`.
 
-Since pulumi#23844 the Python SDK raises the failure of a resource in everything that depends on it. Those are then never
-registered: the program ends with a traceback while other machines still work, and had it gone on, the engine would take
-what was not registered for removed from the program, and delete it. Before that change such outputs were unknown; the
-engine gets every registration then, skips what depends on the failure, and names the failed resource at the end.
-This module restores that. Called once by `fleet.program`; delete it when the SDK registers dependents again.
+Works around: the SDK raises the failure of a resource in all that depends on it, and so never registers the dependents. The program ends
+with a traceback while other machines still work; if it went on, the Pulumi engine would delete the dependents as removed from the program.
+With unknown outputs instead, the engine gets every registration, skips what depends on the failure, and names the failed resource.
+Upstream: pulumi/pulumi#23844 made the outputs of a failed resource raise; they were unknown before.
+Delete it when test_the_sdk_does_not_register_what_depends_on_a_failure of tests/unit/test_sdk_patches_failure_isolation.py fails.
+Applied by fleet.program.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +19,9 @@ T = TypeVar("T")
 
 
 class _Monitor(resource_pb2_grpc.ResourceMonitorStub):
-    """The engine's resource monitor, with one answer changed: outputs of a failed or skipped resource are unknown.
+    """The Pulumi engine's resource monitor, with one answer changed: outputs of a failed or skipped resource are unknown.
 
-    A stub by type alone: the SDK serves the hooks of resources (fleet/sources/cloud_machines.py) only where it sees one.
+    A subclass because the SDK serves the hooks of resources (fleet/sources/cloud_machines.py) only for an instance of the stub.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -36,18 +37,18 @@ class _Monitor(resource_pb2_grpc.ResourceMonitorStub):
         return resource_pb2.RegisterResourceResponse(urn=answer.urn, unknown=True)
 
 
-def isolate_failures() -> None:
-    """From here on a failed resource leaves the program running."""
+def apply() -> None:
+    """Let the program run on after a failed resource, from now on."""
     if not isinstance(settings.SETTINGS.monitor, _Monitor):
         settings.SETTINGS.monitor = _Monitor(settings.SETTINGS.monitor)
 
 
 def together(shape: Callable[[Sequence[Any]], T], *parts: pulumi.Output[Any]) -> pulumi.Output[T | None]:
-    """Return `shape` of the parts' values as one output: of a stack's outputs, which tell what is there.
+    """Return `shape` of the parts' values as one output.
 
-    Where a part is not known, the whole is not yet known in a preview, and None after a failure left it unknown.
-    `Output.all` would do, but makes ninety outputs for each machine, and the SDK waits for all of them again and again:
-    a twentieth of a preview of 100 machines.
+    With an unknown part the whole is unknown in a preview, and None in an update, where a failure left the part unknown.
+    `Output.all` would make ninety outputs for each machine, for all of which the SDK waits again and again: a twentieth of a preview of
+    100 machines.
     """
 
     async def complete() -> bool:

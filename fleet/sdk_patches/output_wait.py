@@ -1,8 +1,10 @@
-"""Lets a program of thousands of resources wait cheaply, where the SDK takes time that grows with the square, and a thread for each.
+"""Wait once for all outputs at the end of a program, and preview with few threads.
 
-At its end a program waits for every output that is still open, until the first is there, and then for all the others once more: for
-1,000 machines those are 60,000. And every registration that is under way holds a thread. Called once by `fleet.program`; delete
-it when `wait_for_rpcs` of the SDK does better.
+Works around: the SDK waits for all open outputs until the first is known, then for all others again. The time grows with the square of
+their number; 1,000 machines have 60,000. And each registration in flight holds a thread.
+Upstream: pulumi/pulumi#22411 introduced this wait, in place of a busy one; #7663 (open) is about the threads.
+Delete it when test_the_sdk_waits_again_for_all_outputs_after_each of tests/unit/test_sdk_patches_output_wait.py fails.
+Applied by fleet.program.
 """
 
 import asyncio
@@ -20,8 +22,8 @@ from pulumi.runtime.stack import ResourceRegistrationFailed
 PREVIEW = 64
 
 
-def wait_once() -> None:
-    """From here on the program's end waits once, and a preview with few threads."""
+def apply() -> None:
+    """Wait once at the program's end, and use PREVIEW threads in a preview, from now on."""
     if not isinstance(settings.SETTINGS.outputs, _Outputs):
         settings.SETTINGS.outputs = _Outputs(settings.SETTINGS.outputs)
     if pulumi.runtime.is_dry_run():
@@ -29,14 +31,14 @@ def wait_once() -> None:
 
 
 class _Outputs(set[Any]):
-    """The outputs that are still open; who goes through them finds one, which is there when all are."""
+    """The open outputs; iterating yields one future, which ends when all have ended."""
 
     def __iter__(self) -> Iterator[Any]:
         yield asyncio.ensure_future(_all(set(super().__iter__())))
 
 
 async def _all(pending: AbstractSet[Any]) -> None:
-    """End when all are there; an exception of one is raised at once, but for what the SDK itself passes over."""
+    """Wait for all; raise the exception of one at once, except for those that the SDK itself ignores."""
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
         for one in done:

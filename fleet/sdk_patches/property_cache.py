@@ -1,8 +1,11 @@
-"""Reads a resource's properties once for all rules. Pulumi's policy library does it anew for each of them.
+"""Read a resource's properties once for all rules of the policy pack.
 
-With twenty rules that is two thirds of the pack's work in a plan of a thousand machines. What rules get is the same object then:
-no rule changes it. Called by __main__, in the pack's own process; `latest` is used by pack.py, too. Delete `reads` when the library
-reads once itself.
+Works around: Pulumi's policy library reads them again for each rule. With twenty rules that is two thirds of the pack's work for a stack
+of 1,000 machines. All rules then get the same object, which none of them changes.
+Upstream: no upstream issue found as of 2026-11-29.
+Delete it when test_the_library_reads_a_resource_again_for_each_rule of tests/unit/test_sdk_patches_property_cache.py fails; pack.py uses
+`latest`, too.
+Applied by policies/__main__.py, in the pack's own process.
 """
 
 import functools
@@ -17,11 +20,11 @@ from pulumi_policy import policy
 from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import unknown_checking_proxy
 
-KEPT = 4  # a thread has one resource and its provider in hand, each as the engine's message and as what was made of it
+KEPT = 4  # a thread works on one resource and its provider, each as a message and as the object made from it
 
 
 def latest(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `work` such that the same object, asked about again on the same thread, is not worked through again."""
+    """Return `work` with a memory of its latest results on each thread, by the identity of its first argument."""
     known = threading.local()
 
     @functools.wraps(work)
@@ -37,8 +40,8 @@ def latest(work: Callable[..., Any]) -> Callable[..., Any]:
     return asked
 
 
-def reads() -> None:
-    """From here on the library reads a resource once."""
+def apply() -> None:
+    """Let the library read each resource once, from now on."""
     for name, by in (
         ("json_format", types.SimpleNamespace(MessageToDict=latest(json_format.MessageToDict))),
         ("deserialize_properties", latest(deserialize_properties)),

@@ -1,34 +1,26 @@
-"""SSH connections to nodes with a pinned host key: one command, a forwarded port, waiting until a machine answers.
+"""An open SSH connection to a node: run a command there as root, forward a port or a socket of the node.
 
-Owns how a node is reached, not what is asked of it. Needs paramiko (imported at the first connection, not at start-up).
-Called by converge and managed, by `fleet.provider` for Node, by `fleet.probes` and `fleet.cli.main` for tunnels.
+Owns how a command runs, not what it is. Needs paramiko (imported when used). reach.py opens connections; script.py runs our scripts.
 """
 
 import contextlib
 import functools
-import logging
 import select
 import shlex
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fleet import errors
-from fleet.ssh import handshake, relay, tunnel
+from fleet.ssh import relay, tunnel
 from fleet.ssh.target import Target
 
 if TYPE_CHECKING:
     import paramiko
 
-# Between two tries of `wait`; a refused login may only last this long, then the key is wrong and not merely late.
-PAUSE = 1.0
-LOGIN_GRACE = 20.0
 # Bytes of what a command prints in all, and of one line where it is read line by line: ours print far less, and the other side chooses.
 MOST, LONGEST = 32 << 20, 1 << 20
-# Handshakes at once: each is a tenth of a second of this process's time, and a hundred of them together would all be late.
-HANDSHAKES = threading.BoundedSemaphore(16)
 
 
 @dataclass(frozen=True)
@@ -212,79 +204,6 @@ class Connection:
             wanted="one that lasts until the command ends",
             next=f"{self.target.login} uptime",
         )
-
-
-@contextlib.contextmanager
-def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
-    """Open a connection within `timeout` seconds: TCP, banner, handshake and login together, less the wait for others' handshakes.
-
-    Raises HostKeyMismatch (only the pinned key is accepted), LoginRefused, else Unreachable.
-    """
-    import paramiko
-
-    target.pinned()
-    deadline = time.monotonic() + timeout
-    with way(target, timeout) as sock:
-        left = deadline - time.monotonic()
-        transport: paramiko.Transport | None = None
-        try:
-            with HANDSHAKES:
-                deadline = time.monotonic() + left
-                transport = paramiko.Transport(sock)
-                transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
-                transport.set_keepalive(15)
-                handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
-                handshake.login(target, transport)
-            yield Connection(target, transport)
-        finally:
-            if transport is not None:
-                transport.close()
-
-
-@contextlib.contextmanager
-def way(target: Target, timeout: float) -> Iterator[Any]:
-    """Yield what carries the connection: a socket to the machine, or a channel through its bastion."""
-    # Without a handler of its own paramiko's log of a failed handshake would reach stderr beside our message.
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())
-    if target.bastion is None:
-        with contextlib.closing(handshake.dial(target, timeout)) as sock:
-            yield sock
-        return
-    deadline = time.monotonic() + timeout
-    with (
-        connect(target.bastion, timeout) as bastion,
-        contextlib.closing(handshake.through(target, bastion.transport, max(0.5, deadline - time.monotonic()))) as way,
-    ):
-        yield way
-
-
-def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled: threading.Event | None = None) -> None:
-    """Wait until the node answers with its pinned key and lets us in; `note` says once in a while how it stands.
-
-    Raises HostKeyMismatch at once, LoginRefused when refusals last, Unreachable after `timeout` seconds, Cancelled.
-    """
-    start = time.monotonic()
-    refused_at: float | None = None
-    while True:
-        try:
-            with connect(target, timeout=min(10.0, max(1.0, timeout - (time.monotonic() - start)))):
-                return
-        except errors.HostKeyMismatch:
-            raise
-        except errors.Unreachable as error:
-            now = time.monotonic()
-            refused_at = (refused_at or now) if isinstance(error, errors.LoginRefused) else None
-            if now - start > timeout or (refused_at and now - refused_at > LOGIN_GRACE):
-                raise
-            note(f"waits for SSH at {target.where}: {error.seen} ({now - start:.0f} s)")
-        if (cancelled or threading.Event()).wait(PAUSE):
-            raise errors.Cancelled(node=target.name, doing=f"wait for SSH at {target.where}", seen="cancelled")
-
-
-def known_hosts(target: Target) -> str:
-    """Return the lines of a known_hosts file that pin the node's key, and its bastion's, under their names (use with HostKeyAlias)."""
-    through = known_hosts(target.bastion) if target.bastion else ""
-    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n{through}"
 
 
 def _short(command: str) -> str:

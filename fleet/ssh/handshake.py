@@ -43,9 +43,9 @@ def through(target: "Target", bastion: "paramiko.Transport", timeout: float) -> 
     try:
         return bastion.open_channel("direct-tcpip", (target.address, target.port), ("127.0.0.1", 0), timeout=timeout)
     except (paramiko.SSHException, OSError, EOFError) as error:
-        told = error.text if isinstance(error, paramiko.ChannelException) else "it gave no answer"
+        reason = error.text if isinstance(error, paramiko.ChannelException) else "it gave no answer"
         assert target.bastion is not None
-        raise _unreachable(target, f"its bastion {target.bastion.where} cannot reach it: {told.lower()}") from error
+        raise _unreachable(target, f"its bastion {target.bastion.where} cannot reach it: {reason.lower()}") from error
 
 
 def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> None:

@@ -1,12 +1,11 @@
-"""Runs on the node, as root, by `python3 -I - FOLDER`: puts another host key into FOLDER (/etc/ssh) and lets sshd read it again.
+"""Runs on the node, as root: write another host key into a folder (/etc/ssh) and reload sshd.
 
-Called by rekey.py, which appends main({"private": …, "public": …}). Says nothing. Needs Python 3.10's standard library.
+Sent by rekey.py with {folder, private, public}. Prints nothing. Needs Python 3.10's standard library.
 """
 
 import os
 import pathlib
 import subprocess
-import sys
 
 NAME = "ssh_host_ed25519_key"
 
@@ -25,7 +24,7 @@ def put(folder: pathlib.Path, name: str, text: str, mode: int) -> None:
 
 
 def main(key: dict[str, str]) -> None:
-    folder = pathlib.Path(sys.argv[1])
+    folder = pathlib.Path(key["folder"])
     put(folder, f"{NAME}.pub", key["public"].rstrip("\n") + "\n", 0o644)
     put(folder, NAME, key["private"].rstrip("\n") + "\n", 0o600)
     if pathlib.Path("/run/systemd/system").is_dir():

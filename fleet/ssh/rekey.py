@@ -5,13 +5,13 @@ by who calls, so that a run which ended in the middle is gone on with. Needs fle
 """
 
 import dataclasses
-import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet import errors, ssh
+from fleet.ssh.script import ScriptFailed, run_script
 
 SCRIPT = Path(__file__).with_name("on_node_host_key.py")
 FOLDER = "/etc/ssh"
@@ -42,17 +42,17 @@ def meet(
     except errors.HostKeyMismatch:
         ssh.wait(target, timeout, note, cancelled)
     note("puts a host key there that has travelled over SSH only")
-    with ssh.connect(target) as connection:
-        key = json.dumps({"public": final.public, "private": final.private})
-        script = f"import json\n{SCRIPT.read_text()}\nmain(json.loads({key!r}))\n"
-        done = connection.run(f"/usr/bin/python3 -I - {FOLDER}", stdin=script)
-    if done.rc:
+    try:
+        with ssh.connect(target) as connection:
+            key = {"folder": FOLDER, "public": final.public, "private": final.private}
+            run_script(connection, SCRIPT.read_text(), key)
+    except ScriptFailed as failure:
         raise errors.CommandFailed(
             node=target.name,
             doing=f"put another host key into {FOLDER}",
-            seen=(done.stderr.strip().splitlines() or [f"exit code {done.rc}"])[-1],
+            seen=failure.seen,
             wanted="a key that has not travelled in clear",
             next=f"{target.login}, and look at {FOLDER}; `pulumi up` goes on where this stopped",
-        )
+        ) from None
     ssh.wait(final.pin(target), timeout, note, cancelled)
     return final.pin(target)

@@ -1,7 +1,7 @@
 """The one reader of what a script of ours printed on a node: its last line, as JSON of bounded size and depth, in safe text, of a given form.
 
-A node may print anything: a line of a .bashrc before ours, another type, deep nesting, huge numbers, control characters. Pure. Called by owner,
-managed, verify, preflight, accepted by no one else: whoever reads a node's JSON reads it here.
+A node may print anything: a line of a .bashrc before ours, another type, deep nesting, huge numbers, control characters. Pure. Called by
+script.py, and by each other reader of a node's JSON.
 """
 
 import json

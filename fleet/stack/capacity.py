@@ -1,6 +1,6 @@
 """What `fleet plan` prints: which replica has which GPUs, what lies in their memory, what is left for requests. Pure.
 
-Figures are those of `rules.models`: weights as the files have them, vLLM's own buffers estimated. Called by `fleet.cli.main`.
+Figures are those of `rules.models`: weights as the files have them, vLLM's own buffers estimated. Called by `fleet.cli.plan`.
 """
 
 from collections.abc import Iterator, Sequence

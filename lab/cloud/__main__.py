@@ -2,7 +2,7 @@
 
 from fleet.sdk_patches import sdk_stub
 
-sdk_stub.load()
+sdk_stub.apply()
 
 from fleet.provider import plugin  # noqa: E402, after it
 from lab.cloud.api import Api  # noqa: E402

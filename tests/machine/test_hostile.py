@@ -13,8 +13,9 @@ import pytest
 from fleet import errors, ssh
 from fleet.provider import base
 from fleet.provider.base import InitFailed
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
 from fleet.provider.properties import Props
+from fleet.provider.slots import Slots
 from fleet.provider.weights import Weights
 from fleet.stack import resource_roles
 from tests.roles.conftest import COMMON, KEY, SERVED

@@ -20,7 +20,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.ssh import connection as ssh_connection
-from fleet.ssh import handshake
+from fleet.ssh import handshake, reach
 from tests.support.ssh_server import Server, _key
 
 
@@ -94,7 +94,7 @@ def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
 ) -> None:
     """One more than may shake hands at once: its time begins when its turn has come."""
     places = threading.BoundedSemaphore(1)
-    monkeypatch.setattr(ssh_connection, "HANDSHAKES", places)
+    monkeypatch.setattr(reach, "HANDSHAKES", places)
     with ThreadPoolExecutor() as pool:
         with places:
             late = pool.submit(lambda: reached(server.target, timeout=3))

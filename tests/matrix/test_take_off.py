@@ -21,7 +21,8 @@ from fleet.managed import owner
 from fleet.provider import base
 from fleet.provider.base import Request
 from fleet.provider.node import Node
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 from fleet.stack import requirements, role_vars, settings, stack_file
 from lab import machine
 from tests.roles.conftest import COMMON, SERVED

@@ -13,7 +13,8 @@ from fleet.impact.effects import Effect
 from fleet.managed import managed_set
 from fleet.provider import preview_summary
 from fleet.provider.base import Request
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 from tests.provider.conftest import Launch
 from tests.support.plugin import Engine, Plugin, Props, creation, struct, urn
 from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed

@@ -18,7 +18,7 @@ def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
     later = "fleet.provider.plugin, fleet.probes, lab.provider.resources, sys"
     show = "print(*[name for name in sys.modules if re.match('pulumi(?!.runtime.proto)', name)])"
     told = subprocess.check_output(
-        [sys.executable, "-c", f"from fleet.sdk_patches import sdk_stub; sdk_stub.load(); import re, {later}; {show}"],
+        [sys.executable, "-c", f"from fleet.sdk_patches import sdk_stub; sdk_stub.apply(); import re, {later}; {show}"],
         text=True,
     )
     assert told.split() == ["pulumi", "pulumi.runtime"]
@@ -26,7 +26,7 @@ def test_a_plugin_s_start_does_not_run_the_sdk() -> None:
 
 def test_a_plugin_s_start_reads_no_yaml() -> None:
     """Only a change that is foretold does: it asks the roles."""
-    start = "import sys; from fleet.sdk_patches import sdk_stub; sdk_stub.load(); import fleet.provider.plugin"
+    start = "import sys; from fleet.sdk_patches import sdk_stub; sdk_stub.apply(); import fleet.provider.plugin"
     told = subprocess.check_output([sys.executable, "-c", f"{start}; print('yaml' in sys.modules)"], text=True)
     assert told == "False\n"
 

@@ -18,7 +18,7 @@ from fleet.drift import Difference
 from fleet.managed import managed_set
 from fleet.probes.answer import Answer
 from fleet.provider import base, serving
-from fleet.provider.playbook import Slots
+from fleet.provider.slots import Slots
 from tests.provider.conftest import doing
 from tests.support.fixed_model import Model
 from tests.support.plugin import Engine, HalfMade, Plugin, Props, half_made, urn

@@ -7,7 +7,7 @@ import pytest
 
 from fleet import errors
 from fleet.provider.base import Request
-from fleet.provider.playbook import Slots
+from fleet.provider.slots import Slots
 from tests.support.plugin import PATIENCE, urn
 
 

@@ -18,8 +18,8 @@ from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider import baremetal, node, serving
 from fleet.provider.base import Resource
-from fleet.provider.playbook import Slots
 from fleet.provider.servicer import Fleet
+from fleet.provider.slots import Slots
 from tests.support.plugin import HalfMade, Props, creation, half_made, ident, struct, urn
 from tests.support.ssh_server import Server
 

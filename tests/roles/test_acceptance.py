@@ -93,8 +93,8 @@ def drained(ready: Place, image: str, tmp_path: Path, monkeypatch: pytest.Monkey
         ready.sh(f"systemctl start {' '.join(running)}")
 
 
-def wanted(place: Place, image: str, found: catalogue.Catalogue) -> run.BenchmarkRun:
-    return run.BenchmarkRun("lab", place.node, image, found)
+def wanted(place: Place, image: str, found: catalogue.Catalogue) -> run.Candidate:
+    return run.Candidate("lab", place.node, image, found)
 
 
 def left(place: Place) -> str:

@@ -6,7 +6,7 @@ Started by the engine. Used by tests/preview, which need a state of machines tha
 
 from fleet.sdk_patches import sdk_stub
 
-sdk_stub.load()
+sdk_stub.apply()
 
 import json  # noqa: E402, after it
 from typing import Any  # noqa: E402
@@ -15,8 +15,9 @@ from fleet import errors  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
 from fleet.managed import managed_set  # noqa: E402
 from fleet.provider import baremetal, base, hostkey, node, plugin  # noqa: E402
-from fleet.provider.playbook import Playbook, Slots  # noqa: E402
+from fleet.provider.playbook import Playbook  # noqa: E402
 from fleet.provider.properties import Props  # noqa: E402
+from fleet.provider.slots import Slots  # noqa: E402
 from fleet.stack import resource_roles  # noqa: E402
 
 # What each kind tells, and one thing that it has put on its machine.

@@ -124,7 +124,9 @@ class _Rules(paramiko.ServerInterface):
                 stdin.write(data)
             stdin.seek(0)
             given = stdin.read()
-            if given.startswith(preflight.SCRIPT.read_bytes()) and self._server.look:
+            if self._server.root:
+                given = given.replace(b'"/etc/', f'"{self._server.root}/etc/'.encode())
+            if given.startswith(preflight.SCRIPTS[0].read_bytes()) and self._server.look:
                 self._server.looks += 1
                 command, given = "cat", self._server.look().encode()
             stdin.seek(0)

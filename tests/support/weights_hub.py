@@ -1,7 +1,4 @@
-"""A hub of models on loopback, and a node that fetches from it: for the tests of the role weights' programs (roles/weights/files).
-
-`modules` are those programs, as the tests that need no process of their own use them.
-"""
+"""A hub of models on loopback, and a node that fetches from it: for the tests of fleet/weights_fetcher."""
 
 import contextlib
 import hashlib
@@ -14,11 +11,13 @@ import ssl
 import subprocess
 import sys
 import threading
-import types
 import urllib.parse
 from collections.abc import Iterator
 
-FILES = pathlib.Path(__file__).parents[2] / "roles" / "weights" / "files"
+ROOT = pathlib.Path(__file__).parents[2]
+# As the role runs them on a node: the one as a file beside its package, the other as text.
+FETCH = (str(ROOT / "roles" / "weights" / "files" / "fetch-weights"),)
+MODEL = ("-c", (ROOT / "fleet" / "weights_fetcher" / "model.py").read_text())
 REPOSITORY, REVISION = "lab/model", "a" * 40
 BIG, SMALL = "model-00001.safetensors", "config.json"
 
@@ -168,31 +167,31 @@ class Node:
         self.model = folder / REPOSITORY / REVISION
         self.part = folder / REPOSITORY / f".incoming-{REVISION}" / f"{BIG}.part"
 
-    def command(self, program: str, verb: str, *more: str) -> list[str]:
+    def command(self, program: tuple[str, ...], verb: str, *more: str) -> list[str]:
         place = [f"--repository={REPOSITORY}", f"--revision={REVISION}", f"--dir={self.dir}", f"--manifest={self.sums}"]
-        return [sys.executable, "-B", str(FILES / program), verb, *place, "--exclude=*.md", *more]
+        return [sys.executable, "-B", *program, verb, *place, "--exclude=*.md", *more]
 
-    def run(self, program: str, verb: str, *more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, program: tuple[str, ...], verb: str, *more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(program, verb, *more), capture_output=True, text=True, timeout=60)
 
     def fetching(self, *more: str) -> list[str]:
         """The command that only fetches."""
-        return self.command("fetch_weights.py", "fetch", f"--endpoint={self.hub.url}", "--patience=2", *more)
+        return self.command(FETCH, "fetch", f"--endpoint={self.hub.url}", "--patience=2", *more)
 
     def fetch(self, *more: str) -> subprocess.CompletedProcess[str]:
         """What the role does: prepare, fetch, finish. Returns the first that fails, or the fetch."""
-        self.done = self.run("weights_model.py", "prepare")
+        self.done = self.run(MODEL, "prepare")
         assert self.done.returncode == 0, self.done.stderr
         fetched = subprocess.run(
             self.fetching(*more), capture_output=True, text=True, timeout=60, env={**os.environ, **self.environment}
         )
-        finished = self.run("weights_model.py", "finish") if fetched.returncode == 0 else fetched
+        finished = self.run(MODEL, "finish") if fetched.returncode == 0 else fetched
         for program in (fetched, finished):
             assert "Traceback" not in program.stdout + program.stderr, program.stderr
         return finished if finished.returncode else fetched
 
     def check(self) -> dict:
-        done = self.run("weights_model.py", "check")
+        done = self.run(MODEL, "check")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -203,18 +202,3 @@ class Node:
 
     def manifest(self) -> dict:
         return json.loads((self.model / "manifest.json").read_text())
-
-
-def _modules() -> types.SimpleNamespace:
-    sys.path.insert(0, str(FILES))
-    try:
-        import fetch_weights
-        import weights_download
-        import weights_hub
-        import weights_model
-    finally:
-        sys.path.remove(str(FILES))
-    return types.SimpleNamespace(fetch=fetch_weights, download=weights_download, hub=weights_hub, model=weights_model)
-
-
-modules = _modules()

@@ -216,9 +216,9 @@ def test_without_an_image_by_digest_nothing_begins(site: Site, image: str) -> No
     assert "pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s prod" in result.output
 
 
-def nodes(*names: str) -> list[run.BenchmarkRun]:
+def nodes(*names: str) -> list[run.Candidate]:
     hosts = {name: {"gpus": 8, "node": {"name": name, "address": "192.0.2.11", "host_key": KEY}} for name in names}
-    return run.runs("prod", hosts, (), IMAGE, catalogue.load())
+    return run.candidates("prod", hosts, (), IMAGE, catalogue.load())
 
 
 def test_no_more_machines_are_measured_at_once_than_the_stack_allows(
@@ -265,7 +265,7 @@ def test_progress_is_a_line_for_all_at_work_and_one_for_each_that_is_done(
     ],
 )
 def test_progress_in_words(at_work: Mapping[str, str], words: str) -> None:
-    assert run.said(at_work, 0, 9) == words
+    assert run.progress_line(at_work, 0, 9) == words
 
 
 def test_an_interrupt_ends_those_at_work_and_begins_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

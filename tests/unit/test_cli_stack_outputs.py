@@ -11,7 +11,7 @@ import pytest
 from click import testing
 
 from fleet import errors, probes
-from fleet.cli import main, stack_outputs, table
+from fleet.cli import main, show, stack_outputs
 from fleet.probes.answer import Answer
 
 GOLDEN = Path(__file__).parent / "golden" / "cli_stack_outputs"
@@ -91,7 +91,7 @@ def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_lis
     }.items():
         (pulumi / name).write_text(f"#!/bin/sh\n{script}\n")
         (pulumi / name).chmod(0o755)
-    line = table.paste(outputs(), "prod").splitlines()[-1]
+    line = show.paste(outputs(), "prod").splitlines()[-1]
     told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
     arguments, _, sent = told.partition("sent: ")
     assert sent.strip() == f"Authorization: Bearer {key}"
@@ -99,7 +99,7 @@ def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_lis
 
 
 def test_what_never_ran_is_shown_as_a_dash() -> None:
-    assert table.short("") == table.phases({}) == table.phases({"rocm": 0.1}) == "-"
+    assert show.short("") == show.phases({}) == show.phases({"rocm": 0.1}) == "-"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_after_a_failed_change_the_replicas_can_still_be_asked(pulumi: Path, ask
 
 def test_a_machine_that_failed_is_a_line_of_the_table() -> None:
     found = {"replicas": {**outputs()["replicas"], "prod-3": None}}
-    assert table.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
+    assert show.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
     assert len(stack_outputs.replicas(found)) == 3
 
 

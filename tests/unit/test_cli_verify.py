@@ -122,7 +122,7 @@ def test_a_node_that_fails_in_any_way_ends_the_work_on_no_other(
     machines: Answers, error: type[errors.FleetError]
 ) -> None:
     machines["prod-1"] = error(node="prod-1", seen="it broke")
-    first, second = verify.look("prod", (), lambda line: None)
+    first, second = verify.verify_stack("prod", (), lambda line: None)
     assert (first.node, first.error, first.files) == ("prod-1", "prod-1: it broke", 0)
     assert (second.node, second.error, second.files) == ("prod-3", "", 47)
 
@@ -174,7 +174,7 @@ def test_a_stack_that_is_not_up_says_so(pulumi: None, tmp_path: Path) -> None:
     ],
 )
 def test_progress_is_one_line_for_all_nodes(progress: dict[str, tuple[int, int]], seconds: float, words: str) -> None:
-    assert verify.said(progress, seconds) == words
+    assert verify.progress_line(progress, seconds) == words
 
 
 def test_a_line_of_progress_comes_while_a_node_works(monkeypatch: pytest.MonkeyPatch) -> None:

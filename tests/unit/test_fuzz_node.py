@@ -19,7 +19,7 @@ from fleet.managed import differences, managed_set, owner, reader, revert, verif
 from fleet.preflight import answer
 from fleet.provider import node, outputs
 from fleet.provider.properties import to_struct
-from fleet.ssh import reply
+from fleet.ssh import reply, script
 from fleet.validators import Record
 from tests.support import fuzz
 from tests.support.pulumi_project import ROOT
@@ -244,11 +244,10 @@ def test_a_state_that_cannot_be_read_is_told_with_the_node_and_what_was_printed(
 def test_each_fact_of_a_preflight_has_a_form() -> None:
     """What on_node_facts.py prints on this machine: each of its facts stands in answer.py."""
     asked: dict[str, Any] = {"paths": {"/": ""}, "addresses": [], "ports": [], "owner": "/nowhere", "source": ""}
-    asked |= {"repositories": [], "loaders": [], "packages": [], "filesystems": []}
-    readers, end, last = preflight.script(asked).rpartition("\nasked = ")
-    script = f"{readers}\nsources = lambda: []{end}{last}"
+    asked |= {"repositories": [], "loaders": [], "packages": [], "filesystems": [], "record": "/nowhere"}
+    text = script.with_call(f"{preflight.script()}\nsources = lambda: []", asked)
     done = subprocess.run(
-        [sys.executable, "-I", "-"], input=script, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-I", "-"], input=text, capture_output=True, text=True, check=True, timeout=60
     )
     facts = json.loads(done.stdout)
     lacks = sorted(facts.keys() - {*answer.FACTS, "space"})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet import errors, ssh
-from fleet.cli import table
+from fleet.cli import show
 from fleet.managed import owner
 from fleet.preflight import Look
 from fleet.preflight.host import network
@@ -51,7 +51,7 @@ def outputs(name: str) -> dict[str, Any]:
 
 
 def test_the_two_lines_that_a_table_ends_with() -> None:
-    forward, request = table.paste(outputs("glm-0 $(id)"), "la b").splitlines()
+    forward, request = show.paste(outputs("glm-0 $(id)"), "la b").splitlines()
     assert shlex.split(forward.partition("; ")[2]) == [
         "fleet",
         "forward",

@@ -14,7 +14,8 @@ from fleet.ansible import converge
 from fleet.drift import Difference
 from fleet.managed import daemon_options, managed_set
 from fleet.provider.base import Request
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 from tests.support.plugin import Props, urn
 
 READER = Path(__file__).parents[2] / "fleet" / "managed" / "on_node_read.py"

@@ -15,11 +15,12 @@ import pytest
 from fleet import ssh
 from fleet.managed import owner
 from fleet.managed.on_node_owner import same
+from fleet.ssh import script
 
 
 def run(asked: dict[str, Any]) -> dict[str, Any]:
-    script = f"{owner.SCRIPT.read_text()}\nmain(json.loads({json.dumps(asked)!r}))\n"
-    done = subprocess.run([sys.executable, "-I", "-"], input=script, capture_output=True, text=True, check=True)
+    text = script.with_call(owner.SCRIPT.read_text(), asked)
+    done = subprocess.run([sys.executable, "-I", "-"], input=text, capture_output=True, text=True, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 

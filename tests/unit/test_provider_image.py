@@ -10,8 +10,8 @@ from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider.base import Request
 from fleet.provider.image import Image
-from fleet.provider.playbook import Slots
 from fleet.provider.properties import UNKNOWN
+from fleet.provider.slots import Slots
 
 OUTPUTS = ("image", "commit", "version", "recipe")
 INPUTS = {

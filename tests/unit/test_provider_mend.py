@@ -11,7 +11,8 @@ from fleet.ansible import converge
 from fleet.drift import Difference
 from fleet.provider import base
 from fleet.provider.base import InitFailed
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 
 DRIFT = [Difference("file", "/etc/x", "mode", "0644", "0600").to_json()]
 STATE: dict[str, Any] = {

@@ -17,7 +17,8 @@ from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider import base, outputs, servicer
 from fleet.provider.base import InitFailed
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 from tests.unit.test_state import RECORDED
 from tests.unit.test_state import resources as recorded
 

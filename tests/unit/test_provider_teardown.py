@@ -9,7 +9,8 @@ import pytest
 from fleet.ansible import converge, declarations
 from fleet.managed import managed_set
 from fleet.provider import base, teardown
-from fleet.provider.playbook import Playbook, Slots
+from fleet.provider.playbook import Playbook
+from fleet.provider.slots import Slots
 
 DECLARED = {
     "host": {

@@ -103,7 +103,7 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
         ("vllm", "tasks/start.yml", NONE),
         ("vllm", "vars/main.yml: _vllm_environment", MAY_RESTART),
         ("transformers", "files/Dockerfile", NONE),
-        ("weights", "files/fetch_weights.py", NONE),
+        ("weights", "files/weights_fetcher/fetch.py", NONE),
         ("long_task", "files/long_task.py", NONE),
     ],
 )

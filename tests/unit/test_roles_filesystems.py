@@ -154,7 +154,7 @@ def test_the_weights_know_when_their_disk_is_not_mounted(tmp_path: Path) -> None
         (tmp_path / name).write_text(text)
 
     def missing(folder: str) -> str:
-        command = [sys.executable, ROOT / "roles" / "weights" / "files" / "mounted.py", folder, tmp_path]
+        command = [sys.executable, ROOT / "fleet" / "weights_fetcher" / "mounted.py", folder, tmp_path]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     assert missing("/srv-of-nobody/models") == "srv.mount is not mounted at /srv-of-nobody"

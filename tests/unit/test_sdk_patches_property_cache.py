@@ -35,7 +35,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
 
 @pytest.fixture
 def servicer(monkeypatch: pytest.MonkeyPatch, parse: mock.Mock) -> Any:
-    """The library's, with three rules that report what they were given; what `reads` changed is undone after the test."""
+    """The library's, with three rules that report what they were given; what `apply` changed is undone after the test."""
     for name in ("json_format", "deserialize_properties", "unknown_checking_proxy"):
         monkeypatch.setattr(policy, name, getattr(policy, name))
 
@@ -53,18 +53,20 @@ def told(servicer: Any, number: int) -> list[str]:
 
 
 def test_a_resource_and_its_provider_are_read_once_for_all_rules(servicer: Any, parse: mock.Mock) -> None:
-    property_cache.reads()
+    property_cache.apply()
     told(servicer, 7)
     assert parse.call_count == 2
 
 
-def test_the_library_alone_reads_them_anew_for_each_rule(servicer: Any, parse: mock.Mock) -> None:
+def test_the_library_reads_a_resource_again_for_each_rule(servicer: Any, parse: mock.Mock) -> None:
     told(servicer, 7)
-    assert parse.call_count == 2 * len(RULES), "fleet/sdk_patches/property_cache.py has no use any more"
+    assert parse.call_count == 2 * len(RULES), (
+        "fleet/sdk_patches/property_cache.py has no use any more: delete it, but for `latest`"
+    )
 
 
 def test_each_resource_is_judged_by_its_own_properties_on_every_thread(servicer: Any) -> None:
-    property_cache.reads()
+    property_cache.apply()
     with futures.ThreadPoolExecutor(4) as pool:
         seen = [*pool.map(lambda number: told(servicer, number), range(200))]
     assert seen == [[f"glm-{number}: {number} {number} {-number}"] * len(RULES) for number in range(200)]

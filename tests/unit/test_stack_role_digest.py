@@ -1,8 +1,12 @@
 """Which parts of a role differ between two listings of it, and what counts of a file."""
 
+import ast
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fleet.stack import role_digest
 
@@ -56,3 +60,44 @@ def test_what_counts_of_a_file_is_what_it_says(
 ) -> None:
     before = listed(tmp_path, ROLE)
     assert role_digest.changed(before, listed(tmp_path, {name: content})) == changed, claim
+
+
+FETCHER = Path(__file__).parents[2] / "fleet" / "weights_fetcher"
+WEIGHTS = Path(__file__).parents[2] / "roles" / "weights"
+
+
+def test_a_role_depends_on_each_module_of_the_weights_fetcher(tmp_path: Path) -> None:
+    """The role has links to them: what it sends, and what its digest counts, are the files of the package."""
+    links = WEIGHTS / "files" / "weights_fetcher"
+    sent = {path.name: path.resolve() for path in links.glob("*.py")}
+    assert sent == {path.name: path for path in FETCHER.glob("*.py")}, "make a link to each module"
+    role = Path(shutil.copytree(WEIGHTS, tmp_path / "weights"))
+    before = role_digest.listing(role)
+    assert before == role_digest.listing(WEIGHTS)
+    for name in sent:
+        file = f"files/weights_fetcher/{name}"
+        (role / file).write_text((role / file).read_text() + "# changed\n")
+        assert role_digest.changed(before, role_digest.listing(role)) == [file]
+        before = role_digest.listing(role)
+
+
+def test_a_node_gets_every_module_of_the_weights_fetcher_that_it_imports() -> None:
+    modules = set(yaml.safe_load((WEIGHTS / "vars" / "main.yml").read_text())["_weights_modules"])
+    assert modules == {path.name for path in FETCHER.glob("*.py")} - {"mounted.py"}, "_weights_modules lists them"
+
+
+@pytest.mark.parametrize("module", sorted(FETCHER.glob("*.py")), ids=lambda module: str(module.name))
+def test_the_weights_fetcher_needs_the_standard_library_and_itself_alone(module: Path) -> None:
+    """It runs on a node, where nothing else of fleet is."""
+    imports = [
+        node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    inside = [node for node in imports if isinstance(node, ast.ImportFrom) and node.level == 1]
+    names = [
+        name
+        for node in imports
+        if node not in inside
+        for name in ([one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or "."])
+    ]
+    assert [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names] == []
+    assert module.name != "model.py" or not inside, "root runs it alone, as text"

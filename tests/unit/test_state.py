@@ -20,8 +20,9 @@ from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider import servicer
 from fleet.provider.base import Request
-from fleet.provider.playbook import RESTARTED, Playbook, Slots
+from fleet.provider.playbook import RESTARTED, Playbook
 from fleet.provider.properties import UNKNOWN, to_dict, to_struct
+from fleet.provider.slots import Slots
 from fleet.stack import resource_roles, role_vars
 from tests.support.pulumi_project import KEY, ROOT, link_project, make_stack, pulumi
 from tests.support.record_state import MARK

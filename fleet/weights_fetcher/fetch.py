@@ -1,10 +1,8 @@
-#!/usr/bin/python3
-"""fetch|sums: the files of one revision of a model repository, each verified, into the model's incoming folder.
+"""fetch|sums: download the files of one revision of a model repository into the model's incoming folder, each verified.
 
-Owns the files in DIR/REPOSITORY/.incoming-REVISION until they and their record are complete; weights_model.py prepares that folder and
-puts it in place. Needs Python 3.10, and the weights_*.py of the role beside it. Called by the role weights, as a user that can
-write nothing else. `sums` prints what weights_manifest must say of the revision, and writes nothing.
-A fetch that was killed goes on where it stopped: a part file has a fixed name, and the rest is asked for with Range.
+Owns the files in DIR/REPOSITORY/.incoming-REVISION until they and their record are complete; model.py prepares that folder and moves it
+into place. The role weights runs it as a user that can write nothing else. `sums` prints the value of weights_manifest for the revision,
+and writes nothing. A killed fetch continues where it stopped: a part file has a fixed name, and a Range request gets the rest.
 """
 
 import argparse
@@ -20,20 +18,32 @@ import shutil
 import sys
 import threading
 
-import weights_model
-from weights_download import Download, Patience, Progress, Sums, patiently, pieces, room
-from weights_hub import File, Hub
-from weights_model import PART, Entry, Model, Wrong
+from .download import Download, Patience, Progress, Sums, patiently, pieces, room
+from .hub import File, Hub
+from .model import (
+    PART,
+    Entry,
+    Model,
+    Wrong,
+    arguments,
+    excluded,
+    judge,
+    read_record,
+    read_sums,
+    things,
+    unchanged,
+    write_record,
+)
 
-LARGEST_SMALL = 256 << 20  # bytes of a file that is no LFS file; `sums` keeps one in memory
+LARGEST_SMALL = 256 << 20  # bytes of a file that is not in LFS; `sums` keeps one in memory
 
 
 def wanted(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[File]:
-    """Return the files to have: the hub's without the excluded ones, with our own sums in place of the hub's. Raises Wrong."""
-    chosen = [file for file in files if not weights_model.excluded(file.path, exclude)]
-    weights_model.judge([file.path for file in chosen], sums, exclude)
+    """Return the files to fetch: the hub's without excluded ones, with the sums of weights_manifest if given. Raises Wrong."""
+    chosen = [file for file in files if not excluded(file.path, exclude)]
+    judge([file.path for file in chosen], sums, exclude)
     if not chosen:
-        raise Wrong("the hub has no file of this revision that weights_exclude leaves")
+        raise Wrong("weights_exclude excludes every file that the hub has of this revision")
     for file in chosen:
         if file.sha256 and sums.get(file.path, file.sha256) != file.sha256:
             raise Wrong(f"{file.path}: the hub says sha256 {file.sha256}, weights_manifest says {sums[file.path]}")
@@ -41,9 +51,9 @@ def wanted(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[
 
 
 def keep(model: Model, files: list[File], progress: Progress) -> dict[str, str]:
-    """Return the sha256 of each file that is right already: in the incoming folder, or in the model that is there."""
-    entries, kept = weights_model.read_record(model.record(model.path)), {}
-    there = weights_model.things(model.path)
+    """Return the sha256 of each file that is already right: in the incoming folder, or in the present model."""
+    entries, kept = read_record(model.record(model.path)), {}
+    there = things(model.path)
     for file in files:
         target, source = model.incoming / file.path, model.path / file.path
         entry = entries.get(file.path)
@@ -53,7 +63,7 @@ def keep(model: Model, files: list[File], progress: Progress) -> dict[str, str]:
                 target.unlink()
         elif entry is None:
             continue
-        elif weights_model.unchanged(there.get(file.path), entry):
+        elif unchanged(there.get(file.path), entry):
             digest = entry.sha256 if entry.sha256 == (file.sha256 or entry.sha256) else ""
         else:
             digest = summed(source, file) if file.path in there else ""
@@ -65,7 +75,7 @@ def keep(model: Model, files: list[File], progress: Progress) -> dict[str, str]:
 
 
 def summed(path: pathlib.Path, file: File) -> str:
-    """Return the sha256 of a file on disk where it is the right one, or nothing."""
+    """Return the sha256 of a file on disk if it is the right one, else ""."""
     sums = Sums(file)
     if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
         return ""
@@ -75,7 +85,7 @@ def summed(path: pathlib.Path, file: File) -> str:
 
 
 def fetch(model: Model, hub: Hub, files: list[File], parallel: int, limit: float, stop: threading.Event) -> None:
-    """Bring every file that is not right yet into the incoming folder, and write its record."""
+    """Download the missing files into the incoming folder, and write its record. Raises Wrong."""
     model.incoming.mkdir(parents=True, exist_ok=True)
     progress = Progress(sum(file.size for file in files), len(files))
     kept = keep(model, files, progress)
@@ -96,12 +106,12 @@ def fetch(model: Model, hub: Hub, files: list[File], parallel: int, limit: float
             pool.shutdown(wait=False, cancel_futures=True)
             os.sync()
             raise
-    progress.tell()
-    weights_model.write_record(model, {file.path: Entry(file.size, kept[file.path], 0) for file in files}, 0o600)
+    progress.show()
+    write_record(model, {file.path: Entry(file.size, kept[file.path], 0) for file in files}, 0o600)
 
 
 def sums_of(hub: Hub, files: list[File], limit: float) -> dict[str, str]:
-    """Return the sha256 of every file: the hub's own, and that of a small file, which is fetched and held to git's id."""
+    """Return the sha256 of every file: the hub's, or for a small file, which is downloaded and checked against git's id, its own."""
     found = {}
     for file in files:
         patience = Patience(limit, threading.Event())
@@ -110,6 +120,7 @@ def sums_of(hub: Hub, files: list[File], limit: float) -> dict[str, str]:
 
 
 def _small(hub: Hub, file: File) -> str:
+    """Download a small file and return its sha256. Raises Wrong."""
     if file.size > LARGEST_SMALL:
         raise Wrong(f"{file.path}: {file.size} bytes, and the hub has no sha256 of it")
     sums = Sums(file)
@@ -120,23 +131,23 @@ def _small(hub: Hub, file: File) -> str:
     return sums.sha256.hexdigest()
 
 
-def parser() -> argparse.ArgumentParser:
-    told = weights_model.arguments("fetch", "sums")
-    told.add_argument("--endpoint", required=True)
-    told.add_argument("--parallel", type=int, default=8)
-    told.add_argument("--patience", type=float, default=900, metavar="SECONDS")
-    told.add_argument("--token-file", default="")
-    return told
+def command_line() -> argparse.ArgumentParser:
+    parser = arguments("fetch", "sums")
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--parallel", type=int, default=8)
+    parser.add_argument("--patience", type=float, default=900, metavar="SECONDS")
+    parser.add_argument("--token-file", default="")
+    return parser
 
 
 def main() -> int:
-    options = parser().parse_args()
+    options = command_line().parse_args()
     os.umask(0o077)
     try:
         if options.verb == "fetch":
             run(options)
         else:
-            with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no JSON
+            with contextlib.redirect_stdout(sys.stderr):  # progress lines are not JSON
                 found = run(options)
             print(json.dumps(found, indent=1, sort_keys=True))
     except (Wrong, OSError, http.client.HTTPException) as problem:
@@ -153,13 +164,9 @@ def run(options: argparse.Namespace) -> dict[str, str]:
     hub = Hub(options.endpoint, options.repository, options.revision, token)
     listed = patiently("the list of files", Patience(options.patience, stop), hub.tree)
     if options.verb == "sums":
-        chosen = [file for file in listed if not weights_model.excluded(file.path, exclude)]
+        chosen = [file for file in listed if not excluded(file.path, exclude)]
         return sums_of(hub, chosen, options.patience)
-    files = wanted(listed, weights_model.read_sums(pathlib.Path(options.manifest)), exclude)
+    files = wanted(listed, read_sums(pathlib.Path(options.manifest)), exclude)
     model = Model(pathlib.Path(options.dir), options.repository, options.revision)
     fetch(model, hub, files, options.parallel, options.patience, stop)
     return {}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
-"""Claims about a fetch of the role weights (roles/weights/files) from a hub that means well: what arrives, what goes on, what is kept.
+"""Claims about a fetch of the role weights (fleet/weights_fetcher) from a hub that means well: what arrives, what goes on, what is kept.
 
-Each test runs the programs as the node does. No network beyond 127.0.0.1, no Docker. A hub that does not mean well: test_weights_hub.py.
+Each test runs the programs as the node does. No network beyond 127.0.0.1, no Docker. A hub that does not mean well: test_weights_fetcher_hub.py.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import weights_hub
-from tests.support.weights_hub import BIG, REVISION, SMALL, Hub, Node
+from tests.support.weights_hub import BIG, FETCH, REVISION, SMALL, Hub, Node
 
 
 @pytest.fixture
@@ -178,19 +178,19 @@ def test_a_token_is_never_sent_over_http(node: Node, hub: Hub, tmp_path: pathlib
     (tmp_path / "token").write_text("right")
     hub.token = "right"
     done = node.fetch(f"--token-file={tmp_path / 'token'}")
-    assert "401 GatedRepo (a token is there, and not sent over http)" in done.stdout
+    assert "401 GatedRepo (the token is not sent over http)" in done.stdout
     assert {sent for _, _, sent in hub.log} == {""}
 
 
 def test_what_weights_manifest_must_say_is_printed_from_the_hub(node: Node, hub: Hub) -> None:
     """Of a small file the hub has no sha256: that is fetched, and held to git's id."""
     hub.refusals = [(503, "1")]
-    done = node.run("fetch_weights.py", "sums", f"--endpoint={hub.url}")
+    done = node.run(FETCH, "sums", f"--endpoint={hub.url}")
     node.name()
     assert json.loads(done.stdout) == json.loads(node.sums.read_text())
     assert "503 Faulty; again in 1 s" in done.stderr and hub.asked(BIG) == []
     hub.served[SMALL] = hub.files[SMALL].replace(b"Glm", b"Elm")
-    done = node.run("fetch_weights.py", "sums", f"--endpoint={hub.url}")
+    done = node.run(FETCH, "sums", f"--endpoint={hub.url}")
     assert done.returncode == 1 and f"{SMALL}: git blob" in done.stderr and done.stdout == ""
 
 

@@ -1,4 +1,4 @@
-"""Claims about a hub that means ill, or is not one (roles/weights/files/weights_hub.py, weights_download.py): nothing that it says gets further
+"""Claims about a hub that means ill, or is not one (fleet/weights_fetcher/hub.py, download.py): nothing that it says gets further
 than it should, every end is one message, and what may pass is asked for again.
 
 The hub is on loopback, or its words come from hypothesis. No network beyond 127.0.0.1, no Docker.
@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.weights_fetcher import download
+from fleet.weights_fetcher import hub as hub_client
+from fleet.weights_fetcher import model as model_folder
 from tests.support import weights_hub
-from tests.support.weights_hub import BIG, REPOSITORY, REVISION, SMALL, Hub, Node, modules
+from tests.support.weights_hub import BIG, REPOSITORY, REVISION, SMALL, Hub, Node
 
-Wrong, Later = modules.model.Wrong, modules.hub.Later
+Wrong, Later = model_folder.Wrong, hub_client.Later
 NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
 
 
@@ -37,7 +40,7 @@ def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
 @pytest.fixture
 def asked(hub: Hub) -> Any:
     """The program's own view of the hub."""
-    return modules.hub.Hub(hub.url, REPOSITORY, REVISION, "")
+    return hub_client.Hub(hub.url, REPOSITORY, REVISION, "")
 
 
 class Clock:
@@ -45,7 +48,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.pauses = 1000.0, list[float]()
-        monkeypatch.setattr(modules.download.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(download.time, "monotonic", lambda: self.now)
 
     def wait(self, pause: float) -> bool:
         self.pauses.append(pause)
@@ -94,7 +97,7 @@ def test_an_address_that_the_hub_signed_and_that_is_over_is_asked_for_anew(hub: 
     with weights_hub.standing() as storage:
         storage.files, hub.storage = hub.files, f"{storage.url}/signed"
         storage.status = 403
-        with pytest.raises(Later, match=r"/signed/.*: 403 Faulty, from where the hub redirects to"):
+        with pytest.raises(Later, match=r"/signed/.*: 403 Faulty, to which the hub redirects"):
             asked.file(SMALL, 0)
         storage.status = 0
         with asked.file(SMALL, 0) as answer:
@@ -103,7 +106,7 @@ def test_an_address_that_the_hub_signed_and_that_is_over_is_asked_for_anew(hub: 
 
 
 def test_the_signature_of_an_address_is_in_no_message() -> None:
-    assert modules.hub.public("https://me:word@cdn.example/a?X-Amz-Signature=secret#x") == "https://cdn.example/a"
+    assert hub_client.public("https://me:word@cdn.example/a?X-Amz-Signature=secret#x") == "https://cdn.example/a"
 
 
 @pytest.mark.parametrize(
@@ -123,16 +126,16 @@ def test_the_signature_of_an_address_is_in_no_message() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_never_more_than_five_minutes(value: str, seconds: float) -> None:
-    assert modules.hub.retry_after(value, NOW) == seconds
+    assert hub_client.retry_after(value, NOW) == seconds
 
 
 @given(st.text())
 def test_no_retry_after_is_a_pause_that_is_none(value: str) -> None:
-    assert 0 <= modules.hub.retry_after(value, NOW) <= 300
+    assert 0 <= hub_client.retry_after(value, NOW) <= 300
 
 
 def test_refusals_are_borne_for_a_time_and_not_for_a_number_of_tries(clock: Clock) -> None:
-    patience = modules.download.Patience(900, clock)
+    patience = download.Patience(900, clock)
     while clock.now < 1900:
         patience.wait(SMALL, OSError("refused"))
     with pytest.raises(Wrong, match=r"^config.json: refused \(900 s without a byte\)$"):
@@ -142,7 +145,7 @@ def test_refusals_are_borne_for_a_time_and_not_for_a_number_of_tries(clock: Cloc
 
 
 def test_a_byte_that_is_new_begins_the_time_anew(clock: Clock) -> None:
-    patience = modules.download.Patience(10, clock)
+    patience = download.Patience(10, clock)
     for _ in range(4):
         patience.wait(SMALL, Later("busy", 9))
         patience.gained()
@@ -150,7 +153,7 @@ def test_a_byte_that_is_new_begins_the_time_anew(clock: Clock) -> None:
 
 
 def test_a_server_that_asks_for_time_gets_it(clock: Clock) -> None:
-    patience = modules.download.Patience(900, clock)
+    patience = download.Patience(900, clock)
     patience.wait(SMALL, Later("busy", 200))
     patience.wait(SMALL, Later("busy", 100_000))
     assert clock.pauses == [200, 300]
@@ -160,7 +163,7 @@ def test_where_one_file_cannot_be_had_the_others_do_not_wait() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Wrong):
-        modules.download.Patience(900, stop).wait(SMALL, OSError("refused"))
+        download.Patience(900, stop).wait(SMALL, OSError("refused"))
 
 
 # Bytes
@@ -181,7 +184,7 @@ def test_a_server_that_ignores_range_and_cuts_the_line_ends_with_the_patience(no
     hub.deaf, hub.cuts[BIG] = True, 100
     done = node.fetch()
     assert done.returncode == 1
-    assert f"{BIG}: the line ended at 1000000 of 3000000 bytes (2 s without a byte)" in done.stdout
+    assert f"{BIG}: the connection ended at 1000000 of 3000000 bytes (2 s without a byte)" in done.stdout
 
 
 def test_a_page_in_place_of_a_file_is_not_written(node: Node, hub: Hub) -> None:
@@ -226,19 +229,19 @@ def test_a_model_that_does_not_fit_the_disk_is_refused_before_a_byte_is_asked_fo
 @pytest.mark.parametrize(
     ("path", "seen"),
     [
-        ("../../etc/passwd", "lies outside the model's folder: ../../etc/passwd"),
-        ("/etc/cron.d/x", "lies outside the model's folder: /etc/cron.d/x"),
-        ("a//b", "lies outside the model's folder"),
-        ("a/./b", "lies outside the model's folder"),
-        ("a\\b", "has characters that no name of a file needs"),
-        ("a\n\u001b]52;c;\u0007", "has characters that no name of a file needs: a??]52;c;?"),
-        ("a\ud800", "has characters that no name of a file needs"),
+        ("../../etc/passwd", "is outside the model's folder: ../../etc/passwd"),
+        ("/etc/cron.d/x", "is outside the model's folder: /etc/cron.d/x"),
+        ("a//b", "is outside the model's folder"),
+        ("a/./b", "is outside the model's folder"),
+        ("a\\b", "has characters that no file name needs"),
+        ("a\n\u001b]52;c;\u0007", "has characters that no file name needs: a??]52;c;?"),
+        ("a\ud800", "has characters that no file name needs"),
         ("x" * 300, "is too long"),
         ("y/" * 600 + "z", "is too long"),
-        ("model.safetensors.part", "ends with .part, as the unfinished files of the fetch do"),
-        ("", "is no name"),
-        (None, "is no name"),
-        (["a"], "is no name"),
+        ("model.safetensors.part", "ends with .part, like the fetch's unfinished files"),
+        ("", "is not a name"),
+        (None, "is not a name"),
+        (["a"], "is not a name"),
     ],
 )
 def test_a_name_that_could_lie_elsewhere_is_refused(hub: Hub, asked: Any, path: Any, seen: str) -> None:
@@ -257,21 +260,21 @@ def test_an_absolute_path_of_a_hub_is_never_written(node: Node, hub: Hub, tmp_pa
 @pytest.mark.parametrize(
     ("entry", "seen"),
     [
-        ({"size": -1}, "says no size of it: -1"),
-        ({"size": True}, "says no size of it: True"),
-        ({"size": "3"}, "says no size of it: 3"),
-        ({"size": 1 << 60}, "says no size of it"),
-        ({"oid": "xyz"}, "says no sum of it: xyz"),
-        ({"oid": None}, "says no sum of it: None"),
-        ({"lfs": []}, "says no sum of it: []"),
-        ({"lfs": {"oid": "0" * 40, "size": 1}}, "says no sum of it"),
-        ({"lfs": {"oid": "0" * 64}}, "says no size of it: None"),
-        ({"type": 3}, "an entry of no known form"),
+        ({"size": -1}, "gives no size: -1"),
+        ({"size": True}, "gives no size: True"),
+        ({"size": "3"}, "gives no size: 3"),
+        ({"size": 1 << 60}, "gives no size"),
+        ({"oid": "xyz"}, "gives no checksum: xyz"),
+        ({"oid": None}, "gives no checksum: None"),
+        ({"lfs": []}, "gives no checksum: []"),
+        ({"lfs": {"oid": "0" * 40, "size": 1}}, "gives no checksum"),
+        ({"lfs": {"oid": "0" * 64}}, "gives no size: None"),
+        ({"type": 3}, "an entry of unknown form"),
     ],
 )
 def test_an_entry_of_another_form_is_named(entry: dict[str, Any], seen: str) -> None:
     with pytest.raises(Wrong) as caught:
-        modules.hub.read_file({"type": "file", "path": "a.json", "size": 1, "oid": "0" * 40, **entry})
+        hub_client.read_file({"type": "file", "path": "a.json", "size": 1, "oid": "0" * 40, **entry})
     assert seen in str(caught.value)
 
 
@@ -294,7 +297,7 @@ def test_a_page_that_is_no_list_of_files_is_one_message(node: Node, hub: Hub, pa
     done = node.fetch()
     assert done.returncode == 1
     line = done.stdout.rstrip("\n")
-    assert ("no list of files" in line or "of no known form" in line) and "\n" not in line and line.isprintable()
+    assert ("no list of files" in line or "of unknown form" in line) and "\n" not in line and line.isprintable()
 
 
 def test_a_name_twice_or_as_file_and_folder_is_refused(hub: Hub, asked: Any) -> None:
@@ -325,7 +328,7 @@ def test_the_list_goes_on_at_the_same_server_alone(hub: Hub, asked: Any, link: s
 
 
 def test_the_list_goes_on_where_the_hub_says(hub: Hub, asked: Any) -> None:
-    following = modules.hub.next_page
+    following = hub_client.next_page
     assert following('</next?cursor=2>; rel="next"', "https://hub.example/a") == "https://hub.example/next?cursor=2"
     assert (
         following('<https://hub.example:443/n>; title="x"; rel=next', "https://hub.example/a")
@@ -335,7 +338,7 @@ def test_the_list_goes_on_where_the_hub_says(hub: Hub, asked: Any) -> None:
 
 
 def test_a_list_without_an_end_is_left(hub: Hub, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules.hub, "MOST_PAGES", 5)
+    monkeypatch.setattr(hub_client, "MOST_PAGES", 5)
     hub.page, hub.next = b"[]", f'<{hub.url}/api/models/{REPOSITORY}/tree/{REVISION}>; rel="next"'
     with pytest.raises(Wrong, match="does not end"):
         asked.tree()
@@ -367,8 +370,8 @@ def test_a_redirect_leads_to_http_alone(hub: Hub, asked: Any, there: str, monkey
 
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
-    redirects = modules.hub.Redirects(("https", "hub.example", 443))
-    request = modules.hub.urllib.request.Request("https://hub.example/a", headers={"Authorization": "Bearer x"})
+    redirects = hub_client.Redirects(("https", "hub.example", 443))
+    request = hub_client.urllib.request.Request("https://hub.example/a", headers={"Authorization": "Bearer x"})
     with pytest.raises(Wrong, match=r"redirected from https to http://cdn\.example/a$"):
         redirects.redirect_request(request, None, 302, "Found", {}, "http://cdn.example/a?signature=1")
     for there, sent in (
@@ -382,8 +385,8 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
 
 @pytest.mark.parametrize("endpoint", ["file:///srv", "hub.example", "ftp://hub.example", "https://", "http://[::1"])
 def test_an_endpoint_of_another_kind_is_refused(endpoint: str) -> None:
-    with pytest.raises(Wrong, match="no address of http or https"):
-        modules.hub.Hub(endpoint, REPOSITORY, REVISION, "")
+    with pytest.raises(Wrong, match="is not an http or https URL"):
+        hub_client.Hub(endpoint, REPOSITORY, REVISION, "")
 
 
 # What is accepted
@@ -451,7 +454,7 @@ def said(read: Callable[..., Any], *told: Any) -> Any:
 
 @given(JSON | st.lists(ENTRY | JSON))
 def test_every_list_is_files_or_wrong(told: Any) -> None:
-    files = said(lambda: modules.hub.complete(modules.hub.read_page(json.dumps(told).encode(), "hub")))
+    files = said(lambda: hub_client.complete(hub_client.read_page(json.dumps(told).encode(), "hub")))
     for file in files if isinstance(files, list) else ():
         place = pathlib.Path("/model", file.path)
         assert ".." not in place.parts and str(place) == f"/model/{file.path}"
@@ -460,23 +463,23 @@ def test_every_list_is_files_or_wrong(told: Any) -> None:
 
 @given(st.binary())
 def test_every_page_of_bytes_is_files_or_wrong(data: bytes) -> None:
-    assert isinstance(said(modules.hub.read_page, data, "hub"), (list, Wrong))
+    assert isinstance(said(hub_client.read_page, data, "hub"), (list, Wrong))
 
 
 @given(st.text() | st.from_regex(r"<(https?|file)://[^<>]{0,20}>; rel=\"next\""))
 def test_every_link_stays_at_the_hub_or_is_wrong(link: str) -> None:
-    following = said(modules.hub.next_page, link, "https://hub.example/list")
+    following = said(hub_client.next_page, link, "https://hub.example/list")
     assert (
-        isinstance(following, Wrong) or not following or modules.hub.origin(following) == ("https", "hub.example", 443)
+        isinstance(following, Wrong) or not following or hub_client.origin(following) == ("https", "hub.example", 443)
     )
 
 
 @given(JSON | st.fixed_dictionaries({"files": st.dictionaries(st.text(), JSON)}))
 def test_every_record_is_entries_or_none(told: Any) -> None:
-    for name, entry in modules.model.read_record(json.dumps(told).encode()).items():
-        assert modules.model.name_problem(name) == "" and len(entry.sha256) == 64
+    for name, entry in model_folder.read_record(json.dumps(told).encode()).items():
+        assert model_folder.name_problem(name) == "" and len(entry.sha256) == 64
 
 
 @given(st.binary())
 def test_every_record_of_bytes_is_entries_or_none(data: bytes) -> None:
-    assert modules.model.read_record(data) == {}
+    assert model_folder.read_record(data) == {}

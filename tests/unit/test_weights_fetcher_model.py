@@ -1,4 +1,4 @@
-"""Claims about the model's folder on a node (roles/weights/files/weights_model.py): what counts as ready, what root takes over, and whose it is.
+"""Claims about the model's folder on a node (fleet/weights_fetcher/model.py): what counts as ready, what root takes over, and whose it is.
 
 The folder that the fetch fills is written by a program that reads a hub's answers: what lies there may be anything. No network beyond 127.0.0.1.
 """
@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fleet.weights_fetcher import fetch
+from fleet.weights_fetcher import hub as hub_client
+from fleet.weights_fetcher import model as model_folder
 from tests.support import weights_hub
-from tests.support.weights_hub import BIG, SMALL, Hub, Node, modules
+from tests.support.weights_hub import BIG, SMALL, Hub, Node
 
-Model, Wrong = modules.model.Model, modules.model.Wrong
+Model, Wrong = model_folder.Model, model_folder.Wrong
 ME = (os.getuid(), os.getgid())
 
 
@@ -35,10 +38,10 @@ def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
 def model(node: Node) -> "Model":
     """A model that was fetched, in this process."""
     made = Model(node.dir, weights_hub.REPOSITORY, weights_hub.REVISION)
-    hub = modules.hub.Hub(node.hub.url, weights_hub.REPOSITORY, weights_hub.REVISION, "")
+    hub = hub_client.Hub(node.hub.url, weights_hub.REPOSITORY, weights_hub.REVISION, "")
     made.prepare(*ME)
-    files = modules.fetch.wanted(hub.tree(), {}, ["*.md"])
-    modules.fetch.fetch(made, hub, files, parallel=2, limit=2, stop=threading.Event())
+    files = fetch.wanted(hub.tree(), {}, ["*.md"])
+    fetch.fetch(made, hub, files, parallel=2, limit=2, stop=threading.Event())
     made.finish({}, ["*.md"], *ME)
     return made
 
@@ -77,7 +80,7 @@ def test_a_sum_that_is_named_later_is_held_against_what_lies_there(node: Node, m
     node.name(**{SMALL: "0" * 64})
     assert node.check()["why"] == f"{SMALL} was verified against another sha256"
     node.name(**{"more.json": "0" * 64})
-    assert node.check()["why"] == "more.json is in weights_manifest, and not there"
+    assert node.check()["why"] == "more.json is in weights_manifest, and missing"
     node.sums.write_text(json.dumps({BIG: json.loads(node.name() or node.sums.read_text())[BIG]}))
     assert node.check()["why"] == f"{SMALL} is not in weights_manifest"
     node.name()
@@ -106,7 +109,7 @@ def test_what_lies_beside_the_model_is_seen_and_gone_after_the_next_fetch(
     node: Node, model: "Model", kind: str
 ) -> None:
     plant(model.path / "sub" / "planted", kind)
-    assert node.check()["why"] == "sub/planted lies there, and is not of the model"
+    assert node.check()["why"] == "sub/planted is not part of the model"
     assert node.fetch().returncode == 0
     assert node.check()["ready"] and not os.path.lexists(model.path / "sub" / "planted")
     assert pathlib.Path("/etc/passwd").stat().st_uid == 0
@@ -141,7 +144,7 @@ def test_a_record_of_another_form_is_no_model_and_the_next_fetch_mends_it(
 ) -> None:
     model.path.joinpath("manifest.json").write_text(record)
     found = model.check({}, [])
-    assert (found["ready"], found["why"], found["manifest"]) == (False, "there is no verified model", "")
+    assert (found["ready"], found["why"], found["manifest"]) == (False, "no verified model", "")
     if record in ("[]", '{"files": []}'):
         assert node.fetch().returncode == 0 and node.check()["ready"]
 
@@ -154,7 +157,7 @@ def test_a_list_of_sums_of_another_form_is_never_none(node: Node, model: "Model"
     node.sums.write_text(sums)
     assert not node.check()["ready"]
     with pytest.raises(Wrong):
-        modules.model.read_sums(node.sums)
+        model_folder.read_sums(node.sums)
 
 
 def test_without_its_list_of_sums_nothing_is_fetched(node: Node, hub: Hub) -> None:
@@ -212,7 +215,7 @@ def test_a_file_with_a_second_name_is_not_taken_over(model: "Model", tmp_path: p
 @pytest.mark.parametrize("record", ["[]", '{"files": []}', '{"files": {"../x": {}}}'])
 def test_a_record_of_another_form_is_not_taken_over(model: "Model", tmp_path: pathlib.Path, record: str) -> None:
     said = incoming(model, lambda folder: (folder / "manifest.json").write_text(record) and None, tmp_path)
-    assert said.endswith("there is no record of a fetch")
+    assert said.endswith("no record of a fetch")
 
 
 def test_root_holds_what_was_fetched_to_weights_manifest_itself(model: "Model") -> None:
@@ -220,7 +223,7 @@ def test_root_holds_what_was_fetched_to_weights_manifest_itself(model: "Model") 
     (model.incoming / "manifest.json").write_bytes(model.record(model.path))
     with pytest.raises(Wrong, match="weights_manifest does not name"):
         model.finish({BIG: "0" * 64}, [], *ME)
-    right = {name: entry.sha256 for name, entry in modules.model.read_record(model.record(model.path)).items()}
+    right = {name: entry.sha256 for name, entry in model_folder.read_record(model.record(model.path)).items()}
     with pytest.raises(Wrong, match=f"{SMALL}: sha256 .*, weights_manifest says 0000"):
         model.finish({**right, SMALL: "0" * 64}, [], *ME)
 
@@ -235,6 +238,6 @@ def test_an_incoming_folder_that_is_a_link_is_made_anew(model: "Model", tmp_path
 
 def test_a_folder_that_the_fetching_user_cannot_pass_is_named(tmp_path: pathlib.Path) -> None:
     tmp_path.chmod(0o700)
-    with pytest.raises(Wrong, match=r"user 10002, which fetches, cannot pass$") as caught:
+    with pytest.raises(Wrong, match=r"user 10002 \(weights_fetcher\) cannot enter it$") as caught:
         Model(tmp_path, weights_hub.REPOSITORY, weights_hub.REVISION).prepare(10002, ME[1])
     assert caught.value.remedy.startswith("`chmod o+x /")

@@ -1,7 +1,7 @@
-"""A model hub, or a mirror of one: the list of a revision's files, and the bytes of each. What it says is hostile until it is read here.
+"""Client of a model hub or its mirror: the list of a revision's files, and the bytes of each. Every answer is untrusted until checked here.
 
-Owns which answers are final (Wrong) and which are asked for again (Later), where the token goes, and what an entry of the list may be.
-Needs a hub that answers /api/models/R/tree/REV and /R/resolve/REV/FILE. Imported by fetch_weights.py; lies beside weights_model.py.
+Decides which answers are final (Wrong) and which to retry (Later), where the token goes, and what an entry of the list may be.
+Needs a hub that answers /api/models/R/tree/REV and /R/resolve/REV/FILE. Called by fetch.py and download.py.
 """
 
 import dataclasses
@@ -15,22 +15,22 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from weights_model import LARGEST, RECORD, SHA256, Wrong, name_problem, plain, read_json, whole
+from .model import LARGEST, RECORD, SHA256, Wrong, name_problem, plain, read_json, whole
 
 UTC = datetime.timezone.utc  # noqa: UP017 - a node may have Python 3.10
-SILENCE = 60  # seconds that one answer may keep us waiting for its next bytes
+SILENCE = 60  # seconds without a byte of an answer
 LONGEST_PAGE, MOST_PAGES, MOST_FILES = 32 << 20, 1000, 20_000
-LONGEST_PAUSE = 300  # seconds that we leave a hub alone, whatever it asks for
+LONGEST_PAUSE = 300  # seconds, whatever a hub asks for
 BLOB = re.compile(r"[0-9a-f]{40}")
 NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel\s*=\s*"?next\b')
-# Too early, too many, out of order: what another moment may mend. All of 500 and above is, too.
+# Status codes to retry, and all from 500: timeout, too early, too many requests.
 LATER = (408, 425, 429)
 
 Origin = tuple[str, str, int]  # scheme, host, port
 
 
 class Later(OSError):
-    """The hub does not give it now. `pause`: how many seconds it asks us to wait; 0 where it does not say."""
+    """The hub does not answer now. `pause`: the seconds that it asks to wait, 0 if it does not say."""
 
     def __init__(self, seen: str, pause: float = 0) -> None:
         super().__init__(seen)
@@ -39,7 +39,7 @@ class Later(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file as the hub and our own sums describe it: `sha256` or, for a small file, git's blob id; size in bytes."""
+    """One file by the hub's list and weights_manifest: size in bytes, `sha256` or, for a small file, git's blob id."""
 
     path: str
     size: int
@@ -48,21 +48,21 @@ class File:
 
 
 def read_file(entry: object) -> "File | None":
-    """Return one entry of the hub's list, or None where it is no file. Raises Wrong where it is not to be used."""
+    """Return one entry of the hub's list, None if it is not a file. Raises Wrong for an entry that must not be used."""
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-        raise Wrong(f"the hub's list has an entry of no known form: {plain(entry, 60)}")
+        raise Wrong(f"the hub's list has an entry of unknown form: {plain(entry, 60)}")
     if entry["type"] != "file":
         return None
     path, lfs = entry.get("path"), entry.get("lfs")
     if problem := name_problem(path):
         raise Wrong(f"the hub names a file that {problem}: {plain(path)}")
     if lfs is not None and not isinstance(lfs, dict):
-        raise Wrong(f"{path}: the hub says no sum of it: {plain(lfs, 60)}")
+        raise Wrong(f"{path}: the hub gives no checksum: {plain(lfs, 60)}")
     size, digest = (lfs.get("size"), lfs.get("oid")) if lfs else (entry.get("size"), entry.get("oid"))
     if not whole(size, LARGEST):
-        raise Wrong(f"{path}: the hub says no size of it: {plain(size, 60)}")
+        raise Wrong(f"{path}: the hub gives no size: {plain(size, 60)}")
     if not isinstance(digest, str) or not (SHA256 if lfs else BLOB).fullmatch(digest):
-        raise Wrong(f"{path}: the hub says no sum of it: {plain(digest, 60)}")
+        raise Wrong(f"{path}: the hub gives no checksum: {plain(digest, 60)}")
     return File(str(path), size, digest if lfs else "", "" if lfs else digest)  # type: ignore[arg-type]
 
 
@@ -78,7 +78,7 @@ def read_page(data: bytes, where: str) -> list[File]:
 
 
 def complete(files: list[File]) -> list[File]:
-    """Return the whole list, where each name can be a file beside all others. Raises Wrong."""
+    """Return the whole list. Raises Wrong for too many files, or names that cannot exist together."""
     if len(files) > MOST_FILES:
         raise Wrong(f"the hub names {len(files)} files: no model has more than {MOST_FILES}")
     names = {file.path for file in files}
@@ -88,29 +88,29 @@ def complete(files: list[File]) -> list[File]:
         parts = name.split("/")
         if both := next((up for end in range(1, len(parts)) if (up := "/".join(parts[:end])) in names), ""):
             raise Wrong(f"the hub names {both} as a file and as a folder")
-    return [file for file in files if file.path != RECORD]  # a file of its own that has the name of our record
+    return [file for file in files if file.path != RECORD]  # its name is the record's
 
 
 def origin(url: str) -> Origin:
-    """Return the server that a URL names. Raises Wrong where it is none of http or https."""
+    """Return the server of a URL. Raises Wrong if it is not http or https."""
     try:
         parts = urllib.parse.urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
     except ValueError:
         scheme, host, port = "", None, None
     if scheme not in ("http", "https") or not host:
-        raise Wrong(f"{plain(url)} is no address of http or https")
+        raise Wrong(f"{plain(url)} is not an http or https URL")
     return scheme, host, port or {"http": 80, "https": 443}[scheme]
 
 
 def public(url: str) -> str:
-    """Return a URL for a message: without a login, and without the query, which signs the address of a storage."""
+    """Return a URL for a message: without login and query, which may be a signature."""
     parts = urllib.parse.urlsplit(url)
     return plain(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}", 300)
 
 
 def next_page(link: str, url: str) -> str:
-    """Return the address of the list's next page, or nothing. Raises Wrong where it is at another server."""
+    """Return the URL of the list's next page, or "". Raises Wrong for another server."""
     if not (found := NEXT.search(link)):
         return ""
     try:
@@ -118,12 +118,14 @@ def next_page(link: str, url: str) -> str:
     except ValueError:
         following = found[1]
     if origin(following) != origin(url):
-        raise Wrong(f"the hub's list goes on at another server, {public(following)}, and not at {public(url)}")
+        raise Wrong(
+            f"the next page of the hub's list is on another server, {public(following)}, and not on {public(url)}"
+        )
     return following
 
 
 def retry_after(value: str, now: datetime.datetime) -> float:
-    """Return how many seconds a server asks us to wait: it says seconds, or a date. 0 where it says neither."""
+    """Return the seconds that a server asks to wait, as seconds or a date; 0 for anything else."""
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return min(float(value), LONGEST_PAUSE)
@@ -136,7 +138,7 @@ def retry_after(value: str, now: datetime.datetime) -> float:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone, never from https to http; the token stays at the hub."""
+    """Follow redirects only to http and https, never from https to http; send the token only to the hub."""
 
     def __init__(self, hub: Origin) -> None:
         self.hub = hub
@@ -150,11 +152,11 @@ class Redirects(urllib.request.HTTPRedirectHandler):
             new.remove_header("Authorization")
         return new
 
-    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # not known to Python 3.10
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 does not have it
 
 
 class Hub:
-    """One revision of one repository at a hub. Raises Wrong for what stays as it is, OSError for what may pass."""
+    """One revision of one repository at a hub. Raises Wrong for final problems, OSError for temporary ones."""
 
     def __init__(self, endpoint: str, repository: str, revision: str, token: str) -> None:
         self.endpoint, self.repository, self.revision = endpoint.rstrip("/"), repository, revision
@@ -163,7 +165,7 @@ class Hub:
             raise Wrong("the token is not one word of printable characters")
         self.withheld = bool(token) and self.origin[0] != "https"
         self.token = "" if self.withheld else token
-        self.opener = urllib.request.OpenerDirector()  # and none of the handlers for file:, ftp: and data:
+        self.opener = urllib.request.OpenerDirector()  # without the handlers for file:, ftp: and data:
         for handler in (
             urllib.request.ProxyHandler(),
             urllib.request.HTTPHandler(),
@@ -176,7 +178,7 @@ class Hub:
             self.opener.add_handler(handler)
 
     def open(self, url: str, start: int = 0) -> http.client.HTTPResponse:
-        """Ask for a URL of the hub, from byte `start` on."""
+        """Request a URL of the hub, from byte `start`."""
         headers = {"User-Agent": "glm-fleet", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
         headers |= {"Range": f"bytes={start}-"} if start else {}
@@ -192,26 +194,26 @@ class Hub:
             if final(problem.reason):
                 raise Wrong(f"{public(url)}: {plain(problem.reason)}") from None
             raise
-        except ValueError:  # an address that is none
-            raise Wrong(f"{public(url)}: redirected to an address that is none") from None
+        except ValueError:  # a malformed URL
+            raise Wrong(f"{public(url)}: redirected to a malformed URL") from None
 
     def refusal(self, problem: urllib.error.HTTPError) -> Exception:
-        """Return what an answer other than 2xx means: final, or to be asked for again."""
+        """Return what an answer other than 2xx means: Wrong is final, Later to retry."""
         code, where = problem.code, public(problem.url or self.endpoint)
         words = plain(problem.headers.get("X-Error-Code") or problem.reason, 80)
         pause = retry_after(problem.headers.get("Retry-After", ""), datetime.datetime.now(UTC))
         if code in LATER or code >= 500:
             return Later(f"{where}: {code} {words}", pause)
         if code >= 400 and origin(problem.url or self.endpoint) != self.origin:
-            # The hub signs the addresses of its storage for a while: it names a new one when it is asked again.
-            return Later(f"{where}: {code} {words}, from where the hub redirects to", pause)
+            # The hub signs storage URLs for a limited time: it returns a new one to the next request.
+            return Later(f"{where}: {code} {words}, to which the hub redirects", pause)
         return Wrong(f"{where}: {code} {words}{self._hint(code)}")
 
     def _hint(self, code: int) -> str:
         if code not in (401, 403):
             return ""
         if self.withheld:
-            return " (a token is there, and not sent over http)"
+            return " (the token is not sent over http)"
         return " (a token was sent)" if self.token else " (no token was sent)"
 
     def tree(self) -> list[File]:
@@ -233,10 +235,11 @@ class Hub:
         raise Wrong(f"{self.endpoint}: the list of files does not end")
 
     def file(self, path: str, start: int) -> http.client.HTTPResponse:
+        """Request a file of the revision, from byte `start`."""
         return self.open(f"{self.endpoint}/{self.repository}/resolve/{self.revision}/{urllib.parse.quote(path)}", start)
 
 
 def final(reason: object) -> bool:
-    """Whether a connection fails for a reason that time does not mend: a certificate, a name that does not exist."""
+    """Return whether a connection error is final: a certificate, or a name that does not exist."""
     name = isinstance(reason, socket.gaierror) and reason.errno == socket.EAI_NONAME
     return name or isinstance(reason, ssl.SSLCertVerificationError)

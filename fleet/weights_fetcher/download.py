@@ -1,6 +1,6 @@
-"""One file of a model on its way from the hub to the disk, and how long is asked again for what does not come.
+"""Downloads one file of a model from the hub, and decides how long to retry.
 
-Owns the part file, its sums and the pauses between tries. Imported by fetch_weights.py; lies beside weights_model.py and weights_hub.py.
+Owns the part file, its sums and the pauses between tries. Called by fetch.py.
 """
 
 import errno
@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
-from weights_hub import LONGEST_PAUSE, File, Hub
-from weights_model import PART, Wrong, plain
+from .hub import LONGEST_PAUSE, File, Hub
+from .model import PART, Wrong, plain
 
 CHUNK = 1 << 20
 Result = TypeVar("Result")
 
 
 class Sums:
-    """sha256 and git's blob id of bytes that arrive one piece after the other."""
+    """sha256 and git's blob id of bytes that arrive in pieces."""
 
     def __init__(self, file: File) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
@@ -35,7 +35,7 @@ class Sums:
             self.blob.update(data)
 
     def wrong(self) -> str:
-        """Return what is wrong with the bytes that were summed, or nothing."""
+        """Return what is wrong with the bytes so far, or ""."""
         if self.file.sha256 and self.sha256.hexdigest() != self.file.sha256:
             return f"sha256 {self.sha256.hexdigest()}, wanted {self.file.sha256}"
         if self.blob and self.blob.hexdigest() != self.file.blob:
@@ -44,7 +44,7 @@ class Sums:
 
 
 class Patience:
-    """How long is asked again for what does not come: `limit` seconds after the last byte that was new.
+    """How long to retry: `limit` seconds after the last new byte.
 
     The pauses grow to half a minute, or are what the server asks for. `stop` ends every pause at once.
     """
@@ -57,7 +57,7 @@ class Patience:
         self.last, self.tries = time.monotonic(), 0
 
     def wait(self, what: str, problem: Exception) -> None:
-        """Wait before the next try, and say so. Raises Wrong when the time is over."""
+        """Print the problem and pause before the next try. Raises Wrong when the time is over."""
         left = self.last + self.limit - time.monotonic()
         if left <= 0 or self.stop.is_set():
             raise Wrong(f"{what}: {plain(problem, 400)} ({self.limit:g} s without a byte)")
@@ -68,7 +68,7 @@ class Patience:
 
 
 def patiently(what: str, patience: Patience, ask: Callable[[], Result]) -> Result:
-    """Return what a hub answers that may not answer at once."""
+    """Return what `ask` returns; retries while it raises OSError. Raises Wrong when the time is over."""
     while True:
         try:
             return ask()
@@ -77,7 +77,7 @@ def patiently(what: str, patience: Patience, ask: Callable[[], Result]) -> Resul
 
 
 def room(folder: pathlib.Path, needed: int) -> str:
-    """What is said where a file system is full, or would be."""
+    """Return the message about a file system that is full, or would be."""
     free, need = (
         f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
         for size in (shutil.disk_usage(folder).free, needed)
@@ -92,22 +92,23 @@ def pieces(path: pathlib.Path) -> Iterator[bytes]:
 
 
 class Progress:
-    """Bytes done, told as a line every two seconds: the unit's journal is what a waiting run shows."""
+    """Bytes done, printed every two seconds: a waiting run shows the last line of the unit's journal."""
 
     def __init__(self, total: int, files: int) -> None:
-        self.total, self.files, self.done, self.complete, self.told = total, files, 0, 0, 0.0
+        self.total, self.files, self.done, self.complete, self.printed = total, files, 0, 0, 0.0
         self.began, self.first, self.lock = time.monotonic(), 0, threading.Lock()
 
     def add(self, count: int, fetched: bool = True) -> None:
         with self.lock:
             self.done += count
             self.first += 0 if fetched else count
-            if time.monotonic() - self.told >= 2:
-                self.tell()
+            if time.monotonic() - self.printed >= 2:
+                self.show()
 
-    def tell(self) -> None:
-        self.told = time.monotonic()
-        speed = (self.done - self.first) / max(self.told - self.began, 0.001) / 1e6
+    def show(self) -> None:
+        """Print the progress."""
+        self.printed = time.monotonic()
+        speed = (self.done - self.first) / max(self.printed - self.began, 0.001) / 1e6
         print(
             f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB, {self.complete} of {self.files} files, {speed:.0f} MB/s",
             flush=True,
@@ -115,7 +116,7 @@ class Progress:
 
 
 class Download:
-    """One file on its way: `part` has its first bytes, `sums` has seen them all."""
+    """The download of one file: `part` has its first bytes, and `sums` their sums."""
 
     def __init__(self, hub: Hub, file: File, target: pathlib.Path, patience: Patience, progress: Progress) -> None:
         self.hub, self.file, self.target, self.patience, self.progress = hub, file, target, patience, progress
@@ -124,7 +125,7 @@ class Download:
         self.sums = Sums(file)
 
     def run(self) -> str:
-        """Bring the file to its place, whole and verified, and return its sha256. A part that turns out wrong is fetched anew, once."""
+        """Download and verify the file, move it into place, return its sha256. Downloads once more if an old part was wrong. Raises Wrong."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
         resumed = self.resume()
         self.fetch()
@@ -142,7 +143,7 @@ class Download:
         return self.sums.sha256.hexdigest()
 
     def resume(self) -> int:
-        """Take up what an earlier run left, and return its size."""
+        """Read the part of an earlier run, and return its size."""
         if not self.part.exists() or self.part.stat().st_size > self.file.size:
             self.part.unlink(missing_ok=True)
             self.part.touch(0o600)
@@ -153,13 +154,13 @@ class Download:
         return self.have
 
     def begin(self) -> None:
-        """Forget the part. What comes again counts as new only where it goes on from there."""
+        """Drop the part. Bytes count as new only beyond the most that there ever were."""
         os.truncate(self.part, 0)
         self.progress.add(-self.have, fetched=False)
         self.have, self.sums = 0, Sums(self.file)
 
     def fetch(self) -> None:
-        """Append to the part what is missing, as often as there is patience for; a broken line goes on from where it broke."""
+        """Append the missing bytes to the part; continue after a broken connection. Raises Wrong when the time is over."""
         self.patience.gained()
         with self.part.open("r+b", buffering=0) as stream:
             while self.have < self.file.size:
@@ -167,12 +168,12 @@ class Download:
                     with self.hub.file(self.file.path, self.have) as answer:
                         self.receive(answer, stream)
                     if self.have < self.file.size:
-                        raise OSError(f"the line ended at {self.have} of {self.file.size} bytes")
+                        raise OSError(f"the connection ended at {self.have} of {self.file.size} bytes")
                 except (OSError, http.client.HTTPException) as problem:
                     self.patience.wait(self.file.path, problem)
 
     def receive(self, answer: http.client.HTTPResponse, stream: BinaryIO) -> None:
-        """Write what one answer brings."""
+        """Write the bytes of one answer."""
         start = self.have if answer.status == 206 else 0  # a server that ignores Range sends the whole file
         length = answer.headers.get("Content-Length", "")
         if length.isdecimal() and int(length[:20]) != self.file.size - start:
@@ -193,7 +194,7 @@ class Download:
                 raise Wrong("another file cannot be had")
 
     def write(self, data: bytes, stream: BinaryIO) -> None:
-        """Append to the part. Raises Wrong: the disk is no matter of patience."""
+        """Append to the part. Raises Wrong, because a retry does not help a disk."""
         try:
             written = stream.write(data)
         except OSError as problem:
@@ -201,11 +202,11 @@ class Download:
                 raise Wrong(f"{self.part}: {problem.strerror}") from None
             written = 0
         self.have += written
-        if written < len(data):  # what fits is written, and only the next write would fail
+        if written < len(data):  # the disk is full: a partial write succeeds, the next one would fail
             raise Wrong(f"{self.file.path}: {room(self.part.parent, self.file.size - self.have)}")
 
 
 def range_start(answer: http.client.HTTPResponse) -> int:
-    """Return from which byte on an answer of 206 is."""
+    """Return the first byte of a 206 answer, -1 if it does not say."""
     found = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
     return int(found[1]) if found else -1

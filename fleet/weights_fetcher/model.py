@@ -1,14 +1,14 @@
-"""check|prepare|finish|own: the model's folder on a node, and the record of what was in it when every sum was right.
+"""check|prepare|finish|own: manage the model's folder on a node, and the record of its last verification.
 
-Owns DIR/REPOSITORY/REVISION, with the record (manifest.json) in it, and DIR/REPOSITORY/.incoming-REVISION. Needs Python 3.10, no package.
-The role weights runs it as root through `python3 -c`; fetch_weights.py imports it and runs as a user of its own.
+Owns DIR/REPOSITORY/REVISION, with the record (manifest.json) in it, and DIR/REPOSITORY/.incoming-REVISION. One file, without imports from
+this package: the role weights runs it as root through `python3 -c`, and trusts no file on the node. fetch.py imports it.
 
     check    print {ready, owned, path, revision, bytes, files, manifest, why}; reads metadata only
     prepare  give the incoming folder to the user that fetches (--fetcher)
-    finish   judge what that user left there, take it over for --owner, and switch it into place
+    finish   check what that user fetched, give it to --owner, and move it into place
     own      give the model to --owner
 
-Root follows no symbolic link in these folders: what lies there was written by a program that reads a hub's answers.
+Root follows no symbolic link in these folders: a program that reads a hub's answers wrote their content.
 """
 
 import argparse
@@ -28,15 +28,15 @@ from collections.abc import Collection, Iterator, Mapping
 RECORD = "manifest.json"
 PART = ".part"  # of a file that is being fetched
 LONGEST_RECORD = 64 << 20  # bytes
-LONGEST_NAME, LONGEST_PART = 1024, 255 - len(PART)  # bytes; a part is what stands between two slashes
+LONGEST_NAME, LONGEST_PART = 1024, 255 - len(PART)  # bytes; a part is the text between two slashes
 LARGEST = 1 << 50  # bytes of one file
 SHA256 = re.compile(r"[0-9a-f]{64}")
-# What a Python process executes when it loads it: modules, native libraries and everything that is unpickled.
+# Files that a Python process executes when it loads them: modules, native libraries, pickles.
 CODE = (".py", ".pyc", ".pyd", ".so", ".sh", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill")
 
 
 class Wrong(Exception):
-    """The work cannot go on. The text has what was seen; the role adds what was wanted and what to do next, here `remedy` where it differs."""
+    """A final problem. The text is what was seen; the role adds wanted and next, but for `remedy`, which replaces next."""
 
     def __init__(self, seen: str, remedy: str = "") -> None:
         super().__init__(seen)
@@ -45,7 +45,7 @@ class Wrong(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One file of the record: its size in bytes, its sum, and the time (ns) that it had when the sum was right."""
+    """One file of the record: size in bytes, sum, and modification time (ns) when it was verified."""
 
     size: int
     sha256: str
@@ -53,27 +53,27 @@ class Entry:
 
 
 def plain(text: object, longest: int = 120) -> str:
-    """Return a hub's words for a terminal and a journal: printable ASCII, cut off."""
+    """Return untrusted text for a terminal and a journal: printable ASCII, cut off."""
     kept = "".join(letter if " " <= letter <= "~" else "?" for letter in str(text)[: longest + 1])
     return kept if len(kept) <= longest else f"{kept[:longest]}..."
 
 
 def name_problem(name: object) -> str:
-    """Return why a file of this name may not lie in a model's folder, or nothing."""
+    """Return why a model's folder may not have a file of this name, or ""."""
     if not isinstance(name, str) or not name:
-        return "is no name"
+        return "is not a name"
     if not name.isprintable() or "\\" in name:
-        return "has characters that no name of a file needs"
+        return "has characters that no file name needs"
     parts = name.split("/")
     if name.startswith("/") or {"", ".", ".."} & {*parts}:
-        return "lies outside the model's folder"
+        return "is outside the model's folder"
     if len(name.encode()) > LONGEST_NAME or any(len(part.encode()) > LONGEST_PART for part in parts):
         return "is too long"
-    return f"ends with {PART}, as the unfinished files of the fetch do" if name.endswith(PART) else ""
+    return f"ends with {PART}, like the fetch's unfinished files" if name.endswith(PART) else ""
 
 
 def whole(value: object, most: int) -> bool:
-    """Whether a value is a whole number from 0 to `most`; True and False are none."""
+    """Return whether a value is a whole number from 0 to `most`; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
@@ -86,7 +86,7 @@ def excluded(name: str, exclude: Collection[str]) -> bool:
 
 
 def judge(names: Collection[str], sums: Mapping[str, str], exclude: Collection[str]) -> None:
-    """Hold a list of files to weights_manifest, which is closed. Raises Wrong."""
+    """Compare a list of files with weights_manifest, a closed list. Raises Wrong."""
     named = {name for name in sums if not excluded(name, exclude)}
     if sums and (absent := sorted(named - {*names})):
         raise Wrong(f"the hub does not have {_some(absent)}, which weights_manifest names")
@@ -106,7 +106,7 @@ def _some(names: list[str], most: int = 5) -> str:
 
 
 def read_json(data: bytes) -> object:
-    """Return what JSON says. ValueError for everything else, also for what is too deep."""
+    """Return the value of JSON text. Raises ValueError, also for too deep a value."""
     try:
         found: object = json.loads(data)
     except RecursionError:
@@ -115,12 +115,12 @@ def read_json(data: bytes) -> object:
 
 
 def read_record(data: bytes) -> dict[str, Entry]:
-    """Return the entries of a record by name; none where it has another form, so that the model is fetched again."""
+    """Return the entries of a record by name; {} for another form, so that the model is fetched again."""
     try:
-        told = read_json(data)
+        record = read_json(data)
     except ValueError:
         return {}
-    listed = told.get("files") if isinstance(told, dict) else None
+    listed = record.get("files") if isinstance(record, dict) else None
     if not isinstance(listed, dict):
         return {}
     entries = {}
@@ -135,20 +135,20 @@ def read_record(data: bytes) -> dict[str, Entry]:
 
 
 def read_sums(path: pathlib.Path) -> dict[str, str]:
-    """Return weights_manifest as the role wrote it: sha256 by name. Raises Wrong where it is not there, or has another form."""
+    """Return weights_manifest as the role wrote it: sha256 by name. Raises Wrong for a missing file or another form."""
     try:
-        told = read_json(path.read_bytes())
+        sums = read_json(path.read_bytes())
     except (OSError, ValueError) as problem:
         raise Wrong(f"{path}: {problem}") from None
-    if not isinstance(told, dict) or not all(is_sum(one) and not name_problem(name) for name, one in told.items()):
-        raise Wrong(f"{path}: no list of sha256 by file")
-    if RECORD in told:
+    if not isinstance(sums, dict) or not all(is_sum(one) and not name_problem(name) for name, one in sums.items()):
+        raise Wrong(f"{path}: not a list of sha256 by file")
+    if RECORD in sums:
         raise Wrong(f"weights_manifest names {RECORD}: the record of the fetch has that name, leave it out")
-    return told
+    return sums
 
 
 def things(folder: pathlib.Path) -> dict[str, os.stat_result]:
-    """Return all that lies below a folder, by its name from there, without folders; no link is followed."""
+    """Return everything below a folder but folders, by relative name; follows no link."""
     found = {}
     for place, folders, files in os.walk(folder):
         for name in (*files, *folders):
@@ -160,9 +160,9 @@ def things(folder: pathlib.Path) -> dict[str, os.stat_result]:
 
 
 def give(folder: pathlib.Path, owner: int, group: int, file_mode: int, folder_mode: int, keep: str = "") -> None:
-    """Give a folder and the files in it to somebody, by descriptor: a name that changes meanwhile leads nowhere else.
+    """Set owner and modes of a folder and its files by descriptor, so that a name that changes meanwhile has no effect.
 
-    Only plain files and folders are given; `keep` at the top stays as it is.
+    Only for plain files and folders; the file `keep` at the top stays.
     """
     for place, _, files, descriptor in os.fwalk(folder):
         for name in files:
@@ -183,7 +183,7 @@ def give(folder: pathlib.Path, owner: int, group: int, file_mode: int, folder_mo
 
 
 class Model:
-    """The model's folder, and where the next one is gathered."""
+    """The model's folder, and the incoming folder of a fetch."""
 
     FILE, FOLDER = 0o640, 0o750
 
@@ -193,7 +193,7 @@ class Model:
         self.incoming = self.path.with_name(f".incoming-{revision}")
 
     def record(self, folder: pathlib.Path) -> bytes:
-        """Return the record of a folder; nothing where there is none. Only a plain file of a record's size is read."""
+        """Return the record of a folder, or b"". Reads only a plain file that is not too large."""
         try:
             file = os.open(folder / RECORD, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
@@ -221,7 +221,7 @@ class Model:
     ) -> Iterator[str]:
         """Yield why the model is not ready."""
         if not entries:
-            yield "there is no verified model"
+            yield "no verified model"
             return
         seen = things(self.path)
         for name, entry in entries.items():
@@ -233,12 +233,12 @@ class Model:
                 yield f"{name} is missing or was changed"
         for name in sums:
             if name not in entries and not excluded(name, exclude):
-                yield f"{name} is in weights_manifest, and not there"
+                yield f"{name} is in weights_manifest, and missing"
         for name in sorted(seen.keys() - entries.keys() - {RECORD}):
-            yield f"{plain(name)} lies there, and is not of the model"
+            yield f"{plain(name)} is not part of the model"
 
     def owned(self, owner: int, group: int) -> bool:
-        """Whether the whole model is its reader's, with the right modes; of one that is not there, that is no question."""
+        """Return whether the whole model has this owner, group and the right modes; true without a model."""
         for place, folders, files in os.walk(self.path):
             for name in ("", *folders, *files):
                 path = pathlib.Path(place, name)
@@ -253,13 +253,13 @@ class Model:
         return True
 
     def own(self, owner: int, group: int) -> None:
-        """Give the model to its reader; nothing of it is read or fetched."""
+        """Set owner, group and modes of the model."""
         give(self.path, owner, group, self.FILE, self.FOLDER, keep=RECORD)
 
     def prepare(self, fetcher: int, group: int) -> None:
-        """Make the incoming folder, and give it to the user that fetches with all that an earlier fetch left there.
+        """Make the incoming folder, and give it, with the files of an earlier fetch, to the user that fetches.
 
-        That user reads the model that is there, as a member of the group. Raises Wrong where it cannot come to these folders.
+        That user reads the present model as a member of the group. Raises Wrong if it cannot reach these folders.
         """
         if self.path.is_dir():
             self.own(os.geteuid(), group)
@@ -270,18 +270,18 @@ class Model:
         for folder in self.incoming.parents if fetcher not in (0, os.geteuid()) else ():
             if not folder.stat().st_mode & stat.S_IXOTH:
                 raise Wrong(
-                    f"{folder}: user {fetcher}, which fetches, cannot pass", f"`chmod o+x {folder}` on the node"
+                    f"{folder}: user {fetcher} (weights_fetcher) cannot enter it", f"`chmod o+x {folder}` on the node"
                 )
 
     def finish(self, sums: Mapping[str, str], exclude: Collection[str], owner: int, group: int) -> None:
-        """Take over what was fetched, and put it where the model is read from. Raises Wrong.
+        """Check the fetched files, take them over, and move them into place. Raises Wrong.
 
-        What the record names and is not in the incoming folder, is right in the folder that is there. Nobody else writes
-        there any more: the unit of the fetch has ended, with all its processes.
+        Files of the record that are not in the incoming folder are right in the present model. Nothing else writes there:
+        the unit of the fetch has ended, with all its processes.
         """
         entries = read_record(self.record(self.incoming))
         if not entries:
-            raise Wrong(f"{self.incoming}: there is no record of a fetch")
+            raise Wrong(f"{self.incoming}: no record of a fetch")
         judge(entries.keys(), sums, exclude)
         arrived, there = things(self.incoming), things(self.path)
         for name, entry in entries.items():
@@ -306,7 +306,7 @@ class Model:
         self.switch()
 
     def switch(self) -> None:
-        """Put the verified folder where the model is read from. Everything is on disk before its name is."""
+        """Move the verified folder into place, after a sync."""
         os.sync()
         outgoing = self.path.with_name(f".outgoing-{self.revision}")
         shutil.rmtree(outgoing, ignore_errors=True)
@@ -320,7 +320,7 @@ class Model:
 
 
 def unchanged(state: "os.stat_result | None", entry: Entry) -> bool:
-    """Whether a plain file has the size and the time that it had when its sum was right."""
+    """Return whether a plain file has the size and time of its verification."""
     return (
         state is not None
         and stat.S_ISREG(state.st_mode)
@@ -329,17 +329,17 @@ def unchanged(state: "os.stat_result | None", entry: Entry) -> bool:
 
 
 def write_record(model: Model, entries: Mapping[str, Entry], mode: int) -> None:
-    """Write the record into the incoming folder, with the times that the files have now."""
+    """Write the record into the incoming folder, with the files' present times."""
     files = {}
     for name, entry in entries.items():
         path = model.incoming / name
         state = (path if os.path.lexists(path) else model.path / name).lstat()
         files[name] = {**dataclasses.asdict(entry), "mtime_ns": state.st_mtime_ns}
-    told = {"repository": model.repository, "revision": model.revision, "files": files}
+    record = {"repository": model.repository, "revision": model.revision, "files": files}
     path = model.incoming / RECORD
     path.unlink(missing_ok=True)
     path.touch(mode, exist_ok=False)
-    path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     path.chmod(mode)
 
 
@@ -349,7 +349,7 @@ def pair(text: str) -> tuple[int, int]:
 
 
 def arguments(*verbs: str) -> argparse.ArgumentParser:
-    """Return what both programs of the role are told: which model, where, with which sums, whose."""
+    """Return the parser of the arguments that both programs share: model, folder, sums, owner."""
     parser = argparse.ArgumentParser()
     parser.add_argument("verb", choices=verbs)
     for name in ("repository", "revision"):
@@ -369,7 +369,7 @@ def main() -> int:
     manifest = pathlib.Path(options.manifest)
     if options.verb == "check":
         found = model.check({}, exclude)
-        if manifest.exists():  # not before the first run, which has no model either
+        if manifest.exists():  # absent before the first run, when there is no model either
             try:
                 found = model.check(read_sums(manifest), exclude)
             except Wrong as problem:
@@ -389,6 +389,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except (Wrong, OSError) as problem:
         remedy = (
-            getattr(problem, "remedy", "") or "see what lies there on the node; without it `pulumi up` fetches again"
+            getattr(problem, "remedy", "") or "look at that folder on the node; without it `pulumi up` fetches again"
         )
-        sys.exit(f"{problem}\nwanted: a folder of the model that root can take over\nnext: {remedy}")
+        sys.exit(f"{problem}\nwanted: a model's folder that root can take over\nnext: {remedy}")
