@@ -8,8 +8,7 @@ import pytest
 
 from fleet import errors
 from fleet.provider.causes import Causes
-from tests.provider.conftest import Launch
-from tests.support.plugin import Engine, Plugin, Props, half_made, urn
+from tests.support.plugin import Engine, Launch, Plugin, Props, half_made, urn
 
 KEPT = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
 DRIFT = {**KEPT, "drift": [{"what": "file /etc/hosts", "expected": "present", "seen": "absent"}]}

@@ -11,8 +11,7 @@ from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
-from tests.provider.conftest import Launch
-from tests.support.plugin import Engine, Plugin, Props, creation, struct, urn
+from tests.support.plugin import Engine, Launch, Plugin, Props, creation, struct, urn
 from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 
 STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"

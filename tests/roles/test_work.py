@@ -3,8 +3,8 @@
 import json
 import shlex
 
-from tests.roles.conftest import Place
 from tests.support import playbook
+from tests.support.role_node import Place
 
 WORK = playbook.ROOT / "roles" / "work" / "files" / "work.py"
 
