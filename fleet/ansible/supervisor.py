@@ -26,7 +26,7 @@ from fleet.ansible import events, run_directory
 GRACE, MASTER, NODE = 3.0, 1.0, 2.0
 # macOS has no C.UTF-8, and would end Ansible's workers, which are forks.
 MACOS = {"LC_ALL": "en_US.UTF-8", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
-# The slice of systemd in which the roles run long work on a node (roles/work).
+# The slice of systemd in which the roles run long work on a node (roles/long_task).
 SLICE = "fleet-work.slice"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fleet.drift import Difference
 from fleet.impact import role_effects, value_diff
 from fleet.impact.role_effects import LEVELS, NONE, Level, Statement, statement
 from fleet.stack import role_digest
@@ -22,8 +23,8 @@ REPLICAS, NAMED = "{replicas}", "vllm_replicas"
 class Effect:
     """One effect on one host: its level, `what` it hits (units; empty for the host), and the reasons.
 
-    The level is one of LEVELS, or `mends`: puts something right, and nothing restarts for it; `waits`: for what another run restarts;
-    `start` and `stop`: of a replica that is not there before, or not afterwards; `reinstall`: of the machine itself; `anew`: of all that
+    The level is one of LEVELS, or `repair`: puts something right, and nothing restarts for it; `await`: for what another run restarts;
+    `start` and `stop`: of a replica that is not there before, or not afterwards; `reinstall`: of the machine itself; `recreate`: of all that
     stood on it before. An effect that is not `sure` is the worst that can
     come: what it depends on shows only during the run.
     """
@@ -44,7 +45,7 @@ class Found:
 
 
 def predict(
-    olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Sequence[Mapping[str, str]], roles: Path
+    olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Sequence[Difference], roles: Path
 ) -> list[Effect]:
     """Return the effects of one run of an Ansible resource, the strongest first.
 
@@ -82,22 +83,17 @@ def in_words(effect: Effect, node: str) -> str:
     """Return one line, such as `restarts glm-0 on prod-3: vllm_flags.max-model-len 65536 -> 32768`."""
     verb, whom = {
         "none": ("change", f"{node}, nothing restarts"),
-        "mends": ("mend", f"{len(effect.because)} {'thing' if len(effect.because) == 1 else 'things'} on {node}"),
-        "waits": ("await", f"the replicas on {node}, and probes them again"),
+        "repair": ("repair", f"{len(effect.because)} {'thing' if len(effect.because) == 1 else 'things'} on {node}"),
+        "await": ("await", f"the replicas on {node}, and probes them again"),
         "reload": ("reload", f"{', '.join(effect.what)} on {node}"),
         "start": ("start", f"{', '.join(effect.what)} on {node}"),
         "stop": ("stop", f"{', '.join(effect.what)} on {node}"),
         "restart": ("restart", f"{', '.join(effect.what)} on {node}"),
         "reboot": ("reboot", node),
-        "anew": ("set", f"up {node} anew"),
+        "recreate": ("set", f"up {node} again"),
         "reinstall": ("reinstall", node),
     }[effect.level]
     return f"{f'{verb}s' if effect.sure else f'may {verb}'} {whom}: {'; '.join(effect.because)}"
-
-
-def drifted(one: Mapping[str, str]) -> str:
-    """Return one thing that a refresh found changed in words: `file /etc/x (mode 0600, wanted mode 0644)`."""
-    return f"{one['what']} ({one['seen']}, wanted {one['expected']})"
 
 
 def _of_change(
@@ -118,7 +114,7 @@ def _of_change(
     if "api_key" in new and old.get("api_key") != new["api_key"]:
         yield Found(Level("restart"), tuple(name for names in hits.values() for name in names), "the API key changed")
     if "engine" in new and old.get("engine") != new["engine"]:
-        yield Found(Level("waits"), (), "its engine starts anew")
+        yield Found(Level("await"), (), "its Docker daemon restarts")
     if old.get("probes") != new.get("probes") and "probes" in new:
         yield Found(NONE, (), "the probes changed: they are asked again")
 
@@ -236,21 +232,17 @@ def _major(version: str) -> int:
     return int(seen[1]) if seen else 0
 
 
-def _of_drift(
-    one: Mapping[str, str], inputs: Mapping[str, Any], hits: Mapping[str, tuple[str, ...]], roles: Path
-) -> Found:
-    """Return what it costs to put one thing right: the first pattern of the resource's roles says it, without one nothing does."""
-    because = drifted(one)
+def _of_drift(one: Difference, inputs: Mapping[str, Any], hits: Mapping[str, tuple[str, ...]], roles: Path) -> Found:
+    """Return what it costs to repair one difference: the first rule of the resource's roles decides, without one nothing restarts."""
+    own = (_stem(one.name),)
     for role in inputs.get("roles") or {}:
-        # A pattern names the thing alone, or goes on with how it differs.
         told = statement(roles, role)
-        level = role_effects.first(told.drift, one["what"], because)
+        level = told.of_drift(one)
         if level and level != NONE:
-            own = (_stem(one["what"]),)
-            return _hit(level, told, own if own[0] in hits[role] else hits[role], because)
+            return _hit(level, told, own if own[0] in hits[role] else hits[role], str(one))
         if level:
             break
-    return Found(Level("mends"), (_stem(one["what"]),), because)
+    return Found(Level("repair"), own, str(one))
 
 
 def _gathered(found: Sequence[Found]) -> list[Effect]:
@@ -264,13 +256,13 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
     reasons: dict[tuple[Level, tuple[str, ...]], list[str]] = {}
     for one in found:
         level, what = one.level, one.what
-        if level.name == "waits" and starts:
+        if level.name == "await" and starts:
             continue  # a run that starts replicas awaits and probes them anyway
-        if level.name in ("restart", "start", "stop", "mends"):
+        if level.name in ("restart", "start", "stop", "repair"):
             wide = next((names for names in restarts if {*what} <= {*names}), None)
             if wide is not None:
                 level, what = Level("restart"), wide
-            elif level.name == "mends":
+            elif level.name == "repair":
                 what = ()
         told = reasons.setdefault((level, what), [])
         if one.because not in told:
@@ -280,12 +272,12 @@ def _gathered(found: Sequence[Found]) -> list[Effect]:
 
 
 def _rank(level: str) -> float:
-    return {"mends": 0.25, "waits": 0.5, "start": 1.5, "stop": 1.75}.get(level) or LEVELS.index(level)
+    return {"repair": 0.25, "await": 0.5, "start": 1.5, "stop": 1.75}.get(level) or LEVELS.index(level)
 
 
-def _stem(what: str) -> str:
+def _stem(name: str) -> str:
     """Return the name that a replica's unit, its file and its container share."""
-    return PurePosixPath(what.split(" ", 1)[-1]).name.removesuffix(".service")
+    return PurePosixPath(name).name.removesuffix(".service")
 
 
 def _what(level: str, hit: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,19 +15,19 @@ from fleet.stack import resource_roles
 ORDER = (
     "reinstall",
     "replace",
-    "anew",
+    "recreate",
     "reboot",
     "restart",
     "stop",
     "start",
     "reload",
-    "waits",
-    "mends",
+    "await",
+    "repair",
     "none",
     "new",
 )
 # Of these `what` are kinds of resources.
-KINDS = ("replace", "anew", "new")
+KINDS = ("replace", "recreate", "new")
 # Names that fit beside what happens, names below it, reasons of one line, lines for one thing with other values.
 BESIDE, BELOW, REASONS, ALIKE = 3, 12, 12, 3
 
@@ -120,7 +120,7 @@ def _line(effect: Effect, group: Sequence[Change], parallel: int) -> str:
     who = ", ".join(names) if len(names) <= BESIDE else f"{len(names)} nodes"
     reasons = [*effect.because[:REASONS], *_more(effect.because, REASONS)]
     taken = [one.seconds for one in group]
-    text = f"{who}: {_does(effect)}{_how_long(taken, parallel, effect.level not in ('mends', 'none'))}"
+    text = f"{who}: {_does(effect)}{_how_long(taken, parallel, effect.level not in ('repair', 'none'))}"
     text += f": {'; '.join(reasons)}" if reasons else ""
     if len(names) <= BESIDE:
         return text
@@ -136,14 +136,14 @@ def _does(effect: Effect) -> str:
     does = {
         "reinstall": "reinstall",
         "replace": f"replace{whom}",
-        "anew": f"set up{whom} anew",
+        "recreate": f"set up{whom} again",
         "reboot": "reboot",
         "restart": f"restart{whom}",
         "stop": f"stop{whom}",
         "start": f"start{whom}",
         "reload": f"reload{whom}",
-        "waits": "await the replicas and probe them again",
-        "mends": "mend what drifted, nothing restarts",
+        "await": "await the replicas and probe them again",
+        "repair": "repair what drifted, nothing restarts",
         "none": "nothing restarts",
         "new": f"set up{whom}",
     }[effect.level]

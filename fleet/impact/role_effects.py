@@ -5,7 +5,8 @@ Pure: reads the roles, opens no connection. Owns the form of these files. Called
     variables:             a level, or a level by pattern of an entry ("-*": an entry that was taken out)
     files:                 a level by pattern of a file, or of one variable of vars/main.yml ("vars/main.yml: _name");
                            one of defaults/main.yml has the level of its variable
-    drift:                 a level by pattern of a thing
+    drift:                 rules: the level of a difference of a thing of one kind, by pattern of its `name`, by its `attribute` (one or a list),
+                           by the `expected` or `seen` value; what a rule leaves out may be anything
     results:               what decides the resource's outputs, by pattern of a variable or a file; without it everything does
     restarts, reloads:     what is hit
     reloads_since:         the version from which a package can be reloaded; one before it restarts instead
@@ -20,6 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fleet import errors
+from fleet.drift import Difference
+from fleet.validators import Each, Either, Flag, Record, Text
+
 # What a role may state, the weakest first.
 LEVELS = ("none", "reload", "restart", "reboot")
 
@@ -33,6 +38,41 @@ class Level:
 
 
 NONE = Level("none")
+VALUE = Either((Text(), Flag(), Each(Text())), "a text, true or false, or a list of texts")
+DRIFT = Each(
+    Record(
+        {"kind": Text(), "level": Text("a level, or `may LEVEL`", rf"(may )?({'|'.join(LEVELS)})")},
+        optional={
+            "name": Text(),
+            "attribute": Either((Text(), Each(Text())), "an attribute or a list of them"),
+            "expected": VALUE,
+            "seen": VALUE,
+        },
+    )
+)
+
+
+@dataclass(frozen=True)
+class DriftRule:
+    """The level of some differences; what is None may be anything."""
+
+    kind: str
+    level: str
+    name: str = "*"
+    attribute: str | Sequence[str] | None = None
+    expected: Any = None
+    seen: Any = None
+
+    def matches(self, one: Difference) -> bool:
+        """Return whether it is one of these differences, as far as that is known of it."""
+        if one.kind != self.kind or not fnmatch.fnmatchcase(one.name, self.name):
+            return False
+        attributes = [self.attribute] if isinstance(self.attribute, str) else self.attribute
+        return not one.attribute or (
+            (attributes is None or one.attribute in attributes)
+            and self.expected in (None, one.expected)
+            and self.seen in (None, one.seen)
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +81,7 @@ class Statement:
 
     variables: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    drift: Mapping[str, str] = field(default_factory=dict)
+    drift: Sequence[DriftRule] = ()
     results: Sequence[str] | None = None
     restarts: str = ""
     reloads: str = ""
@@ -68,6 +108,14 @@ class Statement:
         most = worst(level(text) for text in self.files.values()).name
         return first(self.files, name) or Level(most, sure=most == "none")
 
+    def of_drift(self, one: Difference) -> Level | None:
+        """The level of the first rule that matches, or None; of an unknown attribute the worst that may be."""
+        levels = [level(rule.level) for rule in self.drift if rule.matches(one)]
+        if levels and not one.attribute:
+            most = worst(levels).name
+            return Level(most, sure=most == "none")
+        return levels[0] if levels else None
+
     def decides(self, name: str) -> bool:
         """Whether a changed variable or file gives the resource other results."""
         return self.results is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.results)
@@ -80,12 +128,17 @@ class Statement:
 
 @functools.cache
 def statement(roles: Path, role: str) -> Statement:
-    """Read one role's statement; a role without one is said to have no effect."""
+    """Read one role's statement; a role without one is said to have no effect. Raises SettingsError for a rule of drift of a wrong form."""
     import yaml  # a fifth of a plugin's start, which a run that changes nothing need not pay
 
     file, values = (roles / role / name for name in ("meta/effects.yml", "defaults/main.yml"))
     told = yaml.safe_load(file.read_text()) if file.exists() else {}
     defaults = yaml.safe_load(values.read_text()) if values.exists() else {}
+    if mistake := DRIFT.mistake(told.get("drift", []), "drift"):
+        raise errors.SettingsError(
+            file=f"roles/{role}/meta/effects.yml", key=mistake.at, seen=mistake.seen, allowed=mistake.wanted
+        )
+    told = {**told, "drift": [DriftRule(**one) for one in told.get("drift", [])]}
     return Statement(**{key: value for key, value in told.items() if value is not None}, defaults=defaults or {})
 
 
@@ -94,9 +147,9 @@ def level(text: str) -> Level:
     return Level(text.removeprefix("may "), not text.startswith("may "))
 
 
-def first(patterns: Mapping[str, str], *names: str) -> Level | None:
-    """Return the level of the first pattern that matches one of the names, or None."""
-    matches = (text for pattern, text in patterns.items() if any(fnmatch.fnmatchcase(name, pattern) for name in names))
+def first(patterns: Mapping[str, str], name: str) -> Level | None:
+    """Return the level of the first pattern that matches, or None."""
+    matches = (text for pattern, text in patterns.items() if fnmatch.fnmatchcase(name, pattern))
     return next(map(level, matches), None)
 
 

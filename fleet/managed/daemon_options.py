@@ -1,6 +1,6 @@
 """Options of Docker's daemon.json that somebody added after our first run: they stay there, and are drift until the stack declares them.
 
-Pure. on_node_read.py reads which options differ from the baseline (playbooks/files/before.py); this module decides which of them are accepted.
+Pure. on_node_read.py reads which options differ from the baseline (playbooks/files/baseline.py); this module decides which of them are accepted.
 Called by `fleet.provider` after a run.
 """
 

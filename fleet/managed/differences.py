@@ -3,42 +3,30 @@
 Called by `fleet.provider` at a refresh, and by revert.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What one item of a list is called.
-ONE = {
-    "drop_ins": "drop-in",
-    "groups": "group",
-    "arguments": "kernel argument",
-    "wrong": "wrong file",
-    "environment": "variable",
-    "later": "option",
-}
-# The digest of a file that may hold a secret: on_node_read.py keys it with the node's own.
-KEYED = "keyed_sha256"
+from fleet.drift import KEYED, PRESENT, Difference
 
 
-def drift(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the differences in words: [{what: "file /etc/x", expected: "mode 0644", seen: "mode 0600"}]."""
+def drift(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]) -> list[Difference]:
+    """Return the differences, thing by thing in the order of `expected`."""
     # A state that an earlier release wrote knows no options: they are no drift.
     new = [name for name in seen if name not in expected and not name.startswith("options of ")]
     return [
-        {"what": what, "expected": right, "seen": wrong}
-        for what in [*expected, *new]
-        for right, wrong in _differences(expected.get(what) or {}, seen.get(what) or {})
+        Difference.of(thing, *difference)
+        for thing in [*expected, *new]
+        for difference in _differences(expected.get(thing) or {}, seen.get(thing) or {})
     ]
 
 
-def _differences(expected: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if not expected and not seen:
-        return
-    if not expected:
-        yield "absent", "present"
-    elif not seen:
-        yield "present", "absent"
+def _differences(expected: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield attribute, expected value, seen value."""
+    if not expected or not seen:
+        if expected or seen:
+            yield PRESENT, bool(expected), bool(seen)
     elif expected.get("type") != seen.get("type"):
-        yield f"a {expected.get('type')}", f"a {seen.get('type')}"
+        yield "type", expected.get("type"), seen.get("type")
     else:
         if "sha256" in expected and KEYED in seen:
             # An earlier release wrote this state with a plain digest: no comparison is possible. The next run of the roles replaces it.
@@ -48,22 +36,12 @@ def _differences(expected: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterat
         for key in [*expected, *(name for name in seen if name not in expected)]:
             right, wrong = expected.get(key), seen.get(key)
             if right != wrong:
-                yield _said(key, right, wrong), _said(key, wrong, right)
+                yield key, *_lacking(right, wrong)
 
 
-def _said(key: str, value: Any, other: Any) -> str:
-    """Return an attribute and its value as words; of a list only what the other one lacks."""
-    words = "sha256" if key == KEYED else key.replace("_", " ")
-    if isinstance(value, list) or isinstance(other, list):
-        extra = [str(item) for item in _items(value) if item not in _items(other)]
-        one = ONE.get(key, words)
-        return f"{one} {', '.join(extra)}" if extra else f"no such {one}"
-    if value is None:
-        return f"{words} not set"
-    if isinstance(value, bool):
-        return words if value else f"not {words}"
-    return f"{words} {str(value)[:12] if words == 'sha256' else value}"
-
-
-def _items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else []
+def _lacking(right: Any, wrong: Any) -> tuple[Any, Any]:
+    """Return two values; of two lists only what the other one lacks."""
+    if not isinstance(right, list) and not isinstance(wrong, list):
+        return right, wrong
+    mine, theirs = (one if isinstance(one, list) else [] for one in (right, wrong))
+    return [item for item in mine if item not in theirs], [item for item in theirs if item not in mine]

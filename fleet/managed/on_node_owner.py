@@ -1,6 +1,6 @@
 """Runs on the node, as root, by `python3 -I -`: writes down which stack owns it, or takes that off again; one line of JSON.
 
-Called by owner.py, which appends main({do: "claim", file, record: before.py's, owner: {id, …}}) or main({do: "release", file, id}).
+Called by owner.py, which appends main({do: "claim", file, record: baseline.py's, owner: {id, …}}) or main({do: "release", file, id}).
 Says {owner: text of the file that is in the way, "" where none is, gone: whether ours was taken off}. Needs Python 3.10's standard library.
 """
 

@@ -18,7 +18,7 @@ from fleet import errors, ssh, validators
 from fleet.managed.on_node_owner import parsed, same
 from fleet.ssh import reply
 
-# Beside what before.py writes down; take_off.py leaves the folder, as it is not empty, to who removes the marker.
+# Beside what baseline.py writes down; teardown.py leaves the folder, as it is not empty, to who removes the marker.
 MARKER, RECORD = "/var/lib/fleet/owner.json", "/var/lib/fleet/before.json"
 SCRIPT = Path(__file__).with_name("on_node_owner.py")
 REPLY = validators.Record({"owner": validators.Text(lines=True), "gone": validators.Flag()})

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from fleet.drift import Difference
 from fleet.managed import differences
 from fleet.managed.managed_set import State
 
@@ -33,8 +34,8 @@ class Drifted:
         asked = plan({what: right for what, right in self.expected.items() if what in self.things}, self.seen)
         return {"undo": asked} if asked else {}
 
-    def left(self, after: State) -> list[dict[str, str]]:
-        """Return the drift (as managed.drift tells it) that is, after the run, just as it was before it: no role put it back."""
+    def left(self, after: State) -> list[Difference]:
+        """Return the drift that is, after the run, just as it was before it: no role put it back."""
         same = {what for what in self.things if after.get(what) == self.seen.get(what)}
         wanted = {what: right for what, right in self.expected.items() if what in same}
         there = {what: now for what, now in after.items() if what in wanted}

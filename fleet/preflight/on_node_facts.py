@@ -174,7 +174,7 @@ def docker() -> Facts:
 
 
 def was_not_there(package: str) -> bool:
-    """Whether a package came with a run of ours: before the first one its packages were written down (playbooks/files/before.py)."""
+    """Whether a package came with a run of ours: before the first one its packages were written down (playbooks/files/baseline.py)."""
     try:
         return package not in json.loads(text("/var/lib/fleet/before.json"))["packages"]
     except (ValueError, KeyError, TypeError):

@@ -18,7 +18,7 @@ from fleet.ssh import rekey, reply
 BOOT = 900.0
 # Why an update of a connection, and of what goes through it, changes nothing that runs.
 REACHED = "only how it is reached"
-REINSTALLED = "it is installed anew"
+REINSTALLED = "it is installed again"
 # `install` says which installation of the machine this is, where its source makes them: with another one nothing is on it.
 CONNECTION = ("name", "address", "port", "user", "identity", "host_key", "become", "bastion", "install")
 # What tells another machine from the same one that is reached in another way.

@@ -21,7 +21,7 @@ SOCKET = Text("a socket /run/fleet/NAME/sock", address.SOCKET.pattern, most=200)
 REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 65535), "socket": SOCKET})
 # One of the two says where it listens.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
-SAID = Text(lines=True, most=16_384)
+VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # What a run's results hold, by kind: each comes from a node.
 RESULTS: Mapping[str, Mapping[str, Form]] = {
@@ -64,7 +64,9 @@ OWN: Mapping[str, Mapping[str, Form]] = {
 # Of every Ansible resource. `managed` names things as "KIND NAME": the names come from a run's results, the attributes from the reader on the node.
 BASE: Mapping[str, Form] = {
     "managed": Record({"declared": Table(managed_set.THING, Flag()), "expected": managed_set.STATE}),
-    "drift": Each(Record({"what": managed_set.NAMED, "expected": SAID, "seen": SAID})),
+    "drift": Each(
+        Record({"kind": Text(), "name": Text(), "attribute": validators.NAME, "expected": VALUE, "seen": VALUE})
+    ),
     "seconds": Table(validators.NAME, Number()),
     "took": Table(validators.NAME, Number()),
     "log": Text(),
@@ -91,7 +93,7 @@ def checked(kind: str, target: ssh.Target, found: Mapping[str, Any], next: str) 
 
 def stays(results: Mapping[str, Any]) -> list[str]:
     """Return what a take-off says of what stays, as far as it has the form for that: it only tells."""
-    told = results.get("fleet_take_off")
+    told = results.get("fleet_teardown")
     words = told.get("stays") if isinstance(told, Mapping) else None
     return [str(one) for one in words] if words and not Each(Text(), most=1000).mistake(words, "") else []
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet import errors, ssh
+from fleet import drift, errors, ssh
 from fleet.ansible import converge, progress
 from fleet.impact import effects
 from fleet.impact.effects import Effect
@@ -100,7 +100,7 @@ class Playbook(BaseResource):
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """The effects that the roles state for what changed, and for what is mended."""
         if _still_there(inputs, old) is None:
-            return [Effect("anew", (self._kind.capitalize(),), (REINSTALLED,))]
+            return [Effect("recreate", (self._kind.capitalize(),), (REINSTALLED,))]
         olds, roles = (
             [old_inputs, old],
             ROOT / "roles",
@@ -108,12 +108,10 @@ class Playbook(BaseResource):
         if has_unknown(inputs.get("node")):
             return [effects.at_worst(olds, "its machine is still to be made", roles)]
         if inputs["vars"] == UNKNOWN:
-            after = {**inputs, "vars": old.get("vars")}
-            found = effects.predict(
-                [{**one, "vars": old.get("vars")} for one in olds], after, old.get("drift") or (), roles
-            )
+            *before, after = ({**one, "vars": old.get("vars")} for one in (*olds, inputs))
+            found = effects.predict(before, after, drift.recorded(old), roles)
             return [self._open(olds, inputs, roles), *found]
-        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, old.get("drift") or (), roles)
+        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, drift.recorded(old), roles)
         changed = [key for key in inputs if any(one.get(key) != inputs[key] for one in olds)]
         if not found and not changed:
             return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
@@ -175,12 +173,10 @@ class Playbook(BaseResource):
             raise InitFailed(half(), error) from error
         undeclared = differences.drift(expected, seen)
         for one in undeclared:
-            request.say(
-                f"kept, and drift until docker_daemon_options has it or it is taken out: {effects.drifted(one)}", False
-            )
+            request.say(f"kept, and drift until docker_daemon_options has it or it is taken out: {one}", False)
         for one in drifted.left(seen):
-            if not undeclared or one["what"] not in (daemon_options.FILE, daemon_options.OPTIONS):
-                request.say(f"not put back, and taken as it is from now on: {effects.drifted(one)}", False)
+            if not undeclared or one.thing not in (daemon_options.FILE, daemon_options.OPTIONS):
+                request.say(f"not put back, and taken as it is from now on: {one}", False)
         done = {
             **known,
             **results,
@@ -206,17 +202,18 @@ class Playbook(BaseResource):
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
         """What a refresh found changed by hand, as it is now."""
-        if not old.get("drift"):
+        things = {one.thing for one in drift.recorded(old)}
+        if not things:
             return revert.Drifted()
-        expected = old["managed"].get("expected") or {}
-        return revert.Drifted({one["what"] for one in old["drift"]}, expected, self._read(target, [declared])[0])
+        return revert.Drifted(things, old["managed"].get("expected") or {}, self._read(target, [declared])[0])
 
     def read(self, request: Request, properties: Props) -> Props:
         """Compare the managed set with the host; what differs is `drift`."""
         kept = properties.get("managed") or {}
         declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
         seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
-        return {**properties, "drift": differences.drift(kept.get("expected") or {}, seen)}
+        found = differences.drift(kept.get("expected") or {}, seen)
+        return {**properties, "drift": [one.to_json() for one in found]}
 
     def delete(self, request: Request, properties: Props) -> None:
         """Take off what our runs put there; keep what was there before them; report what stays on purpose.
@@ -229,7 +226,7 @@ class Playbook(BaseResource):
         properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
-            playbook=ROOT / "playbooks" / "take-off.yml",
+            playbook=ROOT / "playbooks" / "teardown.yml",
             variables={},
             data={"managed": teardown.asked(self._kind, properties, self._purge)},
             log=self._log(request),

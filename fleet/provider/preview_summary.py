@@ -52,13 +52,17 @@ class Notes:
 
 
 def lasts(effect: Effect, took: Props) -> float | None:
-    """Return how long a run with this effect took last. Where replicas start in it, another run that started them says it too."""
+    """Return how long a run with this effect took last. Where replicas start in it, another run that started them says it too.
+
+    A state of release 0.1.0 has the levels repair, await and recreate under the names mends, waits and anew.
+    """
     others = {
         "restart": ("new",),
         "start": ("new",),
         "reboot": ("new",),
-        "waits": ("restart", "new"),
-        "anew": ("new",),
+        "repair": ("mends",),
+        "await": ("waits", "restart", "new"),
+        "recreate": ("anew", "new"),
     }.get(effect.level, ())
     return next((took[level] for level in (effect.level, *others) if level in took), None)
 

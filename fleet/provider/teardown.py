@@ -1,6 +1,6 @@
 """What the delete of a resource asks of its machine: which of the things there are ours, what goes with them, what stays on purpose.
 
-Pure, but for the roles' defaults, which it reads. Called by fleet.provider.playbook; playbooks/files/take_off.py does what is asked.
+Pure, but for the roles' defaults, which it reads. Called by fleet.provider.playbook; playbooks/files/teardown.py does what is asked.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +14,7 @@ HEX = "[0-9a-f]"
 
 
 def asked(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    """Return `managed` of playbooks/take-off.yml for a resource of this kind (host, image, weights, serving)."""
+    """Return `managed` of playbooks/teardown.yml for a resource of this kind (host, image, weights, serving)."""
     found: Asked = {"files": [], "units": [], "packages": [], "restores": [], "sysctls": []}
     for what, made in ((properties.get("managed") or {}).get("declared") or {}).items():
         thing, _, name = what.partition(" ")

@@ -3,13 +3,10 @@
 Used by the servicer.
 """
 
-from collections.abc import Mapping
-
+from fleet import drift
+from fleet.managed import revert
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props
-
-# What is given back without a fetch.
-ATTRIBUTES = ("mode ", "owner ", "group ")
 
 
 class Weights(Playbook):
@@ -18,12 +15,12 @@ class Weights(Playbook):
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Files that drifted are verified or fetched again."""
         known = super().planned_outputs(inputs, old_inputs, old)
-        if any(_fetches(one) for one in (old or {}).get("drift") or ()):
+        if any(map(_fetches, drift.recorded(old or {}))):
             known["manifest"] = UNKNOWN
         return known
 
 
-def _fetches(one: Mapping[str, str]) -> bool:
-    """Whether mending this drift fetches: it concerns what the manifest names, or the manifest's content."""
-    record = one["what"].startswith("file ") and one["what"].endswith("/manifest.json")
-    return one["what"].startswith("files of ") or (record and not one["expected"].startswith(ATTRIBUTES))
+def _fetches(one: drift.Difference) -> bool:
+    """Whether mending this difference fetches: it concerns what the manifest names, or the manifest's content."""
+    record = one.kind == "file" and one.name.endswith("/manifest.json")
+    return one.kind == "files of" or (record and one.attribute not in revert.ATTRIBUTES)

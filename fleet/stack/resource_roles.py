@@ -11,6 +11,6 @@ ROLES = {
     "serving": ("vllm",),
 }
 # The private role that others include; it has no variables of a stack's, but its files count as theirs.
-HELPER, HELPED = "work", ("image", "weights", "serving")
+HELPER, HELPED = "long_task", ("image", "weights", "serving")
 # Role variables that only the program knows, from the outputs of another kind of resource: a node has said them, no stack file.
 SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_model_manifest": "Weights"}

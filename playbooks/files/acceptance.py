@@ -1,8 +1,8 @@
-"""look | run NAME | results | end: measures a host's GPUs with containers, and leaves nothing of that behind.
+"""look | run NAME | results | end: measure a host's GPUs in containers, and leave nothing behind.
 
-Owns /run/fleet-acceptance and the container fleet-acceptance. `look` reads the host (JSON in: {image}) and changes nothing; `run` is one benchmark
-of job.json there, as work of a transient unit (role work), which a cancelled run stops; `results` tells what all of them printed; `end` removes
-the folder, the container, and the image where it was not there before (the file `pulled` says so). All print JSON, but `run`: where it stands.
+Owns /run/fleet-acceptance and the container fleet-acceptance. `look` reads the host (JSON in: {image}) and changes nothing. `run` runs one
+benchmark of job.json and prints its progress; a cancelled run stops it (role long_task). `results` prints what all of them printed. `end`
+removes the folder, the container, and the image if this run pulled it (the file `pulled`). All but `run` print JSON.
 Called by playbooks/acceptance.yml.
 """
 
@@ -19,9 +19,9 @@ import time
 HERE, CONTAINER = pathlib.Path("/run/fleet-acceptance"), "fleet-acceptance"
 KFD = pathlib.Path("/sys/class/kfd/kfd")
 MARK = "# glm-fleet replica"  # the first line of a replica's unit: roles/vllm
-KEPT = 200_000  # characters of an output, the newest
+KEPT = 200_000  # last characters of an output
 EVERY = 2.0
-# Seconds that a call to Docker may take, and a removal: a daemon that hangs gives no answer for ever.
+# Seconds that a call to Docker may take, and a removal: a daemon that hangs never answers.
 DOCKER, DOCKER_REMOVES = 60, 600
 
 
@@ -37,7 +37,7 @@ def ask(*command: str) -> subprocess.CompletedProcess:
 
 
 def gpus() -> list[dict]:
-    """The GPUs that the compute driver knows, in the order of their render nodes."""
+    """Return the GPUs of the compute driver, in the order of their render nodes."""
     found = []
     for properties in (KFD / "topology" / "nodes").glob("*/properties"):
         values = dict(line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line)
@@ -47,7 +47,7 @@ def gpus() -> list[dict]:
 
 
 def users() -> list[str]:
-    """Processes that have the compute driver open."""
+    """Return the processes that have the compute driver open."""
     return [
         f"{(pathlib.Path('/proc') / one.name / 'comm').read_text().strip()} ({one.name})"
         for one in (KFD / "proc").glob("[0-9]*")
@@ -56,7 +56,7 @@ def users() -> list[str]:
 
 
 def replicas() -> list[str]:
-    """Units of replicas that run, or are about to."""
+    """Return the units of replicas that run or start."""
     units = [
         file.name
         for file in sorted(pathlib.Path("/etc/systemd/system").glob("*.service"))
@@ -80,7 +80,7 @@ def look(image: str) -> dict:
 
 
 def command(job: dict, benchmark: dict) -> list[str]:
-    """The container: the GPUs and nothing else of the host; no right that `options` does not give, no network."""
+    """Return the command of the container: only the host's GPUs, no rights but those of `options`, no network."""
     first, *more = benchmark["command"]
     return [
         *("docker", "run", "--rm", f"--name={CONTAINER}", "--pull=never", "--init", "--log-driver=none"),
@@ -100,7 +100,9 @@ def run(name: str) -> None:
     place = next(number for number, one in enumerate(job["benchmarks"]) if one["name"] == name)
     benchmark = job["benchmarks"][place]
     kill()
-    signal.signal(signal.SIGTERM, kill)  # a cancelled run: the container goes, its client ends, and so do we
+    signal.signal(
+        signal.SIGTERM, kill
+    )  # a cancelled run: removes the container, which ends its client and this program
     output, kept, started = collections.deque(), 0, time.monotonic()
     process = subprocess.Popen(
         command(job, benchmark), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -108,20 +110,20 @@ def run(name: str) -> None:
     late = threading.Event()
     timer = threading.Timer(benchmark["timeout"], lambda: (late.set(), kill()))
     timer.start()
-    told = 0.0
+    reported = 0.0
     for line in process.stdout:
         output.append(line)
         kept += len(line)
         while kept > KEPT and len(output) > 1:
             kept -= len(output.popleft())
-        if line.strip() and time.monotonic() - told > EVERY:
-            told = time.monotonic()
+        if line.strip() and time.monotonic() - reported > EVERY:
+            reported = time.monotonic()
             print(f"{name}, {place + 1} of {len(job['benchmarks'])}: {line.strip()[:80]}", flush=True)
     rc = process.wait()
     timer.cancel()
     ended = {"rc": None if late.is_set() else rc, "seconds": round(time.monotonic() - started, 1)}
-    told_all = {**ended, "timed_out": late.is_set(), "output": "".join(output)[-KEPT:]}
-    (HERE / f"{name}.json").write_text(json.dumps(told_all))
+    result = {**ended, "timed_out": late.is_set(), "output": "".join(output)[-KEPT:]}
+    (HERE / f"{name}.json").write_text(json.dumps(result))
 
 
 def results() -> dict:
@@ -130,7 +132,7 @@ def results() -> dict:
 
 
 def end() -> dict:
-    """What stays is told: an image that somebody uses by now."""
+    """Remove everything; return what stays: an image that something else uses."""
     kill()
     stays = []
     if (HERE / "pulled").exists():

@@ -1,4 +1,4 @@
-"""Undoes on a host what was added beside what we manage: JSON in, {"undone": [what was done]} out. What is not there is no error.
+"""Revert changes that somebody made by hand: JSON in, {"undone": [what was done]} out. A missing thing is no error.
 
 In: {files, unmask, restart, containers, unhold: [str], attributes: [{path, mode, owner, group}]}. Called by playbooks/tasks/undo.yml through `python3 -c`.
 """
@@ -12,7 +12,7 @@ import sys
 asked, undone = json.load(sys.stdin), []
 
 
-# Seconds that a removal by Docker may take: a daemon that hangs gives no answer for ever.
+# Seconds that a removal by Docker may take: a daemon that hangs never answers.
 DOCKER = 600
 
 
@@ -47,7 +47,7 @@ for unit in asked.get("restart") or []:
     if run("systemctl", "try-restart", unit):
         undone.append(f"restarted {unit}")
 for name in asked.get("containers") or [] if shutil.which("docker") else []:
-    run("systemctl", "stop", f"{name}.service")  # the role starts it again, from its unit
+    run("systemctl", "stop", f"{name}.service")  # the role starts its unit again
     run("docker", "rm", "--force", name)
     undone.append(f"stopped {name}")
 for package in asked.get("unhold") or []:

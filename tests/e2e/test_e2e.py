@@ -13,7 +13,7 @@ from tests.support.e2e import NODES, Road, boots, foretold, processes
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-MEND = "mend what drifted, nothing restarts"
+MEND = "repair what drifted, nothing restarts"
 
 
 def changes(text: str) -> list[str]:

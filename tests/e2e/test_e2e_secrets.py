@@ -90,7 +90,7 @@ def test_a_key_that_no_client_can_send_fails_before_anything_restarts_and_is_not
     failed = road.up()
     told.said["a failed up"] = failed.stdout
     assert failed.returncode != 0
-    assert "glm-1: vllm: Ensure an API key is given: VLLM_API_KEY is not one word" in failed.stdout
+    assert "glm-1: vllm: Check the API key: VLLM_API_KEY is not one word" in failed.stdout
     assert "next:   `pulumi config set --secret vllm_api_key …`" in failed.stdout
     assert {node: starts(road, node) for node in NODES} == before
 

@@ -125,7 +125,7 @@ def test_a_serving_of_an_earlier_release_s_poisoned_results_evaluates_nothing(
     given = inputs(lab, node, "serving", vllm_image=text, vllm_model_dir=f"/srv/{text}", vllm_model_manifest=text)
     with pytest.raises(InitFailed) as caught:
         Playbook("Serving", (), Slots()).apply(request("Serving"), {**given, "api_key": KEY}, None)
-    assert str(caught.value).startswith(f'ubuntu: vllm: Ensure the image is pinned: vllm_image is "{text}"')
+    assert str(caught.value).startswith(f'ubuntu: vllm: Check that the image is pinned: vllm_image is "{text}"')
 
 
 @pytest.mark.parametrize("hostile", ["every path"], indirect=True)

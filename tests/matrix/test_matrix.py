@@ -38,7 +38,7 @@ def go_through(bed: MatrixNode, one: Scenario) -> None:
     bed.asked |= one.vars
     ran = go(bed, one, expected.changed)
     assert (bed.boot() != boot) is bool(expected.reboots)
-    rebooted = [task for run in ran for task in run.changed if task == "Ensure the host is rebooted"]
+    rebooted = [task for run in ran for task in run.changed if task == "Reboot the host"]
     assert len(rebooted) + one.reboot == expected.reboots or all(run.check for run in one.runs)
     present = bed.sh(f"ls -d {' '.join(expected.absent)} 2>/dev/null || true") if expected.absent else ""
     assert present == ""

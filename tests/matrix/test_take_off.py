@@ -54,7 +54,7 @@ OTHERWISE = {
     "active units": r"\+ run-docker-netns-.*\.mount|- (ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service",
 }
 UNTIL_REBOOT = (
-    r"until the next reboot the engine's bridge docker0, its firewall rules and net\.ipv4\.ip_forward",
+    r"until the next reboot Docker's bridge docker0, its firewall rules and net\.ipv4\.ip_forward",
     r"until the next reboot the kernel runs with iommu=pt pci=[a-z=,]+",
 )
 

@@ -94,8 +94,8 @@ def test_drift_is_foretold_with_what_mending_it_costs(fleet: Fleet) -> None:
         "prod-1: reboot, about 4 min: kernel started for /etc/default/grub.d/90-fleet.cfg "
         "(no such kernel argument, wanted kernel argument iommu=pt)",
         "prod-2: restart glm-0, about 92 s: unit glm-0.service (state inactive, wanted state active)",
-        "prod-1: await the replicas and probe them again, about 92 s: its engine starts anew",
-        "prod-4: mend what drifted, nothing restarts: file /usr/local/lib/fleet/fetch-weights (absent, wanted present)",
+        "prod-1: await the replicas and probe them again, about 92 s: its Docker daemon restarts",
+        "prod-4: repair what drifted, nothing restarts: file /usr/local/lib/fleet/fetch-weights (absent, wanted present)",
     )
 
 

@@ -180,7 +180,7 @@ def test_what_stood_on_the_machine_before_is_set_up_anew(plugin: Plugin, engine:
     assert list(plugin.diff("Host", first, made, after).replaces) == []
     foretold = plugin.update("Host", first, made, after, preview=True)
     assert (foretold["managed"], foretold["gpus"]) == (UNKNOWN, UNKNOWN)
-    engine.hear("sets up glm-1 anew: it is installed anew")
+    engine.hear("sets up glm-1 again: it is installed again")
     assert plugin.update("Host", first, made, after)["managed"]["declared"]
 
 

@@ -7,11 +7,12 @@ import grpc
 import pytest
 
 from fleet import errors
+from fleet.drift import Difference
 from fleet.provider.causes import Causes
 from tests.support.plugin import Engine, Launch, Plugin, Props, half_made, urn
 
 KEPT = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
-DRIFT = {**KEPT, "drift": [{"what": "file /etc/hosts", "expected": "present", "seen": "absent"}]}
+DRIFT = {**KEPT, "drift": [Difference("file", "/etc/hosts", "present", True, False).to_json()]}
 
 
 @pytest.fixture

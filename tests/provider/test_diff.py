@@ -3,6 +3,7 @@
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
+from fleet.drift import Difference
 from fleet.provider import diffs
 from tests.support.plugin import UNKNOWN, Plugin, Props
 from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
@@ -96,7 +97,7 @@ def test_a_state_that_differs_from_its_inputs_is_a_change(plugin: Plugin) -> Non
 
 
 def test_drift_is_a_change_though_no_input_differs(plugin: Plugin) -> None:
-    drift = [{"what": "file /etc/x", "expected": "mode 0644", "seen": "mode 0600"}]
+    drift = [Difference("file", "/etc/x", "mode", "0644", "0600").to_json()]
     answer = plugin.diff("Serving", INPUTS, {**INPUTS, **OUTPUTS, "drift": drift}, INPUTS)
     assert told(answer) == {"drift": "UPDATE"}
     assert not answer.detailedDiff["drift"].inputDiff

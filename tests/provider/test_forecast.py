@@ -8,7 +8,10 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from fleet.ansible import converge
+from fleet.drift import Difference
+from fleet.impact.effects import Effect
 from fleet.managed import managed_set
+from fleet.provider import preview_summary
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
 from tests.support.plugin import Engine, Launch, Plugin, Props, creation, struct, urn
@@ -90,6 +93,12 @@ def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, h
     ]
 
 
+@pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
+def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: str, former: str) -> None:
+    assert preview_summary.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
+    assert preview_summary.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
+
+
 def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:
     update(used, "glm-9", {})
     update(used, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
@@ -127,7 +136,7 @@ def test_each_run_is_measured_by_what_it_did_so_that_a_short_one_hides_no_restar
     asked_again = run(restarted, {**FLAG, "probes": {"digest": "1"}}, 5)
     assert asked_again["took"] == {"new": 400, "restart": 92.3, "none": 5}
     assert asked_again["seconds"] == {"vllm": 5}
-    drift = [{"what": "unit glm-0.service", "expected": "state active", "seen": "state failed"}]
+    drift = [Difference("unit", "glm-0.service", "state", "active", "failed").to_json()]
     mended = run({**asked_again, "drift": drift}, {**FLAG, "probes": {"digest": "1"}}, 80)
     assert mended["took"] == {"new": 400, "restart": 80, "none": 5}
 

@@ -165,7 +165,7 @@ def test_an_update_with_a_poisoned_state_evaluates_nothing_of_it_and_mends_it(
 
 def test_a_refresh_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, poisoned: Props, trace: Path) -> None:
     found = plugin.read("Serving", {key: poisoned[key] for key in INPUTS}, poisoned)
-    assert [one["seen"] for one in found["drift"]] == ["absent"]
+    assert [(one["attribute"], one["seen"]) for one in found["drift"]] == [("present", False)]
 
 
 def test_a_delete_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, poisoned: Props, trace: Path) -> None:

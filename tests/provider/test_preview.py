@@ -4,23 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from fleet.drift import Difference
 from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, urn
 from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 from tests.support.ssh_server import Server
 
 GOLDEN = Path(__file__).parent / "golden"
 DRIFT = [
-    {"what": "unit glm-0.service", "expected": "state active", "seen": "state failed"},
-    {"what": "file /etc/x", "expected": "present", "seen": "absent"},
+    Difference("unit", "glm-0.service", "state", "active", "failed").to_json(),
+    Difference("file", "/etc/x", "present", True, False).to_json(),
 ]
 DRIFT_OF_A_HOST = [
-    {
-        "what": "kernel started for /etc/default/grub.d/90-fleet.cfg",
-        "expected": "kernel argument iommu=pt",
-        "seen": "no such kernel argument",
-    },
+    Difference("kernel started for", "/etc/default/grub.d/90-fleet.cfg", "arguments", ["iommu=pt"], []).to_json(),
+    Difference("unit", "docker.service", "state", "active", "inactive").to_json(),
+    Difference("unit", "docker.service", "at_boot", "enabled", "disabled").to_json(),
+]
+DRIFT_OF_RELEASE_0_1 = [
     {"what": "unit docker.service", "expected": "state active", "seen": "state inactive"},
-    {"what": "unit docker.service", "expected": "at boot enabled", "seen": "at boot disabled"},
+    {"what": "sysctl vm.swappiness", "expected": "value 10", "seen": "value 60"},
 ]
 COMPUTED = {
     "Host": {"gpus", "driver", "engine"},
@@ -43,8 +44,8 @@ def engine_of(version: str) -> Props:
 REPLICAS = INPUTS["vars"]["vllm_replicas"]
 LISTED, DEFAULT = INPUTS["roles"]["vllm"], "defaults/main.yml: "
 ROLES_OWN = {**INPUTS, "vars": {"vllm_flags": {"seed": 0}}}
-WEIGHTS = {"node": NODE, "roles": {"weights": "", "work": ""}, "vars": {}}
-IMAGE = {"node": NODE, "roles": {"transformers": "", "work": ""}, "vars": {}}
+WEIGHTS = {"node": NODE, "roles": {"weights": "", "long_task": ""}, "vars": {}}
+IMAGE = {"node": NODE, "roles": {"transformers": "", "long_task": ""}, "vars": {}}
 BUSY = {**HOST["vars"], "host_kernel_arguments": ["amd_iommu=on"], "docker_daemon_options": {"live-restore": False}}
 OPTION = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False}}}
 OPTIONS = {**HOST, "vars": {**HOST["vars"], "docker_daemon_options": {"live-restore": False, "mtu": 9000}}}
@@ -115,7 +116,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-replica-less", "Serving", PORTS, on_ports(REPLICAS[:1])),
         ("a-token", "Weights", {**WEIGHTS, "token": "hf_old"}, {**WEIGHTS, "token": "hf_new"}),
         ("other-probes", "Serving", {**INPUTS, "probes": {"digest": "1"}}, {**INPUTS, "probes": {"digest": "2"}}),
-        ("an-engine-that-starts-anew", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
+        ("a-docker-daemon-that-restarts", "Serving", {**INPUTS, "engine": "1"}, {**INPUTS, "engine": UNKNOWN}),
         ("kernel-and-engine", "Host", HOST, {**HOST, "vars": BUSY}),
         ("an-option-that-the-engine-takes-over", "Host", engine_of("5:27.5.1-1"), OPTION),
         ("an-option-that-an-old-engine-restarts-for", "Host", engine_of("20.10.24+dfsg1-1"), OPTION),
@@ -160,6 +161,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
+        ("drift-that-release-0.1-recorded", "Host", {**HOST, "drift": DRIFT_OF_RELEASE_0_1}, HOST),
         ("drift-and-a-flag", "Serving", {**INPUTS, "drift": DRIFT[:1]}, changed("vars", "vllm_flags", "seed", to=1)),
         ("an-image-still-to-be-built", "Serving", INPUTS, changed("vars", "vllm_image", to=UNKNOWN)),
         ("variables-still-unknown", "Serving", INPUTS, changed("vars", to=UNKNOWN)),
@@ -236,20 +238,21 @@ def test_which_start_of_the_engine_it_is_stays_known_where_nothing_restarts_it(
 
 
 @pytest.mark.parametrize(
-    ("what", "expected", "fetches"),
+    ("thing", "attribute", "fetches"),
     [
-        ("files of /srv/models/a/manifest.json", "no such wrong file", True),
-        ("file /srv/models/a/manifest.json", "sha256 0123", True),
+        ("files of /srv/models/a/manifest.json", "wrong", True),
+        ("file /srv/models/a/manifest.json", "sha256", True),
         ("file /srv/models/a/manifest.json", "present", True),
-        ("file /srv/models/a/manifest.json", "mode 0644", False),
-        ("file /usr/local/lib/fleet/fetch-weights", "sha256 0123", False),
+        ("file /srv/models/a/manifest.json", "mode", False),
+        ("file /usr/local/lib/fleet/fetch-weights", "sha256", False),
     ],
 )
 def test_only_weights_that_may_be_fetched_again_have_another_manifest_after_it(
-    plugin: Plugin, what: str, expected: str, fetches: bool
+    plugin: Plugin, thing: str, attribute: str, fetches: bool
 ) -> None:
     told = {"path": "/srv/models/a", "manifest": "m"}
-    olds = {**WEIGHTS, **OUTPUTS, **told, "drift": [{"what": what, "expected": expected, "seen": "other"}]}
+    difference = Difference.of(thing, attribute, "one", "other")
+    olds = {**WEIGHTS, **OUTPUTS, **told, "drift": [difference.to_json()]}
     shown = plugin.update("Weights", WEIGHTS, olds, WEIGHTS, preview=True)
     assert shown["path"] == "/srv/models/a"
     assert (shown["manifest"] == UNKNOWN) is fetches

@@ -14,6 +14,7 @@ from pulumi.runtime.proto import engine_pb2
 
 from fleet import probes
 from fleet.ansible import converge
+from fleet.drift import Difference
 from fleet.managed import managed_set
 from fleet.probes.answer import Answer
 from fleet.provider import base, serving
@@ -271,14 +272,14 @@ def test_a_host_as_it_was_left_shows_no_drift(plugin: Plugin, served: Props, ref
 def test_what_was_changed_by_hand_is_drift(plugin: Plugin, served: Props, refused: Ended, text: Path) -> None:
     text.chmod(0o600)
     found = plugin.read("Serving", served, refused.half.properties)
-    assert found["drift"] == [{"what": f"file {text}", "expected": "mode 0644", "seen": "mode 0600"}]
+    assert found["drift"] == [Difference("file", str(text), "mode", "0644", "0600").to_json()]
     assert {**found, "drift": []} == refused.half.properties
 
 
 def test_what_was_removed_by_hand_is_drift(plugin: Plugin, served: Props, refused: Ended, text: Path) -> None:
     text.unlink()
     found = plugin.read("Serving", served, refused.half.properties)
-    assert found["drift"] == [{"what": f"file {text}", "expected": "present", "seen": "absent"}]
+    assert found["drift"] == [Difference("file", str(text), "present", True, False).to_json()]
 
 
 @pytest.mark.usefixtures("text")

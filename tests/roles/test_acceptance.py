@@ -163,7 +163,7 @@ def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replic
     with pytest.raises(errors.ConvergeFailed) as told:
         run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event())
     message = str(told.value)
-    assert f"Ensure no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nobody uses\n" in message
+    assert f"Check that no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nothing uses\n" in message
     assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
     assert "`fleet accept` begins anew" in message
     assert left(drained) == before

@@ -78,7 +78,7 @@ def device(node: Node, serial: str) -> str:
 
 def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, playbook.Run]) -> None:
     assert runs["told"].rc == 0, runs["told"].message
-    assert "Say in check mode which file systems would be made" in runs["told"].changed
+    assert "Report the file systems that would be made" in runs["told"].changed
 
 
 def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, playbook.Run]) -> None:
@@ -161,7 +161,7 @@ def test_a_disk_that_holds_anything_is_refused_before_any_change(
         ("another type than was made", {"serial": DATA["serial"], "path": "/data/image-store", "type": "ext4"}, "xfs"),
         ("another path than it is mounted at", {**DATA, "path": "/elsewhere"}, "it is mounted at /data/image-store"),
         ("a folder that holds something", {"path": "/mnt/full"}, "/mnt/full holds file, which a mount would hide"),
-        ("a folder of the system", {"path": "/etc"}, "an absolute path that is no folder of the system's own"),
+        ("a folder of the system", {"path": "/etc"}, "an absolute path that is not a system folder"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

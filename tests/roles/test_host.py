@@ -7,9 +7,9 @@ import pytest
 from tests.support.role_node import Place, Runs
 
 # Told in words where a module cannot know yet: packages of lists that were not fetched.
-TELLING = {"Ensure check mode tells of packages that no fetched list knows yet"}
+TELLING = {"Report packages that would be installed"}
 # Follows from what was told, and is no change of a file: rendering after the drop-in, loading what was installed.
-FOLLOWING = {"Ensure the boot loader's rendered configuration has them"}
+FOLLOWING = {"Update the GRUB configuration"}
 
 
 def test_check_mode_on_a_bare_host_tells_and_changes_nothing(hosted: Runs) -> None:
@@ -20,12 +20,12 @@ def test_check_mode_on_a_bare_host_tells_and_changes_nothing(hosted: Runs) -> No
 
 def test_the_first_run_does_what_was_told(hosted: Runs) -> None:
     assert hosted.first.rc == 0, hosted.first.message
-    apt = {name for name in hosted.first.changed if "packages" in name or name == "Ensure driver and tools"}
+    apt = {name for name in hosted.first.changed if "packages" in name or name == "Install the driver and tools"}
     assert set(hosted.told.changed) - TELLING == set(hosted.first.changed) - apt - FOLLOWING
 
 
 def test_kernel_arguments_and_driver_cost_one_reboot_together(hosted: Runs) -> None:
-    assert hosted.first.changed.count("Ensure the host is rebooted") == 1
+    assert hosted.first.changed.count("Reboot the host") == 1
 
 
 def test_a_second_run_changes_nothing(hosted: Runs) -> None:
@@ -98,8 +98,8 @@ def test_no_marker_of_an_attempt_is_left(hosted: Runs, place: Place) -> None:
 def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
     ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")
     told = ready.run("host", check=True)
-    assert told.changed == ["Ensure the limits of login sessions"] and "# by hand" in told.raw
-    assert ready.run("host").changed == ["Ensure the limits of login sessions"]
+    assert told.changed == ["Write login session limits"] and "# by hand" in told.raw
+    assert ready.run("host").changed == ["Write login session limits"]
 
 
 def test_a_driver_that_is_built_but_not_loaded_asks_for_a_reboot(ready: Place) -> None:
@@ -107,7 +107,7 @@ def test_a_driver_that_is_built_but_not_loaded_asks_for_a_reboot(ready: Place) -
     ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\nsrcversion=ABC\\n' > {built}")
     told = ready.run("rocm", check=True)
     ready.sh(f"mv /root/amdgpu.ko {built}")
-    assert told.changed == ["Ensure the host is rebooted"]
+    assert told.changed == ["Reboot the host"]
 
 
 def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) -> None:
@@ -120,15 +120,15 @@ def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) 
     seen = ready.run("rocm")
     ready.sh(f"mv /root/amdgpu.ko {built}; rm /var/lib/fleet/reboot-attempted")
     assert seen.rc != 0 and seen.changed == []
-    assert seen.message.startswith(f"{reasons}; and it was rebooted for just that at 2026-01-01 00:00:00 UTC\nwanted: ")
+    assert seen.message.startswith(
+        f"{reasons}; a reboot for the same reason did not help at 2026-01-01 00:00:00 UTC\nwanted: "
+    )
 
 
 def test_too_few_gpus_stop_the_run_before_any_change(ready: Place) -> None:
     seen = ready.run("rocm", rocm_gpus=9, rocm_suite="other")
     assert seen.changed == []
-    assert (
-        seen.message.startswith("8 GPUs of AMD on the PCI bus: ") and "\nwanted: 9 (rocm_gpus)\nnext: " in seen.message
-    )
+    assert seen.message.startswith("8 AMD GPUs on the PCI bus: ") and "\nwanted: 9 (rocm_gpus)\nnext: " in seen.message
 
 
 def test_another_key_stops_the_run_before_any_change(ready: Place) -> None:
@@ -156,19 +156,16 @@ def test_a_sysctl_that_the_kernel_does_not_have_stops_the_run_before_any_change(
 def test_a_reloadable_option_reloads_the_engine_and_any_other_restarts_it(ready: Place) -> None:
     before = ready.sh("systemctl show docker -p MainPID")
     seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
-    assert "Reload docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") == before
+    assert "Reload Docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") == before
     seen = ready.run("docker", docker_daemon_options={"log-driver": "json-file", "debug": False})
-    assert "Restart docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") != before
+    assert "Restart Docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") != before
     assert ready.run("docker").rc == 0
 
 
 def test_an_option_that_the_engine_would_refuse_is_told_in_its_words_and_what_runs_stays(ready: Place) -> None:
     before = ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json")
     seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": "perhaps"})
-    assert (
-        seen.message.startswith("the engine would refuse /etc/docker/daemon.json: ")
-        and "debug of type bool" in seen.message
-    )
+    assert seen.message.startswith("dockerd rejects /etc/docker/daemon.json: ") and "debug of type bool" in seen.message
     assert "\nwanted: docker_daemon_options that dockerd takes" in seen.message
     assert seen.changed == [] and ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json") == before
 

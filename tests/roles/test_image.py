@@ -12,13 +12,13 @@ from tests.support.role_node import SERVED, Place, Runs
 
 def test_check_mode_tells_of_the_build_and_changes_nothing(built: Runs) -> None:
     assert built.told.rc == 0, built.told.message
-    assert "Ensure check mode tells of the work" in built.told.changed
+    assert "Report the task that would run" in built.told.changed
     assert built.there_after_told == []
 
 
 def test_the_first_run_pulls_the_base_builds_and_pushes(built: Runs) -> None:
     assert built.first.rc == 0, built.first.message
-    work = [name.partition(": ")[2].split()[0] for name in built.first.changed if name.startswith("Ensure this runs")]
+    work = [name.partition(": ")[2].split()[0] for name in built.first.changed if name.startswith("Start: ")]
     assert work == ["pull", "build", "push"]
 
 

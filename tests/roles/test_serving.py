@@ -24,7 +24,7 @@ def status(place: Place, path: str, *more: str) -> str:
 
 def test_check_mode_tells_and_changes_nothing(served: Runs) -> None:
     assert served.told.rc == 0, served.told.message
-    assert "Ensure a unit for every replica" in served.told.changed
+    assert "Write the replicas' units" in served.told.changed
     assert served.there_after_told == []
 
 
@@ -188,16 +188,14 @@ def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_un
     seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
     state = ready.sh(f"systemctl is-active {UNIT} || true").strip()
     mended = ready.run("serving", **SERVED, **paths(served))
-    assert (
-        seen.message.startswith("start glm-0: not healthy; what it said last:\n") and "no-such-parser" in seen.message
-    )
+    assert seen.message.startswith("glm-0 did not become healthy; last output:\n") and "no-such-parser" in seen.message
     assert state in ("inactive", "failed")
     assert mended.rc == 0 and active(ready), mended.message
 
 
 def test_a_model_folder_that_is_not_there_stops_before_any_change(served: Runs, ready: Place) -> None:
     seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
-    assert seen.changed == [] and seen.message.startswith("/srv/models/nope/config.json is not there\nwanted: ")
+    assert seen.changed == [] and seen.message.startswith("/srv/models/nope/config.json does not exist\nwanted: ")
 
 
 def test_two_replicas_on_one_gpu_stop_before_any_change(served: Runs, ready: Place) -> None:
@@ -212,5 +210,5 @@ def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(serv
     )
     ready.sh("systemctl daemon-reload; systemctl start old.service")
     seen = ready.run("serving", **SERVED, **paths(served))
-    assert seen.changed == ["Ensure the replica is stopped: old", "Ensure its unit is gone: old"]
+    assert seen.changed == ["Stop the replica: old", "Remove the unit: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists

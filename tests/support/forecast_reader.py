@@ -10,7 +10,7 @@ from collections.abc import Collection
 from tests.support.node_changes import Happened
 
 LINE = re.compile(
-    r"(?P<may>may )?(?P<level>reboot|restart|start|stop|reload|nothing restarts|mend what drifted, nothing restarts|"
+    r"(?P<may>may )?(?P<level>reboot|restart|start|stop|reload|nothing restarts|repair what drifted, nothing restarts|"
     r"await the replicas and probe them again|set up|replace)"
     r"(?: (?P<whom>.+?))?(?:, about [^:]*|, not measured yet|, in the same run)?(?:: (?P<why>.*))?"
 )

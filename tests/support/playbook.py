@@ -61,7 +61,7 @@ class Playing:
         }
         path = (
             ONE_ROLE
-            if book not in ("host", "image", "weights", "serving", "take-off", "acceptance")
+            if book not in ("host", "image", "weights", "serving", "teardown", "acceptance")
             else ROOT / "playbooks" / f"{book}.yml"
         )
         command = [

@@ -7,7 +7,7 @@ from tests.support.plugin import Props
 NODE = {"name": "prod-3", "address": "192.0.2.3", "port": 22}
 INPUTS = {
     "node": NODE,
-    "roles": {"vllm": "1  tasks/main.yml\n2  templates/unit.j2", "work": "1  tasks/main.yml"},
+    "roles": {"vllm": "1  tasks/main.yml\n2  templates/unit.j2", "long_task": "1  tasks/main.yml"},
     "vars": {
         "vllm_flags": {"max-model-len": 65536, "seed": 0},
         "vllm_replicas": [{"name": "glm-0", "port": 8000}, {"name": "glm-1", "port": 8001}],

@@ -166,7 +166,8 @@ def test_a_role_explains_what_its_module_answered_and_not_that_it_was_ended(firs
 
 def test_a_reboot_tells_itself_how_it_ended() -> None:
     assert (
-        ended(("Ensure the host is rebooted", "reboot", "no"), ("Ensure it is back", "fail", "no")).unexplained is None
+        ended(("Reboot the host", "reboot", "no"), ("Report why it does not come back", "fail", "no")).unexplained
+        is None
     )
     assert ended(("Ensure the options", "copy", "no")).unexplained is not None
 

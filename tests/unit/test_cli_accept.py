@@ -122,7 +122,10 @@ def test_each_test_that_was_not_ok_is_told_with_what_to_do(site: Site) -> None:
     del ran["transferbench-p2p"]
     site.answers["prod-2"] = {"ran": ran, "stays": ["the image is used by container other"]}
     site.answers["prod-10"] = errors.ConvergeFailed(
-        node="prod-10", doing="Ensure no replica runs", seen="glm-0.service runs on these GPUs", next="`state: drain`"
+        node="prod-10",
+        doing="Check that no replica runs",
+        seen="glm-0.service runs on these GPUs",
+        next="`state: drain`",
     )
     result = site.accept()
     assert (result.exit_code, site.plain(result.stdout)) == (1, (GOLDEN / "not-passed.txt").read_text())

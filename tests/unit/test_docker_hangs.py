@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[2]
 TARGET = ssh.Target("glm-1", "192.0.2.11")
 # Script: words, what it gets on stdin, the call that hangs.
 SCRIPTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
-    "playbooks/files/before.py": (
+    "playbooks/files/baseline.py": (
         [],
         {"record": "RECORD", "write": False, "files": [], "sysctls": [], "ours": "/none"},
         "docker image ls --quiet --no-trunc",
     ),
     "playbooks/files/undo.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
-    "playbooks/files/take_off.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
+    "playbooks/files/teardown.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/acceptance.py": (["look"], {"image": "x"}, "docker info"),
     "roles/vllm/files/read.py": (
         [],

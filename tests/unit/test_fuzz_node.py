@@ -79,7 +79,7 @@ def test_a_read_of_the_managed_state(first: str, second: str) -> None:
     with ours():
         expected, seen = (reader.read(reads(said), THINGS) for said in (first, second))
         found = differences.drift(expected, seen)
-        drifted = revert.Drifted({one["what"] for one in found}, expected, seen)
+        drifted = revert.Drifted({one.thing for one in found}, expected, seen)
         assert isinstance(drifted.variables, dict)
         drifted.left(seen)
         state = {
@@ -88,7 +88,7 @@ def test_a_read_of_the_managed_state(first: str, second: str) -> None:
             "managed": {"declared": {}, "expected": expected},
         }
         effects.predict([state], state, found, ROOT / "roles")
-        to_struct({"expected": expected, "drift": found}).SerializeToString()
+        to_struct({"expected": expected, "drift": [one.to_json() for one in found]}).SerializeToString()
 
 
 @fuzz.FUZZ
@@ -130,7 +130,7 @@ def test_a_verification(said: str) -> None:
             verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
         )
         verdict = fleet_verify.Verdict("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
-        "".join([fleet_verify.table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
+        "".join([fleet_verify.as_table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
 
 
 @fuzz.FUZZ

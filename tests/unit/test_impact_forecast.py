@@ -40,8 +40,8 @@ CASES: dict[str, list[Change]] = {
     "every-level": [
         *new("prod-8", *ROAD),
         nothing("prod-7", "the probes changed: they are asked again", seconds=14),
-        Change("prod-6", Effect("mends", (), DRIFT), 11),
-        Change("prod-5", Effect("waits", (), ("its engine starts anew",)), 52),
+        Change("prod-6", Effect("repair", (), DRIFT), 11),
+        Change("prod-5", Effect("await", (), ("its Docker daemon restarts",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
         Change("prod-10", Effect("stop", ("glm-1",), ("vllm_replicas.glm-1 {} -> unset",)), 8),
         Change("prod-9", Effect("start", ("glm-2",), ("vllm_replicas.glm-2 unset -> {}",)), None),
@@ -67,9 +67,9 @@ CASES: dict[str, list[Change]] = {
         restart("prod-1", 92),
     ],
     "runs-of-one-machine-are-one-line": [
-        nothing("prod-1", "roles/work/files/work.py changed", seconds=20),
-        nothing("prod-1", "roles/work/files/work.py changed", seconds=14),
-        nothing("prod-1", "roles/work/files/work.py changed", "the probes changed: they are asked again", seconds=6),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=20),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=14),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they are asked again", seconds=6),
     ],
     "new-resources-on-a-machine-that-is-there": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
     "replaced-resources": [
@@ -90,7 +90,7 @@ CASES: dict[str, list[Change]] = {
         for name, seen in zip(nodes(5), ("failed", "inactive", "failed", "deactivating", "odd"), strict=True)
     ],
     "drift-of-every-kind": [
-        Change(name, Effect("mends", (), (f"file /etc/{name} (absent, wanted present)", DRIFT[0])), 11) for name in nodes(7)
+        Change(name, Effect("repair", (), (f"file /etc/{name} (absent, wanted present)", DRIFT[0])), 11) for name in nodes(7)
     ],
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.ansible import converge
+from fleet.drift import Difference
 from fleet.managed import daemon_options, managed_set
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook, Slots
@@ -91,7 +92,7 @@ class Machine:
         return self.host.read(self.request, old)
 
 
-DRIFT = {"what": daemon_options.OPTIONS, "expected": "no such option", "seen": "option mtu"}
+DRIFT = Difference.of(daemon_options.OPTIONS, "later", [], ["mtu"]).to_json()
 KEPT = "kept, and drift until docker_daemon_options has it or it is taken out: options of /etc/docker/daemon.json"
 
 

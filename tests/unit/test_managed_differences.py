@@ -1,4 +1,4 @@
-"""Drift in words: golden/managed_differences/drift.txt is what a reviewer reads for each kind of thing."""
+"""Drift as data and in words: golden/managed_differences/drift.txt is what a reviewer reads for each kind of thing."""
 
 import grp
 from pathlib import Path
@@ -7,8 +7,11 @@ from unittest import mock
 
 import pytest
 
+from fleet import drift
 from fleet.ansible import declarations
+from fleet.drift import Difference
 from fleet.managed import differences, managed_set, on_node_read
+from fleet.provider.properties import to_dict, to_struct
 
 GOLDEN = Path(__file__).parent / "golden" / "managed_differences"
 
@@ -46,8 +49,30 @@ def test_each_difference_is_told_in_words() -> None:
     found = differences.drift(
         {what: case[0] for what, case in CASES.items()}, {what: case[1] for what, case in CASES.items()}
     )
-    told = [f"{one['what']}: {one['seen']}; expected: {one['expected']}" for one in found]
-    assert "\n".join(told) + "\n" == (GOLDEN / "drift.txt").read_text()
+    assert "".join(f"{one}\n" for one in found) == (GOLDEN / "drift.txt").read_text()
+
+
+def test_a_difference_is_read_again_from_the_state_that_it_was_written_to() -> None:
+    found = differences.drift(
+        {what: case[0] for what, case in CASES.items()}, {what: case[1] for what, case in CASES.items()}
+    )
+    state = to_dict(to_struct({"drift": [one.to_json() for one in found]}))
+    assert drift.recorded(state) == found
+    assert state["drift"][0] == {
+        "kind": "file",
+        "name": "/etc/mode",
+        "attribute": "mode",
+        "expected": "0644",
+        "seen": "0600",
+    }
+
+
+def test_what_release_0_1_wrote_in_words_is_read_as_these_words() -> None:
+    (one,) = drift.recorded(
+        {"drift": [{"what": "kernel started for /etc/a b", "expected": "kernel argument iommu=pt", "seen": "absent"}]}
+    )
+    assert (one.kind, one.name, one.attribute) == ("kernel started for", "/etc/a b", "")
+    assert str(one) == "kernel started for /etc/a b (absent, wanted kernel argument iommu=pt)"
 
 
 @pytest.mark.parametrize("what", CASES)
@@ -58,9 +83,7 @@ def test_a_thing_as_expected_is_no_drift(what: str) -> None:
 @pytest.mark.parametrize("what", CASES)
 def test_a_thing_that_is_gone_from_the_answer_is_drift(what: str) -> None:
     if CASES[what][0]:
-        assert differences.drift({what: CASES[what][0]}, {}) == [
-            {"what": what, "expected": "present", "seen": "absent"}
-        ]
+        assert differences.drift({what: CASES[what][0]}, {}) == [Difference.of(what, "present", True, False)]
 
 
 def test_what_follows_from_a_thing_is_not_asked_for_by_its_own_name() -> None:
@@ -105,6 +128,5 @@ def test_a_file_is_read_with_its_group(tmp_path: Path) -> None:
     with mock.patch.object(on_node_read.grp, "getgrgid", return_value=other):
         seen = on_node_read.read_file(str(file))
     what = f"file {file}"
-    assert differences.drift({what: before}, {what: seen}) == [
-        {"what": what, "expected": f"group {before['group']}", "seen": f"group {other.gr_name}"}
-    ]
+    difference = Difference("file", str(file), "group", before["group"], other.gr_name)
+    assert differences.drift({what: before}, {what: seen}) == [difference]

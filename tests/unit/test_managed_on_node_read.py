@@ -59,8 +59,8 @@ def test_any_other_file_is_told_by_its_sha256(tmp_path: Path, host_key: Path) ->
 def test_a_key_file_that_was_changed_is_drift_in_the_words_of_any_file() -> None:
     before, after = {"type": "file", "keyed_sha256": "a" * 64}, {"type": "file", "keyed_sha256": "b" * 64}
     what = "file /etc/fleet/vllm/key.env"
-    told = {"what": what, "expected": f"sha256 {'a' * 12}", "seen": f"sha256 {'b' * 12}"}
-    assert differences.drift({what: before}, {what: after}) == [told]
+    (found,) = differences.drift({what: before}, {what: after})
+    assert str(found) == f"{what} (sha256 {'b' * 12}, wanted sha256 {'a' * 12})"
 
 
 def test_the_digest_of_an_earlier_release_is_no_drift_and_restarts_nothing() -> None:
@@ -69,4 +69,4 @@ def test_the_digest_of_an_earlier_release_is_no_drift_and_restarts_nothing() -> 
     after = {what: {"type": "file", "mode": "0600", "keyed_sha256": "b" * 64}}
     assert differences.drift(before, after) == []
     after[what]["mode"] = "0644"
-    assert [one["seen"] for one in differences.drift(before, after)] == ["mode 0644"]
+    assert [(one.attribute, one.seen) for one in differences.drift(before, after)] == [("mode", "0644")]

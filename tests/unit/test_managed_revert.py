@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fleet.drift import Difference
 from fleet.managed import revert
 
 UNIT = {"state": "active", "at_boot": "enabled", "unit_file": "/lib/systemd/system/docker.service", "drop_ins": []}
@@ -70,5 +71,5 @@ def test_what_is_after_the_run_as_it_was_before_it_is_told() -> None:
     seen = {"package a": {"version": "2"}, "package b": {"version": "2"}, "file /x": {"mode": "0600"}}
     after = {"package a": {"version": "2"}, "package b": {"version": "1"}, "file /x": {"mode": "0640"}}
     drifted = revert.Drifted(set(expected), expected, seen)
-    assert drifted.left(after) == [{"what": "package a", "seen": "version 2", "expected": "version 1"}]
+    assert drifted.left(after) == [Difference("package", "a", "version", "1", "2")]
     assert revert.Drifted().left(after) == []

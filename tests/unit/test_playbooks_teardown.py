@@ -1,4 +1,4 @@
-"""Claims about playbooks/files/take_off.py where a real node would have to be prepared for long: what others use by now stays, and is told.
+"""Claims about playbooks/files/teardown.py where a real node would have to be prepared for long: what others use by now stays, and is told.
 
 Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "take_off.py"
+SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "teardown.py"
 # `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
 COMMANDS = {
     "dpkg-query": "echo installed 1.0",
@@ -114,5 +114,5 @@ def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
     told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
     assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
     assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
-    stays = [line for line in told["stays"] if "no record says that we have fetched it" in line]
+    stays = [line for line in told["stays"] if "no record of a fetch by this fleet" in line]
     assert len(stays) == len(theirs) + 1

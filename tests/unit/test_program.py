@@ -67,9 +67,9 @@ def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None
     declared = run("prod", config("prod"))
     for kind, roles in (
         ("Host", {"host", "docker", "rocm"}),
-        ("Image", {"transformers", "work"}),
-        ("Weights", {"weights", "work"}),
-        ("Serving", {"vllm", "work"}),
+        ("Image", {"transformers", "long_task"}),
+        ("Weights", {"weights", "long_task"}),
+        ("Serving", {"vllm", "long_task"}),
     ):
         inputs = declared.inputs[kind, "prod-1"]
         assert set(inputs["roles"]) == roles

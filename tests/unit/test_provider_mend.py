@@ -8,11 +8,12 @@ import pytest
 
 from fleet import errors
 from fleet.ansible import converge
+from fleet.drift import Difference
 from fleet.provider import base
 from fleet.provider.base import InitFailed
 from fleet.provider.playbook import Playbook, Slots
 
-DRIFT = [{"what": "file /etc/x", "expected": "mode 0644", "seen": "mode 0600"}]
+DRIFT = [Difference("file", "/etc/x", "mode", "0644", "0600").to_json()]
 STATE: dict[str, Any] = {
     "managed": {"declared": {"file /etc/x": True}, "expected": {"file /etc/x": {"mode": "0644"}}},
     "drift": DRIFT,

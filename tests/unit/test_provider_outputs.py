@@ -177,9 +177,9 @@ def test_a_failed_run_keeps_no_such_name_either(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_a_take_off_says_is_told_only_in_its_form() -> None:
-    assert outputs.stays({"fleet_take_off": {"stays": ["the model"]}}) == ["the model"]
+    assert outputs.stays({"fleet_teardown": {"stays": ["the model"]}}) == ["the model"]
     for strange in (EVIL, {}, {"stays": EVIL}, {"stays": [{}]}, {"stays": ["\x1b"]}, None, []):
-        assert outputs.stays({"fleet_take_off": strange}) == []
+        assert outputs.stays({"fleet_teardown": strange}) == []
 
 
 def told_by_roles() -> dict[str, set[str]]:

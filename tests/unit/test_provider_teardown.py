@@ -109,7 +109,7 @@ def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch,
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
         return converge.Outcome(
-            {"fleet_take_off": {"stays": ["the model: /data/x (215 GB)"]}}, managed_set.Declared(), 1, 2, {}
+            {"fleet_teardown": {"stays": ["the model: /data/x (215 GB)"]}}, managed_set.Declared(), 1, 2, {}
         )
 
     request = base.Request(

@@ -37,7 +37,7 @@ def test_who_holds_the_lock_is_named_with_what_it_runs(tmp_path: pathlib.Path, s
         other.communicate("")
     assert seen.startswith(f"apt is locked by process {other.pid} ({sys.executable} -c import fcntl")
     assert seen.endswith(f": {lock}")
-    assert wanted == "wanted: nobody else who installs packages for longer than the run waits (host_lock_timeout)"
+    assert wanted == "wanted: the lock within the time that a run waits for it (host_lock_timeout)"
     assert after == "next: let it end, or stop it on the node"
 
 

@@ -3,11 +3,7 @@
 What they say of their effects is in test_roles_effects.py.
 """
 
-import base64
-import json
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -75,14 +71,14 @@ def test_tasks_main_is_a_table_of_contents(role: str) -> None:
     assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml"
 
 
-@pytest.mark.parametrize("role", [*PUBLIC, "work"])
+@pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_message_has_a_backslash_at_the_end_of_a_line(role: str) -> None:
     """YAML and Jinja keep it there: the user would read it."""
     for file in (ROLES / role / "tasks").glob("*.yml"):
         assert not [line for line in file.read_text().splitlines() if line.endswith("\\")], file
 
 
-@pytest.mark.parametrize("role", [*PUBLIC, "work"])
+@pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_role_knows_the_lab(role: str) -> None:
     telling = [path for path in files(role) if "lab." in path.read_text().lower()]
     assert telling == []
@@ -94,74 +90,3 @@ def test_the_engines_own_switch_is_not_set() -> None:
         path.read_text() for path in (ROLES / "vllm").rglob("*.[jpy]*") if path.is_file() and path.suffix != ".pyc"
     )
     assert "DEV_MODE" not in text and "trust-remote-code" not in text
-
-
-def openpgp(armoured: str, role: str = "docker") -> str:
-    """What a role's read says of a key. The program needs no node for that."""
-    query = {
-        "docker": {"packages": [], "daemon_file": "/nonexistent/daemon.json", "adopt": False, "record": "/nonexistent"},
-        "rocm": {
-            **{"driver": [], "adopt": False, "packages": [], "headers": False},
-            **{"source": "/nonexistent", "urls": [], "loaders": []},
-        },
-    }[role]
-    done = subprocess.run(
-        [sys.executable, str(ROLES / role / "files" / "read.py")],
-        input=json.dumps({**query, "key": armoured}),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)["fingerprint"]
-
-
-# The key of a throw-away ed25519 pair, and its fingerprint as gpg prints it.
-KEY = """-----BEGIN PGP PUBLIC KEY BLOCK-----
-
-mDMEawQCAhYJKwYBBAHaRw8BAQdAQSqU3VGjPrl8+ikQugqK9WJPdLLfFJY6mxTk
-dNrb8Lu0F0xhYiBhcHQgPGxhYkBsb2NhbGhvc3Q+iJAEExYIADgWIQSlkgXPUqby
-eBntLD4SYyPm9zaryQUCawQCAgIbAwULCQgHAgYVCgkICwIEFgIDAQIeAQIXgAAK
-CRASYyPm9zarySn5AP9u1Vncki2eXWGd8XCMU13Xpp+81HzT/0l3sBG26Ip1uQD/
-f866QAr9WZzZjPrS33q4euiLVJDvN54j+BINjRqqggM=
-=TBJG
------END PGP PUBLIC KEY BLOCK-----
-"""
-FINGERPRINT = "A59205CF52A6F27819ED2C3E126323E6F736ABC9"
-
-
-READERS = pytest.mark.parametrize("role", ["docker", "rocm"])
-
-
-@READERS
-def test_a_keys_fingerprint_is_gpgs_fingerprint(role: str) -> None:
-    assert openpgp(KEY, role) == FINGERPRINT
-
-
-@READERS
-def test_what_is_no_key_has_no_fingerprint(role: str) -> None:
-    assert openpgp("no key at all", role) == ""
-    assert openpgp("", role) == ""
-    assert openpgp(KEY.replace("mDME", "mDMF", 1), role) != FINGERPRINT
-
-
-def armour(data: bytes) -> str:
-    """Return an armoured file of these packets."""
-    return f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64.b64encode(data).decode()}\n-----END PGP PUBLIC KEY BLOCK-----\n"
-
-
-DATA = base64.b64decode("".join(line for line in KEY.splitlines()[2:] if line[:1] not in "=-"))
-LONG = b"\x99" + int.to_bytes(51, 2, "big") + DATA[2:53]  # the same packet, with a length of two octets
-
-
-@READERS
-@pytest.mark.parametrize(
-    "text", [KEY + KEY, armour(DATA + DATA), armour(DATA) + armour(LONG), KEY.replace("mDME", "\nmDME") * 2]
-)
-def test_a_second_key_of_a_file_is_seen_apt_trusts_it_too(role: str, text: str) -> None:
-    assert openpgp(text, role) == f"{FINGERPRINT} and {FINGERPRINT}"
-
-
-def test_both_roles_read_a_key_alike() -> None:
-    docker, rocm = ((ROLES / role / "files" / "read.py").read_text() for role in ("docker", "rocm"))
-    begin, end = "def fingerprints(", "def packet("
-    assert docker[docker.index(begin) : docker.index(end)] == rocm[rocm.index(begin) : rocm.index(end)]

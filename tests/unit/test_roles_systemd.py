@@ -17,8 +17,8 @@ BUSY = "Failed to get properties: Connection timed out"
 JOB = {"slice": "x.slice", "verb": "pull", "command": ["true"], "environment": {}, "timeout": 9, "tries": 1}
 MODEL = {"image": "", "model": "/", "template": "", "mark": "#", "units": ["glm-0"], "ports": []}
 WATCHES = {
-    "work": (
-        ROOT / "roles/work/files/work.py",
+    "long_task": (
+        ROOT / "roles/long_task/files/long_task.py",
         ["watch"],
         JOB,
         "SubState=exited\nActiveState=active\nInactiveExitTimestampMonotonic=1",
@@ -72,7 +72,7 @@ def test_a_watch_that_gets_no_answer_ends_with_what_systemctl_said(tmp_path: pat
 
 def test_the_answer_is_there_before_the_unit_is_let_go(tmp_path: pathlib.Path) -> None:
     """Ansible may lose what a command says as it ends; of a unit that was let go nobody can ask again."""
-    done = run(tmp_path, 0, *WATCHES["work"])  # leaves its systemctl
+    done = run(tmp_path, 0, *WATCHES["long_task"])  # leaves its systemctl
     assert json.loads(done.stdout)["state"] == "done"
     tool = tmp_path / "systemctl"
     tool.write_text(
@@ -80,7 +80,7 @@ def test_the_answer_is_there_before_the_unit_is_let_go(tmp_path: pathlib.Path) -
             "[ $1 = show ] ||", f"[ $1 = show ] || until [ -e {tmp_path}/go ]; do sleep 0.05; done\n[ $1 = show ] ||", 1
         )
     )
-    file, words, given, _ = WATCHES["work"]
+    file, words, given, _ = WATCHES["long_task"]
     watching = subprocess.Popen(
         [sys.executable, "-c", file.read_text(), *words],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -98,7 +98,7 @@ def test_work_that_systemd_does_not_start_is_told_in_its_words(tmp_path: pathlib
     says = "Failed to start transient service unit: Access denied"
     (tmp_path / "systemd-run").write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
     (tmp_path / "systemd-run").chmod(0o755)
-    file, _, given, _ = WATCHES["work"]
+    file, _, given, _ = WATCHES["long_task"]
     done = run(tmp_path, 0, file, ["start"], given, "SubState=dead\\nActiveState=inactive")
     assert done.returncode == 1
     assert done.stderr.startswith("systemd-run fleet-pull-") and f": {says}\nwanted: " in done.stderr
@@ -112,10 +112,10 @@ def test_work_that_systemd_is_just_ending_is_judged_when_it_has_ended(tmp_path: 
         f"SubState=failed\\nActiveState=failed\\n{end}",
     )
     says = f"$([ $(wc -l <{tmp_path}/asked) -le 3 ] && printf '{ending}' || printf '{ended}')"
-    done = run(tmp_path, 0, *WATCHES["work"][:3], f"'\"{says}\"'")
+    done = run(tmp_path, 0, *WATCHES["long_task"][:3], f"'\"{says}\"'")
     assert json.loads(done.stdout) == {
         "state": "failed",
-        "text": "ended without a word (timeout)\nended by systemd: it ran longer than its bound",
+        "text": "ended without output (timeout)\nstopped by systemd: it ran longer than its timeout",
     }, done.stderr
 
 
@@ -132,14 +132,14 @@ PLAY = """
 - hosts: all
   gather_facts: false
   roles:
-    - role: work
-      vars: {work_verb: pull, work_doing: pull the image, work_command: ["true"], work_timeout: 9, work_wanted: the image, work_next: look}
+    - role: long_task
+      vars: {long_task_verb: pull, long_task_doing: pull the image, long_task_command: ["true"], long_task_timeout: 9, long_task_wanted: the image, long_task_next: look}
 """
 
 
 def test_a_poll_that_fails_ends_the_task_with_its_own_words(tmp_path: pathlib.Path) -> None:
     """`until` is asked before Ansible sees that the command failed: it must not fall over an empty answer."""
-    run(tmp_path, 1, *WATCHES["work"][:3])  # leaves its systemctl: from now on that answers
+    run(tmp_path, 1, *WATCHES["long_task"][:3])  # leaves its systemctl: from now on that answers
     tool = tmp_path / "systemctl"
     tool.write_text(
         f"#!/bin/sh\n[ -e {tmp_path}/begun ] && echo '{BUSY}' >&2 && exit 1\ntouch {tmp_path}/begun\necho SubState=dead\n"

@@ -30,7 +30,7 @@ def program(
     def out(*command: str) -> str:
         return (answers or {}).get(" ".join(command), "")
 
-    text = (ROLES / file).read_text()
+    text = (ROLES / "host/files/openpgp.py").read_text() + (ROLES / file).read_text()
     found: dict[str, Any] = {}
     exec(text[: text.index(end)], found)
     found |= {"pathlib": types.SimpleNamespace(Path=path), "query": query, "out": out}

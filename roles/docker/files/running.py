@@ -1,6 +1,6 @@
-"""Prints `another one` where the engine that runs is not the one that is installed: its program was replaced. Nothing changed.
+"""Print `another one` if the program of the running Docker daemon was replaced by an upgrade, else `the same`. Changes nothing.
 
-A package may leave it to whoever manages the host to start the new engine, and the new client may not speak to the old one.
+A package may leave the old daemon running, which the new client may not be able to use.
 Called by tasks/install.yml through `python3 -c`.
 """
 

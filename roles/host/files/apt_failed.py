@@ -1,6 +1,6 @@
-"""What apt met when it failed, in words: its message (JSON, stdin) in; what was seen, wanted and to do next out.
+"""Explain why apt failed: its message in (JSON, stdin); what was seen, wanted and next out.
 
-Needs apt, ps and /proc. Called by tasks/apt-failed.yml through `python3 -c`, on the node, right after the failure.
+Needs apt, ps and /proc. Called by tasks/apt-failed.yml through `python3 -c`, on the node, directly after the failure.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import sys
 
 FLOCK = struct.Struct("hhqqi4x")  # struct flock of x86_64: type, whence, start, length, pid
 BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|W: Some index")
-# apt's two ways to say it: with and without the one who holds it.
+# apt's two messages: with and without the process that holds the lock.
 LOCK = re.compile(
     r"(?:[Cc]ould not get lock (/[\w./-]*\w)|Unable to acquire the .*lock \((/[^)]+)\))(?:\. It is held by (process \d+ \(\S+\)))?"
 )
@@ -22,16 +22,16 @@ SUMMARY = re.compile(r"Errors were encountered while processing:\n( .*\n?)*")
 
 
 def process(pid: int) -> str:
-    """A process as its command, the time of its start, and the unit that it belongs to."""
+    """Return a process as its command, start time and unit."""
     command, since, unit = (
         subprocess.run(["ps", "-o", f"{what}=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
         for what in ("args", "lstart", "unit")
     )
-    return f"process {pid} ({command}; since {since}; of {unit})" if command else f"process {pid}, which is gone by now"
+    return f"process {pid} ({command}; since {since}; of {unit})" if command else f"process {pid}, which has ended"
 
 
 def holder(path: str) -> str:
-    """The process that holds a lock now, or nothing."""
+    """Return the process that holds a lock now, or ""."""
     try:
         with pathlib.Path(path).open("r+") as file:
             asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -42,25 +42,25 @@ def holder(path: str) -> str:
 
 
 def sources() -> list[str]:
-    """What apt says of the sources that it cannot read: Ansible tells only that the update failed."""
+    """Return apt's errors about its sources: Ansible reports only that the update failed."""
     said = subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True).stderr.splitlines()
     return [line for line in said if line.startswith(("E:", "W:")) and not BESIDE.match(line)]
 
 
 def words(said: str) -> list[str]:
-    """Seen, wanted and next, as lines."""
+    """Return seen, wanted and next, as lines."""
     if lock := LOCK.search(said):
         path = lock[1] or lock[2]
         return [
-            f"apt is locked by {holder(path) or lock[3] or 'a process that is gone by now'}: {path}",
-            "wanted: nobody else who installs packages for longer than the run waits (host_lock_timeout)",
+            f"apt is locked by {holder(path) or lock[3] or 'a process that has ended'}: {path}",
+            "wanted: the lock within the time that a run waits for it (host_lock_timeout)",
             "next: let it end, or stop it on the node",
         ]
     if "dpkg: error processing" in said or "dpkg was interrupted" in said:
         return [
             said,
             "wanted: packages that dpkg can configure",
-            "next: `dpkg --audit` and `dpkg --configure -a` on the node; mend or remove the package that they name",
+            "next: `dpkg --audit` and `dpkg --configure -a` on the node; repair or remove the package that they name",
         ]
     if "update apt cache" in said and (why := sources()):
         return [*why, "wanted: every source in /etc/apt that answers", "next: `apt-get update` on the node"]

@@ -1,9 +1,9 @@
-"""read|make: file systems on disks that the role host names by serial. JSON in, JSON out; `read` changes nothing.
+"""read|make: file systems on disks named by serial. JSON in, JSON out; `read` changes nothing.
 
 In: {"filesystems": [{"serial", "path", "type", "uuid"}], "record": file}. Out, for each: {"serial", "path", "device", "bytes", "state",
-"why", "mounted"}; `state` is "empty" (may be made), "ready" (ours, made before), "absent" or "refused" (`why` says what was seen).
-`make` makes those that are empty, one after the other, and never any other. A file system is ours by its UUID, which follows from the
-serial. The record says what is being made, so that a make that was killed is done again.
+"why", "mounted"}; `state` is "empty" (may be made), "ready" (made by an earlier run), "absent" or "refused" (`why` has the reason).
+`make` makes only those that are empty, one after the other. The UUID, which follows from the serial, identifies a file system of an
+earlier run. The record has the file system being made, so that a killed `make` is repeated.
 Needs Python 3.10, root, util-linux; for `make` e2fsprogs or xfsprogs. Called by tasks/preflight.yml and tasks/filesystems.yml through
 `python3 -c`; fleet/preflight/on_node_facts.py runs before its functions.
 """
@@ -34,30 +34,30 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _plain(serial: object) -> str:
-    """A serial as udev writes it: without spaces."""
+    """Return a serial as udev writes it: without spaces."""
     return "_".join(str(serial or "").split())
 
 
 def _disks() -> dict[str, list[str]]:
-    """Names of whole disks by serial: as the kernel says it, or else as lsblk does, which asks udev."""
+    """Return names of whole disks by serial, which the kernel has, or else udev (lsblk)."""
     names = [one.name for one in sorted(pathlib.Path(SYS).iterdir()) if _text(one / "hidden") != "1"]
-    told = json.loads(_run("lsblk", "--json", "--nodeps", "--output", "NAME,SERIAL").stdout or "{}")
-    asked = {one["name"]: one.get("serial") for one in told.get("blockdevices", [])}
+    listing = json.loads(_run("lsblk", "--json", "--nodeps", "--output", "NAME,SERIAL").stdout or "{}")
+    serials = {one["name"]: one.get("serial") for one in listing.get("blockdevices", [])}
     found: dict[str, list[str]] = {}
     for name in names:
-        if serial := _plain(_text(pathlib.Path(SYS, name, "device/serial")) or asked.get(name)):
+        if serial := _plain(_text(pathlib.Path(SYS, name, "device/serial")) or serials.get(name)):
             found.setdefault(serial, []).append(name)
     return found
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """(MAJOR:MINOR, folder) of everything that is mounted, the latest first."""
+    """Return (MAJOR:MINOR, folder) of each mount, the latest first."""
     lines = pathlib.Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     return [(line.split()[2], line.split()[4]) for line in reversed(lines)]
 
 
 def _identity(device: str) -> dict[str, str]:
-    """What blkid finds on a device, read from the device itself: TYPE, UUID …; {"error"} where it finds several things."""
+    """Return what blkid finds on the device itself: TYPE, UUID …; {"error"} if it finds several things."""
     asked = _run("blkid", "-p", "-o", "export", device)
     if asked.returncode not in (0, 2):
         return {"error": (asked.stderr.strip().splitlines() or [f"blkid ends with {asked.returncode}"])[-1]}
@@ -67,7 +67,7 @@ def _identity(device: str) -> dict[str, str]:
 
 
 def _holds(name: str, device: str) -> str:
-    """What a disk holds, "" for nothing: partitions, users, signatures, bytes at either end."""
+    """Return what a disk holds, "" for nothing: partitions, users, signatures, bytes at either end."""
     block = pathlib.Path(SYS, name)
     if parts := sorted(one.parent.name for one in block.glob("*/partition")):
         return f"it has partitions ({', '.join(parts)})"
@@ -96,7 +96,7 @@ def _holds(name: str, device: str) -> str:
 
 
 def _covers(path: str) -> str:
-    """Why nothing can be mounted at a folder, "" where it can: it holds something, or is no folder of its own."""
+    """Return why nothing can be mounted at a folder, else "": it holds something, or is or is below a link or a file."""
     place = pathlib.Path(path)
     if place.is_symlink() or (place.exists() and not place.is_dir()) or place.resolve() != place:
         return f"{path} is, or lies below, a link or a file"
@@ -114,7 +114,7 @@ def _record(path: str) -> dict[str, Any]:
 
 
 def _write(path: str, record: dict[str, Any]) -> None:
-    """Replace the record; it is on the disk when this returns."""
+    """Replace the record and sync it to the disk."""
     pathlib.Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     beside = pathlib.Path(f"{path}.new")
     with beside.open("w") as file:
@@ -125,7 +125,7 @@ def _write(path: str, record: dict[str, Any]) -> None:
 
 
 def _look(one: dict[str, str], names: list[str], begun: bool) -> dict[str, Any]:
-    """How one named disk is; `begun`: the record says that a make of ours was killed."""
+    """Return the state of one named disk; `begun`: an earlier `make` was killed."""
     seen: dict[str, Any] = {key: one[key] for key in ("serial", "path")}
     seen |= {"device": "", "bytes": 0, "state": "absent", "why": "no disk has this serial", "mounted": False}
     if len(names) != 1:
@@ -149,7 +149,7 @@ def _look(one: dict[str, str], names: list[str], begun: bool) -> dict[str, Any]:
         return seen | {"state": "refused" if why else "ready", "why": why, "mounted": at_path == number}
     why = _holds(name, device)
     if begun and why.startswith(("its first MiB", "its last MiB")):
-        why = ""  # what we began to write ourselves
+        why = ""  # the killed `make` wrote it
     if not why and at_path:
         why = f"something else is mounted at {one['path']}"
     why = why or _covers(one["path"])
@@ -157,7 +157,7 @@ def _look(one: dict[str, str], names: list[str], begun: bool) -> dict[str, Any]:
 
 
 def filesystems(asked: list[dict[str, str]], record: str) -> list[dict[str, Any]]:
-    """How each of the named disks is."""
+    """Return the state of each named disk."""
     known, begun = _disks() if asked else {}, _record(record)
     return [
         _look(one, known.get(_plain(one["serial"]), []), (begun.get(one["serial"]) or {}).get("state") == "making")
@@ -166,10 +166,10 @@ def filesystems(asked: list[dict[str, str]], record: str) -> list[dict[str, Any]
 
 
 def _make(one: dict[str, str], device: str, record: str) -> None:
-    """Make one file system on a disk that is empty, and the folder at which it is mounted."""
+    """Make one file system on an empty disk, and record it."""
     _write(record, _record(record) | {one["serial"]: {"state": "making"}})
     uuid = f"uuid={one['uuid']}" if one["type"] == "xfs" else one["uuid"]
-    made = _run(*MAKERS[one["type"]], uuid, device)  # without force: each looks for itself, too
+    made = _run(*MAKERS[one["type"]], uuid, device)  # without force: each program also checks the disk
     if made.returncode or _identity(device).get("UUID") != one["uuid"]:
         sys.exit(
             f"{' '.join(MAKERS[one['type']][:1])} {device}: {made.stderr.strip() or 'made nothing that blkid finds'}"
@@ -178,7 +178,7 @@ def _make(one: dict[str, str], device: str, record: str) -> None:
 
 
 def _ready(one: dict[str, str]) -> None:
-    """Wait for udev's link; let nothing be written into the folder while the disk is not mounted there, where its system can do that."""
+    """Wait for udev's link; make the folder immutable, so that nothing writes below an unmounted disk, if its file system supports that."""
     link, end = pathlib.Path("/dev/disk/by-uuid", one["uuid"]), time.monotonic() + LINK_SECONDS
     while not link.exists():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Everything that the role host wants to know of a machine, in one exec: JSON in, JSON out, nothing changed.
+"""Read everything that the role host needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
 In: {packages: [str], foreign: [unit], sysctls: [name], marker: path}. Needs python3 and dpkg. Called by tasks/preflight.yml through `python3 -c`.
 """
@@ -23,7 +23,7 @@ def out(*command: str) -> str:
 
 
 def words(line: str) -> list[str]:
-    """Kernel arguments, with every option of every `pci=` as a word of its own."""
+    """Return kernel arguments, with each option of each `pci=` as a separate word."""
     found = []
     for word in line.split():
         found += [f"pci={option}" for option in word[4:].split(",")] if word.startswith("pci=") else [word]
@@ -31,7 +31,7 @@ def words(line: str) -> list[str]:
 
 
 def rendered() -> str:
-    """The first `linux` line of the boot loader's rendered configuration: what the next boot reads."""
+    """Return the first `linux` line of the GRUB configuration, which the next boot reads."""
     for line in text("/boot/grub/grub.cfg").splitlines():
         if line.split()[:1] in (["linux"], ["linuxefi"]):
             return line
@@ -42,7 +42,7 @@ query = json.load(sys.stdin)
 release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
 packages = [line.split() for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n").splitlines()]
 installed = {name.split(":")[0] for status, name in packages if status.startswith("ii")}
-# Unpacked, half configured, half installed, or waiting for a trigger; a journal that dpkg left: it was interrupted.
+# Unpacked, half configured, half installed, or waiting for a trigger; a leftover journal means that dpkg was interrupted.
 half = [name for status, name in packages if status[1:2] in ("U", "F", "H", "W", "t")]
 journal = any(file.name.isdigit() for file in pathlib.Path("/var/lib/dpkg/updates").glob("*"))
 missing = [name for name in query["packages"] if name not in installed]
@@ -60,7 +60,7 @@ print(
             "rendered_words": words(rendered()),
             "grub": pathlib.Path("/usr/sbin/update-grub").exists(),
             "grub_folder": pathlib.Path("/etc/default/grub.d").is_dir(),
-            # The first boot of a cloud's machine, which installs packages, too.
+            # cloud-init's first boot, which also installs packages.
             "first_boot": pathlib.Path("/run/cloud-init").is_dir()
             and not pathlib.Path("/run/cloud-init/result.json").exists(),
             "attempted": pathlib.Path(query["marker"]).exists(),

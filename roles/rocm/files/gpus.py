@@ -1,9 +1,8 @@
-"""COUNT SECONDS [LOADER]: the loaded and the built amdgpu driver, and the GPUs that it brought up; JSON out, nothing changed.
+"""COUNT SECONDS [LOADER]: read the loaded and the built amdgpu driver, and its GPUs. JSON out; changes nothing.
 
-Waits up to SECONDS until COUNT GPUs are there. `loaded` and `built` are "VERSION SRCVERSION" of the module in the kernel and of the
-one that DKMS built for this kernel; `path` is the module that modprobe takes, which may be the distribution's; `of_package` says
-whether it is that of the installed amdgpu-dkms, `package` is the latter's version. `loading` says whether the unit LOADER, which
-loads the driver after the boot, is still at work. Called by tasks/state.yml and wait.yml through `python3 -c`.
+Waits up to SECONDS for COUNT GPUs. `loaded` and `built` are "VERSION SRCVERSION" of the module in the kernel and of the one that DKMS
+built for this kernel; `path` is the module that modprobe loads, which may be the distribution's; `of_package`: it is from the
+installed amdgpu-dkms; `package` is the version of that. `loading`: the unit LOADER, which loads the driver after the boot, still runs. Called by tasks/state.yml and wait.yml through `python3 -c`.
 """
 
 import json
@@ -21,7 +20,7 @@ NODES = pathlib.Path("/sys/class/kfd/kfd/topology/nodes")
 
 
 def out(*command: str) -> str:
-    """What a command prints; "" where it is not there."""
+    """Return what a command prints; "" if it does not exist."""
     try:
         return subprocess.run(command, capture_output=True, text=True).stdout
     except FileNotFoundError:
@@ -29,20 +28,20 @@ def out(*command: str) -> str:
 
 
 def field(data: bytes, name: str) -> str:
-    """One field of a module's .modinfo section, which is NUL-separated NAME=VALUE text in the file."""
+    """Return one field of a module's .modinfo section, which is NUL-separated NAME=VALUE text in the file."""
     found = re.search(rb"(?:^|[\0\n])" + name.encode() + rb"=([^\0\n]+)", data)
     return found.group(1).decode() if found else ""
 
 
 def module_path() -> str:
-    """The module that modprobe takes: by modinfo, or by the order of the folders where modinfo cannot tell."""
+    """Return the module that modprobe loads: by modinfo, else by the order of the folders."""
     path = out("/sbin/modinfo", "-n", "amdgpu").strip()
     found = [file for folder in ("updates", "kernel") for file in sorted((KERNEL / folder).rglob("amdgpu.ko*"))]
     return path if path.startswith("/") else str(found[0]) if found else ""
 
 
 def built(path: str) -> str:
-    """The module of DKMS for the running kernel; the distribution's own, which lies elsewhere, is none."""
+    """Return the module that DKMS built for the running kernel; "" for the distribution's own."""
     if DKMS not in path:
         return ""
     said = [out("/sbin/modinfo", "-F", name, path).strip() for name in ("version", "srcversion")]
@@ -53,20 +52,20 @@ def built(path: str) -> str:
 
 
 def package() -> str:
-    """The version of the installed amdgpu-dkms, or "" (another package may bring the driver)."""
+    """Return the version of the installed amdgpu-dkms, or "" (another package may provide the driver)."""
     form = "${db:Status-Status} ${Version}"
     state, _, version = out("dpkg-query", "-W", "-f", form, "amdgpu-dkms").partition(" ")
     return version if state == "installed" else ""
 
 
 def of_package(module: str, version: str) -> bool:
-    """Whether DKMS built a module from a package: 6.16.13 is of 1:6.16.13.30300400-2341068."""
+    """Return whether DKMS built a module from a package: 6.16.13 from 1:6.16.13.30300400-2341068."""
     words = module.split()
     return bool(words) and (not version or len(words) < 2 or version.rpartition(":")[2].startswith(f"{words[0]}."))
 
 
 def loading(unit: str) -> bool:
-    """Whether a unit is at work: a simple one is active for as long as its program runs."""
+    """Return whether a unit runs: a simple one is active while its program runs."""
     return out("systemctl", "is-active", unit).strip() in ("active", "activating")
 
 
@@ -76,7 +75,7 @@ def loaded() -> str:
 
 
 def gpus() -> list[str]:
-    """Render nodes of the GPUs that the kernel's compute driver knows, where the device file is there too."""
+    """Return render nodes of the GPUs of the kernel's compute driver that have a device file."""
     found = []
     for properties in NODES.glob("*/properties"):
         values = dict(line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line)
@@ -101,4 +100,4 @@ seen = {
     "kfd": pathlib.Path("/dev/kfd").exists(),
 }
 print(json.dumps({**seen, "state": "running", "text": f"{len(seen['gpus'])} GPUs"}), flush=True)
-time.sleep(0.2)  # Ansible may not read what a command said last that has ended by then (roles/work/files/work.py)
+time.sleep(0.2)  # else Ansible may lose the last line: roles/long_task/files/long_task.py says why

@@ -1,7 +1,7 @@
-"""SECONDS PACKAGE…: installs kernel headers that a preference of the machine's vendor forbids (OCI pins linux-* to -1).
+"""SECONDS PACKAGE…: install kernel headers that a vendor's apt preference forbids (OCI pins linux-* to -1).
 
-The preference for exactly these packages, and for the headers that they need, lies in a temporary file for this one call of apt:
-the vendor's pins stay. Waits up to SECONDS for apt's lock. Ends with apt's words and exit code.
+A temporary file, for this one call of apt, has a preference for these packages and the headers that they need; the vendor's pins
+stay. Waits up to SECONDS for apt's lock. Ends with apt's output and exit code.
 Called by tasks/install.yml through `python3 -c`.
 """
 
@@ -17,7 +17,7 @@ OF_HEADERS = re.compile(r"linux-.*(headers|kbuild|compiler)|linux-modules-extra-
 
 
 def needed(names: list[str]) -> list[str]:
-    """These packages and, of what they depend on, the kernel's headers and build tools; asked without any preference."""
+    """Return these packages, and kernel headers and build tools among their dependencies, without regard to preferences."""
     free = ["-o", "Dir::Etc::preferences=/dev/null", "-o", "Dir::Etc::preferencesparts=/dev/null"]
     found = list(names)
     for name in found:
@@ -32,7 +32,7 @@ def needed(names: list[str]) -> list[str]:
 
 seconds, *packages = sys.argv[1:]
 with tempfile.TemporaryDirectory(prefix="fleet-apt-") as folder:
-    # Of the preferences for one package the first counts, and this file is read before /etc/apt/preferences.d.
+    # apt uses the first preference for a package, and reads this file before /etc/apt/preferences.d.
     preference = pathlib.Path(folder, "preferences")
     vendor = PREFERENCES.read_text() if PREFERENCES.exists() else ""
     preference.write_text(f"Package: {' '.join(needed(packages))}\nPin: version *\nPin-Priority: 500\n\n{vendor}")

@@ -1,13 +1,11 @@
-"""Everything that the role rocm wants to know of a machine before it changes it, in one exec: JSON in, JSON out.
+"""Read everything that the role rocm needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
 In: {driver: [package], adopt: bool, packages: [package], headers: bool, key: armoured, source: path of the role's own apt source,
 urls: [repository], loaders: [unit]}; a package is "name" or "name=version". Out: among others `driver`, the packages to install.
-Called by tasks/preflight.yml through `python3 -c`.
+Called by tasks/read.yml through `python3 -c`, after roles/host/files/openpgp.py (fingerprints).
 """
 
-import base64
 import fnmatch
-import hashlib
 import json
 import pathlib
 import platform
@@ -27,56 +25,8 @@ def out(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-def fingerprints(data: bytes) -> list[str]:
-    """Fingerprints of all primary keys in a file, armoured or binary: apt trusts each of them. [] where a part is no version 4 key.
-
-    SHA-1 over 0x99, the packet's length and the packet (RFC 9580, 5.5.4.2).
-    """
-    blocks = [data]
-    if b"-----BEGIN PGP" in data:
-        text = data.decode("ascii", "replace").replace("\r", "")
-        armoured = [block.partition("-----END PGP")[0] for block in text.split("-----BEGIN PGP")[1:]]
-        bodies = [block.partition("\n\n")[2].splitlines() for block in armoured]
-        blocks = [("".join(line for line in body if line[:1] != "=")).encode() for body in bodies]
-    found = []
-    try:
-        for block in blocks:
-            rest = base64.b64decode(block, validate=True) if block is not data else block
-            while rest:
-                tag, start, size = packet(rest)
-                if tag == 6:
-                    content = rest[start : start + size]
-                    if len(content) < size or content[0] != 4:
-                        return []
-                    found.append(hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + content).hexdigest().upper())
-                rest = rest[start + size :]
-    except (ValueError, IndexError, OverflowError):
-        return []
-    return found
-
-
-def packet(data: bytes) -> tuple[int, int, int]:
-    """Tag, start and length of the first packet. Raises ValueError for what is none (RFC 9580, 4.2)."""
-    head = data[0]
-    if not head & 0x80:
-        raise ValueError("no OpenPGP packet")
-    if not head & 0x40:  # old format
-        octets = 1 << (head & 3)
-        if octets == 8:
-            raise ValueError("a packet without a length")
-        return head >> 2 & 15, 1 + octets, int.from_bytes(data[1 : 1 + octets], "big")
-    one = data[1]
-    if one < 192:
-        return head & 63, 2, one
-    if one < 224:
-        return head & 63, 3, (one - 192 << 8) + data[2] + 192
-    if one < 255:
-        raise ValueError("a packet of partial length")
-    return head & 63, 6, int.from_bytes(data[2:6], "big")
-
-
 def policy(name: str) -> str:
-    """`installable`, `pinned` where a preference forbids every version, or `unknown`, by the lists that were fetched last."""
+    """Return `installable`, `pinned` if a preference forbids every version, or `unknown`, by the package lists on the host."""
     answer = out("apt-cache", "policy", name)
     if not answer:
         return "unknown"
@@ -86,14 +36,14 @@ def policy(name: str) -> str:
 
 
 def known(name: str) -> bool:
-    """Whether apt could install the package."""
+    """Return whether apt could install the package."""
     return policy(name) == "installable"
 
 
 def headers(installed: dict[str, str]) -> list[str]:
-    """Packages that DKMS needs for the running kernel, and the metapackages that bring them for each later one.
+    """Return packages that DKMS needs for the running kernel, and the metapackages with those of each later one.
 
-    Not every kernel has linux-modules-extra. A metapackage of images that is held brings no later kernel.
+    Not every kernel has linux-modules-extra. A held metapackage of images brings no later kernel.
     """
     release = platform.release()
     held = set(out("apt-mark", "showhold").split())
@@ -104,7 +54,7 @@ def headers(installed: dict[str, str]) -> list[str]:
 
 
 def entries() -> list[dict[str, str]]:
-    """Every enabled deb source of apt but the role's own: {file, url, suite, key}; key is a path, "inline" or ""."""
+    """Return every enabled deb source of apt but the role's own: {file, url, suite, key}; key is a path, "inline" or ""."""
     folder = pathlib.Path("/etc/apt/sources.list.d")
     found = []
     for file in [pathlib.Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))]:
@@ -128,7 +78,7 @@ def entries() -> list[dict[str, str]]:
 
 
 def repositories() -> list[dict[str, str]]:
-    """Sources of AMD's packages that others configured; `fingerprint` is that of their key file."""
+    """Return other sources of AMD's packages; `fingerprint` is that of their key file."""
     urls = [url.rstrip("/") for url in query["urls"]]
     amd = re.compile(r"//repo\.radeon\.com/|/(rocm|amdgpu|graphics)/(apt/)?[0-9][^/]*(/|$)")
     found = [one for one in entries() if one["url"] in urls or amd.search(one["url"])]
@@ -137,13 +87,13 @@ def repositories() -> list[dict[str, str]]:
             data = pathlib.Path(one["key"]).read_bytes() if one["key"].startswith("/") else b""
         except OSError:
             data = b""
-        one["fingerprint"] = " and ".join(fingerprints(data))
+        one["fingerprint"] = " and ".join(fingerprints(data))  # noqa: F821 openpgp.py
         one["same"] = one["url"] in urls
     return found
 
 
 def loader() -> str:
-    """The unit of a vendor that loads amdgpu after the boot, in place of the kernel's own loading; "" without one."""
+    """Return the vendor's unit that loads amdgpu after the boot instead of the kernel, or ""."""
     for unit in query["loaders"]:
         if out("systemctl", "is-enabled", unit).strip() == "enabled":
             return unit
@@ -151,7 +101,7 @@ def loader() -> str:
 
 
 def release_of(version: str) -> str:
-    """AMD's driver release of a package version: 30.30.4 of 1:6.16.13.30300400-2341068; "" for another form."""
+    """Return AMD's driver release of a package version: 30.30.4 of 1:6.16.13.30300400-2341068; "" for another form."""
     found = re.search(r"\.(\d\d)(\d\d)(\d\d)\d\d-", version)
     return ".".join(str(int(part)) for part in found.groups()) if found else ""
 
@@ -169,7 +119,7 @@ def blacklists() -> list[str]:
 
 
 def pci() -> list[str]:
-    """Processing accelerators (class 12) and displays (class 03) of AMD."""
+    """Return AMD's processing accelerators (class 12) and displays (class 03)."""
     found = []
     for device in sorted(pathlib.Path("/sys/bus/pci/devices").glob("*")):
         if text(device / "vendor").strip() == "0x1002" and text(device / "class")[:4] in ("0x12", "0x03"):
@@ -199,7 +149,7 @@ print(
             "system": f"{release.get('ID', '?')}-{release.get('VERSION_ID', '?')}".replace('"', ""),
             "kernel": platform.release(),
             "pci": pci(),
-            "fingerprint": " and ".join(fingerprints(query["key"].encode())),
+            "fingerprint": " and ".join(fingerprints(query["key"].encode())),  # noqa: F821 openpgp.py
             "blacklisted": blacklists(),
             "loader": loader(),
             "dkms": pathlib.Path("/usr/sbin/dkms").exists(),

@@ -1,12 +1,12 @@
-"""What node and registry have of the serving image, in one exec: JSON in, JSON out, nothing changed.
+"""Read what the node and the registry have of the serving image, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {base, tag, registry, recipe_label, recipe, known, accepted}; `known` is the image that the state has of this recipe, `accepted` a
-digest that a user takes in its place. Out: {engine, error, folder, base: bool, image: "" or the reference to serve,
+In: {base, tag, registry, recipe_label, recipe, known, accepted}; `known` is the image of this recipe in the state, `accepted` a digest
+that a user accepts instead. Out: {engine, error, folder, base: bool, image: "" or the reference to serve,
 registry: "none" | "has it" | "has it not" | what is wrong, wanted, next}. Called by tasks/read.yml through `python3 -c`.
 
-A registry may say anything: an image is named by the digest under which the engine pushed or pulled it, never by what a registry says of a
-tag; a digest, a name and a host count in their form alone; a login goes to the registry and its own token service.
-It is asked over HTTP: `docker manifest inspect` of Engine 20.10 says "no such manifest" of an image that a newer one pushed (OCI).
+A registry's answers are not trusted: the reference has the digest under which Docker pushed or pulled the image, never the one that the
+registry gives for a tag; digests, names and hosts must match their form; a login goes only to the registry and its own token service.
+The request is plain HTTP: `docker manifest inspect` of Docker 20.10 finds no image that a newer one pushed (OCI).
 """
 
 import http.client
@@ -22,7 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+# Seconds that a call to Docker may take: a daemon that hangs never answers.
 DOCKER = 60
 # The grammar of references (distribution/reference); fleet/upstream/reference.py has the same: tests/support/image_references.py.
 DIGEST = r"sha256:[0-9a-f]{64}"
@@ -40,13 +40,13 @@ MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     ]
 )
-SECONDS = 120  # for all that is asked of a registry
+SECONDS = 120  # for all requests to a registry
 LARGEST = 1 << 16  # bytes of a token service's answer
 HOPS = 3  # redirects
 
 
 class Wrong(Exception):
-    """What is wrong with what a registry says, what is wanted, and what to do next."""
+    """A wrong answer of a registry: what is wrong, what is wanted, what to do next."""
 
     def __init__(self, said: str, wanted: str = "", todo: str = "") -> None:
         super().__init__(said)
@@ -54,7 +54,7 @@ class Wrong(Exception):
 
 
 def plain(text: str) -> str:
-    """Text of a registry as it may stand in a message: short, and nothing that a terminal or a template reads."""
+    """Return a registry's text for a message: short, without characters that a terminal or a template interprets."""
     return re.sub(r"[^A-Za-z0-9 .,:;=/@+_-]", "?", text)[:120]
 
 
@@ -77,7 +77,7 @@ def local(tag: str) -> dict:
 
 
 def login(host: str) -> str:
-    """The base64 login that `docker login` left on the host for this registry, or nothing."""
+    """Return the base64 login of `docker login` for this registry, or ""."""
     try:
         known = json.loads(pathlib.Path.home().joinpath(".docker", "config.json").read_text()).get("auths", {})
     except (OSError, ValueError):
@@ -86,9 +86,9 @@ def login(host: str) -> str:
 
 
 def trust(host: str) -> ssl.SSLContext:
-    """The system's certificates, and those that the engine uses for this registry; as strict as the engine is, no more.
+    """Return a TLS context with the system's certificates and Docker's for this registry, exactly as strict as Docker.
 
-    Python 3.13 and later refuse authorities without the extension "key usage", which Go, and so the engine, takes.
+    Python 3.13 and later refuse CAs without the extension "key usage", which Docker accepts.
     """
     context = ssl.create_default_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -98,7 +98,7 @@ def trust(host: str) -> ssl.SSLContext:
 
 
 class Stay(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect within the same origin only: headers go along, and with them a login."""
+    """Follow redirects only within the same origin, because the request's headers may have a login."""
 
     max_redirections = HOPS
 
@@ -112,7 +112,7 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 
 def ask(url: str, context: ssl.SSLContext, method: str, credential: str = "", accept: str = "") -> tuple:
-    """Status, headers and, of a 200 to a GET, the body."""
+    """Return status, headers and, for a GET, the body. Raises Wrong for too long a body."""
     headers = {"Accept": accept or "*/*"} | ({"Authorization": credential} if credential else {})
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Stay)
     try:
@@ -127,9 +127,9 @@ def ask(url: str, context: ssl.SSLContext, method: str, credential: str = "", ac
 
 
 def own_service(registry: str, realm: str) -> bool:
-    """Whether a token service is the registry's own: over https, on its host, or below or at the domain that its host is in.
+    """Return whether a token service belongs to the registry: over https, on its host, or in the parent domain of its host.
 
-    So auth.docker.io is registry-1.docker.io's, and git.example is registry.git.example's.
+    auth.docker.io belongs to registry-1.docker.io, and git.example to registry.git.example.
     """
     try:
         parts = urllib.parse.urlsplit(realm)
@@ -147,7 +147,7 @@ def own_service(registry: str, realm: str) -> bool:
 
 
 def token(registry: str, challenge: str, basic: str, context: ssl.SSLContext) -> str:
-    """The credential that the registry asks for in `WWW-Authenticate`: the login itself, or a token that it is given for."""
+    """Return the credential that `WWW-Authenticate` asks for: the login itself, or a token. Raises Wrong."""
     if challenge.lower().startswith("basic"):
         return f"Basic {basic}" if basic else ""
     asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
@@ -170,7 +170,7 @@ def token(registry: str, challenge: str, basic: str, context: ssl.SSLContext) ->
 
 
 def in_registry(reference: str) -> tuple:
-    """Whether the registry has HOST/NAME:TAG, and its digest. Raises Wrong."""
+    """Return whether the registry has HOST/NAME:TAG, and its digest. Raises Wrong."""
     parts = TAGGED.fullmatch(reference)
     if not parts:
         raise Wrong(
@@ -209,14 +209,14 @@ def in_registry(reference: str) -> tuple:
 
 
 def own_digests(image: dict, registry: str) -> set:
-    """The digests under which the engine itself has pushed or pulled an image there. It leaves out docker.io in a name."""
+    """Return the digests under which Docker pushed or pulled an image there. Docker omits docker.io in a name."""
     names = {registry, registry.removeprefix("docker.io/"), registry.removeprefix("docker.io/library/")}
     parts = (one.rpartition("@") for one in image.get("RepoDigests") or [])
     return {digest for name, _, digest in parts if name in names and re.fullmatch(DIGEST, digest)}
 
 
 def judge(digest: str, here: set, known: str, accepted: str) -> None:
-    """Raise Wrong where a registry gives another image than the one that it must give for this recipe."""
+    """Raise Wrong if the registry has another image for this recipe than the expected one."""
     if digest == accepted:
         return
     before = known.rpartition("@")[2]
@@ -235,7 +235,7 @@ def judge(digest: str, here: set, known: str, accepted: str) -> None:
 
 
 def look(query: dict) -> dict:
-    """What is to be said of the image, of an engine that answers."""
+    """Return the image's state, for a Docker daemon that answers."""
     seen: dict = {"base": bool(local(query["base"])), "registry": "none", "image": "", "wanted": "", "next": ""}
     image = local(query["tag"])
     ours = ((image.get("Config") or {}).get("Labels") or {}).get(query["recipe_label"]) == query["recipe"]

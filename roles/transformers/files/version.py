@@ -1,8 +1,6 @@
-"""FOLDER TAG: prints the version of transformers in an image, which is asked once and then kept beside the recipe.
+"""FOLDER TAG: print the version of transformers in an image; reads it once and keeps it beside the build files.
 
-What the image says is a version, or nothing of it is printed.
-
-Called by tasks/run.yml through `python3 -c`.
+Ends with an error if the image's answer is not a version. Called by tasks/run.yml through `python3 -c`.
 """
 
 import pathlib
@@ -20,7 +18,7 @@ if not kept.exists():
             capture_output=True,
             text=True,
             check=True,
-            timeout=600,  # seconds: a daemon that hangs gives no answer for ever
+            timeout=600,  # seconds: a daemon that hangs never answers
         ).stdout
     )
 version = kept.read_text().strip()

@@ -1,4 +1,4 @@
-"""Everything that the role vllm wants to know of a host, in one exec: JSON in, JSON out, nothing changed.
+"""Read everything that the role vllm needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
 In: {image, model, template, mark, units: [name], ports: [int]}. Out: {image: bool, model: bool, template: bool, cores: int, gpus: [{node}] in the
 order of render nodes, groups: [gid] of the device files, units: [name] that this role wrote, active, starting: [name], taken: [port]}.
@@ -16,7 +16,7 @@ import sys
 NODES = pathlib.Path("/sys/class/kfd/kfd/topology/nodes")
 
 
-# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+# Seconds that a call to Docker may take: a daemon that hangs never answers.
 DOCKER = 60
 
 
@@ -34,7 +34,7 @@ def has_image(reference: str) -> bool:
 
 
 def gpus() -> list[dict]:
-    """Render nodes of the GPUs that the compute driver knows, in the order of their numbers."""
+    """Return render nodes of the GPUs of the compute driver, in the order of their numbers."""
     minors = []
     for properties in NODES.glob("*/properties"):
         values = dict(line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line)
@@ -44,16 +44,16 @@ def gpus() -> list[dict]:
 
 
 def groups(cards: list[dict]) -> list[int]:
-    """Numeric groups of the device files: names differ between host and image, numbers do not."""
+    """Return numeric groups of the device files: names differ between host and image, numbers do not."""
     files = [pathlib.Path("/dev/kfd"), *(pathlib.Path("/dev/dri", card["node"]) for card in cards)]
     return sorted({file.stat().st_gid for file in files if file.exists()} - {0})
 
 
 def active_state(name: str) -> str:
-    """As systemd says; a start that systemd tries again counts as none: what made the first one fail may be mended by now."""
+    """Return systemd's ActiveState; "auto-restart" for a start after a failed one: the cause may be repaired by now."""
     command = ["systemctl", "show", f"{name}.service", "-p", "ActiveState,SubState,NRestarts"]
     asked = subprocess.run(command, capture_output=True, text=True)
-    if asked.returncode:  # no answer says nothing of the unit: taken for stopped, it would be restarted
+    if asked.returncode:  # no answer does not mean stopped: that would restart the replica
         sys.exit(f"systemctl show {name}.service: {asked.stderr.strip()}\nwanted: a systemd that answers")
     seen = dict(line.split("=", 1) for line in asked.stdout.splitlines())
     state = seen.get("ActiveState", "")

@@ -1,7 +1,7 @@
-"""start|watch NAMES: the units of replicas, by systemctl.
+"""start|watch NAMES: restart the units of replicas, or watch them start.
 
-`start` restarts without waiting. `watch` waits up to five seconds and prints {"state": "running"|"done"|"failed", "failed": [names],
-"text": last lines}. A unit that systemd is about to start again has failed: it is stopped, so that it is not tried forever.
+`start` does not wait. `watch` waits up to five seconds and prints {"state": "running"|"done"|"failed", "failed": [names],
+"text": last lines}. `watch` stops a unit that systemd is about to restart: it has failed, and would be tried forever.
 Called by tasks/start.yml through `python3 -c`.
 """
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-# Lines of docker's own about a container that is already gone; they hide the server's last words.
+# Docker's and systemd's lines, which hide the last lines of the vLLM server.
 NOISE = ("Error response from daemon: No such container", "Stopping ", "Stopped ")
 
 
@@ -20,7 +20,7 @@ def systemctl(*words: str) -> None:
 
 
 def show(unit: str) -> dict[str, str]:
-    """How the unit is. A node that loads a model may leave systemctl without an answer, which says nothing of the unit."""
+    """Return the unit's state. Retries: on a node that loads a model, systemctl may not answer."""
     command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,NRestarts,Job"]
     for left in (3, 2, 1, 0):
         asked = subprocess.run(command, capture_output=True, text=True)
@@ -31,7 +31,7 @@ def show(unit: str) -> dict[str, str]:
 
 
 def state(unit: str) -> str:
-    """`running` while systemd still works on the start, also while it still stops what ran before."""
+    """Return done, failed, or running while systemd starts the unit or still stops its predecessor."""
     seen = show(unit)
     if seen["ActiveState"] == "active" and not seen.get("Job"):
         return "done"
@@ -41,7 +41,7 @@ def state(unit: str) -> str:
 
 
 def words(unit: str, count: int) -> list[str]:
-    """What the unit said since its last start."""
+    """Return the unit's last log lines since its last start."""
     command = ["journalctl", f"--unit={unit}", "--lines=400", "--output=cat", "--no-pager"]
     lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("Starting ")]
@@ -50,7 +50,7 @@ def words(unit: str, count: int) -> list[str]:
 
 
 def watch(units: list[str]) -> dict:
-    end = time.monotonic() + 4.4  # and a moment after the last word: roles/work/files/work.py says why
+    end = time.monotonic() + 4.4  # not a whole number of seconds: roles/long_task/files/long_task.py says why
     while (states := {unit: state(unit) for unit in units}) and time.monotonic() < end:
         if "running" not in states.values():
             break
@@ -58,7 +58,7 @@ def watch(units: list[str]) -> dict:
     failed = [unit for unit, word in states.items() if word == "failed"]
     if failed:
         systemctl("stop", *failed)
-        # So that the journal has taken in what was said last; not for ever, on a node that writes gigabytes.
+        # The journal must have the last lines; with a limit, for a node that writes gigabytes.
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30)
     running = [unit for unit, word in states.items() if word == "running"]

@@ -1,6 +1,6 @@
-"""Which named disk should lie under a folder and is not mounted: a folder as argument, one line out or none, nothing changed.
+"""FOLDER: print which named disk should be mounted at or above a folder and is not; one line or none. Changes nothing.
 
-Asks the mount units that the role host has written, and the kernel. Called by tasks/preflight.yml through `python3 -c`.
+Reads the mount units of the role host, and the kernel's mounts. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import pathlib

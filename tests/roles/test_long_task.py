@@ -1,4 +1,4 @@
-"""Claims about the role work, on a node: what a long command says as it ends is told, however fast that is."""
+"""Claims about the role long_task, on a node: what a long command says as it ends is told, however fast that is."""
 
 import json
 import shlex
@@ -6,7 +6,7 @@ import shlex
 from tests.support import playbook
 from tests.support.role_node import Place
 
-WORK = playbook.ROOT / "roles" / "work" / "files" / "work.py"
+LONG_TASK = playbook.ROOT / "roles" / "long_task" / "files" / "long_task.py"
 
 
 def watched(place: Place, command: str) -> dict[str, str]:
@@ -19,7 +19,7 @@ def watched(place: Place, command: str) -> dict[str, str]:
         "timeout": 60,
         "tries": 1,
     }
-    script = f"python3 -c {shlex.quote(WORK.read_text())}"
+    script = f"python3 -c {shlex.quote(LONG_TASK.read_text())}"
     place.sh(f"{script} start", stdin=json.dumps(job))
     told: dict[str, str] = json.loads(place.sh(f"{script} watch", stdin=json.dumps(job)))
     return told

@@ -1,9 +1,9 @@
-"""start|watch: one long command as a transient systemd unit of a node.
+"""start|watch: start one long command as a transient systemd unit, or watch it.
 
-Owns the unit fleet-VERB-HASH.service. Needs systemd-run and a job as JSON on stdin:
-{slice, verb, command: [str], environment: {str: str}, properties: [NAME=VALUE], timeout: s, tries: n}. Called by roles/work/tasks/main.yml through `python3 -c`.
-`watch` waits up to four seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and where the disk is full
-{"next": what to do about that}.
+Owns the unit fleet-VERB-HASH.service. Needs systemd-run, and a job as JSON on stdin:
+{slice, verb, command: [str], environment: {str: str}, properties: [NAME=VALUE], timeout: s, tries: n}. Called by roles/long_task/tasks/main.yml through `python3 -c`.
+`watch` waits up to four seconds and prints {"state": "running"|"done"|"failed"|"gone", "text": last lines}, and for a full disk
+also {"next": what to do}.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ import subprocess
 import sys
 import time
 
-# Not whole seconds: at the end of each Ansible looks whether a command that has said nothing has ended, and if it has, does not read
-# what it said last (run_command of ansible-core 2.19). For the same reason a command stays a moment after its last word.
+# Not a whole number of seconds: at the end of each second Ansible checks whether a silent command has ended, and if so ignores its last
+# output (run_command of ansible-core 2.19). For the same reason a command stays a moment after its last output.
 BOUND, MOMENT = 4.4, 0.2
 AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n*3)); done'
 
 
 def show(unit: str) -> dict[str, str]:
-    """How the unit is. A node that writes gigabytes may leave systemctl without an answer, which says nothing of the unit."""
+    """Return the unit's state. Retries: on a node that writes gigabytes, systemctl may not answer."""
     command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InactiveExitTimestampMonotonic"]
     for left in (3, 2, 1, 0):
         asked = subprocess.run(command, capture_output=True, text=True)
@@ -33,30 +33,30 @@ def show(unit: str) -> dict[str, str]:
 
 
 def runs(seen: dict[str, str]) -> bool:
-    """Whether it works, or is being ended: only after that systemd tells how it ended."""
+    """Return whether the unit runs or is being stopped: until then systemd has no result."""
     return seen["SubState"] in ("running", "start") or seen["ActiveState"] == "deactivating"
 
 
 def lines(unit: str, seen: dict[str, str], count: int) -> list[str]:
-    """The unit's own last lines since its last start, never of an earlier try of the same name.
+    """Return the unit's last log lines since its last start.
 
-    By time and not by _SYSTEMD_INVOCATION_ID: lines that the journal takes in once their unit has failed do not have it.
+    Selected by time, not by _SYSTEMD_INVOCATION_ID: lines that reach the journal after the unit failed do not have it.
     """
     command = ["journalctl", "--boot", f"_SYSTEMD_UNIT={unit}", "-n", str(count), "-o", "json", "--no-pager"]
     entries = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
     start = int(seen["InactiveExitTimestampMonotonic"])  # us, as the journal's
     said = "\n".join(words(entry.get("MESSAGE")) for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= start)
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.replace("\r", "\n"))  # programs that colour what they say
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said.replace("\r", "\n"))  # programs that colour their output
     return [line.strip() for line in plain.splitlines() if line.strip()]
 
 
 def words(message: str | list[int] | None) -> str:
-    """A line as journalctl's JSON has it: bytes where it is no text, nothing where it is very long."""
+    """Return a message of journalctl's JSON as text: it is bytes if not UTF-8, null if very long."""
     return bytes(message).decode(errors="replace") if isinstance(message, list) else message or ""
 
 
 def take_in() -> None:
-    """Wait until the journal has what was said until now; not for ever, on a node that writes gigabytes."""
+    """Wait until the journal has the lines so far; with a limit, for a node that writes gigabytes."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30)
 
@@ -80,7 +80,7 @@ def start(unit: str, job: dict) -> None:
         capture_output=True,
         text=True,
     )
-    # A command that ends badly at once may fail its unit's start: `watch` tells what it said.
+    # A command that fails at once may fail its unit's start: `watch` reports its output.
     if started.returncode and show(unit)["ActiveState"] != "failed":
         sys.exit(f"systemd-run {unit}: {started.stderr.strip()}\nwanted: a systemd that starts it")
 
@@ -95,22 +95,22 @@ def watch(unit: str) -> dict[str, str]:
     if seen["SubState"] == "exited":
         state, text = "done", "".join(lines(unit, seen, 1)[-1:])
     elif seen["ActiveState"] == "failed":
-        state, text = "failed", "\n".join(lines(unit, seen, 14)) or f"ended without a word ({seen['Result']})"
+        state, text = "failed", "\n".join(lines(unit, seen, 14)) or f"ended without output ({seen['Result']})"
         if seen["Result"] == "timeout":
-            text += "\nended by systemd: it ran longer than its bound"
+            text += "\nstopped by systemd: it ran longer than its timeout"
     else:
-        state, text = "gone", "the work was stopped from outside (a cancelled run, or the node rebooted)"
+        state, text = "gone", "the task was stopped from outside (a cancelled run, or the node rebooted)"
     return {"state": state, **full(text)}
 
 
 def let_go(unit: str) -> None:
-    """Forget a unit that has ended: it stays loaded until then (RemainAfterExit, failed)."""
+    """Unload a unit that has ended, which systemd keeps (RemainAfterExit, failed)."""
     subprocess.run(["systemctl", "stop", unit], capture_output=True)
     subprocess.run(["systemctl", "reset-failed", unit], capture_output=True)
 
 
 def full(text: str) -> dict[str, str]:
-    """The text, and where it tells of a full file system also how much is free there, and what to do."""
+    """Return the text; if it reports a full file system, also the free space and what to do."""
     if not (found := re.search(r"(/[^\s:'\"]+)?:? ?no space left", text, re.IGNORECASE)):
         return {"text": text}
     folder = pathlib.Path(found[1] or "/")
@@ -132,5 +132,5 @@ else:
     answer = watch(name)
     print(json.dumps(answer), flush=True)
     if answer["state"] != "running":
-        let_go(name)  # after the answer: it would be lost with the unit
+        let_go(name)  # after the answer, which needs the unit
     time.sleep(MOMENT)

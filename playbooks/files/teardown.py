@@ -1,11 +1,11 @@
-"""Takes off a host what our runs put there, and puts back what was there before: JSON in, JSON out. What is not there is no error.
+"""Remove what earlier runs put on a host, and restore its original state: JSON in, JSON out. A missing thing is no error.
 
-In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that goes only when it is empty],
-trees: [pattern of files, or of folders that go with all that is in them], models: [folder of a repository's revisions], restores: [file that was there before us], options: {key of
-daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
-Out: {gone: [what was removed or put back], stays: [what is left, in words], packages: [to be purged now], left: {files, trees, groups}}.
-Called by playbooks/take-off.yml through `python3 -c`: before its packages are purged, and after it with what is `left`; `ends` then says
-that nothing of ours comes after it, and the record of before.py goes, too.
+In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that is removed only if empty],
+trees: [pattern of files, or of folders with their content], models: [folder of a repository's revisions], restores: [file that existed
+before], options: {key of daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
+Out: {gone: [what was removed or restored], stays: [what stays, in words], packages: [to be purged next], left: {files, trees, groups}}.
+Called by playbooks/teardown.yml through `python3 -c`: before the packages are purged, and after it with `left`. `ends`: the teardown of
+the host ends here, which also removes the record of baseline.py.
 """
 
 import base64
@@ -20,13 +20,13 @@ import sys
 
 RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
-# Seconds that a call to Docker may take, and a removal: a daemon that hangs gives no answer for ever.
+# Seconds that a call to Docker may take, and a removal: a daemon that hangs never answers.
 DOCKER, DOCKER_REMOVES = 60, 600
-ENGINES = {"docker.io", "docker-ce"}
-OF_ENGINE = ("docker", "containerd")
-# What the engine's packages leave behind when they are purged; Ubuntu's leave the socket, which would start the engine again.
-ENGINE_SOCKET = "docker.socket"
-ENGINE_LEAVES = {
+DOCKER_PACKAGES = {"docker.io", "docker-ce"}
+DOCKER_PREFIXES = ("docker", "containerd")
+# What the Docker packages leave behind when purged; Ubuntu's leave the socket unit, which would start Docker again.
+DOCKER_SOCKET = "docker.socket"
+DOCKER_LEAVES = {
     "files": ["/etc/docker/key.json"],
     "trees": ["/var/lib/docker", "/var/lib/containerd", "/etc/containerd", "/opt/containerd"],
 }
@@ -49,12 +49,12 @@ def given(part: str) -> list:
     return managed.get(part) or []
 
 
-def before() -> dict:
-    """What before.py wrote down; nothing where an earlier release made the host."""
+def baseline() -> dict:
+    """Return the record of baseline.py; {} for a host that an earlier release set up."""
     return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
-def take_units() -> None:
+def remove_units() -> None:
     for unit in given("units"):
         if run("systemctl", "cat", unit).returncode == 0:
             run("systemctl", "disable", "--now", unit)
@@ -64,7 +64,7 @@ def take_units() -> None:
             gone.append(f"container {name}")
 
 
-def take_files() -> None:
+def remove_files() -> None:
     paths = [pathlib.Path(path) for path in given("files")]
     for path in paths:
         if path.is_symlink() or path.is_file():
@@ -76,7 +76,7 @@ def take_files() -> None:
         else:
             path.unlink()
         gone.append(str(path))
-    # Folders go deepest first, and only when nothing of anybody else is in them.
+    # The deepest folders first, and only empty ones.
     for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
@@ -88,22 +88,22 @@ def take_files() -> None:
             stays.append(f"until the next reboot the kernel runs with {' '.join(sorted(lost))}")
 
 
-def take_models() -> None:
-    """The revisions that we have fetched, by their record, and what of them is on its way: others may keep theirs beside them."""
+def remove_models() -> None:
+    """Remove the revisions that a run fetched, by their record, and unfinished fetches; others may have folders beside them."""
     for path in (found for place in given("models") for found in matches(f"{place}/*")):
         revision = path.name.removeprefix(".incoming-")
         if not re.fullmatch(r"[0-9a-f]{40}", revision):
             continue
         begun = path.name != revision and path.with_name(f".wanted-{revision}.json").is_file()
         if path.is_symlink() or not path.is_dir() or not (begun or fetched(path)):
-            stays.append(f"{path} ({size(path)}): no record says that we have fetched it")
+            stays.append(f"{path} ({size(path)}): no record of a fetch by this fleet")
             continue
         shutil.rmtree(path)
         gone.append(str(path))
 
 
 def fetched(path: pathlib.Path) -> bool:
-    """Whether a folder has the record of our fetch (roles/weights): of this repository at this revision."""
+    """Return whether a folder has the record of a fetch (roles/weights) of this repository and revision."""
     try:
         record = json.loads((path / "manifest.json").read_text())
     except (OSError, ValueError, RecursionError):
@@ -114,27 +114,27 @@ def fetched(path: pathlib.Path) -> bool:
 
 
 def matches(pattern: str) -> list[pathlib.Path]:
-    """What an absolute pattern names."""
+    """Return the paths that match an absolute pattern."""
     return sorted(pathlib.Path("/").glob(pattern.lstrip("/")))
 
 
 def rendered() -> str:
-    """The first `linux` line of the boot loader's configuration: what the next boot reads."""
+    """Return the first `linux` line of the GRUB configuration, which the next boot reads."""
     lines = pathlib.Path("/boot/grub/grub.cfg").read_text(errors="replace").splitlines()
     return next((line for line in lines if line.split()[:1] in (["linux"], ["linuxefi"])), "")
 
 
 def kernel_arguments(line: str) -> set[str]:
-    """Without what names the image and the root device of one boot."""
+    """Return the arguments of a kernel command line without those for image and root device."""
     return {word for word in line.split() if not re.match(r"(BOOT_IMAGE|initrd|root|rootflags|resume)=", word)}
 
 
-def put_back(record: dict) -> None:
-    """The files that were there before us, and the kernel's settings."""
+def restore(record: dict) -> None:
+    """Restore the recorded files and kernel parameters."""
     for name in given("restores"):
         was, path = record.get("files", {}).get(name), pathlib.Path(name)
         if not record and name.startswith("/etc/") and path.is_file():
-            stays.append(f"{name} as it is: what it was before us is not known")
+            stays.append(f"{name} as it is: its original content is not known")
         if not was or "content" not in was or not path.is_file():
             continue
         content = base64.b64decode(was["content"])
@@ -146,8 +146,10 @@ def put_back(record: dict) -> None:
             continue
         path.write_bytes(content)
         gone.append(f"our changes of {name}")
-        if name == DAEMON and not ENGINES & {*packages}:
-            stays.append("until its next restart the engine runs with our options: nothing that uses it is interrupted")
+        if name == DAEMON and not DOCKER_PACKAGES & {*packages}:
+            stays.append(
+                "until its next restart the Docker daemon runs with the fleet's options: a restart would interrupt its containers"
+            )
     lost = []
     for name in given("sysctls"):
         value = record.get("sysctls", {}).get(name)
@@ -158,11 +160,11 @@ def put_back(record: dict) -> None:
             path.write_text(value)
             gone.append(f"our value of {name}")
     if lost:
-        stays.append(f"until the next reboot {', '.join(lost)}: what it was before is not known")
+        stays.append(f"until the next reboot {', '.join(lost)}: the original value is not known")
 
 
 def without_ours(now: bytes, was: bytes) -> bytes:
-    """daemon.json without our options: what others have put there since stays; byte for byte as it was where nobody did."""
+    """Return daemon.json without the roles' options: the original bytes if nobody else changed it, else other options stay."""
     options, old = json.loads(now), json.loads(was or b"{}")
     for key in managed.get("options") or {}:
         if key in old:
@@ -172,12 +174,15 @@ def without_ours(now: bytes, was: bytes) -> bytes:
     return was if options == old else json.dumps(options, indent=2).encode() + b"\n"
 
 
-def take_images(record: dict) -> None:
+def remove_images(record: dict) -> None:
     for reference in given("images") if shutil.which("docker") else []:
         for image in json.loads(run("docker", "image", "inspect", reference).stdout or "[]"):
             if image["Id"] in record.get("images", ()):
                 continue
-            names = [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]  # the last tag takes the digests along
+            names = [
+                *(image["RepoTags"] or ()),
+                *(image["RepoDigests"] or ()),
+            ]  # removing the last tag also removes the digests
             why = run("docker", "image", "rm", *(names or [image["Id"]])).stderr.strip()
             if run("docker", "image", "inspect", image["Id"]).returncode == 0:
                 stays.append(f"image {reference}: {why}")
@@ -186,45 +191,45 @@ def take_images(record: dict) -> None:
 
 
 def purged(names: list[str], *options: str) -> set[str]:
-    """What apt would take away with these packages."""
+    """Return the packages that apt would remove with these."""
     said = run("apt-get", "--simulate", *options, "purge", *names).stdout
     return {line.split()[1].partition(":")[0] for line in said.splitlines() if line.startswith(("Purg ", "Remv "))}
 
 
 def choose_packages(record: dict) -> tuple[list[str], dict]:
-    """Which packages go now, and what they leave behind: those that we installed, and what came along and nothing needs any more."""
+    """Return the packages to purge (those that a run installed, and unneeded dependencies), and what they leave behind."""
     ours = [name for name in given("packages") if version_of(name)]
-    engine = [name for name in (*ours, *given("units")) if name.startswith(OF_ENGINE)]
-    theirs = users_of_engine() if engine else []
+    docker_parts = [name for name in (*ours, *given("units")) if name.startswith(DOCKER_PREFIXES)]
+    theirs = users_of_docker() if docker_parts else []
     if theirs:
-        ours = [name for name in ours if name not in engine]
-        stays.append(f"{', '.join(engine)}: others use it ({', '.join(theirs)})")
+        ours = [name for name in ours if name not in docker_parts]
+        stays.append(f"{', '.join(docker_parts)}: others use it ({', '.join(theirs)})")
     for name in list(ours):
         if needed := purged([name]) - {*ours} - came_along(record):
             ours.remove(name)
             stays.append(f"{name}: {', '.join(sorted(needed))} needs it")
-    if theirs or ENGINES & {*given("packages")} - {*ours}:
-        managed["units"] = [unit for unit in given("units") if unit not in engine]
+    if theirs or DOCKER_PACKAGES & {*given("packages")} - {*ours}:
+        managed["units"] = [unit for unit in given("units") if unit not in docker_parts]
     if not ours:
         return [], {}
     others = purged(ours, "--auto-remove") & came_along(record)
-    left = {"files": [name for name in ENGINE_LEAVES["files"] if was_not_there(record, name)]}
+    left = {"files": [name for name in DOCKER_LEAVES["files"] if was_not_there(record, name)]}
     left["trees"] = [
         name if was_not_there(record, name) else f"{name}/*"
-        for name in ENGINE_LEAVES["trees"]
+        for name in DOCKER_LEAVES["trees"]
         if was_empty(record, name)
     ]
     left["groups"] = [] if not record or "docker" in record["groups"] else ["docker"]
-    if not ENGINES & {*ours}:
+    if not DOCKER_PACKAGES & {*ours}:
         return sorted({*ours, *others}), {}
-    managed["units"] = [ENGINE_SOCKET, *given("units")]
+    managed["units"] = [DOCKER_SOCKET, *given("units")]
     if pathlib.Path("/sys/class/net/docker0").exists():
-        stays.append("until the next reboot the engine's bridge docker0, its firewall rules and net.ipv4.ip_forward")
+        stays.append("until the next reboot Docker's bridge docker0, its firewall rules and net.ipv4.ip_forward")
     return sorted({*ours, *others}), left
 
 
 def came_along(record: dict) -> set[str]:
-    """Packages that were not there before us, and that nobody asked for by name."""
+    """Return the automatically installed packages that the record does not have."""
     automatic = set(run("apt-mark", "showauto").stdout.split())
     return automatic - {*record["packages"]} if record else set()
 
@@ -237,15 +242,15 @@ def was_empty(record: dict, path: str) -> bool:
     return was_not_there(record, path) or bool((record.get("files", {}).get(path) or {}).get("empty"))
 
 
-def users_of_engine() -> list[str]:
-    """What others have on an engine that is ours: containers that run, and volumes."""
+def users_of_docker() -> list[str]:
+    """Return running containers and volumes of others in the Docker that a run installed."""
     if not shutil.which("docker"):
         return []
     containers = run("docker", "ps", "--format", "container {{.Names}}").stdout.splitlines()
     return [*containers, *run("docker", "volume", "ls", "--format", "volume {{.Name}}").stdout.splitlines()]
 
 
-def tell_what_stays() -> None:
+def report_kept() -> None:
     for kept in given("keeps"):
         there = [f"{name} {version}" for name in kept.get("packages") or [] if (version := version_of(name))]
         there += [f"{path} ({size(path)})" for pattern in kept.get("paths") or [] for path in matches(pattern)]
@@ -267,17 +272,17 @@ def size(path: pathlib.Path) -> str:
     return f"{total:.3g} {unit}"
 
 
-def take_groups() -> None:
+def remove_groups() -> None:
     for name in given("groups"):
         group = next((one for one in grp.getgrall() if one.gr_name == name), None)
         if group and not group.gr_mem and run("groupdel", name).returncode == 0:
             gone.append(f"group {name}")
 
 
-def forget(record: dict) -> None:
-    """The record itself, every folder of it that is ours and empty by now, and Ansible's own, where nothing is in it.
+def remove_record(record: dict) -> None:
+    """Remove the record, empty folders that a run made, and Ansible's empty folders; make a recorded empty folder again.
 
-    A folder that was there may be gone: dpkg removes what no other package owns (/opt) with what it removes.
+    dpkg removes a folder that no other package owns (/opt) together with a package.
     """
     RECORD.unlink(missing_ok=True)
     home = pathlib.Path(f"~{os.environ.get('SUDO_USER', 'root')}").expanduser()
@@ -296,17 +301,17 @@ def forget(record: dict) -> None:
             path.chmod(int(was["mode"], 8))
 
 
-known = before()
+known = baseline()
 packages, left = choose_packages(known)
-take_units()
-take_images(known)
-take_models()  # before the files, which say what of it was begun
-take_files()
-put_back(known)
-take_groups()
-tell_what_stays()
+remove_units()
+remove_images(known)
+remove_models()  # before the files, which show unfinished fetches
+remove_files()
+restore(known)
+remove_groups()
+report_kept()
 if managed.get("ends"):
-    forget(known)
+    remove_record(known)
 run("systemctl", "daemon-reload")
 run("systemctl", "reset-failed", *given("units"))
 print(json.dumps({"gone": gone, "stays": stays, "packages": packages, "left": left}))

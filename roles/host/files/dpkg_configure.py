@@ -1,6 +1,6 @@
-"""SECONDS: finishes what an interrupted installation left half done, as `dpkg --configure -a` does, once nobody else installs.
+"""SECONDS: run `dpkg --configure -a`, which finishes an interrupted installation, when dpkg's lock is free.
 
-Needs dpkg. Ends with dpkg's words and exit code; after SECONDS of waiting with those of apt about who holds the lock.
+Needs dpkg. Ends with dpkg's output and exit code; after SECONDS of waiting for the lock with a message like apt's.
 Called by tasks/install.yml through `python3 -c`.
 """
 

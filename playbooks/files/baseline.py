@@ -1,9 +1,9 @@
-"""Writes down on a host what was there before our first change of it, so that taking off can put it back: JSON in, {"recorded": [what]} out.
+"""Record a host's state before the first change, so that the teardown can restore it: JSON in, {"recorded": [what]} out.
 
-In: {record: path, write: whether it is written, files: [path], sysctls: [name], ours: path of the file with our sysctls}. The record, root's alone:
-{packages: [name], groups: [name], images: [id], files: {path: null where there was none, else {mode, owner, group} and of a folder {empty}, of a
-file {content}}, sysctls: {name: value}}; owner and group are numbers, content is base64. What it has once is never written again.
-Called by playbooks/tasks/before.yml through `python3 -c`; read by take_off.py.
+In: {record: path, write: bool, files: [path], sysctls: [name], ours: path of the roles' sysctl file}. The record, readable only for root:
+{packages: [name], groups: [name], images: [id], files: {path: null if absent, else {mode, owner, group} and for a folder {empty}, for a
+file {content}}, sysctls: {name: value}}; owner and group are numbers, content is base64. An item is recorded once and never changed.
+Called by playbooks/tasks/baseline.yml through `python3 -c`; read by teardown.py.
 """
 
 import base64
@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 
-# Seconds that a call to Docker may take: a daemon that hangs gives no answer for ever.
+# Seconds that a call to Docker may take: a daemon that hangs never answers.
 DOCKER = 60
 
 

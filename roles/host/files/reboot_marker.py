@@ -1,6 +1,6 @@
-"""MARKER GOALS: writes down that a reboot is made for these; exit code 3 when it already was.
+"""MARKER GOALS: record a reboot with these goals in the file MARKER; exit code 3, and the time, if the last one had the same goals.
 
-Owns the marker file. Called by tasks/reboot.yml through `python3 -c`. Prints the time of the earlier attempt.
+Owns the marker file. Called by tasks/reboot.yml through `python3 -c`.
 """
 
 import pathlib
