@@ -22,9 +22,9 @@ from fleet.provider.properties import to_struct
 from fleet.ssh import reply, script
 from fleet.validators import Record
 from tests.support import fuzz
+from tests.support.preflight_machines import after_a_run, wanted
 from tests.support.pulumi_project import ROOT
-from tests.unit.test_preflight_checks import after_a_run, wanted
-from tests.unit.test_provider_outputs import RIGHT
+from tests.support.right_outputs import RIGHT
 
 TARGET = ssh.Target("glm-1", "192.0.2.1")
 

@@ -13,7 +13,9 @@ from fleet import preflight
 from fleet.cli import preflight as verb
 from fleet.sources.lab.form import Nodes
 from fleet.stack import preflight_checks, requirements, settings, stack_file
-from tests.unit.test_preflight_checks import GOLDEN, ROLES, ROOT, SICK, healthy, wanted
+from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy, wanted
+
+GOLDEN = Path(__file__).parent / "golden" / "preflight"
 
 TODAY = datetime.date(2026, 11, 26)
 WORDS = {

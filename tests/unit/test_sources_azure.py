@@ -15,7 +15,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.azure import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_contract import SOURCES
+from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"

@@ -13,18 +13,10 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.support.pulumi_mocks import FILE, FROM, LOGIN, supply
+from tests.support.pulumi_mocks import FILE, LOGIN, supply
+from tests.support.source_table import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
-POOL: dict[str, Any] = {
-    "source": "digitalocean",
-    "region": "atl1",
-    "size": "gpu-mi300x8-1536gb",
-    "image": 188383823,
-    "keys": [LOGIN],
-    "ssh_from": [FROM],
-    "machines": {"prod-1": {}},
-}
 REMOVE = object()
 # claim → the keys of the right pool that are otherwise
 MISTAKES: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.digitalocean import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_cloud import POOL
+from tests.support.source_table import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 TWO = {**POOL, "machines": {"prod-1": {}, "prod-2": {"size": "gpu-mi300x1-192gb", "region": "nyc2", "image": 7}}}

@@ -15,7 +15,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.oci import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_contract import SOURCES
+from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})
