@@ -132,7 +132,7 @@ def measure(node: Wanted, tell: Callable[[str], None], stop: threading.Event) ->
         variables=variables(node),
         log=base.state_dir() / "logs" / f"{node.stack}-accept-{name}-{stamp}.log",
         timeout=PULL + sum(one.timeout + 60 for one in node.catalogue.benchmarks),
-        goes_on="`fleet accept` begins anew",
+        next_step="`fleet accept` begins anew",
     )
     outcome = converge.converge(job, lambda told: tell(told.text), stop)
     try:
