@@ -140,7 +140,7 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
 def replicas(found: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
     return [
-        Replica(f"{node}/{replica['name']}", address.of(replica), replica["model"], seen["connection"])
+        Replica(f"{node}/{replica['name']}", address.socket_or_port(replica), replica["model"], seen["connection"])
         for node, seen in found.get("replicas", {}).items()
         for replica in (seen or {}).get("replicas") or ()
     ]
