@@ -74,7 +74,7 @@ def converge(job: Job, note: Callable[[Note], None], cancelled: threading.Event)
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     tracker = progress.Tracker(job.roles, note)
-    received: list[events.Event] = []
+    received_events: list[events.Event] = []
     end: events.Event = {}
     started = time.monotonic()
     late = False
@@ -85,11 +85,11 @@ def converge(job: Job, note: Callable[[Note], None], cancelled: threading.Event)
             elif event["event"] == "end":
                 end = event
             else:
-                received.append(event)
+                received_events.append(event)
                 tracker.handle(event)
             if cancelled.is_set() or (late := late or time.monotonic() - started > job.timeout):
                 lines.close_stdin()
-    declared = declarations.collect(received)
+    declared = declarations.collect(received_events)
     failure = _failure(job, tracker, end, cancelled.is_set(), late)
     _close_log(job.log, tracker, time.monotonic() - started, failure)
     if failure:

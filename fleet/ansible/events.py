@@ -63,22 +63,22 @@ def distil(raw: Mapping[str, Any]) -> Event | None:
 
 def _result(res: Mapping[str, Any], action: str, text: bool) -> dict[str, Any]:
     """Return the keys of a result that we use; with `text` also what its command printed."""
-    reduced = {key: _cut(res[key]) for key in RESULT if key in res}
+    essence = {key: _cut(res[key]) for key in RESULT if key in res}
     if res.get("changed"):
-        reduced["made"] = _created(res)
+        essence["made"] = _created(res)
         if action.endswith(".apt"):
-            reduced["new"] = _new_packages(str(res.get("stdout") or ""))
+            essence["new"] = _new_packages(str(res.get("stdout") or ""))
     module_args = _mapping(_mapping(res.get("invocation")).get("module_args"))
     if args := {key: _cut(module_args[key]) for key in ARGUMENTS if module_args.get(key) is not None}:
-        reduced["args"] = args
+        essence["args"] = args
     if isinstance(res.get("results"), list):
-        reduced["loop"] = len(res["results"])
+        essence["loop"] = len(res["results"])
     if action == SET_STATS:
         stats = _mapping(res.get("ansible_stats"))
-        reduced |= {"results": dict(_mapping(stats.get("data"))), "aggregate": bool(stats.get("aggregate"))}
+        essence |= {"results": dict(_mapping(stats.get("data"))), "aggregate": bool(stats.get("aggregate"))}
     if text:
-        reduced |= {key: str(res[key])[-TAIL:] for key in TEXT if res.get(key)}
-    return reduced
+        essence |= {key: str(res[key])[-TAIL:] for key in TEXT if res.get(key)}
+    return essence
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

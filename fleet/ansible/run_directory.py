@@ -73,14 +73,14 @@ def _belongs(text: str, mark: Path) -> bool:
 def sweep(mark: Path, patience: float) -> None:
     """End every other process of the run: SIGTERM, and after `patience` seconds SIGKILL."""
     deadline = time.monotonic() + patience
-    terminated: set[int] = set()
+    terminated_pids: set[int] = set()
     while remaining := processes(mark):
         late = time.monotonic() > deadline
         for pid in remaining:
-            if late or pid not in terminated:
+            if late or pid not in terminated_pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                terminated.add(pid)
+                terminated_pids.add(pid)
         if late and time.monotonic() > deadline + 2:
             return  # it is in an uninterruptible wait of the kernel, and dies after that
         time.sleep(0.05)

@@ -73,15 +73,15 @@ def _by_machine(changes: Iterable[Change]) -> list[Change]:
     for change in changes:
         units = () if change.effect.level in KINDS else change.effect.what
         groups.setdefault((change.node, change.effect.level, change.effect.sure, units), []).append(change)
-    joined = []
+    node_changes = []
     for (node, level, sure, what), group in groups.items():
         if level in KINDS:
             what = _kinds({kind for change in group for kind in change.effect.what})
         because = tuple(dict.fromkeys(reason for change in group for reason in change.effect.because))
-        measured = [change.seconds for change in group if change.seconds is not None]
-        seconds = sum(measured) if len(measured) == len(group) else None
-        joined.append(Change(node, Effect(level, what, because, sure), seconds))
-    return sorted(joined, key=lambda change: _natural(change.node))
+        measured_seconds = [change.seconds for change in group if change.seconds is not None]
+        seconds = sum(measured_seconds) if len(measured_seconds) == len(group) else None
+        node_changes.append(Change(node, Effect(level, what, because, sure), seconds))
+    return sorted(node_changes, key=lambda change: _natural(change.node))
 
 
 def _kinds(hit: set[str]) -> tuple[str, ...]:
@@ -94,17 +94,17 @@ def _merge(groups: Groups, most: int, about: Callable[[Effect], tuple[str, ...]]
     similar: dict[tuple[Effect, tuple[str, ...]], list[Effect]] = {}
     for effect in groups:
         similar.setdefault((replace(effect, because=()), about(effect)), []).append(effect)
-    merged: Groups = {}
+    merged_groups: Groups = {}
     for (bare, _), effects in similar.items():
         if len(effects) <= most:
-            merged |= {effect: groups[effect] for effect in effects}
+            merged_groups |= {effect: groups[effect] for effect in effects}
             continue
         common = [reason for reason in effects[0].because if all(reason in effect.because for effect in effects)]
         others = [reason for effect in effects for reason in effect.because if reason not in common]
         because = tuple(dict.fromkeys([*common, *(f"{_subject(reason)} (not the same on all)" for reason in others)]))
         members = [change for effect in effects for change in groups[effect]]
-        merged[replace(bare, because=because)] = sorted(members, key=lambda change: _natural(change.node))
-    return merged
+        merged_groups[replace(bare, because=because)] = sorted(members, key=lambda change: _natural(change.node))
+    return merged_groups
 
 
 def _subject(reason: str) -> str:
@@ -149,11 +149,11 @@ def _action(effect: Effect) -> str:
 
 def _how_long(durations: Sequence[float | None], parallel: int, matters: bool) -> str:
     """Return the words for the durations, in seconds; those for a missing one only where it `matters`."""
-    measured = sorted(seconds for seconds in durations if seconds)
+    measured_seconds = sorted(seconds for seconds in durations if seconds)
     missing = sum(seconds is None for seconds in durations)
-    if not measured:
+    if not measured_seconds:
         return (", not measured yet" if matters else "") if missing else ", in the same run"
-    shortest, longest = duration(measured[0]), duration(measured[-1])
+    shortest, longest = duration(measured_seconds[0]), duration(measured_seconds[-1])
     text = f", about {longest}" if shortest == longest else f", about {shortest} to {longest}"
     text += " each" if len(durations) > 1 else ""
     text += f", {parallel} at a time" if len(durations) > parallel else ""

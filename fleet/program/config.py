@@ -58,8 +58,8 @@ def _secret_mistakes(keys: Mapping[str, str], prefix: str, file: str) -> Iterato
             yield errors.SettingsError(
                 file=file,
                 key=name,
-                seen="stands in clear in the stack file",
-                allowed="a secret, and a new one: this one has been read",
+                seen="is in clear in the stack file",
+                allowed="a secret, with a new value: this one is exposed",
                 next=command,
             )
     if not keys.get("vllm_api_key"):

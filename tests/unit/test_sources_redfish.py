@@ -123,7 +123,7 @@ def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: 
 def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
         program.run("prod", {**values(), "glm-fleet:redfish_password": "a-word"}, {"vllm_api_key": program.KEY})
-    assert "redfish_password: stands in clear" in caplog.text and "a-word" not in caplog.text
+    assert "redfish_password: is in clear" in caplog.text and "a-word" not in caplog.text
 
 
 def SECRET(text: str) -> Any:

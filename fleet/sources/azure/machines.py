@@ -48,7 +48,7 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
     )
     subnet = _subnet(pool, group.name, own)
     keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    supplied = {}
+    machines = {}
     for name in request.present:
         protect = pulumi.ResourceOptions(protect=name in request.protected)
         address = network.PublicIPAddress(
@@ -80,8 +80,8 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         current = machine.tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("VirtualMachine", name, tags, current, request.stack)
         ip = address.ip_address.apply(lambda text: text or "")
-        supplied[name] = Machine(cloud_machines.node_inputs(pool, name, ip, keys[name]), machine, pool.place(name))
-    return supplied
+        machines[name] = Machine(cloud_machines.node_inputs(pool, name, ip, keys[name]), machine, pool.place(name))
+    return machines
 
 
 def _subnet(pool: Nodes, group: pulumi.Output[str], own: pulumi.ResourceOptions) -> network.Subnet:

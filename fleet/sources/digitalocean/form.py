@@ -13,7 +13,7 @@ from fleet.sources.cloud_form import Cloud, CloudMember, Word
 
 IMAGE = r"^[1-9][0-9]{0,11}$"
 FORMS = {
-    IMAGE: "the number of one image: a name such as gpu-amd-base moves on; `doctl compute image list --public` tells both"
+    IMAGE: "the number of one image: a name such as gpu-amd-base moves on; `doctl compute image list --public` lists both"
 }
 
 

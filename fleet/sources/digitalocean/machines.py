@@ -77,7 +77,7 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         for place, key in enumerate(pool.keys)
     ]
     host_keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    supplied = {}
+    machines = {}
     for name in request.present:
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         droplet = digitalocean.Droplet(
@@ -107,8 +107,8 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         )
         cloud_machines.warn_of_changes("Droplet", name, tags, droplet.tags.apply(_pairs), request.stack)
         inputs = cloud_machines.node_inputs(pool, name, droplet.ipv4_address, host_keys[name])
-        supplied[name] = Machine(inputs, droplet, pool.place(name))
-    return supplied
+        machines[name] = Machine(inputs, droplet, pool.place(name))
+    return machines
 
 
 def _provider(pool: Nodes) -> digitalocean.Provider | None:

@@ -60,15 +60,15 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
     subnet = _subnet(pool, vcn.id, own)
     group, rules = _security_group(pool, vcn.id, own)
     keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    supplied = {}
+    machines = {}
     for name in request.present:
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         instance = _instance(pool, name, subnet.id, group.id, rules, keys[name], tags, name in request.protected)
         current = instance.freeform_tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("Instance", name, tags, current, request.stack)
         inputs = cloud_machines.node_inputs(pool, name, instance.public_ip, keys[name])
-        supplied[name] = Machine(inputs, instance, pool.place(name))
-    return supplied
+        machines[name] = Machine(inputs, instance, pool.place(name))
+    return machines
 
 
 def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -> core.Subnet:
