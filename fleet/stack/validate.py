@@ -73,7 +73,7 @@ def variables(judged: settings.Settings, roles: role_vars.Roles, machine: str) -
 
 def _asked(pool: Pool) -> Sequence[rules.Rule]:
     """Every rule; a source may bring what a stack does not name."""
-    return rules.RULES if pool.BRINGS else (*rules.RULES, *rules.BROUGHT)
+    return rules.RULES if pool.SUPPLIES_VARS else (*rules.RULES, *rules.BROUGHT)
 
 
 def _place(finding: rules.Finding, judged: settings.Settings, machine: str) -> str:

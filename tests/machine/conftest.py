@@ -74,7 +74,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish_ma
     """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
     (tmp_path / "installers").mkdir()
     monkeypatch.setattr(installer_image, "_folder", lambda: tmp_path / "installers")
-    monkeypatch.setattr(installer_image, "_right", {})
+    monkeypatch.setattr(installer_image, "_verified", {})
     with redfish_machine.machine(tmp_path) as made:
         yield made
 

@@ -139,7 +139,7 @@ def test_another_network_can_be_asked_for(
         ran = ready.run("serving", **{**SERVED, **paths(served), **own})
         assert ran.rc == 0, ran.message
         replica = ran.results["fleet_serving"]["replicas"][0]
-        with ssh.connect(ready.node) as connection, connection.forward(address.of(replica)) as port:
+        with ssh.connect(ready.node) as connection, connection.forward(address.socket_or_port(replica)) as port:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
         found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
         assert found == [f"{where}:{one}" for where in (ready.node.address, neighbour.BRIDGE) for one in reached]

@@ -42,7 +42,7 @@ def test_both_halves_have_the_same_names() -> None:
     names = {preflight.Verdict(one, "ok", "").name for one in WORDS}
     assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
     assert set(preflight_checks.WAIVABLE) <= names
-    assert set(Nodes.USUAL) <= WORDS
+    assert set(Nodes.EXPECTED_WARNINGS) <= WORDS
     page = (ROOT / "docs" / "preflight.md").read_text()
     assert set(re.findall("`(preflight-[a-z-]+)`", page)) == set(preflight_checks.WAIVABLE)
 

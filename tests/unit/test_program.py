@@ -254,7 +254,7 @@ def test_an_api_key_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptu
     with pytest.raises(SystemExit):
         run("prod", {**config("prod"), "glm-fleet:vllm_api_key": KEY}, secrets={})
     told = caplog.text
-    assert "stands in clear" in told
+    assert "is in clear" in told
     assert KEY not in told
 
 

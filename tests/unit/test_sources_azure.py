@@ -117,7 +117,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("claim", REFUSED)
 def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
-    told = cloud_machines.explained("prod-1", REFUSED[claim], machines.REFUSALS)
+    told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 

@@ -82,7 +82,7 @@ def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> No
 def test_what_a_machine_is_made_of_tells_image_and_login_apart_and_no_host_key() -> None:
     def of(**told: Any) -> dict[str, str]:
         pool: Any = settings.read({"nodes": {**POOL, **told}}, FILE).nodes[0]
-        return cloud_machines.made_of(pool, pool.of("prod-1", "image"))
+        return cloud_machines.creation_tags(pool, pool.setting("prod-1", "image"))
 
     assert of() == of(region="nyc2", ssh_from=["192.0.2.128/25"])
     assert of(image=1)["login"] == of()["login"]

@@ -65,7 +65,7 @@ def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
     reach = {"port": 22, "user": "root", "identity": "~/.ssh/id_ed25519", "become": False, "wait": 1800}
     assert pool.connection("prod-1") == {"address": "192.0.2.11", "host_key": KEY, "gpus": 8, **reach}
     assert pool.connection("prod-2") == {"address": "192.0.2.12", "gpus": 8, **reach}
-    assert pool.whole("prod-2")["serve"] == "192.0.2.5:8090"
+    assert pool.options("prod-2")["serve"] == "192.0.2.5:8090"
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptu
         program_mocks.run(
             "prod", {**values(), "glm-fleet:redfish_password": "a-word"}, {"vllm_api_key": program_mocks.KEY}
         )
-    assert "redfish_password: stands in clear" in caplog.text and "a-word" not in caplog.text
+    assert "redfish_password: is in clear" in caplog.text and "a-word" not in caplog.text
 
 
 def SECRET(text: str) -> Any:
