@@ -18,8 +18,8 @@ import pulumi
 from fleet import errors, program
 from fleet.resources import Host, Image, Node, Serving, Weights
 
-EXPLAINED = 32  # exit code: the user has been told already
-# When a step fails, and on ^C, the language host sends SIGINT here: the engine has said why, a traceback would hide it.
+EXPLAINED = 32  # exit code: the error is already on the screen
+# When a step fails, and on ^C, the language host sends SIGINT: the Pulumi engine has shown the reason, which a traceback would hide.
 signal.signal(signal.SIGINT, lambda *_: os._exit(EXPLAINED))
 
 
@@ -27,7 +27,7 @@ def road() -> None:
     """Declare every machine's resources; those of different machines do not depend on each other."""
     plan = program.read()
     nodes = {
-        name: Node(name, machine, plan.wants(name), plan.fleet, plan.settings.protected(name))
+        name: Node(name, machine, plan.node_requirements(name), plan.fleet, plan.settings.protected(name))
         for name, machine in plan.machines.items()
     }
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
@@ -41,14 +41,14 @@ def road() -> None:
         for name, node in nodes.items()
     }
 
-    found = {
+    replicas = {
         name: program.evidence(
             plan.machines[name].place, node, hosts[name], images[name], weights[name], servings[name]
         )
         for name, node in nodes.items()
     }
-    pulumi.export("endpoints", program.endpoints(found))
-    pulumi.export("replicas", found)
+    pulumi.export("endpoints", program.endpoints(replicas))
+    pulumi.export("replicas", replicas)
     pulumi.export("api_key", program.api_key())
     program.forecast(plan.fleet, servings.values())
 

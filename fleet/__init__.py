@@ -1,4 +1,4 @@
-"""What brings GLM-4.6V up on a fleet: plan (what should be), machine (what is), provider (joins them), probes, cli.
+"""Brings GLM-4.6V up on a fleet. Each folder is a room with one job: ARCHITECTURE.md draws them, CONTRIBUTING.md says where to change what.
 
-Needs nothing at import; each part imports what it needs. CONTRIBUTING.md says where to change what.
+Needs nothing at import; each part imports what it needs.
 """

@@ -1,6 +1,6 @@
-"""Where a replica listens on its node: what Ansible's results and the stack's state say of it, in one form. Pure.
+"""Address of a replica on its node, from Ansible's results or the stack's state. Pure.
 
-Called by whoever reaches a replica or names its address: fleet.cli.stack_outputs, fleet.provider.serving, fleet.program.
+Called by fleet.cli.stack_outputs, fleet.provider.serving and fleet.program.
 """
 
 import re
@@ -12,12 +12,12 @@ from fleet import errors
 SOCKET = re.compile(r"/run/fleet/[a-z0-9][a-z0-9_.-]{0,127}/sock")
 
 
-def of(replica: Mapping[str, Any]) -> int | str:
-    """Return the path of the replica's unix socket, or its port on the node's loopback; FleetError where it has neither."""
+def socket_or_port(replica: Mapping[str, Any]) -> int | str:
+    """Return the path of the replica's unix socket, or its port on the node's loopback. Raises FleetError where it has neither."""
     socket, port = replica.get("socket"), replica.get("port")
     if isinstance(socket, str) and SOCKET.fullmatch(socket):
         return socket
-    # numbers come as floats from Pulumi
+    # Pulumi turns numbers into floats
     if not socket and isinstance(port, int | float) and not isinstance(port, bool) and 0 < port < 65536:
         return int(port)
     raise errors.FleetError(
@@ -29,6 +29,6 @@ def of(replica: Mapping[str, Any]) -> int | str:
 
 
 def url(replica: Mapping[str, Any]) -> str:
-    """Return the replica's address on its node: a URL of its port, or `unix:` and the path of its socket."""
-    found = of(replica)
-    return f"http://127.0.0.1:{found}/v1" if isinstance(found, int) else f"unix:{found}"
+    """Return the replica's URL on its node: http with its port, or `unix:` and the path of its socket. Raises FleetError."""
+    listens = socket_or_port(replica)
+    return f"http://127.0.0.1:{listens}/v1" if isinstance(listens, int) else f"unix:{listens}"

@@ -1,24 +1,24 @@
-"""Every failure that this project tells a user, in one tree; below everything else but printable, which it needs.
+"""The tree of errors: every failure that this project reports to a user. Needs printable only; used by every room.
 
     FleetError              node: doing: seen / wanted / next
-    ├── SettingsError       a stack file holds what is not allowed (never touched a machine)
-    ├── Unreachable         no SSH connection within the time
-    │   ├── HostKeyMismatch another machine answers than the one that was pinned
-    │   └── LoginRefused    the right machine, but no key of ours that it accepts
-    ├── NotReady            a machine cannot become what the plan wants; nothing there was touched
-    ├── CommandFailed       a command on a node ended otherwise than it should
+    ├── SettingsError       a stack file contains a mistake; no machine was touched
+    ├── Unreachable         no SSH connection in time
+    │   ├── HostKeyMismatch another machine answers than the pinned one
+    │   └── LoginRefused    the right machine, but it accepts none of our keys
+    ├── NotReady            a machine fails the preflight; nothing on it was touched
+    ├── CommandFailed       a command on a node failed
     ├── ConvergeFailed      an Ansible run stopped at a task
-    │   └── Cancelled       stopped by the user or by the end of the engine
-    ├── BmcFailed           a BMC answers, otherwise than it should
-    │   └── BmcSilent       no answer of a BMC within the time: it may be starting anew
-    ├── InstallFailed       an installation that was begun did not come to its end
-    ├── OutputMalformed     an output that a node gave has another form than it should
-    ├── ProbeFailed         the server answers, and the answers are wrong
-    ├── Unexpected          an exception that nobody foresaw: a bug of ours
-    └── DriftUnreadable     the actual state of a node could not be understood
+    │   └── Cancelled       the user, or the end of the Pulumi engine, stopped a run
+    ├── BmcFailed           a BMC answers with an error
+    │   └── BmcSilent       a BMC does not answer in time; it may be restarting
+    ├── InstallFailed       an installation did not finish
+    ├── OutputMalformed     a node sent an output of the wrong form
+    ├── ProbeFailed         the vLLM server answers, and its answers are wrong
+    ├── Unexpected          an exception that we did not expect: our bug
+    └── DriftUnreadable     the state of a node could not be read
 
-A message says what was seen, not what raised it: it never repeats the text of its cause. Parts may come from a node or a server:
-the message shows their control characters as escapes.
+A message has what was seen, and never repeats the text of its cause. Parts may come from a node or a server: the message shows their
+control characters as escapes.
 """
 
 import json
@@ -30,10 +30,10 @@ from fleet import printable
 
 
 class FleetError(Exception):
-    """A failure in the words of its user: where, what was being done, what was seen and wanted, what to do next.
+    """A failure for its user: the node, what was being done, what was seen and wanted, what to do next.
 
-    Only `seen` is required; absent parts are left out of the text. Lines after the first of a part are indented.
-    `partial` is what a run had declared before it failed (managed.Declared as JSON; empty for everything else).
+    Only `seen` is required; the text leaves out absent parts. Lines after the first of a part are indented.
+    `partial` is what a run declared before it failed (managed_set.Declared as JSON); empty for all else.
     """
 
     partial: Mapping[str, Any] = MappingProxyType({})
@@ -56,16 +56,16 @@ class FleetError(Exception):
 
 
 class SettingsError(FleetError):
-    """A stack file says what nothing knows: `file`, the `key` in it, its `value`, what is `allowed`, the `nearest` name."""
+    """A mistake in a stack file: `file`, the `key` in it, its `value`, what is `allowed`, the `nearest` right name."""
 
     def __init__(
         self, *, file: str, key: str, seen: str, value: Any = "", allowed: str = "", nearest: str = "", next: str = ""
     ) -> None:
-        told = "" if value in ("", None) else f"{json.dumps(value, default=str, ensure_ascii=False)}: "
+        prefix = "" if value in ("", None) else f"{json.dumps(value, default=str, ensure_ascii=False)}: "
         super().__init__(
             node=file,
             doing=key,
-            seen=told + seen,
+            seen=prefix + seen,
             wanted=allowed,
             next=next or (f"did you mean {nearest}?" if nearest else ""),
         )
@@ -73,19 +73,19 @@ class SettingsError(FleetError):
 
 
 class Unreachable(FleetError):
-    """No SSH connection: refused, timed out, no route, or no accepted login."""
+    """No SSH connection: refused, timed out, no route, or lost."""
 
 
 class HostKeyMismatch(Unreachable):
-    """The machine at this address does not hold the pinned host key. Nothing was sent to it."""
+    """The machine at this address does not have the pinned host key. Nothing was sent to it."""
 
 
 class LoginRefused(Unreachable):
-    """The machine with the pinned key answers and takes none of our keys."""
+    """The machine with the pinned key answers, and accepts none of our keys."""
 
 
 class NotReady(FleetError):
-    """A machine cannot become what the plan wants, and nothing there was touched. `others` are further reasons, told below the first."""
+    """A machine fails the preflight; nothing on it was touched. `others` are further reasons, listed below the first."""
 
     def __init__(self, *, others: Sequence[FleetError] = (), **parts: str) -> None:
         super().__init__(**parts)
@@ -97,7 +97,7 @@ class NotReady(FleetError):
 
 
 class CommandFailed(FleetError):
-    """A command on a node ended with another exit code than it should, or not in time."""
+    """A command on a node ended with a wrong exit code, or not in time."""
 
 
 class ConvergeFailed(FleetError):
@@ -105,35 +105,35 @@ class ConvergeFailed(FleetError):
 
 
 class Cancelled(ConvergeFailed):
-    """A run was stopped from outside, before its end."""
+    """The user, or the end of the Pulumi engine, stopped a run before its end."""
 
 
 class BmcFailed(FleetError):
-    """A BMC answers and does not do what it was asked, or is not the one that it should be."""
+    """A BMC answers with an error, or is another one than the stack file names."""
 
 
 class BmcSilent(BmcFailed):
-    """No answer of a BMC within the time: it may be starting anew."""
+    """A BMC does not answer in time; it may be restarting."""
 
 
 class InstallFailed(FleetError):
-    """An installation was begun and did not come to its end within its time, or not as it should."""
+    """An installation did not finish in time, or failed."""
 
 
 class OutputMalformed(FleetError):
-    """An output that a node gave has another form than it should: the node runs something else than our scripts."""
+    """A node sent an output of the wrong form: something else than our scripts runs there."""
 
 
 class ProbeFailed(FleetError):
-    """A replica answers, and its answers are wrong: it does not see."""
+    """A replica answers, and its answers are wrong: it does not see the pictures."""
 
 
 class Unexpected(FleetError):
-    """An exception that nobody foresaw. Its traceback is in the log that the message names."""
+    """An exception that we did not expect: our bug. Its traceback is in the log that the message names."""
 
 
 class DriftUnreadable(FleetError):
-    """The reader on the node gave no state that can be compared."""
+    """The reader on the node returned no state that can be compared."""
 
 
 def _indented(text: str, by: int) -> str:

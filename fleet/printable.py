@@ -1,6 +1,7 @@
-"""Text that is safe on a terminal. Below everything else, needs nothing.
+"""Makes text safe for a terminal: escapes control characters. Needs nothing.
 
-Called by errors (each message), machine.narrate and provider.engine (each line of progress), machine.reply (what a node answers).
+Called by errors (each message), ansible.progress and provider.engine (each line of progress), ansible.supervisor (the log), ssh.reply (what a
+node sends) and others that print a node's text.
 """
 
 import unicodedata
@@ -11,13 +12,13 @@ KEPT = "\n\t"
 
 
 def plain(text: str) -> str:
-    """Return the text with each character that a terminal obeys or hides written as an escape: ESC becomes \\x1b.
+    """Return the text with an escape for each character that a terminal obeys or hides: ESC becomes \\x1b.
 
     Line feeds and tabs stay; a carriage return becomes a line feed.
     """
-    if text.replace("\n", "").replace("\t", "").isprintable():  # nearly always, and a hundred times as fast
+    if text.replace("\n", "").replace("\t", "").isprintable():  # nearly always, and a hundred times faster
         return text
-    return "".join(_shown(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "".join(_escape(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def short(text: str, length: int = 80) -> str:
@@ -26,7 +27,7 @@ def short(text: str, length: int = 80) -> str:
     return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 1]}…"
 
 
-def _shown(char: str) -> str:
+def _escape(char: str) -> str:
     if char in KEPT or unicodedata.category(char) not in HIDDEN:
         return char
     number = ord(char)

@@ -1,7 +1,7 @@
-"""The Pulumi classes of the road: Node, Host, Image, Weights, Serving; HostKey and BareMetal, of which some sources have need. Inputs and outputs only; behaviour is in fleet/provider.
+"""Pulumi classes: Node, Host, Image, Weights, Serving; HostKey and BareMetal, which some sources need.
 
-Used by `__main__.py`. Each Ansible resource gets its node's connection, the files of its roles by digest, and the
-variables that these roles know: whatever can change the machine stands in its inputs, so nothing changed means no run.
+Inputs and outputs only; behaviour is in fleet/provider. Used by `__main__.py`, fleet.program and fleet.sources. The inputs of an Ansible
+resource are its node's connection, digests of its roles' files and the variables of these roles: without a change of them nothing runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ import pulumi
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine as the resource Node wants it.
+    """One machine from a source, for the resource Node.
 
-    `inputs` holds address, port, user, identity, host_key, final_key (the key that it gets in the place of host_key; optional), become,
-    gpus, bastion (the same of the machine before it; optional), wait (seconds until it must have answered; optional) and install (which installation of it this is; optional); each may be a value
-    or an Output.
-    `place` says where it stands (rack, zone, internal_address), for those who route requests.
-    `vars` are role variables that only the source can know; the stack's own are laid over them.
-    `resource` is what stands behind the machine, when the source made it: the machine's other resources wait for it,
-    and need no clean-up of their own when it is deleted.
+    `inputs` are address, port, user, identity, host_key, become, gpus and, optional: final_key (replaces host_key after the first
+    connection), bastion (the same for a jump host), wait (seconds until it must answer), install (nonce of its installation). Each may be
+    a value or an Output.
+    `place` is its location (rack, zone, internal_address), for a gateway in front of the fleet.
+    `vars` are role variables that only the source knows; the stack's own override them.
+    `resource` is the source's resource that creates the machine, if there is one: the machine's other resources wait for it, and are not
+    torn down one by one when it is deleted.
     """
 
     inputs: Mapping[str, Any]
@@ -34,10 +34,10 @@ Inputs = Mapping[str, Any]
 
 
 class HostKey(pulumi.CustomResource):
-    """The SSH host keys of a machine that its source is to make: with the first its first connection is checked already.
+    """The SSH host keys of a machine that its source creates: the first connection is verified against the first key.
 
-    Owns: the pairs, in the state alone; `private` and `final` are secrets. Not: bringing them to the machine: the first is its source's, the
-    second, `final`, is Node's.
+    Owns: the key pairs, only in the state; `private` and `final` are secrets. Not: installing them on the machine, which the source does with
+    the first, and Node with the second, `final`.
     """
 
     public: pulumi.Output[str]
@@ -54,65 +54,65 @@ class HostKey(pulumi.CustomResource):
 
 
 class BareMetal(pulumi.CustomResource):
-    """One machine behind a BMC, looked at over Redfish; with `reinstall` it is installed, once for each nonce.
+    """One machine with a BMC, read over Redfish; with `reinstall` it is installed, once for each nonce.
 
-    Owns: the installation. Not: what is put on it later. Deleting it touches nothing: it is neither wiped nor switched off.
-    `protect`: Pulumi refuses to replace it, which another nonce does.
+    Owns: the installation. Not: what is added later. Deleting it neither wipes the machine nor switches it off.
+    `protect`: Pulumi refuses to replace it; a new nonce is a replacement.
     """
 
     address: pulumi.Output[str]
-    installed: pulumi.Output[str]  # the nonce of the installation that it bears
+    installed: pulumi.Output[str]  # the nonce of its installation
     power: pulumi.Output[str]
     differences: pulumi.Output[Sequence[Mapping[str, str]]]  # of its BIOS settings
 
     def __init__(self, name: str, inputs: Inputs, provider: pulumi.ProviderResource, protect: bool) -> None:
-        known_after = dict.fromkeys(("installed", "attempt", "power", "settings", "differences"))
+        computed = dict.fromkeys(("installed", "attempt", "power", "settings", "differences"))
         secret = ["username", "password", "private"]
         super().__init__(
             "fleet:index:BareMetal",
             name,
-            {**known_after, "name": name, **inputs},
+            {**computed, "name": name, **inputs},
             pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=secret),
         )
 
 
 class Node(pulumi.CustomResource):
-    """One machine that answers SSH with its pinned key, can become what the plan wants, and is marked as this stack's.
+    """One machine that answers SSH with its pinned key, passes the preflight and is marked as this stack's.
 
-    Owns: the connection, and the mark; delete takes that off. Not: the machine (its source has made it) nor anything else on it.
-    `protect`: Pulumi refuses to delete or replace it, and what stands on it, less its Image.
+    Owns: the connection, and the mark, which delete removes. Not: the machine (its source creates it) nor anything else on it.
+    `protect`: Pulumi refuses to delete or replace it and the resources on it, except its Image.
     """
 
     connection: pulumi.Output[Mapping[str, Any]]
     facts: pulumi.Output[Mapping[str, Any]]
 
     def __init__(
-        self, name: str, machine: Machine, wants: str, provider: pulumi.ProviderResource, protect: bool
+        self, name: str, machine: Machine, requirements: str, provider: pulumi.ProviderResource, protect: bool
     ) -> None:
         self.machine = machine.resource
         super().__init__(
             "fleet:index:Node",
             name,
-            {"name": name, **machine.inputs, "wants": wants, "connection": None, "facts": None},
+            {"name": name, **machine.inputs, "wants": requirements, "connection": None, "facts": None},
             pulumi.ResourceOptions(
                 provider=provider,
                 deleted_with=machine.resource,
-                replace_with=_with(machine.resource),
+                replace_with=_replace_with(machine.resource),
                 protect=protect,
             ),
         )
 
 
-def _with(machine: pulumi.Resource | None) -> list[pulumi.Resource] | None:
-    """What is made anew with its machine: the new one may have the address and the host key of the one before it."""
+def _replace_with(machine: pulumi.Resource | None) -> list[pulumi.Resource] | None:
+    """Return the resource whose replacement replaces this one, too: a new machine may have the address and host key of the old one."""
     return [machine] if machine else None
 
 
 class _Run(pulumi.CustomResource):
-    """One Ansible run of one playbook on one node, and what it left there. Delete takes that off again.
+    """One Ansible run of one playbook on one node, and what it created there. Delete is its teardown.
 
-    Outputs of each: `seconds` by role. In the state alone, for each output costs a fleet of 1,000 machines megabytes: `managed` (the
-    files, units, packages … as they should be), `drift` (how a refresh found them different), `log` (path of the run's own log).
+    Output of each: `seconds` by role. Only in the state, because each output costs a fleet of 1,000 machines megabytes: `managed` (files,
+    units, packages … with their expected values), `drift` (differences that a refresh found), `log` (path of the run's own log).
     """
 
     seconds: pulumi.Output[Mapping[str, float]]
@@ -127,31 +127,31 @@ class _Run(pulumi.CustomResource):
         secret: Sequence[str] = (),
         protect: bool | None = None,
     ) -> None:
-        known_after = dict.fromkeys(("seconds", *outputs))
+        computed = dict.fromkeys(("seconds", *outputs))
         super().__init__(
             f"fleet:index:{type(self).__name__}",
             name,
-            {**known_after, "node": node.connection, **inputs},
+            {**computed, "node": node.connection, **inputs},
             pulumi.ResourceOptions(
                 parent=node,
                 depends_on=list(after),
                 deleted_with=node.machine,
-                replace_with=_with(node.machine),
+                replace_with=_replace_with(node.machine),
                 additional_secret_outputs=list(secret),
-                protect=protect,  # None: as the node is
+                protect=protect,  # None: like the node
             ),
         )
 
 
 class Host(_Run):
-    """A machine that can run GPU containers: kernel arguments, engine, driver, all GPUs back (roles host, docker, rocm).
+    """A machine that can run GPU containers: kernel arguments, Docker daemon, driver, all GPUs visible (roles host, docker, rocm).
 
     Owns: the operating system's settings. Not: images, weights or the service.
     """
 
     gpus: pulumi.Output[int]
     driver: pulumi.Output[str]
-    engine: pulumi.Output[str]  # which start of the container engine this is: another one has taken the replicas down
+    engine: pulumi.Output[str]  # id of the Docker daemon's start: a new start has ended the replicas
 
     def __init__(self, name: str, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("gpus", "driver", "engine"))
@@ -160,14 +160,16 @@ class Host(_Run):
 class Image(_Run):
     """The serving image: a base by digest with a source build of transformers at a pinned commit (role transformers).
 
-    Owns: the build, and its push when the stack names a registry: then one Image serves all nodes. Not: pulling it on
-    the nodes that serve. Never protected: which machine builds is a setting, and what it built is in the registry.
+    Owns: the build, and its push if the stack names a registry: then one Image is for all nodes. Not: pulling it on
+    the nodes that serve. Never protected: the machine that builds is a setting, and the image is in the registry.
     """
 
     image: pulumi.Output[str]
     commit: pulumi.Output[str]
     version: pulumi.Output[str]
-    recipe: pulumi.Output[str]  # what it was built by: of the same recipe a registry may not give another image
+    recipe: pulumi.Output[
+        str
+    ]  # digest of the build's inputs: for the same recipe a registry must not return another image
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("image", "commit", "version", "recipe"), after=[host], protect=False)
@@ -176,7 +178,7 @@ class Image(_Run):
 class Weights(_Run):
     """The model's files at a pinned revision, verified against their manifest (role weights).
 
-    Owns: the folder of that revision. Not: which replica uses it.
+    Owns: the folder of that revision. Not: the choice of a replica's weights.
     """
 
     path: pulumi.Output[str]
@@ -191,9 +193,9 @@ class Weights(_Run):
 
 
 class Serving(_Run):
-    """vLLM's replicas under systemd (role vllm), ready when the probes pass: when they see what is in the pictures.
+    """vLLM's replicas under systemd (role vllm), ready when the probes pass: their answers about the pictures are right.
 
-    Owns: units, key and config files, containers. Not: the image and the weights that it is given.
+    Owns: units, key and config files, containers. Not: its image and weights.
     """
 
     replicas: pulumi.Output[Sequence[Mapping[str, Any]]]

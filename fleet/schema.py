@@ -1,6 +1,6 @@
-"""What every part of a stack file's form is made of: mappings without unknown keys, and the patterns of names, keys and URLs.
+"""Building blocks of a stack file's form: mappings without unknown keys, and the patterns of names, keys and URLs.
 
-Needs nothing of the fleet. Used by `settings`, by `pools` and, for its words, by `mistakes`.
+Needs nothing of the fleet. Used by stack.settings, the form.py of each source and, for messages, by stack.validation_errors.
 """
 
 from typing import Annotated
@@ -20,6 +20,6 @@ Gpus = Annotated[int, Field(ge=0, le=16)]
 
 
 class Form(BaseModel):
-    """A mapping in which every key is known: a misspelled one is an error, not a silent default."""
+    """A mapping that refuses unknown keys: a misspelled key is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

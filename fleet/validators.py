@@ -1,7 +1,7 @@
-"""Forms of what a node says: each says where a value is wrong, what was seen there and what is wanted. Pure.
+"""Validates values that a node sends: each form finds where a value is wrong, what was seen there and what is wanted. Pure.
 
-Owns the kinds of forms, not which value has which: that is reply.py's callers' and fleet.provider.outputs'. A bound belongs to each form, for
-the other side chooses the size.
+Owns the kinds of forms; ssh.reply's callers and fleet.provider.outputs choose the form of each value. Every form has a bound, because the
+node chooses the size.
 """
 
 import math
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from fleet import printable
 
-WIDTH = 4096  # characters of a text
-MANY = 20_000  # entries of a list or mapping: the managed set of a host has hundreds
+WIDTH = 4096  # default for the characters of a text
+MANY = 20_000  # default for the entries of a list or mapping; the managed set of a host has hundreds
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Where a value has the wrong form (`at`, as replicas[0].port), what is there, shortened, and what is wanted."""
+    """The place of a wrong value (`at`, such as replicas[0].port), the value, shortened, and what is wanted."""
 
     at: str
     seen: str
@@ -26,13 +26,13 @@ class Mistake:
 
 
 class Form(Protocol):
-    """What a value may be."""
+    """A rule for a value."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
+        """Return the mistake in the value, None for a right one."""
 
 
-def _wrong(at: str, value: Any, wanted: str) -> Mistake:
+def _mistake(at: str, value: Any, wanted: str) -> Mistake:
     seen = printable.short(value) if isinstance(value, str) else type(value).__name__
     if isinstance(value, bool | int | float) or value is None:
         seen = printable.short(str(value)) if not isinstance(value, int) or abs(value) < 1 << 63 else "a huge number"
@@ -41,23 +41,23 @@ def _wrong(at: str, value: Any, wanted: str) -> Mistake:
 
 @dataclass(frozen=True)
 class Text:
-    """Text of printable characters, of at most `most` of them; with a `pattern`, which all of it matches, in the words `wanted`."""
+    """Text of at most `most` printable characters; `pattern` must match all of it, `wanted` describes the pattern in messages."""
 
     wanted: str = ""
     pattern: str = ""
     most: int = WIDTH
-    lines: bool = False  # line feeds and tabs may be in it
+    lines: bool = False  # allow line feeds and tabs
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
+        """Return the mistake in the value, None for a right one."""
         wanted = self.wanted or f"printable text of at most {self.most} characters"
         if not isinstance(value, str) or len(value) > self.most:
-            return _wrong(at, value, wanted)
-        shown = value.replace("\n", "").replace("\t", "") if self.lines else value
-        if printable.plain(shown) != shown or not {"\n", "\t"}.isdisjoint(shown):
-            return _wrong(at, value, wanted)
+            return _mistake(at, value, wanted)
+        line = value.replace("\n", "").replace("\t", "") if self.lines else value
+        if printable.plain(line) != line or not {"\n", "\t"}.isdisjoint(line):
+            return _mistake(at, value, wanted)
         if self.pattern and not re.fullmatch(self.pattern, value):
-            return _wrong(at, value, wanted)
+            return _mistake(at, value, wanted)
         return None
 
 
@@ -69,23 +69,23 @@ class Whole:
     most: int = 1 << 53  # what JSON and protobuf keep exactly
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
+        """Return the mistake in the value, None for a right one."""
         right = isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most
-        return None if right else _wrong(at, value, f"a whole number from {self.least} to {self.most}")
+        return None if right else _mistake(at, value, f"a whole number from {self.least} to {self.most}")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number from `least` to `most`, not infinite."""
+    """A finite number from `least` to `most`."""
 
     least: float = 0.0
     most: float = 1e12
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
+        """Return the mistake in the value, None for a right one."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         right = number and not math.isnan(value) and self.least <= value <= self.most
-        return None if right else _wrong(at, value, f"a number from {self.least:g} to {self.most:g}")
+        return None if right else _mistake(at, value, f"a number from {self.least:g} to {self.most:g}")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Flag:
     """True or false."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
-        return None if isinstance(value, bool) else _wrong(at, value, "true or false")
+        """Return the mistake in the value, None for a right one."""
+        return None if isinstance(value, bool) else _mistake(at, value, "true or false")
 
 
 @dataclass(frozen=True)
@@ -102,33 +102,33 @@ class Nothing:
     """Null."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
-        return None if value is None else _wrong(at, value, "nothing")
+        """Return the mistake in the value, None for a right one."""
+        return None if value is None else _mistake(at, value, "nothing")
 
 
 @dataclass(frozen=True)
 class Either:
-    """One of several forms; the words of the first tell what is wanted."""
+    """A value of one of several forms; `wanted` describes them in messages."""
 
     forms: tuple[Form, ...]
     wanted: str
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return what is wrong with the value, None where nothing is."""
-        if any(one.mistake(value, at) is None for one in self.forms):
+        """Return the mistake in the value, None for a right one."""
+        if any(form.mistake(value, at) is None for form in self.forms):
             return None
-        return _wrong(at, value, self.wanted)
+        return _mistake(at, value, self.wanted)
 
 
 @dataclass(frozen=True)
 class Both:
-    """Two forms, each of which a value must have."""
+    """A value that has both forms."""
 
     first: Form
     second: Form
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None where nothing is wrong."""
+        """Return the first mistake in the value, None for a right one."""
         return self.first.mistake(value, at) or self.second.mistake(value, at)
 
 
@@ -136,62 +136,62 @@ class Both:
 class Each:
     """A list of at most `most` values of one form."""
 
-    of: Form
+    form: Form
     most: int = MANY
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None where nothing is wrong."""
+        """Return the first mistake in the value, None for a right one."""
         if not isinstance(value, list) or len(value) > self.most:
             seen = f"{len(value)} entries" if isinstance(value, list) else value
-            return _wrong(at, seen, f"a list of at most {self.most} entries")
-        found = (self.of.mistake(one, f"{at}[{index}]") for index, one in enumerate(value))
-        return next((mistake for mistake in found if mistake), None)
+            return _mistake(at, seen, f"a list of at most {self.most} entries")
+        mistakes = (self.form.mistake(entry, f"{at}[{index}]") for index, entry in enumerate(value))
+        return next((mistake for mistake in mistakes if mistake), None)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping of at most `most` names, each of the form `key`, to values of the form `of`."""
+    """A mapping of at most `most` names of the form `key` to values of the form `form`."""
 
     key: Text
-    of: Form
+    form: Form
     most: int = MANY
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None where nothing is wrong."""
+        """Return the first mistake in the value, None for a right one."""
         if not isinstance(value, Mapping) or len(value) > self.most:
             seen = f"{len(value)} entries" if isinstance(value, Mapping) else value
-            return _wrong(at, seen, f"a mapping of at most {self.most} entries")
-        for name, one in value.items():
-            if mistake := self.key.mistake(name, f"a name in {at}") or self.of.mistake(one, f"{at}[{name!r}]"):
+            return _mistake(at, seen, f"a mapping of at most {self.most} entries")
+        for name, entry in value.items():
+            if mistake := self.key.mistake(name, f"a name in {at}") or self.form.mistake(entry, f"{at}[{name!r}]"):
                 return mistake
         return None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A mapping that has all names of `parts`, each of its form; of `optional` those that are there. Others are refused, but with `open`."""
+    """A mapping with all names of `parts` and any of `optional`, each of its form; other names only if it is `open`."""
 
     parts: Mapping[str, Form]
     optional: Mapping[str, Form] = field(default_factory=dict)
     open: bool = False
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None where nothing is wrong."""
+        """Return the first mistake in the value, None for a right one."""
         wanted = f"a mapping with {', '.join(self.parts)}"
         if not isinstance(value, Mapping):
-            return _wrong(at, value, wanted)
-        known = {**self.parts, **self.optional}
+            return _mistake(at, value, wanted)
+        forms = {**self.parts, **self.optional}
         prefix = f"{at}." if at else ""
-        for name, one in known.items():
+        for name, form in forms.items():
             if name not in value and name in self.parts:
                 return Mistake(f"{prefix}{name}", "it is missing", wanted)
-            if name in value and (mistake := one.mistake(value[name], f"{prefix}{name}")):
+            if name in value and (mistake := form.mistake(value[name], f"{prefix}{name}")):
                 return mistake
-        others = [str(name) for name in value if name not in known]
-        return None if self.open or not others else _wrong(at, f"{others[0]} in it", wanted)
+        others = [str(name) for name in value if name not in forms]
+        return None if self.open or not others else _mistake(at, f"{others[0]} in it", wanted)
 
 
-# Absolute, normalised: no empty part, none that is . or .. ; and no character that a template, a shell or a unit file gives a meaning.
+# Absolute, normalised: no empty part, no . or .. ; no character with a meaning in a template, a shell or a unit file.
 PATHS = r"(?:/(?!\.{1,2}(?:/|$))[\w.+@=~:,%\[\]\\ -]+)+"
 PATH = Text(
     "an absolute path of letters, digits and . _ + @ = ~ : , % [ ] -, without . or .. as a part", PATHS, most=1024
@@ -200,7 +200,7 @@ HEX = {size: Text(f"{size} hex digits", f"[0-9a-f]{{{size}}}", most=size) for si
 UNITS = r"[A-Za-z0-9:_.\\@-]+\.[a-z]+"
 NAME = Text("a name of letters, digits and . _ + - : @", r"[A-Za-z0-9_.][A-Za-z0-9_.+:@-]*", most=255)
 WORD = Text(most=200)
-# The repository's part of a reference as Docker's grammar has it, then the digest; or the id of an image alone.
+# A reference by Docker's grammar with a digest, or only the id of an image.
 DIGEST = r"sha256:[0-9a-f]{64}"
 HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -1,1 +1,1 @@
-"""Run a playbook on one node: events, progress, cancel."""
+"""Runs of a playbook on one node: events, progress, cancel."""

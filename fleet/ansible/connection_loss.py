@@ -1,6 +1,7 @@
-"""What ssh says when Ansible loses a node, as the error that a user reads: silent, another host key, our login refused, gone down.
+"""Errors for a node that Ansible lost: no answer, another host key, login refused, machine went down.
 
-Owns these texts. Needs a Target. Called by narrate and converge; handshake.py has the same failures of our own connections.
+Owns these messages. Needs a Target and ssh's output. Called by progress and converge; ssh/handshake.py reports the same failures of our own
+connections.
 """
 
 import re
@@ -8,98 +9,98 @@ import re
 from fleet import errors, ssh
 from fleet.ssh import Target, handshake
 
-# What Ansible puts before the words of ssh, and what ssh says beside its reason.
-ANSIBLE = re.compile(
+# Ansible's prefixes, and lines of ssh that hold no reason.
+ANSIBLE_PREFIX = re.compile(
     r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*?over ssh: ?)+"
 )
 BROKE = "the connection broke"
 LASTS = "an SSH connection that lasts until the run ends"
-AGAIN = 10.0  # seconds for asking a node why it was lost
-# What a node is asked: the state of its systemd, and when that started, in µs of the uptime in seconds that comes last.
+TIMEOUT = 10.0  # seconds to ask a node why it was lost
+# Prints systemd's state, its start time (µs after boot) and the uptime (seconds).
 ALIVE = "systemctl is-system-running; systemctl show -P UserspaceTimestampMonotonic; cat /proc/uptime"
-BESIDE = re.compile(
+NOISE = re.compile(
     r"^(Shared connection to .* closed\.|mux_client_\S+: .*|Control socket connect.*|Warning: Permanently .*|@.*)$"
 )
 
 
-def error(target: Target, doing: str, said: str, goes_on: str) -> errors.Unreachable:
-    """Return the error for what ssh said; `goes_on` are the words for what the next run does."""
-    told = said.lower()
-    if target.bastion and _of(target.bastion, said):
+def from_ssh(target: Target, doing: str, output: str, next_step: str) -> errors.Unreachable:
+    """Return the error that ssh's output means; `next_step` says what the user does then."""
+    lower = output.lower()
+    if target.bastion and _concerns(target.bastion, output):
         target = target.bastion
-    if "host key verification failed" in told or "identification has changed" in told:
-        seen = re.search(r"SHA256:[A-Za-z0-9+/]+", said)
+    if "host key verification failed" in lower or "identification has changed" in lower:
+        fingerprint = re.search(r"SHA256:[A-Za-z0-9+/]+", output)
         key_type, blob = target.pinned()
         return errors.HostKeyMismatch(
             node=target.name,
             doing=doing,
-            seen=f"another host key{f': {seen[0]}' if seen else ''}",
+            seen=f"another host key{f': {fingerprint[0]}' if fingerprint else ''}",
             wanted=f"the pinned one: {key_type} {handshake.fingerprint(blob)}",
-            next=f"find out which machine answers there; {goes_on}",
+            next=f"find out which machine answers there; {next_step}",
         )
-    if "permission denied" in told:
+    if "permission denied" in lower:
         return errors.LoginRefused(
             node=target.name,
             doing=doing,
             seen=f"the login as {target.where} is refused",
             wanted=f"a key that {target.user} on {target.name} accepts, until the run ends",
-            next=f"put the key of {target.identity or 'the SSH agent'} back there; {goes_on}",
+            next=f"put the key of {target.identity or 'the SSH agent'} back there; {next_step}",
         )
-    return _unreachable(target, doing, reason(said), goes_on)
+    return _unreachable(target, doing, reason_line(output), next_step)
 
 
-def why(target: Target, failure: errors.FleetError, seconds: float, goes_on: str) -> errors.FleetError:
-    """Return a failure with the reason that neither ssh nor Ansible has told: the node is asked once more, whose answer tells it.
+def explain(target: Target, failure: errors.FleetError, seconds: float, next_step: str) -> errors.FleetError:
+    """Return the failure, or a better one: connect to the node once more to find a reason that ssh and Ansible did not report.
 
-    A task of a node that goes down fails in any way: its files, its services and its interpreter go one after the other. `seconds` is
-    how long ago that task began: a node that started later went down meanwhile.
+    On a node that shuts down, a task can fail in any way: files, services and the interpreter disappear one after the other. `seconds` is
+    how long ago that task began: a node that started later went down during the task.
     """
     broke = isinstance(failure, errors.Unreachable)
     if broke and failure.seen != BROKE:
         return failure
     try:
-        with ssh.connect(target, timeout=AGAIN) as connection:
-            went = _went_down(connection.run(ALIVE, timeout=AGAIN).stdout, seconds)
-            return _unreachable(target, failure.doing, went, goes_on) if went else failure
+        with ssh.connect(target, timeout=TIMEOUT) as connection:
+            shutdown = _went_down(connection.run(ALIVE, timeout=TIMEOUT).stdout, seconds)
+            return _unreachable(target, failure.doing, shutdown, next_step) if shutdown else failure
     except (errors.LoginRefused, errors.HostKeyMismatch) as now:
         if not broke:
             return failure
         refused = isinstance(now, errors.LoginRefused)
-        said = "Permission denied" if refused else f"Host key verification failed: {now.seen}"
+        output = "Permission denied" if refused else f"Host key verification failed: {now.seen}"
         bastion = target.bastion
-        return error(bastion if bastion and now.node == bastion.name else target, failure.doing, said, goes_on)
+        return from_ssh(bastion if bastion and now.node == bastion.name else target, failure.doing, output, next_step)
     except errors.Unreachable as now:
-        # The words of a task on a machine that went down meanwhile are of what went first: they stand in the log.
+        # The task's own message is only a symptom of the shutdown; the log has it.
         what = BROKE if broke else "the task failed"
-        return _unreachable(target, failure.doing, f"{what}, and now: {now.seen}", goes_on)
+        return _unreachable(target, failure.doing, f"{what}, and now: {now.seen}", next_step)
     except errors.CommandFailed:
-        return failure  # it lets us in, and says nothing of itself
+        return failure  # the node accepts our login and gives no reason
 
 
-def _went_down(told: str, seconds: float) -> str:
-    """Return what is to be said of a node that told ALIVE, nothing where it stood all the while."""
-    state, started, uptime = [*told.split(), "", "", ""][:3]
+def _went_down(output: str, seconds: float) -> str:
+    """Return the sentence for a node that went down less than `seconds` ago, from the output of ALIVE; "" for one that stayed up."""
+    state, started, uptime = [*output.split(), "", "", ""][:3]
     if state == "stopping":
         return "the machine is going down"
     if not re.fullmatch(r"[0-9]{1,18}", started) or not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", uptime):
-        return ""  # no systemd that answers
+        return ""  # systemd does not answer
     age = float(uptime) - int(started) / 1e6
     return f"the machine went down, and started again {age:.0f} s ago" if age < seconds else ""
 
 
-def _unreachable(target: Target, doing: str, seen: str, goes_on: str) -> errors.Unreachable:
+def _unreachable(target: Target, doing: str, seen: str, next_step: str) -> errors.Unreachable:
     return errors.Unreachable(
-        node=target.name, doing=doing, seen=seen, wanted=LASTS, next=f"{target.login} true; {goes_on}"
+        node=target.name, doing=doing, seen=seen, wanted=LASTS, next=f"{target.login} true; {next_step}"
     )
 
 
-def _of(bastion: Target, said: str) -> bool:
-    """Whether ssh's words are about the bastion and not about the node behind it."""
-    return f"{bastion.name} has changed" in said or f"{bastion.user}@{bastion.address}: Permission denied" in said
+def _concerns(bastion: Target, output: str) -> bool:
+    """Return whether ssh's output is about the bastion and not about the node behind it."""
+    return f"{bastion.name} has changed" in output or f"{bastion.user}@{bastion.address}: Permission denied" in output
 
 
-def reason(said: str) -> str:
-    """The line of ssh's words that says why."""
-    lines = [ANSIBLE.sub("", line).strip() for line in said.strip().splitlines()]
-    why = [line for line in lines if line and not BESIDE.match(line)]
-    return (why or [line for line in lines if line] or [BROKE])[-1]
+def reason_line(output: str) -> str:
+    """Return the line of ssh's output that gives the reason, BROKE for no output."""
+    lines = [ANSIBLE_PREFIX.sub("", line).strip() for line in output.strip().splitlines()]
+    reasons = [line for line in lines if line and not NOISE.match(line)]
+    return (reasons or [line for line in lines if line] or [BROKE])[-1]

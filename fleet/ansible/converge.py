@@ -1,7 +1,7 @@
-"""Run a playbook on one node: job in, progress by notes, outcome or one error in words out; a cancel within 10 s.
+"""Run a playbook on one node: take a job, report progress as notes, return an outcome or raise one error; cancel within 10 s.
 
-Owns the supervisor process and the private folder of a run. Needs fleet.ansible.supervisor (which needs Ansible; nothing
-here does). Called by `fleet.provider` for each of its Ansible resources; at most one run a call, any number in threads.
+Owns the supervisor process and the temporary directory of a run. Needs fleet.ansible.supervisor, which needs Ansible. Called by
+`fleet.provider` for each of its Ansible resources and by `fleet.cli.accept`; one call is one run, threads may call side by side.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from fleet.ansible.progress import Note
 from fleet.managed import managed_set
 
 ROOT = Path(__file__).resolve().parents[2]
-# Seconds that a cancelled supervisor has for leaving nothing behind, before it is killed.
+# Seconds that a cancelled supervisor has to clean up before it is killed.
 PATIENCE = 9.0
-# Characters of one event: all that a node makes of it is bounded in events.py, but for the results of a run.
+# Characters of one event. events.py bounds everything that a node sends, except the results of a run.
 LONGEST = 64 << 20
-# What an Ansible run has no business to know, or must not take from the user's shell.
+# Environment variables that an Ansible run must not see: Pulumi's secrets, and settings of the user's shell.
 HIDDEN = ("PULUMI_", "ANSIBLE_", "RUNNER_", "AWX_", "PYTHON")
 
 
@@ -37,11 +37,11 @@ HIDDEN = ("PULUMI_", "ANSIBLE_", "RUNNER_", "AWX_", "PYTHON")
 class Job:
     """One run: `variables` and `data` become host variables, `secrets` the environment of Ansible; `timeout` in seconds.
 
-    Ansible evaluates expressions in `variables`: these are the user's own. What a node has ever said (a result, the state) is `data`, which it
-    takes as it is.
+    Ansible evaluates expressions in `variables`, which the user wrote. Everything that a node sent (a result, recorded state) is `data`, which
+    Ansible never evaluates.
 
-    `roles` are the playbook's own roles: time and messages of a role that these include count as theirs. `goes_on` tells what to do after
-    a failure.
+    `roles` are the playbook's own roles: time and messages of a role that they include count as theirs. `next_step` says what the user does
+    after a failure.
     """
 
     target: ssh.Target
@@ -53,12 +53,12 @@ class Job:
     roles: tuple[str, ...] = ()
     check: bool = False
     timeout: float = 7200
-    goes_on: str = "`pulumi up` goes on where this stopped"
+    next_step: str = "`pulumi up` goes on where this stopped"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run that went well gave: the data of set_stats, what it declared, counts of tasks, seconds by role."""
+    """Result of a successful run: the data of set_stats, what it declared, counts of tasks, seconds by role."""
 
     results: dict[str, Any]
     declared: managed_set.Declared
@@ -70,37 +70,37 @@ class Outcome:
 def converge(job: Job, note: Callable[[Note], None], cancelled: threading.Event) -> Outcome:
     """Run the job's playbook on its node.
 
-    Raises ConvergeFailed, Unreachable, HostKeyMismatch or Cancelled; their `partial` says what was declared until then.
+    Raises ConvergeFailed, Unreachable, HostKeyMismatch or Cancelled; their `partial` holds what the run declared before it failed.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    story = progress.Story(job.roles, note)
-    seen: list[events.Event] = []
+    tracker = progress.Tracker(job.roles, note)
+    received_events: list[events.Event] = []
     end: events.Event = {}
     started = time.monotonic()
     late = False
     with contextlib.closing(_supervise(job)) as lines:
         for event in lines:
             if event is None:
-                story.tick()
+                tracker.tick()
             elif event["event"] == "end":
                 end = event
             else:
-                seen.append(event)
-                story.hear(event)
+                received_events.append(event)
+                tracker.handle(event)
             if cancelled.is_set() or (late := late or time.monotonic() - started > job.timeout):
                 lines.close_stdin()
-    declared = declarations.collect(seen)
-    failure = _failure(job, story, end, cancelled.is_set(), late)
-    _close_log(job.log, story, time.monotonic() - started, failure)
+    declared = declarations.collect(received_events)
+    failure = _failure(job, tracker, end, cancelled.is_set(), late)
+    _close_log(job.log, tracker, time.monotonic() - started, failure)
     if failure:
         failure.partial = declared.to_json()
         raise failure
-    stats = story.stats
-    return Outcome(story.results, declared, stats["changed"], stats["ok"], story.seconds())
+    stats = tracker.stats
+    return Outcome(tracker.results, declared, stats["changed"], stats["ok"], tracker.seconds())
 
 
 class _Lines:
-    """The supervisor's events as they come, None while it is silent; closing ends it and whatever it left."""
+    """Events of the supervisor as they arrive, None while it is silent; `close` ends it and the processes that it left."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process, self._folder = process, folder
@@ -121,7 +121,7 @@ class _Lines:
             yield json.loads(line)
 
     def close_stdin(self) -> None:
-        """Cancel the run: it has PATIENCE seconds from the first call."""
+        """Cancel the run; the supervisor has PATIENCE seconds from the first call."""
         if self._deadline is None and self._process.stdin:
             self._deadline = time.monotonic() + PATIENCE
             with contextlib.suppress(OSError):
@@ -144,14 +144,14 @@ class _Lines:
     def _read(self) -> None:
         while self._process.stdout and (line := self._process.stdout.readline(LONGEST)):
             if len(line) >= LONGEST:
-                break  # then its `end` is missing, which the caller reports
+                break  # without an `end` event the caller reports a failure
             self._queue.put(line)
         self._queue.put(None)
 
 
 def _supervise(job: Job) -> _Lines:
-    """Start the supervisor with the job on its stdin; secrets are nowhere else."""
-    folder = run_directory.folder()
+    """Start the supervisor and write the job to its stdin, the only way that secrets take."""
+    folder = run_directory.create()
     try:
         with _new_log(job.log) as log:
             process = subprocess.Popen(
@@ -162,28 +162,26 @@ def _supervise(job: Job) -> _Lines:
                 env=environment(folder, os.environ),
                 cwd=folder,
                 text=True,
-                start_new_session=True,  # ^C in a terminal is for the engine, which then cancels us in order
+                start_new_session=True,  # ^C in a terminal must reach the Pulumi engine alone, which then cancels us
             )
     except OSError:
         shutil.rmtree(folder)
         raise
     lines = _Lines(process, folder)
-    with contextlib.suppress(
-        BrokenPipeError
-    ):  # it died at once: then its `end` is missing, which the caller reports below
+    with contextlib.suppress(BrokenPipeError):  # it died at once: without an `end` event the caller reports a failure
         assert process.stdin
         process.stdin.write(json.dumps(_job(job, folder)) + "\n")
         process.stdin.flush()
     return lines
 
 
-def environment(folder: Path, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a run: this process's own, less what HIDDEN names."""
-    kept = {name: value for name, value in ours.items() if not name.startswith(HIDDEN)}
-    return kept | {
+def environment(folder: Path, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a run: this process's `own`, without what HIDDEN names."""
+    allowed = {name: value for name, value in own.items() if not name.startswith(HIDDEN)}
+    return allowed | {
         run_directory.MARK: str(folder),
-        # ansible-playbook is looked for on PATH; it is the one beside this Python.
-        "PATH": f"{Path(sys.executable).parent}:{kept.get('PATH', '')}",
+        # ansible-runner looks for ansible-playbook on PATH: it must find the one beside this Python.
+        "PATH": f"{Path(sys.executable).parent}:{allowed.get('PATH', '')}",
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -204,36 +202,36 @@ def _job(job: Job, folder: Path) -> dict[str, Any]:
 
 
 def _failure(
-    job: Job, story: progress.Story, end: events.Event, cancelled: bool, late: bool
+    job: Job, tracker: progress.Tracker, end: events.Event, cancelled: bool, late: bool
 ) -> errors.FleetError | None:
-    """Return the error that this end of a run means, None when it went well."""
-    node, goes_on = job.target.name, f"see {job.log}; {job.goes_on}"
-    if end.get("status") == "successful" and story.stats.get("hosts"):
+    """Return the error of a run that ended this way, None for success."""
+    node, next_step = job.target.name, f"see {job.log}; {job.next_step}"
+    if end.get("status") == "successful" and tracker.stats.get("hosts"):
         return None
     if cancelled:
-        return errors.Cancelled(node=node, doing=story.current, seen="cancelled", next=goes_on)
+        return errors.Cancelled(node=node, doing=tracker.current, seen="cancelled", next=next_step)
     if late:
         return errors.ConvergeFailed(
-            node=node, doing=story.current, seen=f"no end within {job.timeout:.0f} s", next=goes_on
+            node=node, doing=tracker.current, seen=f"no end within {job.timeout:.0f} s", next=next_step
         )
-    if story.failure:
-        failure, seconds = story.failure(job.target, goes_on), story.unexplained
-        return failure if seconds is None else connection_loss.why(job.target, failure, seconds, goes_on)
+    if tracker.failure:
+        failure, seconds = tracker.failure(job.target, next_step), tracker.seconds_since_failed_task
+        return failure if seconds is None else connection_loss.explain(job.target, failure, seconds, next_step)
     tail = list(end.get("tail", ()))
-    said = [line for line in tail if line.startswith(("ERROR", "[ERROR]"))] or tail[-4:]
-    seen = "\n".join(said) or "the run's process ended without a word"
-    return errors.ConvergeFailed(node=node, doing=f"run {job.playbook.name}", seen=seen, next=goes_on)
+    error_lines = [line for line in tail if line.startswith(("ERROR", "[ERROR]"))] or tail[-4:]
+    seen = "\n".join(error_lines) or "the run's process ended without a word"
+    return errors.ConvergeFailed(node=node, doing=f"run {job.playbook.name}", seen=seen, next=next_step)
 
 
 @contextlib.contextmanager
 def _new_log(path: Path) -> Iterator[TextIO]:
-    """Open the log anew; only its owner may read it."""
+    """Replace the log by an empty one that only its owner may read, and open it."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as log:
         yield log
 
 
-def _close_log(path: Path, story: progress.Story, seconds: float, failure: errors.FleetError | None) -> None:
-    counts = ", ".join(f"{key} {story.stats[key]}" for key in ("ok", "changed") if key in story.stats)
+def _close_log(path: Path, tracker: progress.Tracker, seconds: float, failure: errors.FleetError | None) -> None:
+    counts = ", ".join(f"{key} {tracker.stats[key]}" for key in ("ok", "changed") if key in tracker.stats)
     with path.open("a") as log:
         log.write(f"\n{failure or 'went well'}\n{counts or 'no counts'}, {seconds:.1f} s\n")

@@ -1,6 +1,6 @@
-"""What a run declared of a host, collected from its events: files, units, packages, settings, users. No role registers anything.
+"""Collects what a run declared on a host from its events: files, units, packages, settings, users. No role registers anything.
 
-Knows the modules that roles use, and what their results name. Called by converge.
+Knows the modules that roles use, and which keys of their results hold names. Called by converge.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,25 +18,25 @@ _PATH_MODULES = {
 def collect(events: Iterable[Event]) -> Declared:
     """Return what the events of a run declare, changed or not. A task with no_log declares nothing.
 
-    The file of such a task is named by the ansible.builtin.file task that follows it, and counts as made by us: what it was
-    before is hidden, and a secret must not stay behind.
+    The ansible.builtin.file task after such a task names its file, which counts as created by us: its earlier content is hidden, and a
+    secret must not stay behind.
     """
     things: dict[str, bool] = {}
     hidden = False
     for event in events:
         res = event.get("res") or {}
-        if event["event"] != "ok" or "loop" in res:  # the items of a loop are events of their own
+        if event["event"] != "ok" or "loop" in res:  # each item of a loop has its own event
             continue
         module, args = str(event["action"]).rsplit(".", 1)[-1], res.get("args") or {}
-        for kind, name in _named(module, res, args):
-            made = _made(kind, name, res, args) or (hidden and module == "file" and res.get("state") == "file")
-            things[f"{kind} {name}"] = things.get(f"{kind} {name}", False) or made
+        for kind, name in _names(module, res, args):
+            created = _created(kind, name, res, args) or (hidden and module == "file" and res.get("state") == "file")
+            things[f"{kind} {name}"] = things.get(f"{kind} {name}", False) or created
         hidden = "censored" in res
     return Declared(things)
 
 
-def _made(kind: str, name: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
-    """Whether this result says that the thing was not there (or, of a unit, not on) before."""
+def _created(kind: str, name: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
+    """Return whether the thing did not exist before this result (a unit: was off)."""
     if kind == "package":
         return name.split(":")[0] in (res.get("new") or ())
     if kind == "unit":
@@ -46,7 +46,7 @@ def _made(kind: str, name: str, res: Mapping[str, Any], args: Mapping[str, Any])
     return bool(res.get("made" if kind == "file" else "changed"))
 
 
-def _named(module: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _names(module: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (kind, name) of everything that one result of a module declares."""
     if module in _PATH_MODULES:
         if path := res.get("dest") or res.get("path") or args.get("dest") or args.get("path"):
@@ -55,10 +55,10 @@ def _named(module: str, res: Mapping[str, Any], args: Mapping[str, Any]) -> Iter
             yield "file", str(res["key_filename"])
     elif module in ("apt", "package", "dpkg_selections"):
         for key in ("name", "package", "pkg"):
-            given = args.get(key) or ()
-            for name in given if isinstance(given, list) else [given] if given else ():
-                for one in str(name).split(","):
-                    yield "package", one.split("=")[0].split("/")[0].strip()
+            packages = args.get(key) or ()
+            for names in packages if isinstance(packages, list) else [packages] if packages else ():
+                for package in str(names).split(","):
+                    yield "package", package.split("=")[0].split("/")[0].strip()
     elif module in ("systemd_service", "systemd", "service"):
         if name := str(args.get("name") or ""):
             yield "unit", name if "." in name else f"{name}.service"

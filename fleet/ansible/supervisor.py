@@ -1,7 +1,7 @@
-"""One Ansible run, in a process of its own: `python -m fleet.ansible.supervisor`, job in, events out, nothing left behind.
+"""Runs Ansible once, in its own process (`python -m fleet.ansible.supervisor`): reads a job, writes events, cleans up.
 
-Reads the job as one line of JSON on stdin (converge._job), which the parent keeps open: its end, whatever ended the parent,
-cancels the run. Writes events (fleet.ansible.events) as lines of JSON on stdout and Ansible's whole text to the job's log.
+Reads the job as one line of JSON on stdin (converge._job). The parent keeps stdin open: when it closes, for whatever reason, the run is
+cancelled. Writes events (fleet.ansible.events) as lines of JSON on stdout and Ansible's full output to the job's log.
 Needs ansible-playbook beside its own Python and ssh on PATH. Called by fleet.ansible.converge only.
 """
 
@@ -22,35 +22,35 @@ from typing import Any, TextIO
 from fleet import errors, printable, ssh
 from fleet.ansible import events, run_directory
 
-# Seconds after a cancel: for ansible-playbook to end its workers, for the ssh master, for the node to be told.
+# Seconds after a cancel: for ansible-playbook to end its workers, for the ssh master to exit, for the node to stop its long tasks.
 GRACE, MASTER, NODE = 3.0, 1.0, 2.0
-# macOS has no C.UTF-8, and would end Ansible's workers, which are forks.
+# macOS has no C.UTF-8, and kills Ansible's workers, which are forks.
 MACOS = {"LC_ALL": "en_US.UTF-8", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"}
-# The slice of systemd in which the roles run long work on a node (roles/long_task).
+# The systemd slice of the long tasks that the roles start on a node (role long_task).
 SLICE = "fleet-work.slice"
 
 
 class Run:
-    """The state of this process's one run."""
+    """The one run of this process, and its state."""
 
     def __init__(self, job: dict[str, Any], out: TextIO, log: TextIO) -> None:
         self.job, self.out, self.log = job, out, log
         self.folder = Path(job["folder"])
         self.target = ssh.Target.from_inputs(job["target"])
         self.cancelled = threading.Event()
-        self.told_at: float | None = None
-        self.polled = ""  # the last progress that the log has
+        self.terminated_at: float | None = None
+        self.last_poll = ""  # the last progress of a poll in the log
         self.tail: deque[str] = deque(maxlen=12)
         self.secrets = [value for value in job["secrets"].values() if len(value) >= 6]
 
     def watch(self) -> None:
-        """Cancel when the parent's end of stdin is closed: by a cancel, its exit or its death."""
+        """Cancel when the parent closes stdin: it cancels, exits or is killed."""
         while os.read(0, 4096):
             pass
         self.cancelled.set()
 
-    def tell(self, event: events.Event) -> None:
-        """Write one event; a parent that no longer reads is a cancel."""
+    def write_event(self, event: events.Event) -> None:
+        """Write one event; cancel when the parent no longer reads."""
         try:
             self.out.write(self._scrub(json.dumps(event, default=str)) + "\n")
             self.out.flush()
@@ -58,42 +58,42 @@ class Run:
             self.cancelled.set()
 
     def handle(self, raw: dict[str, Any]) -> bool:
-        """Take one event of ansible-runner: its text to the log, its essence to the parent. False: nothing is stored."""
+        """Write the text of one event of ansible-runner to the log, its reduced form to the parent. False: runner stores no file."""
         text = str(raw.get("stdout") or "").replace("\r", "")
         if raw.get("event") == "verbose" and text.strip():
             self.tail.append(self._scrub(text.strip()))
         event = events.distil(raw)
         if event and event["event"] == "retry":
-            said = event["res"]["said"]
-            text, self.polled = ("" if said == self.polled else f"  … {said}"), said
+            poll = event["res"]["said"]
+            text, self.last_poll = ("" if poll == self.last_poll else f"  … {poll}"), poll
         if text.strip():
             self.log.write(printable.plain(self._scrub(text)) + "\n")
         if event:
-            self.tell(event)
+            self.write_event(event)
         return False
 
     def status(self, status: dict[str, Any], runner_config: Any) -> None:
-        """Just before the start: remove the file in which ansible-runner kept the environment, secrets and all."""
+        """Remove, just before the start, the file in which ansible-runner stores the environment, which has the secrets."""
         if status["status"] == "running":
             (Path(runner_config.artifact_dir) / "command").unlink(missing_ok=True)
 
     def cancel(self) -> bool:
-        """Tell ansible-playbook to end, and its workers with it; True, for SIGKILL, only after a while.
+        """Terminate ansible-playbook, which ends its workers; return True, for SIGKILL, after GRACE seconds.
 
-        ansible-runner alone would kill the process group; workers are sessions of their own and would live on.
+        ansible-runner alone would kill the process group; workers have their own sessions and would survive.
         """
         if not self.cancelled.is_set():
             return False
-        if self.told_at is None:
-            self.told_at = time.monotonic()
+        if self.terminated_at is None:
+            self.terminated_at = time.monotonic()
             for pid, command in run_directory.children():
                 if "ansible-playbook" in command:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGTERM)
-        return time.monotonic() - self.told_at > GRACE
+        return time.monotonic() - self.terminated_at > GRACE
 
     def play(self) -> tuple[str, int | None]:
-        """Run the playbook to its end; returns ansible-runner's status and exit code."""
+        """Run the playbook to its end; return ansible-runner's status and exit code."""
         import ansible_runner
 
         os.environ.update(self.job["secrets"])
@@ -112,7 +112,7 @@ class Run:
         return runner.status, runner.rc
 
     def end(self) -> None:
-        """Leave nothing: the ssh master, processes of the run, on a cancel the long work on the node, the folder."""
+        """Clean up: end the ssh master, the run's processes and, after a cancel, the node's long tasks; remove the directory."""
         if (self.folder / "c").exists():
             command = ["ssh", "-F", "/dev/null", "-o", f"ControlPath={self.folder}/c", "-O", "exit", self.target.name]
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -127,39 +127,36 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _inventory(self) -> Path:
-        """Write the inventory (0600: the folder is 0700): the node with its connection and every variable of the job.
+        """Write the inventory, 0600: the node with its connection and every variable of the job.
 
-        Ansible evaluates expressions in an inventory. Here is the one place that says which: those of the job's `variables`, no others.
+        Ansible evaluates expressions in an inventory. Only this place decides which: those of the job's `variables`, no others.
         """
         target = self.target
-        reach: dict[str, Any] = {
+        connection: dict[str, Any] = {
             "ansible_host": target.address,
             "ansible_port": target.port,
             "ansible_user": target.user,
             "ansible_python_interpreter": "/usr/bin/python3",
         }
         if target.identity:
-            reach["ansible_ssh_private_key_file"] = str(Path(target.identity).expanduser())
+            connection["ansible_ssh_private_key_file"] = str(Path(target.identity).expanduser())
         if target.become:
-            reach |= {"ansible_become": True, "ansible_become_method": "ansible.builtin.sudo"}
+            connection |= {"ansible_become": True, "ansible_become_method": "ansible.builtin.sudo"}
         path = self.folder / "inventory.json"
         path.touch(0o600)
-        path.write_text(
-            json.dumps(
-                {"all": {"hosts": {target.name: {**self.job["variables"], **inert({**self.job["data"], **reach})}}}}
-            )
-        )
+        variables = {**self.job["variables"], **inert({**self.job["data"], **connection})}
+        path.write_text(json.dumps({"all": {"hosts": {target.name: variables}}}))
         return path
 
     def _scrub(self, text: str) -> str:
-        """Take secret values out of a text, should a role ever print one."""
+        """Replace secret values in a text, in case a role prints one."""
         for secret in self.secrets:
             text = text.replace(secret, "(secret)")
         return text
 
 
 def inert(value: Any) -> Any:
-    """Return a value as JSON whose texts Ansible (2.19 and newer) never evaluates as templates; names in it it never does."""
+    """Return a value as JSON whose texts Ansible (2.19 and newer) does not evaluate as templates; names in a mapping it never evaluates."""
     if isinstance(value, str):
         return {"__ansible_unsafe": value}
     if isinstance(value, dict):
@@ -170,7 +167,7 @@ def inert(value: Any) -> Any:
 
 
 def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[str, str]:
-    """Return Ansible's settings: everything of a run lies in its folder, only the pinned host key is accepted."""
+    """Return Ansible's settings: all files of a run are in its directory, only the pinned host key is accepted."""
     (folder / "known_hosts").write_text(ssh.known_hosts(target))
     options = {
         "ControlMaster": "auto",
@@ -180,7 +177,7 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         **({"ProxyCommand": _proxy(target.bastion, folder)} if target.bastion else {}),
     }
     config = Path(job["root"]) / "ansible.cfg"
-    if not config.exists():  # without a name Ansible would look for the user's own
+    if not config.exists():  # without ANSIBLE_CONFIG Ansible would read the user's own file
         config = folder / "ansible.cfg"
         config.touch()
     return {
@@ -188,10 +185,10 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
         "ANSIBLE_ROLES_PATH": f"{job['root']}/roles",
         "ANSIBLE_HOME": f"{folder}/home",
         "ANSIBLE_LOCAL_TEMP": f"{folder}/tmp",
-        "ANSIBLE_DIFF_ALWAYS": "True",  # for the log, and to tell what was made from what was only changed
-        "ANSIBLE_INJECT_INVOCATION": "True",  # from core 2.21 on results name no arguments else, and nothing would be declared
+        "ANSIBLE_DIFF_ALWAYS": "True",  # for the log, and to distinguish a created file from a changed one
+        "ANSIBLE_INJECT_INVOCATION": "True",  # without it results of core 2.21 and newer have no arguments, and nothing is declared
         "ANSIBLE_GATHERING": "explicit",
-        "ANSIBLE_INJECT_FACT_VARS": "False",  # or `ansible_facts` in any module's answer would lie over the job's variables
+        "ANSIBLE_INJECT_FACT_VARS": "False",  # otherwise `ansible_facts` in any module's answer overrides the job's variables
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": "15",
@@ -202,7 +199,7 @@ def _environment(job: dict[str, Any], folder: Path, target: ssh.Target) -> dict[
 
 
 def _pinned(target: ssh.Target, folder: Path) -> dict[str, str]:
-    """Return the options of ssh by which it accepts the pinned host key only, and asks nobody."""
+    """Return the ssh options that accept only the pinned host key, and never ask the user."""
     return {
         "UserKnownHostsFile": f"{folder}/known_hosts",
         "GlobalKnownHostsFile": "/dev/null",
@@ -217,21 +214,11 @@ def _pinned(target: ssh.Target, folder: Path) -> dict[str, str]:
 
 
 def _proxy(bastion: ssh.Target, folder: Path) -> str:
-    """Return the command that carries ssh through the bastion; ssh puts the node's address and port in."""
+    """Return the ProxyCommand through the bastion; ssh fills in the node's address and port."""
     identity = ["-i", str(Path(bastion.identity).expanduser())] if bastion.identity else []
     options = [*_flags({**_pinned(bastion, folder), "ConnectTimeout": "15"}), *identity]
-    words = [
-        "ssh",
-        "-F",
-        "/dev/null",
-        *options,
-        "-p",
-        str(bastion.port),
-        "-W",
-        "[%h]:%p",
-        f"{bastion.user}@{bastion.address}",
-    ]
-    return shlex.join(words)
+    login = f"{bastion.user}@{bastion.address}"
+    return shlex.join(["ssh", "-F", "/dev/null", *options, "-p", str(bastion.port), "-W", "[%h]:%p", login])
 
 
 def _flags(options: dict[str, str]) -> list[str]:
@@ -239,10 +226,10 @@ def _flags(options: dict[str, str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the job of stdin; the exit code is 0 whenever the `end` event was told."""
+    """Run the job on stdin; the exit code is 0 if the `end` event was written."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         job = json.loads(stdin.readline())
-    # The events keep the real stdout to themselves; what libraries print goes to stderr, which is the log.
+    # Only events go to the real stdout; what libraries print goes to stderr, which is the log.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.umask(0o077)
@@ -256,7 +243,7 @@ def main() -> None:
             status, rc = run.play()
         finally:
             run.end()
-            run.tell(
+            run.write_event(
                 {
                     "event": "end",
                     "status": status,

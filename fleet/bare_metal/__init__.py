@@ -1,1 +1,1 @@
-"""Machines with a BMC: power, installer, seed."""
+"""Machines with a BMC: power, BIOS settings, installer, seed."""

@@ -1,6 +1,7 @@
-"""The BIOS settings that an MI300X machine should have, compared with what its BMC tells. Nothing is changed.
+"""Compares the BIOS settings that an MI300X machine should have with those that its BMC reports. Changes nothing.
 
-Pure. Vendors name the same setting otherwise: it is looked for by what the names have in common. Called by the provider's BareMetal.
+Pure. Vendors use different names for the same setting: a pattern matches what the names have in common. Called by
+fleet.provider.baremetal.
 """
 
 import re
@@ -11,7 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its name for people, what vendors' names of it match, what its right values match; both in lower case, letters and digits."""
+    """One setting: its `name` in messages, patterns for vendors' attribute names and for right values, and the value in messages (`wanted`).
+
+    The patterns match normalised text: lower case, letters and digits only.
+    """
 
     name: str
     attribute: str
@@ -34,39 +38,41 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that is not as it should be. `seen` is "" where the BMC has no attribute of that name."""
+    """A setting with a wrong value. `seen` is "" where the BMC reports no such attribute."""
 
     name: str
     seen: str
     wanted: str
 
     def __str__(self) -> str:
-        seen = f"is {self.seen}" if self.seen else "is not told by the BMC"
+        seen = f"is {self.seen}" if self.seen else "is not reported by the BMC"
         return f"BIOS: {self.name} {seen}, wanted {self.wanted}"
 
 
-def compare(told: Mapping[str, Any], own: Mapping[str, Any]) -> list[Difference]:
-    """Return what differs: from `own`, the site's list by its vendor's names, and from ours where `own` does not name the same setting."""
-    return [*_own(told, own), *_common({name: value for name, value in told.items() if name not in own}, own)]
+def compare(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> list[Difference]:
+    """Return the differences of a BMC's attributes from `own`, the site's values by vendor's name, and from SETTINGS that `own` does not name."""
+    others = {name: value for name, value in attributes.items() if name not in own}
+    return [*_compare_own(attributes, own), *_compare_common(others, own)]
 
 
-def _own(told: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
+def _compare_own(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
     for name, wanted in own.items():
-        if _text(told.get(name)) != _text(wanted):
-            yield Difference(name, "" if told.get(name) is None else str(told[name]), str(wanted))
+        seen = attributes.get(name)
+        if _normal(seen) != _normal(wanted):
+            yield Difference(name, "" if seen is None else str(seen), str(wanted))
 
 
-def _common(told: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
-    for one in SETTINGS:
-        if any(re.search(one.attribute, _text(name)) for name in own):
+def _compare_common(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
+    for setting in SETTINGS:
+        if any(re.search(setting.attribute, _normal(name)) for name in own):
             continue
-        found = {name: value for name, value in told.items() if re.search(one.attribute, _text(name))}
-        if not found:
-            yield Difference(one.name, "", one.wanted)
-        for name, value in found.items():
-            if not re.fullmatch(one.value, _text(value)):
-                yield Difference(f"{one.name} ({name})", str(value), one.wanted)
+        matches = {name: value for name, value in attributes.items() if re.search(setting.attribute, _normal(name))}
+        if not matches:
+            yield Difference(setting.name, "", setting.wanted)
+        for name, value in matches.items():
+            if not re.fullmatch(setting.value, _normal(value)):
+                yield Difference(f"{setting.name} ({name})", str(value), setting.wanted)
 
 
-def _text(value: Any) -> str:
+def _normal(value: Any) -> str:
     return re.sub(r"[^a-z0-9]", "", str(value).lower())

@@ -1,7 +1,7 @@
-"""A machine installed over its BMC: from the site's installer and our seed to SSH with the pinned key.
+"""Installs a machine over its BMC: from the site's installer and our seed to SSH with the pinned key.
 
-What was reached is read from the machine and its BMC, and not remembered alone: who begins again goes on there. One nonce wipes a machine
-once. Needs bmc, shelf, medium and ssh. Called by the provider's BareMetal.
+Reads the stage of an installation from the machine and its BMC, not only from the state: a second run continues there. One nonce wipes a
+machine once. Needs bmc, installer_image, seed_server, seed and ssh. Called by fleet.provider.baremetal.
 """
 
 import dataclasses
@@ -15,21 +15,22 @@ from pathlib import Path
 from fleet import errors, ssh
 from fleet.bare_metal import bmc, installer_image, seed, seed_server
 
-# Between two looks at a level, in seconds: the first and the longest.
+# Seconds between two reads of the power: at first and at most.
 FIRST, LONGEST = 0.5, 10.0
-# Seconds that a machine may take to switch off or on; that a start from its disk may take; that its mark may come after its SSH.
+# Seconds that switching off or on may take; a boot from the disk; the time from SSH to the installation's mark.
 SWITCH, BOOT, SETTLE = 120.0, 1800.0, 120.0
 
-# What an installation has reached: `` nothing was touched, `installing` the installer was started, `installed` it has ended.
+# Stages of an installation: "" (nothing was touched), `installing` (the installer was started), `installed` (it ended).
 INSTALLING, INSTALLED = "installing", "installed"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One installation: whose BMC, what it should answer as, from what, and for how long the installer may work.
+    """One installation: the BMC, the SSH target afterwards, seed and installer. `within` and `boot` limit installer and boot in seconds.
 
-    `serve` is the ADDRESS:PORT of this machine at which the BMC gets installer and seed, `certificate` a file with certificate and key by
-    which that is HTTPS ("": HTTP). `final_key`: what the machine shows once it was taken ("": the target's). `released`: a machine that answers SSH with another key than the pinned one may be wiped.
+    `serve` is the ADDRESS:PORT of this machine from which the BMC fetches installer and seed, `certificate` a file with certificate and key
+    for HTTPS ("" for HTTP). `final_key` is the host key after Node has replaced the first one ("": the target's). `released`: a machine that
+    answers SSH with another key than the pinned one may be wiped.
     """
 
     access: bmc.Access
@@ -46,103 +47,105 @@ class Job:
 
     @property
     def path(self) -> str:
-        """The folder in which installer and seed are served: nobody guesses it, and a second try finds it again."""
+        """The URL path of installer and seed: a secret, and the same in a second run."""
         secret = f"{self.seed.private} {self.seed.name} {self.seed.nonce}".encode()
         return f"/{hashlib.sha256(secret).hexdigest()}"
 
     @property
     def url(self) -> str:
-        """The same as the BMC asks for it."""
+        """The URL of `path` for the BMC."""
         return f"{'https' if self.certificate else 'http'}://{self.serve}{self.path}"
 
-    def failed(self, doing: str, seen: str, wanted: str, next: str) -> errors.InstallFailed:
+    def failure(self, doing: str, seen: str, wanted: str, next: str) -> errors.InstallFailed:
         """Return an error of this installation."""
         return errors.InstallFailed(node=self.access.node, doing=doing, seen=seen, wanted=wanted, next=next)
 
 
 class Installation:
-    """One run of a job. `stage` is what it has reached, and is kept by who calls: the next run begins with it."""
+    """One run of a job. The caller records `stage` and passes it to the next run."""
 
     def __init__(self, job: Job, stage: str, note: Callable[[str], None], cancelled: threading.Event) -> None:
         self._job, self.stage, self._note, self._cancelled = job, stage, note, cancelled
 
     def run(self) -> None:
-        """Install, or go on with it; return when the machine answers with the pinned key and bears this installation's mark.
+        """Install, or continue; return when the machine answers with the pinned key and has this installation's mark.
 
-        Raises InstallFailed, HostKeyMismatch, Unreachable, BmcFailed, Cancelled. A machine that bears the mark already is left alone.
+        Does nothing to a machine that has the mark already. Raises InstallFailed, HostKeyMismatch, Unreachable, BmcFailed, Cancelled.
         """
-        if self._done():
+        if self._is_installed():
             self.stage = INSTALLED
             return
         with bmc.reach(self._job.access, self._cancelled) as machine:
             if self.stage != INSTALLED:
                 self._install(machine)
-            machine.turn(True)
-        self._answers()
+            machine.set_power(True)
+        self._wait_for_mark()
 
     def _install(self, machine: bmc.Bmc) -> None:
         job = self._job
         seeds = {suffix: f"{job.url}/seed.{suffix}" for suffix in ("iso", "img")}
         if set(seeds.values()) & set(machine.media()):
-            self.stage = INSTALLING  # whoever began it did not come to say so
+            self.stage = INSTALLING  # an earlier run was killed before it recorded the stage
         installer = installer_image.fetch(job.access.node, job.installer, job.sha256, self._note, self._cancelled)
         image = job.seed.image()
-        things: dict[str, bytes | Path] = {f"{job.path}/seed.{suffix}": image for suffix in seeds}
-        things[f"{job.path}/installer.iso"] = installer
-        with seed_server.serving(job.access.node, job.serve, things, job.certificate):
+        contents: dict[str, bytes | Path] = {f"{job.path}/seed.{suffix}": image for suffix in seeds}
+        contents[f"{job.path}/installer.iso"] = installer
+        with seed_server.serving(job.access.node, job.serve, contents, job.certificate):
             if not self.stage:
-                machine.turn(False)
-                self._switched(machine, "Off")
+                machine.set_power(False)
+                self._wait_for_switch(machine, "Off")
                 machine.boot_once("Cd")
-                machine.insert(f"{job.url}/installer.iso", seeds.__getitem__)  # from now on its media say how far it is
+                machine.insert(f"{job.url}/installer.iso", seeds.__getitem__)  # from now on the media show the stage
                 self.stage = INSTALLING
-                machine.turn(True)
-                self._switched(machine, "On")
-            never = job.failed(
+                machine.set_power(True)
+                self._wait_for_switch(machine, "On")
+            timeout = job.failure(
                 f"install it from {job.installer}",
-                f"still on after {_long(job.within)}",
+                f"still on after {_duration(job.within)}",
                 "an installer that switches it off at its end",
-                "look at its console; `pulumi up` waits on, another `reinstall` begins anew",
+                "look at its console; `pulumi up` continues to wait, another `reinstall` starts over",
             )
-            self._until(machine, "Off", job.within, "powered on; waits for the installer", never)
+            self._wait_for_power(machine, "Off", job.within, "powered on; waits for the installer", timeout)
         machine.eject()
         machine.boot_once("Hdd")
         self.stage = INSTALLED
 
-    def _switched(self, machine: bmc.Bmc, power: str) -> None:
-        """Wait until it is switched on, or off."""
+    def _wait_for_switch(self, machine: bmc.Bmc, power: str) -> None:
+        """Wait until the machine is on, or off."""
         word = power.lower()
-        seen = f"it is not after {_long(SWITCH)}"
-        never = self._job.failed(f"switch it {word}", seen, f"power {word}", "look at its console")
-        self._until(machine, power, SWITCH, f"waits until it is {word}", never)
+        seen = f"it is not after {_duration(SWITCH)}"
+        timeout = self._job.failure(f"switch it {word}", seen, f"power {word}", "look at its console")
+        self._wait_for_power(machine, power, SWITCH, f"waits until it is {word}", timeout)
 
-    def _until(self, machine: bmc.Bmc, power: str, within: float, words: str, never: errors.InstallFailed) -> None:
-        """Wait until its power is so; `never` is raised after that time. A BMC that does not answer may be starting anew."""
+    def _wait_for_power(
+        self, machine: bmc.Bmc, power: str, within: float, text: str, timeout: errors.InstallFailed
+    ) -> None:
+        """Wait for a power state; raise `timeout` after `within` seconds. A BMC that does not answer may be restarting: wait for it, too."""
         start, pause = time.monotonic(), FIRST
         while True:
-            lost: errors.BmcSilent | None = None
+            silence: errors.BmcSilent | None = None
             try:
                 if machine.power() == power:
                     return
             except errors.BmcSilent as error:
-                lost = error
+                silence = error
             passed = time.monotonic() - start
             if passed > within:
-                raise lost or never
-            silent = "; its BMC does not answer" if lost else ""
-            self._note(f"{words}, {_spent(passed, within)}{silent}")
+                raise silence or timeout
+            suffix = "; its BMC does not answer" if silence else ""
+            self._note(f"{text}, {_elapsed(passed, within)}{suffix}")
             if self._cancelled.wait(min(pause, max(0.05, within - passed))):
-                raise errors.Cancelled(node=self._job.access.node, doing=words, seen="cancelled")
+                raise errors.Cancelled(node=self._job.access.node, doing=text, seen="cancelled")
             pause = min(LONGEST, pause * 1.5)
 
-    def _done(self) -> bool:
-        """Whether it bears this installation's mark; another key than the pinned one is told, unless it is released."""
+    def _is_installed(self) -> bool:
+        """Return whether the machine has this installation's mark. Raises InstallFailed for a foreign host key, unless released."""
         try:
             return self._mark() == self._job.seed.nonce
         except errors.HostKeyMismatch as error:
             if self.stage or self._job.released:
                 return False
-            raise self._job.failed(
+            raise self._job.failure(
                 f"install it from {self._job.installer}",
                 "it answers SSH with a host key that is not ours: a system runs there",
                 "a machine without one, or leave to wipe it",
@@ -151,27 +154,27 @@ class Installation:
         except errors.Unreachable:
             return False
 
-    def _answers(self) -> None:
-        """Wait for SSH with the pinned key, and for the mark, which the installer wrote last."""
+    def _wait_for_mark(self) -> None:
+        """Wait for SSH with the pinned key, and for the mark, which the installer writes last."""
         try:
             ssh.wait(self._job.target, self._job.boot, self._note, self._cancelled)
         except errors.HostKeyMismatch:
             raise
         except errors.Unreachable as error:
-            raise self._job.failed(
+            raise self._job.failure(
                 f"wait for its installed system at {self._job.target.where}",
                 f"the installer has ended, and then: {error.seen}",
-                f"SSH that lets us in, within {_long(self._job.boot)}",
-                "look at its console; `pulumi up` waits on, another `reinstall` begins anew",
+                f"SSH that lets us in, within {_duration(self._job.boot)}",
+                "look at its console; `pulumi up` continues to wait, another `reinstall` starts over",
             ) from error
         deadline = time.monotonic() + min(SETTLE, self._job.boot)
         while (mark := self._mark()) != self._job.seed.nonce:
             if time.monotonic() > deadline:
-                raise self._job.failed(
+                raise self._job.failure(
                     "look for the mark of its installation",
                     f"{seed.MARK} says {mark!r}" if mark else f"there is no {seed.MARK}",
                     repr(self._job.seed.nonce),
-                    "look at its console: the installer may not have run; another `reinstall` begins anew",
+                    "look at its console: the installer may not have run; another `reinstall` starts over",
                 )
             if self._cancelled.wait(1):
                 raise errors.Cancelled(node=self._job.access.node, doing="look for its mark", seen="cancelled")
@@ -191,9 +194,9 @@ class Installation:
             return connection.run(f"cat {seed.MARK} 2>/dev/null").stdout.strip()
 
 
-def _spent(passed: float, within: float) -> str:
+def _elapsed(passed: float, within: float) -> str:
     return f"{passed / 60:.0f} min of {within / 60:.0f}" if within >= 120 else f"{passed:.0f} s of {within:.0f}"
 
 
-def _long(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by an installer at its end: makes the system in the folder $1 one that we can log in to, and that shows the pinned host key.
-# Lies on the medium of a seed (seed.py), beside `values`, which says for which machine. Needs no more than a small system's shell has.
+# Gives the new system in the folder $1 its user, our SSH keys, the pinned host key and the installation's mark. Run by an installer at its end.
+# On the medium of a seed (seed.py), beside `values`, which is the machine's own. Uses only what the shell of a small system has.
 set -eu
 target=$1
 # shellcheck source=/dev/null
@@ -26,7 +26,7 @@ printf '%s\n' "$authorized" >"$target$home/.ssh/authorized_keys"
 chown -R "$owner" "$target$home/.ssh"
 printf '%s\n' "$name" >"$target/etc/hostname"
 chmod 0644 "$target/etc/hostname"
-# The last thing: what has it was installed to its end.
+# Last: a system with the mark was installed to the end.
 printf '%s\n' "$nonce" >"$target$mark"
 chmod 0644 "$target$mark"
 sync

@@ -1,7 +1,7 @@
-"""The seed of an installation: what a system's own installer reads from a small medium, so that the machine is ours at its first start.
+"""Builds the seed of an installation: an ISO 9660 image labelled CIDATA with the answers for a system's own installer.
 
-Reads late_command.sh beside it, nothing else: text in, the bytes of an ISO 9660 image labelled CIDATA out (pycdlib, imported when called). The user, our keys, the host key and the
-mark of this installation are brought by one script, late_command.sh, which every installer runs at its end. Called by the provider's BareMetal.
+User, our keys, host key and the installation's mark come from one script in it, late_command.sh, which every installer runs at its end.
+Reads only that file; needs pycdlib (imported when called). Called by install and fleet.provider.baremetal.
 """
 
 import io
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 LABEL = "CIDATA"
-# Where an installed system says which installation it is.
+# The file with the nonce of the installation, on the installed system.
 MARK = "/etc/glm-fleet-installed"
-# What a stack may not say in its own part: it would undo ours.
+# Keys that the stack's own `autoinstall` cannot set: they would override ours.
 OURS = ("version", "identity", "ssh", "user-data", "shutdown")
 
-LATE = Path(__file__).with_name("late_command.sh")
-# How each installer comes to the script: the medium is found by its label.
-FOUND = (
+LATE_COMMAND = Path(__file__).with_name("late_command.sh")
+# Runs the script in an installer, which finds the medium by its label.
+RUN_LATE_COMMAND = (
     f"mkdir -p /run/seed && mount -o ro /dev/disk/by-label/{LABEL} /run/seed && sh /run/seed/late_command.sh /target"
 )
 PRESEED = """\
@@ -34,13 +34,13 @@ d-i pkgsel/include string openssh-server python3 sudo
 d-i cdrom-detect/eject boolean false
 d-i finish-install/reboot_in_progress note
 d-i debian-installer/exit/poweroff boolean true
-d-i preseed/late_command string {found}
+d-i preseed/late_command string {run_late_command}
 """
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What an installation brings. `autoinstall` (ubuntu) and `preseed` (debian) are the site's part: disks, network, mirror."""
+    """Content of a seed. `autoinstall` (ubuntu) and `preseed` (debian) are the site's part: disks, network, mirror."""
 
     kind: Literal["ubuntu", "debian"]
     name: str
@@ -53,8 +53,8 @@ class Seed:
     preseed: str = ""
 
     def files(self) -> dict[str, str]:
-        """Return the files of the medium by name."""
-        own = {
+        """Return the text of the medium's files by name."""
+        variables = {
             "user": self.user,
             "private": self.private.strip(),
             "public": self.public,
@@ -63,46 +63,47 @@ class Seed:
             "nonce": self.nonce,
             "mark": MARK,
         }
-        values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in own.items())
-        ours = {"late_command.sh": LATE.read_text(), "values": values}
+        values = "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items())
+        script = {"late_command.sh": LATE_COMMAND.read_text(), "values": values}
         if self.kind == "debian":
-            return {"preseed.cfg": PRESEED.format(name=self.name, found=FOUND) + self.preseed, **ours}
+            answers = PRESEED.format(name=self.name, run_late_command=RUN_LATE_COMMAND) + self.preseed
+            return {"preseed.cfg": answers, **script}
         return {
             "meta-data": f"instance-id: {self.name}-{self.nonce}\n",
             "user-data": self._autoinstall(),
-            **ours,
+            **script,
         }
 
     def _autoinstall(self) -> str:
         import yaml
 
         own = {key: value for key, value in self.autoinstall.items() if key not in OURS}
-        told = {
+        answers = {
             **own,
             "version": 1,
             "ssh": {"install-server": True, "allow-pw": False},
-            # The installed system's own first start: cloud-init would make other host keys there.
+            # For the first boot of the installed system: cloud-init would otherwise replace the host keys.
             "user-data": {
                 "hostname": self.name,
                 "users": [],
                 "disable_root": False,
                 "ssh_deletekeys": False,
-                "ssh_genkeytypes": ["ed25519"],  # which is there
+                "ssh_genkeytypes": ["ed25519"],  # it exists, so none is generated
             },
-            "late-commands": [*own.get("late-commands", ()), FOUND],
+            "late-commands": [*own.get("late-commands", ()), RUN_LATE_COMMAND],
             "shutdown": "poweroff",
         }
-        return f"#cloud-config\n{yaml.safe_dump({'autoinstall': told}, sort_keys=False)}"
+        return f"#cloud-config\n{yaml.safe_dump({'autoinstall': answers}, sort_keys=False)}"
 
     def image(self) -> bytes:
-        """Return the medium: about 70 KB."""
+        """Return the medium as bytes of an ISO image, about 70 KB."""
         import pycdlib
 
-        made, out = pycdlib.PyCdlib(), io.BytesIO()
-        made.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
+        iso, out = pycdlib.PyCdlib(), io.BytesIO()
+        iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
         for number, (name, text) in enumerate(self.files().items()):
             content = text.encode()
-            made.add_fp(io.BytesIO(content), len(content), f"/F{number}.;1", rr_name=name, joliet_path=f"/{name}")
-        made.write_fp(out)
-        made.close()
+            iso.add_fp(io.BytesIO(content), len(content), f"/F{number}.;1", rr_name=name, joliet_path=f"/{name}")
+        iso.write_fp(out)
+        iso.close()
         return out.getvalue()

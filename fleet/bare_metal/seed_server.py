@@ -1,7 +1,7 @@
-"""An installer and its seed served while they are needed, over HTTPS or HTTP: for the BMC that shows them to its machine as media.
+"""Serves installers and seeds over HTTPS or HTTP to the BMCs, which show them to their machines as media.
 
-Owns the port for as long as anything lies on it; machines that are installed side by side share it. A path has a secret in it, and no
-index tells it. Called by install.
+Owns the port while something is served on it; machines that are installed side by side share it. Paths contain a secret, and there is no
+index. Called by install.
 """
 
 import contextlib
@@ -18,53 +18,53 @@ from fleet import errors
 
 BLOCK = 1 << 20
 _lock = threading.Lock()
-_open: "dict[str, _Shelf]" = {}
+_servers: "dict[str, _Server]" = {}
 
 
 @contextlib.contextmanager
-def serving(node: str, address: str, things: Mapping[str, bytes | Path], certificate: str = "") -> Iterator[None]:
+def serving(node: str, address: str, contents: Mapping[str, bytes | Path], certificate: str = "") -> Iterator[None]:
     """Serve bytes and files by path on ADDRESS:PORT of this machine; `certificate` is a PEM file with certificate and key, "" for HTTP.
 
-    Raises FleetError where that cannot be listened on, or the certificate cannot be read.
+    Raises FleetError where the address cannot be used or the certificate cannot be read.
     """
     with _lock:
-        shelf = _open.get(address) or _listen(node, address, certificate)
-        _open[address] = shelf
-        shelf.things.update(things)
-        shelf.users += 1
+        server = _servers.get(address) or _listen(node, address, certificate)
+        _servers[address] = server
+        server.contents.update(contents)
+        server.users += 1
     try:
         yield
     finally:
         with _lock:
-            shelf.users -= 1
-            for path in things:
-                shelf.things.pop(path, None)
-            if not shelf.users:
-                del _open[address]
-                shelf.close()
+            server.users -= 1
+            for path in contents:
+                server.contents.pop(path, None)
+            if not server.users:
+                del _servers[address]
+                server.close()
 
 
-class _Shelf(http.server.ThreadingHTTPServer):
-    daemon_threads = True  # a BMC may hold a connection open for as long as it likes
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True  # a BMC may keep a connection open for hours
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        self.things: dict[str, bytes | Path] = {}
+        self.contents: dict[str, bytes | Path] = {}
         self.users = 0
         super().__init__((host, port), _Handler)
-        if context is not None:  # the handshake comes with the first read, in the connection's own thread
+        if context is not None:  # each connection's own thread does the handshake, with its first read
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="shelf", daemon=True).start()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="seeds", daemon=True).start()
 
     def close(self) -> None:
-        """End the listener."""
+        """Stop listening."""
         self.shutdown()
         self.server_close()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """GET and HEAD, whole or one range: BMCs read the parts that the machine reads."""
+    """Answers GET and HEAD, whole or one range: a BMC requests the parts that its machine reads."""
 
-    server: _Shelf
+    server: _Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -74,46 +74,46 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(False)
 
     def _answer(self, body: bool) -> None:
-        thing = self.server.things.get(self.path.partition("?")[0])
-        if thing is None:
-            self._say(HTTPStatus.NOT_FOUND, b"", body)
+        content = self.server.contents.get(self.path.partition("?")[0])
+        if content is None:
+            self._send(HTTPStatus.NOT_FOUND, b"", body)
             return
-        size = thing.stat().st_size if isinstance(thing, Path) else len(thing)
-        if asked := re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", self.headers.get("Range", "")):
-            first, last = _range(asked[1], asked[2], size)
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        if bounds := re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", self.headers.get("Range", "")):
+            first, last = _range(bounds[1], bounds[2], size)
             if first > last:
-                self._say(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", body, f"bytes */{size}")
+                self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", body, f"bytes */{size}")
             else:
-                where = f"bytes {first}-{last}/{size}"
-                self._say(HTTPStatus.PARTIAL_CONTENT, thing, body, where, first, last + 1 - first)
+                part = f"bytes {first}-{last}/{size}"
+                self._send(HTTPStatus.PARTIAL_CONTENT, content, body, part, first, last + 1 - first)
         else:
-            self._say(HTTPStatus.OK, thing, body, length=size)
+            self._send(HTTPStatus.OK, content, body, length=size)
 
-    def _say(
-        self, code: HTTPStatus, thing: bytes | Path, body: bool, where: str = "", first: int = 0, length: int = 0
+    def _send(
+        self, code: HTTPStatus, content: bytes | Path, body: bool, part: str = "", first: int = 0, length: int = 0
     ) -> None:
         self.send_response(code)
         self.send_header("Content-Length", str(length))
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Accept-Ranges", "bytes")
-        if where:
-            self.send_header("Content-Range", where)
+        if part:
+            self.send_header("Content-Range", part)
         self.end_headers()
-        with thing.open("rb") if isinstance(thing, Path) else io.BytesIO(thing) as content:
-            content.seek(first)
-            while body and length > 0 and (block := content.read(min(BLOCK, length))):
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as stream:
+            stream.seek(first)
+            while body and length > 0 and (block := stream.read(min(BLOCK, length))):
                 self.wfile.write(block)
                 length -= len(block)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the path is a secret."""
+        """Log nothing: the path is a secret."""
 
 
-def _listen(node: str, address: str, certificate: str) -> _Shelf:
+def _listen(node: str, address: str, certificate: str) -> _Server:
     host, _, port = address.rpartition(":")
     context = _context(node, certificate) if certificate else None
     try:
-        return _Shelf(host.strip("[]"), int(port), context)
+        return _Server(host.strip("[]"), int(port), context)
     except OSError as error:
         raise errors.FleetError(
             node=node,
@@ -140,7 +140,7 @@ def _context(node: str, certificate: str) -> ssl.SSLContext:
 
 
 def _range(first: str, last: str, size: int) -> tuple[int, int]:
-    """Return the first and last byte that a Range asks for; first beyond last where there are none."""
+    """Return the first and last byte of a Range header; first > last where it selects none."""
     if not first:
         return (size - int(last), size - 1) if last and 0 < int(last) <= size else (0, size - 1) if last else (1, 0)
     return int(first), min(int(last), size - 1) if last else size - 1

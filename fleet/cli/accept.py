@@ -159,7 +159,7 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
         variables=variables(node),
         log=base.state_dir() / "logs" / f"{node.stack}-accept-{name}-{stamp}.log",
         timeout=PULL + sum(one.timeout + 60 for one in node.catalogue.benchmarks),
-        goes_on="`fleet accept` begins anew",
+        next_step="`fleet accept` begins anew",
     )
     outcome = converge.converge(job, lambda progress: note(progress.text), stop)
     try:

@@ -158,7 +158,7 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
 def replicas(outputs: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
     return [
-        Replica(f"{node}/{replica['name']}", address.of(replica), replica["model"], seen["connection"])
+        Replica(f"{node}/{replica['name']}", address.socket_or_port(replica), replica["model"], seen["connection"])
         for node, seen in outputs.get("replicas", {}).items()
         for replica in (seen or {}).get("replicas") or ()
     ]

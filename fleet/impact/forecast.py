@@ -1,4 +1,4 @@
-"""What a whole preview foretells, in a few lines: identical machines in one, what interrupts most first, and for how long.
+"""Summarises the effects of a preview in a few lines: one line for machines with the same effect, the strongest first, with durations.
 
 Pure: changes of single resources in, text out; opens no connection. Called by fleet.provider.preview_summary at the end of a preview.
 The golden texts are in tests/unit/golden/impact_forecast.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fleet.impact.effects import Effect
 from fleet.stack import resource_roles
 
-# What a role may state, and what only the engine knows: that a resource is replaced, or new.
+# Levels of effects from the strongest: those of roles, and those of the Pulumi engine, which replaces and creates resources.
 ORDER = (
     "reinstall",
     "replace",
@@ -26,17 +26,18 @@ ORDER = (
     "none",
     "new",
 )
-# Of these `what` are kinds of resources.
+# Levels whose `what` are kinds of resources.
 KINDS = ("replace", "recreate", "new")
-# Names that fit beside what happens, names below it, reasons of one line, lines for one thing with other values.
-BESIDE, BELOW, REASONS, ALIKE = 3, 12, 12, 3
+# At most: names before the effect, else names in a line below it, reasons of a line, lines that differ only in values.
+INLINE_NAMES, NAMES, REASONS, SIMILAR_LINES = 3, 12, 12, 3
 
 
 @dataclass(frozen=True)
 class Change:
-    """One effect of one resource's run on a machine; one of KINDS hits kinds of resources.
+    """One effect of one resource's run on a machine; a level in KINDS hits kinds of resources.
 
-    `seconds` is how long an earlier run of this kind took, None when none was measured, 0 when a stronger effect of the same run tells it.
+    `seconds` is the duration of an earlier run of this kind, None for one that was never measured, 0 if a stronger effect of the same run
+    has the duration.
     """
 
     node: str
@@ -48,15 +49,15 @@ Groups = dict[Effect, list[Change]]
 
 
 def lines(changes: Iterable[Change], parallel: int) -> list[str]:
-    """Return the lines; `parallel` is how many machines are worked on at once. No changes, no lines."""
-    alike: Groups = {}
+    """Return the lines, none without changes; `parallel` is the number of machines that a run changes at the same time."""
+    groups: Groups = {}
     for change in _by_machine(changes):
-        alike.setdefault(change.effect, []).append(change)
-    # Where there are more lines than anybody reads: first those that differ in values alone become one, then all with one effect.
-    alike = _fewer(alike, ALIKE, lambda effect: tuple(dict.fromkeys(map(_subject, effect.because))))
-    found = list(_fewer(alike, 2 * ALIKE, lambda effect: ()).items())
-    found.sort(key=lambda one: (ORDER.index(one[0].level), not one[0].sure, -len(one[1]), _natural(one[1][0].node)))
-    return [_line(effect, group, parallel) for effect, group in found]
+        groups.setdefault(change.effect, []).append(change)
+    # Too many lines to read: first merge those that differ only in values, then all with the same effect.
+    groups = _merge(groups, SIMILAR_LINES, lambda effect: tuple(dict.fromkeys(map(_subject, effect.because))))
+    rows = list(_merge(groups, 2 * SIMILAR_LINES, lambda effect: ()).items())
+    rows.sort(key=lambda row: (ORDER.index(row[0].level), not row[0].sure, -len(row[1]), _natural(row[1][0].node)))
+    return [_line(effect, group, parallel) for effect, group in rows]
 
 
 def duration(seconds: float) -> str:
@@ -67,103 +68,99 @@ def duration(seconds: float) -> str:
 
 
 def _by_machine(changes: Iterable[Change]) -> list[Change]:
-    """Join what several resources of a machine foretell alike: the reasons are one list, the runs come one after the other."""
-    found: dict[tuple[str, str, bool, tuple[str, ...]], list[Change]] = {}
-    for one in changes:
-        whom = () if one.effect.level in KINDS else one.effect.what
-        found.setdefault((one.node, one.effect.level, one.effect.sure, whom), []).append(one)
-    joined = []
-    for (node, level, sure, what), group in found.items():
+    """Join the equal effects of several resources of a machine: one list of reasons, the sum of the durations."""
+    groups: dict[tuple[str, str, bool, tuple[str, ...]], list[Change]] = {}
+    for change in changes:
+        units = () if change.effect.level in KINDS else change.effect.what
+        groups.setdefault((change.node, change.effect.level, change.effect.sure, units), []).append(change)
+    node_changes = []
+    for (node, level, sure, what), group in groups.items():
         if level in KINDS:
-            what = _whole({kind for one in group for kind in one.effect.what})
-        because = tuple(dict.fromkeys(reason for one in group for reason in one.effect.because))
-        taken = [one.seconds for one in group]
-        known = [seconds for seconds in taken if seconds is not None]
-        joined.append(
-            Change(node, Effect(level, what, because, sure), sum(known) if len(known) == len(taken) else None)
-        )
-    return sorted(joined, key=lambda one: _natural(one.node))
+            what = _kinds({kind for change in group for kind in change.effect.what})
+        because = tuple(dict.fromkeys(reason for change in group for reason in change.effect.because))
+        measured_seconds = [change.seconds for change in group if change.seconds is not None]
+        seconds = sum(measured_seconds) if len(measured_seconds) == len(group) else None
+        node_changes.append(Change(node, Effect(level, what, because, sure), seconds))
+    return sorted(node_changes, key=lambda change: _natural(change.node))
 
 
-def _whole(hit: set[str]) -> tuple[str, ...]:
-    """Return the kinds in the order of the road; none where the machine itself is among them, and so all that is on it."""
+def _kinds(hit: set[str]) -> tuple[str, ...]:
+    """Return the kinds in the order of the program; () for all, if the machine itself is among them."""
     return () if "Node" in hit else tuple(kind for kind in map(str.capitalize, resource_roles.ROLES) if kind in hit)
 
 
-def _fewer(alike: Groups, most: int, about: Callable[[Effect], tuple[str, ...]]) -> Groups:
-    """Make one of the groups that have one effect and are `about` the same, where these are more than `most`."""
-    same: dict[tuple[Effect, tuple[str, ...]], list[Effect]] = {}
-    for effect in alike:
-        same.setdefault((replace(effect, because=()), about(effect)), []).append(effect)
-    fewer: Groups = {}
-    for (bare, _), effects in same.items():
+def _merge(groups: Groups, most: int, about: Callable[[Effect], tuple[str, ...]]) -> Groups:
+    """Merge groups that differ only in reasons and have the same value of `about`, where these are more than `most`."""
+    similar: dict[tuple[Effect, tuple[str, ...]], list[Effect]] = {}
+    for effect in groups:
+        similar.setdefault((replace(effect, because=()), about(effect)), []).append(effect)
+    merged_groups: Groups = {}
+    for (bare, _), effects in similar.items():
         if len(effects) <= most:
-            fewer |= {effect: alike[effect] for effect in effects}
+            merged_groups |= {effect: groups[effect] for effect in effects}
             continue
-        everywhere = [reason for reason in effects[0].because if all(reason in one.because for one in effects)]
-        others = [reason for one in effects for reason in one.because if reason not in everywhere]
-        because = tuple(
-            dict.fromkeys([*everywhere, *(f"{_subject(reason)} (not the same on all)" for reason in others)])
-        )
-        members = [change for effect in effects for change in alike[effect]]
-        fewer[replace(bare, because=because)] = sorted(members, key=lambda one: _natural(one.node))
-    return fewer
+        common = [reason for reason in effects[0].because if all(reason in effect.because for effect in effects)]
+        others = [reason for effect in effects for reason in effect.because if reason not in common]
+        because = tuple(dict.fromkeys([*common, *(f"{_subject(reason)} (not the same on all)" for reason in others)]))
+        members = [change for effect in effects for change in groups[effect]]
+        merged_groups[replace(bare, because=because)] = sorted(members, key=lambda change: _natural(change.node))
+    return merged_groups
 
 
 def _subject(reason: str) -> str:
-    """Return what a reason is about, without its values: `vllm_image a -> b`, `file /etc/x (absent, wanted present)`."""
+    """Return a reason without its values: of `vllm_image a -> b` and `file /etc/x (absent, wanted present)` the part before them."""
     return reason.partition(" ")[0] if " -> " in reason else reason.partition(" (")[0]
 
 
 def _line(effect: Effect, group: Sequence[Change], parallel: int) -> str:
     names = [change.node for change in group]
-    who = ", ".join(names) if len(names) <= BESIDE else f"{len(names)} nodes"
+    nodes = ", ".join(names) if len(names) <= INLINE_NAMES else f"{len(names)} nodes"
     reasons = [*effect.because[:REASONS], *_more(effect.because, REASONS)]
-    taken = [one.seconds for one in group]
-    text = f"{who}: {_does(effect)}{_how_long(taken, parallel, effect.level not in ('repair', 'none'))}"
+    durations = [change.seconds for change in group]
+    text = f"{nodes}: {_action(effect)}{_how_long(durations, parallel, effect.level not in ('repair', 'none'))}"
     text += f": {'; '.join(reasons)}" if reasons else ""
-    if len(names) <= BESIDE:
+    if len(names) <= INLINE_NAMES:
         return text
-    return f"{text}\n  {', '.join(names[:BELOW])}{''.join(f' {more}' for more in _more(names, BELOW))}"
+    return f"{text}\n  {', '.join(names[:NAMES])}{''.join(f' {more}' for more in _more(names, NAMES))}"
 
 
-def _more(all_of_them: Sequence[str], shown: int) -> list[str]:
-    return [f"and {len(all_of_them) - shown} more"] if len(all_of_them) > shown else []
+def _more(entries: Sequence[str], shown: int) -> list[str]:
+    return [f"and {len(entries) - shown} more"] if len(entries) > shown else []
 
 
-def _does(effect: Effect) -> str:
-    whom = f" {', '.join(effect.what)}" if effect.what else ""
-    does = {
+def _action(effect: Effect) -> str:
+    what = f" {', '.join(effect.what)}" if effect.what else ""
+    action = {
         "reinstall": "reinstall",
-        "replace": f"replace{whom}",
-        "recreate": f"set up{whom} again",
+        "replace": f"replace{what}",
+        "recreate": f"set up{what} again",
         "reboot": "reboot",
-        "restart": f"restart{whom}",
-        "stop": f"stop{whom}",
-        "start": f"start{whom}",
-        "reload": f"reload{whom}",
+        "restart": f"restart{what}",
+        "stop": f"stop{what}",
+        "start": f"start{what}",
+        "reload": f"reload{what}",
         "await": "await the replicas and probe them again",
         "repair": "repair what drifted, nothing restarts",
         "none": "nothing restarts",
-        "new": f"set up{whom}",
+        "new": f"set up{what}",
     }[effect.level]
-    return does if effect.sure else f"may {does}"
+    return action if effect.sure else f"may {action}"
 
 
-def _how_long(taken: Sequence[float | None], parallel: int, matters: bool) -> str:
-    """Return how long it takes; that nobody has measured it is told where it `matters`."""
-    measured = sorted(seconds for seconds in taken if seconds)
-    missing = sum(seconds is None for seconds in taken)
-    if not measured:
+def _how_long(durations: Sequence[float | None], parallel: int, matters: bool) -> str:
+    """Return the words for the durations, in seconds; those for a missing one only where it `matters`."""
+    measured_seconds = sorted(seconds for seconds in durations if seconds)
+    missing = sum(seconds is None for seconds in durations)
+    if not measured_seconds:
         return (", not measured yet" if matters else "") if missing else ", in the same run"
-    shortest, longest = duration(measured[0]), duration(measured[-1])
+    shortest, longest = duration(measured_seconds[0]), duration(measured_seconds[-1])
     text = f", about {longest}" if shortest == longest else f", about {shortest} to {longest}"
-    text += " each" if len(taken) > 1 else ""
-    text += f", {parallel} at a time" if len(taken) > parallel else ""
+    text += " each" if len(durations) > 1 else ""
+    text += f", {parallel} at a time" if len(durations) > parallel else ""
     return f"{text} ({missing} not measured yet)" if missing and matters else text
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort prod-2 before prod-10."""
+    """Return a sort key that puts prod-2 before prod-10."""
     split: Callable[[str], list[str]] = re.compile(r"(\d+)").split
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in split(name))

@@ -1,7 +1,7 @@
 """What a preflight checks of hardware, kernel and driver: pure functions to check results, each with what to do.
 
 Numbers are those of AMD's own bring-up notes (project notes on the host). Used by __init__. Add a check: a function here, a
-machine that fails it in tests/unit/test_preflight_checks.py.
+machine that fails it in tests/support/preflight_machines.py.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a preflight checks of the system around the hardware: disks, clock, network, packages, other owners. Pure functions to check results.
 
-Used by __init__. Add a check: a function here, a machine that fails it in tests/unit/test_preflight_checks.py.
+Used by __init__. Add a check: a function here, a machine that fails it in tests/support/preflight_machines.py.
 """
 
 import dataclasses

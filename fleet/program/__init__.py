@@ -1,7 +1,7 @@
-"""What `__main__.py` needs to tell the road on one page: the validated stack, and the inputs of each resource.
+"""Prepares what `__main__.py` declares: the validated stack, and the inputs and outputs of each resource.
 
-Brings together what `stack` has read, what `rolevars` knows of the roles and what the node source supplies; opens no
-connection. A mistake in the stack file raises SettingsError before any resource is declared.
+Joins the stack's configuration (program.config), the roles' variables (stack.role_vars) and the machines of the sources (program.machines);
+opens no connection. A mistake in the stack file raises SettingsError before any resource is declared. Called by `__main__.py`.
 """
 
 import functools
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack, validated: its settings, what the roles know, each machine's own variables, the machines of its sources."""
+    """One validated stack: its settings, the roles' variables, each machine's own values of them, the machines of its sources."""
 
     settings: settings.Settings
     roles: role_vars.Roles
@@ -33,52 +33,52 @@ class Plan:
 
     @functools.cached_property
     def builds(self) -> tuple[str, ...]:
-        """The machines that build an image, each once."""
+        """The names of the machines that build an image, each once."""
         return tuple(dict.fromkeys(self.builders.values()))
 
     @property
     def builders(self) -> Mapping[str, str]:
-        """Which machine builds the image of which: one for all when it is pushed to a registry, else each its own."""
+        """The machine that builds the image, by machine: one for all if the stack names a registry, else each its own."""
         if self.settings.vars.get("transformers_registry"):
             return dict.fromkeys(self.machines, self.settings.builder)
         return {name: name for name in self.machines}
 
-    def wants(self, machine: str) -> str:
-        """Return what must be so of a machine before anything on it is touched, and whose it is then."""
+    def node_requirements(self, machine: str) -> str:
+        """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
         name = "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
         return json.dumps(requirements.wants(self.settings, self.roles, machine, name))
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
-        """Return roles (their files, by digest) and vars (those that these roles know) of one kind of resource on one machine.
+        """Return the inputs of one kind of resource on one machine: `roles` (digests of their files) and `vars` (of these roles).
 
-        `program` holds variables that only the program can know, such as the image that another resource built.
+        `program` are variables that only the program knows, such as the image that another resource built.
         """
         own = self.variables[machine]
-        supplied = self.machines[machine].vars
-        known: pulumi.Input[dict[str, Any]]
-        if isinstance(supplied, Mapping):
-            known = {**self.roles.part(kind, role_vars.merge(supplied, own)), **program}
+        from_source = self.machines[machine].vars
+        variables: pulumi.Input[dict[str, Any]]
+        if isinstance(from_source, Mapping):
+            variables = {**self.roles.part(kind, role_vars.merge(from_source, own)), **program}
         else:
-            known = pulumi.Output.all(supplied, program).apply(
+            variables = pulumi.Output.all(from_source, program).apply(
                 lambda both: {**self.roles.part(kind, role_vars.merge(both[0], own)), **both[1]}
             )
-        return {"roles": self.roles.files(kind), "vars": known}
+        return {"roles": self.roles.files(kind), "vars": variables}
 
     def weights(self, machine: str) -> dict[str, Any]:
-        """Return the inputs of Weights: with the hub's token where the stack has one."""
+        """Return the inputs of Weights, with the hub's token if the stack has one."""
         token = pulumi.Config().get_secret("weights_token")
         return {**self.inputs("weights", machine), **({} if token is None else {"token": token})}
 
     def serving(
         self, machine: str, host: resources.Host, image: resources.Image, weights: resources.Weights
     ) -> dict[str, Any]:
-        """Return the inputs of Serving: what it serves, the API key, which probes gate it, and the engine below it.
+        """Return the inputs of Serving: image, weights, API key, the probes that gate it, and the start id of the Docker daemon.
 
-        A run of Host that restarts the engine takes the replicas down: then Serving waits for them, and probes them again.
+        A run of Host that restarts the Docker daemon ends the replicas: a new start id makes Serving wait for them and probe them again.
         """
-        made = {"vllm_image": image.image, "vllm_model_dir": weights.path, "vllm_model_manifest": weights.manifest}
+        built = {"vllm_image": image.image, "vllm_model_dir": weights.path, "vllm_model_manifest": weights.manifest}
         return {
-            **self.inputs("serving", machine, **made),
+            **self.inputs("serving", machine, **built),
             "image": image.image,
             "weights": {"path": weights.path, "revision": weights.revision},
             "engine": host.engine,
@@ -88,31 +88,31 @@ class Plan:
 
     @functools.cached_property
     def probes(self) -> dict[str, Any]:
-        """The probes that gate the service, and a digest of the case files: when a case changes, it is asked again."""
-        asked = self.settings.probes
-        return {**asked.model_dump(exclude_none=True), "digest": probes_digest(asked.extra)}
+        """The probes that gate the service, and a digest of the case files: a changed case runs the probes again."""
+        probes = self.settings.probes
+        return {**probes.model_dump(exclude_none=True), "digest": probes_digest(probes.extra)}
 
 
 def read() -> Plan:
-    """Read and validate the stack that Pulumi runs, and ask its source for the machines."""
+    """Read and validate the stack that Pulumi runs, and let its sources declare the machines. Raises SettingsError."""
     debug_log.apply()
     failure_isolation.apply()
     output_wait.apply()
     roles = role_vars.load(ROOT / "roles")
-    stack_settings = config.read(roles, ROOT)
-    own = {name: roles.coerced(validate.variables(stack_settings, roles, name)) for name in stack_settings.present}
-    fleet = pulumi.ProviderResource("fleet", "fleet", _provider(stack_settings))
-    return Plan(stack_settings, roles, own, fleet, machines.supply(stack_settings, pulumi.get_stack(), fleet))
+    stack = config.read(roles, ROOT)
+    own = {name: roles.coerced(validate.variables(stack, roles, name)) for name in stack.present}
+    fleet = pulumi.ProviderResource("fleet", "fleet", _provider_inputs(stack))
+    return Plan(stack, roles, own, fleet, machines.supply(stack, pulumi.get_stack(), fleet))
 
 
-def _provider(stack_settings: settings.Settings) -> dict[str, Any]:
-    """Return the settings of the provider itself, which concern no machine until something is done there."""
-    purge = " ".join(stack_settings.purge)
-    return {"parallel": stack_settings.parallel, **({"purge": purge} if purge else {})}
+def _provider_inputs(stack: settings.Settings) -> dict[str, Any]:
+    """Return the inputs of the provider itself; a change of them causes no run on a machine."""
+    purge = " ".join(stack.purge)
+    return {"parallel": stack.parallel, **({"purge": purge} if purge else {})}
 
 
 def probes_digest(extra: str | None = None) -> str:
-    """Return a digest of the probes' cases and pictures, with those of a stack's own folder."""
+    """Return a digest of the probes' cases and pictures, including those of a stack's own folder `extra`."""
     ours = ROOT / "fleet" / "probes"
     folders = [ours / "cases", ours / "media", *([Path(extra)] if extra else [])]
     return role_vars.digest([path for folder in folders for path in folder.rglob("*") if path.is_file()])
@@ -131,7 +131,7 @@ def evidence(
     weights: resources.Weights,
     serving: resources.Serving,
 ) -> pulumi.Output[dict[str, Any] | None]:
-    """Return what `fleet show` and `fleet probe` need to know of one machine, and where it stands; None after a failure on it."""
+    """Return what `fleet show` and `fleet probe` need of one machine, with its location; None after a failure on it."""
     parts = {
         "connection": node.connection,
         "image": image.image,
@@ -141,32 +141,32 @@ def evidence(
         "probes": serving.verdict,
     }
 
-    def shape(seen: Sequence[Any]) -> dict[str, Any]:
-        seconds = {role: taken for run in seen[len(parts) :] for role, taken in (run or {}).items()}
-        return {**dict(zip(parts, seen, strict=False)), "seconds": seconds, **({"place": place} if place else {})}
+    def shape(values: Sequence[Any]) -> dict[str, Any]:
+        seconds = {role: duration for run in values[len(parts) :] for role, duration in (run or {}).items()}
+        return {**dict(zip(parts, values, strict=False)), "seconds": seconds, **({"place": place} if place else {})}
 
     runs = (host.seconds, image.seconds, weights.seconds, serving.seconds)
     return failure_isolation.together(shape, *parts.values(), *runs)
 
 
-def endpoints(found: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulumi.Output[dict[str, str]]:
-    """Return {NODE/REPLICA: where it listens on that node}; `fleet forward` brings it to the caller's loopback."""
-    return pulumi.Output.all(**found).apply(
+def endpoints(replicas: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> pulumi.Output[dict[str, str]]:
+    """Return {NODE/REPLICA: its URL on that node}, from the `evidence` of each node; `fleet forward` makes it reachable for the caller."""
+    return pulumi.Output.all(**replicas).apply(
         lambda by_node: {
             f"{node}/{replica['name']}": address.url(replica)
-            for node, seen in by_node.items()
-            for replica in (seen or {}).get("replicas") or ()
+            for node, node_evidence in by_node.items()
+            for replica in (node_evidence or {}).get("replicas") or ()
         }
     )
 
 
 def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource]) -> None:
-    """Let a preview end with a few lines, beside the stack, of all that it foretells: once the resources `last` are previewed.
+    """Let a preview end with a summary of its effects, beside the stack, after the resources `last` are previewed.
 
-    A call and not a resource: it leaves nothing in the state, counts nowhere, and is not made during an update.
+    A function call and not a resource: it adds nothing to the state or the counts. Updates do not call it.
     """
 
-    async def tell() -> bool:
+    async def call_forecast() -> bool:
         for resource in last:
             await resource.urn.future()
         stack = pulumi.runtime.get_root_resource()
@@ -175,4 +175,4 @@ def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource])
         return True
 
     if pulumi.runtime.is_dry_run():
-        pulumi.Output.all(tell())  # an output: the program ends only when it is there
+        pulumi.Output.all(call_forecast())  # as an output: the program waits for it

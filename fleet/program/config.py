@@ -1,7 +1,7 @@
 """Reads the configuration of the stack that Pulumi runs, and validates all of it before any resource is declared.
 
-Needs Pulumi's configuration in this process, the roles' own words and the names of the probes; opens no connection.
-Called by `fleet.program`. Forms are in `settings`, types of role variables in `role_vars`, lessons in `rules`; `validate` asks both.
+Needs Pulumi's configuration in this process, the roles and the names of the probes; opens no connection. The form of a stack file is in
+stack.settings, types of role variables in stack.role_vars, rules in stack.rules, which stack.validate applies. Called by `fleet.program`.
 """
 
 import datetime
@@ -18,51 +18,48 @@ from fleet.stack import inventory, probe_cases, role_vars, settings, validate
 
 
 def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
-    """Return the settings of the running stack; `root` is the repository. SettingsError tells every mistake found.
-
-    What is only a warning is shown beside the stack.
-    """
+    """Return the settings of the running stack; `root` is the repository. Logs warnings. Raises SettingsError with all mistakes."""
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
     keys = _keys()
     raw, inventories = inventory.expand(_raw(keys, file), Path("stacks"), file)  # Pulumi runs the program in its folder
-    stack_settings = settings.read(raw, file, inventories)
-    findings = validate.validate(stack_settings, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
+    stack = settings.read(raw, file, inventories)
+    findings = validate.validate(stack, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in findings.warnings:
         pulumi.log.warn(str(warning))
     mistakes = [
         *findings.mistakes,
-        *_needed(stack_settings, keys, file),
-        *_cases(stack_settings, root / "fleet" / "probes" / "cases", file),
+        *_missing_secrets(stack, keys, file),
+        *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]
     if mistakes:
         raise settings.first(mistakes)
-    return stack_settings
+    return stack
 
 
 def _keys() -> Mapping[str, str]:
-    """Return all that the stack has of ours."""
-    # Config can only be asked for names that one knows; a misspelled key shows only here.
-    told, prefix = runtime_config.CONFIG.get(), f"{pulumi.get_project()}:"
-    return {key.removeprefix(prefix): text for key, text in told.items() if key.startswith(prefix)}
+    """Return our keys of the stack file with their values as text."""
+    # pulumi.Config only looks up a given name; a misspelled key is only visible here.
+    values, prefix = runtime_config.CONFIG.get(), f"{pulumi.get_project()}:"
+    return {key.removeprefix(prefix): text for key, text in values.items() if key.startswith(prefix)}
 
 
 def _raw(keys: Mapping[str, str], file: str) -> dict[str, Any]:
-    """Return the stack's own keys, less the secrets, after checking that what must be secret is, and nothing else."""
-    mistakes = list(_secrets(keys, f"{pulumi.get_project()}:", file))
+    """Return the values of the stack's keys without the secrets. Raises SettingsError where a key is wrongly secret or wrongly plain."""
+    mistakes = list(_secret_mistakes(keys, f"{pulumi.get_project()}:", file))
     if mistakes:
         raise settings.first(mistakes)
     return {key: _value(text) for key, text in keys.items() if key not in settings.SECRETS}
 
 
-def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors.SettingsError]:
+def _secret_mistakes(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors.SettingsError]:
     for name in settings.SECRETS:
         command = f"`pulumi config set --secret {name} -s {pulumi.get_stack()}`"
         if name in keys and not pulumi.runtime.is_config_secret(prefix + name):
             yield errors.SettingsError(
                 file=file,
                 key=name,
-                seen="stands in clear in the stack file",
-                allowed="a secret, and a new one: this one has been read",
+                seen="is in clear in the stack file",
+                allowed="a secret, with a new value: this one is exposed",
                 next=command,
             )
     if not keys.get("vllm_api_key"):
@@ -83,9 +80,9 @@ def _secrets(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors
             )
 
 
-def _needed(stack_settings: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
-    """Yield the secrets that a source needs and the stack has not."""
-    for name, what in {name: what for pool in stack_settings.nodes for name, what in pool.SECRETS.items()}.items():
+def _missing_secrets(stack: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
+    """Yield an error for each secret that a source needs and the stack lacks."""
+    for name, what in {name: what for pool in stack.nodes for name, what in pool.SECRETS.items()}.items():
         if not keys.get(name):
             yield errors.SettingsError(
                 file=file,
@@ -97,24 +94,24 @@ def _needed(stack_settings: settings.Settings, keys: Mapping[str, str], file: st
 
 
 def _value(text: str) -> Any:
-    """Return an object as itself; a scalar stays text, which the form reads."""
+    """Return the value of a JSON object or list; a scalar stays text, which the form reads."""
     return json.loads(text) if text[:1] in ("{", "[") else text
 
 
-def _cases(stack_settings: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the probes that the stack names and nobody has, and what is wrong with cases of its own."""
-    known = sorted(path.stem for path in folder.glob("*.*"))
-    if stack_settings.probes.extra:
-        found, mistakes = probe_cases.extra(Path(stack_settings.probes.extra), stack_settings.probes.extra, known)
+def _case_mistakes(stack: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
+    """Yield an error for each probe that does not exist, and for each mistake in the stack's own cases."""
+    cases = sorted(path.stem for path in folder.glob("*.*"))
+    if stack.probes.extra:
+        own, mistakes = probe_cases.extra(Path(stack.probes.extra), stack.probes.extra, cases)
         yield from mistakes
-        known += found
-    for name in stack_settings.probes.cases:
-        if name not in known:
+        cases += own
+    for name in stack.probes.cases:
+        if name not in cases:
             yield errors.SettingsError(
                 file=file,
                 key="probes.cases",
                 value=name,
                 seen="no such probe",
-                allowed=", ".join(known),
-                nearest=settings.nearest(name, known),
+                allowed=", ".join(cases),
+                nearest=settings.nearest(name, cases),
             )

@@ -1,6 +1,6 @@
-"""The machines of a stack, from the sources that its file names. Called by `fleet.program`.
+"""Lets the sources that a stack file names declare their machines. Imports only those sources. Called by `fleet.program`.
 
-A source ends where SSH answers: what is then done on a machine is not its business.
+A source's part ends when SSH answers; it changes nothing on a machine after that.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from fleet.sources.request import Request
 from fleet.stack import settings
 
 
-def supply(stack_settings: settings.Settings, stack: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
-    """Return the machines that are present by name, in the order of the stack file; each source makes its own."""
-    made: dict[str, Machine] = {}
-    for pool in stack_settings.nodes:
-        protected = {name for name in pool.present if stack_settings.protected(name)}
+def supply(stack: settings.Settings, name: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+    """Return the present machines by name, in the order of the stack file; `name` is the stack's. Raises FleetError: no SDK."""
+    machines: dict[str, Machine] = {}
+    for pool in stack.nodes:
+        protected = {machine for machine in pool.present if stack.protected(machine)}
         with sdk(pool.source, pool.SDK):
             source = importlib.import_module(f"fleet.sources.{pool.source}.machines")
-        made |= source.supply(pool, Request(pool.present, stack, fleet, protected))
-    return made
+        machines |= source.supply(pool, Request(pool.present, name, fleet, protected))
+    return machines
 
 
 @contextlib.contextmanager
 def sdk(source: str, package: str) -> Iterator[None]:
-    """Report an SDK that is missing: only stacks that use a cloud have its package."""
+    """Raise FleetError for a missing SDK: only stacks that use a cloud have its package installed."""
     try:
         yield
     except ModuleNotFoundError as missing:

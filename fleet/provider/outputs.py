@@ -1,7 +1,7 @@
 """The form of every output: what a node, a server or a BMC may put into the state. One table, and the error where one has another form.
 
 Owns which output has which form; the kinds of forms are fleet.validators's. Pure. Called by playbook.py and node.py, for what comes from the other
-side, before anything else is done with it. A new output needs a row here: tests/unit/test_provider_outputs.py.
+side, before anything else is done with it. A new output needs a row here: tests/support/right_outputs.py.
 """
 
 from collections.abc import Mapping

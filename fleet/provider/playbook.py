@@ -138,9 +138,9 @@ class Playbook(BaseResource):
                 )
                 outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
             tried = tried.merge(outputs.sound(outcome.declared))
-            now = outputs.judge(self.name, target, outcome.declared, f"see {log}; {job.goes_on}")
+            now = outputs.judge(self.name, target, outcome.declared, f"see {log}; {job.next_step}")
             found = outcome.results.get(f"fleet_{self._kind}") or {}
-            results = outputs.checked(self.name, target, found, f"see {log}; {job.goes_on}")
+            results = outputs.checked(self.name, target, found, f"see {log}; {job.next_step}")
             now = now.merge(_still(declared, now))
             seen = self._read(target, [now])[0]
             expected = self._expected(seen, before.get("expected") or {}, inputs)

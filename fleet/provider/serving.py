@@ -44,7 +44,7 @@ class Serving(Playbook):
         try:
             with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
                 for replica in known["replicas"]:
-                    with connection.forward(address.of(replica)) as port:
+                    with connection.forward(address.socket_or_port(replica)) as port:
                         results = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
                     _keep(folder, f"{request.name}-{replica['name']}", results)
                     gating = [one for one in results if one.gates]

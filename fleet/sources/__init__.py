@@ -1,1 +1,1 @@
-"""Where nodes come from: one folder a source, with form.py (what the stack file may say) and machines.py (what Pulumi makes)."""
+"""Sources of nodes, one folder each: form.py (keys of the stack file) and machines.py (resources that Pulumi creates)."""

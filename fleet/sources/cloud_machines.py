@@ -1,7 +1,8 @@
-"""What the sources that make machines in a cloud share: user data, what a machine was made of, and what is said when a cloud says no.
+"""What the cloud sources share: host keys, user data, tags with digests of creation settings, errors for a cloud's refusals.
 
-Needs a HostKey of our own provider for each machine: its private half goes into the user data, its public half into Node, so the
-first connection is checked already; through that the machine gets its final key, for whoever reads the user data later has the first. Used by the source of each cloud beside this file; knows no cloud.
+Each machine has a HostKey of our own provider. Its private half is in the user data, its public half in Node, so the first connection is
+already verified. Node then replaces that key, because anybody who reads the user data later knows the first one. Used by machines.py of each
+cloud; knows no cloud.
 """
 
 import asyncio
@@ -20,12 +21,12 @@ from fleet import errors
 from fleet.resources import HostKey
 from fleet.sources.cloud_form import Cloud
 
-MADE = "make the machine"
+DOING = "make the machine"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """How one reason of a cloud to say no looks (a pattern), and what is then said."""
+    """One reason of a cloud to refuse: a pattern of its message, and the parts of our error."""
 
     pattern: str
     seen: str
@@ -36,19 +37,19 @@ class Refusal:
 def host_keys(
     present: Sequence[str], fleet: pulumi.ProviderResource, protected: AbstractSet[str]
 ) -> Mapping[str, HostKey]:
-    """Make the host key of each machine, protected as the machine is: without it nobody would know the machine again."""
+    """Create the host key of each machine, protected like the machine, which cannot be verified without it."""
     return {name: HostKey(name, fleet, protect=name in protected) for name in present}
 
 
 def user_data(pool: Cloud, key: HostKey) -> pulumi.Output[str]:
-    """Return what cloud-init does at the first boot: the host key and one user who may log in. A secret; and no other is in it."""
+    """Return cloud-init's user data: the host key and one user who may log in. The host key is the only secret in it."""
     return pulumi.Output.secret(
         pulumi.Output.all(key.public, key.private).apply(lambda pair: cloud_config(pool, *pair))
     )
 
 
 def cloud_config(pool: Cloud, public: str, private: str) -> str:
-    """Return the user data as text: JSON, which is YAML, too."""
+    """Return the user data as text: JSON, which is also YAML."""
     user = {
         "name": pool.user,
         "ssh_authorized_keys": list(pool.keys),
@@ -56,17 +57,17 @@ def cloud_config(pool: Cloud, public: str, private: str) -> str:
         "shell": "/bin/bash",
         "lock_passwd": True,
     }
-    told = {
-        "users": [user],  # in place of the image's own default user
+    config = {
+        "users": [user],  # replaces the image's default user
         "disable_root": True,
         "ssh_pwauth": False,
-        "ssh_deletekeys": True,  # whatever keys the image has
+        "ssh_deletekeys": True,  # the image may have keys
         "ssh_keys": {"ed25519_private": private, "ed25519_public": public},
     }
-    return f"#cloud-config\n{json.dumps(told, indent=1)}\n"
+    return f"#cloud-config\n{json.dumps(config, indent=1)}\n"
 
 
-def reach(pool: Cloud, name: str, address: pulumi.Input[str], key: HostKey) -> dict[str, Any]:
+def node_inputs(pool: Cloud, name: str, address: pulumi.Input[str], key: HostKey) -> dict[str, Any]:
     """Return the inputs of Node."""
     return {
         "address": address,
@@ -81,55 +82,55 @@ def reach(pool: Cloud, name: str, address: pulumi.Input[str], key: HostKey) -> d
     }
 
 
-def made_of(pool: Cloud, image: str) -> dict[str, str]:
-    """Return digests of what reaches a machine only when it is made: tags of the machine, which tell later what that was."""
+def creation_tags(pool: Cloud, image: str) -> dict[str, str]:
+    """Return tags of a machine: digests of the settings that a cloud reads only at creation, for a later comparison."""
     parts = {"image": image, "login": "\n".join(pool.login)}
     return {part: hashlib.sha256(text.encode()).hexdigest()[:16] for part, text in parts.items()}
 
 
-def compare(
-    kind: str, name: str, wanted: Mapping[str, str], made: pulumi.Output[Mapping[str, str]], stack: str
+def warn_of_changes(
+    kind: str, name: str, wanted: Mapping[str, str], tags: pulumi.Output[Mapping[str, str]], stack: str
 ) -> None:
-    """Warn where the stack's settings are not what the machine was made of: a change of them is ignored, never a replacement.
+    """Warn where creation settings of the stack differ from those in the machine's `tags`: Pulumi ignores such a change.
 
-    `kind` is the last part of the machine's type, `made` are its tags.
+    `kind` is the last part of the machine's type, `wanted` the tags that a new machine would get.
     """
 
-    def tell(was: Mapping[str, str]) -> None:
-        if parts := [part for part, digest in wanted.items() if was.get(part, digest) != digest]:
-            pulumi.log.warn(str(_changed(kind, name, parts, stack)))
+    def warn(current: Mapping[str, str]) -> None:
+        if parts := [part for part, digest in wanted.items() if current.get(part, digest) != digest]:
+            pulumi.log.warn(str(_change(kind, name, parts, stack)))
 
-    made.apply(tell)
+    tags.apply(warn)
 
 
-def _changed(kind: str, name: str, parts: Sequence[str], stack: str) -> errors.FleetError:
+def _change(kind: str, name: str, parts: Sequence[str], stack: str) -> errors.FleetError:
     words = {"image": "another image", "login": "another user or other keys"}
     release = f"pulumi config set --path 'glm-fleet:release[\"{name}\"]' WHY -s {stack}"
     return errors.FleetError(
         node=name,
         doing="compare with what it was made of",
-        seen=f"{' and '.join(words[part] for part in parts)}: nothing is done, for this reaches no machine that is there",
+        seen=f"{' and '.join(words[part] for part in parts)}: nothing is done, because this does not reach an existing machine",
         wanted="the settings that it was made with, or a new machine",
-        next=f"to make it anew: `{release}`, up, and then `pulumi up --replace '**:{kind}::{name}' -s {stack}`",
+        next=f"to replace it: `{release}`, `pulumi up`, and then `pulumi up --replace '**:{kind}::{name}' -s {stack}`",
     )
 
 
 def hooks(
-    name: str, refusals: Sequence[Refusal], possible: Callable[[], Awaitable[None]] | None = None
+    name: str, refusals: Sequence[Refusal], check: Callable[[], Awaitable[None]] | None = None
 ) -> pulumi.ResourceHookBinding:
-    """Return what happens around the making of a machine: before it (at preview, too) `possible` raises what would stop it.
+    """Return hooks of a machine's creation: before it, also at preview, `check` raises what would prevent it.
 
-    After a refusal of the cloud that we know, it is told in our form below the cloud's own words.
+    After a refusal of the cloud that we know, our error follows the cloud's own message.
     """
 
     async def before(_: pulumi.ResourceHookArgs) -> None:
-        if possible:
-            await ask(name, refusals, possible)
+        if check:
+            await run_check(name, refusals, check)
 
     def refused(args: pulumi.ErrorHookArgs) -> bool:
-        if error := explained(name, "\n".join(args.errors), refusals):
+        if error := refusal_error(name, "\n".join(args.errors), refusals):
             pulumi.log.error(str(error))
-        return False  # no second try: what it would cost is not ours to decide
+        return False  # do not retry: a second machine may cost money
 
     return pulumi.ResourceHookBinding(
         before_create=[
@@ -139,34 +140,36 @@ def hooks(
     )
 
 
-async def ask(name: str, refusals: Sequence[Refusal], possible: Callable[[], Awaitable[None]]) -> None:
-    """Ask the cloud whether the machine can be made; FleetError where not, or where it refuses to answer."""
-    # The SDK raises nothing narrower than Exception when a question fails.
-    told: Any = (await asyncio.gather(possible(), return_exceptions=True))[0]
-    if isinstance(told, errors.FleetError):
-        raise told
-    if isinstance(told, BaseException):
-        if known := explained(name, str(told), refusals):
-            raise known
-        # A question that is not answered stops nothing: whether the machine can be made shows when it is made.
-        unknown = errors.FleetError(node=name, doing="ask the cloud whether it can be made", seen=str(told))
+async def run_check(name: str, refusals: Sequence[Refusal], check: Callable[[], Awaitable[None]]) -> None:
+    """Ask the cloud whether the machine can be created. Raises FleetError where it cannot, or for a refusal that we know."""
+    # The SDK raises nothing narrower than Exception when a call fails.
+    failure: Any = (await asyncio.gather(check(), return_exceptions=True))[0]
+    if isinstance(failure, errors.FleetError):
+        raise failure
+    if isinstance(failure, BaseException):
+        if error := refusal_error(name, str(failure), refusals):
+            raise error
+        # Only warn: whether the machine can be created shows at its creation.
+        unknown = errors.FleetError(node=name, doing="ask the cloud whether it can be made", seen=str(failure))
         pulumi.log.warn(str(unknown))
 
 
 async def call(
-    package: str, function: str, told: Mapping[str, str], provider: pulumi.ProviderResource | None = None
+    package: str, function: str, arguments: Mapping[str, str], provider: pulumi.ProviderResource | None = None
 ) -> Mapping[str, Any]:
-    """Return what a function of a cloud's plugin answers, by the names of its schema; nothing while a preview cannot know it.
+    """Return the answer of a function of a cloud's plugin, by the names of its schema; {} while a preview cannot know it.
 
-    The SDK's own form of it would end the program when the cloud refuses, in spite of who catches that.
+    The SDK's own wrapper ends the program when the cloud refuses, even if the caller catches the exception.
     """
     options = pulumi.InvokeOptions(provider=provider, version=importlib.metadata.version(package))
-    return await pulumi.runtime.invoke_async(function, dict(told), options) or {}
+    return await pulumi.runtime.invoke_async(function, dict(arguments), options) or {}
 
 
-def explained(name: str, text: str, refusals: Sequence[Refusal]) -> errors.FleetError | None:
-    """Return what a cloud's words mean, where we know it."""
-    for known in refusals:
-        if re.search(known.pattern, text, re.IGNORECASE):
-            return errors.FleetError(node=name, doing=MADE, seen=known.seen, wanted=known.wanted, next=known.next)
+def refusal_error(name: str, text: str, refusals: Sequence[Refusal]) -> errors.FleetError | None:
+    """Return our error for a cloud's message, None for one that matches no known refusal."""
+    for refusal in refusals:
+        if re.search(refusal.pattern, text, re.IGNORECASE):
+            return errors.FleetError(
+                node=name, doing=DOING, seen=refusal.seen, wanted=refusal.wanted, next=refusal.next
+            )
     return None

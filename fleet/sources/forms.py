@@ -1,7 +1,7 @@
-"""The forms of all node sources: what the stack file may say under `glm-fleet:nodes`.
+"""Forms of all node sources: the keys of a stack file below `glm-fleet:nodes`.
 
-A source is a folder beside this file: its form.py has the class `Nodes`, and may have `FORMS`, the words for its patterns; its machines.py has
-`supply`. No other place lists the sources. Pure. Used by `fleet.stack`.
+Finds the sources: each is a folder beside this file, and no other place lists them. Its form.py has the class `Nodes`, and may have `FORMS`,
+descriptions of its patterns; its machines.py has `supply`. Pure. Used by `fleet.stack`.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from fleet.sources.pool import Pool
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(fleet.sources.__path__) if module.ispkg))
 _MODULES = [importlib.import_module(f"fleet.sources.{name}.form") for name in NAMES]
 POOLS: tuple[type[Pool], ...] = tuple(module.Nodes for module in _MODULES)
-# Pattern → the words that a message has in its place.
+# Descriptions of patterns, for messages.
 FORMS: dict[str, str] = {
     pattern: words for module in _MODULES for pattern, words in getattr(module, "FORMS", {}).items()
 }

@@ -1,6 +1,6 @@
-"""What the forms of all node sources share: a pool of machines by name, each with its state and its own variables.
+"""Form that all node sources share: a pool of machines by name, each with its state and its own variables.
 
-Used by the form of each source beside this file.
+Used by form.py of each source and by fleet.stack.
 """
 
 from abc import abstractmethod
@@ -13,9 +13,9 @@ State = Literal["active", "drain", "absent"]
 
 
 class Member(Form):
-    """What a machine of every source has: its own role variables, and whether it is part of the fleet.
+    """Keys of a machine in every source: its own role variables, and its state in the fleet.
 
-    One that drains stays set up and serves nothing; an absent one stays in the file, and what we put on it is taken off.
+    A machine that drains stays set up and serves nothing; an absent one stays in the file only, after a teardown.
     """
 
     vars: dict[str, Any] = {}
@@ -23,18 +23,18 @@ class Member(Form):
 
 
 class Pool(Form):
-    """Machines of one source. `builder` names the one that builds the image when one serves all (default: the first)."""
+    """Machines of one source. `builder` names the machine that builds the image for all (default: the first)."""
 
     # Whether Pulumi refuses to replace or delete a machine.
     PROTECTED: ClassVar[bool] = True
-    # Secrets of the stack that the source needs, and for what.
+    # Secrets of the stack that the source needs, and what each is.
     SECRETS: ClassVar[Mapping[str, str]] = {}
-    # The Python package that machines.py of the source needs and no other part does; "" where it needs none.
+    # The Python package that only machines.py of the source needs; "" for none.
     SDK: ClassVar[str] = ""
-    # Whether the source brings role variables that the stack file cannot know.
-    BRINGS: ClassVar[bool] = False
-    # The preflight's checks whose warnings are so of every machine of the source.
-    USUAL: ClassVar[tuple[str, ...]] = ()
+    # Whether the source supplies role variables that the stack file cannot know.
+    SUPPLIES_VARS: ClassVar[bool] = False
+    # Preflight checks that warn on every machine of this source.
+    EXPECTED_WARNINGS: ClassVar[tuple[str, ...]] = ()
 
     source: str
     builder: str = ""
@@ -51,16 +51,16 @@ class Pool(Form):
 
     @abstractmethod
     def gpus(self, name: str) -> int:
-        """Return how many GPUs the machine has."""
+        """Return the number of the machine's GPUs."""
 
-    def wrong(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (key below `machines`, what is seen, what is allowed) of what no single key shows."""
+    def mistakes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (key below `machines`, seen, allowed) for each mistake that involves several keys."""
         yield from ()
 
     def disk(self, name: str) -> tuple[int, bool] | None:
-        """Return the GB of the system's disk, and whether the stack file names them; None where only the machine knows."""
+        """Return the GB of the system disk, and whether the stack file sets them; None where only the machine knows."""
         return None
 
     def place(self, name: str) -> dict[str, str]:
-        """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
+        """Return the location of a machine as far as the stack file has it: rack, zone, internal_address."""
         return {}

@@ -1,4 +1,4 @@
-"""What the program asks of a source. Needed by machines.py of each source; made by fleet.program.machines."""
+"""The program's request to a source for machines. Created by fleet.program.machines, used by machines.py of each source."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -11,8 +11,8 @@ import pulumi
 class Request:
     """The machines to supply.
 
-    `present` names them in the order of the stack file, `protected` those that Pulumi must not delete. `stack` is the stack's name, `fleet` the
-    provider of this project, which some sources need for a HostKey.
+    `present` has their names in the order of the stack file, `protected` those that Pulumi must not delete. `stack` is the stack's name,
+    `fleet` this project's provider, which some sources need for a HostKey.
     """
 
     present: Sequence[str]

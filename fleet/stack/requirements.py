@@ -56,7 +56,7 @@ def wants(found: settings.Settings, roles: role_vars.Roles, machine: str, stack:
             {"serial": str(one["serial"]), "path": str(one["path"]), "type": str(one["type"])}
             for one in planned.values.get("host_filesystems") or ()
         ],
-        "usual": list(found.pool(machine).USUAL),
+        "usual": list(found.pool(machine).EXPECTED_WARNINGS),
         "waivers": {
             name: {"reason": waiver.reason, "expires": str(waiver.expires)}
             for name, waiver in found.waivers.items()

@@ -194,7 +194,7 @@ def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsErr
     yield from _shared_addresses(found, file)
     yield from _shared_labels(found, file)
     for place, pool in enumerate(found.nodes):
-        for key, seen, allowed in pool.wrong():
+        for key, seen, allowed in pool.mistakes():
             where = f"{pool_key(found.nodes, place)}.machines.{key}"
             yield errors.SettingsError(file=file, key=where, seen=seen, allowed=allowed)
 
@@ -220,7 +220,7 @@ def _shared_addresses(found: Settings, file: str) -> Iterator[errors.SettingsErr
         if not isinstance(pool, Reached):
             continue
         for name in pool.members:
-            reach = pool.told(name)
+            reach = pool.with_defaults(name)
             other = taken.setdefault((reach["address"], reach["port"]), name)
             if other != name:
                 yield errors.SettingsError(

@@ -30,60 +30,58 @@ class Findings:
     warnings: list[SettingsError] = field(default_factory=list)
 
 
-def validate(stack_settings: settings.Settings, roles: role_vars.Roles, file: str, today: datetime.date) -> Findings:
+def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today: datetime.date) -> Findings:
     """Return what roles and rules find wrong with the stack's variables, of the stack and of each machine."""
     findings = Findings()
-    findings.mistakes += roles.validate(stack_settings.vars, file, "vars")
-    for name, machine in stack_settings.machines.items():
-        wrong = roles.validate(machine.vars, file, f"{stack_settings.key(name)}.vars")
-        findings.mistakes += map(stack_settings.located, wrong)
+    findings.mistakes += roles.validate(stack.vars, file, "vars")
+    for name, machine in stack.machines.items():
+        wrong = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
+        findings.mistakes += map(stack.located, wrong)
     if findings.mistakes:
         findings.mistyped = True
         return findings
     reported: set[str] = set()
-    for name in stack_settings.machines:
-        planned = plan(stack_settings, roles, name)
-        for rule in _rules(stack_settings.pool(name)):
-            level, note = weigh(rule.level, stack_settings.waiver(rule.name), today)
+    for name in stack.machines:
+        planned = plan(stack, roles, name)
+        for rule in _rules(stack.pool(name)):
+            level, note = weigh(rule.level, stack.waiver(rule.name), today)
             for finding in rule.check(planned):
-                where = _place(finding, stack_settings, name)
-                error = stack_settings.located(_error(rule, finding, where, file, note))
+                where = _place(finding, stack, name)
+                error = stack.located(_error(rule, finding, where, file, note))
                 if str(error) not in reported:  # once for all machines that share it
                     reported.add(str(error))
                     (findings.mistakes if level == "error" else findings.warnings).append(error)
     return findings
 
 
-def plan(stack_settings: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.Planned:
+def plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.Planned:
     """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
-    own = roles.coerced(variables(stack_settings, roles, machine))
-    disk = stack_settings.pool(machine).disk(machine)
-    return rules.Planned({**roles.defaults, **own}, stack_settings.gpus(machine), rules.Disk(*disk) if disk else None)
+    own = roles.coerced(variables(stack, roles, machine))
+    disk = stack.pool(machine).disk(machine)
+    return rules.Planned({**roles.defaults, **own}, stack.gpus(machine), rules.Disk(*disk) if disk else None)
 
 
-def variables(stack_settings: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
+def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
     """Return the role variables of one machine: what its form tells, under the stack's, under its own; all through the mirrors.
 
     A draining machine serves nothing.
     """
-    derived = {"rocm_gpus": stack_settings.gpus(machine)}
-    own = stack_settings.machines[machine]
-    told = role_vars.merge(
-        derived, stack_settings.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {}
-    )
-    return {**told, **mirrors.mirrored(stack_settings.mirrors, {**roles.defaults, **told})}
+    derived = {"rocm_gpus": stack.gpus(machine)}
+    own = stack.machines[machine]
+    told = role_vars.merge(derived, stack.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
+    return {**told, **mirrors.mirrored(stack.mirrors, {**roles.defaults, **told})}
 
 
 def _rules(pool: Pool) -> Sequence[rules.Rule]:
     """Every rule; a source may bring what a stack does not name."""
-    return rules.RULES if pool.BRINGS else (*rules.RULES, *rules.BROUGHT)
+    return rules.RULES if pool.SUPPLIES_VARS else (*rules.RULES, *rules.BROUGHT)
 
 
-def _place(finding: rules.StackFinding, stack_settings: settings.Settings, machine: str) -> str:
+def _place(finding: rules.StackFinding, stack: settings.Settings, machine: str) -> str:
     """Return where the variable stands in the file: with the machine that sets it (or its entry), else with its source or the stack."""
-    key, own = stack_settings.key(machine), stack_settings.machines[machine].vars
+    key, own = stack.key(machine), stack.machines[machine].vars
     if finding.machine:
-        named = getattr(stack_settings.machines[machine], finding.key, None) is not None
+        named = getattr(stack.machines[machine], finding.key, None) is not None
         return f"{key}.{finding.key}" if named else f"{key.partition('.machines.')[0]}.{finding.key}"
     name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
     told = own.get(name)

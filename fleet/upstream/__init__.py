@@ -1,4 +1,4 @@
-"""What a registry, a git server and a model hub answer to "what does this name stand for now?". Called by `fleet.cli.pin` alone.
+"""Resolves tags and branches to digests and commits: registry, git server, model hub. One file a server; called by `fleet.cli.pin` only.
 
-One file a server. Each answer is hostile until its form was checked; `bounded` has the limits.
+No answer is trusted before its form is checked; `bounded` has the limits.
 """

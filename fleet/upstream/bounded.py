@@ -1,7 +1,7 @@
-"""One HTTP request to a server that nobody trusts: bounded in bytes and seconds, redirected within the same origin only.
+"""Sends one HTTP request to an untrusted server: limited in bytes and seconds, redirected only within the same origin.
 
-Needs httpx (imported when called); certificates are judged by what this machine trusts (SSL_CERT_FILE names others).
-Called by `registry` and `hub`.
+Needs httpx (imported when called); verifies certificates against this machine's trust store (SSL_CERT_FILE replaces it).
+Called by registry and hub; git uses only `printable`.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from fleet import errors
 if TYPE_CHECKING:
     import httpx
 
-SECONDS = 30.0  # for one request with its redirects, from the first byte to the last
-BYTES = 8 << 20  # of a body; the hub's answer names every file of a model
+SECONDS = 30.0  # for one request with its redirects, to the last byte
+BYTES = 8 << 20  # of a body; the hub's answer lists every file of a model
 REDIRECTS = 3
 PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (names in lower case) and body of an answer; nothing of them was checked."""
+    """Status, headers (names in lower case) and body of an answer, all unchecked."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as JSON, None where it is none."""
+        """Return the body parsed as JSON, None where it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -40,26 +40,26 @@ class Answer:
 
 
 def ask(doing: str, method: str, url: str, headers: Mapping[str, str], seconds: float = SECONDS) -> Answer:
-    """Return the answer. Raises FleetError, with `doing`: no answer in time, a longer body, another host, no trusted certificate."""
+    """Return the answer. Raises FleetError, with `doing`: no answer in time, body too long, redirect to another host, untrusted certificate."""
     import httpx
 
     try:
-        # A loop of our own: Pulumi's, where there is one in this thread, stays.
+        # Our own event loop: it does not replace Pulumi's in this thread.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
             return loop.run(_ask(doing, method, url, headers, seconds))
     except (TimeoutError, httpx.TimeoutException) as error:
-        raise _failed(doing, f"no complete answer within {seconds:.0f} s", f"an answer of {host(url)}") from error
+        raise _error(doing, f"no complete answer within {seconds:.0f} s", f"an answer of {host(url)}") from error
     except httpx.TransportError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             seen = f"no authority that this machine trusts has signed the certificate of {host(url)}"
-            raise _failed(doing, seen, "a trusted certificate", "SSL_CERT_FILE=FILE names other authorities") from error
-        raise _failed(doing, f"no connection to {host(url)}", "a server that this machine can reach") from error
+            raise _error(doing, seen, "a trusted certificate", "SSL_CERT_FILE=FILE names other authorities") from error
+        raise _error(doing, f"no connection to {host(url)}", "a server that this machine can reach") from error
     except (httpx.InvalidURL, httpx.DecodingError) as error:
-        raise _failed(doing, f"{host(url)} gives an answer that is not HTTP as we asked for it", "HTTP") from error
+        raise _error(doing, f"{host(url)} gives an answer that is not HTTP as we asked for it", "HTTP") from error
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a URL; ("", "", 0) where it has no such form."""
+    """Return scheme, host and port of a URL; ("", "", 0) for a text that is no URL."""
     try:
         parts = urllib.parse.urlsplit(url)
         return parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
@@ -74,28 +74,27 @@ def host(url: str) -> str:
 
 
 def printable(text: str, most: int = 120) -> str:
-    """Return what a server said in one line without control characters, cut after `most` characters."""
-    shown = "".join(sign if sign.isprintable() else " " for sign in text[: 4 * most])
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= most else f"{shown[:most]}…"
+    """Return a server's text on one line without control characters, cut after `most` characters."""
+    line = "".join(char if char.isprintable() else " " for char in text[: 4 * most])
+    line = " ".join(line.split())
+    return line if len(line) <= most else f"{line[:most]}…"
 
 
 async def _ask(doing: str, method: str, url: str, headers: Mapping[str, str], seconds: float) -> Answer:
     import httpx
 
-    sent = {"Accept-Encoding": "identity", **headers}
+    headers = {"Accept-Encoding": "identity", **headers}
     async with asyncio.timeout(seconds), httpx.AsyncClient(verify=ssl.create_default_context()) as client:
         for _ in range(REDIRECTS + 1):
-            async with client.stream(method, url, headers=sent, follow_redirects=False) as answer:
+            async with client.stream(method, url, headers=headers, follow_redirects=False) as answer:
                 if not answer.is_redirect:
                     return Answer(answer.status_code, _lower(answer.headers), await _body(doing, answer))
-                after = urllib.parse.urljoin(url, answer.headers["Location"])
-            if origin(after) != origin(url):
-                raise _failed(
-                    doing, f"{host(url)} redirects to {host(after)}", "an answer of the server that was asked"
-                )
-            url = after
-    raise _failed(doing, f"{host(url)} redirects more than {REDIRECTS} times", "an answer")
+                location = urllib.parse.urljoin(url, answer.headers["Location"])
+            if origin(location) != origin(url):
+                seen = f"{host(url)} redirects to {host(location)}"
+                raise _error(doing, seen, "an answer of the server that was asked")
+            url = location
+    raise _error(doing, f"{host(url)} redirects more than {REDIRECTS} times", "an answer")
 
 
 def _lower(headers: "httpx.Headers") -> dict[str, str]:
@@ -103,16 +102,16 @@ def _lower(headers: "httpx.Headers") -> dict[str, str]:
 
 
 async def _body(doing: str, answer: "httpx.Response") -> bytes:
-    """Read the body as it was sent: a compressed one could unpack to any length."""
+    """Return the raw body, not decompressed: a compressed one could unpack to any length."""
     body = b""
     async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > BYTES:
-            raise _failed(doing, f"{host(str(answer.url))} sends more than {BYTES >> 20} MiB", "a short answer")
+            raise _error(doing, f"{host(str(answer.url))} sends more than {BYTES >> 20} MiB", "a short answer")
     return body
 
 
-def _failed(doing: str, seen: str, wanted: str, todo: str = "") -> errors.FleetError:
+def _error(doing: str, seen: str, wanted: str, todo: str = "") -> errors.FleetError:
     return errors.FleetError(
         doing=doing, seen=seen, wanted=wanted, next=todo or "try again, or write the pinned name into the stack file"
     )

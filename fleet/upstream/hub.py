@@ -1,4 +1,4 @@
-"""The commit that a branch or a tag of a model repository names now, as the hub's API says it. Sends no token. Called by `fleet.cli.pin`."""
+"""Resolves a branch or tag of a model repository to its commit, by the hub's API. Sends no token. Called by `fleet.cli.pin`."""
 
 import re
 import urllib.parse
@@ -13,7 +13,7 @@ WRITE = "write the 40 hex digits that the hub shows for the commit into the stac
 
 
 def commit(endpoint: str, repository: str, revision: str) -> str:
-    """Return the 40 hex digits of the commit. Raises FleetError: no such repository or revision, no access, an answer of another form."""
+    """Return the 40 hex digits of the commit. Raises FleetError: no such repository or revision, no access, an answer of a wrong form."""
     doing = f"look for revision {revision} of {repository}"
     where = bounded.host(endpoint)
     if not REPOSITORY.fullmatch(repository) or bounded.origin(endpoint)[0] not in ("http", "https"):
@@ -27,24 +27,18 @@ def commit(endpoint: str, repository: str, revision: str) -> str:
     url = f"{endpoint.rstrip('/')}/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}"
     answer = bounded.ask(doing, "GET", url, {"Accept": "application/json"})
     if answer.status in (401, 403):
-        seen, wanted = (
-            f"{answer.status} from {where}: it shows this repository to nobody without a token",
-            "a public one",
-        )
-        raise errors.FleetError(doing=doing, seen=seen, wanted=wanted, next=WRITE)
+        seen = f"{answer.status} from {where}: it shows this repository to nobody without a token"
+        raise errors.FleetError(doing=doing, seen=seen, wanted="a public one", next=WRITE)
     if answer.status == 404:
         seen, wanted = f"{where} has no such repository, or no such revision of it", "a branch or a tag that exists"
         raise errors.FleetError(doing=doing, seen=seen, wanted=wanted, next="look at its branches and tags")
     if answer.status != 200:
         seen = f"{answer.status} from {where}"
         raise errors.FleetError(doing=doing, seen=seen, wanted="the commit", next=f"try again, or {WRITE}")
-    told = answer.json()
-    named = told.get("sha") if isinstance(told, dict) else None
-    if not isinstance(named, str) or not COMMIT.fullmatch(named):
-        seen = (
-            f"{where} answers with the commit {bounded.printable(str(named))!r}"
-            if named
-            else f"{where} names no commit"
-        )
+    body = answer.json()
+    sha = body.get("sha") if isinstance(body, dict) else None
+    if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
+        answers = f"{where} answers with the commit {bounded.printable(str(sha))!r}"
+        seen = answers if sha else f"{where} names no commit"
         raise errors.FleetError(doing=doing, seen=seen, wanted="40 hex digits", next=WRITE)
-    return named
+    return sha

@@ -1,7 +1,7 @@
-"""The grammar of references of images, and which token service is a registry's own. Pure.
+"""Grammar of image references, and the check that a token service belongs to a registry. Pure.
 
-Called by registry.py. The role transformers has the same grammar in its reader, which runs on a node (roles/transformers/files/read.py); one
-table of examples holds for both: tests/support/image_references.py.
+Called by registry. The role transformers has the same grammar in its reader, which runs on a node (roles/transformers/files/read.py); one
+table of examples tests both: tests/support/image_references.py.
 """
 
 import re
@@ -17,20 +17,20 @@ PINNED = re.compile(rf"(?:{HOST}/)?{NAME}(?::{TAG})?@{DIGEST}")
 
 
 def own_service(registry: str, realm: str) -> bool:
-    """Return whether a token service is the registry's own: over https, on its host, or below or at the domain that its host is in.
+    """Return whether a token service belongs to the registry: https, and its host is the registry's, or in or at the same domain.
 
-    So auth.docker.io is registry-1.docker.io's, and git.example is registry.git.example's.
+    So auth.docker.io belongs to registry-1.docker.io, and git.example to registry.git.example.
     """
     try:
         parts = urllib.parse.urlsplit(realm)
-        host, ours = parts.hostname or "", urllib.parse.urlsplit(f"https://{registry}").hostname or ""
+        host, registry_host = parts.hostname or "", urllib.parse.urlsplit(f"https://{registry}").hostname or ""
         _ = parts.port
     except ValueError:
         return False
     if parts.scheme != "https" or not re.fullmatch(HOST, parts.netloc):
         return False
-    if host == ours:
+    if host == registry_host:
         return True
-    domain = ours.partition(".")[2]
-    address = re.fullmatch(r"[0-9.]+|.*:.*", ours)
+    domain = registry_host.partition(".")[2]
+    address = re.fullmatch(r"[0-9.]+|.*:.*", registry_host)
     return not address and "." in domain and (host == domain or host.endswith(f".{domain}"))

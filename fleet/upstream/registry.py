@@ -1,7 +1,7 @@
-"""The digest that a registry gives for a tag, asked with the credentials of this machine's Docker configuration.
+"""Resolves an image's tag to its digest at a registry, with the credentials of this machine's Docker configuration.
 
-Speaks the part of the distribution protocol that this takes: one HEAD, a challenge, a token. A login goes to the registry itself and
-to its token service, and to a token service only where its host is the registry's own (reference.own_service). Called by `fleet.cli.pin`.
+Speaks the necessary part of the distribution protocol: one HEAD, a challenge, a token. Sends the login only to the registry itself and to a
+token service that belongs to it (reference.own_service). Called by `fleet.cli.pin`.
 """
 
 import base64
@@ -24,16 +24,16 @@ TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")
-# Docker Hub: the name that images have, where its API is, under which name `docker login` keeps its login.
+# Docker Hub: its name in images, the host of its API, the name under which `docker login` stores its login.
 HUB, HUB_API, HUB_LOGIN = "docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"
 HELPER_SECONDS = 20.0
 WRITE = "write REGISTRY/NAME@sha256:DIGEST into the stack file"
 
 
 def digest(image: str) -> str:
-    """Return sha256:… of what the tag of REGISTRY/NAME:TAG names now.
+    """Return the current digest, sha256:…, of the tag in REGISTRY/NAME:TAG.
 
-    Raises FleetError: no registry or no tag in the name, no such image, no credentials that the registry accepts, no trusted answer.
+    Raises FleetError: no registry or no tag in the name, no such image, credentials refused, no valid answer.
     """
     parts = reference.TAGGED.fullmatch(image)
     if not parts or not re.search(r"[.:]|^localhost$", parts["registry"]):
@@ -47,19 +47,15 @@ def digest(image: str) -> str:
         raise _error(image, "the registry has no such image", "an image that exists", todo)
     if answer.status != 200:
         raise _error(image, f"{answer.status} from the registry", "a digest", f"try again, or {WRITE}")
-    named = answer.headers.get("docker-content-digest", "")
-    if not re.fullmatch(reference.DIGEST, named):
-        seen = (
-            f"the registry answers with the digest {bounded.printable(named)!r}"
-            if named
-            else "an answer without a digest"
-        )
-        raise _error(image, seen, "sha256:<64 hex>", WRITE)
-    return named
+    content_digest = answer.headers.get("docker-content-digest", "")
+    if not re.fullmatch(reference.DIGEST, content_digest):
+        answers = f"the registry answers with the digest {bounded.printable(content_digest)!r}"
+        raise _error(image, answers if content_digest else "an answer without a digest", "sha256:<64 hex>", WRITE)
+    return content_digest
 
 
 def _ask(image: str, registry: str, name: str, tag: str) -> bounded.Answer:
-    """Return the registry's answer for the tag; where it asks for credentials, the answer to those."""
+    """Return the registry's answer for the tag; if it asks for credentials, its answer with them."""
     path = f"library/{name}" if registry == HUB and "/" not in name else name
     url = f"https://{HUB_API if registry == HUB else registry}/v2/{path}/manifests/{tag}"
     headers = {"Accept": ", ".join(TYPES)}
@@ -73,7 +69,7 @@ def _ask(image: str, registry: str, name: str, tag: str) -> bounded.Answer:
 
 
 def _authorization(image: str, url: str, challenge: str, registry: str) -> str:
-    """Return the header that answers a challenge: the login itself, or the token that its service gives for it; "" for none."""
+    """Return the Authorization header for a challenge: the login itself, or a token of the token service; "" for none."""
     login = _login(registry)
     basic = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
     if not challenge.lower().startswith("bearer "):
@@ -90,17 +86,15 @@ def _authorization(image: str, url: str, challenge: str, registry: str) -> str:
 
 
 def _token(answer: Any) -> str:
-    """Return the token in the answer of a token service, "" where it has none of the right form."""
-    named = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
-    return named if isinstance(named, str) and TOKEN.fullmatch(named) else ""
+    """Return the token in the answer of a token service, "" without one of the right form."""
+    token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    return token if isinstance(token, str) and TOKEN.fullmatch(token) else ""
 
 
 def _login(registry: str) -> str:
-    """Return USER:WORD for a registry, as `docker login` left it: in Docker's file, or with the helper that the file names."""
-    folder, key = (
-        Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"),
-        HUB_LOGIN if registry == HUB else registry,
-    )
+    """Return USER:PASSWORD that `docker login` stored for a registry, in Docker's file or in the helper that the file names; "" for none."""
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    key = HUB_LOGIN if registry == HUB else registry
     try:
         config = json.loads((folder / "config.json").read_text())
     except (FileNotFoundError, ValueError):

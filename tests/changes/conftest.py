@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from tests.support.e2e import STACK, Road
-from tests.support.testbed import Bed
+from tests.support.testbed import NODE, Bed
 
-NODE = "glm-1"
 # Older than what is there: two rows ask for the newer.
 OLDER = {"rocm_driver_version": "1:6.16.13.30300300-*", "docker_packages": ["docker.io=24.0.7*"]}
 # What a change does to a machine is asked of the machine; that it still sees, the tests of the road ask.

@@ -5,9 +5,8 @@ Hours, so `make test-all` alone makes them all; a few are made in tests/e2e by e
 
 import pytest
 
-from tests.changes.conftest import NODE
 from tests.support import change_table
-from tests.support.testbed import Bed
+from tests.support.testbed import NODE, Bed
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 

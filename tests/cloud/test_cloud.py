@@ -7,18 +7,20 @@ import re
 
 import pytest
 
-from tests.cloud.conftest import BARE, LAB, Sky
+from tests.support.cloud_stack import BARE, LAB, CloudStack
 
 
 @pytest.fixture(scope="session")
-def first(sky: Sky) -> str:
+def first(sky: CloudStack) -> str:
     """What the first `pulumi up` told."""
     done = sky.up()
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-def test_a_droplet_is_reached_with_the_key_that_was_made_for_it_and_becomes_a_gpu_host(sky: Sky, first: str) -> None:
+def test_a_droplet_is_reached_with_the_key_that_was_made_for_it_and_becomes_a_gpu_host(
+    sky: CloudStack, first: str
+) -> None:
     pinned = sky.state("Node")["do-1"]["outputs"]["connection"]["host_key"]
     assert sky.on("do-1", "cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub") == pinned
     assert sky.on("do-1", "ls /etc/ssh/ssh_host_*_key") == "/etc/ssh/ssh_host_ed25519_key", "and no other key"
@@ -28,29 +30,29 @@ def test_a_droplet_is_reached_with_the_key_that_was_made_for_it_and_becomes_a_gp
     assert sky.on("do-1", "systemctl is-active docker") == "active"
 
 
-def test_cloud_init_let_in_one_user_and_no_root(sky: Sky, first: str) -> None:
+def test_cloud_init_let_in_one_user_and_no_root(sky: CloudStack, first: str) -> None:
     assert sky.on("do-1", "cloud-init status").endswith("done")
     assert sky.on("do-1", "cat /root/.ssh/authorized_keys 2>/dev/null || true") == ""
     assert sky.on("do-1", "passwd --status fleet").split()[1] == "L"
     assert "passwordauthentication no" in sky.on("do-1", "sshd -T")
 
 
-def test_machines_of_two_sources_are_in_one_stack(sky: Sky, first: str) -> None:
+def test_machines_of_two_sources_are_in_one_stack(sky: CloudStack, first: str) -> None:
     assert {*sky.state("Node")} == {"bare-1", "do-1"}
     assert {*sky.state("Droplet")} == {"do-1"}
 
 
-def test_no_private_key_is_in_clear_in_the_state_or_in_what_was_told(sky: Sky, first: str) -> None:
+def test_no_private_key_is_in_clear_in_the_state_or_in_what_was_told(sky: CloudStack, first: str) -> None:
     assert "PRIVATE KEY" not in first
     assert "PRIVATE KEY" not in sky.run("pulumi", "stack", "export", "-s", "cloud").stdout
 
 
-def test_a_second_up_changes_nothing(sky: Sky, first: str) -> None:
+def test_a_second_up_changes_nothing(sky: CloudStack, first: str) -> None:
     done = sky.up("--expect-no-changes")
     assert done.returncode == 0, done.stdout
 
 
-def test_other_user_data_change_no_machine_and_are_told(sky: Sky, first: str) -> None:
+def test_other_user_data_change_no_machine_and_are_told(sky: CloudStack, first: str) -> None:
     started = sky.on("do-1", "cat /proc/sys/kernel/random/boot_id")
     sky.tell({"do-1": {}}, keys=[*sky.pool["keys"], f"{sky.pool['keys'][0].rpartition(' ')[0][:-4]}AAAA other"])
     done = sky.up()
@@ -62,7 +64,7 @@ def test_other_user_data_change_no_machine_and_are_told(sky: Sky, first: str) ->
     assert again.returncode == 0, again.stdout
 
 
-def test_a_machine_that_comes_up_with_another_host_key_is_refused(sky: Sky, first: str) -> None:
+def test_a_machine_that_comes_up_with_another_host_key_is_refused(sky: CloudStack, first: str) -> None:
     sky.tell({"do-1": {}, "do-2": {"image": 666}}, release={"do-2": "to be taken out"})
     done = sky.up("--continue-on-error")
     assert done.returncode != 0
@@ -75,7 +77,7 @@ def test_a_machine_that_comes_up_with_another_host_key_is_refused(sky: Sky, firs
     assert not sky.run("docker", "ps", "-aq", "--filter", f"name=^{LAB}-do-2$").stdout
 
 
-def test_a_machine_that_does_not_come_up_in_time_is_told_and_the_next_up_goes_on(sky: Sky, first: str) -> None:
+def test_a_machine_that_does_not_come_up_in_time_is_told_and_the_next_up_goes_on(sky: CloudStack, first: str) -> None:
     release = {"do-2": "to be taken out"}
     sky.tell({"do-1": {}, "do-2": {}}, release=release, wait=1)
     done = sky.up("--continue-on-error")
@@ -91,7 +93,7 @@ def test_a_machine_that_does_not_come_up_in_time_is_told_and_the_next_up_goes_on
 
 
 @pytest.mark.exhaustive  # three minutes; tests/preview/test_cloud.py has what the engine does then, in seconds
-def test_a_droplet_that_is_made_anew_becomes_a_gpu_host_again(sky: Sky, first: str) -> None:
+def test_a_droplet_that_is_made_anew_becomes_a_gpu_host_again(sky: CloudStack, first: str) -> None:
     # It has the address and the host key of the one before it: only that it was made anew tells them apart.
     release = {"do-1": "another image"}
     sky.tell({"do-1": {}}, release=release)
@@ -106,7 +108,7 @@ def test_a_droplet_that_is_made_anew_becomes_a_gpu_host_again(sky: Sky, first: s
 
 
 @pytest.mark.exhaustive  # the roles do there what they do on every Ubuntu 24.04
-def test_a_droplet_serves_and_sees(sky: Sky, first: str) -> None:
+def test_a_droplet_serves_and_sees(sky: CloudStack, first: str) -> None:
     done = sky.up(without=BARE)
     assert done.returncode == 0, done.stdout
     asked = sky.run("fleet", "probe", "-s", "cloud", "do-1/glm-0")

@@ -12,12 +12,21 @@ from tests.support.e2e import UP, Road, processes
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 GLM_1 = "glm-fleet:nodes.machines.glm-1.vars"
-FAULTS = [one for one in fault_table.load() if one.usual]
+FAULTS = [row for row in fault_table.load() if row.usual]
 
 
-@pytest.mark.parametrize("one", FAULTS, ids=[one.fault.replace(" ", "-") for one in FAULTS])
-def test_a_fault_is_told_and_the_next_up_converges(road: Road, first_up: str, one: fault_table.Fault) -> None:
-    inject.undergo(road, one)
+@pytest.mark.parametrize("row", FAULTS, ids=[row.fault.replace(" ", "-") for row in FAULTS])
+def test_a_fault_is_reported_and_the_next_up_converges(road: Road, first_up: str, row: fault_table.Fault) -> None:
+    fault = inject.Injection(road, row)
+    fault.prepare()
+    try:
+        fault.inject()
+        fault.run()
+        fault.judge()
+    finally:
+        fault.mend()
+        fault.converge()
+    fault.record()
 
 
 def interrupted(road: Road, victim: str, sign: int) -> str:

@@ -37,7 +37,7 @@ def hostile(road: Road, first_up: str, trace: Path) -> Iterator[None]:
 def errors(text: str) -> list[str]:
     """Return the errors among a run's diagnostics; the engine's own last line is none of the fleet's."""
     return re.findall(
-        r"(?m)^ {4}error: (?!(?:update|preview) failed$)(?:Preview failed: )?(.*)",
+        r"(?m)^ {4}error: (?!(?:update|preview) failed$)(?:Preview failed: |1 error occurred:\s+\* )?(.*)",
         text.partition("\nDiagnostics:\n")[2],
     )
 

@@ -5,21 +5,17 @@ The node is made once a session, with an engine and one small image in it.
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fleet import ssh
-from fleet.ansible import converge
 from fleet.bare_metal import installer_image
 from fleet.managed import managed_set, reader
 from tests.support import labs, redfish_machine
+from tests.support.kinds_run import Run, job, run
 from tests.support.ssh_server import Server
 
-SITE = Path(__file__).parent / "site"
-KEY = "a-key-that-nobody-may-read"
 PREPARE = """
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -61,34 +57,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh.Target]:
         yield target
 
 
-def job(node: ssh.Target, log: Path, playbook: str = "kinds", **variables: Any) -> converge.Job:
-    """Return a run of one of the playbooks in site/."""
-    return converge.Job(
-        target=node,
-        playbook=SITE / "playbooks" / f"{playbook}.yml",
-        variables={"kinds_text": "hello", "slow_does": "nothing", **variables},
-        log=log,
-        secrets={"VLLM_API_KEY": KEY},
-        roles=(playbook,),
-        timeout=300,
-    )
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that went well: what was asked, what came of it, what was told meanwhile."""
-
-    job: converge.Job
-    outcome: converge.Outcome
-    notes: list[converge.Note]
-
-
-def run(job: converge.Job) -> Run:
-    """Run a job to its end."""
-    notes: list[converge.Note] = []
-    return Run(job, converge.converge(job, notes.append, threading.Event()), notes)
-
-
 @pytest.fixture(scope="session")
 def settled(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The first run of the playbook `kinds` on the node."""
@@ -106,7 +74,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish_ma
     """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
     (tmp_path / "installers").mkdir()
     monkeypatch.setattr(installer_image, "_folder", lambda: tmp_path / "installers")
-    monkeypatch.setattr(installer_image, "_right", {})
+    monkeypatch.setattr(installer_image, "_verified", {})
     with redfish_machine.machine(tmp_path) as made:
         yield made
 

@@ -18,7 +18,7 @@ import pytest
 from fleet import errors, ssh
 from fleet.ansible import converge, run_directory
 from fleet.managed import differences, managed_set, reader
-from tests.machine.conftest import KEY, Run, job, run
+from tests.support.kinds_run import KEY, Run, job, run
 from tests.support.ssh_server import Server
 
 pytestmark = pytest.mark.docker

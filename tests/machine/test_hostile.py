@@ -18,8 +18,8 @@ from fleet.provider.properties import Props
 from fleet.provider.slots import Slots
 from fleet.provider.weights import Weights
 from fleet.stack import resource_roles
-from tests.roles.conftest import COMMON, KEY, SERVED
 from tests.support import hostile_python, labs
+from tests.support.role_node import COMMON, KEY, SERVED
 
 pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 

@@ -16,8 +16,8 @@ GOES_ON = "`pulumi up` goes on"
 
 def broken(target: ssh.Target) -> errors.FleetError:
     """What a run says whose connection broke while ssh gave no reason."""
-    return connection_loss.why(
-        target, connection_loss.error(target, "docker: Ensure a file", "", GOES_ON), 0.0, GOES_ON
+    return connection_loss.explain(
+        target, connection_loss.from_ssh(target, "docker: Ensure a file", "", GOES_ON), 0.0, GOES_ON
     )
 
 
@@ -26,7 +26,7 @@ def failed(target: ssh.Target, seconds: float = 0.0) -> errors.FleetError:
     failure = errors.ConvergeFailed(
         node=target.name, doing="docker: Ensure a file", seen="no such folder\nand more", next=GOES_ON
     )
-    return connection_loss.why(target, failure, seconds, GOES_ON)
+    return connection_loss.explain(target, failure, seconds, GOES_ON)
 
 
 def systemd(monkeypatch: pytest.MonkeyPatch, folder: Path, state: str, age: float) -> None:

@@ -29,9 +29,9 @@ def test_power_and_bios_settings_are_read(bare: Machine, cancelled: threading.Ev
 
 def test_what_is_so_already_is_not_asked_for(bare: Machine, cancelled: threading.Event) -> None:
     with bmc.reach(bare.access, cancelled) as there:
-        there.turn(False)
+        there.set_power(False)
         assert bare.told == []
-        there.turn(True)
+        there.set_power(True)
         assert (there.power(), bare.told) == ("On", ["ComputerSystem.Reset"])
 
 
@@ -76,7 +76,7 @@ def test_a_certificate_of_another_authority_is_refused_and_nothing_is_sent(
     for ca in (str(tmp_path / "other.pem"), ""):
         access = dataclasses.replace(bare.access, ca=ca)
         with bmc.reach(access, cancelled) as there, pytest.raises(errors.BmcFailed) as caught:
-            there.turn(True)
+            there.set_power(True)
         golden("a-certificate-of-another-authority", caught.value, bare)
     assert bare.asked == 0
 

@@ -117,7 +117,7 @@ def test_a_kept_image_that_was_changed_on_the_disk_is_fetched_again(bare: Machin
     ask = (bare.mirror.url, bare.installer["sha256"], lambda _: None, cancelled)
     kept = installer_image.fetch("prod-3", *ask)
     kept.write_bytes(b"changed by somebody")
-    installer_image._right.clear()  # as in another process
+    installer_image._verified.clear()  # as in another process
     assert installer_image.fetch("prod-3", *ask).read_bytes() == bare.mirror.image
 
 

@@ -1,71 +1,12 @@
 """One lab for the matrix, with a node a system, made when the first scenario asks for it."""
 
-import contextlib
-import dataclasses
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from fleet import errors, ssh
 from lab import machine
-from tests.roles.conftest import COMMON, KEY, SERVED
-from tests.support import labs, playbook
-
-
-@dataclasses.dataclass
-class Bed:
-    """A node on which scenarios are gone through: those of the past, the variables that they left, what their runs told."""
-
-    lab: str
-    target: ssh.Target
-    vars: dict[str, Any]
-    done: list[str] = dataclasses.field(default_factory=list)
-    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
-    told: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def sh(self, command: str) -> str:
-        with ssh.connect(self.target) as connection:
-            done = connection.run(command, timeout=120)
-        assert done.rc == 0, f"{command}: {done.stderr or done.stdout}"
-        return done.stdout.strip()
-
-    def since(self, unit: str) -> str:
-        """When the unit became active, in µs of the node's uptime; 0 when it never did."""
-        return self.sh(f"systemctl show --value --property ActiveEnterTimestampMonotonic {unit}")
-
-    def boot(self) -> str:
-        return self.sh("cat /proc/sys/kernel/random/boot_id")
-
-    def tip(self) -> str:
-        """The newest commit of the source, which no stack pins."""
-        refs = "http://git.lab.internal/transformers.git/info/refs?service=git-upload-pack"
-        return self.sh(f"curl -fsS '{refs}' | grep -a 'refs/heads/main$' | tail -1 | cut -c5-44")
-
-    def reboot(self) -> None:
-        """Reboot, and wait until the new boot has started all that it starts."""
-        before, end = self.boot(), time.monotonic() + labs.BOOT
-        self.sh("systemctl --no-block reboot")
-        while time.monotonic() < end:
-            with contextlib.suppress(errors.Unreachable):  # it goes down, or comes up
-                if self.boot() != before:
-                    self.sh("systemctl is-system-running --wait || true")
-                    return
-        raise AssertionError(f"{self.target.name} did not come back within {labs.BOOT} s")
-
-    def run(self, book: str, check: bool) -> playbook.Run:
-        asked = {name: self.tip() if value == "{tip}" else value for name, value in self.asked.items()}
-        given = {**self.vars, **COMMON, **SERVED, **asked}
-        if book == "serving":
-            given |= {
-                "vllm_image": self.told["fleet_image"]["image"],
-                "vllm_model_dir": self.told["fleet_weights"]["path"],
-                "vllm_model_manifest": self.told["fleet_weights"]["manifest"],
-            }
-        ran = playbook.run(self.target, book, given, {"VLLM_API_KEY": KEY}, check)
-        self.told |= ran.results
-        return ran
+from tests.support import labs
+from tests.support.matrix_node import MatrixNode
 
 
 @pytest.fixture(scope="session")
@@ -76,16 +17,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 
 @pytest.fixture(scope="session")
-def beds(lab: labs.Lab) -> Callable[[str], Bed]:
+def beds(lab: labs.Lab) -> Callable[[str], MatrixNode]:
     """Return a system's node: a bare one, the first time that it is asked for; the one before it goes, to free its memory."""
-    standing: dict[str, Bed] = {}
+    standing: dict[str, MatrixNode] = {}
 
-    def bed(system: str) -> Bed:
+    def bed(system: str) -> MatrixNode:
         if system not in standing:
             for other in list(standing):
                 machine.remove(lab.name, standing.pop(other).target.name)
             name = system.replace(".", "-")
-            standing[system] = Bed(lab.name, labs.bare(lab.name, name, system, lab.folder), lab.vars)
+            standing[system] = MatrixNode(lab.name, labs.bare(lab.name, name, system, lab.folder), lab.vars)
         return standing[system]
 
     return bed

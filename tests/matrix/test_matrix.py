@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.matrix.conftest import Bed
 from tests.support import neighbour, playbook, scenario_table
+from tests.support.matrix_node import MatrixNode
 from tests.support.scenario_table import Scenario
 
 CELLS = [
@@ -18,7 +18,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("system", "name"), CELLS)
-def test_a_scenario_ends_as_it_should(beds: Callable[[str], Bed], system: str, name: str) -> None:
+def test_a_scenario_ends_as_it_should(beds: Callable[[str], MatrixNode], system: str, name: str) -> None:
     bed = beds(system)
     for one in scenario_table.load()[name].chain():
         if one.name not in bed.done:
@@ -27,7 +27,7 @@ def test_a_scenario_ends_as_it_should(beds: Callable[[str], Bed], system: str, n
     assert bed.sh("ls /run/lab-bytecode")  # with the Python of each system (lab/images/node/lab_bytecode.py)
 
 
-def go_through(bed: Bed, one: Scenario) -> None:
+def go_through(bed: MatrixNode, one: Scenario) -> None:
     """Do what the scenario says, and look."""
     expected = one.expect
     assert expected is not None
@@ -59,7 +59,7 @@ def go_through(bed: Bed, one: Scenario) -> None:
         go(bed, one, "none")
 
 
-def go(bed: Bed, one: Scenario, changed: str | list[str]) -> list[playbook.Run]:
+def go(bed: MatrixNode, one: Scenario, changed: str | list[str]) -> list[playbook.Run]:
     """Do the runs: each goes well, and changes what it should."""
     ran = []
     for asked in one.runs:

@@ -25,9 +25,9 @@ from fleet.provider.playbook import Playbook
 from fleet.provider.slots import Slots
 from fleet.stack import requirements, role_vars, settings, stack_file
 from lab import machine
-from tests.roles.conftest import COMMON, SERVED
 from tests.support import labs, machine_snapshot, scenario_table
 from tests.support.e2e import STACK, Road
+from tests.support.role_node import COMMON, SERVED
 
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 CELLS = [

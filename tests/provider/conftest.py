@@ -7,18 +7,16 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.plugin import Engine, Plugin, Props
+from tests.support.plugin import Engine, Launch, Plugin, Props
 from tests.support.ssh_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).parent / "site"
-
-Launch = Callable[..., Plugin]  # an engine, flags
 
 
 @pytest.fixture(scope="session")
@@ -113,8 +111,3 @@ def inputs(connection: Props, folder: Path) -> Props:
         "roles": {"site": "1  tasks/main.yml"},
         "vars": {"site_dir": str(folder), "site_text": "hello", "site_does": "nothing"},
     }
-
-
-def doing(inputs: Props, what: str, **more: object) -> Props:
-    """Return the inputs with another thing for the role to do."""
-    return {**inputs, "vars": {**inputs["vars"], "site_does": what}, **more}

@@ -12,8 +12,7 @@ import pytest
 from pulumi.runtime.proto import engine_pb2, provider_pb2
 
 from fleet import ssh
-from tests.provider.conftest import Launch
-from tests.support.plugin import UNKNOWN, Engine, Plugin, Props, half_made, urn
+from tests.support.plugin import UNKNOWN, Engine, Launch, Plugin, Props, half_made, urn
 from tests.support.redfish_machine import SETTINGS, USER, UUID, WORD, Machine, machine
 
 KIND = "BareMetal"

@@ -9,8 +9,7 @@ import pytest
 from fleet import errors
 from fleet.drift import Difference
 from fleet.provider.causes import Causes
-from tests.provider.conftest import Launch
-from tests.support.plugin import Engine, Plugin, Props, half_made, urn
+from tests.support.plugin import Engine, Launch, Plugin, Props, half_made, urn
 
 KEPT = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
 DRIFT = {**KEPT, "drift": [Difference("file", "/etc/hosts", "present", True, False).to_json()]}

@@ -14,8 +14,7 @@ import grpc
 import pytest
 
 from fleet.provider.base import ROOT
-from tests.provider.conftest import Launch, doing
-from tests.support.plugin import DEBUG, PATIENCE, Engine, HalfMade, Plugin, Props, half_made
+from tests.support.plugin import DEBUG, PATIENCE, Engine, HalfMade, Launch, Plugin, Props, doing, half_made
 
 PROGRAMS = ("fleet.ansible.supervisor", "ansible-playbook", "HostKeyAlias=glm-1", "[mux]")
 

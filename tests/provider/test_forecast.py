@@ -15,8 +15,7 @@ from fleet.provider import preview_summary
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.slots import Slots
-from tests.provider.conftest import Launch
-from tests.support.plugin import Engine, Plugin, Props, creation, struct, urn
+from tests.support.plugin import Engine, Launch, Plugin, Props, creation, struct, urn
 from tests.support.serving_inputs import INPUTS, NODE, OUTPUTS, changed
 
 STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"

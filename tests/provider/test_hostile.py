@@ -14,10 +14,9 @@ import grpc
 import pytest
 
 from fleet.provider import outputs
-from tests.provider.conftest import doing
-from tests.support.plugin import HalfMade, Plugin, Props, half_made
+from tests.support.plugin import HalfMade, Plugin, Props, doing, half_made
+from tests.support.right_outputs import RIGHT
 from tests.support.ssh_server import Server
-from tests.unit.test_provider_outputs import RIGHT
 
 Answer = dict[str, Any]
 

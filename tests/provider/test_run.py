@@ -19,9 +19,8 @@ from fleet.managed import managed_set
 from fleet.probes.answer import Answer
 from fleet.provider import base, serving
 from fleet.provider.slots import Slots
-from tests.provider.conftest import doing
 from tests.support.fixed_model import Model
-from tests.support.plugin import Engine, HalfMade, Plugin, Props, half_made, urn
+from tests.support.plugin import Engine, HalfMade, Plugin, Props, doing, half_made, urn
 
 KEY = "a-key-that-nobody-may-read-here"
 SEEING = "\nAt <|begin_of_box|>[[89,298,223,786]]<|end_of_box|>."

@@ -17,8 +17,8 @@ import pytest
 from fleet.managed import owner
 from fleet.stack import requirements, stack_file
 from tests.support.plugin import Engine, Plugin, Props
+from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy
 from tests.support.ssh_server import KEPT, Server
-from tests.unit.test_preflight_checks import ROLES, ROOT, SICK, healthy
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"
 OURS = "organization/glm-fleet/test"

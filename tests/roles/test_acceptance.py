@@ -18,7 +18,7 @@ from fleet import errors
 from fleet.acceptance import catalogue
 from fleet.cli import accept as run
 from fleet.cli import accept_report as report
-from tests.roles.conftest import Place
+from tests.support.role_node import Place
 
 # Optional, and two and a half minutes: `make test-all`. What evaluates its outputs is in tests/unit/test_acceptance_evaluate.py.
 pytestmark = pytest.mark.exhaustive

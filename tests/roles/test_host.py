@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.roles.conftest import Place, Runs
+from tests.support.role_node import Place, Runs
 
 # Told in words where a module cannot know yet: packages of lists that were not fetched.
 TELLING = {"Report packages that would be installed"}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab import site
-from tests.roles.conftest import SERVED, Place, Runs
 from tests.support.labs import Lab
+from tests.support.role_node import SERVED, Place, Runs
 
 
 def test_check_mode_tells_of_the_build_and_changes_nothing(built: Runs) -> None:

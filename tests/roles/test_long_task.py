@@ -3,8 +3,8 @@
 import json
 import shlex
 
-from tests.roles.conftest import Place
 from tests.support import playbook
+from tests.support.role_node import Place
 
 LONG_TASK = playbook.ROOT / "roles" / "long_task" / "files" / "long_task.py"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fleet.provider import outputs
-from tests.roles.conftest import Place, Runs
+from tests.support.role_node import Place, Runs
 
 
 @pytest.mark.parametrize(("fixture", "kind"), [("built", "Image"), ("fetched", "Weights"), ("served", "Serving")])

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.roles.conftest import KEY, SERVED, Place, Runs
-from tests.roles.test_serving import UNIT, active, container, paths
 from tests.support import playbook
+from tests.support.role_node import KEY, SERVED, UNIT, Place, Runs, active, container, paths
 
 BUILT = "module_moe_ck2stages"  # the module that no package brings
 # As in the recipe that kept HOME on a file system in memory, which Docker mounts noexec.

@@ -4,7 +4,6 @@ The engine is the real vLLM; a start takes it half a minute, so claims share the
 """
 
 import dataclasses
-import json
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +12,14 @@ import pytest
 import yaml
 
 from fleet import address, probes, ssh
-from tests.roles.conftest import KEY, SERVED, Place, Runs
 from tests.support import labs, neighbour
-
-UNIT, SOCKET = "glm-0.service", "/run/fleet/glm-0/sock"
+from tests.support.role_node import KEY, SERVED, SOCKET, UNIT, Place, Runs, active, container, paths
 
 
 def status(place: Place, path: str, *more: str) -> str:
     return place.sh(
         f"curl -s -o /dev/null -w %{{http_code}} {' '.join(more)} --unix-socket {SOCKET} http://replica{path} || true"
     )
-
-
-def active(place: Place) -> bool:
-    return place.sh(f"systemctl is-active {UNIT} || true").strip() == "active"
 
 
 def test_check_mode_tells_and_changes_nothing(served: Runs) -> None:
@@ -53,11 +46,6 @@ def test_the_unit_is_active_and_starts_with_the_host(served: Runs, ready: Place)
 def test_the_api_wants_the_key(served: Runs, ready: Place) -> None:
     assert status(ready, "/v1/models") == "401"
     assert status(ready, "/v1/models", f"-H 'Authorization: Bearer {KEY}'") == "200"
-
-
-def container(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(place.sh("docker inspect glm-0"))[0]
-    return found
 
 
 def test_the_container_has_no_right_that_it_does_not_need(served: Runs, ready: Place) -> None:
@@ -151,7 +139,7 @@ def test_another_network_can_be_asked_for(
         ran = ready.run("serving", **{**SERVED, **paths(served), **own})
         assert ran.rc == 0, ran.message
         replica = ran.results["fleet_serving"]["replicas"][0]
-        with ssh.connect(ready.node) as connection, connection.forward(address.of(replica)) as port:
+        with ssh.connect(ready.node) as connection, connection.forward(address.socket_or_port(replica)) as port:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
         found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
         assert found == [f"{where}:{one}" for where in (ready.node.address, neighbour.BRIDGE) for one in reached]
@@ -224,8 +212,3 @@ def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(serv
     seen = ready.run("serving", **SERVED, **paths(served))
     assert seen.changed == ["Stop the replica: old", "Remove the unit: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists
-
-
-def paths(served: Runs) -> dict[str, Any]:
-    """The image and the model that the program hands over."""
-    return {name: served.variables[name] for name in ("vllm_image", "vllm_model_dir", "vllm_model_manifest")}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lab import site
-from tests.roles.conftest import SERVED, Place, Runs
 from tests.support.labs import Lab
+from tests.support.role_node import SERVED, Place, Runs
 
 SHARD = "model.safetensors"
 

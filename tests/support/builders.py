@@ -1,11 +1,19 @@
-"""For the tests of the plan's rules: machines as the reference recipe plans them, and what a rule says of one."""
+"""Stacks and role variables as the tests of fleet.stack need them: right ones, with changes, and what the rules find in them."""
 
+import copy
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from fleet.stack import rules
 
+ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "registry.example/vllm@sha256:" + "ab" * 32
 COMMIT = "12" * 20
+FILE = "stacks/Pulumi.prod.yaml"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
+REMOVE = object()  # in place of a value: take the key out
 
 
 def bf16(**flags: Any) -> dict[str, Any]:
@@ -58,3 +66,22 @@ def found(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
 def names(values: dict[str, Any], gpus: int = 8) -> list[str]:
     """Return the rules that say something."""
     return [name for name, _, _ in found(values, gpus)]
+
+
+def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """Return a copy of `raw` with one key set or removed."""
+    raw = copy.deepcopy(raw)
+    at = raw
+    for key in path[:-1]:
+        at = at[key]
+    if value is REMOVE:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return raw
+
+
+def prod(**changes: Any) -> dict[str, Any]:
+    """Return the stack prod with some of its keys replaced."""
+    told = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
+    return {**{key.removeprefix("glm-fleet:"): copy.deepcopy(value) for key, value in told.items()}, **changes}

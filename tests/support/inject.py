@@ -1,6 +1,6 @@
-"""Does to a standing road what a row of the table says: the fault, the run, the message, the mending, the next run.
+"""Injects a fault into a road whose stack is up, by a row of the table: the fault, the run, the message, the repair, the next run.
 
-Needs a Road whose stack is up. Called by the tests of this folder and of tests/e2e. What is measured goes to tests.support.records.
+Needs a Road whose stack is up. Called by tests/faults and tests/e2e. The measured seconds go to tests.support.records.
 """
 
 import functools
@@ -8,6 +8,7 @@ import itertools
 import re
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from lab import site
@@ -18,103 +19,115 @@ from tests.support.fault_table import Commands, Fault, Variables
 _numbers = itertools.count(2001)
 
 
-def undergo(road: Road, fault: Fault) -> None:
-    """The whole of one row; an AssertionError with the run's text where something is not as the row says."""
-    row = fault
-    names = {
-        "lab": road.lab,
-        "n": str(next(_numbers)),
-        "revision": site.revision(site.CHECKPOINT),
-        "untrained": site.untrained_revision(),
-        **_untrained(),
-    }
-    fault = Fault(**_filled(fault.model_dump(), names))
-    configure(road, fault.set)
-    order(road, fault.prepare)
-    try:
-        run = Run(road, fault)
-        seen = run.end()
-        judge(road, fault, run, seen)
-        if fault.again:
-            again = road.run(*_command(road, fault), timeout=UP)
-            assert again.returncode != 0 and tells(fault.again, again.stdout), again.stdout
-    finally:
-        order(road, fault.mend)
-        configure(road, {name: dict.fromkeys(own) for name, own in fault.set.items() if name != "all"})
-        configure(road, fault.correct)
-        converged = converges(road, *(["--refresh"] if "--refresh" in fault.run else []))
-    order(road, fault.after)
-    figures = {"message": round(run.seconds, 1), "convergence": round(converged, 1)}
-    records.add("faults", {row.fault: row.model_dump()}, **figures)
+class Injection:
+    """One row of the table on a road, step by step; each step raises an AssertionError with the run's text where the row says otherwise.
 
+    The steps of a test: prepare, inject, run, judge; then, whatever came of these, mend and converge; at last record.
+    """
 
-class Run:
-    """A run during which the fault comes. `seconds` from the fault, or from the start of the run, to the message."""
-
-    def __init__(self, road: Road, fault: Fault) -> None:
-        self.road, self.fault, self.seconds, self.by_hand = road, fault, 0.0, ""
+    def __init__(self, road: Road, row: Fault) -> None:
+        names = {
+            "lab": road.lab,
+            "n": str(next(_numbers)),
+            "revision": site.revision(site.CHECKPOINT),
+            "untrained": site.untrained_revision(),
+            **_untrained(),
+        }
+        self.road, self.row, self.fault = road, row, Fault(**_filled(row.model_dump(), names))
+        self.rc, self.seconds, self.converged, self.by_hand = 0, 0.0, 0.0, ""
         self._logs = road.home / ".pulumi" / "logs"
-        self._before = set(self._logs.glob("*"))
         self._lines: list[str] = []
-        if not fault.when:
-            self.by_hand = order(road, fault.breaks)
-        self._since = time.monotonic()
-        self._process = road.start(*_command(road, fault))
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
-    def end(self) -> str:
-        """Let the fault come when it should, and return all that was said."""
-        if self.fault.when:
-            while not self._comes():
-                assert self._process.poll() is None, f"{self.fault.when!r} is not in {''.join(self._lines)}"
-                time.sleep(0.05)
-            self._since = time.monotonic()
-            self.by_hand = order(self.road, self.fault.breaks)
-            if tells(self.fault.said, self.by_hand):  # it is the fault itself that is told, as to a second operator
-                self.seconds = time.monotonic() - self._since
-        self.rc = self._process.wait(UP)
-        self._reader.join()
-        self.seconds = self.seconds or time.monotonic() - self._since
+    @property
+    def text(self) -> str:
+        """All that the run printed, and what the fault's own commands printed."""
         return "".join(self._lines) + self.by_hand
 
-    def went_well(self, kind: str, node: str) -> bool:
-        """Whether a run of a kind of resource on a node was made meanwhile, and each went well."""
-        told = [path.read_text() for path in self._new(kind.lower(), node)]
-        return bool(told) and all("\nwent well\n" in text for text in told)
+    def prepare(self) -> None:
+        """Give the run something to do, and make what else the row wants before it."""
+        configure(self.road, self.fault.set)
+        run_commands(self.road, self.fault.prepare)
+
+    def inject(self) -> None:
+        """Break what the row breaks before the run; a fault `when` the run has come to a point waits for `run`."""
+        if not self.fault.when:
+            self.by_hand = run_commands(self.road, self.fault.breaks)
+
+    def run(self) -> None:
+        """Run what the row runs to its end. `seconds`: from the fault, or from the start of the run, to the message."""
+        self._before = set(self._logs.glob("*"))
+        self._since = time.monotonic()
+        process = self.road.start(*_command(self.road, self.fault))
+        reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        reader.start()
+        if self.fault.when:
+            while not self._comes():
+                assert process.poll() is None, f"{self.fault.when!r} is not in {self.text}"
+                time.sleep(0.05)
+            self._since = time.monotonic()
+            self.by_hand = run_commands(self.road, self.fault.breaks)
+            if has_lines(
+                self.fault.said, self.by_hand
+            ):  # the fault's own command has the message, as for a second operator
+                self.seconds = time.monotonic() - self._since
+        self.rc = process.wait(UP)
+        reader.join()
+        self.seconds = self.seconds or time.monotonic() - self._since
+
+    def judge(self) -> None:
+        """Require one message, the one of the row, and that the other node has finished its part."""
+        fault, text = self.fault, self.text
+        assert (self.rc == 0) == (fault.ends == "well"), text
+        assert has_lines(fault.said, text), f"{fault.said}\nis not in\n{text}"
+        assert "Traceback" not in text, text
+        # What is indented further is within a message: a program's own words.
+        messages = re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)", text.partition("\nDiagnostics:\n")[2])
+        assert len(messages) <= 1, f"{len(messages)} messages for one fault:\n{text}"
+        if fault.other:
+            other = "glm-1" if fault.node == "glm-2" else "glm-2"
+            logs = [path.read_text() for path in self._new(fault.other.lower(), other)]
+            well = bool(logs) and all("\nwent well\n" in log for log in logs)
+            assert well, f"{fault.other} on {other} did not finish:\n{text}"
+        run_commands(self.road, fault.held)
+        if fault.again:
+            again = self.road.run(*_command(self.road, fault), timeout=UP)
+            assert again.returncode != 0 and has_lines(fault.again, again.stdout), again.stdout
+
+    def mend(self) -> None:
+        """Do what the message asks for, and restore the stack file."""
+        run_commands(self.road, self.fault.mend)
+        machines = {name: values for name, values in self.fault.set.items() if name != "all"}
+        configure(self.road, {name: dict.fromkeys(values) for name, values in machines.items()})
+        configure(self.road, self.fault.correct)
+
+    def converge(self) -> None:
+        """Require that the next `up` converges. `converged`: its seconds."""
+        self.converged = converges(self.road, *(["--refresh"] if "--refresh" in self.fault.run else []))
+
+    def record(self) -> None:
+        """Check what the row wants at the end, and record how long message and convergence took."""
+        run_commands(self.road, self.fault.after)
+        figures = {"message": round(self.seconds, 1), "convergence": round(self.converged, 1)}
+        records.add("faults", {self.row.fault: self.row.model_dump()}, **figures)
 
     def _new(self, kind: str, node: str) -> list[Any]:
         return sorted(set(self._logs.glob(f"*-{kind}-{node}-*.log")) - self._before)
 
     def _comes(self) -> bool:
         logs = (path.read_text() for path in self._new("*", self.fault.node))
-        wanted = re.compile(re.escape(self.fault.when).replace(r"\*", ".*"))
-        return any(wanted.search(text) for text in ("".join(self._lines), *logs))
+        moment = re.compile(re.escape(self.fault.when).replace(r"\*", ".*"))
+        return any(moment.search(text) for text in ("".join(self._lines), *logs))
 
-    def _read(self) -> None:
+    def _read(self, output: Iterable[str]) -> None:
         first = self.fault.said.strip().splitlines()[0]
-        for line in self._process.stdout or ():
+        for line in output:
             self._lines.append(line)
-            if not self.seconds and tells(first, line):
+            if not self.seconds and has_lines(first, line):
                 self.seconds = time.monotonic() - self._since
 
 
-def judge(road: Road, fault: Fault, run: Run, seen: str) -> None:
-    """What the row says of the run."""
-    assert (run.rc == 0) == (fault.ends == "well"), seen
-    assert tells(fault.said, seen), f"{fault.said}\nis not in\n{seen}"
-    assert "Traceback" not in seen, seen
-    # What is indented further is within a message: a program's own words.
-    told = re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)", seen.partition("\nDiagnostics:\n")[2])
-    assert len(told) <= 1, f"{len(told)} messages for one fault:\n{seen}"
-    if fault.other:
-        other = "glm-1" if fault.node == "glm-2" else "glm-2"
-        assert run.went_well(fault.other, other), f"{fault.other} on {other} did not finish:\n{seen}"
-    order(road, fault.held)
-
-
-def tells(words: str, text: str) -> bool:
-    """Whether these lines stand in the text one after the other, however far they are indented.
+def has_lines(words: str, text: str) -> bool:
+    """Return whether the text has these lines one after the other, however far they are indented.
 
     `*` is any text of a line, and a line `…` any lines, none included.
     """
@@ -138,8 +151,8 @@ def configure(road: Road, variables: Variables) -> None:
                 road.set(f"{place}.{name}", str(value))
 
 
-def order(road: Road, commands: Commands) -> str:
-    """Run commands where they belong; each must end well. Returns what they said."""
+def run_commands(road: Road, commands: Commands) -> str:
+    """Run commands where they belong and return what they print. Raises AssertionError where one fails."""
     said = ""
     for place, command in commands.items():
         if place == "here":
@@ -152,7 +165,7 @@ def order(road: Road, commands: Commands) -> str:
 
 
 def converges(road: Road, *more: str) -> float:
-    """The next `up` goes well, in the seconds that are returned; then nothing is left to do, and nothing is changed on the nodes."""
+    """Return the seconds of the next `up`, which must succeed; after it nothing is left to do, and no node has a change."""
     start = time.monotonic()
     done = road.up(*more)
     taken = time.monotonic() - start

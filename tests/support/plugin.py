@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,3 +163,11 @@ def struct(values: Props) -> struct_pb2.Struct:
 def plain(values: struct_pb2.Struct) -> Props:
     """Return the struct as a dictionary; numbers stay floats, which equal their whole numbers."""
     return json_format.MessageToDict(values)
+
+
+Launch = Callable[..., Plugin]  # an engine, flags
+
+
+def doing(inputs: Props, what: str, **more: object) -> Props:
+    """Return the inputs with another thing for the role to do."""
+    return {**inputs, "vars": {**inputs["vars"], "site_does": what}, **more}

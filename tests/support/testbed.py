@@ -177,3 +177,6 @@ def _write(files: Mapping[pathlib.Path, bytes]) -> None:
     for file, content in files.items():
         if file.read_bytes() != content:
             file.write_bytes(content)
+
+
+NODE = "glm-1"

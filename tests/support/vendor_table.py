@@ -13,7 +13,7 @@ import yaml
 
 from fleet import preflight
 from fleet.preflight import CheckResult
-from tests.unit import test_preflight_checks as checks
+from tests.support import preflight_machines
 
 FILE = pathlib.Path(__file__).parents[1] / "vendors" / "machines.yml"
 # Facts that are mappings and are taken as they stand: what is not named in them is not there.
@@ -50,7 +50,7 @@ class Machine(Form):
 
     def look(self) -> preflight.Look:
         """Return what such a machine says of itself."""
-        facts = checks.healthy()
+        facts = preflight_machines.healthy()
         for name, value in self.facts.items():
             merged = isinstance(value, Mapping) and name not in WHOLE
             facts[name] = {**facts[name], **value} if merged else value
@@ -58,8 +58,8 @@ class Machine(Form):
 
     def results(self) -> list[CheckResult]:
         """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
-        bare = preflight.check(preflight.Look(checks.healthy(), 0.2), checks.wanted())
-        return [one for one in preflight.check(self.look(), checks.wanted()) if one not in bare]
+        bare = preflight.check(preflight.Look(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
+        return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
 
 
 @functools.cache

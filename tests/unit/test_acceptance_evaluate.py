@@ -3,16 +3,12 @@
 The samples in golden/acceptance/ are written after the sources of the programs, one call of a program each; nothing in them was measured.
 """
 
-import re
-from pathlib import Path
-
 import pytest
 
 from fleet import errors
 from fleet.acceptance import catalogue, evaluate
+from tests.support.benchmark_samples import ALL, SAMPLES, TESTS, sample, with_figure
 
-SAMPLES = Path(__file__).parent / "golden" / "acceptance"
-ALL = {one.name: one for one in catalogue.load().benchmarks}
 # Everything that must be reached, as its maker says it (docs/mi300x/acceptance-criteria.rst of ROCm/system-acceptance-docs).
 THRESHOLDS = {
     "a2a": (32.9, "GB/s"),
@@ -33,17 +29,6 @@ FIGURES = {
     "gemm-bf16": "151218",
     "stream-copy": "4231066.412",
 }
-TESTS = {test.name: (one, test) for one in ALL.values() for test in one.tests}
-
-
-def calls(benchmark: catalogue.Benchmark) -> int:
-    """How often the command of a benchmark calls its program."""
-    return benchmark.tests[0].each * benchmark.tests[0].best_of
-
-
-def sample(benchmark: catalogue.Benchmark) -> str:
-    """All that a benchmark prints on a machine that passes."""
-    return (SAMPLES / f"{benchmark.name}.txt").read_text() * calls(benchmark)
 
 
 def judged(name: str, output: str, rc: int | None = 0, timed_out: bool = False) -> evaluate.Measurement:
@@ -51,14 +36,6 @@ def judged(name: str, output: str, rc: int | None = 0, timed_out: bool = False) 
     benchmark, _ = TESTS[name]
     results = evaluate.evaluate([benchmark], {benchmark.name: evaluate.Ran(rc, 12.0, timed_out, output)})
     return next(one for one in results if one.test == name)
-
-
-def with_figure(name: str, figure: str, call: int = 0, output: str = "") -> str:
-    """The sample (or such an output), with another figure in one of its calls."""
-    benchmark, test = TESTS[name]
-    output = output or sample(benchmark)
-    start, end = list(re.finditer(test.pattern, output, re.MULTILINE))[call].span(1)
-    return output[:start] + figure + output[end:]
 
 
 def test_the_thresholds_are_those_of_the_maker() -> None:

@@ -9,13 +9,13 @@ from fleet import address, errors
 
 def test_a_replica_listens_on_its_socket() -> None:
     replica = {"name": "glm-0", "socket": "/run/fleet/glm-0/sock", "model": "m"}
-    assert address.of(replica) == "/run/fleet/glm-0/sock"
+    assert address.socket_or_port(replica) == "/run/fleet/glm-0/sock"
     assert address.url(replica) == "unix:/run/fleet/glm-0/sock"
 
 
 @pytest.mark.parametrize("port", [8000, 8000.0])
 def test_a_replica_of_an_older_state_listens_on_its_port(port: float) -> None:
-    assert address.of({"name": "glm-0", "port": port}) == 8000
+    assert address.socket_or_port({"name": "glm-0", "port": port}) == 8000
     assert address.url({"name": "glm-0", "port": port}) == "http://127.0.0.1:8000/v1"
 
 
@@ -41,4 +41,4 @@ def test_a_replica_of_an_older_state_listens_on_its_port(port: float) -> None:
 )
 def test_what_a_node_says_otherwise_is_refused(replica: dict[str, Any]) -> None:
     with pytest.raises(errors.FleetError, match="a socket /run/fleet/NAME/sock, or a port"):
-        address.of({"name": "glm-0", **replica})
+        address.socket_or_port({"name": "glm-0", **replica})

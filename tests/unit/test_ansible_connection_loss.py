@@ -20,12 +20,12 @@ Host key verification failed."""
 
 def told(said: str) -> errors.FleetError:
     """The error of a run that lost its node with these words."""
-    story = progress.Story(["docker"], lambda _: None)
+    tracker = progress.Tracker(["docker"], lambda _: None)
     place = {"role": "docker", "task": "Ensure a file"}
-    story.hear({"event": "task", **place})
-    story.hear({"event": "unreachable", **place, "ignored": False, "res": {"msg": said}})
-    assert story.failure
-    return story.failure(NODE, "`pulumi up` goes on")
+    tracker.handle({"event": "task", **place})
+    tracker.handle({"event": "unreachable", **place, "ignored": False, "res": {"msg": said}})
+    assert tracker.failure
+    return tracker.failure(NODE, "`pulumi up` goes on")
 
 
 def test_a_silent_node_is_told_with_how_to_ask_it_again() -> None:
@@ -54,17 +54,17 @@ def test_a_node_that_is_lost_between_the_items_of_a_task_is_told_as_one_that_is_
     )
     why = "ssh: connect to host 192.0.2.11 port 22: No route to host"
     place = {"role": "weights", "task": "Ensure the folders"}
-    story = progress.Story(["weights"], lambda _: None)
-    story.hear({"event": "task", **place})
+    tracker = progress.Tracker(["weights"], lambda _: None)
+    tracker.handle({"event": "task", **place})
     res = {"msg": words + why, "unreachable": True}
     for kind, said in [("runner_item_on_failed", res)] * 2 + [
         ("runner_on_unreachable", {"msg": "All items completed", "results": [res, res]})
     ]:
         event = events.distil({"event": kind, "event_data": {**place, "res": said}})
         assert event
-        story.hear(event)
-    assert story.failure
-    assert str(story.failure(NODE, "`pulumi up` goes on")) == (
+        tracker.handle(event)
+    assert tracker.failure
+    assert str(tracker.failure(NODE, "`pulumi up` goes on")) == (
         f"glm-1: weights: Ensure the folders: {why}\n"
         "  wanted: an SSH connection that lasts until the run ends\n"
         "  next:   ssh -p 22 root@192.0.2.11 true; `pulumi up` goes on"
@@ -94,7 +94,7 @@ def test_a_refused_login_is_told_with_the_key_that_was_tried() -> None:
     ],
 )  # fmt: skip
 def test_of_what_ssh_says_the_line_that_tells_why_is_kept(said: str, why: str) -> None:
-    assert connection_loss.reason(said) == why
+    assert connection_loss.reason_line(said) == why
 
 
 JUMP = ssh.Target("glm-1.bastion", "192.0.2.1", user="jump", host_key=KEY, identity="~/.ssh/jump")
@@ -112,5 +112,5 @@ JUMP = ssh.Target("glm-1.bastion", "192.0.2.1", user="jump", host_key=KEY, ident
     ],
 )
 def test_what_happens_at_the_bastion_is_told_as_the_bastion_s(said: str, who: str) -> None:
-    error = connection_loss.error(dataclasses.replace(NODE, bastion=JUMP), "docker", said, "")
+    error = connection_loss.from_ssh(dataclasses.replace(NODE, bastion=JUMP), "docker", said, "")
     assert error.node == who

@@ -19,13 +19,13 @@ def recorded(name: str) -> list[events.Event]:
     return [event for line in lines if (event := events.distil(json.loads(line)))]
 
 
-def heard(name: str, *roles: str) -> tuple[progress.Story, list[progress.Note]]:
-    """Return the story of one recorded run and the notes it made."""
+def heard(name: str, *roles: str) -> tuple[progress.Tracker, list[progress.Note]]:
+    """Return the tracker of one recorded run and the notes it made."""
     notes: list[progress.Note] = []
-    story = progress.Story(roles, notes.append)
+    tracker = progress.Tracker(roles, notes.append)
     for event in recorded(name):
-        story.hear(event)
-    return story, notes
+        tracker.handle(event)
+    return tracker, notes
 
 
 def test_what_a_run_declares_is_read_from_its_events_with_what_it_made_itself() -> None:
@@ -50,35 +50,35 @@ def test_what_was_there_before_is_not_ours_however_much_we_changed_it(what: str)
 
 
 def test_the_data_of_set_stats_is_the_result() -> None:
-    story, _ = heard("kinds")
-    assert story.results == {"fleet_kinds": {"text": "hello"}}
-    assert story.stats["ok"] > story.stats["changed"] > 0
+    tracker, _ = heard("kinds")
+    assert tracker.results == {"fleet_kinds": {"text": "hello"}}
+    assert tracker.stats["ok"] > tracker.stats["changed"] > 0
 
 
 def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
-    story, _ = heard("assert", "demo")
-    assert story.failure
-    error = story.failure(NODE, "see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
+    tracker, _ = heard("assert", "demo")
+    assert tracker.failure
+    error = tracker.failure(NODE, "see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
     assert f"{error}\n" == (GOLDEN / "assert.txt").read_text()
     assert isinstance(error, errors.ConvergeFailed)
 
 
 def test_the_tasks_of_an_included_role_count_as_those_of_the_one_that_includes_it() -> None:
-    story, notes = heard("assert", "demo")
+    tracker, notes = heard("assert", "demo")
     assert [note.text for note in notes if "inner" in note.text] == ["demo: Ensure inner work: changed"]
-    assert list(story.seconds()) == ["demo"]
+    assert list(tracker.seconds()) == ["demo"]
 
 
 def test_a_task_is_told_when_it_lasts_and_not_when_the_next_one_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     told: list[str] = []
-    story = progress.Story(["demo"], lambda note: told.append(note.text))
+    tracker = progress.Tracker(["demo"], lambda note: told.append(note.text))
     for task, seconds in (("first", 0.1), ("short", 0.1), ("long", 7.0)):
-        story.hear({"event": "task", "role": "demo", "task": task})
+        tracker.handle({"event": "task", "role": "demo", "task": task})
         for _ in range(round(seconds * 10)):
             now[0] += 0.1
-            story.tick()
+            tracker.tick()
     assert told == ["demo: first", "demo: long", "demo: long (5 s)"]
 
 
@@ -109,83 +109,85 @@ def test_each_poll_tells_its_last_line_once() -> None:
         ({}, "failed without a word"),
         (
             {
-                "msg": f"{progress.DIED}: No start of json char found",
+                "msg": f"{progress.KILLED}: No start of json char found",
                 "module_stderr": "Traceback …\nNo such file: a.zip",
                 "rc": 1,
             },
             "its module ended without an answer\nTraceback …\nNo such file: a.zip",
         ),
-        ({"msg": f"{progress.DIED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
+        ({"msg": f"{progress.KILLED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
     ],
 )
 def test_a_failed_task_says_why(res: dict[str, Any], told: str) -> None:
-    assert progress.words(res) == told
+    assert progress.task_message(res) == told
 
 
 def test_a_long_output_is_cut_to_its_first_and_last_lines() -> None:
-    text = progress.words({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
+    text = progress.task_message({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
     assert text[0] == "exit code 1"
     assert text[-1] == "line 99"
     assert len(text) == progress.LINES + 1
 
 
 def test_a_message_of_several_lines_keeps_each_part() -> None:
-    assert progress.parts("it broke\n  at once\nwanted: that it works\n  always\nnext: mend it") == (
+    assert progress.message_parts("it broke\n  at once\nwanted: that it works\n  always\nnext: mend it") == (
         "it broke\n  at once",
         "that it works\nalways",
         "mend it",
     )
 
 
-def ended(*failures: tuple[str, str, str]) -> progress.Story:
+def ended(*failures: tuple[str, str, str]) -> progress.Tracker:
     """A run of which tasks failed, one after the other: task, module, words."""
-    story = progress.Story(["docker"], lambda _: None)
+    tracker = progress.Tracker(["docker"], lambda _: None)
     for task, action, said in failures:
         place = {"role": "docker", "task": task}
-        story.hear({"event": "task", **place})
+        tracker.handle({"event": "task", **place})
         told = {"event": "failed", **place, "action": f"ansible.builtin.{action}", "item": False, "ignored": False}
-        story.hear({**told, "res": {"msg": said}})
-    return story
+        tracker.handle({**told, "res": {"msg": said}})
+    return tracker
 
 
 @pytest.mark.parametrize(
     ("first", "doing", "seen"),
     [
-        (f"{progress.DIED}: No start", "docker: Ensure the options", "its module ended without an answer"),
+        (f"{progress.KILLED}: No start", "docker: Ensure the options", "its module ended without an answer"),
         ("failed to validate", "docker: Ensure it tells why", "the engine would refuse them"),
     ],
 )
 def test_a_role_explains_what_its_module_answered_and_not_that_it_was_ended(first: str, doing: str, seen: str) -> None:
-    story = ended(
+    tracker = ended(
         ("Ensure the options", "copy", first), ("Ensure it tells why", "fail", "the engine would refuse them")
     )
-    assert story.failure
-    failure = story.failure(ssh.Target("glm-1", "192.0.2.11"), "`pulumi up` goes on")
+    assert tracker.failure
+    failure = tracker.failure(ssh.Target("glm-1", "192.0.2.11"), "`pulumi up` goes on")
     assert (failure.doing, failure.seen) == (doing, seen)
 
 
 def test_a_reboot_tells_itself_how_it_ended() -> None:
     assert (
-        ended(("Reboot the host", "reboot", "no"), ("Report why it does not come back", "fail", "no")).unexplained
+        ended(
+            ("Reboot the host", "reboot", "no"), ("Report why it does not come back", "fail", "no")
+        ).seconds_since_failed_task
         is None
     )
-    assert ended(("Ensure the options", "copy", "no")).unexplained is not None
+    assert ended(("Ensure the options", "copy", "no")).seconds_since_failed_task is not None
 
 
 def test_an_ignored_failure_is_none() -> None:
-    story = progress.Story([], lambda _: None)
-    story.hear({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
-    assert story.failure is None
+    tracker = progress.Tracker([], lambda _: None)
+    tracker.handle({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
+    assert tracker.failure is None
 
 
 def test_the_items_of_a_loop_tell_why_it_failed() -> None:
-    story = progress.Story(["docker"], lambda _: None)
-    story.hear({"event": "task", "role": "docker", "task": "Ensure files"})
+    tracker = progress.Tracker(["docker"], lambda _: None)
+    tracker.handle({"event": "task", "role": "docker", "task": "Ensure files"})
     place = {"event": "failed", "role": "docker", "task": "Ensure files", "ignored": False}
-    story.hear({**place, "item": True, "res": {"msg": "no space left on device"}})
-    story.hear({**place, "item": False, "res": {"msg": "One or more items failed", "loop": 2}})
-    assert story.failure
-    assert story.failure(NODE, "go on").seen == "no space left on device"
+    tracker.handle({**place, "item": True, "res": {"msg": "no space left on device"}})
+    tracker.handle({**place, "item": False, "res": {"msg": "One or more items failed", "loop": 2}})
+    assert tracker.failure
+    assert tracker.failure(NODE, "go on").seen == "no space left on device"
 
 
 def test_what_a_module_answers_is_kept_cut_to_what_a_message_needs() -> None:
@@ -201,12 +203,12 @@ def test_results_count_of_set_stats_alone_and_add_up_where_they_aggregate() -> N
         res = {"ansible_stats": {"data": data, "aggregate": aggregate, "per_host": False}}
         return events.distil({"event": "runner_on_ok", "event_data": {"res": res, "resolved_action": action}})
 
-    story = progress.Story((), lambda note: None)
+    tracker = progress.Tracker((), lambda note: None)
     for event in (
         told("ansible.builtin.set_stats", {"fleet_host": {"gpus": 8}}, False),
         told("ansible.builtin.command", {"fleet_host": {"gpus": 0}, "fleet_evil": 1}, True),
         told("ansible.builtin.set_stats", {"fleet_host": {"engine": "ab"}}, True),
     ):
         assert event
-        story.hear(event)
-    assert story.results == {"fleet_host": {"gpus": 8, "engine": "ab"}}
+        tracker.handle(event)
+    assert tracker.results == {"fleet_host": {"gpus": 8, "engine": "ab"}}

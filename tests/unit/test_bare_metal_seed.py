@@ -55,7 +55,7 @@ def test_ubuntu_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
         {"install-server": True, "allow-pw": False},
     )
     assert told["storage"] == {"layout": {"name": "lvm"}}
-    assert told["late-commands"] == ["true", seed.FOUND]
+    assert told["late-commands"] == ["true", seed.RUN_LATE_COMMAND]
     assert (told["user-data"]["ssh_deletekeys"], told["user-data"]["ssh_genkeytypes"]) == (False, ["ed25519"])
 
 
@@ -64,7 +64,7 @@ def test_debian_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
     assert sorted(files) == ["late_command.sh", "preseed.cfg", "values"]
     told = files["preseed.cfg"]
     assert "d-i debian-installer/exit/poweroff boolean true\n" in told
-    assert f"d-i preseed/late_command string {seed.FOUND}\n" in told
+    assert f"d-i preseed/late_command string {seed.RUN_LATE_COMMAND}\n" in told
     assert told.endswith("d-i partman-auto/disk string /dev/nvme0n1\n")
 
 
@@ -211,7 +211,7 @@ def test_a_machine_that_is_set_right_differs_in_nothing() -> None:
         ({"AspmSupport": "L1 Entry"}, "BIOS: ASPM (AspmSupport) is L1 Entry, wanted off"),
         ({"DeterminismSlider": "Performance"}, "BIOS: Determinism (DeterminismSlider) is Performance, wanted Power"),
         ({"PcieLinkSpeed": "Gen4"}, "BIOS: PCIe generation (PcieLinkSpeed) is Gen4, wanted Gen5"),
-        ({"Above4GDecoding": None}, "BIOS: Above 4G decoding is not told by the BMC, wanted on"),
+        ({"Above4GDecoding": None}, "BIOS: Above 4G decoding is not reported by the BMC, wanted on"),
     ],
 )
 def test_a_difference_is_told_with_name_seen_and_wanted(changed: dict[str, Any], words: str) -> None:
@@ -234,4 +234,4 @@ def test_vendors_names_of_the_same_settings_are_known() -> None:
 def test_a_site_s_own_list_is_compared_by_its_vendor_s_names_and_wins() -> None:
     own = {"NumaNodesPerSocket": "NPS4", "SmtMode": "Disabled"}
     assert told(own, NumaNodesPerSocket="NPS4", SmtMode="Enabled") == ["BIOS: SmtMode is Enabled, wanted Disabled"]
-    assert told({"SmtMode": "Disabled"}) == ["BIOS: SmtMode is not told by the BMC, wanted Disabled"]
+    assert told({"SmtMode": "Disabled"}) == ["BIOS: SmtMode is not reported by the BMC, wanted Disabled"]

@@ -17,7 +17,7 @@ from fleet.ansible import converge
 from fleet.cli import accept as run
 from fleet.cli import main
 from fleet.managed import managed_set
-from tests.unit.test_acceptance_evaluate import ALL, sample, with_figure
+from tests.support.benchmark_samples import ALL, sample, with_figure
 
 GOLDEN = Path(__file__).parent / "golden" / "cli_accept"
 ROOT = Path(__file__).parents[2]

@@ -22,9 +22,9 @@ from fleet.provider.properties import to_struct
 from fleet.ssh import reply, script
 from fleet.validators import Record
 from tests.support import fuzz
+from tests.support.preflight_machines import after_a_run, wanted
 from tests.support.pulumi_project import ROOT
-from tests.unit.test_preflight_checks import after_a_run, wanted
-from tests.unit.test_provider_outputs import RIGHT
+from tests.support.right_outputs import RIGHT
 
 TARGET = ssh.Target("glm-1", "192.0.2.1")
 
@@ -182,17 +182,17 @@ def test_the_answer_of_a_module(kind: str, action: str, res: Any) -> None:
     }
     event = json.loads(json.dumps(events.distil(raw), default=str))
     assert event
-    story = progress.Story(("r",), lambda note: note.text.encode())
-    story.hear({"event": "task", "role": "r", "task": "t"})
-    story.hear(event)
+    tracker = progress.Tracker(("r",), lambda note: note.text.encode())
+    tracker.handle({"event": "task", "role": "r", "task": "t"})
+    tracker.handle(event)
     declared = outputs.sound(declarations.collect([event]))
     to_struct({"declared": declared.to_json()}).SerializeToString()
-    if story.failure:
-        str(story.failure(TARGET, "go on")).encode()
+    if tracker.failure:
+        str(tracker.failure(TARGET, "go on")).encode()
     with ours():
         outputs.judge("Host", TARGET, declarations.collect([event]), "go on")
-        outputs.checked("Host", TARGET, story.results.get("fleet_host") or {}, "go on")
-        outputs.stays(story.results)
+        outputs.checked("Host", TARGET, tracker.results.get("fleet_host") or {}, "go on")
+        outputs.stays(tracker.results)
 
 
 def test_a_line_of_a_bashrc_before_the_answer_is_passed_over() -> None:

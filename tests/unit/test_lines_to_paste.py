@@ -13,7 +13,7 @@ from fleet.managed import owner
 from fleet.preflight import Look
 from fleet.preflight.host import network
 from fleet.provider import base, serving
-from tests.unit.test_preflight_checks import healthy, wanted
+from tests.support.preflight_machines import healthy, wanted
 
 EVIL = "x; touch /tmp/y; $(id) `id` 'q' \"d\" a b"
 

@@ -32,8 +32,8 @@ from policies.context import UNKNOWN, Context
 from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
+from tests.support import program_mocks
 from tests.support.policy_resources import DIGEST, KEY, PROD, RIGHT, context, serving
-from tests.unit import test_program as program
 
 TODAY = datetime.date(2026, 11, 25)
 STACK = Context("Stack", "glm-fleet-prod", {})
@@ -288,7 +288,7 @@ def test_unknown_inputs_of_a_preview_have_no_finding() -> None:
 
 
 def test_values_arrive_as_they_were() -> None:
-    secret = {program.SECRET: program.SECRET_SIGN, "value": [1]}
+    secret = {program_mocks.SECRET: program_mocks.SECRET_SIGN, "value": [1]}
     values = {"a": [1.0, 2.5, {"b": None, "c": True}], "d": {"e": ""}, "f": UNKNOWN_STRING_VALUE, "g": {"h": secret}}
     plain = pack.plain(props(Context("Node", "prod-1", {**values, "i": [UNKNOWN_OBJECT_VALUE, 2]})))
     assert plain == {
@@ -329,7 +329,7 @@ def sigint() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("name", program.STACKS)
+@pytest.mark.parametrize("name", program_mocks.STACKS)
 @pytest.mark.usefixtures("sigint")
 def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
     """What the real program registers, its secrets as the engine sends them, the lab's with what its site tells."""
@@ -341,7 +341,7 @@ def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
         registered.append(Context(pack.kind_of(one.type), one.name, inputs, one.protect))
         return register(monitor, one)
 
-    values = program.config(name)
+    values = program_mocks.config(name)
     site = {
         "transformers_base_image": DIGEST,
         "transformers_commit": "12" * 20,
@@ -350,9 +350,9 @@ def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
     }
     with (
         mock.patch.object(mocks.MockMonitor, "RegisterResource", listen),
-        mock.patch.object(program, "SITE_VARS", site),
+        mock.patch.object(program_mocks, "SITE_VARS", site),
     ):
-        program.run(name, values)
+        program_mocks.run(name, values)
     assert {"Node", "Host", "Image", "Weights", "Serving"} <= {one.kind for one in registered}
     run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name)))
     assert [(one.name, findings) for one in registered if (findings := run.resource(one))] == []

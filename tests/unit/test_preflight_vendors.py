@@ -9,7 +9,7 @@ import pytest
 
 from fleet import preflight
 from fleet.preflight import hardware
-from tests.unit.test_preflight_checks import after_a_run, healthy, judged, wanted
+from tests.support.preflight_machines import after_a_run, healthy, judged, wanted
 
 IN_TREE = "/lib/modules/6.8.0-87-generic/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko.zst"
 BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"

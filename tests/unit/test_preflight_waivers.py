@@ -15,7 +15,9 @@ from fleet.cli import preflight as verb
 from fleet.preflight import form
 from fleet.sources.lab.form import Nodes
 from fleet.stack import preflight_checks, requirements, settings, stack_file
-from tests.unit.test_preflight_checks import GOLDEN, ROLES, ROOT, SICK, healthy, wanted
+from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy, wanted
+
+GOLDEN = Path(__file__).parent / "golden" / "preflight"
 
 TODAY = datetime.date(2026, 11, 26)
 WORDS = {
@@ -44,7 +46,7 @@ def test_both_halves_have_the_same_names() -> None:
     names = {form.ok(one, "").name for one in WORDS}
     assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
     assert set(preflight_checks.WAIVABLE) <= names
-    assert set(Nodes.USUAL) <= WORDS
+    assert set(Nodes.EXPECTED_WARNINGS) <= WORDS
     page = (ROOT / "docs" / "preflight.md").read_text()
     assert set(re.findall("`(preflight-[a-z-]+)`", page)) == set(preflight_checks.WAIVABLE)
 

@@ -52,19 +52,19 @@ def test_further_reasons_of_an_error_are_filtered_too() -> None:
 
 def test_a_line_of_progress_that_a_poll_printed_is_filtered() -> None:
     notes: list[progress.Note] = []
-    story = progress.Story(("vllm",), notes.append)
-    story.hear({"event": "task", "role": "vllm", "task": "Wait"})
-    story.hear({"event": "retry", "role": "vllm", "task": "Wait", "res": {"said": f"load{CLIPBOARD}"}})
+    tracker = progress.Tracker(("vllm",), notes.append)
+    tracker.handle({"event": "task", "role": "vllm", "task": "Wait"})
+    tracker.handle({"event": "retry", "role": "vllm", "task": "Wait", "res": {"said": f"load{CLIPBOARD}"}})
     assert [note.text for note in notes] == ["vllm: Wait", f"vllm: load{SHOWN} (0 s)"]
 
 
 def test_the_words_of_a_failed_task_are_filtered() -> None:
-    story = progress.Story(("vllm",), lambda note: None)
-    story.hear({"event": "task", "role": "vllm", "task": "Wait"})
+    tracker = progress.Tracker(("vllm",), lambda note: None)
+    tracker.handle({"event": "task", "role": "vllm", "task": "Wait"})
     failed = {"event": "failed", "role": "vllm", "action": "x", "item": False, "ignored": False}
-    story.hear({**failed, "res": {"msg": f"broken{CLIPBOARD}\nwanted: whole\x9b"}})
-    assert story.failure
-    said = str(story.failure(Target("glm-1", "192.0.2.1"), "go on"))
+    tracker.handle({**failed, "res": {"msg": f"broken{CLIPBOARD}\nwanted: whole\x9b"}})
+    assert tracker.failure
+    said = str(tracker.failure(Target("glm-1", "192.0.2.1"), "go on"))
     assert f"broken{SHOWN}" in said and "whole\\x9b" in said
 
 

@@ -19,29 +19,10 @@ from fleet.provider import base, outputs, servicer
 from fleet.provider.base import InitFailed
 from fleet.provider.playbook import Playbook
 from fleet.provider.slots import Slots
-from tests.unit.test_state import RECORDED
-from tests.unit.test_state import resources as recorded
+from tests.support.recorded_state import RECORDED
+from tests.support.recorded_state import resources as recorded
+from tests.support.right_outputs import RIGHT
 
-REVISION, SUM = "ab" * 20, "cd" * 32
-# One right value of each output.
-RIGHT: Mapping[str, Mapping[str, Any]] = {
-    "Host": {"gpus": 8, "driver": "6.16.13 9F1C3D5A", "engine": "6f3d369bfd43453498554fad05ca9dfe"},
-    "Image": {
-        "image": f"registry.example:5000/glm/serving@sha256:{SUM}",
-        "commit": REVISION,
-        "version": "5.19.0.dev0",
-        "recipe": SUM,
-    },
-    "Weights": {
-        "path": f"/srv/models/zai-org/GLM-4.6V/{REVISION}",
-        "revision": REVISION,
-        "bytes": 215_000_000_000,
-        "files": 47,
-        "manifest": SUM,
-    },
-    "Serving": {"replicas": [{"name": "glm-0", "socket": "/run/fleet/glm-0/sock", "model": "zai-org/GLM-4.6V"}]},
-    "Node": {"facts": {"system": "ubuntu 24.04", "kernel": "6.8.0-87-generic", "arch": "x86_64", "python": "3.12.3"}},
-}
 EVIL = "{{ lookup('ansible.builtin.pipe', 'touch /tmp/x') }}"
 KINDS = servicer.kinds(Slots())
 CONNECTION = {"name": "glm-1", "address": "192.0.2.1"}

@@ -15,7 +15,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.azure import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_contract import SOURCES
+from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"
@@ -117,7 +117,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("claim", REFUSED)
 def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
-    told = cloud_machines.explained("prod-1", REFUSED[claim], machines.REFUSALS)
+    told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 

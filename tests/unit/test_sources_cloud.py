@@ -13,18 +13,10 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.support.pulumi_mocks import FILE, FROM, LOGIN, supply
+from tests.support.pulumi_mocks import FILE, LOGIN, supply
+from tests.support.source_table import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
-POOL: dict[str, Any] = {
-    "source": "digitalocean",
-    "region": "atl1",
-    "size": "gpu-mi300x8-1536gb",
-    "image": 188383823,
-    "keys": [LOGIN],
-    "ssh_from": [FROM],
-    "machines": {"prod-1": {}},
-}
 REMOVE = object()
 # claim → the keys of the right pool that are otherwise
 MISTAKES: dict[str, dict[str, Any]] = {
@@ -90,7 +82,7 @@ def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> No
 def test_what_a_machine_is_made_of_tells_image_and_login_apart_and_no_host_key() -> None:
     def of(**told: Any) -> dict[str, str]:
         pool: Any = settings.read({"nodes": {**POOL, **told}}, FILE).nodes[0]
-        return cloud_machines.made_of(pool, pool.of("prod-1", "image"))
+        return cloud_machines.creation_tags(pool, pool.setting("prod-1", "image"))
 
     assert of() == of(region="nyc2", ssh_from=["192.0.2.128/25"])
     assert of(image=1)["login"] == of()["login"]

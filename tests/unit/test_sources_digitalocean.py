@@ -16,7 +16,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.digitalocean import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_cloud import POOL
+from tests.support.source_table import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 TWO = {**POOL, "machines": {"prod-1": {}, "prod-2": {"size": "gpu-mi300x1-192gb", "region": "nyc2", "image": 7}}}
@@ -132,12 +132,12 @@ def pool() -> Any:
 )
 def test_what_cannot_be_made_is_told_before_it_is_tried(claim: str, sizes: dict[str, list[str]]) -> None:
     with pytest.raises(errors.FleetError) as caught:
-        machines.judge(pool(), "prod-1", sizes)
+        machines.require_size(pool(), "prod-1", sizes)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
 def test_what_can_be_made_is_not_talked_about() -> None:
-    machines.judge(pool(), "prod-1", {"gpu-mi300x8-1536gb": ["atl1"]})
+    machines.require_size(pool(), "prod-1", {"gpu-mi300x8-1536gb": ["atl1"]})
 
 
 # The words are those of the cloud's API, as its plugin repeats them.
@@ -161,7 +161,7 @@ def test_a_refusal_of_the_cloud_is_told_in_our_form(
 
 
 def test_a_refusal_that_we_do_not_know_is_left_to_the_cloud_s_own_words() -> None:
-    assert cloud_machines.explained("prod-1", "500 server error", machines.REFUSALS) is None
+    assert cloud_machines.refusal_error("prod-1", "500 server error", machines.REFUSALS) is None
 
 
 def test_a_question_that_is_refused_stops_the_preview_in_our_form() -> None:
@@ -169,7 +169,7 @@ def test_a_question_that_is_refused_stops_the_preview_in_our_form() -> None:
         raise RuntimeError(REFUSED["a-token-that-is-refused"])
 
     async def run() -> None:
-        await cloud_machines.ask("prod-1", machines.REFUSALS, ask)
+        await cloud_machines.run_check("prod-1", machines.REFUSALS, ask)
 
     with pytest.raises(errors.FleetError) as caught:
         asyncio.run(run())

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fleet.stack import settings
-from tests.unit.test_sources_contract import SOURCES
+from tests.support.source_table import SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
 SHOWN = re.findall(r"(?m)^    glm-fleet:nodes:\n(?:(?:      .*)?\n)+", PAGE)

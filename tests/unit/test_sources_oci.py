@@ -15,7 +15,7 @@ from fleet.sources import cloud_machines
 from fleet.sources.oci import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.unit.test_sources_contract import SOURCES
+from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})
@@ -105,9 +105,9 @@ def test_bare_metal_is_given_half_an_hour_and_stands_in_its_domain(made: Supplie
 def test_what_cannot_be_made_is_told_before_it_is_tried(claim: str, domains: list[str], gpus: float | None) -> None:
     pool: Any = settings.read({"nodes": POOL}, FILE).nodes[0]
     with pytest.raises(errors.FleetError) as caught:
-        machines.judge(pool, "prod-1", domains, gpus)
+        machines.require_capacity(pool, "prod-1", domains, gpus)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
-    machines.judge(pool, "prod-1", ["Uocm:PHX-AD-1"], 8.0)
+    machines.require_capacity(pool, "prod-1", ["Uocm:PHX-AD-1"], 8.0)
 
 
 REFUSED = {
@@ -119,7 +119,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("claim", REFUSED)
 def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
-    told = cloud_machines.explained("prod-1", REFUSED[claim], machines.REFUSALS)
+    told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 

@@ -10,11 +10,11 @@ from fleet import errors
 from fleet.cli import preflight, stack_outputs
 from fleet.sources.redfish.form import Nodes
 from fleet.stack import role_vars, settings
-from tests.unit import test_program as program
-from tests.unit.test_stack_settings import FILE, KEY, REMOVE, changed
+from tests.support import program_mocks
+from tests.support.builders import FILE, KEY, REMOVE, changed
 
 GOLDEN = Path(__file__).parent / "golden" / "sources_redfish"
-BMCS = {"vllm_api_key": program.KEY, "redfish_username": "admin", "redfish_password": "a-word"}
+BMCS = {"vllm_api_key": program_mocks.KEY, "redfish_username": "admin", "redfish_password": "a-word"}
 
 
 def stack() -> dict[str, Any]:
@@ -65,16 +65,16 @@ def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
     reach = {"port": 22, "user": "root", "identity": "~/.ssh/id_ed25519", "become": False, "wait": 1800}
     assert pool.connection("prod-1") == {"address": "192.0.2.11", "host_key": KEY, "gpus": 8, **reach}
     assert pool.connection("prod-2") == {"address": "192.0.2.12", "gpus": 8, **reach}
-    assert pool.whole("prod-2")["serve"] == "192.0.2.5:8090"
+    assert pool.options("prod-2")["serve"] == "192.0.2.5:8090"
 
 
 def values(**changes: Any) -> dict[str, Any]:
     """Return the configuration of the stack prod with these machines."""
-    return {**program.config("prod"), "glm-fleet:nodes": stack()["nodes"], **changes}
+    return {**program_mocks.config("prod"), "glm-fleet:nodes": stack()["nodes"], **changes}
 
 
 def test_an_adopted_machine_is_looked_at_before_it_is_reached_and_has_its_own_key() -> None:
-    declared = program.run("prod", values(), BMCS)
+    declared = program_mocks.run("prod", values(), BMCS)
     bare = declared.inputs["BareMetal", "prod-1"]
     assert (bare["bmc"], bare["username"], bare["address"]) == ("https://192.0.2.111", SECRET("admin"), "192.0.2.11")
     assert not {"reinstall", "private", "released"} & bare.keys()
@@ -84,7 +84,7 @@ def test_an_adopted_machine_is_looked_at_before_it_is_reached_and_has_its_own_ke
 
 
 def test_an_installed_machine_gets_a_host_key_of_ours_and_is_known_by_its_nonce() -> None:
-    declared = program.run("prod", values(), BMCS)
+    declared = program_mocks.run("prod", values(), BMCS)
     bare, node = declared.inputs["BareMetal", "prod-2"], declared.inputs["Node", "prod-2"]
     assert (bare["reinstall"], bare["host_key"], node["host_key"]) == ("2026-11-26", "ssh-ed25519 B", "ssh-ed25519 B")
     assert node["install"] == "2026-11-26"
@@ -93,7 +93,7 @@ def test_an_installed_machine_gets_a_host_key_of_ours_and_is_known_by_its_nonce(
 
 
 def test_what_is_released_may_be_wiped() -> None:
-    declared = program.run("prod", values(**{"glm-fleet:release": {"prod-2": "new disks"}}), BMCS)
+    declared = program_mocks.run("prod", values(**{"glm-fleet:release": {"prod-2": "new disks"}}), BMCS)
     assert declared.inputs["BareMetal", "prod-2"]["released"] is True
     assert not {("BareMetal", "prod-2"), ("HostKey", "prod-2")} & declared.protected
 
@@ -102,11 +102,11 @@ def test_the_credentials_of_the_bmcs_must_be_there_and_are_asked_of_nobody_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(SystemExit):
-        program.run("prod", values(), {"vllm_api_key": program.KEY})
+        program_mocks.run("prod", values(), {"vllm_api_key": program_mocks.KEY})
     assert "pulumi config set --secret redfish_username -s prod" in caplog.text
     assert "pulumi config set --secret redfish_password -s prod" in caplog.text
     caplog.clear()
-    assert program.run("prod", program.config("prod")).names("Node")
+    assert program_mocks.run("prod", program_mocks.config("prod")).names("Node")
     assert "redfish" not in caplog.text
 
 
@@ -122,13 +122,15 @@ def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: 
 
 def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        program.run("prod", {**values(), "glm-fleet:redfish_password": "a-word"}, {"vllm_api_key": program.KEY})
-    assert "redfish_password: stands in clear" in caplog.text and "a-word" not in caplog.text
+        program_mocks.run(
+            "prod", {**values(), "glm-fleet:redfish_password": "a-word"}, {"vllm_api_key": program_mocks.KEY}
+        )
+    assert "redfish_password: is in clear" in caplog.text and "a-word" not in caplog.text
 
 
 def SECRET(text: str) -> Any:
     """Return how a secret input looks to the engine."""
-    return {program.SECRET: program.SECRET_SIGN, "value": text}
+    return {program_mocks.SECRET: program_mocks.SECRET_SIGN, "value": text}
 
 
 def test_a_package_that_is_not_installed_is_told(
@@ -137,7 +139,7 @@ def test_a_package_that_is_not_installed_is_told(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "sushy" else find(name, *more))
     with pytest.raises(SystemExit):
-        program.run("prod", values(), BMCS)
+        program_mocks.run("prod", values(), BMCS)
     assert (
         "source redfish: look for what it needs: the Python package sushy is not installed\n"
         "  wanted: the packages of requirements/redfish.txt\n"

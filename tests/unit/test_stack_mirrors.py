@@ -9,7 +9,7 @@ from click import testing
 from fleet import errors
 from fleet.cli import main
 from fleet.stack import mirrors, requirements, role_vars, settings, stack_file, validate
-from tests.unit.test_stack_validate import prod
+from tests.support.builders import prod
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "stack"

@@ -1,6 +1,5 @@
 """A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/stack_settings/."""
 
-import copy
 import datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import yaml
 from fleet import errors
 from fleet.sources.ssh.form import Nodes
 from fleet.stack import inventory, role_vars, settings, validate
+from tests.support.builders import FILE, KEY, REMOVE, changed
 
 GOLDEN = Path(__file__).parent / "golden" / "stack_settings"
-FILE = "stacks/Pulumi.prod.yaml"
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
 
 
 def stack() -> dict[str, Any]:
@@ -34,7 +32,6 @@ def stack() -> dict[str, Any]:
 
 
 LAB: dict[str, Any] = {"source": "lab", "machines": {"glm-1": {"system": "debian-12", "gpus": 1}}}
-REMOVE = object()
 
 
 def with_state(state: str) -> dict[str, Any]:
@@ -144,19 +141,6 @@ def test_a_waivers_day_is_one_however_yaml_reads_it(told: str) -> None:
 def test_the_first_machine_builds_unless_another_is_named() -> None:
     assert settings.read(stack(), FILE).builder == "prod-1"
     assert settings.read(changed(stack(), ["nodes", "builder"], "prod-2"), FILE).builder == "prod-2"
-
-
-def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """Return a copy of `raw` with one key set or removed."""
-    raw = copy.deepcopy(raw)
-    at = raw
-    for key in path[:-1]:
-        at = at[key]
-    if value is REMOVE:
-        del at[path[-1]]
-    else:
-        at[path[-1]] = value
-    return raw
 
 
 def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machine_s_key() -> None:

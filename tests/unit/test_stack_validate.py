@@ -1,28 +1,21 @@
 """What rules find is told at its place in the stack file, once; a waiver makes it a warning until its last day; `fleet plan` draws it."""
 
-import copy
 import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click import testing
 
 from fleet import errors
 from fleet.cli import main
 from fleet.stack import capacity, role_vars, settings, stack_file, validate
+from tests.support.builders import prod
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "stack"
 TODAY = datetime.date(2026, 11, 26)
 ROLES = role_vars.load(ROOT / "roles")
-
-
-def prod(**changes: Any) -> dict[str, Any]:
-    """Return the stack prod with some of its keys replaced."""
-    told = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
-    return {**{key.removeprefix("glm-fleet:"): copy.deepcopy(value) for key, value in told.items()}, **changes}
 
 
 def judged(raw: dict[str, Any]) -> validate.Findings:

@@ -1,21 +1,18 @@
 """A state that an earlier release wrote is one that this release reads: its preview is empty, and each request accepts it.
 
-Each folder of recorded/state is a lab stack as that release left it (tests/support/record_state.py). No machine of it is there: nothing connects.
+Each folder of recorded/state is a lab stack as that release left it (tests/support/recorded_state.py). No machine of it is there: nothing connects.
 What may differ from release to release, the roles' files and the probes, is brought up to today before: that such a change is told as one
 is a claim of tests/provider.
 """
 
 import json
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from fleet import program
 from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.provider import servicer
@@ -23,62 +20,14 @@ from fleet.provider.base import Request
 from fleet.provider.playbook import RESTARTED, Playbook
 from fleet.provider.properties import UNKNOWN, to_dict, to_struct
 from fleet.provider.slots import Slots
-from fleet.stack import resource_roles, role_vars
-from tests.support.pulumi_project import KEY, ROOT, link_project, make_stack, pulumi
-from tests.support.record_state import MARK
-
-RECORDED = sorted((Path(__file__).parent / "recorded" / "state").iterdir())
-STACK = ("-s", "lab", "--color", "never")
-
-
-def today(state: Any) -> Any:
-    """Return the state as if its runs had been made with today's role files and probes."""
-    roles = role_vars.load(ROOT / "roles")
-    for item in state["deployment"]["resources"]:
-        kind = item["type"].rpartition(":")[2].lower()
-        for side in (item.get("inputs") or {}, item.get("outputs") or {}):
-            if kind in resource_roles.ROLES and item["type"].startswith("fleet:"):
-                side["roles"] = roles.files(kind)
-            if "probes" in side and kind == "serving":
-                side["probes"]["digest"] = program.probes_digest()
-    return state
-
-
-def plain(value: Any) -> Any:
-    """Return properties as a plugin gets them: secrets in clear."""
-    if isinstance(value, dict):
-        return KEY if MARK.items() <= value.items() else {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
-def resources(folder: Path) -> list[dict[str, Any]]:
-    """The fleet's resources in a recorded state: type, urn, inputs, outputs."""
-    state = json.loads((folder / "state.json").read_text())
-    return [plain(item) for item in state["deployment"]["resources"] if item["type"].startswith("fleet:index:")]
-
+from tests.support.pulumi_project import KEY
+from tests.support.recorded_state import MARK, RECORDED, resources
 
 EACH = [
     pytest.param(item, id=f"{folder.name} {item['type'].rpartition(':')[2]} {item['urn'].rpartition('::')[2]}")
     for folder in RECORDED
     for item in resources(folder)
 ]
-
-
-@pytest.mark.engine
-@pytest.mark.needs("pulumi")
-@pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
-def test_a_recorded_stack_previews_empty(folder: Path, tmp_path: Path) -> None:
-    project = link_project(tmp_path)
-    shutil.copy(folder / "Pulumi.lab.yaml", project / "stacks")
-    (project / "state").mkdir()
-    salt = yaml.safe_load(make_stack(project, "lab").read_text())["encryptionsalt"]
-    state = today(json.loads((folder / "state.json").read_text()))
-    state["deployment"]["secrets_providers"] = {"type": "passphrase", "state": {"salt": salt}}
-    (project / "state.json").write_text(json.dumps(state))
-    taken = pulumi(project, "stack", "import", "--file", str(project / "state.json"), "-s", "lab")
-    assert taken.returncode == 0, taken.stderr
-    shown = pulumi(project, "preview", "--diff", "--expect-no-changes", *STACK)
-    assert shown.returncode == 0, shown.stdout + shown.stderr
 
 
 def request(item: Mapping[str, Any]) -> Request:

@@ -94,6 +94,19 @@ def test_no_test_skips_itself() -> None:
     assert found == []
 
 
+def test_no_test_imports_another_test() -> None:
+    """What two test files share belongs in tests/support, where a reader looks for it."""
+    modules = re.compile(
+        r"(?m)^from (tests\.[\w.]*\b(?:test_\w+|conftest)|tests(?:\.\w+)* import (?:test_\w+|conftest))\b"
+    )
+    imports = [
+        f"{file.relative_to(TESTS)}: {name}"
+        for file in TESTS.rglob("*.py")
+        for name in modules.findall(file.read_text())
+    ]
+    assert imports == [], "move what they share to tests/support"
+
+
 def test_every_golden_text_belongs_to_a_test() -> None:
     """A test names its golden text by its stem, whole or as a folder whose files it lists; so does a row of its table."""
     named = {

@@ -6,8 +6,8 @@ import pytest
 
 from lab import machine as nodes
 from lab.images import vendors
-from tests.matrix.conftest import Bed
 from tests.support import labs, vendor_table
+from tests.support.matrix_node import MatrixNode
 
 
 @pytest.fixture(scope="session")
@@ -18,13 +18,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 
 @pytest.fixture
-def made(lab: labs.Lab) -> Iterator[Callable[[vendor_table.Machine], Bed]]:
+def made(lab: labs.Lab) -> Iterator[Callable[[vendor_table.Machine], MatrixNode]]:
     """Make a vendor's node; it goes with the test."""
     names: list[str] = []
 
-    def make(one: vendor_table.Machine) -> Bed:
+    def make(one: vendor_table.Machine) -> MatrixNode:
         names.append(one.name)
-        bed = Bed(lab.name, labs.bare(lab.name, one.name, "ubuntu-24.04", lab.folder), {**lab.vars, **one.vars})
+        bed = MatrixNode(lab.name, labs.bare(lab.name, one.name, "ubuntu-24.04", lab.folder), {**lab.vars, **one.vars})
         vendors.apply(bed.target, one.name, lab.vars["rocm_repository_key"])
         bed.reboot()
         return bed

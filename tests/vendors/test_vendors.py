@@ -11,25 +11,24 @@ import pytest
 
 from fleet import preflight
 from fleet.stack import mirrors
-from tests.matrix.conftest import Bed
-from tests.roles.conftest import COMMON
-from tests.support import playbook, vendor_table
-from tests.unit import test_preflight_checks as checks
+from tests.support import playbook, preflight_machines, vendor_table
+from tests.support.matrix_node import MatrixNode
+from tests.support.role_node import COMMON
 
 pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 NODES = [one for one in vendor_table.load().values() if one.checks]
 
 
-def wanted(bed: Bed) -> preflight.Requirements:
+def wanted(bed: MatrixNode) -> preflight.Requirements:
     """Return what the stack prod wants of the node, with the lab's archive; the kernel is this machine's, and no list has it."""
-    ask = checks.wanted()
+    ask = preflight_machines.wanted()
     repositories = (mirrors.filled(COMMON["rocm_repository_url"], {}),)
     return dataclasses.replace(
         ask, target=bed.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
     )
 
 
-def packages(bed: Bed, pattern: str) -> list[str]:
+def packages(bed: MatrixNode, pattern: str) -> list[str]:
     listed = bed.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'").splitlines()
     return [
         line.split()[1] for line in listed if line.startswith("ii") and fnmatch.fnmatchcase(line.split()[1], pattern)
@@ -38,7 +37,7 @@ def packages(bed: Bed, pattern: str) -> list[str]:
 
 @pytest.mark.parametrize("one", NODES, ids=lambda one: one.name)
 def test_a_vendors_machine_is_known_and_taken(
-    one: vendor_table.Machine, made: Callable[[vendor_table.Machine], Bed]
+    one: vendor_table.Machine, made: Callable[[vendor_table.Machine], MatrixNode]
 ) -> None:
     bed = made(one)
     ask = wanted(bed)

@@ -1,4 +1,4 @@
-"""The form of source `azure`. Used by `settings`; what is made of it is in fleet/sources/azure/machines.py."""
+"""Form of the source `azure` in a stack file. Used by sources.forms; fleet/sources/azure/machines.py creates the machines."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -21,7 +21,7 @@ Image = Annotated[str, Field(pattern=IMAGE)]
 
 
 class AzureMachine(CloudMember):
-    """One virtual machine, and what it has otherwise than its pool."""
+    """One virtual machine, and its differences from the pool."""
 
     size: Word | None = None
     image: Image | None = None
@@ -30,7 +30,7 @@ class AzureMachine(CloudMember):
 
 
 class Nodes(Cloud):
-    """Virtual machines in a resource group, a network and a subnet of the pool's own. `network` is the range of that network."""
+    """Virtual machines in the pool's own resource group, network and subnet. `network` is the range of that network."""
 
     SDK: ClassVar[str] = "pulumi-azure-native"
 
@@ -50,13 +50,13 @@ class Nodes(Cloud):
 
     def size_of(self, name: str) -> str:
         """Return the name of the machine's size."""
-        return str(self.of(name, "size"))
+        return str(self.setting(name, "size"))
 
     def disk(self, name: str) -> tuple[int, bool]:
-        """Return the GB of the system's disk, and whether the stack file names them."""
+        """Return the GB of the system disk, and whether the stack file sets them."""
         return self.system_disk(name)
 
     def place(self, name: str) -> dict[str, str]:
-        """Return where the machine stands: location and, where it has one, zone."""
-        zone = self.of(name, "zone")
+        """Return the zone of the machine: the location and, where it has one, Azure's zone."""
+        zone = self.setting(name, "zone")
         return {"zone": f"{self.location}-{zone}" if zone else self.location}

@@ -1,7 +1,7 @@
-"""Machines that Azure makes: a resource group a pool with network, subnet and security group, and in it virtual machines.
+"""Creates virtual machines in Azure: a resource group a pool, with network, subnet and security group.
 
-Needs pulumi-azure-native and its credentials (`az login`, ARM_* or `pulumi config set azure-native:…`): settings of that plugin,
-never of ours. Used by stacks whose source is `azure`.
+Needs pulumi-azure-native and its credentials (`az login`, ARM_* or `pulumi config set azure-native:…`), which are settings of that plugin,
+not of ours. Called by fleet.program.machines for stacks whose source is `azure`.
 """
 
 import base64
@@ -19,8 +19,8 @@ WHO = "azure-native:authorization:getClientConfig"
 REFUSALS = (
     cloud_machines.Refusal(
         r"AADSTS\d+|InvalidAuthenticationToken|AuthorizationFailed|no (valid )?credentials|az login|InvalidSubscriptionId",
-        seen="the cloud does not take the credentials",
-        wanted="a subscription, and who may make machines and networks in it",
+        seen="the cloud does not accept the credentials",
+        wanted="a subscription, and a user who may create machines and networks in it",
         next="`az login`, or ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID and ARM_SUBSCRIPTION_ID",
     ),
     cloud_machines.Refusal(
@@ -39,7 +39,7 @@ REFUSALS = (
 
 
 def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Make the network, whose subnet lets nothing in but SSH from the named ranges, then the machines in it."""
+    """Create the network, whose subnet admits only SSH from the ranges `ssh_from`, then the machines in it."""
     if not request.present:
         return {}
     own = pulumi.ResourceOptions(protect=bool(request.protected & {*request.present}))
@@ -47,18 +47,18 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         pool.label, resource_group_name=f"glm-fleet-{request.stack}-{pool.label}", location=pool.location, opts=own
     )
     subnet = _subnet(pool, group.name, own)
-    pairs = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    made = {}
+    keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
+    machines = {}
     for name in request.present:
-        kept = pulumi.ResourceOptions(protect=name in request.protected)
+        protect = pulumi.ResourceOptions(protect=name in request.protected)
         address = network.PublicIPAddress(
             name,
             public_ip_address_name=name,
             resource_group_name=group.name,
             location=pool.location,
-            public_ip_allocation_method="Static",  # known before the machine is there
+            public_ip_allocation_method="Static",  # known before the machine exists
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
-            opts=kept,
+            opts=protect,
         )
         interface = network.NetworkInterface(
             name,
@@ -73,19 +73,20 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
                     public_ip_address=network.PublicIPAddressArgs(id=address.id),
                 )
             ],
-            opts=kept,
+            opts=protect,
         )
-        of = cloud_machines.made_of(pool, pool.of(name, "image"))
-        machine = _machine(pool, name, group.name, interface.id, pairs[name], of, name in request.protected)
-        cloud_machines.compare("VirtualMachine", name, of, machine.tags.apply(lambda tags: tags or {}), request.stack)
-        told = address.ip_address.apply(lambda found: found or "")
-        made[name] = Machine(cloud_machines.reach(pool, name, told, pairs[name]), machine, pool.place(name))
-    return made
+        tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
+        machine = _machine(pool, name, group.name, interface.id, keys[name], tags, name in request.protected)
+        current = machine.tags.apply(lambda tags: tags or {})
+        cloud_machines.warn_of_changes("VirtualMachine", name, tags, current, request.stack)
+        ip = address.ip_address.apply(lambda text: text or "")
+        machines[name] = Machine(cloud_machines.node_inputs(pool, name, ip, keys[name]), machine, pool.place(name))
+    return machines
 
 
 def _subnet(pool: Nodes, group: pulumi.Output[str], own: pulumi.ResourceOptions) -> network.Subnet:
-    """Return a subnet that is closed before any machine is in it."""
-    closed = network.NetworkSecurityGroup(
+    """Create the subnet, with its security group from the start: no machine is ever open to all."""
+    security_group = network.NetworkSecurityGroup(
         pool.label,
         network_security_group_name=pool.label,
         resource_group_name=group,
@@ -94,33 +95,33 @@ def _subnet(pool: Nodes, group: pulumi.Output[str], own: pulumi.ResourceOptions)
             _rule(
                 "ssh", 100, "Allow", protocol="Tcp", source_address_prefixes=pool.ssh_from, destination_port_range="22"
             ),
-            # The cloud's own last rules let in what comes from the network itself and from its load balancers.
+            # The cloud's default rules, which come last, admit the network itself and its load balancers.
             _rule("nothing-else", 4096, "Deny", protocol="*", source_address_prefix="*", destination_port_range="*"),
         ],
         opts=own,
     )
-    whole = network.VirtualNetwork(
+    virtual_network = network.VirtualNetwork(
         pool.label,
         virtual_network_name=pool.label,
         resource_group_name=group,
         location=pool.location,
         address_space=network.AddressSpaceArgs(address_prefixes=[pool.network]),
-        # Subnets are resources of their own: those that the cloud reads back are no change.
+        # Subnets are separate resources: the list that the cloud reads back is not a change.
         opts=pulumi.ResourceOptions.merge(own, pulumi.ResourceOptions(ignore_changes=["subnets"])),
     )
     return network.Subnet(
         pool.label,
         subnet_name=pool.label,
         resource_group_name=group,
-        virtual_network_name=whole.name,
+        virtual_network_name=virtual_network.name,
         address_prefix=pool.network,
-        network_security_group=network.NetworkSecurityGroupArgs(id=closed.id),
+        network_security_group=network.NetworkSecurityGroupArgs(id=security_group.id),
         opts=own,
     )
 
 
-def _rule(name: str, priority: int, access: str, **told: object) -> network.SecurityRuleArgs:
-    """Return one rule for what comes in."""
+def _rule(name: str, priority: int, access: str, **fields: object) -> network.SecurityRuleArgs:
+    """Return one rule for inbound traffic."""
     return network.SecurityRuleArgs(
         name=name,
         priority=priority,
@@ -128,7 +129,7 @@ def _rule(name: str, priority: int, access: str, **told: object) -> network.Secu
         direction="Inbound",
         source_port_range="*",
         destination_address_prefix="*",
-        **told,
+        **fields,
     )
 
 
@@ -138,15 +139,15 @@ def _machine(
     group: pulumi.Output[str],
     interface: pulumi.Output[str],
     key: HostKey,
-    of: Mapping[str, str],
+    tags: Mapping[str, str],
     protect: bool,
 ) -> compute.VirtualMachine:
-    """Return the virtual machine itself."""
+    """Create the virtual machine itself."""
     keys = [
         compute.SshPublicKeyArgs(path=f"/home/{pool.user}/.ssh/authorized_keys", key_data=public)
         for public in pool.keys
     ]
-    zone = pool.of(name, "zone")
+    zone = pool.setting(name, "zone")
     return compute.VirtualMachine(
         name,
         vm_name=name,
@@ -168,30 +169,30 @@ def _machine(
             ),
         ),
         storage_profile=compute.StorageProfileArgs(
-            image_reference=_image(pool.of(name, "image")),
+            image_reference=_image(pool.setting(name, "image")),
             os_disk=compute.OSDiskArgs(
-                create_option="FromImage", delete_option="Delete", disk_size_gb=pool.of(name, "disk_gb")
+                create_option="FromImage", delete_option="Delete", disk_size_gb=pool.setting(name, "disk_gb")
             ),
         ),
-        tags=dict(of),
+        tags=dict(tags),
         opts=pulumi.ResourceOptions(
             protect=protect,
             delete_before_replace=True,  # its name and its interface are free only then
-            # The cloud takes each of these once: a change would make another machine, of custom data it only says that it cannot. What
-            # they should be is compared with the tags instead, which tell what the machine was made of.
+            # The cloud reads each of these only at creation: a change replaces the machine, and one of custom data is refused. Instead
+            # warn_of_changes compares the stack's values with the tags, which hold digests of the values at creation.
             ignore_changes=["osProfile", "storageProfile.imageReference", "tags"],
-            hooks=cloud_machines.hooks(name, REFUSALS, _possible),
+            hooks=cloud_machines.hooks(name, REFUSALS, _check_login),
         ),
     )
 
 
-def _image(told: str) -> compute.ImageReferenceArgs:
-    if told.startswith("/"):
-        return compute.ImageReferenceArgs(id=told)
-    publisher, offer, sku, version = told.split(":")
+def _image(reference: str) -> compute.ImageReferenceArgs:
+    if reference.startswith("/"):
+        return compute.ImageReferenceArgs(id=reference)
+    publisher, offer, sku, version = reference.split(":")
     return compute.ImageReferenceArgs(publisher=publisher, offer=offer, sku=sku, version=version)
 
 
-async def _possible() -> None:
-    """Ask the cloud who we are. What it has room for, its plugin cannot ask."""
+async def _check_login() -> None:
+    """Ask the cloud who we are, which fails for wrong credentials. Its plugin cannot ask for free capacity."""
     await cloud_machines.call("pulumi-azure-native", WHO, {})

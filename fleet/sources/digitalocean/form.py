@@ -1,6 +1,6 @@
-"""The form of source `digitalocean`, and of AMD's Developer Cloud, which has the same API. Used by `settings`.
+"""Form of the source `digitalocean` in a stack file, also for AMD's Developer Cloud, which has the same API.
 
-What is made of it is in fleet/sources/digitalocean/machines.py.
+Used by sources.forms; fleet/sources/digitalocean/machines.py creates the droplets.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from fleet.sources.cloud_form import Cloud, CloudMember, Word
 
 IMAGE = r"^[1-9][0-9]{0,11}$"
 FORMS = {
-    IMAGE: "the number of one image: a name such as gpu-amd-base moves on; `doctl compute image list --public` tells both"
+    IMAGE: "the number of one image: a name such as gpu-amd-base moves on; `doctl compute image list --public` lists both"
 }
 
 
-def _text(told: Any) -> Any:
-    return str(told) if isinstance(told, int) and not isinstance(told, bool) else told
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Image = Annotated[str, BeforeValidator(_text), Field(pattern=IMAGE)]
 
 
 class Droplet(CloudMember):
-    """One droplet, and what it has otherwise than its pool."""
+    """One droplet, and its differences from the pool."""
 
     size: Word | None = None
     image: Image | None = None
@@ -33,9 +33,9 @@ class Droplet(CloudMember):
 
 
 class Nodes(Cloud):
-    """Droplets. `endpoint`: another API of the same form, e.g. https://api.devcloud.amd.com; the token is then one of that cloud.
+    """Droplets. `endpoint`: another cloud with the same API, e.g. https://api.devcloud.amd.com, which then needs its own token.
 
-    `account_keys` are keys that the account has already, by fingerprint; none: the pool's `keys` are put into the account.
+    `account_keys` are fingerprints of keys that the account has already; without them the pool's `keys` are added to the account.
     """
 
     SDK: ClassVar[str] = "pulumi-digitalocean"
@@ -56,8 +56,8 @@ class Nodes(Cloud):
 
     def size_of(self, name: str) -> str:
         """Return the slug of the machine's size."""
-        return str(self.of(name, "size"))
+        return str(self.setting(name, "size"))
 
     def place(self, name: str) -> dict[str, str]:
-        """Return where the machine stands."""
-        return {"zone": self.of(name, "region")}
+        """Return the zone of the machine: its region."""
+        return {"zone": self.setting(name, "region")}

@@ -1,7 +1,7 @@
-"""Machines that DigitalOcean makes, or AMD's Developer Cloud, which has the same API: droplets behind one firewall a pool.
+"""Creates droplets in DigitalOcean, or in AMD's Developer Cloud, which has the same API: behind one firewall a pool.
 
-Needs pulumi-digitalocean and its token (`pulumi config set --secret digitalocean:token`, or DIGITALOCEAN_TOKEN): a setting of that
-plugin, never one of ours. Used by stacks whose source is `digitalocean`.
+Needs pulumi-digitalocean and its token (`pulumi config set --secret digitalocean:token`, or DIGITALOCEAN_TOKEN), a setting of that
+plugin, not of ours. Called by fleet.program.machines for stacks whose source is `digitalocean`.
 """
 
 import difflib
@@ -21,8 +21,8 @@ EVERYWHERE = ["0.0.0.0/0", "::/0"]
 REFUSALS = (
     cloud_machines.Refusal(
         r"\b401\b|unable to authenticate|\b403\b|not authorized",
-        seen="the cloud does not take the token",
-        wanted="a token that may make droplets, tags, keys and firewalls",
+        seen="the cloud does not accept the token",
+        wanted="a token that may create droplets, tags, keys and firewalls",
         next="`pulumi config set --secret digitalocean:token`, or DIGITALOCEAN_TOKEN; one of AMD's cloud where `endpoint` is AMD's",
     ),
     cloud_machines.Refusal(
@@ -47,13 +47,13 @@ REFUSALS = (
 
 
 def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Make the firewall, then the droplets behind it. A droplet is never seen by those whom the firewall shuts out."""
+    """Create the firewall, then the droplets behind it: no droplet is ever reachable without the firewall."""
     if not request.present:
         return {}
     provider = _provider(pool)
     own = pulumi.ResourceOptions(provider=provider, protect=bool(request.protected & {*request.present}))
     tag = digitalocean.Tag(pool.label, name=f"glm-fleet:{request.stack}:{pool.label}", opts=own)
-    # By tag and before the droplets: one that were added to a firewall later would be open to all until then.
+    # By tag and before the droplets: a droplet that joins a firewall later is open to all until then.
     firewall = digitalocean.Firewall(
         pool.label,
         name=f"glm-fleet-{request.stack}-{pool.label}",
@@ -76,80 +76,80 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         ).fingerprint
         for place, key in enumerate(pool.keys)
     ]
-    pairs = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    made = {}
+    host_keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
+    machines = {}
     for name in request.present:
-        of = cloud_machines.made_of(pool, pool.of(name, "image"))
+        tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         droplet = digitalocean.Droplet(
             name,
             name=name,
-            region=pool.of(name, "region"),
-            size=pool.of(name, "size"),
-            image=pool.of(name, "image"),
+            region=pool.setting(name, "region"),
+            size=pool.setting(name, "size"),
+            image=pool.setting(name, "image"),
             vpc_uuid=pool.vpc,
-            ssh_keys=keys,  # none would make the cloud mail a root password
-            user_data=cloud_machines.user_data(pool, pairs[name]),
-            tags=[tag.name, *(f"{part}:{digest}" for part, digest in of.items())],
+            ssh_keys=keys,  # without keys the cloud mails a root password
+            user_data=cloud_machines.user_data(pool, host_keys[name]),
+            tags=[tag.name, *(f"{part}:{digest}" for part, digest in tags.items())],
             ipv6=False,
             monitoring=False,
-            droplet_agent=False,  # it would open a console through SSH
+            droplet_agent=False,  # the agent opens a console through SSH
             opts=pulumi.ResourceOptions(
                 provider=provider,
                 depends_on=[firewall],
                 protect=name in request.protected,
                 delete_before_replace=True,  # the quota may be for one
                 additional_secret_outputs=["userData"],
-                # The cloud makes another droplet of a change of each of these, and reads an image back as a name. What they should
-                # be is compared with the tags instead, which tell what the machine was made of.
+                # A change of any of these replaces the droplet, and the cloud reads an image back as a name. Instead warn_of_changes
+                # compares the stack's values with the tags, which hold digests of the values at creation.
                 ignore_changes=["userData", "image", "sshKeys", "tags"],
-                hooks=cloud_machines.hooks(name, REFUSALS, _possible(pool, name, provider)),
+                hooks=cloud_machines.hooks(name, REFUSALS, _check(pool, name, provider)),
             ),
         )
-        cloud_machines.compare("Droplet", name, of, droplet.tags.apply(_pairs), request.stack)
-        made[name] = Machine(
-            cloud_machines.reach(pool, name, droplet.ipv4_address, pairs[name]), droplet, pool.place(name)
-        )
-    return made
+        cloud_machines.warn_of_changes("Droplet", name, tags, droplet.tags.apply(_pairs), request.stack)
+        inputs = cloud_machines.node_inputs(pool, name, droplet.ipv4_address, host_keys[name])
+        machines[name] = Machine(inputs, droplet, pool.place(name))
+    return machines
 
 
 def _provider(pool: Nodes) -> digitalocean.Provider | None:
-    """Return a provider with the pool's endpoint; without one the stack's own settings of digitalocean hold, as for any program."""
+    """Return a provider with the pool's endpoint; None for the default provider with the stack's settings of digitalocean."""
     if pool.endpoint is None:
         return None
     token = pulumi.Config("digitalocean").get_secret("token")
     return digitalocean.Provider(pool.label, api_endpoint=pool.endpoint, token=token)
 
 
-def _possible(pool: Nodes, name: str, provider: digitalocean.Provider | None) -> Callable[[], Awaitable[None]]:
-    """Return what asks the cloud which sizes there are, and raises where the machine's is none, or not to be had in its region."""
+def _check(pool: Nodes, name: str, provider: digitalocean.Provider | None) -> Callable[[], Awaitable[None]]:
+    """Return a function that asks the cloud for its sizes, and raises FleetError where the machine's is not available."""
 
-    async def ask() -> None:
-        told = await cloud_machines.call("pulumi-digitalocean", SIZES, {}, provider)
-        if told:
-            judge(pool, name, {size["slug"]: size["regions"] if size["available"] else () for size in told["sizes"]})
+    async def check() -> None:
+        answer = await cloud_machines.call("pulumi-digitalocean", SIZES, {}, provider)
+        if answer:
+            regions = {size["slug"]: size["regions"] if size["available"] else () for size in answer["sizes"]}
+            require_size(pool, name, regions)
 
-    return ask
+    return check
 
 
-def judge(pool: Nodes, name: str, sizes: Mapping[str, Sequence[str]]) -> None:
-    """Raise FleetError where the machine's size is not one of `sizes`, or its region none of those where it can be had now."""
-    size, region = pool.size_of(name), str(pool.of(name, "region"))
+def require_size(pool: Nodes, name: str, sizes: Mapping[str, Sequence[str]]) -> None:
+    """Raise FleetError where the machine's size is not in `sizes` (regions by size), or not available in its region."""
+    size, region = pool.size_of(name), str(pool.setting(name, "region"))
     if size not in sizes:
         near = next(iter(difflib.get_close_matches(size, sizes, n=1)), "")
         raise errors.FleetError(
             node=name,
-            doing=cloud_machines.MADE,
+            doing=cloud_machines.DOING,
             seen=f"the cloud has no size {size}",
             wanted="one of `doctl compute size list`",
             next=f"did you mean {near}?" if near else "put one into the stack file",
         )
     if region not in sizes[size]:
-        where = ", ".join(sizes[size])
+        regions = ", ".join(sizes[size])
         raise errors.FleetError(
             node=name,
-            doing=cloud_machines.MADE,
-            seen=f"{size} cannot be had in {region} now",
-            wanted=f"a region where it can: {where}" if where else "a region where it can: now there is none",
+            doing=cloud_machines.DOING,
+            seen=f"{size} is not available in {region} now",
+            wanted=f"a region where it is: {regions}" if regions else "a region where it is: now there is none",
             next="another region or size in the stack file, or the same again later",
         )
 

@@ -1,4 +1,4 @@
-"""The form of source `lab`: machines without machines. Used by `settings`; what is made of it is in fleet/sources/lab/machines.py."""
+"""Form of the source `lab` in a stack file: containers as nodes. Used by sources.forms; fleet/sources/lab/machines.py creates them."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -10,22 +10,22 @@ from fleet.sources.pool import Member, Pool
 
 
 class LabMachine(Member):
-    """One lab node: which system, and how many stand-in GPUs it shows."""
+    """One lab node: its operating system and the number of its stand-in GPUs."""
 
     system: Literal["ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04", "debian-12", "debian-13"]
     gpus: Gpus = 8
 
 
 class Nodes(Pool):
-    """Machines that the lab makes. `name` tells one lab on a machine from another (default: the stack's name).
+    """Machines of a lab. `name` distinguishes the labs of one machine (default: the stack's name).
 
-    Those of a `sealed` one reach nothing but its site: as in a machine room whose mirrors are its only way out.
+    The nodes of a `sealed` lab reach only its site, as in a machine room without internet.
     """
 
     PROTECTED: ClassVar[bool] = False
-    BRINGS: ClassVar[bool] = True
-    # Its containers share cgroups, kernel, memory and disks of this machine, and need no server of the internet.
-    USUAL: ClassVar[tuple[str, ...]] = ("system", "kernel", "memory", "NVMe", "network")
+    SUPPLIES_VARS: ClassVar[bool] = True
+    # The containers share cgroups, kernel, memory and disks of this machine, and need no server on the internet.
+    EXPECTED_WARNINGS: ClassVar[tuple[str, ...]] = ("system", "kernel", "memory", "NVMe", "network")
 
     source: Literal["lab"]
     name: Name | Literal[""] = ""
@@ -38,5 +38,5 @@ class Nodes(Pool):
         return self.machines
 
     def gpus(self, name: str) -> int:
-        """Return how many GPUs the machine shows."""
+        """Return the number of the machine's stand-in GPUs."""
         return self.machines[name].gpus

@@ -1,6 +1,7 @@
-"""Machines of the lab: containers that behave like bare nodes, and the site they stand in (mirrors, registry, git, hub).
+"""Creates the lab: containers that behave like bare nodes, and their site (mirrors, registry, git, hub).
 
-Knows the lab's plugin by its tokens and output names alone; imports nothing of it. Used by stacks whose source is `lab`.
+Uses the lab's plugin through Pulumi, by its type tokens and output names; imports nothing of it. Called by fleet.program.machines for stacks
+whose source is `lab`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from fleet.sources.request import Request
 
 
 class Site(pulumi.CustomResource):
-    """The lab's network and its mirrors. Owns: one container, its volumes, the network, the keys. Not: the machines."""
+    """The lab's network and its mirrors: one container, its volumes, the network, the keys. Not: the machines."""
 
     name: pulumi.Output[str]
     vars: pulumi.Output[Mapping[str, Any]]
@@ -29,7 +30,7 @@ class Site(pulumi.CustomResource):
 
 
 class LabMachine(pulumi.CustomResource):
-    """One lab node: a container with systemd, sshd and its own engine. Not: anything that a role puts on it."""
+    """One lab node: a container with systemd, sshd and its own Docker daemon. Not: anything that a role adds."""
 
     address: pulumi.Output[str]
     port: pulumi.Output[int]
@@ -44,23 +45,23 @@ class LabMachine(pulumi.CustomResource):
 
 
 def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Make the site and its machines; the site's `vars` hold what nobody can know before: keys, CA, image digest."""
-    wishes = {name: nodes.machines[name] for name in request.present}
-    site = Site(nodes.name or request.stack, sorted({machine.system for machine in wishes.values()}), nodes.sealed)
-    made = {name: LabMachine(name, site, wish.system, wish.gpus) for name, wish in wishes.items()}
+    """Create the site and its machines; the site's `vars` hold what only it knows: keys, CA, image digest."""
+    members = {name: nodes.machines[name] for name in request.present}
+    site = Site(nodes.name or request.stack, sorted({member.system for member in members.values()}), nodes.sealed)
+    containers = {name: LabMachine(name, site, member.system, member.gpus) for name, member in members.items()}
     return {
         name: Machine(
             {
-                "address": made[name].address,
-                "port": made[name].port,
-                "user": made[name].user,
-                "identity": made[name].identity,
-                "host_key": made[name].host_key,
+                "address": container.address,
+                "port": container.port,
+                "user": container.user,
+                "identity": container.identity,
+                "host_key": container.host_key,
                 "become": False,
-                "gpus": wish.gpus,
+                "gpus": members[name].gpus,
             },
-            made[name],
+            container,
             vars=site.vars,
         )
-        for name, wish in wishes.items()
+        for name, container in containers.items()
     }

@@ -1,4 +1,4 @@
-"""The form of source `oci`, Oracle's cloud. Used by `settings`; what is made of it is in fleet/sources/oci/machines.py."""
+"""Form of the source `oci`, Oracle's cloud, in a stack file. Used by sources.forms; fleet/sources/oci/machines.py creates the instances."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -22,7 +22,7 @@ Domain = Annotated[str, Field(pattern=DOMAIN)]
 
 
 class OciMachine(CloudMember):
-    """One instance, and what it has otherwise than its pool."""
+    """One instance, and its differences from the pool."""
 
     shape: Word | None = None
     image: Image | None = None
@@ -31,7 +31,7 @@ class OciMachine(CloudMember):
 
 
 class Nodes(Cloud):
-    """Instances in a network of the pool's own. The region is a setting of the cloud's plugin (`oci:region`)."""
+    """Instances in the pool's own network. The region is a setting of the cloud's plugin (`oci:region`)."""
 
     SDK: ClassVar[str] = "pulumi-oci"
 
@@ -42,7 +42,7 @@ class Nodes(Cloud):
     image: Image
     disk_gb: Disk | None = None
     network: Range = "10.42.0.0/24"
-    wait: Wait | None = 1800  # bare metal: it runs for the cloud long before it answers
+    wait: Wait | None = 1800  # bare metal: the cloud calls it running long before it answers SSH
     machines: dict[Name, OciMachine] = Field(min_length=1)
 
     @property
@@ -52,12 +52,12 @@ class Nodes(Cloud):
 
     def size_of(self, name: str) -> str:
         """Return the machine's shape."""
-        return str(self.of(name, "shape"))
+        return str(self.setting(name, "shape"))
 
     def disk(self, name: str) -> tuple[int, bool]:
-        """Return the GB of the system's disk, and whether the stack file names them."""
+        """Return the GB of the system disk, and whether the stack file sets them."""
         return self.system_disk(name)
 
     def place(self, name: str) -> dict[str, str]:
-        """Return where the machine stands."""
-        return {"zone": self.of(name, "availability_domain")}
+        """Return the zone of the machine: its availability domain."""
+        return {"zone": self.setting(name, "availability_domain")}

@@ -1,7 +1,7 @@
-"""Machines that Oracle's cloud makes: a network a pool with subnet and security group, and in it instances.
+"""Creates instances in Oracle's cloud: a network a pool, with subnet and security group.
 
-Needs pulumi-oci and its credentials (`~/.oci/config`, or `pulumi config set oci:…`): settings of that plugin, never of ours.
-Used by stacks whose source is `oci`.
+Needs pulumi-oci and its credentials (`~/.oci/config`, or `pulumi config set oci:…`), which are settings of that plugin, not of ours.
+Called by fleet.program.machines for stacks whose source is `oci`.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from fleet.sources.request import Request
 
 EVERYWHERE, TCP, ICMP = "0.0.0.0/0", "6", "1"
 DOMAINS = "oci:Identity/getAvailabilityDomains:getAvailabilityDomains"
-LEFT = "oci:Limits/getResourceAvailability:getResourceAvailability"
+AVAILABILITY = "oci:Limits/getResourceAvailability:getResourceAvailability"
 LIMIT = "gpu-mi300x-count"  # of GPUs, in one availability domain
 REFUSALS = (
     cloud_machines.Refusal(
         r"NotAuthenticated|can not create client|bad configuration|NotAuthorizedOrNotFound|did not find a proper configuration",
-        seen="the cloud does not take the credentials, or they may not see the compartment",
-        wanted="a user who may make instances and networks in the compartment",
+        seen="the cloud does not accept the credentials, or they may not see the compartment",
+        wanted="a user who may create instances and networks in the compartment",
         next="`oci session validate`, ~/.oci/config, or `pulumi config set oci:tenancyOcid …`",
     ),
     cloud_machines.Refusal(
@@ -46,7 +46,7 @@ REFUSALS = (
 
 
 def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Make the network, which lets nothing in but SSH from the named ranges, then the machines in it."""
+    """Create the network, which admits only SSH from the ranges `ssh_from`, then the machines in it."""
     if not request.present:
         return {}
     own = pulumi.ResourceOptions(protect=bool(request.protected & {*request.present}))
@@ -58,23 +58,21 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         opts=own,
     )
     subnet = _subnet(pool, vcn.id, own)
-    group, rules = _closed(pool, vcn.id, own)
-    pairs = cloud_machines.host_keys(request.present, request.fleet, request.protected)
-    made = {}
+    group, rules = _security_group(pool, vcn.id, own)
+    keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
+    machines = {}
     for name in request.present:
-        of = cloud_machines.made_of(pool, pool.of(name, "image"))
-        instance = _instance(pool, name, subnet.id, group.id, rules, pairs[name], of, name in request.protected)
-        cloud_machines.compare(
-            "Instance", name, of, instance.freeform_tags.apply(lambda tags: tags or {}), request.stack
-        )
-        made[name] = Machine(
-            cloud_machines.reach(pool, name, instance.public_ip, pairs[name]), instance, pool.place(name)
-        )
-    return made
+        tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
+        instance = _instance(pool, name, subnet.id, group.id, rules, keys[name], tags, name in request.protected)
+        current = instance.freeform_tags.apply(lambda tags: tags or {})
+        cloud_machines.warn_of_changes("Instance", name, tags, current, request.stack)
+        inputs = cloud_machines.node_inputs(pool, name, instance.public_ip, keys[name])
+        machines[name] = Machine(inputs, instance, pool.place(name))
+    return machines
 
 
 def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -> core.Subnet:
-    """Return a subnet with a way out. Its list of rules is empty: the network's default one lets SSH in from everywhere."""
+    """Create the subnet with a route to the internet. Its list of rules is empty: the network's default list admits SSH from everywhere."""
     gateway = core.InternetGateway(pool.label, compartment_id=pool.compartment, vcn_id=vcn, opts=own)
     routes = core.RouteTable(
         pool.label,
@@ -87,7 +85,7 @@ def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -
         ],
         opts=own,
     )
-    nothing = core.SecurityList(
+    empty_list = core.SecurityList(
         pool.label,
         compartment_id=pool.compartment,
         vcn_id=vcn,
@@ -101,19 +99,19 @@ def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -
         vcn_id=vcn,
         cidr_block=pool.network,
         route_table_id=routes.id,
-        security_list_ids=[nothing.id],
+        security_list_ids=[empty_list.id],
         opts=own,
     )
 
 
-def _closed(
+def _security_group(
     pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions
 ) -> tuple[core.NetworkSecurityGroup, list[pulumi.Resource]]:
-    """Return the group of what may come in and go out, and its rules, which are there before a machine is."""
+    """Create the security group and its rules; instances depend on the rules."""
     group = core.NetworkSecurityGroup(pool.label, compartment_id=pool.compartment, vcn_id=vcn, opts=own)
     port = core.NetworkSecurityGroupSecurityRuleTcpOptionsDestinationPortRangeArgs(min=22, max=22)
-    # A rule is made anew when it changes: protection would forbid that.
-    free = pulumi.ResourceOptions(protect=False)
+    # A change replaces a rule, which protection would forbid.
+    unprotected = pulumi.ResourceOptions(protect=False)
     rules: list[pulumi.Resource] = [
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-ssh-{place}",
@@ -123,12 +121,12 @@ def _closed(
             source=source,
             source_type="CIDR_BLOCK",
             tcp_options=core.NetworkSecurityGroupSecurityRuleTcpOptionsArgs(destination_port_range=port),
-            opts=free,
+            opts=unprotected,
         )
         for place, source in enumerate(pool.ssh_from)
     ]
     rules += [
-        # "Fragmentation needed": packets are 9000 bytes here and 1500 elsewhere; without it long transfers hang. No service answers it.
+        # "Fragmentation needed": packets have 9000 bytes here and 1500 elsewhere; without this message long transfers hang.
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-path-mtu",
             network_security_group_id=group.id,
@@ -137,7 +135,7 @@ def _closed(
             source=EVERYWHERE,
             source_type="CIDR_BLOCK",
             icmp_options=core.NetworkSecurityGroupSecurityRuleIcmpOptionsArgs(type=3, code=4),
-            opts=free,
+            opts=unprotected,
         ),
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-out",
@@ -146,7 +144,7 @@ def _closed(
             protocol="all",
             destination=EVERYWHERE,
             destination_type="CIDR_BLOCK",
-            opts=free,
+            opts=unprotected,
         ),
     ]
     return group, rules
@@ -159,69 +157,70 @@ def _instance(
     group: pulumi.Output[str],
     rules: Sequence[pulumi.Resource],
     key: HostKey,
-    of: Mapping[str, str],
+    tags: Mapping[str, str],
     protect: bool,
 ) -> core.Instance:
-    """Return the instance itself."""
-    disk = pool.of(name, "disk_gb")
+    """Create the instance itself."""
+    disk = pool.setting(name, "disk_gb")
     data = cloud_machines.user_data(pool, key).apply(lambda text: base64.b64encode(text.encode()).decode())
     return core.Instance(
         name,
         display_name=name,
         compartment_id=pool.compartment,
-        availability_domain=pool.of(name, "availability_domain"),
+        availability_domain=pool.setting(name, "availability_domain"),
         shape=pool.size_of(name),
         source_details=core.InstanceSourceDetailsArgs(
             source_type="image",
-            source_id=pool.of(name, "image"),
+            source_id=pool.setting(name, "image"),
             boot_volume_size_in_gbs=str(disk) if disk else None,
         ),
         create_vnic_details=core.InstanceCreateVnicDetailsArgs(
             subnet_id=subnet, nsg_ids=[group], assign_public_ip="true", hostname_label=name
         ),
         metadata={"ssh_authorized_keys": "\n".join(pool.keys), "user_data": data},
-        # The user data can be read on the machine: by who can set a header, not by who can be made to fetch a URL.
+        # Programs on the machine can read the user data, but only with a header, which a program tricked into fetching a URL does not send.
         instance_options=core.InstanceInstanceOptionsArgs(are_legacy_imds_endpoints_disabled=True),
-        freeform_tags=dict(of),
+        freeform_tags=dict(tags),
         opts=pulumi.ResourceOptions(
             protect=protect,
             delete_before_replace=True,  # the quota may be for one
             depends_on=list(rules),
-            # The cloud makes another instance of a change of the image, and refuses one of keys and user data. What they should be is
-            # compared with the tags instead, which tell what the instance was made of.
+            # A change of the image replaces the instance; one of keys and user data is refused. Instead warn_of_changes compares the stack's
+            # values with the tags, which hold digests of the values at creation.
             ignore_changes=["metadata", "sourceDetails", "freeformTags"],
-            hooks=cloud_machines.hooks(name, REFUSALS, _possible(pool, name)),
+            hooks=cloud_machines.hooks(name, REFUSALS, _check(pool, name)),
         ),
     )
 
 
-def _possible(pool: Nodes, name: str) -> Callable[[], Awaitable[None]]:
-    """Return what asks the cloud for its availability domains and for the limit of GPUs, and raises where the machine has no place."""
+def _check(pool: Nodes, name: str) -> Callable[[], Awaitable[None]]:
+    """Return a function that asks the cloud for availability domains and the GPU limit; FleetError where the machine does not fit."""
 
-    async def ask() -> None:
-        domain = str(pool.of(name, "availability_domain"))
-        told = await cloud_machines.call("pulumi-oci", DOMAINS, {"compartmentId": pool.compartment})
+    async def check() -> None:
+        domain = str(pool.setting(name, "availability_domain"))
+        answer = await cloud_machines.call("pulumi-oci", DOMAINS, {"compartmentId": pool.compartment})
         gpus = None
         if "MI300X" in pool.size_of(name):
-            of = {"compartmentId": pool.compartment, "availabilityDomain": domain}
-            question = cloud_machines.call("pulumi-oci", LEFT, {"serviceName": "compute", "limitName": LIMIT, **of})
-            # Who may make instances may still not be allowed to read limits: no answer is no mistake.
-            left: Any = (await asyncio.gather(question, return_exceptions=True))[0]
-            gpus = float(left["available"]) if isinstance(left, Mapping) and left else None
-        if told:
-            judge(pool, name, [found["name"] for found in told["availabilityDomains"]], gpus)
+            place = {"compartmentId": pool.compartment, "availabilityDomain": domain}
+            limit = {"serviceName": "compute", "limitName": LIMIT, **place}
+            request = cloud_machines.call("pulumi-oci", AVAILABILITY, limit)
+            # A user who may create instances may lack the right to read limits: without an answer the check is left out.
+            availability: Any = (await asyncio.gather(request, return_exceptions=True))[0]
+            gpus = float(availability["available"]) if isinstance(availability, Mapping) and availability else None
+        if answer:
+            require_capacity(pool, name, [domain["name"] for domain in answer["availabilityDomains"]], gpus)
 
-    return ask
+    return check
 
 
-def judge(pool: Nodes, name: str, domains: Sequence[str], gpus: float | None) -> None:
-    """Raise FleetError where the machine's availability domain is none of `domains`, or has fewer GPUs left than it needs."""
-    domain = str(pool.of(name, "availability_domain"))
+def require_capacity(pool: Nodes, name: str, domains: Sequence[str], gpus: float | None) -> None:
+    """Raise FleetError where `domains` lacks the machine's availability domain, or fewer `gpus` are left there than it needs."""
+    domain = str(pool.setting(name, "availability_domain"))
     if domain not in domains:
         near = next(iter(difflib.get_close_matches(domain, domains, n=1)), "")
         raise errors.FleetError(
             node=name,
-            doing=cloud_machines.MADE,
+            doing=cloud_machines.DOING,
             seen=f"the region has no availability domain {domain}",
             wanted=", ".join(domains),
             next=f"did you mean {near}?" if near else "put one into the stack file, or set oci:region",
@@ -229,7 +228,7 @@ def judge(pool: Nodes, name: str, domains: Sequence[str], gpus: float | None) ->
     if gpus is not None and gpus < pool.gpus(name):
         raise errors.FleetError(
             node=name,
-            doing=cloud_machines.MADE,
+            doing=cloud_machines.DOING,
             seen=f"the limit {LIMIT} leaves {gpus:.0f} in {domain}",
             wanted=f"{pool.gpus(name)}",
             next="ask for it in the console (Governance, Limits)",

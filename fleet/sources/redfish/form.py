@@ -1,6 +1,6 @@
-"""The form of source `redfish`: machines with a BMC. Used by `settings`; what is made of it is in fleet/sources/redfish/machines.py.
+"""Form of the source `redfish` in a stack file: machines with a BMC. Used by sources.forms; machines.py beside it declares them.
 
-A machine has a host key, and is adopted as it is; or a nonce `reinstall`, which wipes it once.
+A machine has either a host key, and is adopted as it is, or a nonce `reinstall`, which wipes it once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ FORMS = {
     NONCE: "letters, digits, '.', '_' and '-', at most 64; another one for each installation",
     SHA256: "64 hexadecimal digits, as sha256sum prints them",
 }
-# What an installation needs, and what of a machine is about its BMC or an installation, and not about how it is reached.
+# Keys that an installation needs; keys about the BMC or an installation, and not about SSH.
 NEEDED = ("installer", "serve", "seed")
 BARE = {"bmc", "system", "ca", "within", "bios", "reinstall", "serve_certificate", *NEEDED}
 
@@ -30,14 +30,14 @@ Within = Annotated[int, Field(ge=60, le=6 * 3600)]  # seconds that an installer 
 
 
 class Installer(Form):
-    """The site's installer image: where its mirror has it, and which it is."""
+    """The site's installer image: its URL on a mirror, and its digest."""
 
     url: str = Field(pattern=SERVER)
     sha256: str = Field(pattern=SHA256)
 
 
 class Seed(Form):
-    """What the installer is told: of the system, whose keys may log in; the site's own part of `autoinstall` or `preseed`."""
+    """Answers for the installer: kind of system, keys that may log in, the site's own part of `autoinstall` or `preseed`."""
 
     kind: Literal["ubuntu", "debian"]
     authorized_keys: list[Annotated[str, Field(pattern=HOST_KEY.removesuffix("$") + r"( .*)?$")]] = Field(min_length=1)
@@ -46,7 +46,7 @@ class Seed(Form):
 
 
 class BareDefaults(Defaults):
-    """How to reach a machine, its BMC, and how it is installed, where it does not say so itself."""
+    """Defaults of the machines: SSH, BMC and installation."""
 
     wait: Wait = 1800
     system: str = ""
@@ -60,7 +60,7 @@ class BareDefaults(Defaults):
 
 
 class RedfishMachine(SshMachine):
-    """One machine with a BMC. `address` is where it answers SSH, once it is installed if it is not."""
+    """One machine with a BMC. `address` is where it answers SSH, if need be after its installation."""
 
     host_key: str = Field(default="", pattern=HOST_KEY)
     bmc: str = Field(pattern=BMC)
@@ -76,7 +76,7 @@ class RedfishMachine(SshMachine):
 
 
 class Nodes(Reached):
-    """Machines whose BMCs answer Redfish. They may stand in a file of their own: then `machines` names it."""
+    """Machines whose BMCs answer Redfish. `machines` may be the name of a file that lists them."""
 
     SECRETS: ClassVar[Mapping[str, str]] = {
         "redfish_username": "the user of the machines' BMCs",
@@ -92,29 +92,29 @@ class Nodes(Reached):
         """The machines by name."""
         return self.machines
 
-    def whole(self, name: str) -> dict[str, Any]:
-        """Return all that the stack says of one machine, defaults filled in."""
-        return {key: value for key, value in self.told(name).items() if value not in ("", {})}
+    def options(self, name: str) -> dict[str, Any]:
+        """Return the settings of one machine that are not empty, defaults filled in."""
+        return {key: value for key, value in self.with_defaults(name).items() if value not in ("", {})}
 
     def connection(self, name: str) -> dict[str, Any]:
-        """Return how one machine is reached; of one that is to be installed without its host key."""
-        return {key: value for key, value in self.whole(name).items() if key not in BARE}
+        """Return the SSH settings of one machine; of one with `reinstall` there is no host key."""
+        return {key: value for key, value in self.options(name).items() if key not in BARE}
 
-    def wrong(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (key below `machines`, what is seen, what is allowed) of what no single key shows."""
+    def mistakes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (key below `machines`, seen, allowed) for each mistake that involves several keys."""
         bmcs: dict[tuple[str, str], str] = {}
         for name, machine in self.machines.items():
-            whole = self.whole(name)
-            other = bmcs.setdefault((machine.bmc, whole.get("system", "")), name)
+            options = self.options(name)
+            other = bmcs.setdefault((machine.bmc, options.get("system", "")), name)
             if other != name:
                 yield f"{name}.bmc", f"{other} has the same BMC and system", "one name for one machine"
             if machine.host_key and machine.reinstall:
-                allowed = "one of them: host_key adopts the system that is there, reinstall wipes it for another"
+                allowed = "one of them: host_key adopts the existing system, reinstall wipes it for another"
                 yield f"{name}.reinstall", "the machine has a host_key, too", allowed
             if not machine.host_key and not machine.reinstall:
-                allowed = "host_key, of the system that is there; or reinstall: NONCE, which wipes the machine once"
+                allowed = "host_key, of the existing system; or reinstall: NONCE, which wipes the machine once"
                 yield name, "has neither host_key nor reinstall", allowed
-            missing = [key for key in NEEDED if key not in whole]
+            missing = [key for key in NEEDED if key not in options]
             if machine.reinstall and missing:
                 seen = f"there is no {' and no '.join(missing)}"
                 yield f"{name}.reinstall", seen, f"{' and '.join(missing)}, with the machine or in defaults"

@@ -1,6 +1,7 @@
-"""Machines with a BMC: looked at over Redfish, and installed anew where a nonce says so, with a host key of ours.
+"""Declares machines with a BMC: read over Redfish, and installed once for each nonce, with a host key of ours.
 
-Needs the stack's secrets redfish_username and redfish_password. What an installation does is in fleet/provider/baremetal.py.
+Needs the stack's secrets redfish_username and redfish_password. fleet/provider/baremetal.py does the installation. Called by
+fleet.program.machines for stacks whose source is `redfish`.
 """
 
 import importlib.util
@@ -16,7 +17,7 @@ from fleet.sources.request import Request
 
 
 def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Return the machines that are present; of one that is installed by us the Node knows by which nonce."""
+    """Return the present machines. Raises FleetError where a Python package is missing."""
     if missing := [package for package in ("sushy", "pycdlib") if not importlib.util.find_spec(package)]:
         raise errors.FleetError(
             node="source redfish",
@@ -30,9 +31,9 @@ def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
 
 def _machine(nodes: Nodes, name: str, fleet: pulumi.ProviderResource, protect: bool) -> Machine:
     config = pulumi.Config()
-    connection, whole = nodes.connection(name), nodes.whole(name)
+    connection, options = nodes.connection(name), nodes.options(name)
     inputs: dict[str, Any] = {
-        **{key: value for key, value in whole.items() if key in BARE},
+        **{key: value for key, value in options.items() if key in BARE},
         **{
             key: connection[key]
             for key in ("address", "port", "user", "identity", "bastion", "wait")
@@ -41,16 +42,16 @@ def _machine(nodes: Nodes, name: str, fleet: pulumi.ProviderResource, protect: b
         "username": config.require_secret("redfish_username"),
         "password": config.require_secret("redfish_password"),
     }
-    if "reinstall" in whole:
+    if "reinstall" in options:
         key = HostKey(name, fleet, protect)
         private: pulumi.Output[str] = pulumi.Output.secret(key.private)
         inputs |= {"host_key": key.public, "private": private, "final_public": key.final.apply(_public)}
         inputs |= {} if protect else {"released": True}
         connection |= {"host_key": key.public, "final_key": key.final}
     machine = BareMetal(name, inputs, fleet, protect)
-    # Of the machine and not of the stack: so nothing is asked over SSH before it is there.
+    # An output of the machine, not the stack's text: so Node waits for the installation before it connects.
     connection["address"] = machine.address
-    if "reinstall" in whole:
+    if "reinstall" in options:
         connection["install"] = machine.installed
     return Machine(connection, place=nodes.place(name))
 

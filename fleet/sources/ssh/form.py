@@ -1,4 +1,4 @@
-"""The form of source `ssh`: machines that are there already. Used by `settings`; what is made of it is in fleet/sources/ssh/machines.py."""
+"""Form of the source `ssh` in a stack file: existing machines. Used by sources.forms; fleet/sources/ssh/machines.py supplies them."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from fleet.schema import HOST_KEY, Form, Gpus, Name, Port
 from fleet.sources.pool import Member, Pool
 
 Wait = Annotated[int, Field(ge=1, le=3600)]  # seconds that a machine may take to answer SSH
-# What says where a machine stands, and nothing about how it is reached.
+# Keys about a machine's location, not about SSH.
 PLACE = {"rack", "zone", "internal_address"}
 
 
 class Bastion(Form):
-    """A machine through which others are reached; it has a pinned key of its own. No `identity`: the machine's own."""
+    """A jump host, with its own pinned key. Without `identity` it uses that of the machine behind it."""
 
     address: str = Field(min_length=1)
     host_key: str = Field(pattern=HOST_KEY)
@@ -25,7 +25,7 @@ class Bastion(Form):
 
 
 class Defaults(Form):
-    """How to reach a machine and where it stands, where it does not say so itself."""
+    """Defaults of the machines: SSH and location."""
 
     user: str = "root"
     port: Port = 22
@@ -41,7 +41,7 @@ class Defaults(Form):
 class SshMachine(Member):
     """One machine that answers SSH. `host_key` is its public key, as `fleet enrol` writes it.
 
-    `internal_address` is the one under which other machines know it, for those who route requests.
+    `internal_address` is its address for other machines, which a gateway in front of the fleet needs.
     """
 
     address: str = Field(min_length=1)
@@ -59,7 +59,7 @@ class SshMachine(Member):
 
 
 class Reached(Pool):
-    """Machines of which the stack says how they are reached: `members` over `defaults`."""
+    """Machines with their SSH settings in the stack file: each member's own, else `defaults`."""
 
     defaults: Defaults = Defaults()
 
@@ -72,32 +72,32 @@ class Reached(Pool):
     def connection(self, name: str) -> dict[str, Any]:
         """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
 
-    def told(self, name: str) -> dict[str, Any]:
-        """Return all that the stack says of one machine, less where it stands, defaults filled in."""
+    def with_defaults(self, name: str) -> dict[str, Any]:
+        """Return the settings of one machine, defaults filled in, without vars, state and location."""
         own = self.members[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
-        reach = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
-        if "bastion" in reach:
-            reach["bastion"]["identity"] = reach["bastion"]["identity"] or reach["identity"]
-        return reach
+        values = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
+        if "bastion" in values:
+            values["bastion"]["identity"] = values["bastion"]["identity"] or values["identity"]
+        return values
 
     def place(self, name: str) -> dict[str, str]:
-        """Return where a machine stands, as far as the stack says it: rack, zone, internal_address."""
+        """Return the location of a machine as far as the stack file has it: rack, zone, internal_address."""
         machine, defaults = self.members[name], self.defaults
-        told = {
+        location = {
             "rack": defaults.rack if machine.rack is None else machine.rack,
             "zone": defaults.zone if machine.zone is None else machine.zone,
             "internal_address": machine.internal_address,
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in location.items() if value}
 
     def gpus(self, name: str) -> int:
-        """Return how many GPUs the machine has."""
+        """Return the number of the machine's GPUs."""
         own = self.members[name].gpus
         return self.defaults.gpus if own is None else own
 
 
 class Nodes(Reached):
-    """Machines that exist. They may stand in a file of their own: then `machines` names it."""
+    """Existing machines. `machines` may be the name of a file that lists them."""
 
     source: Literal["ssh"]
     machines: dict[Name, SshMachine] = Field(min_length=1)
@@ -108,5 +108,5 @@ class Nodes(Reached):
         return self.machines
 
     def connection(self, name: str) -> dict[str, Any]:
-        """Return how one machine is reached."""
-        return self.told(name)
+        """Return the SSH settings of one machine."""
+        return self.with_defaults(name)

@@ -1,7 +1,7 @@
-"""Machines that are there already and answer SSH: the default source.
+"""Supplies existing machines that answer SSH: the default source.
 
-Needs address and host key of each in the stack file; `fleet enrol` writes the key after somebody has compared it. The first
-connection is checked against it: nothing is trusted on first use.
+Needs address and host key of each in the stack file; `fleet enrol` writes the key after a person has compared it. Already the first
+connection is verified against it. Called by fleet.program.machines for stacks whose source is `ssh`.
 """
 
 from collections.abc import Mapping
@@ -12,5 +12,5 @@ from fleet.sources.ssh.form import Nodes
 
 
 def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Return the machines that are present, each with the defaults that it does not set itself."""
+    """Return the present machines, defaults filled in."""
     return {name: Machine(nodes.connection(name), place=nodes.place(name)) for name in request.present}
