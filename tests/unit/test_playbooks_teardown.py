@@ -1,6 +1,6 @@
-"""Claims about playbooks/files/teardown.py where a real node would have to be prepared for long: what others use by now stays, and is told.
+"""playbooks/files/teardown.py where a real node would need long preparation: it keeps what others use by now, and reports it.
 
-Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
+Its commands are stand-ins on a PATH of their own; it reads nothing of this machine. On real nodes: tests/matrix/test_take_off.py.
 """
 
 import json
@@ -31,59 +31,58 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def take_off(host: Path, **managed: Any) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.read_text()], input=json.dumps(managed), cwd=host, capture_output=True, text=True,
-        env={"PATH": str(host)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+def run_teardown(host: Path, **managed: Any) -> dict[str, Any]:
+    command, env = [sys.executable, "-c", SCRIPT.read_text()], {"PATH": str(host)}
+    process = subprocess.run(command, input=json.dumps(managed), cwd=host, capture_output=True, text=True, env=env)
+    assert process.returncode == 0, process.stderr
+    return dict(json.loads(process.stdout))
 
 
-def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
-    assert told["packages"] == ["amd-smi-lib", "docker.io"]
-    assert [line for line in told["stays"] if not line.startswith("until the next reboot")] == []
+def test_a_teardown_removes_our_packages_and_stops_our_docker_daemon(host: Path) -> None:
+    report = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert report["packages"] == ["amd-smi-lib", "docker.io"]
+    assert [line for line in report["stays"] if not line.startswith("until the next reboot")] == []
     log = (host / "systemctl.log").read_text()
     assert "disable --now docker.service\n" in log
     assert "disable --now docker.socket\n" in log, "which would start it again"
 
 
-def test_an_engine_that_was_never_whole_goes_without_its_client(host: Path) -> None:
+def test_a_teardown_removes_a_docker_daemon_without_a_client(host: Path) -> None:
     (host / "docker").unlink()
-    told = take_off(host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"])
-    assert told["packages"] == ["docker.io"]
+    report = run_teardown(
+        host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"]
+    )
+    assert report["packages"] == ["docker.io"]
 
 
 @pytest.mark.parametrize(("file", "line"), [("containers", "container theirs"), ("volumes", "volume theirs")])
-def test_an_engine_of_ours_that_others_use_stays_and_runs_on(host: Path, file: str, line: str) -> None:
+def test_our_docker_daemon_keeps_running_where_others_use_it(host: Path, file: str, line: str) -> None:
     (host / file).write_text(f"{line}\n")
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
-    assert told["packages"] == ["amd-smi-lib"]
-    assert told["stays"] == [f"docker.io, docker.service: others use it ({line})"]
+    report = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    assert report["packages"] == ["amd-smi-lib"]
+    assert report["stays"] == [f"docker.io, docker.service: others use it ({line})"]
     assert "docker.service" not in (host / "systemctl.log").read_text()
 
 
-def test_an_engine_that_was_there_and_that_we_started_runs_on_where_others_use_it(host: Path) -> None:
+def test_a_docker_daemon_that_we_only_started_keeps_running_where_others_use_it(host: Path) -> None:
     (host / "containers").write_text("container theirs\n")
-    told = take_off(host, packages=["amd-smi-lib"], units=["docker.service"])
-    assert told["stays"] == ["docker.service: others use it (container theirs)"]
+    report = run_teardown(host, packages=["amd-smi-lib"], units=["docker.service"])
+    assert report["stays"] == ["docker.service: others use it (container theirs)"]
     assert "docker.service" not in (host / "systemctl.log").read_text()
 
 
-def test_a_package_of_ours_that_another_one_needs_stays(host: Path) -> None:
+def test_a_package_of_ours_that_another_one_needs_stays_installed(host: Path) -> None:
     (host / "needs" / "docker.io").write_text("Purg docker-compose [1.29]\n")
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    report = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert "docker.service" not in (host / "systemctl.log").read_text()
-    assert (told["packages"], told["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
+    assert (report["packages"], report["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
 
 
 REVISION = "ab" * 20
 
 
 def model(host: Path, revision: str, record: object) -> Path:
-    """Lay a folder of a revision where our models lie."""
+    """Make a folder of a revision among our models."""
     folder = host / "models" / "lab" / "GLM" / revision
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -92,10 +91,10 @@ def model(host: Path, revision: str, record: object) -> Path:
     return folder
 
 
-def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
+def test_a_teardown_removes_only_the_models_with_our_record(host: Path) -> None:
     ours = model(host, REVISION, {"repository": "lab/GLM", "revision": REVISION, "files": {}})
-    begun = model(host, f".incoming-{REVISION}", None)
-    begun.with_name(f".wanted-{REVISION}.json").write_text("{}")
+    incoming = model(host, f".incoming-{REVISION}", None)
+    incoming.with_name(f".wanted-{REVISION}.json").write_text("{}")
     theirs = [
         model(host, "01" * 20, None),
         model(host, "02" * 20, "[]"),
@@ -111,8 +110,8 @@ def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
     (elsewhere / "manifest.json").write_text(json.dumps({"repository": "lab/GLM", "revision": "08" * 20, "files": {}}))
     (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(elsewhere)
     model(host, "main", None)
-    told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
-    assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
+    report = run_teardown(host, models=[str(host / "models" / "lab" / "GLM")])
+    assert sorted(report["gone"]) == sorted(map(str, (ours, incoming)))
     assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
-    stays = [line for line in told["stays"] if "no record of a fetch by this fleet" in line]
+    stays = [line for line in report["stays"] if "no record of a fetch by this fleet" in line]
     assert len(stays) == len(theirs) + 1

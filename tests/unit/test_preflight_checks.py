@@ -1,4 +1,4 @@
-"""Each check of the preflight lets a healthy machine pass, and says of a sick one what was seen, what is wanted, what to do."""
+"""Each check of the preflight passes a healthy machine, and reports of a sick one what it saw, what it wants and what to do."""
 
 import copy
 import dataclasses
@@ -21,7 +21,7 @@ def test_a_healthy_machine_passes_before_and_after_its_first_run(facts: Callable
 
 
 @pytest.mark.parametrize("claim", SICK)
-def test_a_sick_machine_is_told_with_what_is_wanted_and_what_to_do(claim: str) -> None:
+def test_a_sick_machine_is_reported_with_what_is_wanted_and_what_to_do(claim: str) -> None:
     change, level, check, seen = SICK[claim]
     facts = healthy()
     change(facts)
@@ -31,22 +31,22 @@ def test_a_sick_machine_is_told_with_what_is_wanted_and_what_to_do(claim: str) -
 
 
 @pytest.mark.parametrize(
-    ("ahead", "told"),
+    ("ahead", "findings"),
     [(299, []), (-301, ["301 s behind this machine's"]), (86400, ["86400 s ahead of this machine's"])],
 )
-def test_a_clock_that_is_off_is_told(ahead: float, told: list[str]) -> None:
-    assert [one.seen for one in judged(healthy(), ahead)] == told
+def test_a_clock_that_is_off_by_more_than_five_minutes_is_reported(ahead: float, findings: list[str]) -> None:
+    assert [result.seen for result in judged(healthy(), ahead)] == findings
 
 
-def test_a_kernel_that_amd_does_not_list_is_told() -> None:
+def test_a_kernel_that_amd_does_not_list_is_an_error() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     facts["headers"] = {"linux-headers-6.14.0-29-generic": "installed"}
-    assert [(one.level, one.check) for one in judged(facts)] == [("error", "kernel")]
+    assert [(result.level, result.check) for result in judged(facts)] == [("error", "kernel")]
 
 
 @pytest.mark.parametrize(
-    ("loaded", "built", "gfx", "told"),
+    ("loaded", "built", "gfx", "findings"),
     [
         ("AB", "AB", 8, []),
         ("AB", "", 8, []),
@@ -55,18 +55,18 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
     ],
 )
 def test_the_loaded_driver_is_the_built_one_and_has_every_gpu(
-    loaded: str, built: str, gfx: int, told: list[tuple[str, str]]
+    loaded: str, built: str, gfx: int, findings: list[tuple[str, str]]
 ) -> None:
     facts = after_a_run()
     facts["driver"] |= {"loaded_source": loaded, "built_source": built}
     facts["topology"] = [90402] * gfx
-    assert [(one.level, one.seen) for one in judged(facts)] == told
+    assert [(result.level, result.seen) for result in judged(facts)] == findings
 
 
-def test_a_disk_holds_all_that_will_lie_on_it() -> None:
+def test_a_disk_needs_room_for_all_that_it_will_hold() -> None:
     facts = healthy()
-    for one in (*facts["space"].values(), *facts["images"].values()):
-        one["free"] = 250_000_000_000  # enough for either
+    for folder in (*facts["space"].values(), *facts["images"].values()):
+        folder["free"] = 250_000_000_000  # enough for either
     (result,) = judged(facts)
     assert result.seen == "250 GB free at /srv/models, /var/lib/docker"
     assert result.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
@@ -75,15 +75,16 @@ def test_a_disk_holds_all_that_will_lie_on_it() -> None:
 
 
 @pytest.mark.parametrize("line", ["[drm] invalid ip discovery binary signature", "{1}[Hardware Error]: CPER"])
-def test_false_alarms_that_users_know_are_named_as_such(line: str) -> None:
+def test_the_kernel_log_reports_known_false_alarms_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
     assert judged(facts) == []
-    told = [one.seen for one in preflight.check(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
-    assert len(told) == 1 and told[0].startswith("known false alarm") and line in told[0]
+    results = preflight.check(preflight.Look(facts, 0), wanted())
+    (seen,) = (result.seen for result in results if result.check == "kernel log")
+    assert seen.startswith("known false alarm") and line in seen
 
 
-def test_the_table_and_the_messages_read_as_they_should() -> None:
+def test_the_table_and_the_messages_have_the_golden_text() -> None:
     sick = healthy()
     for claim in ("too-few-gpus", "secure-boot", "an-address-of-the-plan", "a-taken-port", "a-lock"):
         SICK[claim][0](sick)
@@ -91,23 +92,19 @@ def test_the_table_and_the_messages_read_as_they_should() -> None:
     reports = [
         verb.Report(name, preflight.check(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
     ]
-    reports.append(
-        verb.Report(
-            "prod-4",
-            error="prod-4: connect to root@192.0.2.14:22: no answer within 15 s\n  wanted: an SSH server that lets us in",
-        )
-    )
+    error = "prod-4: connect to root@192.0.2.14:22: no answer within 15 s\n  wanted: an SSH server that lets us in"
+    reports.append(verb.Report("prod-4", error=error))
     text = "\n\n".join([verb.as_table(reports, everything=False), *verb.problems(reports)])
     assert text + "\n" == (GOLDEN / "four-machines.txt").read_text()
     assert verb.as_table(reports[:1], everything=True) + "\n" == (GOLDEN / "healthy.txt").read_text()
 
 
-def test_the_plan_wants_of_a_machine_what_its_roles_will_ask() -> None:
+def test_the_plan_requires_of_a_machine_what_its_roles_need() -> None:
     builder, other = wanted("prod-1"), wanted("prod-2")
     assert set(builder.addresses) - set(other.addresses) == {"github.com:443"}  # only one machine builds
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
     assert wanted(network="none").ports == wanted(network="bridge").ports == {}
-    assert next((one.path, one.bytes) for one in builder.space) == ("/srv/models", 215_400_000_000)
+    assert (builder.space[0].path, builder.space[0].bytes) == ("/srv/models", 215_400_000_000)
     assert builder.kernels["debian 12"] == ("6.1",)
 
 
@@ -115,38 +112,35 @@ DISK = preflight.Filesystem("S64GNE0R123456", "/srv", "xfs")
 EMPTY = {"serial": DISK.serial, "state": "empty", "why": "", "bytes": 3_840_000_000_000, "mounted": False}
 
 
-def of_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, str]]:
-    """Return what is said of disks and space where the stack wants /srv on a disk of its own."""
+def check_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, str]]:
+    """Return the results about disks and space where the stack wants /srv on a disk of its own."""
     facts = healthy()
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
-    ask = dataclasses.replace(wanted(), filesystems=(DISK,))
-    found = preflight.check(preflight.Look(facts, 0.2), ask)
-    return [(one.check, one.level, one.seen) for one in found if one.check in ("disks", "space")]
+    requirements = dataclasses.replace(wanted(), filesystems=(DISK,))
+    results = preflight.check(preflight.Look(facts, 0.2), requirements)
+    return [(result.check, result.level, result.seen) for result in results if result.check in ("disks", "space")]
 
 
-def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> None:
-    assert of_disks([EMPTY], free=0) == [
+def test_an_empty_disk_holds_the_weights_whatever_is_free_below_its_folder() -> None:
+    assert check_disks([EMPTY], free=0) == [
         ("space", "ok", "3000 GB free at /var/lib/docker, 70 GB needed"),
         ("disks", "ok", "disk S64GNE0R123456 for /srv: empty, 3840 GB"),
     ]
     mounted = {**EMPTY, "state": "ready", "mounted": True}
-    assert of_disks([mounted], free=0)[0][:2] == ("space", "error")
+    assert check_disks([mounted], free=0)[0][:2] == ("space", "error")
 
 
 @pytest.mark.parametrize(
     ("disks", "seen"),
     [
-        ([{**EMPTY, "state": "absent", "why": "no disk has this serial"}], "no disk has this serial"),
-        ([{**EMPTY, "state": "refused", "why": "it holds\n ext4"}], "it holds ext4"),
-        ([{**EMPTY, "state": "refused", "why": "x" * 9000}], "x" * 200),
-        ([], "no answer"),
+        ([{**EMPTY, "state": "absent", "why": "no disk has this serial"}], ": no disk has this serial"),
+        ([{**EMPTY, "state": "refused", "why": "it holds\n ext4"}], ": it holds ext4"),
+        ([{**EMPTY, "state": "refused", "why": "x" * 9000}], ": " + "x" * 200),
+        ([], ": no answer"),
+        ([{**EMPTY, "bytes": 100_000_000_000}], " has 100 GB"),
     ],
+    ids=["absent", "not empty", "a long reason", "no answer", "too small"],
 )
-def test_a_disk_that_is_absent_or_holds_anything_is_a_fault(disks: Any, seen: str) -> None:
-    assert of_disks(disks)[1] == ("disks", "error", f"disk S64GNE0R123456 for /srv: {seen}")
-
-
-def test_a_disk_that_is_too_small_is_a_fault() -> None:
-    small = {**EMPTY, "bytes": 100_000_000_000}
-    assert of_disks([small])[1] == ("disks", "error", "disk S64GNE0R123456 for /srv has 100 GB")
+def test_a_disk_that_is_absent_not_empty_or_too_small_is_an_error(disks: Any, seen: str) -> None:
+    assert check_disks(disks)[1] == ("disks", "error", f"disk S64GNE0R123456 for /srv{seen}")

@@ -1,4 +1,4 @@
-"""What the preflight says of each vendor's machine, word for word; on nodes: tests/vendors."""
+"""The preflight's report on each vendor's machine, word for word; on nodes: tests/vendors."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ GOLDEN = Path(__file__).parents[1] / "vendors" / "golden"
 
 
 @pytest.mark.parametrize("name", vendor_table.load())
-def test_the_preflight_of_a_vendors_machine_reads_as_it_should(name: str) -> None:
+def test_the_preflight_of_a_vendors_machine_has_the_golden_text(name: str) -> None:
     report = verb.Report(name, vendor_table.load()[name].results())
     text = "\n\n".join([verb.as_table([report], everything=True), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / f"{name}.txt").read_text()
 
 
 def test_every_vendors_script_has_a_row_and_every_node_a_script() -> None:
-    assert {one.name for one in vendor_table.load().values() if one.checks} == set(vendors.NAMES)
+    assert {machine.name for machine in vendor_table.load().values() if machine.checks} == set(vendors.NAMES)

@@ -1,4 +1,4 @@
-"""What a preflight says of machines that a vendor set up: other Dockers, drivers, sources, pins, kernels, signatures.
+"""The preflight's report on machines that a vendor set up: other Docker packages, drivers, sources, pins, kernels, signatures.
 
 Each claim changes a few facts of a healthy machine (test_preflight_checks). Whole vendor machines are in tests/vendors.
 """
@@ -15,35 +15,35 @@ IN_TREE = "/lib/modules/6.8.0-87-generic/kernel/drivers/gpu/drm/amd/amdgpu/amdgp
 BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
 
 
-def said(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
+def report(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
     """Return level and words of one check, fine or not."""
     results = preflight.check(preflight.Look(facts, 0.2), wanted())
-    return [(one.level, one.seen) for one in results if one.check == check]
+    return [(result.level, result.seen) for result in results if result.check == check]
 
 
 def test_a_gpu_that_is_a_virtual_function_counts() -> None:
     facts = healthy()
     for gpu in facts["gpus"]:
         gpu["device"] = "0x74b5"
-    assert said(facts, "GPUs") == [("ok", "8 MI300X (virtual function)")]
+    assert report(facts, "GPUs") == [("ok", "8 MI300X (virtual function)")]
 
 
 @pytest.mark.parametrize("version", [90010, 90400, 90403, 110000])
 def test_a_gpu_of_another_kind_in_the_topology_does_not_count(version: int) -> None:
     facts = after_a_run()
     facts["topology"][3] = version
-    assert said(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 7 gfx942")]
+    assert report(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 7 gfx942")]
 
 
-def test_a_driver_of_the_distribution_is_replaced_by_the_first_run() -> None:
+def test_the_first_run_replaces_a_driver_of_the_distribution() -> None:
     facts = healthy()
     facts["driver"] |= {"loaded": "without a version", "path": IN_TREE}
-    assert said(facts, "driver") == [
+    assert report(facts, "driver") == [
         ("ok", f"the distribution's own amdgpu: {IN_TREE}; the first run installs AMD's and reboots")
     ]
 
 
-def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None:
+def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_a_warning() -> None:
     facts = after_a_run()
     facts["driver"]["path"] = IN_TREE
     (result,) = judged(facts)
@@ -55,7 +55,7 @@ def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None
 
 
 @pytest.mark.parametrize(
-    ("version", "adopts", "told"),
+    ("version", "adopts", "expected"),
     [
         ("1:6.16.13.30300300-2327507", False, []),
         ("1:6.16.6.30300000-2255209", False, [("ok", "release 30.30.0; the first run installs 30.30.3 and reboots")]),
@@ -65,34 +65,30 @@ def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None
         ("6.16.13-of-somebody", False, []),
     ],
 )
-def test_a_driver_of_another_release_is_named(version: str, adopts: bool, told: list[tuple[str, str]]) -> None:
+def test_a_driver_of_another_release_is_reported(version: str, adopts: bool, expected: list[tuple[str, str]]) -> None:
     facts = after_a_run()
     facts["driver"]["packages"] = {"amdgpu-dkms": version}
-    ask = preflight.Requirements(
-        target=wanted().target,
-        stack="",
-        driver_release="30.30.3",
-        driver_packages=("amdgpu-dkms",),
-        adopts_driver=adopts,
+    requirements = preflight.Requirements(
+        wanted().target, "", driver_release="30.30.3", driver_packages=("amdgpu-dkms",), adopts_driver=adopts
     )
-    results = list(hardware.driver(preflight.Look(facts, 0), ask))[1:]
-    assert [(one.level, one.seen) for one in results] == [
-        (level, f"amdgpu-dkms {version}: {seen}") for level, seen in told
+    results = list(hardware.driver(preflight.Look(facts, 0), requirements))[1:]
+    assert [(result.level, result.seen) for result in results] == [
+        (level, f"amdgpu-dkms {version}: {seen}") for level, seen in expected
     ]
 
 
-def test_azures_unit_that_loads_the_driver_makes_a_blacklist_no_fault() -> None:
+def test_a_blacklist_is_no_error_where_azures_unit_loads_the_driver() -> None:
     facts = healthy()
     facts["blacklists"] = ["/etc/modprobe.d/blacklist.conf"]
-    assert [one[0] for one in said(facts, "driver")] == ["error"]
+    assert [level for level, _ in report(facts, "driver")] == ["error"]
     facts["loader"] = {"unit": "rocmstartup.service", "at_work": True}
-    assert said(facts, "driver") == [
+    assert report(facts, "driver") == [
         ("ok", "none yet: rocmstartup.service loads it after each boot, a run waits for that")
     ]
     facts["driver"] |= {"loaded": "6.16.13", "path": BUILT}
-    assert said(facts, "driver") == [("ok", "rocmstartup.service is loading it: a run waits for that")]
+    assert report(facts, "driver") == [("ok", "rocmstartup.service is loading it: a run waits for that")]
     facts["loader"]["at_work"] = False
-    assert said(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 0 gfx942")]
+    assert report(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 0 gfx942")]
 
 
 SIGNED = {"path": BUILT, "signer": "gpu-1 Secure Boot Module Signature key", "signature": "0A1B2C"}
@@ -118,11 +114,11 @@ def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
     facts["secure_boot"] = True
     facts["driver"] |= driver
     facts["enrolled"] |= enrolled
-    assert [one[0] for one in said(facts, "secure boot")] == [level]
+    assert [level for level, _ in report(facts, "secure boot")] == [level]
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "ours", "told"),
+    ("package", "version", "ours", "expected"),
     [
         ("docker.io", "28.2.2", False, ("ok", "28.2.2")),
         ("docker-ce", "29.1.0", False, ("ok", "29.1.0 of docker-ce: adopted as it is, and never taken off")),
@@ -131,12 +127,12 @@ def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
         ("docker-ce", "29.1.0", True, ("ok", "29.1.0")),
     ],
 )
-def test_an_engine_of_other_packages_is_adopted_where_it_is_new_enough(
-    package: str, version: str, ours: bool, told: tuple[str, str]
+def test_docker_of_other_packages_is_adopted_where_it_is_new_enough(
+    package: str, version: str, ours: bool, expected: tuple[str, str]
 ) -> None:
     facts = healthy()
     facts["docker"] |= {"there": True, "version": version, "package": package, "ours": ours}
-    assert said(facts, "Docker") == [told]
+    assert report(facts, "Docker") == [expected]
 
 
 AMD = "https://repo.radeon.com"
@@ -153,7 +149,7 @@ AMD = "https://repo.radeon.com"
 def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, same: bool, level: str) -> None:
     facts = healthy()
     facts["repositories"] = [{"file": "/etc/apt/sources.list.d/rocm.list", "url": url, "key": key, "same": same}]
-    ((seen_level, seen),) = said(facts, "sources")
+    ((seen_level, seen),) = report(facts, "sources")
     assert seen_level == level
     assert "/etc/apt/sources.list.d/rocm.list" in seen
 
@@ -168,11 +164,11 @@ def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, 
         (["not there", "installed"], "error", "no package linux-headers-6.8.0-87-generic"),
     ],
 )
-def test_headers_are_there_for_this_kernel_and_each_later_one(states: list[str], level: str, seen: str) -> None:
+def test_this_kernel_and_each_later_one_need_headers(states: list[str], level: str, seen: str) -> None:
     facts = healthy()
     names = ("linux-headers-6.8.0-87-generic", "linux-headers-generic")
     facts["headers"] = {**dict(zip(names, states, strict=True)), "linux-modules-extra-6.8.0-87-generic": "not there"}
-    ((seen_level, words),) = said(facts, "headers")
+    ((seen_level, words),) = report(facts, "headers")
     assert seen_level == level
     assert words.endswith(seen)
 
@@ -201,31 +197,28 @@ def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_wh
     assert advice in result.next
 
 
-def test_a_kernel_without_a_driver_of_amds_is_only_warned_of() -> None:
+def test_a_kernel_that_amd_does_not_list_is_a_warning_where_no_driver_is_wanted() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
-    ask = wanted()
-    results = hardware.kernel(
-        preflight.Look(facts, 0), preflight.Requirements(ask.target, "", driver=False, kernels=ask.kernels)
-    )
-    assert [one.level for one in results] == ["warning"]
+    requirements = preflight.Requirements(wanted().target, "", driver=False, kernels=wanted().kernels)
+    assert [result.level for result in hardware.kernel(preflight.Look(facts, 0), requirements)] == ["warning"]
 
 
-def test_images_need_room_where_the_engine_keeps_them() -> None:
-    """Before an engine is there it may be one of two disks: both must have room."""
+def test_images_need_room_where_docker_keeps_them() -> None:
+    """Before Docker is installed, its data may go to one of two disks: both must have room."""
     facts = healthy()
     small = {"free": 50_000_000_000, "device": 2}
     facts["images"]["/var/lib/containerd"] = small
     (result,) = judged(facts)
     assert (result.check, result.level, result.seen) == ("space", "error", "50 GB free at /var/lib/containerd")
     facts["images"] = {"/mnt/docker": small}
-    assert [one.seen for one in judged(facts)] == ["50 GB free at /mnt/docker"]
+    assert [result.seen for result in judged(facts)] == ["50 GB free at /mnt/docker"]
     facts["space"]["/var/lib/docker"] = {"free": 0, "device": 3, "filled": False}
     facts["images"] = {"/mnt/docker": {"free": 80_000_000_000, "device": 2}}
     assert judged(facts) == []
 
 
-def test_a_first_boot_that_goes_on_is_told() -> None:
+def test_a_first_boot_that_still_runs_is_a_warning() -> None:
     facts = healthy()
     facts["first_boot"] = True
-    assert [(one.level, one.check) for one in judged(facts)] == [("warning", "apt")]
+    assert [(result.level, result.check) for result in judged(facts)] == [("warning", "apt")]

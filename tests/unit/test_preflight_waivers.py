@@ -1,4 +1,4 @@
-"""What a stack waives of the preflight is told and stops nothing until its last day; what every machine of its source says is no news."""
+"""A waived check of the preflight is a warning until the waiver's last day; warnings expected on every machine of a source are not shown."""
 
 import dataclasses
 import datetime
@@ -34,16 +34,17 @@ def waived(day: str, *names: str) -> preflight.Requirements:
     return dataclasses.replace(wanted(), waivers=dict.fromkeys(names, waiver))
 
 
-def judged(ask: preflight.Requirements, *sick: str) -> list[preflight.CheckResult]:
+def findings_of(requirements: preflight.Requirements, *sick: str) -> list[preflight.CheckResult]:
     facts = healthy()
     for claim in sick:
         SICK[claim][0](facts)
-    return [one for one in preflight.check(preflight.Look(facts, 0), ask, TODAY) if one.level != "ok"]
+    results = preflight.check(preflight.Look(facts, 0), requirements, TODAY)
+    return [result for result in results if result.level != "ok"]
 
 
-def test_both_halves_have_the_same_names() -> None:
-    """But for what is never wrong, and whose it is: that is the other stack's to give up."""
-    names = {form.ok(one, "").name for one in WORDS}
+def test_each_check_can_be_waived_but_the_command_line_and_the_owner() -> None:
+    """The command line is never wrong; only the stack that owns a machine can give it up."""
+    names = {form.ok(words, "").name for words in WORDS}
     assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
     assert set(preflight_checks.WAIVABLE) <= names
     assert set(Nodes.EXPECTED_WARNINGS) <= WORDS
@@ -52,52 +53,53 @@ def test_both_halves_have_the_same_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "level", "said"),
+    ("day", "level", "reason"),
     [
         ("2026-11-26", "warning", "(waived until 2026-11-26: ticket 4711)"),
         ("2026-11-25", "error", "(its waiver expired on 2026-11-25 and does not count)"),
     ],
 )
-def test_a_waiver_counts_up_to_its_last_day(day: str, level: str, said: str) -> None:
-    one, other = judged(waived(day, "preflight-secure-boot"), "secure-boot", "too-few-gpus")
-    assert (one.level, one.seen.splitlines()[-1]) == (level, said)
-    assert other == judged(wanted(), "too-few-gpus")[0], "what is not waived stops as before"
+def test_a_waiver_counts_up_to_its_last_day(day: str, level: str, reason: str) -> None:
+    waivable, other = findings_of(waived(day, "preflight-secure-boot"), "secure-boot", "too-few-gpus")
+    assert (waivable.level, waivable.seen.splitlines()[-1]) == (level, reason)
+    assert other == findings_of(wanted(), "too-few-gpus")[0], "what is not waived stops as before"
 
 
-def test_a_machine_that_is_right_says_nothing_of_a_waiver() -> None:
-    assert judged(waived("2026-11-26", *preflight_checks.WAIVABLE)) == []
+def test_a_machine_without_a_finding_does_not_mention_a_waiver() -> None:
+    assert findings_of(waived("2026-11-26", *preflight_checks.WAIVABLE)) == []
 
 
-def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too() -> None:
+def test_a_lab_machine_reports_no_expected_warning_and_every_error() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
-    told = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
-    ask = dataclasses.replace(wanted(), usual=tuple(told["usual"]))
+    plan = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
+    lab = dataclasses.replace(wanted(), usual=tuple(plan["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
-    assert judged(ask, *usual) == []
-    assert [one.check for one in judged(ask, *usual, "an-address-of-the-plan", "a-lock")] == ["network", "apt"]
+    assert findings_of(lab, *usual) == []
+    errors = findings_of(lab, *usual, "an-address-of-the-plan", "a-lock")
+    assert [error.check for error in errors] == ["network", "apt"]
 
 
-def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
+def test_the_preflight_gets_only_its_own_of_the_stacks_waivers() -> None:
     """The owner of a machine is none of them."""
     config = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
     raw: dict[str, Any] = {key.removeprefix(stack_file.PREFIX): value for key, value in config.items()}
     names = ("preflight-space", "preflight-owner", "context-of-model")
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
-    told = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
-    assert told["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
-    (waiver,) = preflight.Requirements.from_plan(wanted().target, told).waivers.values()
+    plan = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
+    assert plan["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
+    (waiver,) = preflight.Requirements.from_plan(wanted().target, plan).waivers.values()
     assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))
 
 
 def test_the_verb_shows_what_is_waived() -> None:
-    report = verb.Report("prod-1", judged(waived("2026-12-31", "preflight-secure-boot"), "secure-boot"))
+    report = verb.Report("prod-1", findings_of(waived("2026-12-31", "preflight-secure-boot"), "secure-boot"))
     assert not report.stops
     text = "\n\n".join([verb.as_table([report], everything=False), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / "waived.txt").read_text()
 
 
 def test_an_error_is_a_fault_in_json_as_in_earlier_releases() -> None:
-    report = verb.Report("prod-1", judged(wanted(), "secure-boot"))
-    ((row,),) = (one["verdicts"] for one in json.loads(verb.to_json([report])))
+    report = verb.Report("prod-1", findings_of(wanted(), "secure-boot"))
+    ((row,),) = (node["verdicts"] for node in json.loads(verb.to_json([report])))
     assert list(row) == ["check", "level", "seen", "wanted", "next"]
     assert (row["check"], row["level"]) == ("secure boot", "fault")

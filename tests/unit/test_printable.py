@@ -1,4 +1,6 @@
-"""What a node, a server or a log says reaches the terminal as text: its control characters are shown, never obeyed."""
+"""What a node, a server or a log sends reaches the terminal as text: the terminal shows its control characters, and obeys none."""
+
+import contextlib
 
 import pytest
 
@@ -28,7 +30,7 @@ SHOWN = "\\x1b]52;c;ZXZpbA==\\x07"
         ("\U000e0041", "\\U000e0041"),  # a tag, which no terminal shows
     ],
 )
-def test_what_a_terminal_would_obey_or_hide_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_what_a_terminal_would_obey_or_hide_becomes_an_escape(text: str, shown: str) -> None:
     assert printable.plain(text) == shown
     printable.plain(text).encode()
 
@@ -40,14 +42,13 @@ def test_a_short_form_is_one_line_of_a_bounded_length() -> None:
 
 @pytest.mark.parametrize("part", ["node", "doing", "seen", "wanted", "next"])
 def test_every_part_of_an_error_is_filtered(part: str) -> None:
-    said = str(errors.FleetError(**{"seen": "x", part: f"a{CLIPBOARD}b"}))
-    assert f"a{SHOWN}b" in said
-    assert "\x1b" not in said
+    message = str(errors.FleetError(**{"seen": "x", part: f"a{CLIPBOARD}b"}))
+    assert f"a{SHOWN}b" in message and "\x1b" not in message
 
 
 def test_further_reasons_of_an_error_are_filtered_too() -> None:
-    said = str(errors.NotReady(seen="x", others=[errors.FleetError(seen=CLIPBOARD)]))
-    assert SHOWN in said and "\x1b" not in said
+    message = str(errors.NotReady(seen="x", others=[errors.FleetError(seen=CLIPBOARD)]))
+    assert SHOWN in message and "\x1b" not in message
 
 
 def test_a_line_of_progress_that_a_poll_printed_is_filtered() -> None:
@@ -58,20 +59,17 @@ def test_a_line_of_progress_that_a_poll_printed_is_filtered() -> None:
     assert [note.text for note in notes] == ["vllm: Wait", f"vllm: load{SHOWN} (0 s)"]
 
 
-def test_the_words_of_a_failed_task_are_filtered() -> None:
+def test_the_message_of_a_failed_task_is_filtered() -> None:
     tracker = progress.Tracker(("vllm",), lambda note: None)
     tracker.handle({"event": "task", "role": "vllm", "task": "Wait"})
     failed = {"event": "failed", "role": "vllm", "action": "x", "item": False, "ignored": False}
     tracker.handle({**failed, "res": {"msg": f"broken{CLIPBOARD}\nwanted: whole\x9b"}})
     assert tracker.failure
-    said = str(tracker.failure(Target("glm-1", "192.0.2.1"), "go on"))
-    assert f"broken{SHOWN}" in said and "whole\\x9b" in said
+    message = str(tracker.failure(Target("glm-1", "192.0.2.1"), "go on"))
+    assert f"broken{SHOWN}" in message and "whole\\x9b" in message
 
 
-def test_whatever_the_provider_says_beside_a_resource_is_filtered() -> None:
-    heard = Engine()
-    try:
-        engine.Engine(heard.address).say("urn", f"probing{CLIPBOARD}")
-        assert [line.message for line in heard.lines] == [f"probing{SHOWN}"]
-    finally:
-        heard.close()
+def test_each_message_of_the_provider_beside_a_resource_is_filtered() -> None:
+    with contextlib.closing(Engine()) as stand_in:
+        engine.Engine(stand_in.address).say("urn", f"probing{CLIPBOARD}")
+        assert [line.message for line in stand_in.lines] == [f"probing{SHOWN}"]

@@ -1,4 +1,4 @@
-"""What is read out of a model's words, proved on answers of the real GLM-4.6V (recorded/) and on the forms it varies."""
+"""What the probes read from a model's answer: answers of the real GLM-4.6V (recorded/) and the forms that it varies."""
 
 import json
 from pathlib import Path
@@ -24,11 +24,10 @@ def test_grounding_gives_the_one_box_between_the_box_tokens() -> None:
 
 
 def test_understanding_gives_the_json_list_after_its_sentence() -> None:
-    found = answers.json_list(recorded("understanding"))
-    assert found
-    assert len(found) == 8
-    assert found[0] == {"label": "American Shorthair-1", "bbox_2d": [109, 152, 193, 822]}
-    assert {frozenset(item) for item in found} == {frozenset(("label", "bbox_2d"))}
+    items = answers.json_list(recorded("understanding"))
+    assert items and len(items) == 8
+    assert items[0] == {"label": "American Shorthair-1", "bbox_2d": [109, 152, 193, 822]}
+    assert {frozenset(item) for item in items} == {frozenset(("label", "bbox_2d"))}
 
 
 def test_video_gives_a_description_without_a_box_or_a_list() -> None:
@@ -38,15 +37,17 @@ def test_video_gives_a_description_without_a_box_or_a_list() -> None:
     assert answers.json_list(answer) is None
 
 
-@pytest.mark.parametrize("name", ["grounding", "understanding", "video"])
+EACH_RECORDED = pytest.mark.parametrize("name", ["grounding", "understanding", "video"])
+
+
+@EACH_RECORDED
 def test_reasoning_is_apart_from_the_content(name: str) -> None:
     answer = recorded(name)
-    assert answer.reasoning
-    assert answer.reasoning not in answer.content
+    assert answer.reasoning and answer.reasoning not in answer.content
     assert answer.tool_calls == []
 
 
-@pytest.mark.parametrize("name", ["grounding", "understanding", "video"])
+@EACH_RECORDED
 def test_words_have_no_box_token_and_no_white_space_around_them(name: str) -> None:
     words = recorded(name).words
     assert "box|>" not in words
@@ -54,13 +55,13 @@ def test_words_have_no_box_token_and_no_white_space_around_them(name: str) -> No
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_reasoning_is_found_under_the_new_and_the_old_name(field: str) -> None:
+def test_reasoning_is_read_under_the_new_and_the_old_name(field: str) -> None:
     body = {"choices": [{"message": {"content": "yes", field: "because"}}]}
     assert answers.from_body(200, body).reasoning == "because"
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "result"),
     [
         ("<|begin_of_box|>[[94,598,177,991]]<|end_of_box|>", [(94, 598, 177, 991)]),
         ("<|begin_of_box|>[94,598,177,991]<|end_of_box|>", [(94, 598, 177, 991)]),
@@ -74,12 +75,12 @@ def test_reasoning_is_found_under_the_new_and_the_old_name(field: str) -> None:
         ("", []),
     ],
 )
-def test_a_box_is_four_numbers_in_brackets_however_they_are_set(content: str, found: list[Box]) -> None:
-    assert answers.boxes(Answer(200, content)) == found
+def test_a_box_is_four_numbers_in_brackets_of_any_layout(content: str, result: list[Box]) -> None:
+    assert answers.boxes(Answer(200, content)) == result
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "result"),
     [
         ('<|begin_of_box|>[{"label": "a"}]<|end_of_box|>', [{"label": "a"}]),
         ('```json\n[{"label": "a"}]\n```', [{"label": "a"}]),
@@ -91,12 +92,12 @@ def test_a_box_is_four_numbers_in_brackets_however_they_are_set(content: str, fo
         ("", None),
     ],
 )
-def test_a_list_is_read_without_what_stands_around_it(content: str, found: list[object] | None) -> None:
-    assert answers.json_list(Answer(200, content)) == found
+def test_a_list_is_read_without_the_text_around_it(content: str, result: list[object] | None) -> None:
+    assert answers.json_list(Answer(200, content)) == result
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "overlap"),
+    ("first", "second", "overlap"),
     [
         ((0, 0, 10, 10), (0, 0, 10, 10), 1),
         ((0, 0, 10, 10), (5, 0, 15, 10), 1 / 3),
@@ -107,9 +108,8 @@ def test_a_list_is_read_without_what_stands_around_it(content: str, found: list[
         ((10, 10, 0, 0), (0, 0, 10, 10), 0),
     ],
 )
-def test_overlap_is_shared_area_over_common_area(one: Box, other: Box, overlap: float) -> None:
-    assert answers.iou(one, other) == pytest.approx(overlap)
-    assert answers.iou(other, one) == pytest.approx(overlap)
+def test_overlap_is_shared_area_over_common_area(first: Box, second: Box, overlap: float) -> None:
+    assert answers.iou(first, second) == answers.iou(second, first) == pytest.approx(overlap)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_overlap_is_shared_area_over_common_area(one: Box, other: Box, overlap: 
         ('["Paris"]', {"not an object": ["Paris"]}),
     ],
 )
-def test_a_tool_call_is_read_and_what_is_wrong_with_it_stays_visible(arguments: str, read: dict[str, object]) -> None:
+def test_a_tool_call_is_read_and_shows_what_is_wrong_with_it(arguments: str, read: dict[str, object]) -> None:
     call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
     body = {"choices": [{"message": {"content": None, "tool_calls": [call]}}]}
     assert answers.from_body(200, body).tool_calls == [("get_weather", read)]
@@ -138,5 +138,5 @@ def test_a_tool_call_is_read_and_what_is_wrong_with_it_stays_visible(arguments: 
         (Answer(0, text="no answer: ConnectError"), "0: no answer: ConnectError"),
     ],
 )
-def test_a_person_is_shown_words_else_calls_else_what_there_is(answer: Answer, shown: str) -> None:
+def test_an_answer_shows_its_words_or_its_calls_or_its_reasoning(answer: Answer, shown: str) -> None:
     assert answer.shown == shown
