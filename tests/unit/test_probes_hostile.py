@@ -1,4 +1,4 @@
-"""Whatever a server sends, a case ends within a second in a result that says what was seen: by hand on a real socket, and by chance."""
+"""Whatever a server sends, a case ends within a second in a result that reports it: hand-written answers on a real socket, and fuzzing."""
 
 import json
 import socket
@@ -39,12 +39,12 @@ def serve() -> Iterator[Callable[..., str]]:
             with connection:
                 connection.settimeout(5)
                 try:
-                    taken(connection)
+                    read_request(connection)
                     connection.sendall(first)
                     while again and not stop.wait(pause):
                         connection.sendall(again)
                 except OSError:
-                    continue  # the client has seen enough
+                    continue  # the client has closed
 
     def start(first: bytes, again: bytes = b"", pause: float = 0) -> str:
         threads.append(threading.Thread(target=answer, args=(first, again, pause)))
@@ -58,8 +58,8 @@ def serve() -> Iterator[Callable[..., str]]:
     listening.close()
 
 
-def taken(connection: socket.socket) -> None:
-    """Read the whole request: who closes before it has would send a reset instead of an answer."""
+def read_request(connection: socket.socket) -> None:
+    """Read the whole request: closing earlier would send a reset instead of an answer."""
     with connection.makefile("rb") as request:
         length = 0
         while (line := request.readline()) not in (b"\r\n", b""):
@@ -101,11 +101,7 @@ HOSTILE = {
     "text for calls": (TOOL, body(tool_calls="get_weather"), "tool_calls is text; wanted a list"),
     "a call that is a number": (TOOL, body(tool_calls=[1]), "a tool call without its function"),
     "a function without text": (TOOL, body(tool_calls=[{"function": {"name": 1}}]), "name is a number; wanted text"),
-    "arguments that are an object": (
-        TOOL,
-        body(tool_calls=[{"function": {"name": "x", "arguments": {}}}]),
-        "arguments is an object; wanted text",
-    ),
+    "arguments that are an object": (TOOL, body(tool_calls=[{"function": {"name": "x", "arguments": {}}}]), "arguments is an object; wanted text"),
     "null": (BOX, b"null", "JSON without choices and their message"),
     "choices without end": (BOX, json.dumps({"choices": {"0": 1}}).encode(), "JSON without choices and their message"),
     "long content": (BOX, body(content="[1,2,3,4]" * 20_000), "content has 180000 characters; wanted at most 100000"),
@@ -119,9 +115,7 @@ HOSTILE = {
     "pieces that are none": (STREAM, pieces(None, 1, "x"), "the stream holds 3 events that are no piece"),
     "a deep piece": (STREAM, b"data: " + b"[" * 100_000, "the stream holds 1 events that are no piece"),
     "an error after a right answer": (
-        STREAM,
-        pieces({"content": "[[723,321,"}, {"content": "857,810]]"}) + b'\n\ndata: {"error": "EngineCore died"}',
-        "the stream holds 1 events that are no piece",
+        STREAM, pieces({"content": "[[723,321,"}, {"content": "857,810]]"}) + b'\n\ndata: {"error": "EngineCore died"}', "the stream holds 1 events that are no piece",
     ),
     "a million pieces": (STREAM, pieces({"content": "a"}) + b"\n\ndata: {}" * 300_000, "wanted at most 8192"),
     "a long stream": (STREAM, pieces(*[{"content": "a" * 90_000}] * 3), "content has 270000 characters"),
@@ -129,14 +123,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_body_fails_with_what_was_seen_within_a_second(name: str, serve: Callable[..., str]) -> None:
+def test_a_hostile_body_is_reported_as_a_failure_within_a_second(name: str, serve: Callable[..., str]) -> None:
     case, content, sentence = HOSTILE[name]
     url = serve(HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content)
     started = time.process_time()
     (result,) = probes.run(url, "key", "m", [case], lambda _: None)
     assert sentence in "; ".join(result.wrong)
-    reports(result)
-    assert time.process_time() - started < 2  # asked twice, where it is an answer
+    write_reports(result)
+    assert time.process_time() - started < 2  # an answer is requested twice
 
 
 ENDLESS = {
@@ -155,7 +149,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("case", [BOX, STREAM, REFUSES], ids=lambda case: case.name)
-def test_an_answer_without_end_has_one(
+def test_an_endless_answer_ends_in_a_result(
     name: str, case: cases.Case, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, again, sentence = ENDLESS[name]
@@ -167,7 +161,7 @@ def test_an_answer_without_end_has_one(
     assert result.refused
     assert sentence in "; ".join(result.wrong)
     assert len(result.answer.shown) <= answers.KEPT + 100
-    reports(result)
+    write_reports(result)
     assert time.monotonic() - started < 10  # of a machine that does much else
 
 
@@ -191,11 +185,11 @@ def test_an_answer_without_end_has_one(
 def test_a_hostile_header_is_a_result(head: bytes, serve: Callable[..., str]) -> None:
     (result,) = probes.run(serve(head + b"\r\nno answer"), "key", "m", [BOX], lambda _: None)
     assert result.refused
-    reports(result)
+    write_reports(result)
 
 
-def reports(result: ProbeResult, page: bool = True) -> None:
-    """Write every report: whatever is in the result, they can be. The page draws its picture, which takes time."""
+def write_reports(result: ProbeResult, page: bool = True) -> None:
+    """Write every report of a result. The page draws its picture, which takes time."""
     for write in (report.table, report.to_json, report.to_junit, *([report.to_html] if page else [])):
         text = write([result])
         assert not [char for char in text if (ord(char) < 32 and char not in "\n\t\r") or 127 <= ord(char) < 160]
@@ -203,7 +197,7 @@ def reports(result: ProbeResult, page: bool = True) -> None:
     assert len(result.seen) < 5000
 
 
-# --- by chance, the same each time
+# --- fuzzing, the same each time
 
 FUZZ = settings(
     max_examples=60, derandomize=True, database=None, deadline=1000, suppress_health_check=list(HealthCheck)
@@ -225,32 +219,31 @@ MESSAGES = st.one_of(VALUES, st.dictionaries(KEYS, VALUES))
 LISTS = st.lists(st.one_of(VALUES, st.fixed_dictionaries({"label": VALUES, "bbox_2d": VALUES}))).map(json.dumps)
 
 
-def judged(case: cases.Case, status: int, content: bytes) -> None:
+def check(case: cases.Case, status: int, content: bytes) -> None:
     answer = runner.read(status, content, True, case.stream)
-    reports(
-        ProbeResult(case, answer, probes.runner.checks.problems(case, answer), 1.0, (answer, ["as before"])), page=False
-    )
+    problems = runner.checks.problems(case, answer)
+    write_reports(ProbeResult(case, answer, problems, 1.0, (answer, ["as before"])), page=False)
 
 
 @FUZZ
 @given(st.sampled_from([BOX, LIST, TOOL, REFUSES]), st.sampled_from([200, 401, 500]), MESSAGES)
-def test_any_message_is_judged(case: cases.Case, status: int, message: Any) -> None:
-    judged(case, status, json.dumps({"choices": [{"message": message}]}).encode())
+def test_any_message_has_a_result(case: cases.Case, status: int, message: Any) -> None:
+    check(case, status, json.dumps({"choices": [{"message": message}]}).encode())
 
 
 @FUZZ
 @given(LISTS)
-def test_any_list_of_detections_is_judged(content: str) -> None:
-    judged(LIST, 200, body(content=content))
+def test_any_list_of_detections_has_a_result(content: str) -> None:
+    check(LIST, 200, body(content=content))
 
 
 @FUZZ
 @given(st.sampled_from([BOX, STREAM]), st.one_of(st.binary(), VALUES.map(lambda value: json.dumps(value).encode())))
-def test_any_body_is_judged(case: cases.Case, content: bytes) -> None:
-    judged(case, 200, content)
+def test_any_body_has_a_result(case: cases.Case, content: bytes) -> None:
+    check(case, 200, content)
 
 
 @FUZZ
 @given(st.lists(st.one_of(MESSAGES, st.dictionaries(KEYS, WORDS)), max_size=5))
-def test_any_stream_is_judged(deltas: list[Any]) -> None:
-    judged(STREAM, 200, pieces(*deltas))
+def test_any_stream_has_a_result(deltas: list[Any]) -> None:
+    check(STREAM, 200, pieces(*deltas))

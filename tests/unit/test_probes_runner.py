@@ -1,4 +1,4 @@
-"""The runner against a real HTTP server on the loopback: one that sees, one that is blind, ones that break off."""
+"""The runner against a real HTTP server on the loopback: one with right answers, one with the same answer to all, ones that disconnect."""
 
 import asyncio
 import json
@@ -27,18 +27,18 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, *names: str) -> list[probes.ProbeResult]:
+def run_cases(server: Server, *names: str) -> list[probes.ProbeResult]:
     return probes.run(server.url, KEY, MODEL, probes.load(names), lambda _: None)
 
 
-def one(server: Server, reply: Reply, name: str = "bottle-grounding") -> probes.ProbeResult:
-    """Ask one case of a server that answers with one reply."""
+def probe(server: Server, reply: Reply, name: str = "bottle-grounding") -> probes.ProbeResult:
+    """Run one case on a server that sends this reply."""
     server.model = lambda body, key: reply
-    return ask(server, name)[0]
+    return run_cases(server, name)[0]
 
 
 def seeing(body: Mapping[str, Any], key: str) -> Reply:
-    """Answer as GLM-4.6V under vLLM does, rightly: it recognises the request among the cases."""
+    """Answer rightly, as GLM-4.6V under vLLM does: find the request among the cases."""
     case = next(case for case in ALL if case.body(MODEL) == body and case.authorized == bool(key))
     if key != f"Bearer {KEY}":
         return Reply(401, b'{"error": "Unauthorized"}')
@@ -51,37 +51,37 @@ def seeing(body: Mapping[str, Any], key: str) -> Reply:
         return whole(content="", tool_calls=[call])
     if case.video:
         return whole(content=f"The dot moves from {case.video.removesuffix('.mp4').replace('-', ' ')}.")
-    found = [{"label": f"{label} bottle", "bbox_2d": box} for label, box in checks.truth(case)]
+    items = [{"label": f"{label} bottle", "bbox_2d": box} for label, box in checks.truth(case)]
     listed = any("bottles" in check for check in case.checks)
-    said = json.dumps(found if listed else [found[0]["bbox_2d"]])
-    words = [f"\nIt is at <|begin_of_box|>{said}", "<|end_of_box|>."]
+    boxes = json.dumps(items if listed else [items[0]["bbox_2d"]])
+    words = [f"\nIt is at <|begin_of_box|>{boxes}", "<|end_of_box|>."]
     if case.stream:
         return streamed({"reasoning": "Let me "}, {"reasoning": "look."}, *({"content": word} for word in words))
     return whole(content="".join(words), reasoning="Let me look." if case.thinking else None)
 
 
-def test_a_server_that_sees_and_refuses_as_it_must_passes_every_case(server: Server) -> None:
+def test_a_server_with_right_answers_and_refusals_passes_every_case(server: Server) -> None:
     server.model = seeing
-    results = ask(server)
-    assert {one.case.name: list(one.wrong) for one in results} == {case.name: [] for case in ALL}
+    results = run_cases(server)
+    assert {result.case.name: list(result.wrong) for result in results} == {case.name: [] for case in ALL}
     assert {path for path, _ in server.asked} == {"/v1/chat/completions"}
 
 
-def test_a_server_that_gives_every_request_the_same_answer_passes_none(server: Server) -> None:
+def test_a_server_with_the_same_answer_to_every_request_passes_no_case(server: Server) -> None:
     server.model = lambda body, key: whole(content="At [[1,2,3,4]], going from left to right, or right to left.")
-    assert [one.case.name for one in ask(server) if one.passed] == []
+    assert [result.case.name for result in run_cases(server) if result.passed] == []
 
 
-def test_each_case_is_told_before_it_is_asked(server: Server) -> None:
-    told: list[tuple[str, int]] = []
+def test_progress_names_each_case_before_its_request(server: Server) -> None:
+    lines: list[tuple[str, int]] = []
     names = ["bottle-grounding", "tool-call"]
     server.model = seeing
-    probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: told.append((text, len(server.asked))))
-    assert told == [("bottle-grounding (1 of 2)", 0), ("tool-call (2 of 2)", 1)]
+    probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: lines.append((text, len(server.asked))))
+    assert lines == [("bottle-grounding (1 of 2)", 0), ("tool-call (2 of 2)", 1)]
 
 
 def test_a_wrong_answer_fails_with_the_answered_text(server: Server) -> None:
-    result = one(server, whole(content="\nThere is\nno bottle."))
+    result = probe(server, whole(content="\nThere is\nno bottle."))
     assert not result.passed
     assert result.seen == "twice 'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
 
@@ -94,20 +94,20 @@ def in_turn(*replies: Reply) -> Model:
 RIGHT = whole(content="[[89,298,223,786]]")
 
 
-def test_a_model_that_answers_wrongly_is_asked_once_more_and_both_answers_are_kept(server: Server) -> None:
+def test_a_wrong_answer_is_requested_once_more_and_both_answers_are_kept(server: Server) -> None:
     server.model = in_turn(whole(content="Where?"), RIGHT)
-    told: list[str] = []
-    (result,) = probes.run(server.url, KEY, MODEL, probes.load(["bottle-grounding"]), told.append)
+    lines: list[str] = []
+    (result,) = probes.run(server.url, KEY, MODEL, probes.load(["bottle-grounding"]), lines.append)
     assert result.passed and result.earlier
     assert result.seen == "'[[89,298,223,786]]'; at first 'Where?' (no box; wanted [89, 298, 223, 786])"
     wrong = "no box; wanted [89, 298, 223, 786]"
-    assert told == ["bottle-grounding (1 of 1)", f"bottle-grounding (1 of 1), once more: {wrong}"]
+    assert lines == ["bottle-grounding (1 of 1)", f"bottle-grounding (1 of 1), once more: {wrong}"]
     assert server.asked[0] == server.asked[1]
 
 
 def test_a_second_wrong_answer_is_final(server: Server) -> None:
     server.model = in_turn(whole(content="Where?"), whole(content="There."), RIGHT)
-    (result,) = ask(server, "bottle-grounding")
+    (result,) = run_cases(server, "bottle-grounding")
     assert not result.passed
     assert (result.answer.shown, result.earlier and result.earlier[0].shown) == ("There.", "Where?")
 
@@ -122,29 +122,26 @@ def test_a_second_wrong_answer_is_final(server: Server) -> None:
         ("bottle-grounding", Reply(0, b"")),
     ],
 )
-def test_what_must_be_refused_and_a_server_without_an_answer_are_asked_once(
-    server: Server, name: str, first: Reply
-) -> None:
-    server.model = lambda body, key: first
-    (result,) = ask(server, name)
+def test_a_refusal_and_a_server_without_an_answer_have_one_request(server: Server, name: str, first: Reply) -> None:
+    result = probe(server, first, name)
     assert result.refused and result.earlier is None
     assert len(server.asked) == 1
 
 
 def test_a_wrong_answer_to_an_advisory_case_does_not_gate(server: Server) -> None:
-    result = one(server, whole(content="[[176,84,240,264]]"), "reasoning-apart")
+    result = probe(server, whole(content="[[176,84,240,264]]"), "reasoning-apart")
     assert not result.passed and not result.refused
 
 
 def test_a_refusal_is_shown_with_its_code_and_text(server: Server) -> None:
-    result = one(server, Reply(500, b"out of memory"))
+    result = probe(server, Reply(500, b"out of memory"))
     assert next(iter(result.wrong)) == "status 500; wanted 200"
     assert result.answer.shown == "500: out of memory"
 
 
-def test_pieces_are_put_together_and_counted(server: Server) -> None:
+def test_pieces_are_joined_and_counted(server: Server) -> None:
     pieces = [{"reasoning_content": "Hm, "}, {"reasoning": "yes."}, {"content": "a"}, {"content": "b"}]
-    answer = one(server, streamed(*pieces), "streamed-grounding").answer
+    answer = probe(server, streamed(*pieces), "streamed-grounding").answer
     assert (answer.reasoning, answer.content, answer.pieces) == ("Hm, yes.", "ab", 2)
     assert list(answer.order) == ["reasoning", "content"]
 
@@ -159,52 +156,52 @@ SPACE, BLUE = {"content": "\n"}, [{"content": "[[723,321,"}, {"content": "857,81
         ([SPACE], ["content"]),
     ],
 )
-def test_white_space_is_no_piece_and_reasoning_may_be_absent(
+def test_white_space_does_not_count_as_a_piece_and_reasoning_may_be_absent(
     server: Server, before: list[dict[str, str]], order: list[str]
 ) -> None:
-    result = one(server, streamed(*before, *BLUE), "streamed-grounding")
+    result = probe(server, streamed(*before, *BLUE), "streamed-grounding")
     assert list(result.wrong) == []
     assert (result.answer.pieces, list(result.answer.order)) == (2, order)
 
 
 def test_a_streamed_answer_with_a_think_tag_in_it_is_wrong(server: Server) -> None:
     reply = streamed({"content": "<think>Hm.</think>"}, *BLUE)
-    assert "says ['think>']" in one(server, reply, "streamed-grounding").wrong
+    assert "says ['think>']" in probe(server, reply, "streamed-grounding").wrong
 
 
 def test_a_comment_in_a_stream_and_a_line_separator_in_a_piece_are_no_events(server: Server) -> None:
     pieces = streamed({"reasoning": "Hm.\u2028"}, *BLUE, {"content": "\u2028"})
     raw = pieces.content.decode().replace("\\u2028", "\u2028")
-    assert one(server, Reply(200, f": ping\n\n{raw}".encode()), "streamed-grounding").passed
+    assert probe(server, Reply(200, f": ping\n\n{raw}".encode()), "streamed-grounding").passed
 
 
 def test_content_in_one_piece_is_not_streamed(server: Server) -> None:
-    result = one(server, streamed({"reasoning": "hm"}, {"content": "ab"}), "streamed-grounding")
+    result = probe(server, streamed({"reasoning": "hm"}, {"content": "ab"}), "streamed-grounding")
     assert "content in 1 pieces; wanted at least 2" in result.wrong
 
 
 def test_an_error_in_the_middle_of_a_stream_is_shown(server: Server) -> None:
     reply = Reply(200, b'data: {"error": {"message": "EngineCore died"}}\n\ndata: [DONE]\n\n')
-    assert "EngineCore died" in one(server, reply, "streamed-grounding").answer.shown
+    assert "EngineCore died" in probe(server, reply, "streamed-grounding").answer.shown
 
 
-def test_the_event_loop_of_the_thread_stays(server: Server) -> None:
-    stayed: list[bool] = []
+def test_a_run_keeps_the_event_loop_of_the_thread(server: Server) -> None:
+    kept: list[bool] = []
 
-    def look() -> None:
+    def run() -> None:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        ask(server, "tool-call")
-        stayed.append(asyncio.get_event_loop() is loop)
+        run_cases(server, "tool-call")
+        kept.append(asyncio.get_event_loop() is loop)
         loop.close()
 
-    thread = threading.Thread(target=look)  # has no other loop that this test would take away
+    thread = threading.Thread(target=run)  # has no other loop that this test would remove
     thread.start()
     thread.join()
-    assert stayed == [True]
+    assert kept == [True]
 
 
-def test_nobody_listening_is_a_result() -> None:
+def test_a_server_that_does_not_listen_is_a_result() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     (result,) = probes.run(url, KEY, MODEL, probes.load(["bottle-grounding"]), lambda _: None)
@@ -217,11 +214,10 @@ def test_nobody_listening_is_a_result() -> None:
 @pytest.mark.parametrize(
     "reply", [Reply(0, b""), Reply(200, b'data: {"choices', length=100)], ids=["at once", "in the middle"]
 )
-def test_a_broken_connection_is_a_result_and_the_next_case_is_asked(server: Server, name: str, reply: Reply) -> None:
+def test_a_broken_connection_is_a_result_and_the_next_case_runs(server: Server, name: str, reply: Reply) -> None:
     server.model = lambda body, key: reply
-    first, _ = ask(server, name, "tool-call")
-    assert first.answer.status == 0
-    assert not first.passed
+    first, _ = run_cases(server, name, "tool-call")
+    assert first.answer.status == 0 and not first.passed
     assert len(server.asked) == 2
 
 
@@ -229,18 +225,12 @@ def test_a_broken_connection_is_a_result_and_the_next_case_is_asked(server: Serv
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"<html>it works</html>",
-        b"[]",
-        b'{"choices": [{}]}',
-        b'{"choices": [{"message": null}]}',
-        b'data: {"choices": [{"del',
-        b'data: {"choices": [{}]}\n\n',
-        b'data: {"choices": [{"delta": null}]}\n\n',
+        *(b"", b"<html>it works</html>", b"[]", b'{"choices": [{}]}', b'{"choices": [{"message": null}]}'),
+        *(b'data: {"choices": [{"del', b'data: {"choices": [{}]}\n\n', b'data: {"choices": [{"delta": null}]}\n\n'),
     ],
 )
 def test_an_answer_that_is_no_completion_is_a_result(server: Server, name: str, content: bytes) -> None:
-    result = one(server, Reply(200, content), name)
+    result = probe(server, Reply(200, content), name)
     assert not result.passed
     assert result.answer.shown.strip() == (content.decode().strip() or "nothing")
 
@@ -251,4 +241,4 @@ def test_the_key_goes_to_the_replica_and_through_no_proxy(server: Server, monkey
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     server.model = seeing
-    assert ask(server, "bottle-grounding")[0].passed
+    assert run_cases(server, "bottle-grounding")[0].passed

@@ -1,4 +1,4 @@
-"""The program of each stack, run against Pulumi's mocks: which resources it declares, and what each of them is told."""
+"""The program of each stack, run against Pulumi's mocks: which resources it declares, and the inputs of each."""
 
 import base64
 import json
@@ -15,26 +15,25 @@ from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STA
 
 @pytest.fixture(autouse=True)
 def sigint() -> Iterator[None]:
-    """The program takes SIGINT for itself; give it back."""
+    """Restore the handler of SIGINT, which the program replaces."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize(
-    ("purge", "given"), [([], None), (["weights"], "weights"), (["weights", "driver"], "weights driver")]
-)
-def test_what_a_delete_is_to_purge_is_a_setting_of_the_provider_and_no_input_of_a_machine(
-    purge: list[str], given: str | None
-) -> None:
+PURGES = [([], None), (["weights"], "weights"), (["weights", "driver"], "weights driver")]
+
+
+@pytest.mark.parametrize(("purge", "setting"), PURGES)
+def test_purge_is_a_setting_of_the_provider_and_no_input_of_a_machine(purge: list[str], setting: str | None) -> None:
     plain, declared = run("prod", config("prod")), run("prod", {**config("prod"), "glm-fleet:purge": purge})
-    assert declared.inputs.pop(("fleet", "fleet")).get("purge") == given
+    assert declared.inputs.pop(("fleet", "fleet")).get("purge") == setting
     plain.inputs.pop(("fleet", "fleet"))
     assert declared.inputs == plain.inputs
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_every_machine_of_every_stack_gets_the_whole_road(stack: str) -> None:
+def test_every_machine_of_every_stack_has_all_resources(stack: str) -> None:
     declared = run(stack, config(stack))
     machines = list(config(stack)["glm-fleet:nodes"]["machines"])
     for kind in ("Node", "Host", "Weights", "Serving"):
@@ -76,7 +75,7 @@ def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None
         assert {name.split("_")[0] for name in inputs["vars"]} <= roles
 
 
-def test_what_stands_with_one_machine_reaches_that_machine_only() -> None:
+def test_a_variable_of_one_machine_reaches_that_machine_only() -> None:
     declared = run("prod", config("prod"))
     flags = {name: declared.inputs["Serving", name]["vars"]["vllm_flags"] for name in declared.names("Serving")}
     assert [name for name in flags if "max-num-seqs" in flags[name]] == ["prod-4"]
@@ -91,29 +90,28 @@ def test_the_replicas_serve_what_was_built_and_what_was_fetched() -> None:
     assert serving["vars"]["vllm_model_manifest"] == "ab12"
 
 
-def test_each_machine_is_told_how_many_gpus_it_must_have() -> None:
+def test_each_host_has_the_number_of_gpus_of_its_machine() -> None:
     values = config("prod")
-    values["glm-fleet:nodes"]["machines"]["prod-2"]["gpus"] = 7
-    values["glm-fleet:nodes"]["machines"]["prod-2"]["vars"] = {
-        "vllm_replicas": [{"name": "glm-0", "port": 1, "gpus": [0, 1, 2, 3]}]
-    }
+    replicas = [{"name": "glm-0", "port": 1, "gpus": [0, 1, 2, 3]}]
+    values["glm-fleet:nodes"]["machines"]["prod-2"] |= {"gpus": 7, "vars": {"vllm_replicas": replicas}}
     declared = run("prod", values)
     assert declared.inputs["Host", "prod-2"]["vars"]["rocm_gpus"] == 7
     assert declared.inputs["Host", "prod-1"]["vars"]["rocm_gpus"] == 8
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_each_node_is_told_what_its_machine_must_be_and_whose_it_will_be(stack: str) -> None:
-    """What is known at plan time: in the lab, without what its site will tell."""
+def test_each_node_has_the_requirements_of_its_machine_and_its_owner(stack: str) -> None:
+    """As at plan time: in the lab, without the variables of its site."""
     values = config(stack)
     values["glm-fleet:vars"]["vllm_network"] = "host"
     declared = run(stack, values)
-    told = {name: json.loads(declared.inputs["Node", name]["wants"]) for name in declared.names("Node")}
-    for name, one in told.items():
-        assert (one["stack"], one["gpus"]) == (f"glm-fleet/{stack}", declared.inputs["Host", name]["vars"]["rocm_gpus"])
+    for name in declared.names("Node"):
+        wants = json.loads(declared.inputs["Node", name]["wants"])
+        gpus = declared.inputs["Host", name]["vars"]["rocm_gpus"]
+        assert (wants["stack"], wants["gpus"]) == (f"glm-fleet/{stack}", gpus)
         replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"]
-        assert one["ports"] == {str(int(replica["port"])): f"{replica['name']}.service" for replica in replicas}
-    assert {bool(one["usual"]) for one in told.values()} == {stack == "lab"}
+        assert wants["ports"] == {str(int(replica["port"])): f"{replica['name']}.service" for replica in replicas}
+        assert bool(wants["usual"]) is (stack == "lab")
 
 
 def test_replicas_on_sockets_want_no_ports() -> None:
@@ -121,7 +119,7 @@ def test_replicas_on_sockets_want_no_ports() -> None:
     assert json.loads(declared.inputs["Node", "prod-1"]["wants"])["ports"] == {}
 
 
-def test_what_the_site_tells_lies_under_what_the_stack_says() -> None:
+def test_a_value_of_the_stack_counts_more_than_one_of_the_lab_s_site() -> None:
     values = config("lab")
     declared = run("lab", values)
     assert declared.inputs["Image", "glm-1"]["vars"]["transformers_base_image"] == SITE_VARS["transformers_base_image"]
@@ -133,7 +131,7 @@ def test_what_the_site_tells_lies_under_what_the_stack_says() -> None:
     assert run("lab", values).inputs["Image", "glm-1"]["vars"]["transformers_base_image"] == own
 
 
-def test_a_machine_and_what_stands_on_it_are_protected_but_not_who_builds() -> None:
+def test_all_resources_of_a_machine_but_its_image_are_protected() -> None:
     declared = run("prod", config("prod"))
     machines = ("prod-1", "prod-2", "prod-3", "prod-4")
     kinds = ("Node", "Host", "Weights", "Serving")
@@ -145,40 +143,33 @@ def test_a_released_machine_is_not_protected() -> None:
     assert {name for _, name in declared.protected} == {"prod-1", "prod-2", "prod-3"}
 
 
-def test_nothing_of_the_lab_is_protected() -> None:
+def test_no_resource_of_the_lab_is_protected() -> None:
     assert run("lab", config("lab")).protected == set()
 
 
-def test_secrets_stay_secret_and_reach_only_who_needs_them() -> None:
+def test_secrets_stay_secret_and_reach_only_the_resources_that_need_them() -> None:
     declared = run("prod", config("prod"), {"vllm_api_key": KEY, "weights_token": "hf_abc"})
     assert declared.inputs["Weights", "prod-1"]["token"] == {SECRET: SECRET_SIGN, "value": "hf_abc"}
     assert declared.inputs["Serving", "prod-1"]["api_key"] == {SECRET: SECRET_SIGN, "value": KEY}
-    told = {key: json.dumps(inputs) for key, inputs in declared.inputs.items()}
-    assert {kind for (kind, _), text in told.items() if KEY in text} == {"Serving"}
-    assert {kind for (kind, _), text in told.items() if "hf_abc" in text} == {"Weights"}
+    texts = {key: json.dumps(inputs) for key, inputs in declared.inputs.items()}
+    assert {kind for (kind, _), text in texts.items() if KEY in text} == {"Serving"}
+    assert {kind for (kind, _), text in texts.items() if "hf_abc" in text} == {"Weights"}
 
 
 def test_without_a_token_the_weights_get_none() -> None:
     assert "token" not in run("prod", config("prod")).inputs["Weights", "prod-1"]
 
 
-def test_thirty_machines_are_thirty_roads() -> None:
-    values = config("prod")
-    machine = {
-        "address": "192.0.2.1",
-        "host_key": f"ssh-ed25519 {base64.b64encode(b'x' * 51).decode()}",
-    }
-    values["glm-fleet:nodes"] = {
-        "source": "ssh",
-        "machines": {f"node-{place}": {**machine, "port": 1000 + place} for place in range(30)},
-    }
-    declared = run("prod", values)
+def test_thirty_machines_have_thirty_servings_and_one_image() -> None:
+    machine = {"address": "192.0.2.1", "host_key": f"ssh-ed25519 {base64.b64encode(b'x' * 51).decode()}"}
+    machines = {f"node-{place}": {**machine, "port": 1000 + place} for place in range(30)}
+    declared = run("prod", {**config("prod"), "glm-fleet:nodes": {"source": "ssh", "machines": machines}})
     assert len(declared.names("Serving")) == 30
     assert declared.names("Image") == ["node-0"]
 
 
-def test_a_failing_machine_stops_no_other_and_loses_nothing_of_its_own() -> None:
-    # What the program does not register, the engine would take for removed, and delete.
+def test_a_failing_machine_stops_no_other_and_keeps_all_its_resources() -> None:
+    # The Pulumi engine would delete what the program does not register.
     declared = run("prod", config("prod"), failing=("Host/prod-2", "Weights/prod-2", "Serving/prod-2"))
     for kind in ("Node", "Host", "Weights", "Serving"):
         assert sorted(declared.names(kind)) == ["prod-1", "prod-2", "prod-3", "prod-4"]
@@ -187,10 +178,10 @@ def test_a_failing_machine_stops_no_other_and_loses_nothing_of_its_own() -> None
 
 
 @pytest.mark.parametrize("failing", [(), ("Host/prod-2", "Weights/prod-2", "Serving/prod-2")])
-def test_a_preview_asks_what_it_foretells_once_everything_is_declared(failing: tuple[str, ...]) -> None:
+def test_a_preview_requests_its_forecast_after_all_resources(failing: tuple[str, ...]) -> None:
     declared = run("prod", config("prod"), failing=failing, preview=True)
-    ((token, arguments, before),) = declared.calls
-    assert (token, before) == ("fleet:index:forecast", len(declared.inputs))
+    ((token, arguments, resources),) = declared.calls
+    assert (token, resources) == ("fleet:index:forecast", len(declared.inputs))
     assert "::pulumi:pulumi:Stack::" in arguments["beside"]
 
 
@@ -199,52 +190,44 @@ def test_an_update_calls_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "change", "seen"),
+    ("change", "message"),
     [
-        (
-            "a variable that no role knows",
-            {"glm-fleet:vars": {"vlm_flags": {}}},
-            "vars.vlm_flags: no role knows this variable",
-        ),
-        (
-            "an image without digest",
-            {"glm-fleet:vars": {"transformers_base_image": "a"}},
-            "an image without digest",
-        ),
-        ("a misspelled key", {"glm-fleet:paralel": "4"}, "did you mean parallel?"),
-        ("a probe that does not exist", {"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
-        ("a folder that is not there", {"glm-fleet:probes": {"extra": "own"}}, "own: there is no such folder"),
-        ("a folder elsewhere", {"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has another form'),
+        ({"glm-fleet:vars": {"vlm_flags": {}}}, "vars.vlm_flags: no role knows this variable"),
+        ({"glm-fleet:vars": {"transformers_base_image": "a"}}, "an image without digest"),
+        ({"glm-fleet:paralel": "4"}, "did you mean parallel?"),
+        ({"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
+        ({"glm-fleet:probes": {"extra": "own"}}, "own: there is no such folder"),
+        ({"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has another form'),
     ],
+    ids=["variable", "image without digest", "misspelled key", "unknown probe", "missing folder", "folder elsewhere"],
 )
-def test_a_bad_stack_declares_nothing(
-    claim: str, change: dict[str, Any], seen: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_a_wrong_stack_declares_nothing(change: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
         run("prod", {**config("prod"), **change})
-    assert ended.value.code == 32
-    assert seen in caplog.text
+    assert caught.value.code == 32
+    assert message in caplog.text
 
 
-def test_cases_of_one_s_own_gate_by_name_and_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_s_own_cases_are_inputs_by_name_and_by_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "probes" / "own"
     folder.mkdir(parents=True)
     (folder / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     monkeypatch.chdir(tmp_path)
-    asked = {"cases": ["greets", "tool-call"], "extra": "probes/own"}
-    declared = run("prod", {**config("prod"), "glm-fleet:probes": asked})
-    seen = [inputs["probes"] for (kind, _), inputs in declared.inputs.items() if kind == "Serving"]
-    assert seen
-    for probes in seen:
-        assert probes == {**asked, "min_iou": 0.5, "digest": program.probes_digest("probes/own")}
+    own = {"cases": ["greets", "tool-call"], "extra": "probes/own"}
+    declared = run("prod", {**config("prod"), "glm-fleet:probes": own})
+    assert declared.names("Serving")
+    for name in declared.names("Serving"):
+        digest = program.probes_digest("probes/own")
+        assert declared.inputs["Serving", name]["probes"] == {**own, "min_iou": 0.5, "digest": digest}
 
 
-def test_a_stack_without_cases_of_its_own_has_the_inputs_it_had() -> None:
-    seen = [inputs["probes"] for (kind, _), inputs in run("prod", config("prod")).inputs.items() if kind == "Serving"]
-    assert all(set(probes) == {"cases", "min_iou", "digest"} for probes in seen)
+def test_a_stack_without_cases_of_its_own_has_no_further_input() -> None:
+    declared = run("prod", config("prod"))
+    for name in declared.names("Serving"):
+        assert set(declared.inputs["Serving", name]["probes"]) == {"cases", "min_iou", "digest"}
 
 
-def test_a_stack_without_an_api_key_is_told_how_to_make_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stack_without_an_api_key_reports_how_to_make_one(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run("prod", config("prod"), secrets={})
     assert "pulumi config set --secret vllm_api_key -s prod" in caplog.text
@@ -253,22 +236,17 @@ def test_a_stack_without_an_api_key_is_told_how_to_make_one(caplog: pytest.LogCa
 def test_an_api_key_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run("prod", {**config("prod"), "glm-fleet:vllm_api_key": KEY}, secrets={})
-    told = caplog.text
-    assert "is in clear" in told
-    assert KEY not in told
+    assert "is in clear" in caplog.text and KEY not in caplog.text
 
 
 def test_a_secret_among_plain_values_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = {"glm-fleet:nodes": config("prod")["glm-fleet:nodes"]}
     with pytest.raises(SystemExit):
-        run(
-            "prod",
-            {"glm-fleet:nodes": config("prod")["glm-fleet:nodes"]},
-            {"vllm_api_key": KEY, "vars": json.dumps({"a": "b"})},
-        )
+        run("prod", nodes, {"vllm_api_key": KEY, "vars": json.dumps({"a": "b"})})
     assert "holds a secret among plain values" in caplog.text
 
 
-def test_a_draining_machine_stays_set_up_and_serves_nothing_and_an_absent_one_is_not_there() -> None:
+def test_a_draining_machine_keeps_its_resources_without_a_replica_and_an_absent_one_has_none() -> None:
     values = config("prod")
     values["glm-fleet:nodes"]["machines"]["prod-2"]["state"] = "drain"
     values["glm-fleet:nodes"]["machines"]["prod-3"]["state"] = "absent"
@@ -278,12 +256,10 @@ def test_a_draining_machine_stays_set_up_and_serves_nothing_and_an_absent_one_is
     assert len(declared.inputs["Serving", "prod-1"]["vars"]["vllm_replicas"]) == 2
 
 
-def test_where_a_machine_stands_is_told_with_what_it_serves() -> None:
+def test_the_replicas_output_has_the_place_of_each_machine() -> None:
     values = config("prod")
     values["glm-fleet:nodes"]["defaults"]["zone"] = "a"
     values["glm-fleet:nodes"]["machines"]["prod-2"]["internal_address"] = "10.0.0.12"
     outputs = run("prod", values).outputs["replicas"]
-    assert (outputs["prod-1"]["place"], outputs["prod-2"]["place"]) == (
-        {"zone": "a"},
-        {"zone": "a", "internal_address": "10.0.0.12"},
-    )
+    assert outputs["prod-1"]["place"] == {"zone": "a"}
+    assert outputs["prod-2"]["place"] == {"zone": "a", "internal_address": "10.0.0.12"}
