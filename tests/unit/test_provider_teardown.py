@@ -1,4 +1,4 @@
-"""Claims about what a delete asks of its machine (fleet/provider/teardown.py): what is ours goes, what was there stays, and so does what is dear."""
+"""What a delete requests of its machine (fleet/provider/teardown.py): remove what is ours, keep what was there and what is expensive."""
 
 import threading
 from pathlib import Path
@@ -29,51 +29,51 @@ HEX = "[0-9a-f]"
 NODE = {"name": "m", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
 
 
-def asked(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
+def request(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
     return teardown.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
 
 
-def test_what_we_made_goes_and_what_was_there_is_put_back() -> None:
-    found = asked("host", vars={"docker_daemon_options": {"log-driver": "journald"}})
-    assert found["files"] == ["/etc/security/limits.d/90-fleet.conf"]
-    assert found["restores"] == ["/etc/docker/daemon.json"]
-    assert found["options"] == {"log-driver": "journald"}
-    assert found["units"] == ["docker.service"]
-    assert found["sysctls"] == ["vm.max_map_count"]
-    assert found["ends"] is True
+def test_a_delete_removes_what_we_made_and_restores_what_was_there() -> None:
+    host = request("host", vars={"docker_daemon_options": {"log-driver": "journald"}})
+    assert host["files"] == ["/etc/security/limits.d/90-fleet.conf"]
+    assert host["restores"] == ["/etc/docker/daemon.json"]
+    assert host["options"] == {"log-driver": "journald"}
+    assert host["units"] == ["docker.service"]
+    assert host["sysctls"] == ["vm.max_map_count"]
+    assert host["ends"] is True
 
 
-def test_an_engine_and_a_driver_that_were_adopted_are_never_taken_off() -> None:
-    """What apt did not install is not ours: it found docker-ce as it was, and upgraded the vendor's driver."""
+def test_a_delete_never_removes_docker_and_a_driver_that_were_adopted() -> None:
+    """What apt did not install is not ours: docker-ce was there, and apt upgraded the vendor's driver."""
     events = [
         {"event": "ok", "action": "ansible.builtin.apt", "res": {"changed": False, "args": {"name": ["docker-ce"]}}},
         {"event": "ok", "action": "ansible.builtin.apt", "res": {"changed": True, "new": [], "args": {"name": ["amdgpu-dkms=*"]}}},
         {"event": "ok", "action": "ansible.builtin.systemd_service", "res": {"changed": False, "args": {"name": "docker.service", "state": "started"}}},
     ]  # fmt: skip
     declared = declarations.collect(events).to_json()
-    found = teardown.asked("host", {"managed": {"declared": declared}}, ("driver",))
+    host = teardown.asked("host", {"managed": {"declared": declared}}, ("driver",))
     assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
-    assert found["packages"] == found["units"] == []
+    assert host["packages"] == host["units"] == []
 
 
-def test_the_driver_stays_unless_it_is_asked_for() -> None:
-    kept = asked("host")
+def test_the_driver_stays_unless_the_stack_purges_it() -> None:
+    kept = request("host")
     assert kept["packages"] == ["docker.io", "amd-smi-lib"]
     assert kept["keeps"] == [
         {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "with driver in `glm-fleet:purge` it goes, too"}
     ]
-    purged = asked("host", "driver")
+    purged = request("host", "driver")
     assert purged["packages"] == ["docker.io", "amdgpu-dkms", "amd-smi-lib"]
     assert purged["keeps"][0]["packages"] == []
 
 
-def test_file_systems_on_named_disks_stay_mounted_and_say_so() -> None:
+def test_file_systems_on_named_disks_stay_mounted_and_are_reported() -> None:
     folder = r"/etc/systemd/system/dev-disk-by\x2duuid-74d88434.device.d"
     ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
     declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
-    found = teardown.asked("host", {"managed": {"declared": declared}}, ())
-    assert (found["files"], found["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
-    assert found["keeps"][1:] == [
+    host = teardown.asked("host", {"managed": {"declared": declared}}, ())
+    assert (host["files"], host["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
+    assert host["keeps"][1:] == [
         {
             "words": "a file system that is mounted",
             "paths": ["/etc/systemd/system/srv.mount"],
@@ -83,45 +83,43 @@ def test_file_systems_on_named_disks_stay_mounted_and_say_so() -> None:
 
 
 def test_a_driver_of_another_name_is_the_driver_too() -> None:
-    assert "amdgpu-dkms" in asked("host", vars={"rocm_driver_packages": ["amdgpu-custom"]})["packages"]
+    assert "amdgpu-dkms" in request("host", vars={"rocm_driver_packages": ["amdgpu-custom"]})["packages"]
 
 
-def test_the_weights_stay_unless_they_are_asked_for() -> None:
+def test_the_weights_stay_unless_the_stack_purges_them() -> None:
     where = {"weights_dir": "/data", "weights_repository": "zai-org/GLM-4.6V"}
     revisions = [f"/data/zai-org/GLM-4.6V/{HEX * 40}", f"/data/zai-org/GLM-4.6V/.incoming-{HEX * 40}"]
     sums = f"/data/zai-org/GLM-4.6V/.wanted-{HEX * 40}.json"
-    kept, purged = asked("weights", vars=where), asked("weights", "weights", vars=where)
+    kept, purged = request("weights", vars=where), request("weights", "weights", vars=where)
     assert (kept["trees"], kept["keeps"][0]["paths"]) == ([sums], revisions)
     assert (purged["trees"], purged["models"], purged.get("keeps")) == ([sums], ["/data/zai-org/GLM-4.6V"], None)
 
 
-def test_images_and_caches_go_with_what_needed_them() -> None:
-    built = asked("image", image="r/x@sha256:a", vars={"transformers_base_image": "r/b@sha256:b"})
+def test_images_and_caches_go_with_the_resource_that_needed_them() -> None:
+    built = request("image", image="r/x@sha256:a", vars={"transformers_base_image": "r/b@sha256:b"})
     assert (built["images"], built["trees"]) == (["r/x@sha256:a", "r/b@sha256:b"], ["/var/lib/fleet/transformers"])
-    served = asked("serving", vars={"vllm_image": "r/x@sha256:a", "vllm_cache_dir": "/mnt/cache"})
+    served = request("serving", vars={"vllm_image": "r/x@sha256:a", "vllm_cache_dir": "/mnt/cache"})
     assert (served["images"], served["trees"]) == (["r/x@sha256:a"], [f"/mnt/cache/{HEX * 12}"])
 
 
-def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_stays_is_reported_beside_the_resource(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
-    said: list[tuple[str, bool]] = []
+    messages: list[tuple[str, bool]] = []
     jobs: list[converge.Job] = []
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
-        return converge.Outcome(
-            {"fleet_teardown": {"stays": ["the model: /data/x (215 GB)"]}}, managed_set.Declared(), 1, 2, {}
-        )
+        results = {"fleet_teardown": {"stays": ["the model: /data/x (215 GB)"]}}
+        return converge.Outcome(results, managed_set.Declared(), 1, 2, {})
 
-    request = base.Request(
-        "urn:pulumi:a::b::fleet:index:Weights::m", lambda *told: said.append(told), threading.Event()
-    )
-    Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(request, {"node": NODE, "vars": {}})
-    assert said == [("stays: the model: /data/x (215 GB)", False)]
-    assert jobs[0].data["managed"] == asked("weights", "weights", vars={})
+    urn = "urn:pulumi:a::b::fleet:index:Weights::m"
+    delete = base.Request(urn, lambda *message: messages.append(message), threading.Event())
+    Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(delete, {"node": NODE, "vars": {}})
+    assert messages == [("stays: the model: /data/x (215 GB)", False)]
+    assert jobs[0].data["managed"] == request("weights", "weights", vars={})
 
 
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
-def test_what_failed_before_it_had_anything_is_taken_off_too(kind: str) -> None:
-    found = teardown.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
-    assert found["files"] == found["units"] == found["packages"] == []
+def test_a_resource_that_failed_before_it_had_anything_can_be_deleted(kind: str) -> None:
+    nothing = teardown.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
+    assert nothing["files"] == nothing["units"] == nothing["packages"] == []

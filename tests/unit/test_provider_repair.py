@@ -1,4 +1,4 @@
-"""A mend that fails leaves the drift in the state, so the next run mends it: fleet/provider/playbook.py."""
+"""A failed repair keeps the drift in the state, so the next run repairs it: fleet/provider/playbook.py."""
 
 import threading
 from pathlib import Path
@@ -26,12 +26,12 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
 
 
-def mend(outcome: Any) -> Any:
-    """Update a Host whose state has drift; `outcome` is what the run ends with."""
+def repair(error: Exception | None = None) -> Any:
+    """Update a Host whose state has drift; the run ends with this error."""
 
     def run(*_: Any) -> converge.Outcome:
-        if isinstance(outcome, Exception):
-            raise outcome
+        if error:
+            raise error
         return converge.Outcome({}, converge.managed_set.Declared({"file /etc/x": True}), 1, 1, {"host": 1.0})
 
     resource = Playbook("Host", (), Slots(), run=run, read=lambda *_: [{"file /etc/x": {"mode": "0644"}}])
@@ -40,11 +40,11 @@ def mend(outcome: Any) -> Any:
     return resource.apply(request, inputs, {**inputs, **STATE})
 
 
-def test_a_mend_that_fails_keeps_the_drift() -> None:
+def test_a_failed_repair_keeps_the_drift() -> None:
     with pytest.raises(InitFailed) as caught:
-        mend(errors.ConvergeFailed(node="glm-1", seen="it broke"))
+        repair(errors.ConvergeFailed(node="glm-1", seen="it broke"))
     assert caught.value.properties["drift"] == DRIFT
 
 
-def test_a_mend_that_goes_well_ends_it() -> None:
-    assert mend(None)["drift"] == []
+def test_a_repair_without_failure_ends_the_drift() -> None:
+    assert repair()["drift"] == []
