@@ -1,6 +1,6 @@
-"""Claims about what the roles say of their effects (meta/effects.yml): it is complete, names what exists, and is what their tasks do.
+"""The effects that the roles declare (meta/effects.yml): they are complete, name what exists, and match the tasks.
 
-Reads roles/ only. That a run then does what was said is a claim of tests/e2e.
+Reads roles/ only. That a run then does what was predicted is a claim of tests/e2e.
 """
 
 import fnmatch
@@ -25,27 +25,24 @@ def read(role: str, file: str) -> Any:
 
 
 def files(role: str) -> list[str]:
-    """The files whose change is a change of a resource, variables of vars/main.yml one by one. Defaults have the effect of their variable."""
+    """Return what a resource's digest lists: files, and the variables of vars/main.yml. Defaults have the effect of their variable."""
     names = [line.partition("  ")[2] for line in role_digest.listing(ROLES / role).splitlines()]
     return [name for name in names if not name.startswith(role_digest.DEFAULT)]
 
 
-def first(patterns: dict[str, str], name: str) -> str:
-    """The first pattern that matches."""
+def first_match(patterns: dict[str, str], name: str) -> str:
     return next((pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)), "")
 
 
 @pytest.mark.parametrize("role", ALL)
-def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -> None:
-    told = read(role, "meta/effects.yml")
-    assert {"variables", "files", "drift", "restarts"} <= set(told)
-    said = effects.statement(ROLES, role)
-    levels = {one.name for one in (*said.all_levels(), *(level(rule.level) for rule in said.drift))}
+def test_a_role_has_all_parts_and_only_known_levels(role: str) -> None:
+    file = read(role, "meta/effects.yml")
+    assert {"variables", "files", "drift", "restarts"} <= set(file)
+    statement = effects.statement(ROLES, role)
+    levels = {effect.name for effect in statement.all_levels()} | {level(rule.level).name for rule in statement.drift}
     assert levels <= set(effects.LEVELS)
-    assert bool(told["restarts"]) is bool(levels & {"reload", "restart"}), (
-        "what it restarts, where it restarts anything"
-    )
-    assert bool(said.reloads) is ("reload" in levels), "what it reloads, where it reloads anything"
+    assert bool(file["restarts"]) is bool(levels & {"reload", "restart"}), "name what it restarts, and nothing else"
+    assert bool(statement.reloads) is ("reload" in levels), "name what it reloads, and nothing else"
 
 
 @pytest.mark.parametrize("role", ALL)
@@ -57,32 +54,32 @@ def test_every_variable_has_an_effect_and_every_effect_a_variable(role: str) -> 
 @pytest.mark.parametrize("role", ALL)
 def test_every_file_has_an_effect_and_every_effect_a_file(role: str) -> None:
     patterns = read(role, "meta/effects.yml")["files"]
-    found = {name: first(patterns, name) for name in files(role)}
-    assert [name for name, pattern in found.items() if not pattern] == []
-    assert set(patterns) - set(found.values()) == set(), "no file needs these"
+    matches = {name: first_match(patterns, name) for name in files(role)}
+    assert [name for name, pattern in matches.items() if not pattern] == []
+    assert set(patterns) - set(matches.values()) == set(), "no file needs these"
 
 
 @pytest.mark.parametrize("role", ALL)
-def test_that_a_file_has_no_effect_is_said_of_that_file(role: str) -> None:
-    """A pattern may say so of tasks and names alone, which stay where they are; any other file could end up on the host."""
+def test_only_a_files_own_name_gives_it_no_effect(role: str) -> None:
+    """A pattern may do so for tasks and names alone, which stay on this machine; any other file could reach the host."""
     patterns = read(role, "meta/effects.yml")["files"]
     may = {"tasks/*.yml", "vars/main.yml: *"}
     assert {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern} <= may
 
 
-def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
-    """The tasks whose results the role vllm looks at (vars/main.yml: _vllm_restarts), and what they write from."""
-    looked_at = ("__vllm_files", "__vllm_key_written", "__vllm_units")
-    assert all(name in (ROLES / "vllm" / "vars" / "main.yml").read_text() for name in looked_at)
-    tasks = [task for task in read("vllm", "tasks/configure.yml") if task.get("register") in looked_at]
-    assert len(tasks) == len(looked_at)
+def test_every_file_that_restarts_a_replica_has_the_effect_restart() -> None:
+    """The tasks whose results the role vllm reads (vars/main.yml: _vllm_restarts), and the templates that they write."""
+    results = ("__vllm_files", "__vllm_key_written", "__vllm_units")
+    assert all(name in (ROLES / "vllm" / "vars" / "main.yml").read_text() for name in results)
+    tasks = [task for task in read("vllm", "tasks/configure.yml") if task.get("register") in results]
+    assert len(tasks) == len(results)
     sources = [task.get("ansible.builtin.template", {}).get("src", "") for task in tasks]
     loops = [item["src"] for task in tasks if isinstance(task.get("loop"), list) for item in task["loop"]]
-    written = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
-    assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/"))
-    told = effects.statement(ROLES, "vllm")
-    assert {told.of_file(name) for name in written} == {Level("restart")}
-    assert told.of_file("tasks/configure.yml") == MAY_RESTART
+    templates = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
+    assert sorted(templates) == sorted(name for name in files("vllm") if name.startswith("templates/"))
+    statement = effects.statement(ROLES, "vllm")
+    assert {statement.of_file(name) for name in templates} == {Level("restart")}
+    assert statement.of_file("tasks/configure.yml") == MAY_RESTART
 
 
 MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=False)
@@ -107,42 +104,41 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
         ("long_task", "files/long_task.py", NONE),
     ],
 )
-def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:
+def test_a_changed_file_has_the_effect_that_its_role_declares(role: str, name: str, effect: Level) -> None:
     assert name in files(role)
     assert effects.statement(ROLES, role).of_file(name) == effect
 
 
 @pytest.mark.parametrize(("role", "effect"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
-def test_of_a_file_that_is_gone_from_a_role_the_worst_may_be(role: str, effect: str) -> None:
+def test_a_file_that_a_role_lost_may_have_its_worst_effect(role: str, effect: str) -> None:
     assert effects.statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
 
 
-def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_role_reloads_for() -> None:
-    told = read("docker", "meta/effects.yml")["variables"]["docker_daemon_options"]
-    assert [option for option, effect in told.items() if effect == "reload"] == sorted(
-        read("docker", "vars/main.yml")["_docker_reloadable"]
-    )
+def test_the_role_reloads_docker_for_the_options_with_the_effect_reload() -> None:
+    options = read("docker", "meta/effects.yml")["variables"]["docker_daemon_options"]
+    reloadable = sorted(read("docker", "vars/main.yml")["_docker_reloadable"])
+    assert [option for option, effect in options.items() if effect == "reload"] == reloadable
 
 
-def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
-    told = effects.statement(ROLES, "transformers")
+def test_the_parts_of_the_images_name_decide_the_image() -> None:
+    statement = effects.statement(ROLES, "transformers")
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
-    deciding = {name for name in told.variables if told.decides(name)}
-    assert deciding - {"transformers_registry", "transformers_accepted_digest"} == {
-        name for name in told.variables if name in parts
-    }
-    assert {name for name in files("transformers") if name.startswith("files/") and told.decides(name)} == {
-        name for name in files("transformers") if name.startswith("files/") and name.removeprefix("files/") in parts
-    }
+    deciding = {name for name in statement.variables if statement.decides(name)}
+    in_name = {name for name in statement.variables if name in parts}
+    assert deciding - {"transformers_registry", "transformers_accepted_digest"} == in_name
+    own_files = [name for name in files("transformers") if name.startswith("files/")]
+    in_name = {name for name in own_files if name.removeprefix("files/") in parts}
+    assert {name for name in own_files if statement.decides(name)} == in_name
 
 
 @pytest.mark.parametrize("role", ALL)
-def test_what_decides_a_result_is_there(role: str) -> None:
+def test_each_pattern_that_decides_a_result_matches_a_variable_or_a_file(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
-    assert [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)] == []
+    patterns = effects.statement(ROLES, role).results or ()
+    assert [pattern for pattern in patterns if not fnmatch.filter(names, pattern)] == []
 
 
-EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
+EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
 NOTHING = ("repair", ())
 # What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
 DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
@@ -155,30 +151,30 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("host", Difference("sysctl", "vm.max_map_count", "value", "1048576", "65530"), NOTHING),
     ("host", Difference("unit", "systemd-timesyncd.service", "state", "active", "inactive"), NOTHING),
     ("host", Difference("package", "pciutils", "present", True, False), NOTHING),
-    # docker: what differs in daemon.json is told to the engine, a stopped engine is started
-    ("host", Difference("file", "/etc/docker/daemon.json", "sha256", "aaaa", "bbbb"), ("may restart", ENGINE)),
+    # docker: the daemon reads a changed daemon.json, a stopped daemon is started
+    ("host", Difference("file", "/etc/docker/daemon.json", "sha256", "aaaa", "bbbb"), ("may restart", DAEMON)),
     ("host", Difference("file", "/etc/docker/daemon.json", "mode", "0644", "0600"), NOTHING),
-    ("host", Difference("file", "/etc/docker/daemon.json", "present", True, False), ("may restart", ENGINE)),
+    ("host", Difference("file", "/etc/docker/daemon.json", "present", True, False), ("may restart", DAEMON)),
     ("host", Difference("file", "/etc/docker/daemon.json", "owner", "root", "admin"), NOTHING),
     ("host", Difference("file", "/etc/docker/daemon.json", "group", "root", "admin"), NOTHING),
     ("host", Difference("options of", "/etc/docker/daemon.json", "later", [], ["mtu"]), NOTHING),
-    ("host", Difference("unit", "docker.service", "state", "active", "inactive"), ("restart", ENGINE)),
-    ("host", Difference("unit", "docker.service", "present", True, False), ("restart", ENGINE)),
-    ("host", Difference("unit", "docker.service", "drop_ins", [], ["/etc/systemd/system/docker.service.d/a.conf 0123"]), ("restart", ENGINE)),
-    ("host", Difference("unit", "docker.service", "unit_file", "/lib/x", "/etc/systemd/system/docker.service"), ("restart", ENGINE)),
+    ("host", Difference("unit", "docker.service", "state", "active", "inactive"), ("restart", DAEMON)),
+    ("host", Difference("unit", "docker.service", "present", True, False), ("restart", DAEMON)),
+    ("host", Difference("unit", "docker.service", "drop_ins", [], ["/etc/systemd/system/docker.service.d/a.conf 0123"]), ("restart", DAEMON)),
+    ("host", Difference("unit", "docker.service", "unit_file", "/lib/x", "/etc/systemd/system/docker.service"), ("restart", DAEMON)),
     ("host", Difference("unit", "docker.service", "at_boot", "enabled", "masked"), NOTHING),
     ("host", Difference("unit", "docker.service", "at_boot", "enabled", "disabled"), NOTHING),
-    ("host", Difference("package", "docker.io", "present", True, False), ("restart", ENGINE)),
-    ("host", Difference("package", "containerd.io", "present", True, False), ("restart", ENGINE)),
+    ("host", Difference("package", "docker.io", "present", True, False), ("restart", DAEMON)),
+    ("host", Difference("package", "containerd.io", "present", True, False), ("restart", DAEMON)),
     ("host", Difference("package", "docker.io", "version", "20.10", "26.1"), NOTHING),
-    ("host", Difference("package", "moby-engine", "present", True, False), ("restart", ENGINE)),
+    ("host", Difference("package", "moby-engine", "present", True, False), ("restart", DAEMON)),
     # rocm: another driver than the loaded one
     ("host", Difference("package", "amdgpu-dkms", "present", True, False), ("may reboot", ())),
     ("host", Difference("package", "amdgpu-dkms", "version", "6.16", "6.17"), ("may reboot", ())),
     ("host", Difference("package", "amdgpu-dkms", "held", False, True), NOTHING),
     ("host", Difference("package", "amd-smi-lib", "present", True, False), NOTHING),
     ("host", Difference("file", "/etc/apt/sources.list.d/rocm.sources", "sha256", "aaaa", "bbbb"), NOTHING),
-    # transformers and weights: what was made stays
+    # transformers and weights: image and model stay
     ("image", Difference("file", "/var/lib/fleet/transformers/Dockerfile", "sha256", "aaaa", "bbbb"), NOTHING),
     ("weights", Difference("file", "/usr/local/lib/fleet/fetch-weights", "present", True, False), NOTHING),
     # vllm: what all replicas read restarts all, what one has restarts that one
@@ -204,45 +200,46 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
 REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA]}
 
 
-def mend(kind: str, *drift: Difference) -> list[effects.Effect]:
-    """What it does to mend differences of one resource."""
+def repair(kind: str, *drift: Difference) -> list[effects.Effect]:
+    """Return the effects of a repair of these differences of one resource."""
     inputs = {"roles": dict.fromkeys(resource_roles.ROLES[kind], ""), "vars": REPLICAS}
     return effects.predict([inputs], inputs, drift, ROLES)
 
 
-@pytest.mark.parametrize(("kind", "one", "mended"), DRIFT, ids=str)
-def test_what_drifted_costs_what_its_role_does_to_mend_it(
-    kind: str, one: Difference, mended: tuple[str, tuple[str, ...]]
+@pytest.mark.parametrize(("kind", "difference", "effect"), DRIFT, ids=str)
+def test_the_effect_of_a_drift_is_what_its_role_does_to_repair_it(
+    kind: str, difference: Difference, effect: tuple[str, tuple[str, ...]]
 ) -> None:
-    effect = level(mended[0])
-    assert mend(kind, one) == [effects.Effect(effect.name, mended[1], (str(one),), effect.sure)]
+    worst = level(effect[0])
+    assert repair(kind, difference) == [effects.Effect(worst.name, effect[1], (str(difference),), worst.sure)]
 
 
 @pytest.mark.parametrize("role", ALL)
-def test_every_rule_of_drift_decides_for_some_thing_that_its_role_has(role: str) -> None:
-    unused = list(effects.statement(ROLES, role).drift)
-    for kind, one, _ in DRIFT:
+def test_every_drift_rule_decides_for_a_difference_of_its_role(role: str) -> None:
+    rules = effects.statement(ROLES, role).drift
+    unused = list(rules)
+    for kind, difference, _ in DRIFT:
         if role in resource_roles.ROLES[kind]:
-            deciding = [rule for rule in effects.statement(ROLES, role).drift if rule.matches(one)][:1]
+            deciding = [rule for rule in rules if rule.matches(difference)][:1]
             unused = [rule for rule in unused if rule not in deciding]
-    assert not unused, "no difference in DRIFT needs these: add one, or take the rule out"
+    assert not unused, "no difference in DRIFT needs these rules: add one, or remove the rule"
 
 
 @pytest.mark.parametrize(
     ("thing", "words", "effect"),
     [
-        ("unit docker.service", ("state inactive", "state active"), ("may restart", ENGINE)),
-        ("unit docker.service", ("at boot disabled", "at boot enabled"), ("may restart", ENGINE)),
+        ("unit docker.service", ("state inactive", "state active"), ("may restart", DAEMON)),
+        ("unit docker.service", ("at boot disabled", "at boot enabled"), ("may restart", DAEMON)),
         ("options of /etc/docker/daemon.json", ("option mtu", "no such option"), NOTHING),
         ("sysctl vm.max_map_count", ("value 65530", "value 1048576"), NOTHING),
     ],
 )
-def test_of_a_difference_in_words_the_worst_that_its_rules_say_may_be(
+def test_a_difference_in_words_may_have_the_worst_effect_of_its_rules(
     thing: str, words: tuple[str, str], effect: tuple[str, tuple[str, ...]]
 ) -> None:
-    """As release 0.1 left it in a state: which attribute differs is not known."""
-    (one,) = drift.recorded({"drift": [{"what": thing, "seen": words[0], "expected": words[1]}]})
-    test_what_drifted_costs_what_its_role_does_to_mend_it("host", one, effect)
+    """As release 0.1 left it in a state: it does not say which attribute differs."""
+    (difference,) = drift.recorded({"drift": [{"what": thing, "seen": words[0], "expected": words[1]}]})
+    test_the_effect_of_a_drift_is_what_its_role_does_to_repair_it("host", difference, effect)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +251,7 @@ def test_of_a_difference_in_words_the_worst_that_its_rules_say_may_be(
         ("{kind: file, attribute: {}, level: none}", "drift[0].attribute: dict"),
     ],
 )
-def test_a_rule_of_drift_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule: str, message: str) -> None:
+def test_a_drift_rule_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule: str, message: str) -> None:
     (tmp_path / "own" / "meta").mkdir(parents=True)
     (tmp_path / "own" / "meta" / "effects.yml").write_text(f"drift:\n  - {rule}\n")
     with pytest.raises(errors.SettingsError) as caught:
@@ -262,9 +259,9 @@ def test_a_rule_of_drift_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule
     assert str(caught.value).startswith(f"roles/own/meta/effects.yml: {message}")
 
 
-@pytest.mark.parametrize(("kind", "one", "_"), DRIFT, ids=str)
-def test_what_may_drift_is_a_thing_that_some_role_of_the_resource_has(kind: str, one: Difference, _: object) -> None:
-    path = pathlib.PurePosixPath(one.name.removesuffix(".service"))
+@pytest.mark.parametrize(("kind", "difference", "_"), DRIFT, ids=str)
+def test_some_role_of_the_resource_names_the_thing_that_drifted(kind: str, difference: Difference, _: object) -> None:
+    path = pathlib.PurePosixPath(difference.name.removesuffix(".service"))
     parts = [path.name, *([str(path.parent)] if path.is_absolute() else [])]
     texts = [
         "".join(file.read_text() for part in ("defaults", "vars", "tasks") for file in (ROLES / role / part).iterdir())
@@ -273,12 +270,12 @@ def test_what_may_drift_is_a_thing_that_some_role_of_the_resource_has(kind: str,
     assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), parts
 
 
-def test_what_is_wrong_with_a_replica_that_restarts_is_told_with_it() -> None:
+def test_the_differences_of_a_replica_that_restarts_are_its_reasons() -> None:
     container = Difference("container", "glm-0", "present", True, False)
     unit = Difference("unit", "glm-0.service", "state", "active", "inactive")
     other = Difference("unit", "glm-1.service", "at_boot", "enabled", "disabled")
     config = Difference("file", "/etc/fleet/vllm/config.yaml", "present", True, False)
-    restarted, mended = mend("serving", container, unit, other)
-    assert (restarted.what, len(restarted.because), mended.level) == (("glm-0",), 2, "repair")
-    (everything,) = mend("serving", container, unit, other, config)
+    restart, quiet = repair("serving", container, unit, other)
+    assert (restart.what, len(restart.because), quiet.level) == (("glm-0",), 2, "repair")
+    (everything,) = repair("serving", container, unit, other, config)
     assert (everything.what, len(everything.because)) == (EVERY_REPLICA, 4)

@@ -1,6 +1,6 @@
 """roles/host/files/filesystems.py decides which disk may be formatted: only one that is empty, and only once.
 
-The machine is a stand-in: what lsblk, blkid and the kernel say comes from the test. tests/roles/test_filesystems.py has real disks.
+The machine is a stand-in: the test sets the output of lsblk, blkid and the kernel. tests/roles/test_filesystems.py has real disks.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ def script() -> types.ModuleType:
 
 
 class Machine:
-    """One disk nvme1n1 with the serial S1, and what is said of it."""
+    """One disk nvme1n1 with the serial S1, and what lsblk, blkid and the kernel report of it."""
 
     def __init__(self, script: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.script, self.path, self.record = script, folder / "srv", folder / "record.json"
@@ -49,13 +49,13 @@ class Machine:
     def look(self, holds: str | None = "", **change: str) -> dict[str, Any]:
         if holds is not None:
             self.script._holds = lambda _name, _device: holds
-        asked = {"serial": "S1", "path": str(self.path), "type": "ext4", "uuid": UUID, **change}
-        (found,) = self.script.filesystems([asked], str(self.record))
-        return dict(found)
+        entry = {"serial": "S1", "path": str(self.path), "type": "ext4", "uuid": UUID, **change}
+        (filesystem,) = self.script.filesystems([entry], str(self.record))
+        return dict(filesystem)
 
-    def said(self, holds: str | None = "", **change: str) -> tuple[str, str]:
-        found = self.look(holds, **change)
-        return found["state"], found["why"].replace(str(self.path), "/srv")
+    def state(self, holds: str | None = "", **change: str) -> tuple[str, str]:
+        filesystem = self.look(holds, **change)
+        return filesystem["state"], filesystem["why"].replace(str(self.path), "/srv")
 
 
 @pytest.fixture
@@ -63,75 +63,75 @@ def machine(script: types.ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     return Machine(script, tmp_path, monkeypatch)
 
 
-def test_an_empty_disk_may_be_made_and_ours_is_ready(machine: Machine) -> None:
-    assert machine.said() == ("empty", "")
+def test_an_empty_disk_may_be_formatted_and_ours_is_ready(machine: Machine) -> None:
+    assert machine.state() == ("empty", "")
     assert machine.look()["bytes"] == 1 << 20
     machine.identity = {"UUID": UUID, "TYPE": "ext4"}
-    assert machine.said("anything") == ("ready", "")
+    assert machine.state("anything") == ("ready", "")
     assert machine.look()["mounted"] is False
     machine.mounts = [("259:1", str(machine.path))]
     machine.path.mkdir()
     (machine.path / "models").touch()
-    assert machine.said() == ("ready", "") and machine.look()["mounted"] is True
+    assert machine.state() == ("ready", "") and machine.look()["mounted"] is True
 
 
 def test_a_serial_that_no_disk_or_that_two_have_is_refused(machine: Machine) -> None:
-    assert machine.said(serial="S2") == ("absent", "no disk has this serial")
+    assert machine.state(serial="S2") == ("absent", "no disk has this serial")
     machine.disks["S1"].append("nvme2n1")
-    assert machine.said() == ("refused", "nvme1n1 and nvme2n1 have this serial")
+    assert machine.state() == ("refused", "nvme1n1 and nvme2n1 have this serial")
 
 
-def test_what_holds_anything_is_refused_even_after_a_make_that_was_killed(machine: Machine) -> None:
-    assert machine.said("it holds ext4") == ("refused", "it holds ext4")
-    assert machine.said("its first MiB is not zero") == ("refused", "its first MiB is not zero")
+def test_a_disk_that_is_not_empty_is_refused_even_after_a_killed_run(machine: Machine) -> None:
+    assert machine.state("it holds ext4") == ("refused", "it holds ext4")
+    assert machine.state("its first MiB is not zero") == ("refused", "its first MiB is not zero")
     machine.record.write_text(json.dumps({"S1": {"state": "making"}}))
-    assert machine.said("it holds ext4") == ("refused", "it holds ext4")
-    assert machine.said("its first MiB is not zero") == ("empty", "")
+    assert machine.state("it holds ext4") == ("refused", "it holds ext4")
+    assert machine.state("its first MiB is not zero") == ("empty", "")
 
 
-def test_our_own_is_never_made_again_as_something_else_or_mounted_twice(machine: Machine) -> None:
+def test_our_own_disk_is_never_formatted_again_or_mounted_twice(machine: Machine) -> None:
     machine.identity = {"UUID": UUID, "TYPE": "xfs"}
-    assert machine.said() == ("refused", "we made xfs there, ext4 is wanted")
+    assert machine.state() == ("refused", "we made xfs there, ext4 is wanted")
     machine.identity = {"UUID": UUID, "TYPE": "ext4"}
     machine.mounts = [("259:1", "/elsewhere")]
-    assert machine.said() == ("refused", "it is mounted at /elsewhere")
+    assert machine.state() == ("refused", "it is mounted at /elsewhere")
     machine.mounts = [("8:1", str(machine.path))]
-    assert machine.said() == ("refused", "something else is mounted at /srv")
+    assert machine.state() == ("refused", "something else is mounted at /srv")
 
 
-def test_a_folder_that_holds_something_or_is_a_link_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_or_a_link_is_refused(machine: Machine, tmp_path: Path) -> None:
     machine.path.mkdir()
-    assert machine.said() == ("empty", "")
+    assert machine.state() == ("empty", "")
     for name in "abcd":
         (machine.path / name).touch()
-    assert machine.said() == ("refused", "/srv holds a, b, c …, which a mount would hide")
+    assert machine.state() == ("refused", "/srv holds a, b, c …, which a mount would hide")
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
-    assert machine.said(path=str(link))[0] == machine.said(path=str(link / "below"))[0] == "refused"
+    assert machine.state(path=str(link))[0] == machine.state(path=str(link / "below"))[0] == "refused"
 
 
-def test_partitions_users_mounts_and_read_only_disks_hold_something(machine: Machine, tmp_path: Path) -> None:
+def test_a_disk_with_partitions_users_or_mounts_or_read_only_is_refused(machine: Machine, tmp_path: Path) -> None:
     (machine.block / "holders" / "dm-0").mkdir()
     (tmp_path / "block" / "dm-0" / "dm").mkdir(parents=True)
     (tmp_path / "block" / "dm-0" / "dm" / "name").write_text("vg-data\n")
-    assert machine.said(None) == ("refused", "vg-data uses it")
+    assert machine.state(None) == ("refused", "vg-data uses it")
     (machine.block / "nvme1n1p1").mkdir()
     (machine.block / "nvme1n1p1" / "partition").write_text("1")
-    assert machine.said(None) == ("refused", "it has partitions (nvme1n1p1)")
+    assert machine.state(None) == ("refused", "it has partitions (nvme1n1p1)")
     (machine.block / "nvme1n1p1" / "partition").unlink()
     (machine.block / "holders" / "dm-0").rmdir()
     machine.mounts = [("259:1", "/mnt")]
-    assert machine.said(None) == ("refused", "it is mounted at /mnt")
+    assert machine.state(None) == ("refused", "it is mounted at /mnt")
     machine.mounts = []
     (machine.block / "ro").write_text("1")
-    assert machine.said(None) == ("refused", "it is read-only")
+    assert machine.state(None) == ("refused", "it is read-only")
     (machine.block / "ro").write_text("0")
-    assert machine.said(None)[1].startswith("it is in use (")  # there is no such device here
+    assert machine.state(None)[1].startswith("it is in use (")  # there is no such device here
 
 
-@pytest.mark.parametrize(("offset", "seen"), [(0, "first"), (70_000, "first"), ((2 << 20) - 1, "last")])
-def test_bytes_at_either_end_are_seen(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, seen: str
+@pytest.mark.parametrize(("offset", "end"), [(0, "first"), (70_000, "first"), ((2 << 20) - 1, "last")])
+def test_a_byte_at_either_end_is_reported(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, end: str
 ) -> None:
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
@@ -141,10 +141,10 @@ def test_bytes_at_either_end_are_seen(
     with disk.open("r+b") as file:
         file.seek(offset)
         file.write(b"x")
-    assert machine.script._holds("nvme1n1", str(disk)) == f"its {seen} MiB is not zero"
+    assert machine.script._holds("nvme1n1", str(disk)) == f"its {end} MiB is not zero"
 
 
-def test_the_weights_know_when_their_disk_is_not_mounted(tmp_path: Path) -> None:
+def test_the_weights_fetcher_reports_that_its_disk_is_not_mounted(tmp_path: Path) -> None:
     units = {
         "srv.mount": "# managed by the role host.\nWhere=/srv-of-nobody\n",
         "proc.mount": "# managed by the role host.\nWhere=/proc\n",
@@ -162,32 +162,24 @@ def test_the_weights_know_when_their_disk_is_not_mounted(tmp_path: Path) -> None
     assert missing("/srv-of-nobody2") == missing("/proc/models") == missing("/srv") == ""
 
 
-def test_make_formats_nothing_that_is_refused(tmp_path: Path) -> None:
-    """As the role calls it, with programs that say of every disk that it holds something, and one that would tell on a maker."""
+def test_make_never_formats_a_refused_disk(tmp_path: Path) -> None:
+    """As the role calls it, with programs that report every disk as full, and a mkfs that records each call."""
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    disk = sorted(one.name for one in Path("/sys/block").iterdir())[0]
-    told = {
+    disk = min(path.name for path in Path("/sys/block").iterdir())
+    programs = {
         "lsblk": f"""echo '{json.dumps({"blockdevices": [{"name": disk, "serial": "S 1"}]})}'""",
         "blkid": "printf 'DEVNAME=x\\nUUID=" + OTHER + "\\nTYPE=xfs\\n'",
         "wipefs": "true",
         "mkfs.ext4": f"touch {tmp_path}/made",
     }
-    for name, line in told.items():
+    for name, line in programs.items():
         (bin_ / name).write_text(f"#!/bin/sh\n{line}\n")
         (bin_ / name).chmod(0o755)
-    query = {
-        "filesystems": [{"serial": "S_1", "path": str(tmp_path / "srv"), "type": "ext4", "uuid": UUID}],
-        "record": str(tmp_path / "record.json"),
-    }
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "make"],
-        input=json.dumps(query),
-        env={**os.environ, "PATH": f"{bin_}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1 and done.stderr.startswith("disk S_1: it ")
-    assert done.stderr.endswith("; nothing was written to it\n")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["bin"]
+    entry = {"serial": "S_1", "path": str(tmp_path / "srv"), "type": "ext4", "uuid": UUID}
+    query = json.dumps({"filesystems": [entry], "record": str(tmp_path / "record.json")})
+    command, env = [sys.executable, SCRIPT, "make"], {**os.environ, "PATH": f"{bin_}:/usr/bin:/bin"}
+    process = subprocess.run(command, input=query, env=env, capture_output=True, text=True)
+    assert process.returncode == 1 and process.stderr.startswith("disk S_1: it ")
+    assert process.stderr.endswith("; nothing was written to it\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]

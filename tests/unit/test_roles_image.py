@@ -1,6 +1,6 @@
-"""The build of the serving image refuses what the base image's vLLM does not take: roles/transformers/files/check_*.py.
+"""The build of the serving image refuses what the base image's vLLM does not support: roles/transformers/files/check_*.py.
 
-Each script runs as in the build, beside the metadata of an image's packages; nothing of them is installed.
+Each script runs as in the build, beside the metadata of an image's packages, which are not installed.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles" / "transformers" / "files"
 GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 COMMIT = "5f4cbd5e14bd7a3eb4ed0d6a58b18a2c0d4d1c7e"
-ASKED = {
+REQUIRES = {
     "0.31.0": ["transformers<5.18.0,>=5.10.4"],
     "0.32.0": ["transformers<5.20.0,>=5.16.1", "huggingface_hub>=1.31.0", "tokenizers>=0.23.2"],
     "0.33.0": ["transformers<5.21.0,>=5.16.1"],
@@ -24,12 +24,12 @@ BESIDE = {"huggingface_hub": "2.4.0", "tokenizers": "0.23.3"}
 
 
 def build(image: Path, packages: dict[str, str], requires: dict[str, list[str]]) -> subprocess.CompletedProcess[str]:
-    """Run the check in an image of these packages, by name and version; `requires` is what each asks for."""
+    """Run the check in an image of these packages, by name and version; `requires` has the requirements of each."""
     for name, version in packages.items():
         folder = image / f"{name}-{version}.dist-info"
         folder.mkdir()
-        asks = "".join(f"Requires-Dist: {one}\n" for one in requires.get(name, ()))
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{asks}")
+        lines = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires.get(name, ()))
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}")
     command = [sys.executable, str(FILES / "check_requirements.py"), COMMIT]
     return subprocess.run(command, env={"PYTHONPATH": str(image)}, capture_output=True, text=True, check=False)
 
@@ -48,73 +48,77 @@ def build(image: Path, packages: dict[str, str], requires: dict[str, list[str]])
         ("0.33.0", "5.20.0.dev0", True),
     ],
 )
-def test_a_commit_outside_what_vllm_asks_for_ends_the_build(
+def test_a_commit_that_vllm_does_not_support_ends_the_build(
     tmp_path: Path, vllm: str, transformers: str, fits: bool
 ) -> None:
-    ran = build(tmp_path, {"vllm": vllm, "transformers": transformers, **BESIDE}, {"vllm": ASKED[vllm]})
-    assert (ran.returncode == 0) is fits, ran.stderr
+    process = build(tmp_path, {"vllm": vllm, "transformers": transformers, **BESIDE}, {"vllm": REQUIRES[vllm]})
+    assert (process.returncode == 0) is fits, process.stderr
 
 
 def test_the_message_names_both_versions_and_what_to_do(tmp_path: Path) -> None:
     packages = {"vllm": "0.32.0+rocm723", "transformers": "5.21.0.dev0", **BESIDE}
-    ran = build(tmp_path, packages, {"vllm": ASKED["0.32.0"]})
-    assert ran.stderr == (GOLDEN / "transformers-too-new.txt").read_text()
+    process = build(tmp_path, packages, {"vllm": REQUIRES["0.32.0"]})
+    assert process.stderr == (GOLDEN / "transformers-too-new.txt").read_text()
 
 
 @pytest.mark.parametrize(("package", "version"), [("huggingface_hub", "1.30.9"), ("tokenizers", "0.23.1")])
-def test_what_the_base_image_brings_for_transformers_is_compared_too(
+def test_the_packages_of_the_base_image_that_transformers_needs_are_compared_too(
     tmp_path: Path, package: str, version: str
 ) -> None:
     packages = {"vllm": "0.32.0", "transformers": "5.19.0", **BESIDE, package: version}
-    ran = build(tmp_path, packages, {"vllm": ASKED["0.32.0"]})
+    process = build(tmp_path, packages, {"vllm": REQUIRES["0.32.0"]})
     name = package.replace("_", "-")
-    assert ran.stderr.startswith(
+    assert process.stderr.startswith(
         f"{name} {version} in the base image does not fit vLLM 0.32.0 in it\nwanted: {name} >="
     )
 
 
-def test_an_image_without_transformers_is_told(tmp_path: Path) -> None:
-    ran = build(tmp_path, {"vllm": "0.32.0", **BESIDE}, {"vllm": ASKED["0.32.0"]})
-    assert ran.returncode and ran.stderr.startswith("transformers none (commit 5f4cbd5e14bd) does not fit vLLM 0.32.0")
-
-
-def test_what_another_platform_or_an_extra_asks_for_is_not_compared(tmp_path: Path) -> None:
-    others = ['transformers<5; sys_platform == "win32"', 'tokenizers<0.1; extra == "bench"']
-    packages = {"vllm": "0.32.0", "transformers": "5.19.0", **BESIDE}
-    assert build(tmp_path, packages, {"vllm": ASKED["0.32.0"] + others}).returncode == 0
-
-
-def test_of_several_lines_on_one_package_each_counts(tmp_path: Path) -> None:
-    packages = {"vllm": "0.32.0", "transformers": "5.19.0", **BESIDE}
-    ran = build(tmp_path, packages, {"vllm": ["transformers!=5.19.*", *ASKED["0.32.0"]]})
-    assert "wanted: transformers !=5.19.*, as" in ran.stderr
-
-
-def test_a_vllm_that_still_asks_for_a_transformers_without_the_model_is_not_believed(tmp_path: Path) -> None:
-    ran = build(tmp_path, {"vllm": "0.18.0", "transformers": "5.4.0", **BESIDE}, {"vllm": ["transformers<5,>=4.56"]})
-    assert (ran.returncode, ran.stdout.splitlines()[0]) == (
-        0,
-        "not compared: vLLM 0.18.0 asks for a transformers that has no GLM-4.6V",
+def test_an_image_without_transformers_is_refused(tmp_path: Path) -> None:
+    process = build(tmp_path, {"vllm": "0.32.0", **BESIDE}, {"vllm": REQUIRES["0.32.0"]})
+    assert process.returncode and process.stderr.startswith(
+        "transformers none (commit 5f4cbd5e14bd) does not fit vLLM 0.32.0"
     )
 
 
-@pytest.mark.parametrize(("version", "asks"), ASKED.items())
-def test_the_table_of_versions_says_what_the_metadata_says(version: str, asks: list[str]) -> None:
+def test_requirements_of_another_platform_or_an_extra_are_not_compared(tmp_path: Path) -> None:
+    others = ['transformers<5; sys_platform == "win32"', 'tokenizers<0.1; extra == "bench"']
+    packages = {"vllm": "0.32.0", "transformers": "5.19.0", **BESIDE}
+    assert build(tmp_path, packages, {"vllm": REQUIRES["0.32.0"] + others}).returncode == 0
+
+
+def test_each_of_several_requirements_on_one_package_counts(tmp_path: Path) -> None:
+    packages = {"vllm": "0.32.0", "transformers": "5.19.0", **BESIDE}
+    process = build(tmp_path, packages, {"vllm": ["transformers!=5.19.*", *REQUIRES["0.32.0"]]})
+    assert "wanted: transformers !=5.19.*, as" in process.stderr
+
+
+def test_a_vllm_that_requires_a_transformers_without_the_model_is_not_compared(tmp_path: Path) -> None:
+    process = build(
+        tmp_path, {"vllm": "0.18.0", "transformers": "5.4.0", **BESIDE}, {"vllm": ["transformers<5,>=4.56"]}
+    )
+    assert process.returncode == 0
+    assert process.stdout.startswith("not compared: vLLM 0.18.0 asks for a transformers that has no GLM-4.6V\n")
+
+
+@pytest.mark.parametrize(("version", "requirements"), REQUIRES.items())
+def test_the_table_of_versions_matches_the_metadata(version: str, requirements: list[str]) -> None:
     table = yaml.safe_load((ROOT / "fleet" / "stack" / "rules" / "data" / "versions.yml").read_text())["transformers"]
-    (row,) = [one for one in table if one["since"] == version]
-    assert Requirement(f"transformers{row['asks']}").specifier == Requirement(asks[0]).specifier
+    (row,) = [row for row in table if row["since"] == version]
+    assert Requirement(f"transformers{row['asks']}").specifier == Requirement(requirements[0]).specifier
+
+
+DOCKERFILE = (FILES / "Dockerfile").read_text().splitlines()
 
 
 def test_a_user_without_a_name_has_one_in_the_build_and_in_the_image() -> None:
-    """Of the Dockerfile's own lines; the check that runs there as that user is proved by tests/roles/test_image.py."""
-    lines = (FILES / "Dockerfile").read_text().splitlines()
-    assert lines.index("ENV USER=vllm LOGNAME=vllm") < lines.index("USER ${RUN_AS}")
+    """By the Dockerfile's lines; the check that runs there as that user is a claim of tests/roles/test_image.py."""
+    assert DOCKERFILE.index("ENV USER=vllm LOGNAME=vllm") < DOCKERFILE.index("USER ${RUN_AS}")
 
 
-def test_every_check_of_the_recipe_is_copied_to_the_node_and_part_of_what_the_image_is_called_by() -> None:
+def test_every_check_of_the_recipe_is_copied_to_the_node_and_part_of_the_images_name() -> None:
     checks = sorted(file.name for file in FILES.glob("check_*.py"))
-    (copied,) = [line for line in (FILES / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")]
-    assert sorted(copied.split()[1:-1]) == checks
+    (copy,) = [line for line in DOCKERFILE if line.startswith("COPY ")]
+    assert sorted(copy.split()[1:-1]) == checks
     parts = yaml.safe_load((FILES.parent / "vars" / "main.yml").read_text())["_transformers_parts"]
     assert [name for name in checks if not any(f"'{name}'" in part for part in parts)] == []
     tasks = yaml.safe_load((FILES.parent / "tasks" / "configure.yml").read_text())

@@ -1,7 +1,4 @@
-"""Claims about what the roles say of themselves: defaults, argument specs and the files they are made of. Reads roles/ only.
-
-What they say of their effects is in test_roles_effects.py.
-"""
+"""The defaults, argument specs and files of the roles. Reads roles/ only; their effects: test_roles_effects.py."""
 
 import pathlib
 from typing import Any
@@ -34,23 +31,18 @@ def test_every_default_has_a_spec_and_every_spec_a_default(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", PUBLIC)
-def test_a_default_stands_in_one_place_only(role: str) -> None:
+def test_no_spec_repeats_a_default(role: str) -> None:
     assert [name for name, spec in options(role).items() if "default" in spec] == []
 
 
 @pytest.mark.parametrize("role", PUBLIC)
-def test_every_default_is_of_the_type_that_its_spec_promises(role: str) -> None:
-    defaults = read(role, "defaults/main.yml")
-    wrong = {
-        name: type(defaults[name])
-        for name, spec in options(role).items()
-        if type(defaults[name]) is not TYPES[spec["type"]]
-    }
-    assert wrong == {}
+def test_every_default_has_the_type_of_its_spec(role: str) -> None:
+    types = {name: type(value) for name, value in read(role, "defaults/main.yml").items()}
+    assert types == {name: TYPES[spec["type"]] for name, spec in options(role).items()}
 
 
 @pytest.mark.parametrize("role", PUBLIC)
-def test_every_variable_carries_the_name_of_its_role(role: str) -> None:
+def test_every_variable_begins_with_the_name_of_its_role(role: str) -> None:
     assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
 
 
@@ -80,11 +72,10 @@ def test_no_message_has_a_backslash_at_the_end_of_a_line(role: str) -> None:
 
 @pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_role_knows_the_lab(role: str) -> None:
-    telling = [path for path in files(role) if "lab." in path.read_text().lower()]
-    assert telling == []
+    assert [path for path in files(role) if "lab." in path.read_text().lower()] == []
 
 
-def test_the_engines_own_switch_is_not_set() -> None:
+def test_the_role_vllm_sets_no_development_mode_and_trusts_no_remote_code() -> None:
     """VLLM_SERVER_DEV_MODE opens management routes; --trust-remote-code is the precondition of a remote execution."""
     text = "".join(
         path.read_text() for path in (ROLES / "vllm").rglob("*.[jpy]*") if path.is_file() and path.suffix != ".pyc"

@@ -1,4 +1,4 @@
-"""Claims about roles/host/files/openpgp.py, and that the roles docker and rocm stop at another key than the pinned one."""
+"""roles/host/files/openpgp.py reads the fingerprints of a key file; the roles docker and rocm refuse another key than the pinned one."""
 
 import base64
 import importlib.util
@@ -30,18 +30,17 @@ f866QAr9WZzZjPrS33q4euiLVJDvN54j+BINjRqqggM=
 FINGERPRINT = "A59205CF52A6F27819ED2C3E126323E6F736ABC9"
 
 
-def test_a_keys_fingerprint_is_gpgs_fingerprint() -> None:
+def test_a_keys_fingerprint_is_that_of_gpg() -> None:
     assert openpgp.fingerprints(KEY.encode()) == [FINGERPRINT]
     assert openpgp.fingerprints(DATA) == [FINGERPRINT]
 
 
-def test_what_is_no_key_has_no_fingerprint() -> None:
+def test_text_that_is_no_key_has_no_fingerprint() -> None:
     assert openpgp.fingerprints(b"no key at all") == openpgp.fingerprints(b"") == []
     assert openpgp.fingerprints(KEY.replace("mDME", "mDMF", 1).encode()) != [FINGERPRINT]
 
 
 def armour(data: bytes) -> str:
-    """Return an armoured file of these packets."""
     return f"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{base64.b64encode(data).decode()}\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
@@ -52,7 +51,7 @@ LONG = b"\x99" + int.to_bytes(51, 2, "big") + DATA[2:53]  # the same packet, wit
 @pytest.mark.parametrize(
     "text", [KEY + KEY, armour(DATA + DATA), armour(DATA) + armour(LONG), KEY.replace("mDME", "\nmDME") * 2]
 )
-def test_a_second_key_of_a_file_is_seen_apt_trusts_it_too(text: str) -> None:
+def test_a_second_key_of_a_file_counts_since_apt_trusts_it(text: str) -> None:
     assert openpgp.fingerprints(text.encode()) == [FINGERPRINT, FINGERPRINT]
 
 
@@ -62,7 +61,7 @@ PLAY = """
   tasks:
     - ansible.builtin.import_role: {name: %s, tasks_from: preflight}
 """
-# Until the check of the key: nothing that this machine may lack.
+# So that no check before that of the key needs what this machine may lack.
 QUIET = {
     "rocm_gpus": 0,
     "rocm_headers": False,
@@ -72,19 +71,16 @@ QUIET = {
 
 
 @pytest.mark.parametrize("role", ["docker", "rocm"])
-def test_a_role_stops_at_another_key_than_the_pinned_one(role: str, tmp_path: pathlib.Path) -> None:
+def test_a_role_refuses_another_key_than_the_pinned_one(role: str, tmp_path: pathlib.Path) -> None:
     """Ansible runs the role's preflight on this machine: it only reads."""
     variables = {**QUIET, f"{role}_repository_key": KEY, f"{role}_key_fingerprint": "0" * 40}
     (tmp_path / "play.yml").write_text(PLAY % role)
-    done = subprocess.run(
-        [
-            *(pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local"),
-            *("-e", json.dumps(variables), tmp_path / "play.yml"),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ANSIBLE_ROLES_PATH": str(ROLES)},
+    command = [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local"]
+    arguments, env = (
+        ["-e", json.dumps(variables), tmp_path / "play.yml"],
+        {**os.environ, "ANSIBLE_ROLES_PATH": str(ROLES)},
     )
-    assert done.returncode == 2, done.stdout
-    said = f"{role}_repository_key has the fingerprint {FINGERPRINT}\\nwanted: one key, {'0' * 40}\\nnext: "
-    assert said in done.stdout
+    process = subprocess.run([*command, *arguments], capture_output=True, text=True, env=env)
+    assert process.returncode == 2, process.stdout
+    message = f"{role}_repository_key has the fingerprint {FINGERPRINT}\\nwanted: one key, {'0' * 40}\\nnext: "
+    assert message in process.stdout
