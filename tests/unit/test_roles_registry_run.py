@@ -1,6 +1,6 @@
-"""What a hostile registry says ends in the role's message and runs nothing: roles/transformers by real Ansible, on this machine.
+"""A hostile registry's answer ends in the role's message and runs nothing: roles/transformers by real Ansible, on this machine.
 
-The run stops in its preflight, so it changes nothing here; the engine is a stand-in, the registry a server on the loopback (tests/support/hostile_registry.py).
+The run stops in its preflight and changes nothing; docker is a stand-in, the registry a server on the loopback (tests/support/hostile_registry.py).
 """
 
 import json
@@ -21,10 +21,9 @@ GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Server]:
-    made = Server(certify(tmp_path))
-    yield made
-    made.shutdown()
-    made.server_close()
+    with Server(certify(tmp_path)) as server:
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
@@ -34,9 +33,9 @@ def node(tmp_path: Path, registry: Server) -> Node:
 
 
 def message(node: Node, **variables: Any) -> str:
-    """Run the role; the message that it ends with, without this run's port."""
+    """Run the role and return the message that it ends with, without this run's port."""
     node.engine()
-    given = {
+    extra_vars = {
         "role": "transformers",
         "transformers_base_image": f"registry.example/vllm@{PUSHED}",
         "transformers_commit": "a" * 40,
@@ -53,17 +52,12 @@ def message(node: Node, **variables: Any) -> str:
         "ANSIBLE_LOCAL_TEMP": str(node.folder / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(node.folder / "tmp"),
     }
-    ran = subprocess.run(
-        [*command, str(ROOT / "tests" / "roles" / "one-role.yml"), "-e", json.dumps(given)],
-        env={**os.environ, **node.environment, **ansible},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert ran.returncode == 2, ran.stdout + ran.stderr
-    told = json.loads(ran.stdout[ran.stdout.index("{\n") :])
-    results = [result for play in told["plays"] for task in play["tasks"] for result in task["hosts"].values()]
+    command += [str(ROOT / "tests" / "roles" / "one-role.yml"), "-e", json.dumps(extra_vars)]
+    env = {**os.environ, **node.environment, **ansible}
+    process = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
+    assert process.returncode == 2, process.stdout + process.stderr
+    report = json.loads(process.stdout[process.stdout.index("{\n") :])
+    results = [result for play in report["plays"] for task in play["tasks"] for result in task["hosts"].values()]
     assert not any(result.get("changed") for result in results)
     port = node.repository.partition("/")[0]
     return str(results[-1]["msg"]).replace(port, "registry.example") + "\n"
@@ -71,23 +65,23 @@ def message(node: Node, **variables: Any) -> str:
 
 def test_a_digest_that_is_a_template_is_not_rendered(node: Node, registry: Server, tmp_path: Path) -> None:
     registry.answer = gives(f"{{{{ lookup('ansible.builtin.pipe', 'touch {tmp_path}/owned') }}}}@{PUSHED}")
-    seen = message(node)
-    assert "manifests/aaaaaaaaaaaa-121212121212: 200 from the registry with the digest ?? lookup" in seen
-    assert (
-        "\nwanted: the header Docker-Content-Digest: sha256:<64 hex digits>\nnext: `curl -I https://registry.example/v2/`"
-        in seen
-    )
+    text = message(node)
+    assert "manifests/aaaaaaaaaaaa-121212121212: 200 from the registry with the digest ?? lookup" in text
+    wanted = "\nwanted: the header Docker-Content-Digest: sha256:<64 hex digits>\n"
+    assert f"{wanted}next: `curl -I https://registry.example/v2/`" in text
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_swapped_tag_ends_with_both_digests_and_the_way_to_take_the_other(node: Node, registry: Server) -> None:
+def test_the_message_of_a_swapped_tag_has_both_digests_and_how_to_accept_the_other(
+    node: Node, registry: Server
+) -> None:
     registry.answer = gives(OTHER)
     image = {"image": f"{node.repository}@{PUSHED}", "recipe": RECIPE}
     assert message(node, image_of_state=image) == (GOLDEN / "tag-swapped.txt").read_text()
     another = message(node, image_of_state={**image, "recipe": "34" * 32})
-    assert "which this node pushed or pulled for it" in another  # of another recipe the state says nothing
+    assert "which this node pushed or pulled for it" in another  # a state of another recipe does not count
 
 
-def test_a_digest_that_is_accepted_must_be_one(node: Node) -> None:
-    seen = message(node, transformers_accepted_digest="v2")
-    assert seen.startswith('transformers_accepted_digest is "v2"\nwanted: sha256: and 64 hex digits\nnext: ')
+def test_an_accepted_digest_must_have_the_form_of_a_digest(node: Node) -> None:
+    text = message(node, transformers_accepted_digest="v2")
+    assert text.startswith('transformers_accepted_digest is "v2"\nwanted: sha256: and 64 hex digits\nnext: ')
