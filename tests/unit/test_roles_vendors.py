@@ -1,6 +1,6 @@
-"""What the roles docker and rocm read of a machine that a vendor set up: sources, pins, loaders, engines, modules.
+"""What the roles docker and rocm read of a machine that a vendor set up: sources, pins, loaders, Docker packages, modules.
 
-Each program is loaded up to where it reads its query, with a root folder in place of / and answers in place of commands.
+Each program is loaded up to the line that reads its query, with a root folder in place of / and answers in place of commands.
 """
 
 import json
@@ -21,7 +21,7 @@ URLS = [AMD, "https://repo.radeon.com/rocm/apt/7.2.4/"]
 def program(
     file: str, end: str, root: pathlib.Path, answers: Mapping[str, str] | None = None, query: Any = None
 ) -> types.SimpleNamespace:
-    """Return the functions of a role's program: paths are below `root`, a command says what `answers` has for its words."""
+    """Return the functions of a role's program: paths are below `root`, `answers` has the output of each command."""
 
     def path(first: Any, *rest: Any) -> pathlib.Path:
         joined = pathlib.Path(first, *rest)
@@ -31,14 +31,15 @@ def program(
         return (answers or {}).get(" ".join(command), "")
 
     text = (ROLES / "host/files/openpgp.py").read_text() + (ROLES / file).read_text()
-    found: dict[str, Any] = {}
-    exec(text[: text.index(end)], found)
-    found |= {"pathlib": types.SimpleNamespace(Path=path), "query": query, "out": out}
-    return types.SimpleNamespace(**found)
+    functions: dict[str, Any] = {}
+    exec(text[: text.index(end)], functions)
+    functions |= {"pathlib": types.SimpleNamespace(Path=path), "query": query, "out": out}
+    return types.SimpleNamespace(**functions)
 
 
-def preflight_script() -> types.ModuleType:
-    """Return the functions of the preflight's script, loaded as on a node: all its files as one."""
+@pytest.fixture
+def readers() -> types.ModuleType:
+    """The functions of the preflight's script, loaded as on a node: all its files as one."""
     readers = types.ModuleType("preflight_script")
     exec(preflight.script(), readers.__dict__)
     return readers
@@ -73,20 +74,18 @@ SOURCES = {
 def test_a_source_of_amds_packages_is_read_with_its_key(tmp_path: pathlib.Path, claim: str) -> None:
     text, kind, key, same = SOURCES[claim]
     put(tmp_path, f"/etc/apt/sources.list.d/amd.{kind}", f"# a comment\n{text}\n")
-    (found,) = rocm(tmp_path).repositories()
-    assert (found["suite"], found["key"], found["same"], found["fingerprint"]) == ("noble", key, same, "")
+    (source,) = rocm(tmp_path).repositories()
+    assert (source["suite"], source["key"], source["same"], source["fingerprint"]) == ("noble", key, same, "")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        f"# deb {AMD} noble main",
-        f"deb-src {AMD} noble main",
-        "deb https://mirror.example/ubuntu noble main",
-        "deb https://mirror.example/rocm-tools noble main",
+        *(f"# deb {AMD} noble main", f"deb-src {AMD} noble main"),
+        *("deb https://mirror.example/ubuntu noble main", "deb https://mirror.example/rocm-tools noble main"),
     ],
 )
-def test_what_brings_none_of_amds_packages_is_left_alone(tmp_path: pathlib.Path, text: str) -> None:
+def test_a_source_without_amds_packages_is_ignored(tmp_path: pathlib.Path, text: str) -> None:
     put(tmp_path, "/etc/apt/sources.list", f"{text}\n")
     put(tmp_path, "/etc/apt/sources.list.d/off.sources", f"Enabled: no\nTypes: deb\nURIs: {AMD}\nSuites: noble\n")
     put(tmp_path, "/etc/apt/sources.list.d/rocm.sources", f"Types: deb\nURIs: {AMD}\nSuites: noble\n")
@@ -105,45 +104,44 @@ POLICY = "linux-headers-1:\n  Installed: (none)\n  Candidate: {}\n  Version tabl
         ("x:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n", "unknown"),
     ],
 )
-def test_a_package_that_a_preference_forbids_is_told_from_one_that_is_not_there(
-    tmp_path: pathlib.Path, answer: str, state: str
-) -> None:
+def test_a_package_that_a_preference_forbids_is_pinned(tmp_path: pathlib.Path, answer: str, state: str) -> None:
     assert rocm(tmp_path, {"apt-cache policy linux-headers-1": answer}).policy("linux-headers-1") == state
 
 
-def test_headers_come_with_each_later_kernel_that_may_come(tmp_path: pathlib.Path) -> None:
-    names = (
-        "linux-image-generic-hwe-24.04",
-        "linux-image-azure",
-        "linux-image-6.8.0-87-generic",
-        "linux-image-unsigned-6.8.0-87",
-    )
-    known = {f"apt-cache policy {name.replace('image', 'headers')}": POLICY.format("1", "500") for name in names}
-    answers = {**known, "apt-mark showhold": "linux-image-azure\n"}
-    assert rocm(tmp_path, answers).headers(dict.fromkeys(names, "1")) == ["linux-headers-generic-hwe-24.04"]
+def test_each_kernel_package_that_may_be_upgraded_needs_headers(tmp_path: pathlib.Path) -> None:
+    kernels = ("generic-hwe-24.04", "azure", "6.8.0-87-generic", "unsigned-6.8.0-87")
+    policies = {f"apt-cache policy linux-headers-{kernel}": POLICY.format("1", "500") for kernel in kernels}
+    answers = {**policies, "apt-mark showhold": "linux-image-azure\n"}
+    packages = {f"linux-image-{kernel}": "1" for kernel in kernels}
+    assert rocm(tmp_path, answers).headers(packages) == ["linux-headers-generic-hwe-24.04"]
 
 
-def test_a_vendors_unit_counts_where_it_is_enabled(tmp_path: pathlib.Path) -> None:
+def test_a_vendors_unit_counts_only_where_it_is_enabled(tmp_path: pathlib.Path) -> None:
     answers = {"systemctl is-enabled a.service": "disabled\n", "systemctl is-enabled b.service": "enabled\n"}
     assert rocm(tmp_path, answers, loaders=["a.service", "b.service"]).loader() == "b.service"
     assert rocm(tmp_path, {}, loaders=["a.service"]).loader() == ""
 
 
-@pytest.mark.parametrize(
-    ("version", "release"),
-    [
-        ("1:6.16.13.30300400-2341068.24.04", "30.30.4"),
-        ("6.14.14.30100200-1", "30.10.2"),
-        ("6.16.13", ""),
-        ("1:5.4.0-1", ""),
-    ],
-)
-def test_the_release_of_a_driver_is_read_of_its_version(tmp_path: pathlib.Path, version: str, release: str) -> None:
+RELEASES = {
+    "1:6.16.13.30300400-2341068.24.04": "30.30.4",
+    "6.14.14.30100200-1": "30.10.2",
+    "6.16.13": "",
+    "1:5.4.0-1": "",
+}
+
+
+@pytest.mark.parametrize(("version", "release"), RELEASES.items())
+def test_the_release_of_a_driver_is_part_of_its_version(tmp_path: pathlib.Path, version: str, release: str) -> None:
     assert rocm(tmp_path).release_of(version) == release
 
 
+@pytest.fixture
+def gpus(tmp_path: pathlib.Path) -> types.SimpleNamespace:
+    return program("rocm/files/gpus.py", "count, end =", tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("module", "package", "is_of"),
+    ("module", "package", "belongs"),
     [
         ("6.16.13 AB", "1:6.16.13.30300400-2341068", True),
         ("6.16.6 AB", "1:6.16.13.30300400-2341068", False),
@@ -153,65 +151,57 @@ def test_the_release_of_a_driver_is_read_of_its_version(tmp_path: pathlib.Path, 
         ("", "1:6.16.13.30300400-2341068", False),
     ],
 )
-def test_a_module_belongs_to_the_installed_package(
-    tmp_path: pathlib.Path, module: str, package: str, is_of: bool
+def test_a_module_belongs_to_the_package_of_its_version(
+    gpus: types.SimpleNamespace, module: str, package: str, belongs: bool
 ) -> None:
-    assert program("rocm/files/gpus.py", "count, end =", tmp_path).of_package(module, package) is is_of
+    assert gpus.of_package(module, package) is belongs
 
 
-def test_a_module_of_the_distribution_is_no_driver(tmp_path: pathlib.Path) -> None:
-    gpus = program("rocm/files/gpus.py", "count, end =", tmp_path)
+def test_a_module_of_the_distribution_is_no_driver(tmp_path: pathlib.Path, gpus: types.SimpleNamespace) -> None:
     assert gpus.built("/lib/modules/6.8/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko") == ""
     file = tmp_path / "updates/dkms/amdgpu.ko"
     put(tmp_path, "updates/dkms/amdgpu.ko", "version=6.16.13\nsrcversion=AB\n")
     assert gpus.built(str(file)) == "6.16.13 AB"
 
 
-@pytest.mark.parametrize(
-    ("record", "names", "there"),
-    [(None, ["docker-ce"], True), (["docker-ce"], ["docker-ce"], True), (["bash"], ["docker-ce"], False)],
-)
-def test_an_engine_is_adopted_that_was_there_before_us(
-    tmp_path: pathlib.Path, record: list[str] | None, names: list[str], there: bool
+@pytest.mark.parametrize(("record", "there"), [(None, True), (["docker-ce"], True), (["bash"], False)])
+def test_docker_is_adopted_where_it_was_there_before_us(
+    tmp_path: pathlib.Path, record: list[str] | None, there: bool
 ) -> None:
     file = tmp_path / "before.json"
     if record is not None:
         file.write_text(json.dumps({"packages": record}))
     docker = program("docker/files/read.py", "query = json.load", tmp_path)
-    assert docker.was_there(names, file) is there
+    assert docker.was_there(["docker-ce"], file) is there
 
 
-def test_amd_smi_is_found_where_amds_packages_put_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preflight_finds_amd_smi_of_amds_packages(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, readers: types.ModuleType
+) -> None:
     put(tmp_path, "/opt/rocm-7.2.4/bin/amd-smi", "")
-    readers = preflight_script()
     monkeypatch.setattr(readers.shutil, "which", lambda _name: None)
     monkeypatch.setattr(readers.pathlib, "Path", lambda first: tmp_path / str(first).lstrip("/"))
     assert readers.amd_smi() == str(tmp_path / "opt/rocm-7.2.4/bin/amd-smi")
 
 
+CONTAINERD = {"version": "29", "root": "/mnt/docker", "storage": "[[driver-type io.containerd.snapshotter.v1]]"}
+
+
 @pytest.mark.parametrize(
-    ("engine", "config", "places"),
+    ("docker", "config", "places"),
     [
         ({"version": ""}, "", ["/var/lib/docker", "/var/lib/containerd"]),
         ({"version": "28", "root": "/mnt/docker", "storage": "[[Backing Filesystem extfs]]"}, "", ["/mnt/docker"]),
-        (
-            {"version": "29", "root": "/mnt/docker", "storage": "[[driver-type io.containerd.snapshotter.v1]]"},
-            "",
-            ["/var/lib/containerd"],
-        ),
-        (
-            {"version": "29", "root": "/mnt/docker", "storage": "[[driver-type io.containerd.snapshotter.v1]]"},
-            "version = 3\nroot = '/mnt/containerd'\n",
-            ["/mnt/containerd"],
-        ),
+        (CONTAINERD, "", ["/var/lib/containerd"]),
+        (CONTAINERD, "version = 3\nroot = '/mnt/containerd'\n", ["/mnt/containerd"]),
     ],
+    ids=["no docker", "docker's own store", "containerd's store", "containerd's store elsewhere"],
 )
-def test_images_lie_where_the_engine_says(
-    monkeypatch: pytest.MonkeyPatch, engine: dict[str, str], config: str, places: list[str]
+def test_the_folder_of_images_is_that_of_docker_or_containerd(
+    monkeypatch: pytest.MonkeyPatch, readers: types.ModuleType, docker: dict[str, str], config: str, places: list[str]
 ) -> None:
-    readers = preflight_script()
     monkeypatch.setattr(readers, "out", lambda *_command: config)
-    assert readers.image_places(engine) == places
+    assert readers.image_places(docker) == places
 
 
 ENROLLED = """[key 1]
@@ -227,14 +217,15 @@ Certificate:
 """
 
 
-def test_the_enrolled_keys_are_read_of_mokutil_and_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_enrolled_keys_are_those_of_mokutil_and_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, readers: types.ModuleType
+) -> None:
     keys = "0b1c2d3e I------     1 perm 1f030000     0     0 asymmetri Build time autogenerated kernel key: 17eb: X509.rsa 36a1 []"
-    readers = preflight_script()
     monkeypatch.setattr(readers, "out", lambda *command: ENROLLED if command[1] == "--list-enrolled" else "")
     monkeypatch.setattr(readers, "text", lambda _path: keys)
-    found = readers.enrolled()
-    assert found["serials"] == ["B", "B94124A0182C9267"]
-    assert "Canonical Ltd. Master Certificate Authority" in found["names"]
-    assert "gpu-1 Secure Boot Module Signature key" in found["names"]
-    assert "Build time autogenerated kernel key" in found["names"]
-    assert found["dkms"] is False
+    enrolled = readers.enrolled()
+    assert enrolled["serials"] == ["B", "B94124A0182C9267"]
+    assert "Canonical Ltd. Master Certificate Authority" in enrolled["names"]
+    assert "gpu-1 Secure Boot Module Signature key" in enrolled["names"]
+    assert "Build time autogenerated kernel key" in enrolled["names"]
+    assert enrolled["dkms"] is False
