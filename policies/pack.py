@@ -43,7 +43,7 @@ ENFORCEMENT: Mapping[Level, EnforcementLevel] = {
     "warning": EnforcementLevel.ADVISORY,
 }
 # A stack file waives the plan's rules and the preflight's checks in the same place; fleet/stack/validate.py and requirements.py apply those.
-PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
+PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.UNLESS_SUPPLIED)), *preflight_checks.WAIVABLE)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[ResourceRule] = RULES) -> list[Policy]:

@@ -219,5 +219,5 @@ def accept_stack(
 ) -> list[report.Report]:
     """Read the stack's state and measure its machines."""
     hosts = stack_outputs.deployed(stack).get("Host") or {}
-    nodes = candidates(stack, hosts, names, mirrors.image(loaded.mirrors, loaded.acceptance.image), catalogue)
+    nodes = candidates(stack, hosts, names, mirrors.mirrored_image(loaded.mirrors, loaded.acceptance.image), catalogue)
     return accept(nodes, loaded.parallel, note)

@@ -78,7 +78,8 @@ def required(
     asked = [name for name in found.present if not names or name in names]
     targets, owner = _targets(stack, found, asked), f"{stack_file.PROJECT}/{stack}"
     return [
-        machine.Requirements.from_plan(targets[name], requirements.wants(found, roles, name, owner)) for name in asked
+        machine.Requirements.from_plan(targets[name], requirements.of_machine(found, roles, name, owner))
+        for name in asked
     ]
 
 

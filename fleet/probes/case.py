@@ -108,7 +108,7 @@ def _own(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
         probe_cases,  # pydantic costs start-up time that stacks without cases of their own need not pay
     )
 
-    found, mistakes = probe_cases.extra(folder, str(folder), taken)
+    found, mistakes = probe_cases.read_folder(folder, str(folder), taken)
     if mistakes:
         raise mistakes[0]
     return {name: _case(name, folder, keys) for name, keys in found.items()}

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from fleet.findings import Finding
-from fleet.stack.rules.gpus import apart, ports, there
-from fleet.stack.rules.rule import Planned
+from fleet.stack.rules.gpus import gpus_there, ports_there, replicas_apart
+from fleet.stack.rules.rule import MachinePlan
 from policies import data
 from policies.context import Context, has_unknown, known
 from policies.rule import ResourceRule
@@ -59,8 +59,8 @@ def replicas_fit(context: Context) -> Iterator[Finding]:
     gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    planned = Planned({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
-    for finding in (*apart(planned), *ports(planned), *there(planned)):
+    plan = MachinePlan({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
+    for finding in (*replicas_apart(plan), *ports_there(plan), *gpus_there(plan)):
         yield Finding(f"{finding.key} {finding.value}", reason=finding.seen, next=finding.wanted)
 
 

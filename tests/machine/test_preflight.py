@@ -83,7 +83,7 @@ def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ss
     """Or each first `up` of the lab would tell it."""
     roles = role_vars.load(ROOT / "roles")
     ask = preflight.Requirements.from_plan(
-        node, requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
+        node, requirements.of_machine(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
     )
     assert [one for one in preflight.check(preflight.look(ask), ask) if one.level != "ok"] == []
 

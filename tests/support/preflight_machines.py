@@ -17,7 +17,7 @@ def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirem
     """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
     found = stack_file.read("prod", ROOT)
     found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
-    told = requirements.wants(found, ROLES, machine, "organization/glm-fleet/prod")
+    told = requirements.of_machine(found, ROLES, machine, "organization/glm-fleet/prod")
     return preflight.Requirements.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 

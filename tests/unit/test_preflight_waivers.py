@@ -70,7 +70,7 @@ def test_a_machine_that_is_right_says_nothing_of_a_waiver() -> None:
 
 def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
-    told = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
+    told = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
     ask = dataclasses.replace(wanted(), usual=tuple(told["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert judged(ask, *usual) == []
@@ -83,7 +83,7 @@ def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
     raw: dict[str, Any] = {key.removeprefix(stack_file.PREFIX): value for key, value in config.items()}
     names = ("preflight-space", "preflight-owner", "context-of-model")
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
-    told = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
+    told = requirements.of_machine(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert told["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
     (waiver,) = preflight.Requirements.from_plan(wanted().target, told).waivers.values()
     assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))
