@@ -88,7 +88,7 @@ def look(nodes: Sequence[machine.Requirements], note: Callable[[str], None]) -> 
 
     def one(node: machine.Requirements) -> Report:
         try:
-            results = machine.check(machine.look(node), node)
+            results = machine.check(machine.observe(node), node)
         except errors.FleetError as error:
             report = Report(node.target.name, error=str(error))
         else:

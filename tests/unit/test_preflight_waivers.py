@@ -38,7 +38,7 @@ def judged(ask: preflight.Requirements, *sick: str) -> list[preflight.CheckResul
     facts = healthy()
     for claim in sick:
         SICK[claim][0](facts)
-    return [one for one in preflight.check(preflight.Look(facts, 0), ask, TODAY) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Observation(facts, 0), ask, TODAY) if one.level != "ok"]
 
 
 def test_both_halves_have_the_same_names() -> None:
@@ -71,7 +71,7 @@ def test_a_machine_that_is_right_says_nothing_of_a_waiver() -> None:
 def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
     told = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
-    ask = dataclasses.replace(wanted(), usual=tuple(told["usual"]))
+    ask = dataclasses.replace(wanted(), expected_warnings=tuple(told["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert judged(ask, *usual) == []
     assert [one.check for one in judged(ask, *usual, "an-address-of-the-plan", "a-lock")] == ["network", "apt"]

@@ -41,7 +41,7 @@ def test_a_vendors_machine_is_known_and_taken(
 ) -> None:
     bed = made(one)
     ask = wanted(bed)
-    results = preflight.check(preflight.look(ask), ask)
+    results = preflight.check(preflight.observe(ask), ask)
     told = {one.check: f"{one.level} {one.seen}" for one in results}
     assert [
         f"{check}: {told.get(check)}"
