@@ -271,7 +271,7 @@ def test_a_waiver_counts_for_a_rule_that_is_asked_at_the_end_too() -> None:
 @pytest.mark.parametrize(("days", "old"), [(45, False), (46, True)])
 def test_a_preview_says_that_the_list_of_vulnerabilities_is_old(days: int, old: bool) -> None:
     run = Run()
-    run.policies = pack.policies(PROD, data.checked() + datetime.timedelta(days=days))
+    run.policies = pack.policies(PROD, data.vulnerabilities_checked() + datetime.timedelta(days=days))
     findings = run.resource(STACK)
     assert [(one.rule, one.level) for one in findings] == ([("holes-recent", ADVISORY)] if old else [])
     assert not old or "was last compared with its sources 46 days ago, on " in findings[0].message
