@@ -166,7 +166,7 @@ def test_an_answer_without_end_has_one(
     (verdict,) = probes.run(serve(first, again, 0.05 if slow else 0), "key", "m", [case], lambda _: None)
     assert verdict.refused
     assert sentence in "; ".join(verdict.wrong)
-    assert len(verdict.answer.shown) <= answers.KEPT + 100
+    assert len(verdict.answer.shown) <= answers.EXCERPT + 100
     reports(verdict)
     assert time.monotonic() - started < 10  # of a machine that does much else
 
