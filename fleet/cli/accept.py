@@ -167,7 +167,7 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    ran = {key: judge.Ran.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    ran = {key: judge.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
         judge.judge(node.catalogue.benchmarks, ran),
@@ -191,14 +191,14 @@ def variables(node: Candidate) -> dict[str, Any]:
     }
 
 
-def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, judge.Ran], stamp: str) -> None:
+def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, judge.BenchmarkRun], stamp: str) -> None:
     """Write the table and, below it, the whole output of the benchmarks."""
     file = Path(result.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(_lines(result, node, ran, stamp)))
 
 
-def _lines(result: report.Report, node: Candidate, ran: Mapping[str, judge.Ran], stamp: str) -> Iterator[str]:
+def _lines(result: report.Report, node: Candidate, ran: Mapping[str, judge.BenchmarkRun], stamp: str) -> Iterator[str]:
     holds = node.catalogue.holds
     yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"
