@@ -1,4 +1,4 @@
-"""`fleet probe`: the probes, sent to the replicas of a stack through SSH tunnels, and reports of the answers."""
+"""`fleet probe`: send the probes to the replicas of a stack through SSH tunnels, and report the answers. fleet.probes has both."""
 
 import sys
 from dataclasses import replace
