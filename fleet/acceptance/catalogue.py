@@ -1,6 +1,6 @@
 """The benchmarks and thresholds of mi300x.yml, with the commands that a stack sets instead.
 
-Owns the form of that file. Opens no connection. Called by fleet.cli.accept, judge, page and the tests.
+Owns the form of that file. Opens no connection. Called by fleet.cli.accept, evaluate, page and the tests.
 """
 
 import re

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from fleet import errors, ssh, validators
-from fleet.acceptance import catalogue, judge
+from fleet.acceptance import catalogue, evaluate
 from fleet.acceptance.catalogue import Catalogue
 from fleet.ansible import converge
 from fleet.cli import accept_report as report
@@ -167,10 +167,10 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    runs = {key: judge.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    runs = {key: evaluate.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
-        judge.judge(node.catalogue.benchmarks, runs),
+        evaluate.evaluate(node.catalogue.benchmarks, runs),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
         stays=list(results.get("stays") or ()),
     )
@@ -191,14 +191,18 @@ def variables(node: Candidate) -> dict[str, Any]:
     }
 
 
-def write_evidence(result: report.Report, node: Candidate, runs: Mapping[str, judge.BenchmarkRun], stamp: str) -> None:
+def write_evidence(
+    result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
+) -> None:
     """Write the table and the whole output of the benchmarks into the evidence file."""
     file = Path(result.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(_lines(result, node, runs, stamp)))
 
 
-def _lines(result: report.Report, node: Candidate, runs: Mapping[str, judge.BenchmarkRun], stamp: str) -> Iterator[str]:
+def _lines(
+    result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
+) -> Iterator[str]:
     holds = node.catalogue.holds
     yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from fleet import errors
-from fleet.acceptance.judge import Verdict, figure
+from fleet.acceptance.evaluate import Measurement, figure
 from fleet.cli import table
 
 HEAD = ("node", "test", "measured", "at least", "verdict")
@@ -16,10 +16,10 @@ HEAD = ("node", "test", "measured", "at least", "verdict")
 
 @dataclass(frozen=True)
 class Report:
-    """The verdicts of one node, the file with the whole output, what stays on the node; or why nothing could be measured."""
+    """The measurements of one node, the file with the whole output, what stays on the node; or why nothing could be measured."""
 
     node: str
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[Measurement] = field(default_factory=list)  # its name in JSON
     evidence: str = ""
     error: str = ""
     stays: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every test was ok."""
-        return not self.error and all(verdict.ok for verdict in self.verdicts)
+        return not self.error and all(item.ok for item in self.verdicts)
 
 
 def as_table(reports: Sequence[Report]) -> str:
@@ -47,22 +47,25 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
 def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each test that was not ok, and for each node where nothing could be measured."""
     messages = [report.error for report in reports if report.error]
-    messages += [_message(report, verdict) for report in reports for verdict in report.verdicts if not verdict.ok]
+    messages += [_message(report, item) for report in reports for item in report.verdicts if not item.ok]
     return messages + [f"{report.node}: stays: {words}" for report in reports for words in report.stays]
 
 
-def _message(report: Report, verdict: Verdict) -> str:
-    measured, where = figure(verdict.measured, verdict.unit), f" on {verdict.seen}" if verdict.seen else ""
+def _message(report: Report, measurement: Measurement) -> str:
+    measured, where = (
+        figure(measurement.measured, measurement.unit),
+        f" on {measurement.seen}" if measurement.seen else "",
+    )
     next_step = {
         "below": "`fleet preflight` shows what slows a machine down; measure again; then ask the vendor of the hardware",
         "failed": "is the program in the image, and under that name? `acceptance.commands` of the stack file sets another",
         "unreadable": "compare with the pattern in fleet/acceptance/mi300x.yml: a newer version of the program may print another form",
-    }.get(verdict.state, "look at the load of the machine and at `dmesg` there, then measure again")
+    }.get(measurement.state, "look at the load of the machine and at `dmesg` there, then measure again")
     message = errors.FleetError(
         node=report.node,
-        doing=verdict.test,
-        seen=f"{measured}{where}" if verdict.state == "below" else f"{verdict.state}: {verdict.seen}",
-        wanted=f"at least {figure(verdict.at_least, verdict.unit)}",
+        doing=measurement.test,
+        seen=f"{measured}{where}" if measurement.state == "below" else f"{measurement.state}: {measurement.seen}",
+        wanted=f"at least {figure(measurement.at_least, measurement.unit)}",
         next=f"{report.evidence} has all that it printed;\n{next_step}",
     )
     return str(message)
@@ -72,7 +75,7 @@ def summary(report: Report) -> str:
     """Return the result of a node in a few words, for a progress line."""
     if report.error:
         return "could not measure"
-    return f"{sum(verdict.ok for verdict in report.verdicts)} of {len(report.verdicts)} tests passed"
+    return f"{sum(item.ok for item in report.verdicts)} of {len(report.verdicts)} tests passed"
 
 
 def to_json(reports: Sequence[Report]) -> str:

@@ -28,7 +28,7 @@ NEXT = "find out what python3 prints there; then `fleet verify` again"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecordedWeights:
     """What a node should hold: the manifest's path there and its recorded sha256; by container, its recorded image id."""
 
     target: ssh.Target
@@ -38,40 +38,40 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was looked at (files, and bytes that they should have), and each thing that differs: {what, expected, seen}."""
+class Comparison:
+    """How many files were compared, the bytes that they should have, and each thing that differs: {what, expected, seen}."""
 
     files: int
     bytes: int
     wrong: list[dict[str, str]]
 
 
-def verify(wanted: Wanted, progress: Callable[[int, int], None], silence: float = SILENCE) -> Found:
+def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silence: float = SILENCE) -> Comparison:
     """Sum every file and compare; `progress` gets bytes done and in all, about every second, and may raise to stop it.
 
     A file that differs gets the present time on the node, so that a refresh sees it from now on. Raises Unreachable,
     HostKeyMismatch, or CommandFailed when the node says nothing for `silence` seconds, or could not look.
     """
-    arguments = {"manifest": wanted.manifest, "recorded": wanted.recorded, "containers": dict(wanted.containers)}
+    arguments = {"manifest": weights.manifest, "recorded": weights.recorded, "containers": dict(weights.containers)}
     last: dict[str, Any] = {}
     strange: list[reply.Unreadable] = []
-    with ssh.connect(wanted.target) as connection:
+    with ssh.connect(weights.target) as connection:
         for line in script_lines(connection, SCRIPT.read_text(), arguments, silence):
             try:
                 last = reply.value(line, LINE)
             except reply.Unreadable as error:
                 strange.append(error)
                 if last or len(strange) > BEFORE:
-                    raise reply.failed(error, wanted.target.name, f"verify {wanted.manifest}", NEXT) from None
+                    raise reply.failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
                 continue
             if "done" in last:
                 progress(last["done"], last["total"])
     if "wrong" not in last:
         raise errors.CommandFailed(
-            node=wanted.target.name,
-            doing=f"verify {wanted.manifest}",
+            node=weights.target.name,
+            doing=f"verify {weights.manifest}",
             seen=f"it ended before the result{f'; it printed {strange[-1].seen}' if strange else ''}",
             wanted="the sums of all files",
             next="`fleet verify` again; `journalctl -k` there names a process that was killed",
         )
-    return Found(**last)
+    return Comparison(**last)

@@ -8,6 +8,6 @@ Needs httpx and Pillow, and only the URL of a server. Called by fleet.provider (
 """
 
 from fleet.probes.case import Case, load
-from fleet.probes.runner import Verdict, run
+from fleet.probes.runner import ProbeResult, run
 
-__all__ = ["Case", "Verdict", "load", "run"]
+__all__ = ["Case", "ProbeResult", "load", "run"]

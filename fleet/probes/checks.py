@@ -18,7 +18,7 @@ Check = Callable[[Case, Answer, Any], str]
 LONGEST = 400  # characters of a sentence: the part of an answer that it quotes may be endless
 
 
-def judge(case: Case, answer: Answer) -> list[str]:
+def problems(case: Case, answer: Answer) -> list[str]:
     """Return a printable sentence for each fault of an answer; none when it is right."""
     faults = (CHECKS[name](case, answer, parameters) for check in case.checks for name, parameters in check.items())
     return [_sentence(fault) for fault in (answer.strange, *faults) if fault]

@@ -24,7 +24,7 @@ BYTES, EVENTS = 4 * 2**20, 2 * THINKING
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbeResult:
     """A case, its answer and the seconds it took. `wrong` has a sentence for each fault of the answer.
 
     `earlier` is the first answer of a case that was sent a second time, with its faults.
@@ -61,26 +61,26 @@ class Verdict:
         return f"twice {last}" if first == last else f"{last}; at first {first}"
 
 
-def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[Verdict]:
-    """Send every case to `url` (without /v1) and return a verdict for each; `note` gets a line of progress per case.
+def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[ProbeResult]:
+    """Send every case to `url` (without /v1) and return a result for each; `note` gets a line of progress per case.
 
     A model that answers wrongly gets the case once more. A case that the server must refuse, an answer that is missing or strange, and
-    a broken connection (status 0) get their verdict at once.
+    a broken connection (status 0) get their result at once.
     """
-    verdicts = []
+    results = []
     for number, case in enumerate(cases, 1):
         place = f"{case.name} ({number} of {len(cases)})"
         note(place)
         started = time.monotonic()
         answer = ask(url, key, model, case)
-        wrong, earlier = checks.judge(case, answer), None
+        wrong, earlier = checks.problems(case, answer), None
         if wrong and case.wants_answer and answer.status == 200 and not answer.strange:
             note(f"{place}, once more: {wrong[0]}")
             earlier = (answer, wrong)
             answer = ask(url, key, model, case)
-            wrong = checks.judge(case, answer)
-        verdicts.append(Verdict(case, answer, wrong, time.monotonic() - started, earlier))
-    return verdicts
+            wrong = checks.problems(case, answer)
+        results.append(ProbeResult(case, answer, wrong, time.monotonic() - started, earlier))
+    return results
 
 
 def ask(url: str, key: str, model: str, case: Case) -> Answer:

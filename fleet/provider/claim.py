@@ -12,14 +12,13 @@ from fleet.provider.properties import Props
 def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
     """Look, say what is only a warning, and mark the machine. NotReady where something stops the road there: then it is untouched."""
     request.say("looks before anything is touched", True)
-    wanted = preflight.Wanted.from_plan(connection.target, wants)
-    verdicts = preflight.judge(preflight.ask(connection, wanted), wanted)
-    for one in verdicts:
+    requirements = preflight.Requirements.from_plan(connection.target, wants)
+    results = preflight.check(preflight.ask(connection, requirements), requirements)
+    for one in results:
         if one.level == "warning":
             request.say(str(_message(one)), False)
-    faults = [one for one in verdicts if one.level == "fault"]
-    if faults:
-        first, *others = faults
+    if stopping := [one for one in results if one.level == "error"]:
+        first, *others = stopping
         raise errors.NotReady(
             node=connection.target.name,
             doing=first.name,
@@ -28,7 +27,7 @@ def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
             next=first.next,
             others=[_message(one) for one in others],
         )
-    owner.claim(connection, wanted.stack)
+    owner.claim(connection, requirements.stack)
 
 
 def give_back(request: Request, target: ssh.Target, stack: str) -> None:
@@ -43,5 +42,5 @@ def give_back(request: Request, target: ssh.Target, stack: str) -> None:
         request.say(f"stays: {owner.MARKER}, of {theirs.id or 'nobody that it names'}", False)
 
 
-def _message(verdict: preflight.Verdict) -> errors.FleetError:
-    return errors.FleetError(doing=verdict.name, seen=verdict.seen, wanted=verdict.wanted, next=verdict.next)
+def _message(result: preflight.CheckResult) -> errors.FleetError:
+    return errors.FleetError(doing=result.name, seen=result.seen, wanted=result.wanted, next=result.next)

@@ -14,7 +14,7 @@ from fleet.provider.base import InitFailed, Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import Props
 
-# (base URL, API key, served model, which probes: {cases, min_iou, extra}, note) -> verdicts, as fleet.probes gives them.
+# (base URL, API key, served model, which probes: {cases, min_iou, extra}, note) -> results, as fleet.probes gives them.
 Ask = Callable[[str, str, str, Mapping[str, Any], Callable[[str], None]], Sequence[Any]]
 
 
@@ -24,8 +24,8 @@ def ask(url: str, key: str, model: str, which: Mapping[str, Any], note: Callable
 
     # Pulumi starts the provider in the project's folder.
     extra = Path(which["extra"]) if which.get("extra") else None
-    verdicts: Sequence[Any] = probes.run(url, key, model, probes.load(which["cases"], which["min_iou"], extra), note)
-    return verdicts
+    results: Sequence[Any] = probes.run(url, key, model, probes.load(which["cases"], which["min_iou"], extra), note)
+    return results
 
 
 class Serving(Playbook):
@@ -45,13 +45,13 @@ class Serving(Playbook):
             with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
                 for replica in known["replicas"]:
                     with connection.forward(address.socket_or_port(replica)) as port:
-                        verdicts = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
-                    _keep(folder, f"{request.name}-{replica['name']}", verdicts)
-                    gating = [one for one in verdicts if one.gates]
+                        results = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
+                    _keep(folder, f"{request.name}-{replica['name']}", results)
+                    gating = [one for one in results if one.gates]
                     passed += sum(one.passed for one in gating)
                     total += len(gating)
-                    wrong += [_told(replica, one) for one in verdicts if one.refused]
-                    for one in verdicts:
+                    wrong += [_told(replica, one) for one in results if one.refused]
+                    for one in results:
                         if not one.passed and not one.refused:
                             request.warn(f"advisory probe, the replica is ready all the same: {_told(replica, one)}")
                         elif one.passed and one.earlier:
@@ -75,16 +75,16 @@ class Serving(Playbook):
         )
 
 
-def _keep(folder: Path, name: str, verdicts: Sequence[Any]) -> None:
+def _keep(folder: Path, name: str, results: Sequence[Any]) -> None:
     from fleet.probes import report
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(report.to_json(verdicts) + "\n")
-    (folder / f"{name}.html").write_text(report.to_html(verdicts))
+    (folder / f"{name}.json").write_text(report.to_json(results) + "\n")
+    (folder / f"{name}.html").write_text(report.to_html(results))
 
 
-def _told(replica: Props, verdict: Any) -> str:
-    return f"{replica['name']}: {verdict.case.name}: answered {verdict.seen}"
+def _told(replica: Props, result: Any) -> str:
+    return f"{replica['name']}: {result.case.name}: answered {result.seen}"
 
 
 def _refused(request: Request, known: Props, wrong: list[str], passed: int, total: int) -> errors.ProbeFailed:

@@ -87,7 +87,7 @@ def _row(repository: str, ranks: int) -> list[str]:
         },
         gpus=8,
     )
-    found = [(rule, one) for rule in rules.RULES for one in rule.judge(planned)]
+    found = [(rule, one) for rule in rules.RULES for one in rule.check(planned)]
     stops = [f"no: {one.seen} ({rule.name})" for rule, one in found if rule.level == "error"]
     warns = [f"yes; {one.seen} ({rule.name})" for rule, one in found if rule.level == "warning"]
     room = planned.room

@@ -1,7 +1,7 @@
 """Compare the output of benchmarks with their thresholds. Pure; only a figure that was read can be ok.
 
-Owns the verdict for each way that a benchmark can end. Called by fleet.cli.accept with the results of playbooks/acceptance.yml;
-fleet.cli.accept_report prints the verdicts, page the thresholds.
+Owns the state for each way that a benchmark can end. Called by fleet.cli.accept with the results of playbooks/acceptance.yml;
+fleet.cli.accept_report prints the measurements, page the thresholds.
 """
 
 import math
@@ -32,7 +32,7 @@ class BenchmarkRun:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Measurement:
     """The result of one test: `state` is ok, below, unreadable, failed, timed out or not run; `measured` is the figure that counts, if any."""
 
     test: str
@@ -48,12 +48,12 @@ class Verdict:
         return self.state == "ok"
 
 
-def judge(benchmarks: Sequence[Benchmark], runs: Mapping[str, BenchmarkRun]) -> list[Verdict]:
-    """Return a verdict for every test of every benchmark, in their order; `runs` is by name of a benchmark."""
-    return [verdict for benchmark in benchmarks for verdict in _verdicts(benchmark, runs.get(benchmark.name))]
+def evaluate(benchmarks: Sequence[Benchmark], runs: Mapping[str, BenchmarkRun]) -> list[Measurement]:
+    """Return a measurement for every test of every benchmark, in their order; `runs` is by name of a benchmark."""
+    return [item for benchmark in benchmarks for item in _measurements(benchmark, runs.get(benchmark.name))]
 
 
-def _verdicts(benchmark: Benchmark, run: BenchmarkRun | None) -> Iterator[Verdict]:
+def _measurements(benchmark: Benchmark, run: BenchmarkRun | None) -> Iterator[Measurement]:
     for test in benchmark.tests:
         if run is None:
             yield _not_ok(test, "not run", "the machine reported nothing about it")
@@ -67,7 +67,7 @@ def _verdicts(benchmark: Benchmark, run: BenchmarkRun | None) -> Iterator[Verdic
             yield _read(test, run.output)
 
 
-def _read(test: Test, output: str) -> Verdict:
+def _read(test: Test, output: str) -> Measurement:
     texts = re.findall(test.pattern, output, re.MULTILINE)
     count = test.each * test.best_of
     if len(texts) != count:
@@ -79,7 +79,7 @@ def _read(test: Test, output: str) -> Verdict:
     worst = min(best)
     where = f"GPU {best.index(worst)} of {test.each}" if test.each > 1 else ""
     state = "ok" if worst >= test.at_least else "below"
-    return Verdict(test.name, test.unit, test.at_least, state, worst, where)
+    return Measurement(test.name, test.unit, test.at_least, state, worst, where)
 
 
 def _finite(text: str) -> bool:
@@ -89,8 +89,8 @@ def _finite(text: str) -> bool:
         return False
 
 
-def _not_ok(test: Test, state: str, why: str, output: str = "") -> Verdict:
-    return Verdict(test.name, test.unit, test.at_least, state, None, "\n".join([why, *_tail(output)]))
+def _not_ok(test: Test, state: str, why: str, output: str = "") -> Measurement:
+    return Measurement(test.name, test.unit, test.at_least, state, None, "\n".join([why, *_tail(output)]))
 
 
 def _tail(output: str) -> list[str]:
