@@ -52,5 +52,5 @@ def command(
         junit.write_text(report.to_junit(results))
     if html:
         html.write_text(report.to_html(results))
-    if any(one.refused for one in results):
+    if any(result.refused for result in results):
         sys.exit(1)
