@@ -19,7 +19,7 @@ from fleet import errors, ssh
 from fleet.cli import common, stack_edit, table
 from fleet.ssh.host_keys import TYPES, Key, offered
 
-HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
+HEAD = ("node", "address", "type", "fingerprint", "remarks")
 
 
 @click.command("enrol")
