@@ -1,7 +1,6 @@
 """The checks that a case file names. Each takes the case, the answer and its parameters, and returns a sentence about the fault, or "".
 
-Pure. A new check is a function here, an entry in CHECKS, and the form of its parameters in fleet.stack.probe_cases. Called by runner
-and report.
+Pure; called by runner and report. A new check is a function here, an entry in CHECKS, and a form in fleet.stack.probe_cases.
 """
 
 import re
