@@ -16,13 +16,13 @@ this page from `policies/`: change it there.
 
 ## Waive a rule
 
-A rule can be wrong for a while. The stack file then says which one, why, and until when:
+A rule can be wrong for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].reason' "no image with 0.32.0 yet, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].expires' 2026-12-31 -s ENV
 
 The rule is then advisory, and every preview repeats the waiver with its reason and last day. After that day the waiver does not count, and the
-preview says so. A waiver for a rule that does not exist stops the preview.
+preview reports that. A waiver for a rule that does not exist stops the preview.
 
 ## Take a machine out, or replace it
 
