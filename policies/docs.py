@@ -16,7 +16,7 @@ this page from `policies/`: change it there.
 
 ## Waive a rule
 
-A rule can be wrong for some time. Name it in the stack file, with a reason and a last day:
+A rule can be wrong for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].reason' "no image with 0.32.0 yet, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].expires' 2026-12-31 -s ENV

@@ -83,7 +83,7 @@ class Settings(Form):
 
     `nodes` is one source or a list of several; a machine's name is unique over all of them. `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
-    deleted, `purge` what its teardown then removes besides (docs/take-off.md).
+    deleted, `purge` what its teardown then removes besides (docs/teardown.md).
     """
 
     nodes: Annotated[

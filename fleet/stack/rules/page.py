@@ -1,4 +1,4 @@
-"""Generates docs/rules.md from the rules and their data. `make docs` writes it; a test fails when it is not current.
+"""Generate docs/rules.md from the rules and their data (`make docs`). A test fails when the page is not current.
 
 Usage: python -m fleet.stack.rules.page prints the page.
 """
@@ -11,20 +11,20 @@ from fleet.stack.rules import models
 
 HEAD = """# Rules of a stack file
 
-`pulumi preview -s ENV` and `fleet plan -s ENV` check the variables of every machine against these rules, without a connection to it. An *error*
-stops the preview; every preview shows a *warning*. `fleet plan -s ENV` also draws the GPUs of each replica, the memory of each GPU and the room
-for requests. Rules that need the deployed resources are policies (`docs/policies.md`). `make docs` generates this page from
+The rules need only a stack file, and no connection. `pulumi preview -s ENV` and `fleet plan -s ENV` check every machine's variables with them. An
+*error* stops the preview; every preview shows a *warning*. `fleet plan -s ENV` also draws the plan: the GPUs of each replica, the memory of each GPU,
+the space for requests. The policies check what needs the deployed resources (`docs/policies.md`). `make docs` generates this page from
 `fleet/stack/rules/`: change it there.
 
 ## Waive a rule
 
-A rule can be wrong for one stack, for some time. Name it in the stack file, with a reason and a last day:
+A rule can be wrong for a stack, for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].reason' "measured on our own MI300X, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].expires' 2026-12-31 -s ENV
 
-Its findings are then warnings with the reason and the last day, and every preview repeats them. After that day they are errors again, and
-report that the waiver expired.
+The finding is then a warning, with reason and last day, and every preview repeats it. After that day it is an error again, and the message says that
+the waiver has expired.
 
 ## Which model fits
 """
