@@ -1,7 +1,4 @@
-"""The types of the preflight: the requirements of a machine, the observation of it, and the result of a check.
-
-Used by the modules of this folder; by fleet.cli.preflight and fleet.provider through __init__.
-"""
+"""The types of the preflight: requirements of a machine, an observation of it, a check's result. __init__ exports them."""
 
 import datetime
 import re
@@ -17,10 +14,7 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes that must be free on the disk of a path, unless the file `filled` exists: then the content has been fetched.
-
-    `what` is the content, `label` the path in a result.
-    """
+    """Bytes for the content `what` that a path's disk must have free, unless the file `filled` exists. `label`: the path in a result."""
 
     path: str
     bytes: int

@@ -83,12 +83,7 @@ def secure_boot(observation: Observation, requirements: Requirements) -> Iterato
     if from_dkms:
         signature = f"signed by {signer}, whose key is not enrolled" if signer else "not signed"
         seen = f"on: {module['path']} is {signature}"
-    yield error(
-        "secure boot",
-        seen,
-        "off, or a driver that DKMS signs with an enrolled key",
-        todo,
-    )
+    yield error("secure boot", seen, "off, or a driver that DKMS signs with an enrolled key", todo)
 
 
 def command_line(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
@@ -150,12 +145,8 @@ def driver(observation: Observation, requirements: Requirements) -> Iterator[Che
     loader = facts["loader"].get("unit", "")
     if facts["blacklists"] and not loader:
         todo = "remove the line there and run `update-initramfs -u`"
-        yield error(
-            "driver",
-            f"amdgpu is blacklisted in {', '.join(facts['blacklists'])}",
-            "a driver that may load",
-            todo,
-        )
+        seen = f"amdgpu is blacklisted in {', '.join(facts['blacklists'])}"
+        yield error("driver", seen, "a driver that may load", todo)
     elif module["loaded"] and requirements.driver_packages and module["path"] and DKMS not in module["path"]:
         seen = f"the distribution's own amdgpu: {module['path']}"
         packages = ", ".join(f"{name} {version}" for name, version in module["packages"].items())

@@ -39,12 +39,7 @@ def system(observation: Observation, requirements: Requirements) -> Iterator[Che
     elif facts["arch"] != "x86_64":
         yield error("system", facts["arch"], "x86_64", "check the address: MI300X machines are x86_64")
     elif not facts["systemd"]:
-        yield error(
-            "system",
-            "no systemd",
-            "systemd as init",
-            "use a machine with systemd: replicas and long tasks are its units",
-        )
+        yield error("system", "no systemd", "systemd as init", "use a machine with systemd: replicas are its units")
     elif facts["cgroup"] != 2:
         yield warning("system", "cgroups v1", "v2", "boot with systemd.unified_cgroup_hierarchy=1")
     else:
@@ -59,9 +54,8 @@ def space(observation: Observation, requirements: Requirements) -> Iterator[Chec
     facts = observation.facts
     disks: dict[int, list[Space]] = {}
     free_bytes: dict[int, int] = {}
-    unmounted = [
-        disk for disk, disk_facts in _named_disks(observation, requirements) if disk_facts.get("mounted") is not True
-    ]
+    named = _named_disks(observation, requirements)
+    unmounted = [disk for disk, disk_facts in named if disk_facts.get("mounted") is not True]
     for space in requirements.space:
         if any(disk.holds(space.path) for disk in unmounted):
             continue
