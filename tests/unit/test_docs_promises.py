@@ -30,7 +30,7 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
 
 def test_every_promise_names_a_test() -> None:
     rows = re.findall(r"^\|(.+)\|$", (ROOT / "SECURITY.md").read_text().split("what holds | test |")[1], re.M)[1:]
-    assert len(rows) > 10
+    assert len(rows) > 10, "the table `what holds | test` of SECURITY.md has another head"
     assert [row for row in rows if "`tests/" not in row.split("|")[-1]] == [], (
         "a promise without a test is not in that list"
     )
