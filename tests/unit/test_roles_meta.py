@@ -4,10 +4,13 @@ What they say of their effects is in test_roles_effects.py.
 """
 
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+
+from fleet.stack import resource_roles
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm")
@@ -75,6 +78,32 @@ def test_tasks_main_is_a_table_of_contents(role: str) -> None:
         f"move the task to another file of roles/{role}/tasks, and import that"
     )
     assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml", "nothing changes before preflight.yml"
+
+
+def steps(tasks: Any) -> Iterator[dict[str, Any]]:
+    """Yield each task, those of blocks too."""
+    for task in tasks or ():
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from steps(task.get(part))
+
+
+@pytest.mark.parametrize("role", resource_roles.ROLES["host"])
+def test_the_baseline_has_each_file_that_a_role_of_the_host_writes(role: str) -> None:
+    """But not those for a named disk, which is empty before."""
+    baseline = (ROLES.parent / "playbooks" / "tasks" / "baseline.yml").read_text()
+    paths = [
+        str(step[module]["dest"])
+        for file in (ROLES / role / "tasks").glob("*.yml")
+        if file.name != "filesystems.yml"
+        for step in steps(yaml.safe_load(file.read_text()))
+        for module in ("ansible.builtin.template", "ansible.builtin.copy")
+        if module in step
+    ]
+    missing = [path for path in paths if path.removeprefix("{{ ").partition(" }}")[0] not in baseline]
+    assert missing == [], (
+        "add the path to _baseline_written in playbooks/tasks/baseline.yml, so that a teardown restores it"
+    )
 
 
 @pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
