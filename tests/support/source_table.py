@@ -26,7 +26,8 @@ class Source:
     @property
     def sdk(self) -> str:
         """The Python package of a cloud; "" for a source without one."""
-        return dict(zip(forms.NAMES, forms.POOLS, strict=True))[self.pool["source"]].SDK
+        pools = dict(zip(forms.NAMES, forms.POOLS, strict=True))
+        return pools[self.pool["source"]].SDK if self.pool["source"] in pools else ""
 
     def nodes(self, **machines: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pool with these machines, each with what it has otherwise."""

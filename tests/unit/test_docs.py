@@ -10,6 +10,7 @@ import yaml
 from fleet import errors
 from fleet.acceptance import catalogue
 from fleet.impact import role_effects
+from fleet.stack import role_vars
 from fleet.stack.rules import models
 from policies import data
 from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
@@ -71,9 +72,8 @@ def test_a_row_that_lacks_a_key_is_named(name: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.usefixtures("fresh")
 def test_a_variable_without_an_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = dict(role_effects.statement(change_table.ROLES, "host").variables)
-    del variables["host_packages"]
-    stated = role_effects.Statement(variables=variables)
+    options = role_vars.load(change_table.ROLES).roles["host"].options
+    stated = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
     monkeypatch.setattr(role_effects, "statement", lambda roles, role: stated)
     assert message("changes.md") == (
         "roles/host/meta/effects.yml: variables.host_packages: this key is missing\n"

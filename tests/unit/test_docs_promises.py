@@ -26,7 +26,9 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(
         r"`((?:docs|tests|stacks|roles|bootstrap|lab|policies|fleet|playbooks)/[\w./*-]+)`", (ROOT / page).read_text()
     )
-    missing = [name for name in named if not list(ROOT.glob(re.sub(r"(?<![A-Za-z])[A-Z]{3,}\b", "*", name.rstrip("/"))))]
+    missing = [
+        name for name in named if not list(ROOT.glob(re.sub(r"(?<![A-Za-z])[A-Z]{3,}\b", "*", name.rstrip("/"))))
+    ]
     assert missing == [], f"{page} names it, and it does not exist: correct the page"
 
 
