@@ -1,7 +1,4 @@
-"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current.
-
-Usage: python -m policies.docs prints the page.
-"""
+"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
 from fleet.stack.rules import models
 from policies import data, pack
@@ -96,7 +93,3 @@ def _paths() -> str:
         "## Folders that no media path opens\n\nFor media-path-narrow. It refuses a path that is one of these or above one and, with "
         "*below*, a path in one.\n\n| folder | below | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,7 +1,4 @@
-"""Generate docs/acceptance.md from the benchmarks and their thresholds (`make docs`). A test fails when the page is not current.
-
-Usage: python -m fleet.acceptance.page prints the page.
-"""
+"""Generate docs/acceptance.md from the benchmarks and their thresholds (`make docs`). A test fails when the page is not current."""
 
 import shlex
 
@@ -83,7 +80,3 @@ def page() -> str:
 def _counts(test: catalogue.Test) -> str:
     best = f"the best of {test.best_of} runs" if test.best_of > 1 else "the only one"
     return f"the worst of {test.each} GPUs" + (f", each {best}" if test.best_of > 1 else "") if test.each > 1 else best
-
-
-if __name__ == "__main__":
-    print(page(), end="")

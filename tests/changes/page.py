@@ -5,6 +5,7 @@ Needs the effects that the roles declare (roles/*/meta/effects.yml), and the row
 
 from collections.abc import Mapping
 
+from fleet import errors
 from fleet.impact import effects, role_effects
 from fleet.impact.role_effects import Level, Statement
 from fleet.stack import resource_roles, role_digest, role_vars
@@ -36,6 +37,14 @@ def _role(name: str, roles: role_vars.Roles) -> str:
     lines = [f"## {name}\n", f"{_up_to_date(name)}\n"]
     if name in roles.roles:
         options = roles.roles[name].options
+        for missing in sorted(options.keys() - statement.variables.keys()):
+            raise errors.SettingsError(
+                file=f"roles/{name}/meta/effects.yml",
+                key=f"variables.{missing}",
+                seen="this key is missing",
+                allowed="what a change of the variable does: " + ", ".join(effects.LEVELS),
+                next="add it, and a row to tests/changes, then `make docs`",
+            )
         lines += ["| variable | effect of a change | tested changes |", "|---|---|---|"]
         lines += [f"| `{option}` | {_of_variable(statement, option)} | {_ways(name, option)} |" for option in options]
     else:
@@ -120,7 +129,3 @@ def _ways(role: str, subject: str) -> str:
     by = [f"by `{row.by}`" for row in rows if row.by]
     never = [f"never: {row.never}" for row in rows if row.never]
     return ", ".join([row.kind or "once" for row in rows if not row.by and not row.never] + by + never)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

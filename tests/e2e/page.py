@@ -30,7 +30,3 @@ def page() -> str:
         for row in changes
     ]
     return "\n".join([HEAD, *lines, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

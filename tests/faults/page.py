@@ -50,7 +50,3 @@ def _parts(message: str) -> tuple[list[str], list[str]]:
 def _code(lines: list[str]) -> str:
     """Return Markdown code, one piece per line."""
     return "<br>".join(f"`` {line} ``" if "`" in line else f"`{line}`" for line in lines)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

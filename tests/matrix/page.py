@@ -17,7 +17,3 @@ def page() -> str:
         marks = ["●" if system in scenario.make_test else "○" for system in scenario_table.SYSTEMS]
         lines.append(f"| **{scenario.name}**: {scenario.about} | {' | '.join(marks)} |")
     return "\n".join([HEAD, *lines, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -26,7 +26,3 @@ def page() -> str:
         node = "●" if machine.checks else ""
         lines.append(f"| **{machine.name}**: {machine.about} | {node} | {findings} | {machine.up} |")
     return "\n".join([HEAD, *lines, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

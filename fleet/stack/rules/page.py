@@ -1,7 +1,4 @@
-"""Generate docs/rules.md from the rules and their data (`make docs`). A test fails when the page is not current.
-
-Usage: python -m fleet.stack.rules.page prints the page.
-"""
+"""Generate docs/rules.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -91,7 +88,7 @@ def _row(repository: str, ranks: int) -> list[str]:
     stops = [f"no: {finding.seen} ({rule.name})" for rule, finding in findings if rule.level == "error"]
     warns = [f"yes; {finding.seen} ({rule.name})" for rule, finding in findings if rule.level == "warning"]
     room = plan.room
-    assert room is not None
+    assert room is not None, "RECIPE and data/models.yml must give the memory that a model needs"
     figures = [f"{size / 1e9:.0f} GB" for size in (room.weights, room.reserve, max(0, room.cache))]
     tokens = [f"{max(0, room.tokens):,}", f"{max(0, room.tokens) / CONTEXT:.1f}"]
     return [
@@ -144,7 +141,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             yield f"| {' | '.join(row)} |\n"
 
     return "".join(lines())
-
-
-if __name__ == "__main__":
-    print(page(), end="")
