@@ -3,7 +3,7 @@
 Works around: the SDK sends four debug lines for each resource, each a call to the Pulumi engine for which the program waits, also when
 nobody asked for debug output.
 Upstream: pulumi/pulumi#7292, closed by #7295, which removed other lines.
-Delete it when test_the_sdk_sends_debug_lines_that_nobody_asked_for of tests/unit/test_sdk_patches_debug_log.py fails.
+Delete it when test_the_sdk_sends_debug_lines_without_the_patch of tests/unit/test_sdk_patches_debug_log.py fails.
 Applied by fleet.program. `FLEET_DEBUG=1 pulumi up --debug` shows the lines.
 """
 

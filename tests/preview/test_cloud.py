@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lab.cloud import api
-from tests.support.pulumi_mocks import FROM, LOGIN
 from tests.support.pulumi_project import Fleet, pulumi, with_cloud
+from tests.support.source_table import FROM, LOGIN
 
 GOLDEN = Path(__file__).parents[1] / "unit" / "golden" / "sources"
 POOL: dict[str, Any] = {
@@ -24,8 +24,6 @@ POOL: dict[str, Any] = {
     "ssh_from": [FROM],
     "machines": {"do-1": {}},
 }
-
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 
 class Clouded(Fleet):

@@ -1,6 +1,6 @@
 """playbooks/files/teardown.py where a real node would need long preparation: it keeps what others use by now, and reports it.
 
-Its commands are stand-ins on a PATH of their own; it reads nothing of this machine. On real nodes: tests/matrix/test_take_off.py.
+Its commands are stand-ins on a PATH of their own; it reads nothing of this machine. On real nodes: tests/matrix/test_teardown.py.
 """
 
 import json

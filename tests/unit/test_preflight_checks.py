@@ -50,7 +50,7 @@ def test_a_kernel_that_amd_does_not_list_is_an_error() -> None:
     [
         ("AB", "AB", 8, []),
         ("AB", "", 8, []),
-        ("AB", "CD", 8, [("warning", "another one is built than is loaded")]),
+        ("AB", "CD", 8, [("warning", "the loaded driver is not the one that DKMS built")]),
         ("AB", "AB", 7, [("error", "6.16.13 is loaded, KFD has 7 gfx942")]),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_kernel_log_reports_known_false_alarms_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
     assert judged(facts) == []
-    results = preflight.check(preflight.Look(facts, 0), wanted())
+    results = preflight.check(preflight.Observation(facts, 0), wanted())
     (seen,) = (result.seen for result in results if result.check == "kernel log")
     assert seen.startswith("known false alarm") and line in seen
 
@@ -90,7 +90,8 @@ def test_the_table_and_the_messages_have_the_golden_text() -> None:
         SICK[claim][0](sick)
     looks = {"prod-1": healthy(), "prod-2": sick, "prod-3": copy.deepcopy(sick)}
     reports = [
-        verb.Report(name, preflight.check(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
+        verb.Report(name, preflight.check(preflight.Observation(facts, 0.2), wanted(name)))
+        for name, facts in looks.items()
     ]
     error = "prod-4: connect to root@192.0.2.14:22: no answer within 15 s\n  wanted: an SSH server that lets us in"
     reports.append(verb.Report("prod-4", error=error))
@@ -118,7 +119,7 @@ def check_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, st
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
     requirements = dataclasses.replace(wanted(), filesystems=(DISK,))
-    results = preflight.check(preflight.Look(facts, 0.2), requirements)
+    results = preflight.check(preflight.Observation(facts, 0.2), requirements)
     return [(result.check, result.level, result.seen) for result in results if result.check in ("disks", "space")]
 
 

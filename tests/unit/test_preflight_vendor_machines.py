@@ -19,4 +19,6 @@ def test_the_preflight_of_a_vendors_machine_has_the_golden_text(name: str) -> No
 
 
 def test_every_vendors_script_has_a_row_and_every_node_a_script() -> None:
-    assert {machine.name for machine in vendor_table.load().values() if machine.checks} == set(vendors.NAMES)
+    rows, scripts = {row.name for row in vendor_table.load().values() if row.checks}, set(vendors.NAMES)
+    assert scripts - rows == set(), "add a row with `checks` to tests/vendors/machines.yml"
+    assert rows - scripts == set(), "write lab/images/vendors/NAME.sh, which makes a lab node such a machine"

@@ -38,18 +38,22 @@ def findings_of(requirements: preflight.Requirements, *sick: str) -> list[prefli
     facts = healthy()
     for claim in sick:
         SICK[claim][0](facts)
-    results = preflight.check(preflight.Look(facts, 0), requirements, TODAY)
+    results = preflight.check(preflight.Observation(facts, 0), requirements, TODAY)
     return [result for result in results if result.level != "ok"]
 
 
 def test_each_check_can_be_waived_but_the_command_line_and_the_owner() -> None:
     """The command line is never wrong; only the stack that owns a machine can give it up."""
     names = {form.ok(words, "").name for words in WORDS}
-    assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
-    assert set(preflight_checks.WAIVABLE) <= names
-    assert set(Nodes.EXPECTED_WARNINGS) <= WORDS
+    waivable, file = set(preflight_checks.WAIVABLE), "fleet/stack/preflight_checks.py"
+    never = {"preflight-owner", "preflight-command-line"}
+    assert names - waivable == never, f"add the check of fleet/preflight/ to WAIVABLE in {file}"
+    assert waivable - names == set(), f"no such check in fleet/preflight/: remove it from {file}"
+    unknown = set(Nodes.EXPECTED_WARNINGS) - WORDS
+    assert unknown == set(), "no such check: correct EXPECTED_WARNINGS in fleet/sources/lab/form.py"
     page = (ROOT / "docs" / "preflight.md").read_text()
-    assert set(re.findall("`(preflight-[a-z-]+)`", page)) == set(preflight_checks.WAIVABLE)
+    listed = set(re.findall("`(preflight-[a-z-]+)`", page))
+    assert waivable ^ listed == set(), "docs/preflight.md lists the checks of fleet/stack/preflight_checks.py"
 
 
 @pytest.mark.parametrize(
@@ -71,8 +75,8 @@ def test_a_machine_without_a_finding_does_not_mention_a_waiver() -> None:
 
 def test_a_lab_machine_reports_no_expected_warning_and_every_error() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
-    plan = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
-    lab = dataclasses.replace(wanted(), usual=tuple(plan["usual"]))
+    plan = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
+    lab = dataclasses.replace(wanted(), expected_warnings=tuple(plan["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert findings_of(lab, *usual) == []
     errors = findings_of(lab, *usual, "an-address-of-the-plan", "a-lock")
@@ -85,7 +89,7 @@ def test_the_preflight_gets_only_its_own_of_the_stacks_waivers() -> None:
     raw: dict[str, Any] = {key.removeprefix(stack_file.PREFIX): value for key, value in config.items()}
     names = ("preflight-space", "preflight-owner", "context-of-model")
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
-    plan = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
+    plan = requirements.of_machine(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert plan["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
     (waiver,) = preflight.Requirements.from_plan(wanted().target, plan).waivers.values()
     assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))

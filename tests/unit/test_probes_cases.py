@@ -36,11 +36,13 @@ def urls(value: Any) -> Iterator[str]:
 
 def test_every_file_is_a_case_with_known_checks() -> None:
     files = sorted(path.stem for path in (cases.HERE / "cases").iterdir())
-    assert [case.name for case in ALL] == files
+    assert [case.name for case in ALL] == files, "fleet/probes/cases/ has one NAME.yaml for each case, and nothing else"
     for case in ALL:
-        assert case.about.endswith(".")
-        assert case.checks
-        assert {name for check in case.checks for name in check} <= set(checks.CHECKS)
+        assert case.about.endswith("."), f"{case.name}: `about` is a sentence"
+        assert case.checks, f"{case.name}: add `checks`"
+        unknown = {name for check in case.checks for name in check} - set(checks.CHECKS)
+        where = "CHECKS in fleet/probes/checks.py, and to fleet/stack/probe_cases.py"
+        assert not unknown, f"{case.name}: add the check to {where}"
 
 
 def test_load_keeps_the_order_of_the_names() -> None:
@@ -50,7 +52,8 @@ def test_load_keeps_the_order_of_the_names() -> None:
 def test_an_unknown_name_is_reported_with_the_nearest_and_all_others() -> None:
     with pytest.raises(errors.FleetError) as caught:
         probes.load(["botle-grounding"])
-    assert f"{caught.value}\n" == (GOLDEN / "an-unknown-name.txt").read_text()
+    expected = (GOLDEN / "an-unknown-name.txt").read_text().replace("CASES", ", ".join(NAMED))
+    assert f"{caught.value}\n" == expected
 
 
 def test_a_name_like_no_other_has_no_nearest() -> None:
@@ -87,13 +90,14 @@ def test_a_drawing_is_large_enough_and_its_bottles_do_not_overlap(case: probes.C
 def test_a_photograph_is_small_free_and_of_a_known_source_and_its_boxes_are_in_it(case: probes.Case) -> None:
     assert case.picture
     kind, content = picture.encoded(case.picture)
-    assert kind == "image/jpeg" and len(content) <= 60_000
-    assert case.picture["licence"] == "CC0-1.0" and "scikit-image" in case.picture["source"]
+    assert kind == "image/jpeg" and len(content) <= 60_000, "a smaller JPEG: each request sends it"
+    free = case.picture["licence"] == "CC0-1.0" and case.picture["source"]
+    assert free, "`picture` says where a free photograph is from"
     assert all(0 <= box[0] < box[2] <= 1000 and 0 <= box[1] < box[3] <= 1000 for _, box in checks.truth(case))
 
 
 def test_the_cup_of_the_photograph_is_white_inside_its_box_and_above_it_is_brown_wood() -> None:
-    (case,) = PHOTOGRAPHS
+    case = NAMED["photograph"]
     assert case.picture
     ((_, box),) = checks.truth(case)
     image = picture.image(case.picture)
@@ -105,7 +109,7 @@ def test_the_cup_of_the_photograph_is_white_inside_its_box_and_above_it_is_brown
 
 
 def test_a_request_holds_the_photograph_byte_for_byte() -> None:
-    (case,) = PHOTOGRAPHS
+    case = NAMED["photograph"]
     (url,) = urls(case.body("m"))
     content = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
     assert content == (cases.MEDIA / "coffee.jpg").read_bytes()
@@ -141,7 +145,7 @@ def test_a_request_names_the_served_model_and_has_temperature_zero() -> None:
 
 
 def test_one_case_samples_as_users_do_and_leaves_the_temperature_to_the_server() -> None:
-    (sampled,) = [case for case in ALL if case.sampling]
+    sampled = NAMED["sampled-understanding"]
     body = sampled.body("m")
     generation = json.loads((LAB / "checkpoint" / "generation_config.json").read_text())
     assert "temperature" not in body
@@ -150,12 +154,16 @@ def test_one_case_samples_as_users_do_and_leaves_the_temperature_to_the_server()
 
 def test_the_one_case_that_wants_reasoning_advises_and_does_not_gate() -> None:
     wants = [case.name for case in ALL if any("reasoning_apart" in check for check in case.checks)]
-    assert wants == [case.name for case in ALL if case.advisory] == ["reasoning-apart"]
+    advisory = [case.name for case in ALL if case.advisory]
+    assert wants == advisory == ["reasoning-apart"], (
+        "a case that does not gate: say why in docs/probes.md, and name it here"
+    )
 
 
 def test_the_cases_that_want_no_answer_are_those_that_want_a_refusal() -> None:
     refusals = [case.name for case in ALL if case.name.startswith("refuses-")]
-    assert [case.name for case in ALL if not case.wants_answer] == refusals
+    no_answer = [case.name for case in ALL if not case.wants_answer]
+    assert no_answer == refusals, "name a case whose `status` lacks 200 refuses-SOMETHING, and no other"
 
 
 def test_a_thinking_case_has_more_tokens() -> None:

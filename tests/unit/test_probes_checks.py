@@ -1,5 +1,6 @@
 """Each check passes a right answer, and reports in one sentence what is wrong with a wrong one."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,7 +106,9 @@ def test_the_stack_sets_how_well_a_box_must_fit(min_iou: float, right: bool) -> 
 def test_every_check_has_a_right_and_a_wrong_answer_here() -> None:
     for test in (test_a_right_answer_has_no_problem, test_a_wrong_answer_is_reported_in_one_sentence):
         rows = test.pytestmark[0].args[1]  # type: ignore[attr-defined]
-        assert {row[0] for row in rows} == set(checks.CHECKS)
+        assert {row[0] for row in rows} == set(checks.CHECKS), f"add an answer for the check to {test.__name__}"
+    page = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()
+    assert [name for name in checks.CHECKS if f"`{name}" not in page] == [], "describe the check in docs/probes.md"
 
 
 def test_problems_have_the_order_of_the_cases_checks() -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from fleet import program
-from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run
+from fleet.stack import resource_roles
+from tests.support import program_mocks
+from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run, run_as_written
+from tests.support.right_outputs import RIGHT
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,7 @@ def test_purge_is_a_setting_of_the_provider_and_no_input_of_a_machine(purge: lis
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_machine_of_every_stack_has_all_resources(stack: str) -> None:
-    declared = run(stack, config(stack))
+    declared = run_as_written(stack)
     machines = list(config(stack)["glm-fleet:nodes"]["machines"])
     for kind in ("Node", "Host", "Weights", "Serving"):
         assert sorted(declared.names(kind)) == sorted(machines)
@@ -44,12 +47,12 @@ def test_every_machine_of_every_stack_has_all_resources(stack: str) -> None:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_only_the_lab_needs_the_labs_plugin(stack: str) -> None:
-    declared = run(stack, config(stack))
+    declared = run_as_written(stack)
     assert bool(declared.names("Site") or declared.names("Machine")) is (stack == "lab")
 
 
 def test_with_a_registry_one_machine_builds_for_all() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     assert declared.names("Image") == ["prod-1"]
     assert len({declared.inputs["Serving", name]["image"] for name in declared.names("Serving")}) == 1
 
@@ -63,7 +66,7 @@ def test_without_a_registry_each_machine_builds_its_own() -> None:
 
 
 def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     for kind, roles in (
         ("Host", {"host", "docker", "rocm"}),
         ("Image", {"transformers", "long_task"}),
@@ -76,18 +79,56 @@ def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None
 
 
 def test_a_variable_of_one_machine_reaches_that_machine_only() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     flags = {name: declared.inputs["Serving", name]["vars"]["vllm_flags"] for name in declared.names("Serving")}
     assert [name for name in flags if "max-num-seqs" in flags[name]] == ["prod-4"]
     assert flags["prod-4"]["tensor-parallel-size"] == 4
 
 
 def test_the_replicas_serve_what_was_built_and_what_was_fetched() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     serving = declared.inputs["Serving", "prod-2"]
     assert serving["vars"]["vllm_image"] == serving["image"]
     assert serving["vars"]["vllm_model_dir"] == serving["weights"]["path"] == "/srv/models/glm"
     assert serving["vars"]["vllm_model_manifest"] == "ab12"
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield each text in a value."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_a_variable_whose_value_a_node_has_reported_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible evaluates the variables of a stack file, and must never evaluate what a node has reported."""
+    new_resource = program_mocks.Mocks.new_resource
+
+    def report(mocks: program_mocks.Mocks, args: Any) -> tuple[str | None, dict[Any, Any]]:
+        name, properties = new_resource(mocks, args)
+        kind = args.typ.rpartition(":")[2]
+        outputs = {output: f"a node reported {kind}.{output}" for output in RIGHT.get(kind, {})}
+        return name, {**properties, **outputs, **({"replicas": []} if kind == "Serving" else {})}
+
+    monkeypatch.setattr(program_mocks.Mocks, "new_resource", report)
+    declared = run("prod", config("prod"))
+    names = {
+        name: text.rpartition(" ")[2]
+        for inputs in declared.inputs.values()
+        for name, value in inputs.get("vars", {}).items()
+        for text in texts(value)
+        if text.startswith("a node reported ")
+    }
+    for name, output in names.items():
+        assert name in resource_roles.SET_BY_PROGRAM, (
+            f'{name} is the output {output}: add "{name}": "{output.partition(".")[0]}" to SET_BY_PROGRAM in '
+            "fleet/stack/resource_roles.py, so that it reaches the playbook as data"
+        )
+    assert names.keys() == resource_roles.SET_BY_PROGRAM.keys(), "no resource gets it: remove it from SET_BY_PROGRAM"
 
 
 def test_each_host_has_the_number_of_gpus_of_its_machine() -> None:
@@ -115,7 +156,7 @@ def test_each_node_has_the_requirements_of_its_machine_and_its_owner(stack: str)
 
 
 def test_replicas_on_sockets_want_no_ports() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     assert json.loads(declared.inputs["Node", "prod-1"]["wants"])["ports"] == {}
 
 
@@ -132,7 +173,7 @@ def test_a_value_of_the_stack_counts_more_than_one_of_the_lab_s_site() -> None:
 
 
 def test_all_resources_of_a_machine_but_its_image_are_protected() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     machines = ("prod-1", "prod-2", "prod-3", "prod-4")
     kinds = ("Node", "Host", "Weights", "Serving")
     assert declared.protected == {(kind, name) for kind in kinds for name in machines}
@@ -144,7 +185,7 @@ def test_a_released_machine_is_not_protected() -> None:
 
 
 def test_no_resource_of_the_lab_is_protected() -> None:
-    assert run("lab", config("lab")).protected == set()
+    assert run_as_written("lab").protected == set()
 
 
 def test_secrets_stay_secret_and_reach_only_the_resources_that_need_them() -> None:
@@ -157,7 +198,7 @@ def test_secrets_stay_secret_and_reach_only_the_resources_that_need_them() -> No
 
 
 def test_without_a_token_the_weights_get_none() -> None:
-    assert "token" not in run("prod", config("prod")).inputs["Weights", "prod-1"]
+    assert "token" not in run_as_written("prod").inputs["Weights", "prod-1"]
 
 
 def test_thirty_machines_have_thirty_servings_and_one_image() -> None:
@@ -186,7 +227,7 @@ def test_a_preview_requests_its_forecast_after_all_resources(failing: tuple[str,
 
 
 def test_an_update_calls_nothing() -> None:
-    assert run("prod", config("prod")).calls == []
+    assert run_as_written("prod").calls == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +238,7 @@ def test_an_update_calls_nothing() -> None:
         ({"glm-fleet:paralel": "4"}, "did you mean parallel?"),
         ({"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
         ({"glm-fleet:probes": {"extra": "own"}}, "own: there is no such folder"),
-        ({"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has another form'),
+        ({"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has the wrong form'),
     ],
     ids=["variable", "image without digest", "misspelled key", "unknown probe", "missing folder", "folder elsewhere"],
 )
@@ -222,7 +263,7 @@ def test_a_user_s_own_cases_are_inputs_by_name_and_by_digest(tmp_path: Path, mon
 
 
 def test_a_stack_without_cases_of_its_own_has_no_further_input() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     for name in declared.names("Serving"):
         assert set(declared.inputs["Serving", name]["probes"]) == {"cases", "min_iou", "digest"}
 

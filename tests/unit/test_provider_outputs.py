@@ -63,7 +63,9 @@ def test_each_output_has_a_form(kind: str) -> None:
         f"{kind} has the outputs {', '.join(without)} without a form: add a row to fleet/provider/outputs.py "
         "(RESULTS for what a node reports, OWN for what the provider writes), and a right value to RIGHT"
     )
-    assert {*outputs.RESULTS.get(kind, {})} == {*RIGHT.get(kind, {})}
+    assert {*outputs.RESULTS.get(kind, {})} == {*RIGHT.get(kind, {})}, (
+        f"each result of {kind} in fleet/provider/outputs.py (RESULTS) has a right value in tests/support/right_outputs.py"
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), EACH)
@@ -171,7 +173,7 @@ def test_each_result_of_a_role_has_a_form() -> None:
             for name, value in (task.get("ansible.builtin.set_stats") or {}).get("data", {}).items():
                 if isinstance(value, dict):
                     results.setdefault(name.removeprefix("fleet_").capitalize(), set()).update(value)
-    assert {"Host", "Image", "Serving"} <= results.keys()
+    assert {"Host", "Image", "Serving"} <= results.keys(), "the tasks no longer have their results in set_stats"
     for kind, names in results.items():
         assert names <= outputs.RESULTS[kind].keys(), f"{kind}: add a row to RESULTS in fleet/provider/outputs.py"
 

@@ -37,10 +37,13 @@ def first_match(patterns: dict[str, str], name: str) -> str:
 @pytest.mark.parametrize("role", ALL)
 def test_a_role_has_all_parts_and_only_known_levels(role: str) -> None:
     file = read(role, "meta/effects.yml")
-    assert {"variables", "files", "drift", "restarts"} <= set(file)
+    parts = {"variables", "files", "drift", "restarts"}
+    assert parts <= set(file), f"roles/{role}/meta/effects.yml has {', '.join(sorted(parts))}"
     statement = effects.statement(ROLES, role)
     levels = {effect.name for effect in statement.all_levels()} | {level(rule.level).name for rule in statement.drift}
-    assert levels <= set(effects.LEVELS)
+    assert levels <= set(effects.LEVELS), (
+        f"roles/{role}/meta/effects.yml: a level is one of {', '.join(effects.LEVELS)}"
+    )
     assert bool(file["restarts"]) is bool(levels & {"reload", "restart"}), "name what it restarts, and nothing else"
     assert bool(statement.reloads) is ("reload" in levels), "name what it reloads, and nothing else"
 
@@ -48,15 +51,19 @@ def test_a_role_has_all_parts_and_only_known_levels(role: str) -> None:
 @pytest.mark.parametrize("role", ALL)
 def test_every_variable_has_an_effect_and_every_effect_a_variable(role: str) -> None:
     options = read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    assert set(read(role, "meta/effects.yml")["variables"]) == set(options)
+    stated = set(read(role, "meta/effects.yml")["variables"])
+    assert set(options) - stated == set(), f"state what a change of it does: roles/{role}/meta/effects.yml, variables"
+    assert stated - set(options) == set(), f"no such variable: remove it from roles/{role}/meta/effects.yml"
 
 
 @pytest.mark.parametrize("role", ALL)
 def test_every_file_has_an_effect_and_every_effect_a_file(role: str) -> None:
     patterns = read(role, "meta/effects.yml")["files"]
     matches = {name: first_match(patterns, name) for name in files(role)}
-    assert [name for name, pattern in matches.items() if not pattern] == []
-    assert set(patterns) - set(matches.values()) == set(), "no file needs these"
+    missing = [name for name, pattern in matches.items() if not pattern]
+    assert missing == [], f"state what a change of it does: roles/{role}/meta/effects.yml, files"
+    unused = set(patterns) - set(matches.values())
+    assert unused == set(), f"no file needs this pattern: remove it from roles/{role}/meta/effects.yml"
 
 
 @pytest.mark.parametrize("role", ALL)
@@ -64,7 +71,10 @@ def test_only_a_files_own_name_gives_it_no_effect(role: str) -> None:
     """A pattern may do so for tasks and names alone, which stay on this machine; any other file could reach the host."""
     patterns = read(role, "meta/effects.yml")["files"]
     may = {"tasks/*.yml", "vars/main.yml: *"}
-    assert {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern} <= may
+    wide = {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern}
+    assert wide <= may, (
+        f"name each file without an effect in roles/{role}/meta/effects.yml: `*` could hide one on the host"
+    )
 
 
 def test_every_file_that_restarts_a_replica_has_the_effect_restart() -> None:
@@ -72,11 +82,13 @@ def test_every_file_that_restarts_a_replica_has_the_effect_restart() -> None:
     results = ("__vllm_files", "__vllm_key_written", "__vllm_units")
     assert all(name in (ROLES / "vllm" / "vars" / "main.yml").read_text() for name in results)
     tasks = [task for task in read("vllm", "tasks/configure.yml") if task.get("register") in results]
-    assert len(tasks) == len(results)
+    assert len(tasks) == len(results), "list here what _vllm_restarts in roles/vllm/vars/main.yml reads"
     sources = [task.get("ansible.builtin.template", {}).get("src", "") for task in tasks]
     loops = [item["src"] for task in tasks if isinstance(task.get("loop"), list) for item in task["loop"]]
     templates = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
-    assert sorted(templates) == sorted(name for name in files("vllm") if name.startswith("templates/"))
+    assert sorted(templates) == sorted(name for name in files("vllm") if name.startswith("templates/")), (
+        "the task that writes a template registers its result, and _vllm_restarts in roles/vllm/vars/main.yml reads it"
+    )
     statement = effects.statement(ROLES, "vllm")
     assert {statement.of_file(name) for name in templates} == {Level("restart")}
     assert statement.of_file("tasks/configure.yml") == MAY_RESTART
@@ -117,7 +129,9 @@ def test_a_file_that_a_role_lost_may_have_its_worst_effect(role: str, effect: st
 def test_the_role_reloads_docker_for_the_options_with_the_effect_reload() -> None:
     options = read("docker", "meta/effects.yml")["variables"]["docker_daemon_options"]
     reloadable = sorted(read("docker", "vars/main.yml")["_docker_reloadable"])
-    assert [option for option, effect in options.items() if effect == "reload"] == reloadable
+    reloading = [option for option, effect in options.items() if effect == "reload"]
+    agree = "roles/docker: docker_daemon_options in meta/effects.yml and _docker_reloadable in vars/main.yml agree"
+    assert reloading == reloadable, agree
 
 
 def test_the_parts_of_the_images_name_decide_the_image() -> None:
@@ -125,17 +139,19 @@ def test_the_parts_of_the_images_name_decide_the_image() -> None:
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
     deciding = {name for name in statement.variables if statement.decides(name)}
     in_name = {name for name in statement.variables if name in parts}
-    assert deciding - {"transformers_registry", "transformers_accepted_digest"} == in_name
+    agree = "roles/transformers: `results` in meta/effects.yml and _transformers_parts in vars/main.yml agree"
+    assert deciding - {"transformers_registry", "transformers_accepted_digest"} == in_name, agree
     own_files = [name for name in files("transformers") if name.startswith("files/")]
     in_name = {name for name in own_files if name.removeprefix("files/") in parts}
-    assert {name for name in own_files if statement.decides(name)} == in_name
+    assert {name for name in own_files if statement.decides(name)} == in_name, agree
 
 
 @pytest.mark.parametrize("role", ALL)
 def test_each_pattern_that_decides_a_result_matches_a_variable_or_a_file(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
     patterns = effects.statement(ROLES, role).results or ()
-    assert [pattern for pattern in patterns if not fnmatch.filter(names, pattern)] == []
+    unmatched = [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
+    assert unmatched == [], f"no such variable or file: correct `results` in roles/{role}/meta/effects.yml"
 
 
 EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
@@ -267,7 +283,9 @@ def test_some_role_of_the_resource_names_the_thing_that_drifted(kind: str, diffe
         "".join(file.read_text() for part in ("defaults", "vars", "tasks") for file in (ROLES / role / part).iterdir())
         for role in resource_roles.ROLES[kind]
     ]
-    assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), parts
+    assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), (
+        f"no role of {kind} has {difference.name}: correct its row in DRIFT"
+    )
 
 
 def test_the_differences_of_a_replica_that_restarts_are_its_reasons() -> None:

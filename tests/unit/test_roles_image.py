@@ -117,9 +117,12 @@ def test_a_user_without_a_name_has_one_in_the_build_and_in_the_image() -> None:
 
 def test_every_check_of_the_recipe_is_copied_to_the_node_and_part_of_the_images_name() -> None:
     checks = sorted(file.name for file in FILES.glob("check_*.py"))
-    (copy,) = [line for line in DOCKERFILE if line.startswith("COPY ")]
-    assert sorted(copy.split()[1:-1]) == checks
+    (copy,) = [line.split() for line in DOCKERFILE if line.startswith("COPY ")]
+    assert sorted(copy[1:-1]) == checks, "the COPY of roles/transformers/files/Dockerfile names each check_*.py"
     parts = yaml.safe_load((FILES.parent / "vars" / "main.yml").read_text())["_transformers_parts"]
-    assert [name for name in checks if not any(f"'{name}'" in part for part in parts)] == []
+    missing = [name for name in checks if not any(f"'{name}'" in part for part in parts)]
+    assert missing == [], "add it to _transformers_parts in roles/transformers/vars/main.yml"
     tasks = yaml.safe_load((FILES.parent / "tasks" / "configure.yml").read_text())
-    assert sorted(tasks[1]["loop"]) == ["Dockerfile", *checks]
+    assert sorted(tasks[1]["loop"]) == ["Dockerfile", *checks], (
+        "the loop in roles/transformers/tasks/configure.yml copies it"
+    )

@@ -115,6 +115,7 @@ PLAY = """
 """
 
 
+@pytest.mark.slow
 def test_a_poll_that_fails_ends_the_task_with_its_own_message(tmp_path: pathlib.Path) -> None:
     """Ansible evaluates `until` before it sees that the command failed: an empty answer must be no error there."""
     script = f"[ -e {tmp_path}/again ] && echo '{BUSY}' >&2 && exit 1\ntouch {tmp_path}/again\necho SubState=dead\n"

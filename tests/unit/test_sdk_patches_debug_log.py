@@ -1,4 +1,4 @@
-"""The SDK's debug lines reach the Pulumi engine only when somebody asks for them: fleet/sdk_patches/debug_log.py."""
+"""The SDK sends debug lines to the Pulumi engine only with FLEET_DEBUG: fleet/sdk_patches/debug_log.py."""
 
 import importlib.util
 from typing import Any
@@ -12,7 +12,7 @@ from fleet.sdk_patches import debug_log
 
 
 class Engine:
-    """Takes log lines as Pulumi's engine does."""
+    """Receives log lines as the Pulumi engine does."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -33,9 +33,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     return engine
 
 
-def test_debug_lines_of_the_sdk_are_not_sent_and_all_others_are(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sdk_sends_all_lines_but_debug_lines(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLEET_DEBUG", raising=False)
     debug_log.apply()
     pulumi.log.debug("registering resource", None, stream_id=1)
@@ -43,7 +41,7 @@ def test_debug_lines_of_the_sdk_are_not_sent_and_all_others_are(
     assert engine.lines == ["it went wrong"]
 
 
-def test_they_are_sent_when_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdk_sends_debug_lines_with_fleet_debug(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEET_DEBUG", "1")
     debug_log.apply()
     pulumi.log.debug("registering resource")
@@ -60,7 +58,7 @@ class Mocks(pulumi.runtime.Mocks):
         return {}
 
 
-def test_the_sdk_sends_debug_lines_that_nobody_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdk_sends_debug_lines_without_the_patch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "log", pulumi.log)
     pulumi.runtime.set_mocks(Mocks(), project="glm-fleet", stack="test")
 
@@ -70,4 +68,4 @@ def test_the_sdk_sends_debug_lines_that_nobody_asked_for(engine: Engine, monkeyp
 
     program()
     lines = [line for line in engine.lines if "glm-1" in line]
-    assert len(lines) >= 3, "fleet/sdk_patches/debug_log.py has no use any more: delete it"
+    assert len(lines) >= 3, "fleet/sdk_patches/debug_log.py is no longer needed: delete it"

@@ -1,4 +1,4 @@
-"""After a resource failed, what depends on it is registered all the same: fleet/sdk_patches/failure_isolation.py."""
+"""The SDK registers what depends on a failed resource, too: fleet/sdk_patches/failure_isolation.py."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class Monitor(mocks.MockMonitor):
 
 
 class Thing(pulumi.CustomResource):
-    """A resource with an input, which is its output, too."""
+    """A resource whose input is its output."""
 
     value: pulumi.Output[str]
 
@@ -58,7 +58,7 @@ def program() -> None:
     Thing("second", Thing("first", "a").value)
 
 
-def test_what_depends_on_a_failure_is_registered(monitor: Monitor) -> None:
+def test_the_patched_sdk_registers_what_depends_on_a_failure(monitor: Monitor) -> None:
     failure_isolation.apply()
     program()
     assert monitor.registered == ["first", "second"]
@@ -66,12 +66,12 @@ def test_what_depends_on_a_failure_is_registered(monitor: Monitor) -> None:
 
 def test_a_second_apply_changes_nothing(monitor: Monitor) -> None:
     failure_isolation.apply()
-    once = settings.SETTINGS.monitor
+    patched = settings.SETTINGS.monitor
     failure_isolation.apply()
-    assert settings.SETTINGS.monitor is once is not monitor
+    assert settings.SETTINGS.monitor is patched is not monitor
 
 
 def test_the_sdk_does_not_register_what_depends_on_a_failure(monitor: Monitor) -> None:
     with pytest.raises(stack.ResourceRegistrationFailed, match="first"):
         program()
-    assert monitor.registered == ["first"], "fleet/sdk_patches/failure_isolation.py has no use any more: delete `apply`"
+    assert monitor.registered == ["first"], "fleet/sdk_patches/failure_isolation.py is no longer needed: delete `apply`"

@@ -1,4 +1,4 @@
-"""The program's end waits once for all outputs, also for later ones, and raises a failure at once: fleet/sdk_patches/output_wait.py."""
+"""The program waits at its end once for all outputs, later ones too, and raises a failure at once: fleet/sdk_patches/output_wait.py."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,13 +12,13 @@ from fleet.sdk_patches import output_wait
 
 @pytest.fixture
 def outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's settings as a program finds them that has declared nothing yet."""
+    """The SDK's settings before a program declares its first resource."""
     monkeypatch.setattr(settings, "SETTINGS", settings.Settings("glm-fleet", "test"))
     monkeypatch.setattr(stack, "SETTINGS", settings.SETTINGS)
 
 
 def drive(program: Coroutine[Any, Any, None]) -> None:
-    """Run it in a loop of its own: asyncio.run would leave those tests without one whose programs take the thread's."""
+    """Run it in a loop of its own: asyncio.run would remove the thread's loop, which programs of other tests use."""
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(program)
@@ -26,31 +26,30 @@ def drive(program: Coroutine[Any, Any, None]) -> None:
         loop.close()
 
 
-async def told(value: str, heard: list[str], after: asyncio.Event | None = None) -> None:
-    """An output that is there when `after` has come."""
-    if after:
-        await after.wait()
-    heard.append(value)
+async def output(value: str, values: list[str], after: asyncio.Event) -> None:
+    """Add a value once `after` is set."""
+    await after.wait()
+    values.append(value)
 
 
 @pytest.mark.usefixtures("outputs")
-def test_an_output_that_comes_while_the_program_waits_is_waited_for() -> None:
-    heard: list[str] = []
+def test_the_program_waits_for_an_output_that_another_one_adds() -> None:
+    values: list[str] = []
 
     async def program() -> None:
         output_wait.apply()
         later = asyncio.Event()
 
         async def first() -> None:
-            settings.SETTINGS.outputs.add(asyncio.ensure_future(told("second", heard, later)))
-            heard.append("first")
+            settings.SETTINGS.outputs.add(asyncio.ensure_future(output("second", values, later)))
+            values.append("first")
             asyncio.get_running_loop().call_soon(later.set)
 
         settings.SETTINGS.outputs.add(asyncio.ensure_future(first()))
         await stack.wait_for_rpcs()
 
     drive(program())
-    assert heard == ["first", "second"]
+    assert values == ["first", "second"]
 
 
 @pytest.mark.usefixtures("outputs")
@@ -60,7 +59,7 @@ def test_a_failure_ends_the_wait_though_others_are_still_open() -> None:
 
     async def program() -> None:
         output_wait.apply()
-        never = asyncio.ensure_future(told("never", [], asyncio.Event()))
+        never = asyncio.ensure_future(output("never", [], asyncio.Event()))
         settings.SETTINGS.outputs |= {never, asyncio.ensure_future(fails())}
         try:
             await stack.wait_for_rpcs()
@@ -71,35 +70,42 @@ def test_a_failure_ends_the_wait_though_others_are_still_open() -> None:
         drive(program())
 
 
-def waited_for(count: int, monkeypatch: pytest.MonkeyPatch, patched: bool) -> int:
-    """Return for how many outputs a program of `count` waits at its end, each counted as often as it is waited for."""
+async def set_each(events: list[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
+        for _ in range(10):  # turns of the loop, in which a wait for this output ends
+            await asyncio.sleep(0)
+
+
+def count_waits(count: int, monkeypatch: pytest.MonkeyPatch, patched: bool) -> int:
+    """Return how often a program of `count` outputs waits for one at its end."""
     waits: list[int] = []
     wait = asyncio.wait
 
-    async def counted(fs: set[asyncio.Future[None]], **options: str) -> object:
+    async def counting_wait(fs: set[asyncio.Future[None]], **options: str) -> object:
         waits.append(len(fs))
         return await wait(fs, **options)  # type: ignore[call-overload]
 
     async def program() -> None:
-        monkeypatch.setattr(asyncio, "wait", counted)
+        monkeypatch.setattr(asyncio, "wait", counting_wait)
         if patched:
             output_wait.apply()
         events = [asyncio.Event() for _ in range(count)]
-        settings.SETTINGS.outputs |= {asyncio.ensure_future(told("", [], event)) for event in events}
-        for place, event in enumerate(events):
-            asyncio.get_running_loop().call_later(place * 0.001, event.set)
+        settings.SETTINGS.outputs |= {asyncio.ensure_future(output("", [], event)) for event in events}
+        one_by_one = asyncio.ensure_future(set_each(events))
         await stack.wait_for_rpcs()
+        await one_by_one
 
     drive(program())
     return sum(waits)
 
 
 @pytest.mark.usefixtures("outputs")
-def test_each_output_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert waited_for(100, monkeypatch, patched=True) < 300
+def test_the_patched_sdk_waits_for_each_output_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_waits(100, monkeypatch, patched=True) < 300
 
 
 @pytest.mark.usefixtures("outputs")
 def test_the_sdk_waits_again_for_all_outputs_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = waited_for(100, monkeypatch, patched=False)  # 5,000 when written
-    assert waits > 1000, "fleet/sdk_patches/output_wait.py has no use any more: delete it"
+    waits = count_waits(100, monkeypatch, patched=False)  # 5,000 when written
+    assert waits > 1000, "fleet/sdk_patches/output_wait.py is no longer needed: delete it"

@@ -1,4 +1,4 @@
-"""A plugin loads Pulumi's protocol without the SDK: fleet/sdk_patches/sdk_stub.py. What a plugin's start imports: tests/provider/test_protocol.py."""
+"""A plugin loads Pulumi's protocol without the SDK: fleet/sdk_patches/sdk_stub.py. The imports of a plugin: tests/provider/test_protocol.py."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ def modules(*statements: str) -> list[str]:
     return subprocess.check_output([sys.executable, "-c", "; ".join((*statements, SHOW))], text=True).split()
 
 
-def test_the_protocol_is_loaded_without_the_sdk() -> None:
+def test_the_stub_loads_the_protocol_without_the_sdk() -> None:
     stub = "from fleet.sdk_patches import sdk_stub; sdk_stub.apply()"
     assert modules(stub, "from pulumi.runtime.proto import resource_pb2") == ["pulumi", "pulumi.runtime"]
 
 
-def test_the_protocol_imports_the_whole_sdk() -> None:
+def test_the_protocol_imports_the_whole_sdk_without_the_stub() -> None:
     whole = modules("from pulumi.runtime.proto import resource_pb2")
-    assert len(whole) > 20, "fleet/sdk_patches/sdk_stub.py has no use any more: delete it"
+    assert len(whole) > 20, "fleet/sdk_patches/sdk_stub.py is no longer needed: delete it"
