@@ -1,4 +1,4 @@
-"""What the sources of all clouds share: the mistakes in their part of a stack file, user data, and what is said of a cloud's refusal.
+"""What the sources of all clouds share: the mistakes in their part of a stack file, user data, and messages.
 
 Messages are compared with golden/sources/.
 """
@@ -18,7 +18,7 @@ from tests.support.source_table import LOGIN, POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 REMOVE = object()
-# claim → the keys of the right pool that are otherwise
+# claim → the changed keys of the right pool
 MISTAKES: dict[str, dict[str, Any]] = {
     "ssh-from-everywhere": {"ssh_from": ["192.0.2.0/24", "0.0.0.0/0"]},
     "ssh-from-everywhere-of-ipv6": {"ssh_from": ["::/0"]},
@@ -37,10 +37,10 @@ MISTAKES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("claim", MISTAKES)
-def test_a_mistake_is_told(claim: str) -> None:
-    told = {key: value for key, value in {**POOL, **MISTAKES[claim]}.items() if value is not REMOVE}
+def test_a_mistake_is_reported(claim: str) -> None:
+    pool = {key: value for key, value in {**POOL, **MISTAKES[claim]}.items() if value is not REMOVE}
     with pytest.raises(errors.SettingsError) as caught:
-        settings.read({"nodes": told}, FILE)
+        settings.read({"nodes": pool}, FILE)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
@@ -53,25 +53,18 @@ def test_two_pools_of_one_cloud_need_a_name_each() -> None:
 
 
 @pytest.mark.parametrize(("machine", "gpus"), [({}, 8), ({"size": "gpu-mi300x1-192gb"}, 1), ({"gpus": 2}, 2)])
-def test_a_size_tells_how_many_gpus_a_machine_has_unless_it_says_so_itself(machine: dict[str, Any], gpus: int) -> None:
+def test_a_machine_has_the_gpus_of_its_size_unless_it_sets_their_number(machine: dict[str, Any], gpus: int) -> None:
     assert settings.read({"nodes": {**POOL, "machines": {"prod-1": machine}}}, FILE).gpus("prod-1") == gpus
 
 
-def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> None:
+def test_the_user_data_has_the_host_key_and_one_login_alone() -> None:
     pool: Any = settings.read({"nodes": POOL}, FILE).nodes[0]
     text = cloud_machines.cloud_config(pool, "ssh-ed25519 AAAA", "PRIVATE")
     first, _, rest = text.partition("\n")
     assert first == "#cloud-config"
+    user = {"name": "fleet", "ssh_authorized_keys": [LOGIN], "sudo": "ALL=(ALL) NOPASSWD:ALL"}
     assert json.loads(rest) == {
-        "users": [
-            {
-                "name": "fleet",
-                "ssh_authorized_keys": [LOGIN],
-                "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "shell": "/bin/bash",
-                "lock_passwd": True,
-            }
-        ],
+        "users": [{**user, "shell": "/bin/bash", "lock_passwd": True}],
         "disable_root": True,
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
@@ -79,32 +72,31 @@ def test_the_user_data_gives_the_host_key_and_one_login_and_nothing_more() -> No
     }
 
 
-def test_what_a_machine_is_made_of_tells_image_and_login_apart_and_no_host_key() -> None:
-    def of(**told: Any) -> dict[str, str]:
-        pool: Any = settings.read({"nodes": {**POOL, **told}}, FILE).nodes[0]
+def test_the_creation_tags_change_with_image_and_login_and_with_nothing_else() -> None:
+    def tags(**changes: Any) -> dict[str, str]:
+        pool: Any = settings.read({"nodes": {**POOL, **changes}}, FILE).nodes[0]
         return cloud_machines.creation_tags(pool, pool.setting("prod-1", "image"))
 
-    assert of() == of(region="nyc2", ssh_from=["192.0.2.128/25"])
-    assert of(image=1)["login"] == of()["login"]
-    assert of(user="ops")["image"] == of()["image"]
-    assert {*of().values()} & {*of(image=1, user="ops").values()} == set()
+    assert tags() == tags(region="nyc2", ssh_from=["192.0.2.128/25"])
+    assert tags(image=1)["login"] == tags()["login"]
+    assert tags(user="ops")["image"] == tags()["image"]
+    assert {*tags().values()} & {*tags(image=1, user="ops").values()} == set()
 
 
-def test_a_change_that_reaches_no_machine_is_told_with_how_to_replace_it(caplog: pytest.LogCaptureFixture) -> None:
-    made = supply(POOL).of("Droplet")["prod-1"].inputs["tags"]
+def test_a_change_that_reaches_no_machine_is_reported_with_how_to_replace_it(caplog: pytest.LogCaptureFixture) -> None:
+    tags = supply(POOL).of("Droplet")["prod-1"].inputs["tags"]
     caplog.clear()
-    supply({**POOL, "user": "ops", "image": 1}, changed={"Droplet": {"tags": made}})
-    assert [f"{record.getMessage()}\n" for record in caplog.records] == [
-        (GOLDEN / "another-image-and-login.txt").read_text()
-    ]
+    supply({**POOL, "user": "ops", "image": 1}, changed={"Droplet": {"tags": tags}})
+    (record,) = caplog.records
+    assert f"{record.getMessage()}\n" == (GOLDEN / "another-image-and-login.txt").read_text()
 
 
-def test_a_machine_that_is_made_as_the_stack_says_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_reported_of_a_machine_as_the_stack_has_it(caplog: pytest.LogCaptureFixture) -> None:
     supply(POOL)
     assert not caplog.records
 
 
-def test_an_sdk_that_is_missing_is_told_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sdk_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pulumi_digitalocean", None)
     monkeypatch.delitem(sys.modules, "fleet.sources.digitalocean.machines", raising=False)
     with pytest.raises(errors.FleetError) as caught:

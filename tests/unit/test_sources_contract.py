@@ -1,4 +1,4 @@
-"""What every node source keeps to, whatever makes its machines: a row a source, the same claims for each."""
+"""The contract of every node source: a row for each source, the same claims for each."""
 
 import functools
 import json
@@ -27,84 +27,82 @@ each = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 
 @functools.cache
 def three(source: str) -> Supplied:
-    """Return what a source makes of three machines: one run for all claims, which only read it."""
+    """Return what a source supplies for three machines: one run for all claims, which only read it."""
     return supply(SOURCES[source].nodes(**THREE))
 
 
 @each
-def test_each_machine_has_what_the_resource_node_needs_and_nothing_else(source: Source) -> None:
-    made = three(source.pool["source"])
-    for told in made.machines.values():
-        assert NEEDED <= told.keys() <= MAY, (
-            "supply() in machines.py returns these inputs of Node (fleet/resources.py: Machine)"
+def test_each_machine_has_the_inputs_of_the_resource_node_and_no_others(source: Source) -> None:
+    for inputs in three(source.pool["source"]).machines.values():
+        expected = "supply() in machines.py returns these inputs of Node (fleet/resources.py: Machine)"
+        assert NEEDED <= inputs.keys() <= MAY, expected
+        empty = [key for key in NEEDED if inputs[key] in (None, "")]
+        row = "if the cloud assigns it, say in `outputs` of the row in tests/support/source_table.py what it returns"
+        assert not empty, row
+        assert re.match(r"^(ssh-|ecdsa-)\S+ \S+", inputs["host_key"]), (
+            "a public key, pinned before the first connection"
         )
-        empty = [key for key in NEEDED if told[key] in (None, "")]
-        assert not empty, (
-            "if the cloud assigns it, say in `outputs` of the row in tests/support/source_table.py what it returns"
-        )
-        assert re.match(r"^(ssh-|ecdsa-)\S+ \S+", told["host_key"]), "a public key, pinned before the first connection"
 
 
 @each
-def test_the_machines_come_in_the_order_of_the_file_each_once(source: Source) -> None:
+def test_the_machines_have_the_order_of_the_file_each_once(source: Source) -> None:
     assert list(three(source.pool["source"]).machines) == list(THREE)
 
 
 @each
-def test_an_absent_machine_is_not_made_and_one_that_drains_is(source: Source) -> None:
-    made = supply(source.nodes(**{"a-1": {"state": "absent"}, "b-2": {"state": "drain"}, "c-3": {}}))
-    assert list(made.machines) == ["b-2", "c-3"]
-    assert not [name for _, name in made.resources if "a-1" in name]
+def test_an_absent_machine_is_not_supplied_and_one_that_drains_is(source: Source) -> None:
+    supplied = supply(source.nodes(**{"a-1": {"state": "absent"}, "b-2": {"state": "drain"}, "c-3": {}}))
+    assert list(supplied.machines) == ["b-2", "c-3"]
+    assert not [name for _, name in supplied.resources if "a-1" in name]
 
 
 @each
 def test_a_machine_has_as_many_gpus_as_the_stack_says(source: Source) -> None:
-    made = supply(source.nodes(**{"a-1": {"gpus": 4}, "b-2": {}}))
-    assert (made.machines["a-1"]["gpus"], made.machines["b-2"]["gpus"]) == (4, 8)
+    machines = supply(source.nodes(**{"a-1": {"gpus": 4}, "b-2": {}})).machines
+    assert (machines["a-1"]["gpus"], machines["b-2"]["gpus"]) == (4, 8)
 
 
 @each
-def test_a_key_that_is_misspelled_is_refused_with_the_one_that_was_meant(source: Source) -> None:
-    for told, key in (
+def test_a_misspelled_key_is_refused_with_the_right_one(source: Source) -> None:
+    for nodes, key in (
         ({**source.nodes(**THREE), "buidler": "a-1"}, "builder"),
         (source.nodes(**{"a-1": {source.misspelled: "x"}}), source.meant),
     ):
         with pytest.raises(errors.SettingsError) as caught:
-            settings.read({"nodes": told}, FILE)
+            settings.read({"nodes": nodes}, FILE)
         assert f"did you mean {key}?" in str(caught.value)
 
 
 @each
-def test_nothing_secret_is_in_clear_in_what_a_source_declares(source: Source) -> None:
-    made = three(source.pool["source"])
-    private = {name: PRIVATE.format(name=name) for name in THREE}
-    for declared in made.resources.values():
-        for value in declared.inputs.values():
+def test_a_source_declares_no_secret_in_clear(source: Source) -> None:
+    supplied = three(source.pool["source"])
+    for resource in supplied.resources.values():
+        for value in resource.inputs.values():
             marked = isinstance(value, dict) and pulumi_mocks.SECRET in value
             assert marked or "PRIVATE KEY" not in json.dumps(value)
-    for told in made.machines.values():
-        assert not [key for key in private.values() if key in json.dumps(told)]
+    for inputs in supplied.machines.values():
+        assert not [name for name in THREE if PRIVATE.format(name=name) in json.dumps(inputs)]
 
 
 @each
-def test_what_a_source_makes_is_what_the_machine_s_other_resources_are_deleted_with(source: Source) -> None:
-    made = three(source.pool["source"])
-    makes = source.pool["source"] not in ("ssh", "redfish")  # whose machines stay
-    assert all((machine.resource is not None) is makes for machine in made.made.values())
+def test_the_resources_of_a_machine_are_deleted_with_the_one_that_the_source_creates(source: Source) -> None:
+    creates = source.pool["source"] not in ("ssh", "redfish")  # whose machines stay
+    machines = three(source.pool["source"]).made.values()
+    assert all((machine.resource is not None) is creates for machine in machines)
 
 
 @each
 def test_a_machine_s_own_variables_are_kept(source: Source) -> None:
-    told = {"host_sysctls": {"vm.max_map_count": 1}}
-    judged = settings.read({"nodes": source.nodes(**{"a-1": {"vars": told}})}, FILE)
-    assert judged.machines["a-1"].vars == told
+    own = {"host_sysctls": {"vm.max_map_count": 1}}
+    stack = settings.read({"nodes": source.nodes(**{"a-1": {"vars": own}})}, FILE)
+    assert stack.machines["a-1"].vars == own
 
 
 CLOUDS = [pytest.param(name, source.sdk, id=name) for name, source in SOURCES.items() if source.sdk]
 
 
 @pytest.mark.parametrize(("name", "sdk"), CLOUDS)
-def test_the_sdk_of_a_source_is_imported_by_stacks_that_use_it_alone(name: str, sdk: str) -> None:
+def test_only_stacks_that_use_a_source_import_its_sdk(name: str, sdk: str) -> None:
     script = f"""
 import sys
 from tests.support import pulumi_mocks
@@ -142,7 +140,6 @@ def test_every_source_has_a_row_and_every_row_a_source() -> None:
 
 
 def test_machines_of_all_sources_are_one_fleet_in_the_order_of_the_file() -> None:
-    told = [source.nodes(**{f"{name}-1": {}}) for name, source in SOURCES.items()]
-    made = supply(told)
-    assert list(made.machines) == [f"{name}-1" for name in SOURCES]
-    assert {machine["gpus"] for machine in made.machines.values()} == {8}
+    machines = supply([source.nodes(**{f"{name}-1": {}}) for name, source in SOURCES.items()]).machines
+    assert list(machines) == [f"{name}-1" for name in SOURCES]
+    assert {machine["gpus"] for machine in machines.values()} == {8}

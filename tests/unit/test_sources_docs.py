@@ -1,4 +1,4 @@
-"""The stacks that docs/sources.md shows are right ones, and it names the versions that are locked."""
+"""docs/sources.md shows stacks without a mistake, and names the locked versions."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ SHOWN = re.findall(r"(?m)^    glm-fleet:nodes:\n(?:(?:      .*)?\n)+", PAGE)
 
 
 @pytest.mark.parametrize("text", SHOWN)
-def test_a_stack_that_is_shown_is_a_right_one(text: str) -> None:
-    told = yaml.safe_load(text)["glm-fleet:nodes"]
-    assert settings.read({"nodes": told}, "docs/sources.md").present
+def test_each_stack_on_the_page_is_right(text: str) -> None:
+    nodes = yaml.safe_load(text)["glm-fleet:nodes"]
+    assert settings.read({"nodes": nodes}, "docs/sources.md").present
 
 
-def test_every_cloud_is_shown_and_every_source_in_the_table() -> None:
+def test_the_page_shows_every_cloud_and_has_a_row_for_every_source() -> None:
     stacks = [yaml.safe_load(text)["glm-fleet:nodes"] for text in SHOWN]
     shown = {pool["source"] for nodes in stacks for pool in (nodes if isinstance(nodes, list) else [nodes])}
     rows = {*re.findall(r"(?m)^\| `([a-z0-9_]+)` \|", PAGE)}

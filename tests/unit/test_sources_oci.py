@@ -1,4 +1,4 @@
-"""The source oci against the SDK's own classes: exposure, image, protection, host key; and what is said when the cloud refuses.
+"""The source oci against the SDK's own classes: exposure, image, protection, host key; and the messages of its refusals.
 
 Messages are compared with golden/sources/.
 """
@@ -28,40 +28,40 @@ def machines() -> Any:
 
 
 @pytest.fixture(scope="module")
-def made() -> Supplied:
+def cloud() -> Supplied:
     return supply(POOL)
 
 
-def instance(made: Supplied, name: str = "prod-1") -> Declared:
-    return made.of("Instance")[name]
+def instance(cloud: Supplied, name: str = "prod-1") -> Declared:
+    return cloud.of("Instance")[name]
 
 
-def test_ssh_from_the_named_ranges_is_the_only_service_that_is_reached() -> None:
+def test_only_ssh_from_the_named_ranges_is_allowed_in() -> None:
     two = supply({**POOL, "ssh_from": [FROM, "192.0.2.9/32"]})
-    rules = [found.inputs for found in two.of("NetworkSecurityGroupSecurityRule").values()]
-    come_in = sorted(rule["source"] for rule in rules if rule["direction"] == "INGRESS" and rule["protocol"] == "6")
-    assert come_in == [FROM, "192.0.2.9/32"]
+    rules = [rule.inputs for rule in two.of("NetworkSecurityGroupSecurityRule").values()]
+    ranges = sorted(rule["source"] for rule in rules if rule["direction"] == "INGRESS" and rule["protocol"] == "6")
+    assert ranges == [FROM, "192.0.2.9/32"]
     for rule in rules:
         if rule["protocol"] == "6":
             assert rule["tcpOptions"] == {"destinationPortRange": {"min": 22, "max": 22}}
         elif rule["direction"] == "INGRESS":
             assert (rule["protocol"], rule["icmpOptions"]) == ("1", {"type": 3, "code": 4}), "path MTU, and no other"
-    (nothing,) = two.of("SecurityList").values()
-    assert not nothing.inputs.get("ingressSecurityRules")
+    (empty,) = two.of("SecurityList").values()
+    assert not empty.inputs.get("ingressSecurityRules")
     assert next(iter(two.of("Subnet").values())).inputs["securityListIds"] == ["oci-id"]
 
 
-def test_the_rules_are_there_before_the_machine_is(made: Supplied) -> None:
-    after = {urn.rpartition("::")[2] for urn in instance(made).request.dependencies}
-    assert set(made.of("NetworkSecurityGroupSecurityRule")) <= after
-    assert instance(made).inputs["createVnicDetails"]["nsgIds"] == ["oci-id"]
+def test_the_rules_are_created_before_the_machine(cloud: Supplied) -> None:
+    dependencies = {urn.rpartition("::")[2] for urn in instance(cloud).request.dependencies}
+    assert set(cloud.of("NetworkSecurityGroupSecurityRule")) <= dependencies
+    assert instance(cloud).inputs["createVnicDetails"]["nsgIds"] == ["oci-id"]
 
 
-def test_a_machine_is_of_the_shape_the_domain_and_the_very_image_that_the_stack_names(made: Supplied) -> None:
-    one, two = (instance(made, name).inputs for name in ("prod-1", "prod-2"))
-    assert (one["shape"], one["availabilityDomain"]) == ("BM.GPU.MI300X.8", "Uocm:PHX-AD-1")
-    assert one["sourceDetails"] == {"sourceType": "image", "sourceId": "ocid1.image.oc1.phx.aaaa"}
-    assert (two["availabilityDomain"], two["sourceDetails"]["bootVolumeSizeInGbs"]) == ("Uocm:PHX-AD-2", "1024")
+def test_a_machine_has_the_shape_the_domain_and_the_image_that_the_stack_names(cloud: Supplied) -> None:
+    first, second = (instance(cloud, name).inputs for name in ("prod-1", "prod-2"))
+    assert (first["shape"], first["availabilityDomain"]) == ("BM.GPU.MI300X.8", "Uocm:PHX-AD-1")
+    assert first["sourceDetails"] == {"sourceType": "image", "sourceId": "ocid1.image.oc1.phx.aaaa"}
+    assert (second["availabilityDomain"], second["sourceDetails"]["bootVolumeSizeInGbs"]) == ("Uocm:PHX-AD-2", "1024")
 
 
 @pytest.mark.parametrize("image", ["Canonical-Ubuntu-24.04", "latest", "ocid1.instance.oc1.phx.aaaa"])
@@ -71,34 +71,34 @@ def test_an_image_by_another_thing_than_its_id_is_refused(image: str) -> None:
     assert f"{caught.value}\n" == (GOLDEN / "an-image-of-oci-by-name.txt").read_text().replace("IMAGE", image)
 
 
-def test_the_host_key_goes_into_the_user_data_and_is_pinned(made: Supplied) -> None:
+def test_the_host_key_is_in_the_user_data_and_pinned(cloud: Supplied) -> None:
     for name in ("prod-1", "prod-2"):
-        text = base64.b64decode(metadata(made, name)["user_data"]).decode()
-        told = json.loads(text.removeprefix("#cloud-config\n"))["ssh_keys"]
-        assert told == {"ed25519_private": PRIVATE.format(name=name), "ed25519_public": public(name)}
-        assert made.machines[name]["host_key"] == public(name)
+        text = base64.b64decode(metadata(cloud, name)["user_data"]).decode()
+        keys = json.loads(text.removeprefix("#cloud-config\n"))["ssh_keys"]
+        assert keys == {"ed25519_private": PRIVATE.format(name=name), "ed25519_public": public(name)}
+        assert cloud.machines[name]["host_key"] == public(name)
 
 
-def test_the_user_data_is_a_secret_and_is_read_with_a_header_only(made: Supplied) -> None:
-    assert SECRET in json.dumps(instance(made).inputs["metadata"])
-    assert metadata(made, "prod-1").keys() == {"user_data", "ssh_authorized_keys"}
-    assert metadata(made, "prod-1")["ssh_authorized_keys"] == LOGIN
-    assert instance(made).inputs["instanceOptions"] == {"areLegacyImdsEndpointsDisabled": True}
+def test_the_user_data_is_a_secret_and_is_read_with_a_header_only(cloud: Supplied) -> None:
+    assert SECRET in json.dumps(instance(cloud).inputs["metadata"])
+    assert metadata(cloud, "prod-1").keys() == {"user_data", "ssh_authorized_keys"}
+    assert metadata(cloud, "prod-1")["ssh_authorized_keys"] == LOGIN
+    assert instance(cloud).inputs["instanceOptions"] == {"areLegacyImdsEndpointsDisabled": True}
 
 
-def test_what_would_replace_a_machine_is_ignored_and_the_machine_protected(made: Supplied) -> None:
-    assert instance(made).ignored == ["freeformTags", "metadata", "sourceDetails"]
+def test_a_change_that_would_replace_a_machine_is_ignored_and_the_machine_protected(cloud: Supplied) -> None:
+    assert instance(cloud).ignored == ["freeformTags", "metadata", "sourceDetails"]
     for kind in ("Instance", "HostKey", "Vcn", "Subnet", "NetworkSecurityGroup", "SecurityList", "RouteTable"):
-        assert all(found.protected for found in made.of(kind).values())
+        assert all(resource.protected for resource in cloud.of(kind).values())
 
 
-def test_another_range_may_still_make_a_rule_anew(made: Supplied) -> None:
-    assert not any(found.protected for found in made.of("NetworkSecurityGroupSecurityRule").values())
+def test_a_rule_may_be_replaced_for_another_range(cloud: Supplied) -> None:
+    assert not any(resource.protected for resource in cloud.of("NetworkSecurityGroupSecurityRule").values())
 
 
-def test_bare_metal_is_given_half_an_hour_and_stands_in_its_domain(made: Supplied) -> None:
-    assert made.machines["prod-1"]["wait"] == 1800
-    assert [machine.place for machine in made.made.values()] == [{"zone": "Uocm:PHX-AD-1"}, {"zone": "Uocm:PHX-AD-2"}]
+def test_bare_metal_has_half_an_hour_to_boot_and_the_place_of_its_domain(cloud: Supplied) -> None:
+    assert cloud.machines["prod-1"]["wait"] == 1800
+    assert [machine.place for machine in cloud.made.values()] == [{"zone": "Uocm:PHX-AD-1"}, {"zone": "Uocm:PHX-AD-2"}]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_bare_metal_is_given_half_an_hour_and_stands_in_its_domain(made: Supplie
         ("a-limit-of-gpus-that-is-too-low", ["Uocm:PHX-AD-1"], 0.0),
     ],
 )
-def test_what_cannot_be_made_is_told_before_it_is_tried(
+def test_a_machine_that_cannot_be_created_is_refused_at_the_preview(
     machines: Any, claim: str, domains: list[str], gpus: float | None
 ) -> None:
     pool: Any = settings.read({"nodes": POOL}, FILE).nodes[0]
@@ -118,21 +118,21 @@ def test_what_cannot_be_made_is_told_before_it_is_tried(
     machines.require_capacity(pool, "prod-1", ["Uocm:PHX-AD-1"], 8.0)
 
 
-REFUSED = {
+REFUSALS = {
     "oci-credentials-that-are-refused": "Error: 401-NotAuthenticated, The required information to complete authentication was not provided",
     "oci-no-limit": "Error: 400-LimitExceeded, The following service limits were exceeded: gpu-mi300x-count.",
     "oci-no-capacity": "Error: 500-InternalError, Out of host capacity.",
 }
 
 
-@pytest.mark.parametrize("claim", REFUSED)
-def test_a_refusal_of_the_cloud_is_told_in_our_form(machines: Any, claim: str) -> None:
-    told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
-    assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
+@pytest.mark.parametrize("claim", REFUSALS)
+def test_a_refusal_of_the_cloud_becomes_our_message(machines: Any, claim: str) -> None:
+    message = cloud_machines.refusal_error("prod-1", REFUSALS[claim], machines.REFUSALS)
+    assert f"{message}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def metadata(made: Supplied, name: str) -> dict[str, Any]:
-    """Return what the machine's first boot is given, secrets opened."""
-    told = instance(made, name).inputs["metadata"]
-    opened = told.get("value", told)
-    return {key: value["value"] if isinstance(value, dict) else value for key, value in opened.items()}
+def metadata(cloud: Supplied, name: str) -> dict[str, Any]:
+    """Return the input of the machine's first boot, secrets decrypted."""
+    inputs = instance(cloud, name).inputs["metadata"]
+    entries = inputs.get("value", inputs)
+    return {key: value["value"] if isinstance(value, dict) else value for key, value in entries.items()}

@@ -1,4 +1,4 @@
-"""A stack whose machines have BMCs: what its form refuses (golden/sources_redfish/), and what the program makes of it."""
+"""A stack whose machines have BMCs: the mistakes that its form refuses (golden/sources_redfish/), and the resources of the program."""
 
 import importlib.util
 from pathlib import Path
@@ -53,13 +53,13 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
 
 
 @pytest.mark.parametrize("claim", MISTAKES)
-def test_a_mistake_is_told(claim: str) -> None:
+def test_a_mistake_is_reported(claim: str) -> None:
     with pytest.raises(errors.SettingsError) as caught:
         settings.read(changed(stack(), *MISTAKES[claim]), FILE)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
+def test_a_machine_has_the_defaults_of_its_source() -> None:
     pool = settings.read(stack(), FILE).nodes[0]
     assert isinstance(pool, Nodes)
     reach = {"port": 22, "user": "root", "identity": "~/.ssh/id_ed25519", "become": False, "wait": 1800}
@@ -73,7 +73,7 @@ def values(**changes: Any) -> dict[str, Any]:
     return {**program_mocks.config("prod"), "glm-fleet:nodes": stack()["nodes"], **changes}
 
 
-def test_an_adopted_machine_is_looked_at_before_it_is_reached_and_has_its_own_key() -> None:
+def test_an_adopted_machine_has_its_own_key_and_is_checked_at_its_bmc_first() -> None:
     declared = program_mocks.run("prod", values(), BMCS)
     bare = declared.inputs["BareMetal", "prod-1"]
     assert (bare["bmc"], bare["username"], bare["address"]) == ("https://192.0.2.111", SECRET("admin"), "192.0.2.11")
@@ -83,7 +83,7 @@ def test_an_adopted_machine_is_looked_at_before_it_is_reached_and_has_its_own_ke
     assert ("HostKey", "prod-1") not in declared.inputs
 
 
-def test_an_installed_machine_gets_a_host_key_of_ours_and_is_known_by_its_nonce() -> None:
+def test_an_installed_machine_has_a_host_key_of_ours_and_its_nonce() -> None:
     declared = program_mocks.run("prod", values(), BMCS)
     bare, node = declared.inputs["BareMetal", "prod-2"], declared.inputs["Node", "prod-2"]
     assert (bare["reinstall"], bare["host_key"], node["host_key"]) == ("2026-11-26", "ssh-ed25519 B", "ssh-ed25519 B")
@@ -92,15 +92,13 @@ def test_an_installed_machine_gets_a_host_key_of_ours_and_is_known_by_its_nonce(
     assert "released" not in bare
 
 
-def test_what_is_released_may_be_wiped() -> None:
+def test_a_released_machine_may_be_wiped() -> None:
     declared = program_mocks.run("prod", values(**{"glm-fleet:release": {"prod-2": "new disks"}}), BMCS)
     assert declared.inputs["BareMetal", "prod-2"]["released"] is True
     assert not {("BareMetal", "prod-2"), ("HostKey", "prod-2")} & declared.protected
 
 
-def test_the_credentials_of_the_bmcs_must_be_there_and_are_asked_of_nobody_else(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_only_stacks_with_bmcs_need_their_credentials(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
         program_mocks.run("prod", values(), {"vllm_api_key": program_mocks.KEY})
     assert "pulumi config set --secret redfish_username -s prod" in caplog.text
@@ -110,21 +108,21 @@ def test_the_credentials_of_the_bmcs_must_be_there_and_are_asked_of_nobody_else(
     assert "redfish" not in caplog.text
 
 
-def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in `fleet preflight`: of one that is to be installed nothing can be known yet."""
+def test_the_preflight_checks_an_adopted_machine_and_none_before_its_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(stack_outputs, "deployed", lambda stack: {})
-    found, roles = settings.read(stack(), FILE), role_vars.load(Path(preflight.__file__).parents[2] / "roles")
-    (one,) = preflight.required("prod", found, roles, ["prod-1"])
-    assert (one.target.address, one.target.host_key) == ("192.0.2.11", KEY)
+    read, roles = settings.read(stack(), FILE), role_vars.load(Path(preflight.__file__).parents[2] / "roles")
+    (requirements,) = preflight.required("prod", read, roles, ["prod-1"])
+    assert (requirements.target.address, requirements.target.host_key) == ("192.0.2.11", KEY)
     with pytest.raises(errors.FleetError, match=r"prod-2: preflight: its source \(redfish\) has not made it yet"):
-        preflight.required("prod", found, roles, [])
+        preflight.required("prod", read, roles, [])
 
 
 def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    stack = values(**{"glm-fleet:redfish_password": "a-word"})
     with pytest.raises(SystemExit):
-        program_mocks.run(
-            "prod", {**values(), "glm-fleet:redfish_password": "a-word"}, {"vllm_api_key": program_mocks.KEY}
-        )
+        program_mocks.run("prod", stack, {"vllm_api_key": program_mocks.KEY})
     assert "redfish_password: is in clear" in caplog.text and "a-word" not in caplog.text
 
 
@@ -133,9 +131,7 @@ def SECRET(text: str) -> Any:
     return {program_mocks.SECRET: program_mocks.SECRET_SIGN, "value": text}
 
 
-def test_a_package_that_is_not_installed_is_told(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_reported(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "sushy" else find(name, *more))
     with pytest.raises(SystemExit):
