@@ -1,4 +1,4 @@
-"""A stack file that is broken is reported with file and place, by whichever verb reads it: fleet/stack/stack_file.py."""
+"""A mistake in a stack file is reported with file and place, by each verb that reads it: fleet/stack/stack_file.py."""
 
 import contextlib
 import tempfile
@@ -25,27 +25,21 @@ def read(root: Path, content: bytes) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            b"config:\n  a: [\n",
-            "stacks/Pulumi.prod.yaml: line 3: did not find expected node content" + FORM,
-        ),
-        (b"- config\n", "stacks/Pulumi.prod.yaml: is not a mapping" + FORM),
-        (b"config\n", "stacks/Pulumi.prod.yaml: is not a mapping" + FORM),
-        (b"config: 5\n", "stacks/Pulumi.prod.yaml: config: is not a mapping" + FORM),
-        (b"config: [glm-fleet:nodes]\n", "stacks/Pulumi.prod.yaml: config: is not a mapping" + FORM),
-        (b"config: {a: \xff}\n", "stacks/Pulumi.prod.yaml: byte 12: is not UTF-8\n  wanted: text in UTF-8"),
-        (
-            b"config: {a: \x1b}\n",
-            "stacks/Pulumi.prod.yaml: unacceptable character #x001b: control characters are not allowed" + FORM,
-        ),
+        (b"config:\n  a: [\n", "line 3: did not find expected node content" + FORM),
+        (b"- config\n", "is not a mapping" + FORM),
+        (b"config\n", "is not a mapping" + FORM),
+        (b"config: 5\n", "config: is not a mapping" + FORM),
+        (b"config: [glm-fleet:nodes]\n", "config: is not a mapping" + FORM),
+        (b"config: {a: \xff}\n", "byte 12: is not UTF-8\n  wanted: text in UTF-8"),
+        (b"config: {a: \x1b}\n", "unacceptable character #x001b: control characters are not allowed" + FORM),
     ],
 )
-def test_a_broken_file_is_told_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
-    assert read(tmp_path, content) == message
+def test_a_malformed_file_is_reported_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
+    assert read(tmp_path, content) == f"stacks/Pulumi.prod.yaml: {message}"
 
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b"- " * 50_000, b"{a: " * 50_000], ids=["lists", "items", "mappings"])
-def test_a_file_that_is_nested_without_end_ends_in_a_message(tmp_path: Path, deep: bytes) -> None:
+def test_a_deeply_nested_file_ends_in_a_message(tmp_path: Path, deep: bytes) -> None:
     """libyaml's reader would end the process."""
     assert "is nested deeper than 50 levels" in read(tmp_path, b"config:\n  " + deep)
     (tmp_path / "machines.yaml").write_bytes(deep)
@@ -58,7 +52,7 @@ def test_a_file_that_is_nested_without_end_ends_in_a_message(tmp_path: Path, dee
 @given(
     st.one_of(st.binary(max_size=200), st.text(alphabet="ab:-[]{}#&*!|>'\"%@`?, \n\t0", max_size=120).map(str.encode))
 )
-def test_whatever_a_file_holds_is_read_or_told(content: bytes) -> None:
+def test_any_file_is_read_or_reported(content: bytes) -> None:
     with tempfile.NamedTemporaryFile() as file, contextlib.suppress(errors.SettingsError):
         file.write(content)
         file.flush()
@@ -66,5 +60,5 @@ def test_whatever_a_file_holds_is_read_or_told(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"config:\n", b"encryptionsalt: v1\n"])
-def test_a_file_without_keys_misses_its_machines(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_keys_lacks_its_nodes(tmp_path: Path, content: bytes) -> None:
     assert "nodes: this key is missing" in read(tmp_path, content)

@@ -1,4 +1,4 @@
-"""A mirror takes the place of the host in every URL of its kind, and `fleet mirrors` lists what a stack needs."""
+"""A mirror replaces the host in every URL of its kind, and `fleet mirrors` lists what a stack needs."""
 
 from pathlib import Path
 from typing import Any
@@ -23,93 +23,85 @@ ALL = {
 }
 
 
-def planned(**changes: Any) -> dict[str, Any]:
-    """Return the variables of prod-1 in a changed stack prod."""
-    raw = prod(**changes)
+def variables(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of prod-1 in a stack."""
     return validate.variables(settings.read(raw, "file"), ROLES, "prod-1")
 
 
-def test_all_that_is_fetched_comes_from_the_mirrors() -> None:
-    values = planned(mirrors=ALL)
-    assert values["rocm_repository_url"] == "https://mirror.example/radeon/rocm/apt/{{ rocm_version }}"
-    assert (
-        values["rocm_driver_repository_url"] == "https://mirror.example/radeon/amdgpu/{{ rocm_driver_release }}/ubuntu"
-    )
+def test_every_url_is_that_of_its_mirror() -> None:
+    values = variables(prod(mirrors=ALL))
+    amd = "https://mirror.example/radeon"
+    assert values["rocm_repository_url"] == f"{amd}/rocm/apt/{{{{ rocm_version }}}}"
+    assert values["rocm_driver_repository_url"] == f"{amd}/amdgpu/{{{{ rocm_driver_release }}}}/ubuntu"
     assert values["transformers_repository"] == "https://git.example/huggingface/transformers.git"
     assert values["weights_endpoint"] == "https://hub.example"
     assert values["transformers_base_image"].startswith("registry.other:5000/vllm/vllm-openai-rocm@sha256:")
-    assert "docker_repository_url" not in values  # nobody asks for Docker's own packages
+    assert "docker_repository_url" not in values  # no machine has Docker's own packages
 
 
-def test_no_address_outside_of_the_mirrors_is_left() -> None:
-    found = settings.read(prod(mirrors=ALL), "file")
-    told = requirements.of_machine(found, ROLES, "prod-1", "prod")["addresses"]
+def test_every_required_address_is_a_mirror() -> None:
+    stack = settings.read(prod(mirrors=ALL), "file")
+    addresses = requirements.of_machine(stack, ROLES, "prod-1", "prod")["addresses"]
     ours = {"registry.example:443"}  # where the serving image is pushed
-    assert set(told) - ours == {"mirror.example:443", "git.example:443", "hub.example:443", "registry.other:5000"}
+    assert set(addresses) - ours == {"mirror.example:443", "git.example:443", "hub.example:443", "registry.other:5000"}
 
 
 def test_without_mirrors_nothing_changes() -> None:
-    assert planned() == planned(mirrors={})
-    assert "rocm_repository_url" not in planned()
+    assert variables(prod()) == variables(prod(mirrors={}))
+    assert "rocm_repository_url" not in variables(prod())
 
 
-def test_a_mirror_takes_the_host_s_place_in_a_url_of_the_stack_s_own() -> None:
+def test_a_mirror_replaces_the_host_in_a_url_of_the_stack_s_own() -> None:
     raw = prod(mirrors={"hub": "https://hub.example/cache"})
     raw["vars"]["weights_endpoint"] = "https://hub.other/v2"
-    assert (
-        validate.variables(settings.read(raw, "file"), ROLES, "prod-1")["weights_endpoint"]
-        == "https://hub.example/cache/v2"
-    )
+    assert variables(raw)["weights_endpoint"] == "https://hub.example/cache/v2"
 
 
 @pytest.mark.parametrize(
     "image", ["vllm/vllm@sha256:ab", "registry.example/vllm/vllm@sha256:ab", "localhost/vllm/vllm@sha256:ab"]
 )
-def test_a_registry_is_put_before_a_name_with_or_without_one(image: str) -> None:
-    assert (
-        mirrors.mirrored_image(settings.Mirrors(registry="registry.other"), image)
-        == "registry.other/vllm/vllm@sha256:ab"
-    )
+def test_a_registry_replaces_the_one_of_a_name_or_is_added(image: str) -> None:
+    registry = settings.Mirrors(registry="registry.other")
+    assert mirrors.mirrored_image(registry, image) == "registry.other/vllm/vllm@sha256:ab"
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("hub", "hub.example"),
-        ("rocm", "ftp://mirror"),
-        ("registry", "https://registry.example"),
-        ("hbu", "https://hub.example"),
-    ],
-)
-def test_what_is_no_mirror_is_told(key: str, value: str) -> None:
+WRONG = {
+    "hub": "hub.example",
+    "rocm": "ftp://mirror",
+    "registry": "https://registry.example",
+    "hbu": "https://hub.example",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG.items())
+def test_a_wrong_mirror_is_refused(key: str, value: str) -> None:
     with pytest.raises(errors.SettingsError, match=f"mirrors.{key}"):
         settings.read(prod(mirrors={key: value}), "file")
 
 
-def test_what_must_be_mirrored_is_listed_once_for_all_machines() -> None:
-    done = testing.CliRunner().invoke(main.main, ["mirrors", "-s", "prod"])
-    assert (done.exit_code, done.output) == (0, (GOLDEN / "mirrors.txt").read_text())
+def test_fleet_mirrors_lists_each_item_once_for_all_machines() -> None:
+    result = testing.CliRunner().invoke(main.main, ["mirrors", "-s", "prod"])
+    assert (result.exit_code, result.output) == (0, (GOLDEN / "mirrors.txt").read_text())
 
 
-def test_what_machines_are_measured_with_must_be_mirrored_too() -> None:
+def test_the_image_of_the_acceptance_is_an_item_of_the_mirror() -> None:
     image = f"registry.example/rocm-validation@sha256:{'0' * 64}"
-    found = settings.read(prod(mirrors=ALL, acceptance={"image": image}), "file")
-    there = f"registry.other:5000/rocm-validation@sha256:{'0' * 64}"
-    assert list(mirrors.acceptance_items(found)) == [mirrors.Item("image", there, 0, "registry.other:5000")]
+    stack = settings.read(prod(mirrors=ALL, acceptance={"image": image}), "file")
+    mirrored = f"registry.other:5000/rocm-validation@sha256:{'0' * 64}"
+    assert list(mirrors.acceptance_items(stack)) == [mirrors.Item("image", mirrored, 0, "registry.other:5000")]
 
 
-def test_a_stack_that_measures_nothing_fetches_nothing_for_it() -> None:
+def test_a_stack_without_acceptance_fetches_nothing_for_it() -> None:
     assert not list(mirrors.acceptance_items(settings.read(prod(mirrors=ALL), "file")))
 
 
-def test_every_stack_can_tell_what_it_fetches() -> None:
-    for stack in ("dev", "staging", "prod", "dr", "lab"):
-        found = stack_file.read(stack, ROOT)
-        kinds = {one.kind for one in mirrors.items(validate.machine_plan(found, ROLES, found.present[0]).values)}
-        assert {"package", "commit", "weights"} <= kinds
+@pytest.mark.parametrize("name", ["dev", "staging", "prod", "dr", "lab"])
+def test_every_stack_has_items_of_each_kind(name: str) -> None:
+    stack = stack_file.read(name, ROOT)
+    items = mirrors.items(validate.machine_plan(stack, ROLES, stack.present[0]).values)
+    assert {"package", "commit", "weights"} <= {item.kind for item in items}
 
 
-def test_what_makes_a_file_system_must_be_mirrored_too() -> None:
+def test_the_tools_for_a_file_system_are_an_item_of_the_mirror() -> None:
     disks = [{"serial": f"S{number}", "path": f"/d{number}", "type": "xfs"} for number in (1, 2)]
-    items = [one.name for one in mirrors.items({"host_filesystems": disks})]
-    assert items.count("xfsprogs") == 1
+    assert [item.name for item in mirrors.items({"host_filesystems": disks})].count("xfsprogs") == 1

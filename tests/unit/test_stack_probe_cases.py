@@ -1,4 +1,4 @@
-"""A user's own cases: each mistake is told with file and key at a preview, whatever the file holds; a right one is asked like ours."""
+"""A user's own cases: a preview reports each mistake with file and key, whatever the file holds; a right one runs as ours do."""
 
 import json
 from collections.abc import Callable
@@ -37,8 +37,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, name: str = "meter", **change: Any) -> None:
-    told = {key: value for key, value in {**RIGHT, **change}.items() if value is not None}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(told))
+    case = {key: value for key, value in {**RIGHT, **change}.items() if value is not None}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(case))
 
 
 def raw(text: str) -> Callable[[Path], None]:
@@ -64,7 +64,7 @@ def cut_off(folder: Path) -> None:
     placed(file="coffee.jpg")(folder)
 
 
-# claim → what is done to the folder with the right case
+# claim → the change to the folder with the right case
 MISTAKES: dict[str, Callable[[Path], None]] = {
     "a-misspelled-key": changed(questoin="Where?"),
     "a-misspelled-check": changed(checks=[{"boks": "dial"}]),
@@ -101,40 +101,36 @@ MISTAKES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("claim", MISTAKES)
-def test_a_mistake_is_told_with_file_and_key(claim: str, folder: Path) -> None:
+def test_a_mistake_is_reported_with_file_and_key(claim: str, folder: Path) -> None:
     MISTAKES[claim](folder)
-    _, wrong = probe_cases.read_folder(folder, "probes/own", TAKEN)
-    told = "\n".join(map(str, wrong)) + "\n"
-    assert told == (GOLDEN / f"{claim}.txt").read_text()
+    _, mistakes = probe_cases.read_folder(folder, "probes/own", TAKEN)
+    assert "\n".join(map(str, mistakes)) + "\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def test_every_golden_text_is_of_a_claim() -> None:
+def test_every_golden_text_belongs_to_a_claim() -> None:
     unused = {path.stem for path in GOLDEN.iterdir()} - set(MISTAKES)
     assert not unused, "no claim in MISTAKES has this golden text: remove it"
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    _, (wrong,) = probe_cases.read_folder(tmp_path / "own", "own", TAKEN)
-    assert str(wrong) == "own: there is no such folder\n  wanted: a folder with a YAML file for each case"
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    _, (mistake,) = probe_cases.read_folder(tmp_path / "own", "own", TAKEN)
+    assert str(mistake) == "own: there is no such folder\n  wanted: a folder with a YAML file for each case"
 
 
-def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
+def test_all_mistakes_of_all_files_are_reported_at_once(folder: Path) -> None:
     write(folder, "a", question=None)
     write(folder, "b", checks=[{"box": "x"}, {"box": "y"}])
-    _, wrong = probe_cases.read_folder(folder, "own/", TAKEN)
-    assert [(one.file, one.key) for one in wrong] == [
-        ("own/a.yaml", "question"),
-        ("own/b.yaml", "checks[0].box"),
-        ("own/b.yaml", "checks[1].box"),
-    ]
+    _, mistakes = probe_cases.read_folder(folder, "own/", TAKEN)
+    places = [f"{mistake.file}: {mistake.key}" for mistake in mistakes]
+    assert places == ["own/a.yaml: question", "own/b.yaml: checks[0].box", "own/b.yaml: checks[1].box"]
 
 
-def test_our_own_cases_have_the_form_that_a_user_s_have() -> None:
-    media = {path.name: path for path in shipped.MEDIA.iterdir()}
+def test_our_own_cases_have_the_form_of_a_user_s() -> None:
+    media = [path.name for path in shipped.MEDIA.iterdir()]
     for path in (shipped.HERE / "cases").iterdir():
-        told = probe_cases.CaseFile.model_validate(yaml.safe_load(path.read_text()))
-        assert (told.video or "left-to-right.mp4") in media
-        assert not told.picture or (told.picture.file or "coffee.jpg") in media
+        case = probe_cases.CaseFile.model_validate(yaml.safe_load(path.read_text()))
+        assert (case.video or "left-to-right.mp4") in media
+        assert not case.picture or (case.picture.file or "coffee.jpg") in media
 
 
 def test_the_form_knows_every_check_and_every_colour() -> None:
@@ -146,10 +142,10 @@ def test_the_form_knows_every_check_and_every_colour() -> None:
     )
 
 
-def test_a_case_of_one_s_own_is_asked_like_ours_with_its_picture(folder: Path) -> None:
+def test_a_user_s_own_case_runs_as_ours_do_with_its_picture(folder: Path) -> None:
     write(folder, "drawn", picture=DRAWN, checks=[{"bottles": True}], sampling={"top_p": 0.6}, advisory=True)
-    every = probes.load(extra=folder)
-    assert [one.name for one in every] == [*(one.name for one in probes.load()), "drawn", "meter"]
+    names = [case.name for case in probes.load(extra=folder)]
+    assert names == [*(case.name for case in probes.load()), "drawn", "meter"]
     (own,) = probes.load(["meter"], 0.7, folder)
     (content, _) = own.body("m")["messages"][0]["content"]
     assert content["image_url"]["url"].startswith("data:image/png;base64,")
@@ -159,13 +155,13 @@ def test_a_case_of_one_s_own_is_asked_like_ours_with_its_picture(folder: Path) -
     assert drawn.advisory and drawn.body("m")["top_p"] == 0.6
 
 
-def test_a_video_of_one_s_own_lies_beside_the_case(folder: Path) -> None:
+def test_a_user_s_own_video_is_beside_the_case(folder: Path) -> None:
     write(folder, "movie", picture=None, video="movie.mp4", checks=[{"words": ["left"]}])
     (own,) = probes.load(["movie"], extra=folder)
     assert own.body("m")["messages"][0]["content"][0]["video_url"]["url"] == "data:video/mp4;base64,YW55dGhpbmc="
 
 
-def test_a_case_that_was_spoilt_after_the_preview_is_a_failure_and_no_traceback(folder: Path) -> None:
+def test_a_case_that_became_wrong_after_the_preview_is_a_failure_and_no_traceback(folder: Path) -> None:
     write(folder, question=None)
     with pytest.raises(errors.SettingsError, match="this key is missing"):
         probes.load(extra=folder)
@@ -173,12 +169,12 @@ def test_a_case_that_was_spoilt_after_the_preview_is_a_failure_and_no_traceback(
 
 def test_a_changed_case_or_picture_is_another_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    seen = [program.probes_digest(), program.probes_digest(folder.name)]
+    digests = [program.probes_digest(), program.probes_digest(folder.name)]
     write(folder, question="Which dial?")
-    seen.append(program.probes_digest(folder.name))
+    digests.append(program.probes_digest(folder.name))
     Image.new("RGB", (64, 48), "red").save(folder / "meter.png")
-    seen.append(program.probes_digest(folder.name))
-    assert len(set(seen)) == 4
+    digests.append(program.probes_digest(folder.name))
+    assert len(set(digests)) == 4
 
 
 FUZZ = settings(
@@ -203,25 +199,25 @@ CHANGES = st.one_of(
 @FUZZ
 @given(CHANGES)
 def test_any_keys_are_a_case_or_mistakes(tmp_path_factory: pytest.TempPathFactory, change: dict[str, Any]) -> None:
-    told(tmp_path_factory, yaml.safe_dump({**RIGHT, **change}).encode())
+    read_any(tmp_path_factory, yaml.safe_dump({**RIGHT, **change}).encode())
 
 
 @FUZZ
 @given(st.one_of(st.binary(), st.text().map(lambda text: text.encode(errors="replace")), VALUES.map(yaml.safe_dump)))
 def test_any_file_is_a_case_or_mistakes(tmp_path_factory: pytest.TempPathFactory, content: bytes | str) -> None:
-    told(tmp_path_factory, content if isinstance(content, bytes) else content.encode())
+    read_any(tmp_path_factory, content if isinstance(content, bytes) else content.encode())
 
 
-def told(factory: pytest.TempPathFactory, content: bytes) -> None:
+def read_any(factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = factory.getbasetemp()
     if not (folder / "meter.png").exists():
         Image.new("RGB", (64, 48)).save(folder / "meter.png")
     (folder / "meter.yaml").write_bytes(content)
-    found, wrong = probe_cases.read_folder(folder, "own", TAKEN)
-    for one in wrong:
-        assert one.file == "own/meter.yaml" and str(one)
-    if not wrong:
-        assert json.dumps(found, default=str)
+    read, mistakes = probe_cases.read_folder(folder, "own", TAKEN)
+    for mistake in mistakes:
+        assert mistake.file == "own/meter.yaml" and str(mistake)
+    if not mistakes:
+        assert json.dumps(read, default=str)
         (case,) = probes.load(["meter"], extra=folder)
         assert case.body("m")
         checks.problems(case, checks.Answer(200, "[[1,2,3,4]]"))

@@ -1,4 +1,4 @@
-"""Which parts of a role differ between two listings of it, and what counts of a file."""
+"""Which parts of a role differ between two listings of it, and which changes of a file count."""
 
 import ast
 import shutil
@@ -12,21 +12,22 @@ from fleet.stack import role_digest
 
 
 @pytest.mark.parametrize(
-    ("claim", "old", "new", "changed"),
+    ("claim", "old", "new", "names"),
     [
         ("the same", "1  a\n2  b", "1  a\n2  b", []),
-        ("an edited one", "1  a\n2  b", "1  a\n3  b", ["b"]),
-        ("a new one", "2  b", "1  a\n2  b", ["a"]),
-        ("one that went", "1  a\n2  b", "2  b", ["a"]),
+        ("an edited file", "1  a\n2  b", "1  a\n3  b", ["b"]),
+        ("a new file", "2  b", "1  a\n2  b", ["a"]),
+        ("a removed file", "1  a\n2  b", "2  b", ["a"]),
         ("a role that is new to the resource", "", "2  b\n1  a", ["a", "b"]),
         ("a name with a space", "1  a b", "2  a b", ["a b"]),
     ],
 )
-def test_the_files_that_differ_are_named(claim: str, old: str, new: str, changed: list[str]) -> None:
-    assert role_digest.changed_paths(old, new) == changed, claim
+def test_the_files_that_differ_are_named(claim: str, old: str, new: str, names: list[str]) -> None:
+    assert role_digest.changed_paths(old, new) == names, claim
 
 
-def listed(folder: Path, files: dict[str, str]) -> str:
+def write(folder: Path, files: dict[str, str]) -> str:
+    """Write files of a role and return its listing."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
@@ -42,24 +43,29 @@ ROLE = {
 
 
 @pytest.mark.parametrize(
-    ("claim", "name", "content", "changed"),
+    ("claim", "name", "content", "changes"),
     [
         ("a comment in a file of YAML is no change", "tasks/main.yml", "# other words\n- name: one # so\n", []),
-        ("a task is one", "tasks/main.yml", "# tasks\n- name: two\n", ["tasks/main.yml"]),
-        ("nor a comment between defaults", "defaults/main.yml", "a: 1\n# why\nb: [x]\n", []),
-        ("a default is one of its own", "defaults/main.yml", "a: 1\nb: [y]\n", ["defaults/main.yml: b"]),
-        ("so is a name of the role's", "vars/main.yml", "_c: 2\n_d: 1\n", ["vars/main.yml: _c", "vars/main.yml: _d"]),
-        ("of a template every byte counts", "templates/a.j2", "# Text\n", ["templates/a.j2"]),
-        ("a number and the same as text are two", "vars/main.yml", "_c: '1'\n", ["vars/main.yml: _c"]),
-        ("what is no YAML is another file", "tasks/main.yml", "- name: [\n", ["tasks/main.yml"]),
-        ("what describes a role is none of it", "meta/effects.yml", "variables: {}\n", []),
+        ("a changed task is a change", "tasks/main.yml", "# tasks\n- name: two\n", ["tasks/main.yml"]),
+        ("a comment between defaults is no change", "defaults/main.yml", "a: 1\n# why\nb: [x]\n", []),
+        ("each default counts alone", "defaults/main.yml", "a: 1\nb: [y]\n", ["defaults/main.yml: b"]),
+        (
+            "each variable of vars/main.yml counts alone",
+            "vars/main.yml",
+            "_c: 2\n_d: 1\n",
+            ["vars/main.yml: _c", "vars/main.yml: _d"],
+        ),
+        ("every byte of a template counts", "templates/a.j2", "# Text\n", ["templates/a.j2"]),
+        ("a number and the same text differ", "vars/main.yml", "_c: '1'\n", ["vars/main.yml: _c"]),
+        ("a file that is no YAML is another file", "tasks/main.yml", "- name: [\n", ["tasks/main.yml"]),
+        ("the files of meta do not count", "meta/effects.yml", "variables: {}\n", []),
     ],
 )
-def test_what_counts_of_a_file_is_what_it_says(
-    tmp_path: Path, claim: str, name: str, content: str, changed: list[str]
+def test_a_change_of_the_content_of_a_file_counts(
+    tmp_path: Path, claim: str, name: str, content: str, changes: list[str]
 ) -> None:
-    before = listed(tmp_path, ROLE)
-    assert role_digest.changed_paths(before, listed(tmp_path, {name: content})) == changed, claim
+    before = write(tmp_path, ROLE)
+    assert role_digest.changed_paths(before, write(tmp_path, {name: content})) == changes, claim
 
 
 FETCHER = Path(__file__).parents[2] / "fleet" / "weights_fetcher"
@@ -67,7 +73,7 @@ WEIGHTS = Path(__file__).parents[2] / "roles" / "weights"
 
 
 def test_a_role_depends_on_each_module_of_the_weights_fetcher(tmp_path: Path) -> None:
-    """The role has links to them: what it sends, and what its digest counts, are the files of the package."""
+    """The role has links to them: the files of the package are what it sends and what its digest counts."""
     links = WEIGHTS / "files" / "weights_fetcher"
     sent = {path.name: path.resolve() for path in links.glob("*.py")}
     assert sent == {path.name: path for path in FETCHER.glob("*.py")}, "make a link to each module"
@@ -91,16 +97,10 @@ def test_a_node_gets_every_module_of_the_weights_fetcher_that_it_imports() -> No
 @pytest.mark.parametrize("module", sorted(FETCHER.glob("*.py")), ids=lambda module: str(module.name))
 def test_the_weights_fetcher_needs_the_standard_library_and_itself_alone(module: Path) -> None:
     """It runs on a node, where nothing else of fleet is."""
-    imports = [
-        node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    inside = [node for node in imports if isinstance(node, ast.ImportFrom) and node.level == 1]
-    names = [
-        name
-        for node in imports
-        if node not in inside
-        for name in ([one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or "."])
-    ]
+    nodes = list(ast.walk(ast.parse(module.read_text())))
+    inside = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom) and node not in inside]
     foreign = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
     assert foreign == [], "import the standard library, or a module of fleet/weights_fetcher with a dot"
     assert module.name != "model.py" or not inside, "root runs it alone, as text"

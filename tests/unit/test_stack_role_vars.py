@@ -1,4 +1,4 @@
-"""What a stack may say to the roles is what the roles say they know; the roles here are small ones of the test's own."""
+"""A stack may set only the variables that the roles declare; the roles here are small ones of the test's own."""
 
 from pathlib import Path
 from typing import Any
@@ -60,29 +60,27 @@ def write(path: Path, options: dict[str, Any]) -> None:
         ("what-the-program-sets", {"vllm_image": "registry.example/a@sha256:00"}),
     ],
 )
-def test_a_mistake_is_told(claim: str, values: dict[str, Any], roles: role_vars.Roles) -> None:
-    told = [f"{mistake}\n" for mistake in roles.validate(values, FILE, "vars")]
-    assert told == [(GOLDEN / f"{claim}.txt").read_text()]
+def test_a_mistake_is_reported(claim: str, values: dict[str, Any], roles: role_vars.Roles) -> None:
+    (mistake,) = roles.validate(values, FILE, "vars")
+    assert f"{mistake}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def test_what_pulumi_config_set_writes_as_text_becomes_what_the_role_wants(roles: role_vars.Roles) -> None:
-    assert roles.coerce({"vllm_start_timeout": "900", "vllm_privileged": "false"}) == {
-        "vllm_start_timeout": 900,
-        "vllm_privileged": False,
-    }
+def test_text_that_pulumi_config_set_writes_becomes_a_value_of_the_variable_s_type(roles: role_vars.Roles) -> None:
+    values = roles.coerce({"vllm_start_timeout": "900", "vllm_privileged": "false"})
+    assert values == {"vllm_start_timeout": 900, "vllm_privileged": False}
 
 
 def test_an_expression_is_left_to_ansible(roles: role_vars.Roles) -> None:
     assert not list(roles.validate({"vllm_start_timeout": "{{ 60 * 15 }}"}, FILE, "vars"))
 
 
-def test_a_resource_gets_only_the_variables_of_its_roles(roles: role_vars.Roles) -> None:
+def test_a_resource_has_only_the_variables_of_its_roles(roles: role_vars.Roles) -> None:
     values = {"vllm_flags": {}, "docker_packages": [], "rocm_version": "7.2.3"}
     assert roles.variables_of("host", values) == {"docker_packages": [], "rocm_version": "7.2.3"}
     assert roles.variables_of("serving", values) == {"vllm_flags": {}}
 
 
-def test_an_edited_task_shows_as_a_change_of_that_file_of_that_role(roles: role_vars.Roles, tmp_path: Path) -> None:
+def test_an_edited_task_is_a_change_of_that_file_of_that_role(roles: role_vars.Roles, tmp_path: Path) -> None:
     (tmp_path / "docker" / "tasks" / "main.yml").write_text("# edited\n")
     before, after = roles.files("host"), role_vars.load(tmp_path).files("host")
     changed = {role: role_digest.changed_paths(before[role], after[role]) for role in before}
