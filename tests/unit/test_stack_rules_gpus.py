@@ -11,7 +11,7 @@ def test_the_recipe_passes() -> None:
     assert found(bf16()) == []
 
 
-def test_nothing_said_is_nothing_wrong() -> None:
+def test_an_empty_stack_has_no_finding() -> None:
     assert found({}) == []
 
 
@@ -55,7 +55,7 @@ def test_replicas_have_a_port_each_with_the_hosts_network_alone() -> None:
     assert found(values | {"vllm_network": "host"}) == missing
 
 
-def test_the_last_gpu_is_there() -> None:
+def test_a_replica_may_have_the_last_gpu_and_no_further_one() -> None:
     assert names(bf16(), gpus=8) == []
     assert names(bf16(), gpus=7) == ["gpus-there"]
 
@@ -108,5 +108,5 @@ def test_a_share_of_memory_is_between_none_and_all(value: object) -> None:
 
 @pytest.mark.parametrize("name", ["vllm_flags", "vllm_environment", "vllm_replicas", "vllm_entrypoint"])
 @pytest.mark.parametrize("value", ["{{ x }}", 5, None])
-def test_a_variable_that_no_rule_can_read_ends_no_rule(name: str, value: object) -> None:
+def test_a_variable_of_another_form_raises_no_error(name: str, value: object) -> None:
     assert isinstance(names(bf16() | {name: value}), list)

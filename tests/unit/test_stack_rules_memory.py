@@ -1,4 +1,4 @@
-"""Weights fit with room for requests; shared memory holds what lies in it. Memory is in bytes, 206.1e9 a GPU."""
+"""Weights fit with room for requests; shared memory is large enough. Memory is in bytes, 206.1e9 a GPU."""
 
 from typing import Any
 
@@ -15,37 +15,31 @@ BF16, FP8, FLASH = "zai-org/GLM-4.6V", "zai-org/GLM-4.6V-FP8", "zai-org/GLM-4.6V
 @pytest.mark.parametrize(
     ("repository", "ranks", "fits"),
     [
-        (BF16, 1, False),
-        (BF16, 2, True),
-        (BF16, 4, True),
-        (BF16, 8, True),
-        (FP8, 1, True),
-        (FP8, 8, True),
-        (FLASH, 1, True),
-        (FLASH, 8, True),
+        *((BF16, 1, False), (BF16, 2, True), (BF16, 4, True), (BF16, 8, True)),
+        *((FP8, 1, True), (FP8, 8, True), (FLASH, 1, True), (FLASH, 8, True)),
     ],
 )
-def test_a_model_with_its_whole_context_fits_or_is_told(repository: str, ranks: int, fits: bool) -> None:
+def test_a_model_with_its_whole_context_fits_or_is_a_finding(repository: str, ranks: int, fits: bool) -> None:
     assert ("weights-fit" not in names(spread(repository, ranks, max_model_len=FULL))) is fits
 
 
-def test_what_does_not_fit_names_what_would() -> None:
+def test_the_finding_names_a_parallelism_that_fits() -> None:
     plan = rules.MachinePlan(spread(BF16, 1), 8)
     (finding,) = memory.weights_fit(plan)
     assert finding.seen == "215 GB of weights and 12 GB for vLLM's own buffers a GPU do not fit 190 of 206 GB"
     assert finding.wanted == "tensor-parallel-size 2"
 
 
-def test_what_would_fit_is_reckoned_with_the_stacks_own_flags() -> None:
+def test_that_parallelism_is_computed_with_the_stacks_own_flags() -> None:
     (finding,) = memory.weights_fit(rules.MachinePlan(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
     assert finding.wanted == "tensor-parallel-size 4"  # over two, half of the memory would not hold the weights
 
 
-def test_of_a_model_that_nobody_knows_nothing_is_said() -> None:
+def test_a_model_of_unknown_size_has_no_finding() -> None:
     assert names(spread("lab/GLM-4.6V", 1) | {"vllm_shm_size": "4g"}) == []
 
 
-def test_a_context_that_the_cache_does_not_hold_is_told_with_the_one_that_it_does() -> None:
+def test_a_context_that_the_cache_does_not_hold_is_reported_with_the_longest_that_fits() -> None:
     values = spread(FP8, 1, max_model_len=FULL, gpu_memory_utilization=0.7)
     ((rule, key, seen),) = found(values)
     tokens = rules.MachinePlan(values, 8).room.tokens  # type: ignore[union-attr]
@@ -56,7 +50,7 @@ def test_a_context_that_the_cache_does_not_hold_is_told_with_the_one_that_it_doe
     assert names(spread(FP8, 1, max_model_len=tokens // 2 + 1, gpu_memory_utilization=0.7)) == ["cache-for-two"]
 
 
-def test_the_cache_of_a_token_is_what_the_models_shape_says() -> None:
+def test_the_cache_of_a_token_follows_from_the_models_shape() -> None:
     whole = models.room(models.shapes()[BF16], 1, data_encoder=True)
     assert whole.token == 46 * 8 * 128 * 2 * 2 == 188416  # 184 KiB: facts on serving, Memory
     assert round(whole.token * FULL / 1e9, 1) == 24.7
@@ -98,7 +92,7 @@ def test_shared_memory_holds_messages_and_pictures(size: str, flags: dict[str, A
     assert ("shm-large" not in names(values)) is enough
 
 
-def test_the_hosts_own_shared_memory_is_not_judged() -> None:
+def test_the_hosts_own_shared_memory_is_not_checked() -> None:
     assert names(bf16() | {"vllm_shm_size": "64m", "vllm_ipc_host": True}) == []
 
 

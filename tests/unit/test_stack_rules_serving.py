@@ -1,4 +1,4 @@
-"""Flags fit the model and each other, the container serves, the GPU is used as it should be; pins and versions."""
+"""Flags fit the model and each other, the container serves, AITER is on; pins and versions."""
 
 import datetime
 import pathlib
@@ -27,14 +27,14 @@ def test_a_branch_or_a_short_commit_is_no_pin(name: str, value: str) -> None:
     assert found(bf16() | {name: value}) == [("pinned", name, "not a full commit")]
 
 
-def test_what_no_role_can_guess_is_missed() -> None:
+def test_a_variable_without_a_usable_default_must_be_set() -> None:
     assert not list(pins.NAMED.check(rules.MachinePlan(bf16(), 8)))
     plan = rules.MachinePlan(bf16() | {"weights_revision": ""}, 8)
-    assert [one.key for one in pins.NAMED.check(plan)] == ["weights_revision"]
+    assert [finding.key for finding in pins.NAMED.check(plan)] == ["weights_revision"]
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "asked"),
+    ("endpoint", "needed"),
     [
         (None, False),
         ("https://huggingface.co/", False),
@@ -44,9 +44,9 @@ def test_what_no_role_can_guess_is_missed() -> None:
         ("https://huggingface.co@hub.example", True),
     ],
 )
-def test_weights_of_a_hub_that_vouches_for_nothing_are_named_file_by_file(endpoint: str | None, asked: bool) -> None:
+def test_weights_of_another_hub_are_named_file_by_file(endpoint: str | None, needed: bool) -> None:
     values = bf16() | ({"weights_endpoint": endpoint} if endpoint else {})
-    assert [one.key for one in pins.LISTED.check(rules.MachinePlan(values, 8))] == ["weights_manifest"] * asked
+    assert [finding.key for finding in pins.LISTED.check(rules.MachinePlan(values, 8))] == ["weights_manifest"] * needed
     named = values | {"weights_manifest": {"config.json": "ab" * 32}}
     assert not list(pins.LISTED.check(rules.MachinePlan(named, 8)))
 
@@ -57,25 +57,24 @@ def test_a_login_of_the_hub_is_not_shown() -> None:
     assert finding.seen == "empty, and the weights come from https://hub.example"
 
 
-def test_the_hub_that_vouches_is_the_roles_default_and_the_one_that_the_role_knows() -> None:
+def test_the_trusted_hub_is_the_roles_default_and_the_one_in_its_vars() -> None:
     role = pathlib.Path(__file__).parents[2] / "roles" / "weights"
     assert yaml.safe_load((role / "vars" / "main.yml").read_text())["_weights_hub"] == pins.HUB
     assert yaml.safe_load((role / "defaults" / "main.yml").read_text())["weights_endpoint"] == pins.HUB
 
 
 def test_automatic_tool_choice_needs_a_parser() -> None:
-    told = names(bf16(tool_call_parser=None))
-    assert "tools-have-parser" in told
+    assert "tools-have-parser" in names(bf16(tool_call_parser=None))
     assert "tools-have-parser" not in names(bf16(tool_call_parser=None, enable_auto_tool_choice=None))
 
 
 @pytest.mark.parametrize("flag", ["tool_call_parser", "reasoning_parser"])
-@pytest.mark.parametrize(("value", "told"), [("glm45", False), ("glm47", True), ("hermes", True)])
-def test_tool_calls_and_thoughts_are_parsed_as_the_model_writes_them(flag: str, value: str, told: bool) -> None:
-    assert ("parsers-of-glm" in names(bf16(**{flag: value}))) is told
+@pytest.mark.parametrize(("value", "wrong"), [("glm45", False), ("glm47", True), ("hermes", True)])
+def test_tool_calls_and_thoughts_are_parsed_as_the_model_writes_them(flag: str, value: str, wrong: bool) -> None:
+    assert ("parsers-of-glm" in names(bf16(**{flag: value}))) is wrong
 
 
-def test_a_parser_without_choice_is_told() -> None:
+def test_a_parser_without_automatic_choice_is_a_finding() -> None:
     assert names(bf16(enable_auto_tool_choice=False)) == ["parsers-of-glm"]
 
 
@@ -100,17 +99,17 @@ def test_no_context_is_longer_than_the_models() -> None:
         ("media_io_kwargs", "{video: 32}", False),
     ],
 )
-def test_limits_of_media_are_what_vllm_reads(flag: str, value: Any, read: bool) -> None:
+def test_limits_of_media_have_the_form_that_vllm_reads(flag: str, value: Any, read: bool) -> None:
     assert names(bf16(**{flag: value})) == ([] if read else ["media-limits-read"])
 
 
 @pytest.mark.parametrize(
-    ("limit", "frames", "told"),
+    ("limit", "frames", "wrong"),
     [(None, -1, True), ('{"image": 16}', -1, True), ('{"video": 1}', -1, False), (None, 32, False)],
 )
-def test_videos_have_a_bound(limit: str | None, frames: int, told: bool) -> None:
+def test_videos_have_a_bound(limit: str | None, frames: int, wrong: bool) -> None:
     values = bf16(media_io_kwargs=f'{{"video": {{"num_frames": {frames}}}}}', limit_mm_per_prompt=limit)
-    assert names(values) == (["videos-bounded"] if told else [])
+    assert names(values) == (["videos-bounded"] if wrong else [])
 
 
 @pytest.mark.parametrize(
@@ -141,15 +140,15 @@ def test_the_container_runs_the_server(words: list[str], serves: bool) -> None:
         ("registry.example/rocm/vllm-own", True),
     ],
 )
-def test_the_image_is_of_a_family_that_is_maintained(repository: str, maintained: bool) -> None:
+def test_the_image_belongs_to_a_maintained_family(repository: str, maintained: bool) -> None:
     values = bf16() | {"transformers_base_image": f"{repository}@sha256:{'ab' * 32}"}
     assert names(values) == ([] if maintained else ["image-maintained"])
 
 
-@pytest.mark.parametrize(("value", "told"), [("1", False), (1, False), ("0", True), (None, True)])
-def test_aiter_is_on(value: Any, told: bool) -> None:
+@pytest.mark.parametrize(("value", "wrong"), [("1", False), (1, False), ("0", True), (None, True)])
+def test_aiter_is_on(value: Any, wrong: bool) -> None:
     environment = {} if value is None else {"VLLM_ROCM_USE_AITER": value}
-    assert names(bf16() | {"vllm_environment": environment}) == (["aiter-on"] if told else [])
+    assert names(bf16() | {"vllm_environment": environment}) == (["aiter-on"] if wrong else [])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_compiled_kernels_stay_with_their_image(folder: str, kept: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "findings"),
     [
         ("0.11.2", ["vllm-knows-model"]),
         ("0.12.0", ["vllm-knows-model", "vllm-works"]),
@@ -172,8 +171,8 @@ def test_compiled_kernels_stay_with_their_image(folder: str, kept: bool) -> None
         ("", []),
     ],
 )
-def test_a_vllm_knows_the_model_and_works_with_it(version: str, told: list[str]) -> None:
-    assert names(bf16() | {"transformers_base_vllm": version}) == told
+def test_a_vllm_knows_the_model_and_works_with_it(version: str, findings: list[str]) -> None:
+    assert names(bf16() | {"transformers_base_vllm": version}) == findings
     assert names(spread("lab/GLM-4.6V", 1) | {"transformers_base_vllm": version, "vllm_shm_size": "4g"}) == []
 
 
@@ -186,7 +185,7 @@ def test_dated_facts_were_compared_with_their_sources_within_120_days(name: str)
     )
 
 
-def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() -> None:
+def test_every_rule_has_its_own_name_a_reason_and_a_source() -> None:
     every = [*rules.RULES, *rules.UNLESS_SUPPLIED]
     names = [rule.name for rule in (*every, *policies.RULES)]  # a waiver names one of either
     assert len(set(names)) == len(names), "two rules of fleet/stack/rules/ and policies/rules/ have one name"
@@ -196,7 +195,7 @@ def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() 
 
 
 @pytest.mark.parametrize(
-    ("domains", "network", "told"),
+    ("domains", "network", "wrong"),
     [
         (["media.example"], "none", True),
         ("media.example", "none", True),
@@ -208,19 +207,19 @@ def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() 
         (["media.example"], "host", False),
     ],
 )
-def test_media_hosts_need_a_network(domains: Any, network: str, told: bool) -> None:
+def test_media_hosts_need_a_network(domains: Any, network: str, wrong: bool) -> None:
     values = bf16(allowed_media_domains=domains) | {"vllm_network": network}
     seen = "requests may name media.example, which a container without a network does not reach"
-    assert found(values) == ([("media-hosts-reached", "vllm_network", seen)] if told else [])
+    assert found(values) == ([("media-hosts-reached", "vllm_network", seen)] if wrong else [])
 
 
 @pytest.mark.parametrize(
-    ("home", "told"), [("/run/vllm", True), ("/var/cache/vllm2", True), ("/var/cache/vllm/home", False)]
+    ("home", "kept"), [("/run/vllm", False), ("/var/cache/vllm2", False), ("/var/cache/vllm/home", True)]
 )
-def test_aiter_builds_code_where_it_can_be_loaded(home: str, told: bool) -> None:
-    assert names(bf16() | {"vllm_home": home}) == (["caches-kept"] if told else [])
+def test_aiter_builds_code_where_it_can_be_loaded(home: str, kept: bool) -> None:
+    assert names(bf16() | {"vllm_home": home}) == ([] if kept else ["caches-kept"])
 
 
-def test_no_network_is_what_a_stack_gets_that_names_none() -> None:
+def test_a_stack_without_vllm_network_has_no_network() -> None:
     assert names(bf16(allowed_media_domains=["media.example"])) == ["media-hosts-reached"]
     assert names(bf16(allowed_media_domains=["media.example"]) | {"vllm_host_network": True}) == []

@@ -1,4 +1,4 @@
-"""A mistake in a stack file is told with file, key, value, what is allowed and the nearest name: golden/stack_settings/."""
+"""A mistake in a stack file is reported with file, key, value, what is allowed and the nearest name: golden/stack_settings/."""
 
 import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ GOLDEN = Path(__file__).parent / "golden" / "stack_settings"
 
 
 def stack() -> dict[str, Any]:
-    """Return a right stack of two machines, as Pulumi hands it over: scalars are text."""
+    """Return a right stack of two machines, as Pulumi passes it: scalars are text."""
     return {
         "nodes": {
             "source": "ssh",
@@ -32,16 +32,25 @@ def stack() -> dict[str, Any]:
     }
 
 
-LAB: dict[str, Any] = {"source": "lab", "machines": {"glm-1": {"system": "debian-12", "gpus": 1}}}
+def lab(name: str, **machine: Any) -> dict[str, Any]:
+    """Return a source of one lab machine."""
+    return {"source": "lab", "machines": {name: machine}}
+
+
+SSH, LAB = stack()["nodes"], lab("glm-1", system="debian-12", gpus=1)
+
+
+WAIVER = {"reason": "profile the engine", "expires": "2026-12-31"}
+BASTION = {"address": "192.0.2.1", "host_key": KEY}
 
 
 def with_state(state: str) -> dict[str, Any]:
-    """Return the machines of the right stack, the second of them in another state."""
+    """Return the machines of the right stack, the second in another state."""
     machines = stack()["nodes"]["machines"]
     return {**machines, "prod-2": {**machines["prod-2"], "state": state}}
 
 
-# claim → what is changed in the right stack: the path to a key, and its new value
+# claim → the change to the right stack: the path of a key, and its new value
 MISTAKES: dict[str, tuple[list[str], Any]] = {
     "a-misspelled-key": (["paralel"], "4"),
     "a-misspelled-key-of-a-machine": (["nodes", "machines", "prod-1", "adress"], "192.0.2.11"),
@@ -59,47 +68,26 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
     "parallel-is-no-number": (["parallel"], "many"),
     "min-iou-above-one": (["probes"], {"min_iou": 50}),
     "a-waiver-without-a-reason": (["waivers"], {"no-ptrace": {"expires": "2026-12-31"}}),
-    "a-waiver-with-an-empty-reason": (["waivers"], {"no-ptrace": {"reason": "", "expires": "2026-12-31"}}),
+    "a-waiver-with-an-empty-reason": (["waivers"], {"no-ptrace": {**WAIVER, "reason": ""}}),
     "a-waiver-without-a-day": (["waivers"], {"no-ptrace": {"reason": "profile the engine"}}),
-    "a-waiver-until-soon": (["waivers"], {"no-ptrace": {"reason": "profile the engine", "expires": "soon"}}),
-    "a-misspelled-key-of-a-waiver": (
-        ["waivers"],
-        {"no-ptrace": {"reason": "profile the engine", "expires": "2026-12-31", "expire": "2026-12-31"}},
-    ),
+    "a-waiver-until-soon": (["waivers"], {"no-ptrace": {**WAIVER, "expires": "soon"}}),
+    "a-misspelled-key-of-a-waiver": (["waivers"], {"no-ptrace": {**WAIVER, "expire": "2026-12-31"}}),
     "a-release-of-no-machine": (["release"], {"prod-22": "mainboard replaced"}),
     "a-release-without-a-reason": (["release"], {"prod-2": ""}),
     "a-bastion-without-a-host-key": (["nodes", "defaults", "bastion"], {"address": "192.0.2.1"}),
-    "a-misspelled-key-of-a-bastion": (
-        ["nodes", "machines", "prod-2", "bastion"],
-        {"address": "192.0.2.1", "host_key": KEY, "usr": "jump"},
-    ),
+    "a-misspelled-key-of-a-bastion": (["nodes", "machines", "prod-2", "bastion"], {**BASTION, "usr": "jump"}),
     "a-state-that-does-not-exist": (["nodes", "machines", "prod-2", "state"], "drained"),
-    "a-builder-that-is-absent": (
-        ["nodes"],
-        {**stack()["nodes"], "builder": "prod-2", "machines": with_state("absent")},
-    ),
-    "a-name-in-two-sources": (
-        ["nodes"],
-        [stack()["nodes"], {"source": "lab", "machines": {"prod-2": {"system": "debian-12"}}}],
-    ),
-    "a-misspelled-key-in-the-second-source": (
-        ["nodes"],
-        [stack()["nodes"], {"source": "lab", "machines": {"glm-1": {"sytem": "debian-12", "system": "debian-12"}}}],
-    ),
-    "two-builders": (
-        ["nodes"],
-        [{**stack()["nodes"], "builder": "prod-1"}, {**LAB, "builder": "glm-1"}],
-    ),
+    "a-builder-that-is-absent": (["nodes"], {**SSH, "builder": "prod-2", "machines": with_state("absent")}),
+    "a-name-in-two-sources": (["nodes"], [SSH, lab("prod-2", system="debian-12")]),
+    "a-misspelled-key-in-the-second-source": (["nodes"], [SSH, lab("glm-1", sytem="debian-12", system="debian-12")]),
+    "two-builders": (["nodes"], [{**SSH, "builder": "prod-1"}, {**LAB, "builder": "glm-1"}]),
     "no-sources": (["nodes"], []),
-    "a-lab-system-that-does-not-exist": (
-        ["nodes"],
-        {"source": "lab", "machines": {"glm-1": {"system": "ubuntu-20.04"}}},
-    ),
+    "a-lab-system-that-does-not-exist": (["nodes"], lab("glm-1", system="ubuntu-20.04")),
 }
 
 
 @pytest.mark.parametrize("claim", MISTAKES)
-def test_a_mistake_is_told(claim: str) -> None:
+def test_a_mistake_is_reported(claim: str) -> None:
     raw = changed(stack(), *MISTAKES[claim])
     with pytest.raises(errors.SettingsError) as caught:
         settings.read(raw, FILE)
@@ -107,35 +95,33 @@ def test_a_mistake_is_told(claim: str) -> None:
     assert f"{caught.value}\n" == expected
 
 
-def test_two_mistakes_are_told_together() -> None:
+def test_two_mistakes_are_reported_together() -> None:
     raw = changed(changed(stack(), ["paralel"], "4"), ["nodes", "builder"], 5)
     with pytest.raises(errors.SettingsError) as caught:
         settings.read(raw, FILE)
-    told = [str(caught.value), *caught.value.__notes__]
-    assert ["paralel" in text for text in told].count(True) == 1
-    assert ["nodes.builder" in text for text in told].count(True) == 1
+    messages = [str(caught.value), *caught.value.__notes__]
+    assert ["paralel" in text for text in messages].count(True) == 1
+    assert ["nodes.builder" in text for text in messages].count(True) == 1
 
 
-def test_a_machine_takes_what_it_does_not_say_from_the_defaults() -> None:
-    nodes = settings.read(stack(), FILE).nodes[0]
+def ssh(raw: dict[str, Any]) -> Nodes:
+    """Return the source ssh of a stack."""
+    nodes = settings.read(raw, FILE).nodes[0]
     assert isinstance(nodes, Nodes)
-    assert nodes.connection("prod-1") == {
-        "address": "192.0.2.11",
-        "port": 22,
-        "user": "root",
-        "identity": "~/.ssh/id_ed25519",
-        "host_key": KEY,
-        "become": False,
-        "gpus": 8,
-        "wait": 120,
-    }
+    return nodes
+
+
+def test_a_machine_has_the_defaults_of_its_source() -> None:
+    nodes = ssh(stack())
+    defaults = {"port": 22, "user": "root", "identity": "~/.ssh/id_ed25519", "become": False, "gpus": 8, "wait": 120}
+    assert nodes.connection("prod-1") == {"address": "192.0.2.11", "host_key": KEY, **defaults}
     assert nodes.connection("prod-2")["port"] == 2222
     assert nodes.gpus("prod-2") == 4
 
 
-@pytest.mark.parametrize("told", ["2026-12-31", "2026-12-31 00:00:00 +0000 UTC"])
-def test_a_waivers_day_is_one_however_yaml_reads_it(told: str) -> None:
-    raw = changed(stack(), ["waivers"], {"no-ptrace": {"reason": "profile the engine", "expires": told}})
+@pytest.mark.parametrize("day", ["2026-12-31", "2026-12-31 00:00:00 +0000 UTC"])
+def test_a_waivers_day_may_be_a_date_or_a_time_of_yaml(day: str) -> None:
+    raw = changed(stack(), ["waivers"], {"no-ptrace": {**WAIVER, "expires": day}})
     waiver = settings.read(raw, FILE).waivers["no-ptrace"]
     assert (waiver.reason, waiver.expires) == ("profile the engine", datetime.date(2026, 12, 31))
 
@@ -146,63 +132,51 @@ def test_the_first_machine_builds_unless_another_is_named() -> None:
 
 
 def test_a_bastion_is_the_pool_s_or_the_machine_s_own_and_logs_in_with_the_machine_s_key() -> None:
-    raw = changed(stack(), ["nodes", "defaults", "bastion"], {"address": "192.0.2.1", "host_key": KEY, "user": "jump"})
-    raw = changed(
-        raw,
-        ["nodes", "machines", "prod-2", "bastion"],
-        {"address": "192.0.2.2", "host_key": KEY, "identity": "~/.ssh/own"},
-    )
-    nodes = settings.read(raw, FILE).nodes[0]
-    assert isinstance(nodes, Nodes)
-    one, two = (nodes.connection(name)["bastion"] for name in ("prod-1", "prod-2"))
-    assert (one["address"], one["user"], one["identity"]) == ("192.0.2.1", "jump", "~/.ssh/id_ed25519")
-    assert (two["address"], two["user"], two["identity"]) == ("192.0.2.2", "root", "~/.ssh/own")
+    raw = changed(stack(), ["nodes", "defaults", "bastion"], {**BASTION, "user": "jump"})
+    own = {**BASTION, "address": "192.0.2.2", "identity": "~/.ssh/own"}
+    nodes = ssh(changed(raw, ["nodes", "machines", "prod-2", "bastion"], own))
+    first, second = (nodes.connection(name)["bastion"] for name in ("prod-1", "prod-2"))
+    assert (first["address"], first["user"], first["identity"]) == ("192.0.2.1", "jump", "~/.ssh/id_ed25519")
+    assert (second["address"], second["user"], second["identity"]) == ("192.0.2.2", "root", "~/.ssh/own")
 
 
-def test_where_a_machine_stands_is_the_pool_s_or_its_own_and_no_part_of_how_it_is_reached() -> None:
+def test_the_place_of_a_machine_is_the_pool_s_or_its_own_and_no_part_of_its_connection() -> None:
     raw = changed(stack(), ["nodes", "defaults", "zone"], "a")
-    raw = changed(raw, ["nodes", "machines", "prod-2", "rack"], "12")
-    nodes = settings.read(raw, FILE).nodes[0]
-    assert isinstance(nodes, Nodes)
+    nodes = ssh(changed(raw, ["nodes", "machines", "prod-2", "rack"], "12"))
     assert (nodes.place("prod-1"), nodes.place("prod-2")) == ({"zone": "a"}, {"rack": "12", "zone": "a"})
     assert not {"rack", "zone"} & nodes.connection("prod-2").keys()
 
 
 def test_an_absent_machine_is_no_part_of_the_fleet_and_builds_nothing() -> None:
-    raw = changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent")
-    found = settings.read(raw, FILE)
-    assert (found.present, found.builder) == (["prod-2"], "prod-2")
+    read = settings.read(changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent"), FILE)
+    assert (read.present, read.builder) == (["prod-2"], "prod-2")
 
 
-def test_a_fleet_of_absent_machines_is_told() -> None:
+def test_a_fleet_of_absent_machines_is_refused() -> None:
     raw = changed(stack(), ["nodes", "machines", "prod-1", "state"], "absent")
     with pytest.raises(errors.SettingsError, match="every machine is absent"):
         settings.read(changed(raw, ["nodes", "machines", "prod-2", "state"], "absent"), FILE)
 
 
 def test_machines_of_several_sources_are_one_fleet() -> None:
-    found = settings.read({**stack(), "nodes": [stack()["nodes"], LAB]}, FILE)
-    assert found.present == ["prod-1", "prod-2", "glm-1"]
-    assert [found.gpus(name) for name in found.present] == [8, 4, 1]
-    assert [found.key(name) for name in ("prod-1", "glm-1")] == ["nodes[0].machines.prod-1", "nodes[1].machines.glm-1"]
-    assert [found.protected(name) for name in ("prod-1", "glm-1")] == [True, False]
+    fleet = settings.read({**stack(), "nodes": [SSH, LAB]}, FILE)
+    assert fleet.present == ["prod-1", "prod-2", "glm-1"]
+    assert [fleet.gpus(name) for name in fleet.present] == [8, 4, 1]
+    assert [fleet.key(name) for name in ("prod-1", "glm-1")] == ["nodes[0].machines.prod-1", "nodes[1].machines.glm-1"]
+    assert [fleet.protected(name) for name in ("prod-1", "glm-1")] == [True, False]
 
 
-def inventory_of(tmp_path: Path, text: str) -> settings.Settings:
+def read_with_file(folder: Path, text: str | None) -> settings.Settings:
     """Read the right stack with its machines in a file of their own, which holds this text."""
-    (tmp_path / "machines.yaml").write_text(text)
-    raw = changed(stack(), ["nodes", "machines"], "machines.yaml")
-    return settings.read(*_with_file(raw, tmp_path))
+    if text is not None:
+        (folder / "machines.yaml").write_text(text)
+    whole, files = inventory.expand(changed(stack(), ["nodes", "machines"], "machines.yaml"), folder, FILE)
+    return settings.read(whole, FILE, files)
 
 
-def _with_file(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], str, dict[str, str]]:
-    whole, files = inventory.expand(raw, folder, FILE)
-    return whole, FILE, files
-
-
-def test_machines_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
-    found = inventory_of(tmp_path, yaml.safe_dump(stack()["nodes"]["machines"]))
-    assert found.model_dump() == settings.read(stack(), FILE).model_dump()
+def test_machines_may_have_a_file_of_their_own(tmp_path: Path) -> None:
+    read = read_with_file(tmp_path, yaml.safe_dump(SSH["machines"]))
+    assert read.model_dump() == settings.read(stack(), FILE).model_dump()
 
 
 @pytest.mark.parametrize(
@@ -213,21 +187,21 @@ def test_machines_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
         "a-file-of-machines-that-is-no-yaml": "prod-1: {address\n",
     }.items(),
 )
-def test_a_mistake_in_a_file_of_machines_is_told_there(claim: str, text: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_of_machines_is_reported_there(claim: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(errors.SettingsError) as caught:
-        inventory_of(tmp_path, text)
-    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
-    assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
+        read_with_file(tmp_path, text)
+    message = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert f"{message}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def test_a_file_of_machines_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_of_machines_is_reported(tmp_path: Path) -> None:
     with pytest.raises(errors.SettingsError, match=r'nodes\.machines: "machines\.yaml": no such file or directory'):
-        _with_file(changed(stack(), ["nodes", "machines"], "machines.yaml"), tmp_path)
+        read_with_file(tmp_path, None)
 
 
-def test_a_rule_that_a_machine_of_a_file_breaks_is_told_there(tmp_path: Path) -> None:
-    machines = changed(stack()["nodes"]["machines"], ["prod-1", "vars"], {"vllm_shm_sise": "1g"})
-    found = inventory_of(tmp_path, yaml.safe_dump(machines))
+def test_a_finding_about_a_machine_of_a_file_is_reported_there(tmp_path: Path) -> None:
+    machines = changed(SSH["machines"], ["prod-1", "vars"], {"vllm_shm_sise": "1g"})
+    read = read_with_file(tmp_path, yaml.safe_dump(machines))
     roles = role_vars.load(Path(__file__).resolve().parents[2] / "roles")
-    mistakes = validate.validate(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
-    assert [(one.file, one.key) for one in mistakes] == [("stacks/machines.yaml", "prod-1.vars.vllm_shm_sise")]
+    (mistake,) = validate.validate(read, roles, FILE, datetime.date(2026, 11, 1)).mistakes
+    assert (mistake.file, mistake.key) == ("stacks/machines.yaml", "prod-1.vars.vllm_shm_sise")

@@ -1,4 +1,4 @@
-"""Text in a role variable adds nothing to the line that it is written into: fleet/stack/text_forms.py and each role's meta/text_forms.yml."""
+"""Text in a role variable cannot add an option to its line: fleet/stack/text_forms.py and each role's meta/text_forms.yml."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,12 +51,8 @@ def test_every_form_belongs_to_a_variable_and_is_known(roles: role_vars.Roles) -
 
 
 def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Roles) -> None:
-    wrong = [
-        found
-        for name, form in roles.text_forms.items()
-        for found in text_forms.mismatches(roles.defaults.get(name, ""), form, name)
-    ]
-    assert wrong == []
+    for name, form in roles.text_forms.items():
+        assert not list(text_forms.mismatches(roles.defaults.get(name, ""), form, name))
     for file in sorted((ROOT / "stacks").glob("Pulumi.*.yaml")):
         assert refused(roles, **yaml.safe_load(file.read_text())["config"].get("glm-fleet:vars", {})) == []
 
@@ -89,20 +85,17 @@ def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Rol
         ("weights_dir", "/srv/models/../../etc"),
     ],
 )
-def test_text_that_adds_something_is_refused(roles: role_vars.Roles, name: str, value: Any) -> None:
+def test_text_that_adds_an_option_or_a_command_is_refused(roles: role_vars.Roles, name: str, value: Any) -> None:
     (mistake,) = refused(roles, **{name: value})
     assert ": has the wrong form\n  wanted: " in mistake
 
 
 @pytest.mark.parametrize("value", ["{% if 1 %}--trust-remote-code{% endif %}", "32g{# --privileged #}"])
 @pytest.mark.parametrize("name", ["vllm_shm_size", "vllm_environment", "vllm_entrypoint", "docker_daemon_options"])
-def test_a_statement_of_jinja_is_refused_wherever_it_stands(roles: role_vars.Roles, name: str, value: str) -> None:
-    whole = {
-        "vllm_environment": {"A": value},
-        "vllm_entrypoint": ["vllm", value],
-        "docker_daemon_options": {"a": [value]},
-    }
-    (mistake,) = refused(roles, **{name: whole.get(name, value)})
+def test_a_statement_of_jinja_is_refused_in_any_part_of_a_value(roles: role_vars.Roles, name: str, value: str) -> None:
+    inside = {"vllm_environment": {"A": value}, "vllm_entrypoint": ["vllm", value]}
+    inside |= {"docker_daemon_options": {"a": [value]}}
+    (mistake,) = refused(roles, **{name: inside.get(name, value)})
     assert "holds a statement or a comment of Jinja" in mistake
 
 
@@ -124,5 +117,5 @@ def test_the_message_names_key_text_and_form(roles: role_vars.Roles) -> None:
         ("host_sysctls", {"net.ipv4.tcp_rmem": "4096 87380 16777216"}),
     ],
 )
-def test_what_a_stack_may_well_say_is_taken(roles: role_vars.Roles, name: str, value: Any) -> None:
+def test_text_of_the_right_form_is_accepted(roles: role_vars.Roles, name: str, value: Any) -> None:
     assert refused(roles, **{name: value}) == []
