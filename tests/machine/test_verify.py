@@ -129,6 +129,7 @@ def test_progress_is_told_in_bytes(server: Server, model: Model) -> None:
     assert told[-1] == (3_000_002, 3_000_002)
 
 
+@pytest.mark.slow
 def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> None:
     """A pipe that nobody writes to is read for ever, as a file on a disk that hangs."""
     hangs = model.folder / "hangs"

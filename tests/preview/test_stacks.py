@@ -12,8 +12,6 @@ import pytest
 from tests.support import leaks
 from tests.support.pulumi_project import KEY, link_project, make_stack, pulumi
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:

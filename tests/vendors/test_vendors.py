@@ -15,7 +15,7 @@ from tests.support import playbook, preflight_machines, vendor_table
 from tests.support.matrix_node import MatrixNode
 from tests.support.role_node import COMMON
 
-pytestmark = [pytest.mark.docker, pytest.mark.exhaustive, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.exhaustive
 NODES = [one for one in vendor_table.load().values() if one.checks]
 
 

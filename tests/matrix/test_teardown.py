@@ -32,7 +32,7 @@ from tests.support.role_node import COMMON, SERVED
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 CELLS = [
     pytest.param(system, marks=() if usual else pytest.mark.exhaustive, id=system)
-    for system, _, usual in scenario_table.cells("test_take_off.py")
+    for system, _, usual in scenario_table.cells("test_teardown.py")
 ]
 # Before us: the administrator's own options of an engine that is still to come, and his own pin under the name that AMD's guide uses.
 PREPARED = """
