@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from data say what the data says."""
+"""The pages of docs/ that a generator writes agree with their data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("name", "made"),
+    ("name", "render"),
     [
         ("systems.md", systems.page),
         ("vendors.md", vendors.page),
@@ -30,5 +30,5 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("acceptance.md", acceptance.page),
     ],
 )
-def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
-    assert (DOCS / name).read_text() == made(), "`make docs` writes it"
+def test_a_page_is_current(name: str, render: Callable[[], str]) -> None:
+    assert (DOCS / name).read_text() == render(), "`make docs` writes it"
