@@ -63,7 +63,7 @@ def decides(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], roles: Pa
         for role, listing in (new.get("roles") or {}).items():
             told, own = statement(roles, role), new.get("vars") or {}
             defaults = [f"{role_digest.DEFAULT}{name}" for name in told.variables]
-            files = role_digest.changed((old.get("roles") or {}).get(role) or "", listing)
+            files = role_digest.changed_paths((old.get("roles") or {}).get(role) or "", listing)
             names = [name.removeprefix(role_digest.DEFAULT) for name in files]
             counts = [one for one, name in zip(names, files, strict=True) if name not in defaults or one not in own]
             if any(told.decides(name) for name in (*_changed(old, new, told), *counts)):
@@ -176,7 +176,7 @@ def _files(
     role: str, told: Statement, old: Mapping[str, Any], new: Mapping[str, Any], listing: str
 ) -> Iterator[tuple[str, Level]]:
     """Yield the changed files of a role, and the variables that changed in those that define some, each with its level."""
-    for name in role_digest.changed((old.get("roles") or {}).get(role) or "", listing):
+    for name in role_digest.changed_paths((old.get("roles") or {}).get(role) or "", listing):
         variable = name.removeprefix(role_digest.DEFAULT)
         if variable == name or variable not in told.variables:
             yield name, told.of_file(name)

@@ -13,7 +13,7 @@ def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
     """Look, say what is only a warning, and mark the machine. NotReady where something stops the road there: then it is untouched."""
     request.say("looks before anything is touched", True)
     requirements = preflight.Requirements.from_plan(connection.target, wants)
-    results = preflight.check(preflight.ask(connection, requirements), requirements)
+    results = preflight.check(preflight.read_facts(connection, requirements), requirements)
     for one in results:
         if one.level == "warning":
             request.say(str(_message(one)), False)

@@ -34,7 +34,7 @@ FIGURES = {
 def judge(name: str, output: str, rc: int | None = 0, timed_out: bool = False) -> evaluate.Measurement:
     """Return the measurement of a test whose benchmark prints `output`."""
     benchmark, _ = TESTS[name]
-    measurements = evaluate.evaluate([benchmark], {benchmark.name: evaluate.Ran(rc, 12.0, timed_out, output)})
+    measurements = evaluate.evaluate([benchmark], {benchmark.name: evaluate.BenchmarkRun(rc, 12.0, timed_out, output)})
     return next(measurement for measurement in measurements if measurement.test == name)
 
 
@@ -79,7 +79,7 @@ def test_a_missing_line_is_unreadable_and_the_report_shows_the_end_of_the_output
     measurement = judge(name, output)
     figures = test.each * test.best_of
     assert (measurement.state, measurement.measured) == ("unreadable", None)
-    assert measurement.seen.splitlines()[0] == f"{figures - 1} figures where {figures} were to be"
+    assert measurement.seen.splitlines()[0] == f"{figures - 1} figures instead of {figures}"
     assert measurement.seen.splitlines()[-1] == [line.rstrip() for line in output.splitlines() if line.strip()][-1]
 
 

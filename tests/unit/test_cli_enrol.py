@@ -144,7 +144,7 @@ def test_a_machine_that_does_not_answer_stops_the_verb(file: Path, server: Serve
 def test_enrol_refuses_machines_of_other_sources(file: Path) -> None:
     file.write_text(file.read_text().replace("source: ssh", "source: lab"))
     result = run("prod-1")
-    assert result.exit_code == 1 and "machines of other sources bring their host keys with them" in result.output
+    assert result.exit_code == 1 and "the other sources make the host keys of their machines" in result.output
 
 
 def test_a_machine_in_a_separate_file_gets_its_key_there(file: Path, server: Server) -> None:

@@ -191,7 +191,7 @@ def test_pin_refuses_a_name_that_means_another_commit_on_one_machine(world: Worl
 )
 def test_a_value_that_is_not_on_its_own_line_is_refused(text: str, keys: list[str]) -> None:
     edit = stack_edit.Edit((), "main", COMMIT, "main, 2026-11-29")
-    with pytest.raises(errors.SettingsError, match="does not stand on one line by itself"):
+    with pytest.raises(errors.SettingsError, match="is not alone on one line"):
         stack_edit.edited(text, keys, edit, "stacks/Pulumi.test.yaml")
 
 

@@ -110,7 +110,7 @@ def test_any_text_of_a_mark_is_an_owner_or_none(text: str) -> None:
 def test_any_output_gives_the_results_of_a_preflight_or_an_error(output: str) -> None:
     with allow_our_errors():
         requirements = wanted()
-        for result in preflight.check(preflight.ask(connect(output), requirements), requirements):
+        for result in preflight.check(preflight.read_facts(connect(output), requirements), requirements):
             "".join((result.seen, result.wanted, result.next)).encode()
 
 
@@ -188,7 +188,8 @@ def test_any_answer_of_a_module_gives_progress_and_outputs_or_an_error(kind: str
 def test_each_reader_ignores_a_line_of_a_bashrc_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader.read(connect(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
     assert owner.release(connect('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
-    assert preflight.ask(connect(f"motd\n{json.dumps(after_a_run())}\n"), wanted()).facts["system"] == "ubuntu 24.04"
+    observation = preflight.read_facts(connect(f"motd\n{json.dumps(after_a_run())}\n"), wanted())
+    assert observation.facts["system"] == "ubuntu 24.04"
     assert node._facts(connect(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
 
     weights = verify("\n".join(["welcome", *map(json.dumps, ANSWERS)]), monkeypatch)

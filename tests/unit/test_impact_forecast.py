@@ -123,7 +123,9 @@ def test_a_group_counts_each_of_its_machines(claim: str) -> None:
 
 
 def test_every_golden_file_has_a_claim() -> None:
-    assert sorted(path.stem for path in GOLDEN.iterdir()) == sorted(CASES)
+    assert sorted(path.stem for path in GOLDEN.iterdir()) == sorted(CASES), (
+        "each of CASES has its golden text tests/unit/golden/impact_forecast/CLAIM.txt, and each text its case"
+    )
 
 
 @pytest.mark.parametrize(
