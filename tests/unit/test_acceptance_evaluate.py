@@ -92,11 +92,11 @@ def test_the_output_of_no_run_and_of_two_runs_is_unreadable(name: str, runs: int
 @pytest.mark.parametrize("name", TESTS)
 def test_a_benchmark_that_fails_does_not_pass_however_good_its_figure(name: str) -> None:
     benchmark, _ = TESTS[name]
-    failed = judge(name, sample(benchmark), rc=3)
-    assert (failed.state, failed.measured, failed.seen.splitlines()[0]) == ("failed", None, "exit code 3")
-    late = judge(name, sample(benchmark), rc=None, timed_out=True)
-    assert (late.state, late.measured) == ("timed out", None)
-    assert late.seen.splitlines()[0] == f"no end within {benchmark.timeout} s"
+    failure = judge(name, sample(benchmark), rc=3)
+    assert (failure.state, failure.measured, failure.seen.splitlines()[0]) == ("failed", None, "exit code 3")
+    timeout = judge(name, sample(benchmark), rc=None, timed_out=True)
+    assert (timeout.state, timeout.measured) == ("timed out", None)
+    assert timeout.seen.splitlines()[0] == f"no end within {benchmark.timeout} s"
     assert judge(name, sample(benchmark), rc=None).state == "failed"
 
 

@@ -14,8 +14,8 @@ NODE = ssh.Target("glm-1", "192.0.2.11")
 KILLED = f"{progress.KILLED}: No start of json char found"
 
 
-def recorded(name: str) -> list[events.Event]:
-    """Return the events of one recorded run, as the supervisor sends them."""
+def read_events(name: str) -> list[events.Event]:
+    """Return the events of one run, as the supervisor sends them."""
     lines = (GOLDEN / f"{name}.events.jsonl").read_text().splitlines()
     return [event for line in lines if (event := events.distil(json.loads(line)))]
 
@@ -24,30 +24,30 @@ def replay(name: str, *roles: str) -> tuple[progress.Tracker, list[progress.Note
     """Return the tracker of one recorded run and the notes it made."""
     notes: list[progress.Note] = []
     tracker = progress.Tracker(roles, notes.append)
-    for event in recorded(name):
+    for event in read_events(name):
         tracker.handle(event)
     return tracker, notes
 
 
 def test_the_events_of_a_run_say_what_it_declares_and_what_it_created() -> None:
-    things = declarations.collect(recorded("kinds")).things
+    things = declarations.collect(read_events("kinds")).things
     lines = [f"{what}{' (made)' if created else ''}" for what, created in things.items()]
     assert lines == (GOLDEN / "kinds.declared.txt").read_text().splitlines()
 
 
 def test_a_task_that_hides_its_output_declares_nothing() -> None:
-    hidden = [event for event in recorded("kinds") if event.get("task") == "Ensure the key"]
-    assert any("censored" in event.get("res", {}) for event in hidden)
-    assert declarations.collect(hidden).things == {}
+    outputs = [event for event in read_events("kinds") if event.get("task") == "Ensure the key"]
+    assert any("censored" in event.get("res", {}) for event in outputs)
+    assert declarations.collect(outputs).things == {}
 
 
 def test_a_secret_s_file_is_ours_though_the_task_that_creates_it_hides_its_output() -> None:
-    assert declarations.collect(recorded("kinds")).things["file /etc/kinds/key"]
+    assert declarations.collect(read_events("kinds")).things["file /etc/kinds/key"]
 
 
 @pytest.mark.parametrize("what", ["file /etc/foreign-kinds", "file /etc/replaced-kinds", "package openssh-server"])
 def test_what_existed_before_the_run_is_not_ours_however_much_we_change_it(what: str) -> None:
-    assert declarations.collect(recorded("kinds")).things[what] is False
+    assert declarations.collect(read_events("kinds")).things[what] is False
 
 
 def test_the_data_of_set_stats_is_the_result() -> None:

@@ -39,7 +39,7 @@ def state() -> dict[str, Any]:
 
 
 @pytest.fixture
-def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the state that a stand-in `pulumi` exports."""
     return put_pulumi_on_path(tmp_path, state(), monkeypatch)
 
@@ -53,7 +53,7 @@ Answers = dict[str, machine.Comparison | errors.FleetError]
 
 
 @pytest.fixture
-def machines(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
+def machines(state_file: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """The answer of each machine by name; a machine without one has the right weights."""
     answers: Answers = {}
 
@@ -107,9 +107,9 @@ def test_a_node_that_does_not_answer_gives_exit_code_2(machines: Answers) -> Non
 
 
 def every(error: type[errors.FleetError]) -> list[type[errors.FleetError]]:
-    """Return an error of ours and all that derive from it, without the error of a stack file."""
-    derived = [kind for below in error.__subclasses__() for kind in every(below)]
-    return [error, *(kind for kind in derived if kind is not errors.SettingsError)]
+    """Return a FleetError and all that derive from it, without the error of a stack file."""
+    subclasses = [kind for below in error.__subclasses__() for kind in every(below)]
+    return [error, *(kind for kind in subclasses if kind is not errors.SettingsError)]
 
 
 @pytest.mark.parametrize("error", every(errors.FleetError), ids=lambda error: str(error.__name__))
@@ -135,8 +135,8 @@ def test_a_node_without_verified_weights_is_refused_with_the_names_of_the_others
     assert f"{name}: verify: the stack's state has no verified weights of it\n  wanted: prod-1, prod-3" in result.output
 
 
-def test_a_stack_that_is_not_up_is_refused(exported: Path) -> None:
-    exported.write_text('{"deployment": {}}')
+def test_a_stack_that_is_not_up_is_refused(state_file: Path) -> None:
+    state_file.write_text('{"deployment": {}}')
     result = run()
     assert result.exit_code == 2
     assert "a stack that is up" in result.output

@@ -1,4 +1,4 @@
-"""Any output of a node, or of an Ansible module, gives a result or an error of ours within a second: never a traceback, never a lost state."""
+"""Any output of a node, or of an Ansible module, gives a result or a FleetError within a second: never a traceback, never a lost state."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ def connect(stdout: str) -> Any:
 
 @contextlib.contextmanager
 def allow_our_errors() -> Iterator[None]:
-    """Let errors of ours pass, whose message must be text that a terminal shows."""
+    """Let a FleetError pass; its message must be text that a terminal shows."""
     message = ""
     try:
         with fuzz.within(1):

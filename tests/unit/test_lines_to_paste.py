@@ -21,27 +21,27 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(part) for part in text.split("`")[1::2]]
 
 
-def test_the_login_of_a_machine() -> None:
+def test_the_login_line_of_a_machine_keeps_its_words() -> None:
     bastion = ssh.Target("b", "192.0.2.2", 2222, "jump $(id)")
     words = shlex.split(ssh.Target("n", "192.0.2.1 -oProxyCommand=x", 22, "o p", bastion=bastion).login)
     assert words == ["ssh", "-J", "jump $(id)@192.0.2.2:2222", "-p", "22", "o p@192.0.2.1 -oProxyCommand=x"]
     assert ssh.Target("n", "192.0.2.1").login == "ssh -p 22 root@192.0.2.1"
 
 
-def test_the_stack_that_a_machine_names_as_its_owner() -> None:
+def test_the_line_that_destroys_the_owner_s_stack_keeps_its_words() -> None:
     theirs = owner.Owner("a/b/c; rm -rf /", "who", "since")
     first, *_ = commands(owner.refusal(theirs, ssh.Target("n", "192.0.2.1"), "ours")["next"])
     assert first == ["pulumi", "destroy", "-s", "a/b/c; rm -rf /"]
 
 
-def test_an_address_of_a_machine_s_own_package_sources() -> None:
+def test_the_line_that_tries_an_address_keeps_its_words() -> None:
     facts = healthy()
     facts["reach"] = {"a;id:80": "no answer"}
     failures = [result for result in network(Observation(facts, 0.0), wanted()) if result.level != "ok"]
     assert commands(failures[0].next) == [["curl", "-v", "telnet://a;id:80"]]
 
 
-def test_the_last_two_lines_of_show() -> None:
+def test_the_last_two_lines_of_show_keep_their_words() -> None:
     replica = {"name": "glm-0 $(id)", "port": 8000, "model": EVIL}
     forward, request = show.paste({"replicas": {"glm-1": {"replicas": [replica]}}}, "la b").splitlines()
     words = shlex.split(forward.partition("; ")[2])
@@ -52,7 +52,7 @@ def test_the_last_two_lines_of_show() -> None:
 
 
 @pytest.mark.parametrize("folder", ["/srv/glm fleet/.pulumi/evidence/lab", "/srv/fleet/.pulumi/evidence/lab"])
-def test_the_evidence_of_probes_in_a_checkout_whose_path_has_a_space(folder: str) -> None:
+def test_the_line_that_opens_the_evidence_keeps_a_path_with_a_space_as_one_word(folder: str) -> None:
     request = base.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
     error = serving._refused(request, {"verdict": {"evidence": folder}}, ["wrong"], 0, 1)
     assert shlex.split(error.next.partition(";")[0]) == ["open", f"{folder}/glm-1-*.html"]

@@ -29,7 +29,7 @@ def test_there_is_a_rule_for_each_broad_flag_of_the_reference_recipe() -> None:
         ({"vllm_network": "bridge", "vllm_host_network": "yes"}, "vllm_host_network is on: "),
     ],
 )
-def test_the_hosts_network_is_refused_in_either_spelling(variables: dict[str, object], start: str) -> None:
+def test_the_host_s_network_is_refused_in_either_spelling(variables: dict[str, object], start: str) -> None:
     assert only_message("no-host-network", serving(**variables)).startswith(f"{start}the ports of torch.distributed")
 
 

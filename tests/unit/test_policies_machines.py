@@ -72,7 +72,7 @@ def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **mo
         ("debian 13", "6.12.57+deb13-amd64"),
     ],
 )
-def test_a_system_and_kernel_of_amds_list_pass(system: str, kernel: str) -> None:
+def test_a_system_and_kernel_of_amd_s_list_pass(system: str, kernel: str) -> None:
     assert messages("system-known", machine(system, kernel)) == messages("kernel-known", machine(system, kernel)) == []
 
 
