@@ -36,9 +36,9 @@ def test_the_events_of_a_run_say_what_it_declares_and_what_it_created() -> None:
 
 
 def test_a_task_that_hides_its_output_declares_nothing() -> None:
-    outputs = [event for event in read_events("kinds") if event.get("task") == "Ensure the key"]
-    assert any("censored" in event.get("res", {}) for event in outputs)
-    assert declarations.collect(outputs).things == {}
+    task_events = [event for event in read_events("kinds") if event.get("task") == "Ensure the key"]
+    assert any("censored" in event.get("res", {}) for event in task_events)
+    assert declarations.collect(task_events).things == {}
 
 
 def test_a_secret_s_file_is_ours_though_the_task_that_creates_it_hides_its_output() -> None:
