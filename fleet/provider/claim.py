@@ -1,6 +1,6 @@
-"""Taking a machine for a stack: looked at before anything on it is touched, then marked as the stack's own; and given back.
+"""Claim a machine for a stack: run the preflight, then mark it as the stack's; and release it again.
 
-Called by node.py, with the connection that is open there. Needs fleet.preflight, fleet.managed.owner.
+Called by node.py. Needs fleet.preflight and fleet.managed.owner.
 """
 
 from fleet import errors, preflight, ssh
@@ -9,15 +9,15 @@ from fleet.provider.base import Request
 from fleet.provider.properties import Props
 
 
-def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
-    """Look, say what is only a warning, and mark the machine. NotReady where something stops the road there: then it is untouched."""
-    request.say("looks before anything is touched", True)
-    wanted = preflight.Wanted.from_plan(connection.target, wants)
+def claim(request: Request, connection: ssh.Connection, requirements: Props) -> None:
+    """Check the machine, report warnings, and mark it. Raises NotReady for faults, before any change on the machine."""
+    request.report("runs the preflight checks", True)
+    wanted = preflight.Wanted.from_plan(connection.target, requirements)
     verdicts = preflight.judge(preflight.ask(connection, wanted), wanted)
-    for one in verdicts:
-        if one.level == "warning":
-            request.say(str(_message(one)), False)
-    faults = [one for one in verdicts if one.level == "fault"]
+    for verdict in verdicts:
+        if verdict.level == "warning":
+            request.report(str(_message(verdict)), False)
+    faults = [verdict for verdict in verdicts if verdict.level == "fault"]
     if faults:
         first, *others = faults
         raise errors.NotReady(
@@ -26,21 +26,21 @@ def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
             seen=first.seen,
             wanted=first.wanted,
             next=first.next,
-            others=[_message(one) for one in others],
+            others=[_message(fault) for fault in others],
         )
     owner.claim(connection, wanted.stack)
 
 
-def give_back(request: Request, target: ssh.Target, stack: str) -> None:
-    """Take the mark off where it is the stack's. A machine that does not answer, or another one at its place, keeps what it has."""
+def release(request: Request, target: ssh.Target, stack: str) -> None:
+    """Remove the stack's mark. Report a mark that remains: of another stack, or on a machine that does not answer."""
     try:
         with ssh.connect(target) as connection:
-            theirs = owner.release(connection, stack)
+            other_owner = owner.release(connection, stack)
     except errors.Unreachable as error:
-        request.say(f"stays: {owner.MARKER}, where it is: {error.seen}", False)
+        request.report(f"remains: {owner.MARKER}, the machine is not reachable: {error.seen}", False)
         return
-    if theirs:
-        request.say(f"stays: {owner.MARKER}, of {theirs.id or 'nobody that it names'}", False)
+    if other_owner:
+        request.report(f"remains: {owner.MARKER}, of {other_owner.id or 'an owner that it does not name'}", False)
 
 
 def _message(verdict: preflight.Verdict) -> errors.FleetError:

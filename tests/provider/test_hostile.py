@@ -84,7 +84,7 @@ def test_a_run_whose_results_are_rewritten_ends_in_one_message_and_keeps_its_sta
     first = next(iter(outputs.RESULTS[kind]))
     (message,) = half.reasons
     assert message.startswith(f"glm-1: output {first} of {kind}: /srv/{{{{ lookup('ansible.builtin.pipe'")
-    assert "\n  wanted: " in message and "\n  next:   it is not what the role prints" in message
+    assert "\n  wanted: " in message and "\n  next:   the role does not print this" in message
     assert half.properties["managed"]["declared"].keys() == {f"file {folder}/text"}
     assert half.properties[first] is None
 

@@ -147,7 +147,7 @@ def test_the_question_why_a_node_was_lost(said: str) -> None:
 @given(fuzz.printed(RIGHT["Node"]["facts"]))
 def test_the_facts_of_a_node(said: str) -> None:
     with ours():
-        to_struct({"facts": node._facts(reads(said))}).SerializeToString()
+        to_struct({"facts": node._read_facts(reads(said))}).SerializeToString()
 
 
 RESULT = {
@@ -185,21 +185,21 @@ def test_the_answer_of_a_module(kind: str, action: str, res: Any) -> None:
     tracker = progress.Tracker(("r",), lambda note: note.text.encode())
     tracker.handle({"event": "task", "role": "r", "task": "t"})
     tracker.handle(event)
-    declared = outputs.sound(declarations.collect([event]))
+    declared = outputs.well_formed(declarations.collect([event]))
     to_struct({"declared": declared.to_json()}).SerializeToString()
     if tracker.failure:
         str(tracker.failure(TARGET, "go on")).encode()
     with ours():
-        outputs.judge("Host", TARGET, declarations.collect([event]), "go on")
-        outputs.checked("Host", TARGET, tracker.results.get("fleet_host") or {}, "go on")
-        outputs.stays(tracker.results)
+        outputs.check_declared("Host", TARGET, declarations.collect([event]), "go on")
+        outputs.check_results("Host", TARGET, tracker.results.get("fleet_host") or {}, "go on")
+        outputs.remains(tracker.results)
 
 
 def test_a_line_of_a_bashrc_before_the_answer_is_passed_over() -> None:
     assert reader.read(reads(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
     assert owner.release(reads('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
     assert preflight.ask(reads(f"motd\n{json.dumps(after_a_run())}\n"), wanted()).facts["system"] == "ubuntu 24.04"
-    assert node._facts(reads(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
+    assert node._read_facts(reads(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
 
 
 def test_a_line_before_the_answer_does_not_end_a_verification(monkeypatch: pytest.MonkeyPatch) -> None:

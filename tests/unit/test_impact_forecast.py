@@ -51,7 +51,7 @@ CASES: dict[str, list[Change]] = {
     ],
     "what-may-be-comes-after-what-will-be": [
         restart("prod-1", because="goes on where its last run stopped", sure=False),
-        Change("prod-2", Effect("reboot", (), ("its machine is still to be made",), sure=False)),
+        Change("prod-2", Effect("reboot", (), ("its machine does not exist yet",), sure=False)),
         restart("prod-3"),
     ],
     "three-nodes-are-named": [restart(name) for name in nodes(3)],
@@ -138,10 +138,10 @@ def test_a_duration_is_told_in_the_unit_that_one_plans_in(seconds: float, told: 
 
 
 def test_each_effect_of_one_run_is_told_and_the_run_is_timed_once() -> None:
-    noted = preview_summary.Notes()
+    summary = preview_summary.PreviewSummary()
     reload = Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",))
-    noted.updated("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
-    assert noted.lines(4) == [
+    summary.add_update("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
+    assert summary.lines(4) == [
         'prod-1: reboot, about 4 min: host_kernel_arguments ["iommu=pt"] -> ["amd_iommu=on"]',
         "prod-1: reload docker.service, in the same run: docker_daemon_options.debug unset -> true",
     ]

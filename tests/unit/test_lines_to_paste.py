@@ -70,7 +70,7 @@ def test_the_two_lines_that_a_table_ends_with() -> None:
 def test_the_evidence_of_probes_in_a_checkout_whose_path_has_a_space(folder: str) -> None:
     known = {"verdict": {"evidence": folder}}
     request = base.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
-    error = serving._refused(request, known, ["wrong"], 0, 1)
+    error = serving._probe_failed(request, known, ["wrong"], 0, 1)
     assert shlex.split(error.next.partition(";")[0]) == ["open", f"{folder}/glm-1-*.html"]
 
 
