@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _role(name: str, roles: role_vars.Roles) -> str:
-    told = role_effects.statement(change_table.ROLES, name)
+    told = role_effects.read_statement(change_table.ROLES, name)
     lines = [f"## {name}\n", f"{_gone_through(name)}\n"]
     if name in roles.roles:
         lines += ["| variable | a change of it | changed |", "|---|---|---|"]
@@ -69,7 +69,7 @@ def _files(role: str) -> Mapping[str, list[str]]:
 
 def _of_variable(told: Statement, name: str) -> str:
     stated = told.variables[name]
-    if name == effects.NAMED:
+    if name == effects.REPLICAS_VARIABLE:
         return "**restart** each replica whose own entry differs, **start** one that comes, **stop** one that goes"
     if isinstance(stated, str):
         return _or_anew(told, name, _words(role_effects.level(stated), told))

@@ -104,7 +104,7 @@ def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> 
     update(used, "glm-9", {})
     update(used, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
     assert [line for line in told(used) if "glm-9" in line] == [
-        "glm-9: nothing restarts: the probes changed: they are asked again"
+        "glm-9: nothing restarts: the probes changed: they run again"
     ]
 
 

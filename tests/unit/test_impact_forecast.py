@@ -39,7 +39,7 @@ CASES: dict[str, list[Change]] = {
     "nothing": [],
     "every-level": [
         *new("prod-8", *ROAD),
-        nothing("prod-7", "the probes changed: they are asked again", seconds=14),
+        nothing("prod-7", "the probes changed: they run again", seconds=14),
         Change("prod-6", Effect("repair", (), DRIFT), 11),
         Change("prod-5", Effect("await", (), ("its Docker daemon restarts",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
@@ -69,7 +69,7 @@ CASES: dict[str, list[Change]] = {
     "runs-of-one-machine-are-one-line": [
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=20),
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=14),
-        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they are asked again", seconds=6),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they run again", seconds=6),
     ],
     "new-resources-on-a-machine-that-is-there": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
     "replaced-resources": [

@@ -39,7 +39,7 @@ def first(patterns: dict[str, str], name: str) -> str:
 def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -> None:
     told = read(role, "meta/effects.yml")
     assert {"variables", "files", "drift", "restarts"} <= set(told)
-    said = effects.statement(ROLES, role)
+    said = effects.read_statement(ROLES, role)
     levels = {one.name for one in (*said.all_levels(), *(level(rule.level) for rule in said.drift))}
     assert levels <= set(effects.LEVELS)
     assert bool(told["restarts"]) is bool(levels & {"reload", "restart"}), (
@@ -80,7 +80,7 @@ def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
     loops = [item["src"] for task in tasks if isinstance(task.get("loop"), list) for item in task["loop"]]
     written = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
     assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/"))
-    told = effects.statement(ROLES, "vllm")
+    told = effects.read_statement(ROLES, "vllm")
     assert {told.of_file(name) for name in written} == {Level("restart")}
     assert told.of_file("tasks/configure.yml") == MAY_RESTART
 
@@ -109,12 +109,12 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
 )
 def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:
     assert name in files(role)
-    assert effects.statement(ROLES, role).of_file(name) == effect
+    assert effects.read_statement(ROLES, role).of_file(name) == effect
 
 
 @pytest.mark.parametrize(("role", "effect"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
 def test_of_a_file_that_is_gone_from_a_role_the_worst_may_be(role: str, effect: str) -> None:
-    assert effects.statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
+    assert effects.read_statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
 
 
 def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_role_reloads_for() -> None:
@@ -125,7 +125,7 @@ def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_ro
 
 
 def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
-    told = effects.statement(ROLES, "transformers")
+    told = effects.read_statement(ROLES, "transformers")
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
     deciding = {name for name in told.variables if told.decides(name)}
     assert deciding - {"transformers_registry", "transformers_accepted_digest"} == {
@@ -139,7 +139,7 @@ def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
 @pytest.mark.parametrize("role", ALL)
 def test_what_decides_a_result_is_there(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
-    assert [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)] == []
+    assert [one for one in effects.read_statement(ROLES, role).results or () if not fnmatch.filter(names, one)] == []
 
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
@@ -220,10 +220,10 @@ def test_what_drifted_costs_what_its_role_does_to_mend_it(
 
 @pytest.mark.parametrize("role", ALL)
 def test_every_rule_of_drift_decides_for_some_thing_that_its_role_has(role: str) -> None:
-    unused = list(effects.statement(ROLES, role).drift)
+    unused = list(effects.read_statement(ROLES, role).drift)
     for kind, one, _ in DRIFT:
         if role in resource_roles.ROLES[kind]:
-            deciding = [rule for rule in effects.statement(ROLES, role).drift if rule.matches(one)][:1]
+            deciding = [rule for rule in effects.read_statement(ROLES, role).drift if rule.matches(one)][:1]
             unused = [rule for rule in unused if rule not in deciding]
     assert not unused, "no difference in DRIFT needs these: add one, or take the rule out"
 
@@ -258,7 +258,7 @@ def test_a_rule_of_drift_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule
     (tmp_path / "own" / "meta").mkdir(parents=True)
     (tmp_path / "own" / "meta" / "effects.yml").write_text(f"drift:\n  - {rule}\n")
     with pytest.raises(errors.SettingsError) as caught:
-        effects.statement(tmp_path, "own")
+        effects.read_statement(tmp_path, "own")
     assert str(caught.value).startswith(f"roles/own/meta/effects.yml: {message}")
 
 
