@@ -61,7 +61,7 @@ class Verdict:
     error: str = ""
 
 
-def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machine.Wanted]:
+def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machine.Expected]:
     """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
     known = {
         node: found
@@ -80,14 +80,14 @@ def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machin
     return [found for node, found in known.items() if not names or node in names]
 
 
-def _wanted(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.Wanted | None:
+def _wanted(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.Expected | None:
     manifest = f"{weights.get('path')}/manifest.json"
     recorded = _expected(weights).get(f"file {manifest}", {}).get("sha256")
     if not recorded:
         return None
     images = {what: seen["image_id"] for what, seen in _expected(serving).items() if "image_id" in seen}
     target = ssh.Target.from_inputs({**weights["node"], "name": node})
-    return machine.Wanted(
+    return machine.Expected(
         target, manifest, recorded, {what.removeprefix("container "): image for what, image in images.items()}
     )
 
@@ -97,12 +97,12 @@ def _expected(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def verify(nodes: Sequence[machine.Wanted], note: Callable[[str], None], every: float = EVERY) -> list[Verdict]:
+def verify(nodes: Sequence[machine.Expected], note: Callable[[str], None], every: float = EVERY) -> list[Verdict]:
     """Look at all nodes at once; `note` gets a line of progress every so many seconds."""
     stop = threading.Event()
     progress = {node.target.name: (0, 0) for node in nodes}
 
-    def one(node: machine.Wanted) -> Verdict:
+    def one(node: machine.Expected) -> Verdict:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
 
         def report_progress(done: int, total: int) -> None:

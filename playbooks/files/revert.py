@@ -1,6 +1,7 @@
-"""Revert changes that somebody made by hand: JSON in, {"undone": [what was done]} out. A missing thing is no error.
+"""Runs on the node, as root: revert changes made by hand. Reads JSON on stdin, prints {"reverted": [action]}. Ignores missing things.
 
-In: {files, unmask, restart, containers, unhold: [str], attributes: [{path, mode, owner, group}]}. Called by playbooks/tasks/undo.yml through `python3 -c`.
+In: {files, unmask, restart, containers, unhold: [str], attributes: [{path, mode, owner, group}]}, by fleet/managed/revert.py.
+Called by playbooks/tasks/revert.yml through `python3 -c`. Needs systemctl, apt-mark, docker.
 """
 
 import json
@@ -9,10 +10,8 @@ import shutil
 import subprocess
 import sys
 
-asked, undone = json.load(sys.stdin), []
-
-
-# Seconds that a removal by Docker may take: a daemon that hangs never answers.
+request, reverted = json.load(sys.stdin), []
+# Seconds for a removal by Docker; it does not end if the Docker daemon hangs.
 DOCKER = 600
 
 
@@ -27,30 +26,30 @@ def run(*command: str) -> bool:
         )
 
 
-for unit in asked.get("unmask") or []:
+for unit in request.get("unmask") or []:
     if run("systemctl", "unmask", unit) and run("systemctl", "unmask", "--runtime", unit):
-        undone.append(f"unmasked {unit}")
-for path in map(pathlib.Path, asked.get("files") or []):
+        reverted.append(f"unmasked {unit}")
+for path in map(pathlib.Path, request.get("files") or []):
     if path.is_symlink() or path.is_file():
         path.unlink()
-        undone.append(f"removed {path}")
+        reverted.append(f"removed {path}")
         if path.parent.name.endswith(".d") and not any(path.parent.iterdir()):
             path.parent.rmdir()
-for one in asked.get("attributes") or []:
-    path = pathlib.Path(one["path"])
+for entry in request.get("attributes") or []:
+    path = pathlib.Path(entry["path"])
     if path.exists() and not path.is_symlink():
-        shutil.chown(path, *(int(name) if name.isdigit() else name for name in (one["owner"], one["group"])))
-        path.chmod(int(one["mode"], 8))
-        undone.append(f"gave back {path}")
+        shutil.chown(path, *(int(name) if name.isdigit() else name for name in (entry["owner"], entry["group"])))
+        path.chmod(int(entry["mode"], 8))
+        reverted.append(f"restored owner and mode of {path}")
 run("systemctl", "daemon-reload")
-for unit in asked.get("restart") or []:
+for unit in request.get("restart") or []:
     if run("systemctl", "try-restart", unit):
-        undone.append(f"restarted {unit}")
-for name in asked.get("containers") or [] if shutil.which("docker") else []:
+        reverted.append(f"restarted {unit}")
+for name in request.get("containers") or [] if shutil.which("docker") else []:
     run("systemctl", "stop", f"{name}.service")  # the role starts its unit again
     run("docker", "rm", "--force", name)
-    undone.append(f"stopped {name}")
-for package in asked.get("unhold") or []:
+    reverted.append(f"stopped {name}")
+for package in request.get("unhold") or []:
     if run("apt-mark", "unhold", package):
-        undone.append(f"released {package}")
-print(json.dumps({"undone": undone}))
+        reverted.append(f"released {package}")
+print(json.dumps({"reverted": reverted}))

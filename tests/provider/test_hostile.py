@@ -186,7 +186,7 @@ def test_a_refresh_whose_answer_is_rewritten_ends_in_one_message(
     with pytest.raises(grpc.RpcError) as caught:
         plugin.read("Host", told("Host", inputs), properties)
     assert caught.value.details().startswith(
-        "glm-1: read the managed state: exit code 0: a name in : file /srv/{{ lookup('ansible.builtin.pipe'"
+        "glm-1: read the managed state: malformed reply: a name: file /srv/{{ lookup('ansible.builtin.pipe'"
     )
 
 

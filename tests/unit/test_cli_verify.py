@@ -53,8 +53,8 @@ WRONG = [
     {"what": "model-00007.safetensors", "expected": f"sha256 {'1' * 64}", "seen": f"sha256 {'2' * 64}"},
     {"what": "container glm-0", "expected": "image sha256:ef", "seen": "absent"},
 ]
-RIGHT = machine.Found(47, 212_300_000_000, [])
-Answers = dict[str, machine.Found | errors.FleetError]
+RIGHT = machine.Report(47, 212_300_000_000, [])
+Answers = dict[str, machine.Report | errors.FleetError]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def machines(pulumi: None, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What each machine answers, by name; whoever is not named is right."""
     answers: Answers = {}
 
-    def look(wanted: machine.Wanted, progress: Callable[[int, int], None]) -> machine.Found:
+    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
         answer = answers.get(wanted.target.name, RIGHT)
         if isinstance(answer, errors.FleetError):
             raise answer
@@ -97,7 +97,7 @@ def test_nodes_as_recorded_are_a_table_and_exit_code_0(machines: Answers) -> Non
 
 
 def test_what_differs_is_named_with_what_was_recorded_and_how_it_is_mended(machines: Answers) -> None:
-    machines["prod-1"] = machine.Found(47, 212_300_000_000, WRONG)
+    machines["prod-1"] = machine.Report(47, 212_300_000_000, WRONG)
     machines["prod-3"] = errors.Unreachable(
         node="prod-3", doing="connect to root@192.0.2.11:22", seen="no answer", next="ssh root@192.0.2.11 true"
     )
@@ -128,7 +128,7 @@ def test_a_node_that_fails_in_any_way_ends_the_work_on_no_other(
 
 
 def test_json_has_all_of_it(machines: Answers) -> None:
-    machines["prod-3"] = machine.Found(1, 2, WRONG)
+    machines["prod-3"] = machine.Report(1, 2, WRONG)
     first, second = json.loads(run("--json").stdout)
     assert first == {
         "node": "prod-1",
@@ -180,7 +180,7 @@ def test_progress_is_one_line_for_all_nodes(progress: dict[str, tuple[int, int]]
 def test_a_line_of_progress_comes_while_a_node_works(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
-    def look(wanted: machine.Wanted, progress: Callable[[int, int], None]) -> machine.Found:
+    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
         progress(10**9, 4 * 10**9)
         while not any("of 4.0 GB" in line for line in told):
             pass
@@ -195,7 +195,7 @@ def test_an_interrupt_ends_the_work_on_every_node(monkeypatch: pytest.MonkeyPatc
     """^C arrives in the thread that waits; each node's thread notices at its next line."""
     stopped: list[str] = []
 
-    def look(wanted: machine.Wanted, progress: Callable[[int, int], None]) -> machine.Found:
+    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
         try:
             while True:
                 progress(1, 2)

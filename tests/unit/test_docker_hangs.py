@@ -26,7 +26,7 @@ SCRIPTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
         {"record": "RECORD", "write": False, "files": [], "sysctls": [], "ours": "/none"},
         "docker image ls --quiet --no-trunc",
     ),
-    "playbooks/files/undo.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
+    "playbooks/files/revert.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/teardown.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/acceptance.py": (["look"], {"image": "x"}, "docker info"),
     "roles/vllm/files/read.py": (
@@ -62,7 +62,7 @@ def programs(folder: Path, hangs_on: str) -> dict[str, str]:
 
 def impatient(text: str) -> str:
     """The script with limits of half a second."""
-    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT|ONE)(?:, \w+)?) = .*", lambda found: short(found[1]), text)
+    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT)(?:, \w+)?) = .*", lambda found: short(found[1]), text)
 
 
 def short(names: str) -> str:

@@ -127,7 +127,7 @@ def test_a_verification(said: str) -> None:
     with pytest.MonkeyPatch.context() as patch, ours():
         patch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
         found = verify_weights.verify(
-            verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+            verify_weights.Expected(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
         )
         verdict = fleet_verify.Verdict("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
         "".join([fleet_verify.as_table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
@@ -206,7 +206,7 @@ def test_a_line_before_the_answer_does_not_end_a_verification(monkeypatch: pytes
     said = "\n".join(["welcome", *map(json.dumps, VERIFIED)])
     monkeypatch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
     found = verify_weights.verify(
-        verify_weights.Wanted(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+        verify_weights.Expected(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
     )
     assert (found.files, len(found.wrong)) == (2, 1)
 

@@ -62,7 +62,7 @@ def test_what_somebody_added_is_undone_and_what_a_role_puts_right_is_left_to_it(
 def test_only_what_a_refresh_told_is_undone() -> None:
     expected, seen = {"package a": {"held": False}, "package b": {"held": False}}, {"package a": {"held": True}}
     drifted = revert.Drifted({"package a"}, expected, {**seen, "package b": {"held": True}})
-    assert drifted.variables == {"undo": {"unhold": ["a"]}}
+    assert drifted.variables == {"revert": {"unhold": ["a"]}}
     assert revert.Drifted().variables == {}
 
 
