@@ -8,11 +8,12 @@ chosen=${PYTHONS:-3.11 3.13}
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$REPO"
 failed=
+unset PYTHONDONTWRITEBYTECODE # as in check.sh
 for version in $chosen; do
   venv=$CACHE/check-$version
   PYTHON=$version FLEET_VENV=$venv "$REPO/bootstrap/python.sh" dev
   exports=$(FLEET_VENV=$venv "$REPO/bootstrap/env.sh")
-  if (eval "$exports" && python -m pytest -q -m 'not docker and not engine and not slow' --no-header --tb short --timeout 60 --durations 3 "$@"); then
+  if (eval "$exports" && python -m pytest -q --numprocesses "$(getconf _NPROCESSORS_ONLN)" --no-loadscope-reorder -m 'not docker and not engine and not slow' --no-header --tb short --timeout 60 --durations 3 "$@"); then
     took "Python $version: ok"
   else
     say "Python $version: NO"

@@ -5,7 +5,7 @@ Usage: python -m policies.docs prints the page.
 
 from fleet.stack.rules import models
 from policies import data, pack
-from policies.rule import Rule
+from policies.rule import ResourceRule
 from policies.rules import RULES
 
 HEAD = """# Policies
@@ -46,11 +46,11 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _rule(rule: Rule) -> str:
+def _rule(rule: ResourceRule) -> str:
     kinds = ", ".join(rule.kinds)
     when = ", by their outputs at the end" if rule.at_end else ""
     return (
-        f"### {rule.name}\n\n{rule.holds} *{rule.level.capitalize()}; checks {kinds}{when}.*\n\n"
+        f"### {rule.name}\n\n{rule.holds} *{pack.ENFORCEMENT[rule.level].value.capitalize()}; checks {kinds}{when}.*\n\n"
         f"- why: {rule.reason}\n- remedy: {rule.remedy}\n- source: {rule.source}\n"
     )
 

@@ -21,12 +21,13 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
+from fleet.findings import Level, weigh
 from fleet.sdk_patches.property_cache import latest
 from fleet.stack import preflight_checks
 from fleet.stack import rules as plan
 from policies import data
 from policies.context import UNKNOWN, Context, Props
-from policies.rule import Rule
+from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
 
@@ -36,11 +37,16 @@ RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared with t
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
 WAIVERS = "waivers", "Each waiver has a reason and a last day, and every preview repeats it."
 WAIVERS_KNOWN = "waivers-known", "Each waiver names a rule."
+# The levels in the words of Pulumi's library.
+ENFORCEMENT: Mapping[Level, EnforcementLevel] = {
+    "error": EnforcementLevel.MANDATORY,
+    "warning": EnforcementLevel.ADVISORY,
+}
 # A stack file waives the plan's rules and the preflight's checks in the same place; fleet/stack/validate.py and requirements.py apply those.
 PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
 
 
-def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) -> list[Policy]:
+def policies(stack: Stack, today: datetime.date, rules: Sequence[ResourceRule] = RULES) -> list[Policy]:
     """Return every rule as a policy, and the policies about the stack itself."""
     return [
         *(_Run(rule, stack, today).policy() for rule in rules),
@@ -53,18 +59,17 @@ def policies(stack: Stack, today: datetime.date, rules: Sequence[Rule] = RULES) 
 class _Run:
     """One rule in one run: its waiver, and the other resources that it reads. Several threads call it at once."""
 
-    def __init__(self, rule: Rule, stack: Stack, today: datetime.date) -> None:
+    def __init__(self, rule: ResourceRule, stack: Stack, today: datetime.date) -> None:
         self._rule, self._stack = rule, stack
-        self._waiver = stack.waivers.get(rule.name)
-        self._waived = self._waiver is not None and self._waiver.in_force(today)
+        waiver = stack.waivers.get(rule.name)
+        self._level, self._note = weigh(rule.level, waiver, today)
+        self._waived = waiver is not None and waiver.in_force(today)
         self._others: dict[tuple[str, str], Props] = {}
         self._reported: set[str] = set()
 
     def policy(self) -> Policy:
         """Return the rule as a policy of the library. A waiver in force makes it advisory."""
-        mandatory = self._rule.level == "mandatory" and not self._waived
-        level = EnforcementLevel.MANDATORY if mandatory else EnforcementLevel.ADVISORY
-        name, holds, remedy = self._rule.name, self._rule.holds, self._rule.remedy
+        name, holds, remedy, level = self._rule.name, self._rule.holds, self._rule.remedy, ENFORCEMENT[self._level]
         if self._rule.at_end:
             return StackValidationPolicy(name, holds, self._all_outputs, level, remediation_steps=remedy)
         return ResourceValidationPolicy(name, holds, self._resource, level, remediation_steps=remedy)
@@ -72,7 +77,7 @@ class _Run:
     def _resource(self, args: ResourceValidationArgs, report: ReportViolation) -> None:
         """Check a resource's inputs before Pulumi changes it. The resources that it depends on came before."""
         self._remember(args)
-        for message in self._judge(args):
+        for message in self._check(args):
             report(message, None)  # None: about this resource
 
     def _all_outputs(self, args: StackValidationArgs, report: ReportViolation) -> None:
@@ -80,26 +85,23 @@ class _Run:
         for resource in args.resources:
             self._remember(resource)
         for resource in args.resources:
-            for message in self._judge(resource):
+            for message in self._check(resource):
                 report(message, resource.urn)
 
     def _remember(self, resource: ResourceValidationArgs | PolicyResource) -> None:
         if (kind := kind_of(resource.resource_type)) in self._rule.reads:
             self._others[kind, resource.name] = _plain(resource.props)
 
-    def _judge(self, resource: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
+    def _check(self, resource: ResourceValidationArgs | PolicyResource) -> Iterator[str]:
         if (kind := kind_of(resource.resource_type)) not in self._rule.kinds:
             return
         context = Context(kind, resource.name, _plain(resource.props), resource.opts.protect, self._stack, self._others)
-        for violation in self._rule.judge(context):
-            message = self._rule.message(violation)
-            if self._waiver is None:
-                yield message
-            elif not self._waived:
-                yield f"{message}\n(its waiver expired on {self._waiver.expires} and does not count)"
-            elif message not in self._reported:  # once for all nodes that share it
-                self._reported.add(message)
-                yield f"{message}\n({self._waiver})"
+        for finding in self._rule.check(context):
+            message = self._rule.message(finding) + self._note
+            if self._waived and message in self._reported:  # once for all nodes that share it
+                continue
+            self._reported.add(message)
+            yield message
 
 
 def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[], Iterator[str]]) -> Policy:
@@ -113,7 +115,7 @@ def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[],
     return ResourceValidationPolicy(name, holds, validate, level)
 
 
-def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
+def _unknown(stack: Stack, rules: Sequence[ResourceRule]) -> Iterator[str]:
     """Yield a message for each waiver that names no rule."""
     names = [*(rule.name for rule in rules), *PLANNED]
     for name in stack.waivers:
@@ -127,15 +129,12 @@ def _unknown(stack: Stack, rules: Sequence[Rule]) -> Iterator[str]:
             yield f"waivers.{name}: no rule has this name\nremedy: {remedy}"
 
 
-def _known(stack: Stack, rules: Sequence[Rule], today: datetime.date) -> Iterator[str]:
+def _known(stack: Stack, rules: Sequence[ResourceRule], today: datetime.date) -> Iterator[str]:
     """Yield a message for each waiver that names a rule: in force, or expired."""
     names = {*(rule.name for rule in rules), *PLANNED}
     for name, waiver in ((name, waiver) for name, waiver in stack.waivers.items() if name in names):
-        if waiver.in_force(today):
-            yield f"{name} is {waiver}"
-        else:
-            late = f"waivers.{name} expired on {waiver.expires} and does not count"
-            yield f"{late}\nremedy: remove it, or give it a new last day"
+        remedy = "" if waiver.in_force(today) else "\nremedy: remove it, or give it a new last day"
+        yield f"waivers.{name}: {waiver.sentence(today)}{remedy}"
 
 
 def _old(today: datetime.date) -> Iterator[str]:

@@ -14,24 +14,11 @@ from typing import Any
 
 import yaml
 
+from fleet.findings import Waiver
+
 STACKS = Path(__file__).resolve().parents[1] / "stacks"
 PREFIX = "glm-fleet:"
 SECRETS = ("vllm_api_key", "weights_token", "redfish_username", "redfish_password")
-
-
-@dataclass(frozen=True)
-class Waiver:
-    """Why a rule does not stop this stack, and the last day of that exception."""
-
-    reason: str
-    expires: datetime.date
-
-    def in_force(self, today: datetime.date) -> bool:
-        """Whether it counts: until its last day, inclusive."""
-        return self.expires >= today
-
-    def __str__(self) -> str:
-        return f"waived until {self.expires}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """For all tests: a test that lacks a Docker Engine or a program is skipped with the reason, and fails under CI=true.
 
 Owns the meaning of the markers `docker`, `e2e` and `needs` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
-Which tests need a Docker Engine follows from their folder. No test skips itself: tests/unit/test_suite.py refuses that.
+Which tests need a Docker Engine or Pulumi follows from their folder. No test skips itself: tests/unit/test_suite.py refuses that.
 """
 
 import functools
@@ -14,13 +14,11 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+DOCKER, E2E = (pytest.mark.docker,), (pytest.mark.docker, pytest.mark.e2e)
 FOLDERS = {
-    "e2e": ("docker", "e2e"),
-    "faults": ("docker", "e2e"),
-    "changes": ("docker", "e2e"),
-    "cloud": ("docker", "e2e"),
-    "roles": ("docker",),
-    "matrix": ("docker",),
+    **dict.fromkeys(("e2e", "faults", "changes", "cloud"), E2E),
+    **dict.fromkeys(("roles", "matrix", "vendors"), DOCKER),
+    "preview": (pytest.mark.engine, pytest.mark.needs("pulumi")),
 }
 # Folders whose tests share a lab or a plugin: each goes whole to one worker, the longest of `make test-all` first.
 TOGETHER = ("changes", "faults", "e2e", "matrix", "roles", "cloud", "provider", "machine")

@@ -1,6 +1,6 @@
 """The benchmarks and their thresholds as mi300x.yml has them, with the commands that a stack puts in place of ours.
 
-Owns the form of that file. Opens no connection. Called by `run`, `judge`, `page` and the tests.
+Owns the form of that file. Opens no connection. Called by `run`, `evaluate`, `page` and the tests.
 """
 
 import re
@@ -43,7 +43,7 @@ class Test(_Data):
 
 
 class Benchmark(_Data):
-    """One container: `command` in it, ended after `timeout` seconds; what it prints is judged by its tests."""
+    """One container: `command` in it, ended after `timeout` seconds; its tests evaluate what it prints."""
 
     name: str
     tool: str

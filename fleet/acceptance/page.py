@@ -5,7 +5,7 @@ Usage: python -m fleet.acceptance.page prints the page.
 
 import shlex
 
-from fleet.acceptance import catalogue, judge
+from fleet.acceptance import catalogue, evaluate
 
 HEAD = """# Is the machine as fast as it must be?
 
@@ -66,7 +66,7 @@ def page() -> str:
         [
             test.name,
             test.what,
-            judge.figure(test.at_least, test.unit),
+            evaluate.figure(test.at_least, test.unit),
             _counts(test),
             f"{one.name} ({one.tool}, {one.timeout} s)",
             one.source,

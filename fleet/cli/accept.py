@@ -1,4 +1,4 @@
-"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, judge the figures and keep all output.
+"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, compare the figures and keep all output.
 
 Owns which machines may be measured, how many at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
 the others. Needs a stack that is up; accept_report.py makes the text.
@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from fleet import errors, ssh, validators
-from fleet.acceptance import catalogue, judge
+from fleet.acceptance import catalogue, evaluate
 from fleet.acceptance.catalogue import Catalogue
 from fleet.ansible import converge
 from fleet.cli import accept_report as report
@@ -149,7 +149,7 @@ def progress_line(at_work: Mapping[str, str], done: int, of: int) -> str:
 
 
 def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event) -> report.Report:
-    """Run all benchmarks on one node, judge and keep their output. Raises FleetError when nothing could be measured."""
+    """Run all benchmarks on one node, evaluate and keep their output. Raises FleetError when nothing could be measured."""
     name, stamp = node.target.name, time.strftime("%Y%m%d-%H%M%S")
     if stop.is_set():
         raise errors.Cancelled(node=name, doing="accept", seen="cancelled")
@@ -167,10 +167,10 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    ran = {key: judge.Ran.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    ran = {key: evaluate.Ran.from_json(value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
-        judge.judge(node.catalogue.benchmarks, ran),
+        evaluate.evaluate(node.catalogue.benchmarks, ran),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
         stays=list(results.get("stays") or ()),
     )
@@ -191,14 +191,14 @@ def variables(node: Candidate) -> dict[str, Any]:
     }
 
 
-def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, judge.Ran], stamp: str) -> None:
+def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> None:
     """Write the table and, below it, the whole output of the benchmarks."""
     file = Path(result.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(_lines(result, node, ran, stamp)))
 
 
-def _lines(result: report.Report, node: Candidate, ran: Mapping[str, judge.Ran], stamp: str) -> Iterator[str]:
+def _lines(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> Iterator[str]:
     holds = node.catalogue.holds
     yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from fleet import errors
-from fleet.acceptance.judge import Verdict, figure
+from fleet.acceptance.evaluate import Measurement, figure
 from fleet.cli import table
 
 HEAD = ("node", "test", "measured", "at least", "verdict")
@@ -19,7 +19,7 @@ class Report:
     """What was measured on one node, the file with all that was printed, what stays there; or why nothing could be measured."""
 
     node: str
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[Measurement] = field(default_factory=list)  # its name in JSON
     evidence: str = ""
     error: str = ""
     stays: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ def problems(reports: Sequence[Report]) -> list[str]:
     return messages + [f"{report.node}: stays: {words}" for report in reports for words in report.stays]
 
 
-def _message(report: Report, one: Verdict) -> str:
+def _message(report: Report, one: Measurement) -> str:
     measured = figure(one.measured, one.unit)
     seen = f"{measured}{f' on {one.seen}' if one.seen else ''}" if one.state == "below" else f"{one.state}: {one.seen}"
     after = {

@@ -53,7 +53,7 @@ def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
     from fleet.stack import settings, validate
 
     loaded, roles = load_stack(stack)
-    result = validate.judge(loaded, roles, f"stacks/Pulumi.{stack}.yaml", today())
+    result = validate.validate(loaded, roles, f"stacks/Pulumi.{stack}.yaml", today())
     if result.mistyped:
         raise settings.first(result.mistakes)
     return loaded, roles

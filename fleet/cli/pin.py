@@ -78,9 +78,9 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
 
     SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
     """
-    mistakes = [*roles.judge(loaded.vars, file, "vars")]
+    mistakes = [*roles.validate(loaded.vars, file, "vars")]
     for machine, member in loaded.machines.items():
-        mistakes += map(loaded.located, roles.judge(member.vars, file, f"{loaded.key(machine)}.vars"))
+        mistakes += map(loaded.located, roles.validate(member.vars, file, f"{loaded.key(machine)}.vars"))
     if mistakes:
         raise settings.first(mistakes)
     shared = _values(loaded, roles, loaded.vars)

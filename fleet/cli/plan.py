@@ -18,7 +18,7 @@ def command(stack: str) -> None:
     error.
     """
     settings, roles = common.load_stack(stack)
-    result = validate.judge(settings, roles, f"stacks/Pulumi.{stack}.yaml", common.today())
+    result = validate.validate(settings, roles, f"stacks/Pulumi.{stack}.yaml", common.today())
     if not result.mistyped:
         click.echo(capacity.report(settings, roles))
     for level, findings in (("error", result.mistakes), ("warning", result.warnings)):

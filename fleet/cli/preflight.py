@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import click
 
@@ -17,11 +17,10 @@ from fleet import errors, ssh
 from fleet import preflight as machine
 from fleet.cli import common, stack_outputs, table
 from fleet.sources.ssh.form import Reached
-from fleet.stack import requirements as plan
-from fleet.stack import role_vars, settings, stack_file
+from fleet.stack import requirements, role_vars, settings, stack_file
 
 HEAD = ("node", "check", "verdict", "seen")
-SIGNS = {"ok": "ok", "warning": "WARN", "fault": "FAULT"}
+SIGNS = {"ok": "ok", "warning": "WARN", "error": "ERROR"}
 AT_ONCE = 32  # connections
 
 
@@ -34,17 +33,17 @@ AT_ONCE = 32  # connections
 def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Check whether the machines can become what the stack wants.
 
-    Changes nothing on them. Exit code 1 when a fault on a machine would stop `pulumi up`, 2 when a machine could not be checked; warnings
+    Changes nothing on them. Exit code 1 when an error on a machine would stop `pulumi up`, 2 when a machine could not be checked; warnings
     alone are 0.
     """
-    reports = look(wanted(stack, *common.load_typed_stack(stack), nodes), common.progress)
+    reports = look(required(stack, *common.load_typed_stack(stack), nodes), common.progress)
     if as_json:
         click.echo(to_json(reports))
     else:
         click.echo("\n\n".join([as_table(reports, everything), *problems(reports)]))
     if any(report.error for report in reports):
         sys.exit(2)
-    if any(report.faults for report in reports):
+    if any(report.stops for report in reports):
         sys.exit(1)
 
 
@@ -53,17 +52,19 @@ class Report:
     """What every check says of one node, or why nothing could be looked at."""
 
     node: str
-    verdicts: list[machine.Verdict] = field(default_factory=list)
+    results: list[machine.CheckResult] = field(default_factory=list)
     error: str = ""
 
     @property
-    def faults(self) -> list[machine.Verdict]:
-        """What stops the road on this node."""
-        return [one for one in self.verdicts if one.level == "fault"]
+    def stops(self) -> bool:
+        """Whether an error stops a run on this node."""
+        return any(one.level == "error" for one in self.results)
 
 
-def wanted(stack: str, found: settings.Settings, roles: role_vars.Roles, names: Sequence[str]) -> list[machine.Wanted]:
-    """Return what the stack wants of each named node (none means all); FleetError for a name that it does not have."""
+def required(
+    stack: str, found: settings.Settings, roles: role_vars.Roles, names: Sequence[str]
+) -> list[machine.Requirements]:
+    """Return what the stack requires of each named node (none means all); FleetError for a name that it does not have."""
     for name in names:
         if name not in found.present:
             near = settings.nearest(name, found.present)
@@ -76,19 +77,21 @@ def wanted(stack: str, found: settings.Settings, roles: role_vars.Roles, names: 
             )
     asked = [name for name in found.present if not names or name in names]
     targets, owner = _targets(stack, found, asked), f"{stack_file.PROJECT}/{stack}"
-    return [machine.Wanted.from_plan(targets[name], plan.wants(found, roles, name, owner)) for name in asked]
+    return [
+        machine.Requirements.from_plan(targets[name], requirements.wants(found, roles, name, owner)) for name in asked
+    ]
 
 
-def look(nodes: Sequence[machine.Wanted], note: Callable[[str], None]) -> list[Report]:
+def look(nodes: Sequence[machine.Requirements], note: Callable[[str], None]) -> list[Report]:
     """Look at all nodes at once; `note` gets a line for each that is done."""
 
-    def one(node: machine.Wanted) -> Report:
+    def one(node: machine.Requirements) -> Report:
         try:
-            verdicts = machine.judge(machine.look(node), node)
+            results = machine.check(machine.look(node), node)
         except errors.FleetError as error:
             report = Report(node.target.name, error=str(error))
         else:
-            report = Report(node.target.name, verdicts)
+            report = Report(node.target.name, results)
         note(f"{report.node}: {'could not look' if report.error else _summary(report)}")
         return report
 
@@ -97,7 +100,7 @@ def look(nodes: Sequence[machine.Wanted], note: Callable[[str], None]) -> list[R
 
 
 def as_table(reports: Sequence[Report], everything: bool) -> str:
-    """Return a line a verdict, those that are ok only when `everything` is asked for; each node that is fine has one line."""
+    """Return a line a result, those that are ok only when `everything` is asked for; each node that is fine has one line."""
     rows = [row for report in reports for row in _rows(report, everything)]
     return table.columns([HEAD, *rows])
 
@@ -106,7 +109,7 @@ def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each thing that is not ok: node, seen, wanted, what to do; what several nodes share once."""
     nodes_by_problem: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
-        for one in report.verdicts:
+        for one in report.results:
             if one.level != "ok":
                 nodes_by_problem.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
     shared = [
@@ -117,8 +120,17 @@ def problems(reports: Sequence[Report]) -> list[str]:
 
 
 def to_json(reports: Sequence[Report]) -> str:
-    """Return the reports as JSON."""
-    return json.dumps([asdict(report) for report in reports], indent=1)
+    """Return the reports as JSON, where an error has the level `fault`, as in earlier releases."""
+
+    def fields(one: machine.CheckResult) -> dict[str, str]:
+        level = "fault" if one.level == "error" else one.level
+        return {"check": one.check, "level": level, "seen": one.seen, "wanted": one.wanted, "next": one.next}
+
+    rows = [
+        {"node": report.node, "verdicts": [fields(one) for one in report.results], "error": report.error}
+        for report in reports
+    ]
+    return json.dumps(rows, indent=1)
 
 
 def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
@@ -145,13 +157,13 @@ def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapp
 def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:
     if report.error:
         return [(report.node, "-", "-", "could not look")]
-    shown = [one for one in report.verdicts if everything or one.level != "ok"]
+    shown = [one for one in report.results if everything or one.level != "ok"]
     rows = [(report.node, one.check, SIGNS[one.level], re.sub(r"\s+", " ", one.seen)) for one in shown]
-    return rows or [(report.node, "all", "ok", f"{len(report.verdicts)} checks")]
+    return rows or [(report.node, "all", "ok", f"{len(report.results)} checks")]
 
 
 def _summary(report: Report) -> str:
-    counts = {level: sum(one.level == level for one in report.verdicts) for level in SIGNS}
+    counts = {level: sum(one.level == level for one in report.results) for level in SIGNS}
     return ", ".join(
         f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items() if count
     )

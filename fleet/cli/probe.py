@@ -42,15 +42,15 @@ def command(
     loaded = probes.load(cases, min_iou, common.root() / extra if extra else None)
     outputs = stack_outputs.outputs_noting_failures(stack, common.progress)
     key = outputs.get("api_key") or stack_outputs.configured_key(stack)
-    verdicts: list[probes.Verdict] = []
+    results: list[probes.ProbeResult] = []
     for chosen in stack_outputs.choose(outputs, replica):
         named = [replace(case, name=f"{chosen.name} {case.name}") for case in loaded]
         with stack_outputs.tunnel(chosen) as url:
-            verdicts += probes.run(url, key, chosen.model, named, common.quiet if as_json else common.progress)
-    click.echo(report.to_json(verdicts) if as_json else report.table(verdicts))
+            results += probes.run(url, key, chosen.model, named, common.quiet if as_json else common.progress)
+    click.echo(report.to_json(results) if as_json else report.table(results))
     if junit:
-        junit.write_text(report.to_junit(verdicts))
+        junit.write_text(report.to_junit(results))
     if html:
-        html.write_text(report.to_html(verdicts))
-    if any(verdict.refused for verdict in verdicts):
+        html.write_text(report.to_html(results))
+    if any(one.refused for one in results):
         sys.exit(1)

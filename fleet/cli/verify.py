@@ -38,19 +38,19 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
 
     Exit code 1 when something differs, 2 when a node could not be read.
     """
-    verdicts = verify_stack(stack, nodes, common.progress)
+    reports = verify_stack(stack, nodes, common.progress)
     if as_json:
-        click.echo(to_json(verdicts))
+        click.echo(to_json(reports))
     else:
-        click.echo("\n".join([as_table(verdicts), *problems(verdicts, stack)]))
-    if any(one.wrong for one in verdicts):
+        click.echo("\n".join([as_table(reports), *problems(reports, stack)]))
+    if any(one.wrong for one in reports):
         sys.exit(1)
-    if any(one.error for one in verdicts):
+    if any(one.error for one in reports):
         sys.exit(2)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WeightsReport:
     """What was found on one node: each thing that differs as {what, expected, seen}, or why nothing could be looked at."""
 
     node: str
@@ -61,12 +61,12 @@ class Verdict:
     error: str = ""
 
 
-def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machine.Expected]:
+def recorded(weights: State, servings: State, names: Sequence[str]) -> list[machine.RecordedWeights]:
     """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
     known = {
         node: found
         for node in sorted(weights, key=table.natural_order)
-        if (found := _wanted(node, weights[node], servings.get(node) or {}))
+        if (found := _recorded(node, weights[node], servings.get(node) or {}))
     }
     for name in names or ([] if known else ["any node"]):
         if name not in known:
@@ -80,15 +80,15 @@ def wanted(weights: State, servings: State, names: Sequence[str]) -> list[machin
     return [found for node, found in known.items() if not names or node in names]
 
 
-def _wanted(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.Expected | None:
+def _recorded(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.RecordedWeights | None:
     manifest = f"{weights.get('path')}/manifest.json"
-    recorded = _expected(weights).get(f"file {manifest}", {}).get("sha256")
-    if not recorded:
+    manifest_sum = _expected(weights).get(f"file {manifest}", {}).get("sha256")
+    if not manifest_sum:
         return None
     images = {what: seen["image_id"] for what, seen in _expected(serving).items() if "image_id" in seen}
     target = ssh.Target.from_inputs({**weights["node"], "name": node})
-    return machine.Expected(
-        target, manifest, recorded, {what.removeprefix("container "): image for what, image in images.items()}
+    return machine.RecordedWeights(
+        target, manifest, manifest_sum, {what.removeprefix("container "): image for what, image in images.items()}
     )
 
 
@@ -97,12 +97,14 @@ def _expected(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def verify(nodes: Sequence[machine.Expected], note: Callable[[str], None], every: float = EVERY) -> list[Verdict]:
+def verify(
+    nodes: Sequence[machine.RecordedWeights], note: Callable[[str], None], every: float = EVERY
+) -> list[WeightsReport]:
     """Look at all nodes at once; `note` gets a line of progress every so many seconds."""
     stop = threading.Event()
     progress = {node.target.name: (0, 0) for node in nodes}
 
-    def one(node: machine.Expected) -> Verdict:
+    def one(node: machine.RecordedWeights) -> WeightsReport:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
 
         def report_progress(done: int, total: int) -> None:
@@ -114,8 +116,8 @@ def verify(nodes: Sequence[machine.Expected], note: Callable[[str], None], every
             found = machine.verify(node, report_progress)
         except errors.FleetError as error:
             progress.pop(name)
-            return Verdict(name, path, error=str(error))
-        return Verdict(name, path, found.files, found.bytes, found.wrong)
+            return WeightsReport(name, path, error=str(error))
+        return WeightsReport(name, path, found.files, found.bytes, found.wrong)
 
     started = time.monotonic()
     with futures.ThreadPoolExecutor(max(1, len(nodes))) as pool:
@@ -147,12 +149,12 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def as_table(verdicts: Sequence[Verdict]) -> str:
+def as_table(reports: Sequence[WeightsReport]) -> str:
     """Return one line a node."""
-    return table.columns([HEAD, *map(_row, verdicts)])
+    return table.columns([HEAD, *map(_row, reports)])
 
 
-def _row(one: Verdict) -> tuple[str, ...]:
+def _row(one: WeightsReport) -> tuple[str, ...]:
     if one.error:
         return one.node, "-", "-", "could not look"
     count = len(one.wrong)
@@ -160,12 +162,12 @@ def _row(one: Verdict) -> tuple[str, ...]:
     return one.node, str(one.files), table.size(one.bytes), verdict
 
 
-def problems(verdicts: Sequence[Verdict], stack: str) -> list[str]:
+def problems(reports: Sequence[WeightsReport], stack: str) -> list[str]:
     """Return a message for each node where something differs, or that could not be looked at."""
-    return [one.error or _differs(one, stack) for one in verdicts if one.error or one.wrong]
+    return [one.error or _differs(one, stack) for one in reports if one.error or one.wrong]
 
 
-def _differs(one: Verdict, stack: str) -> str:
+def _differs(one: WeightsReport, stack: str) -> str:
     shown = [f"{wrong['what']}: {wrong['seen']}\n  recorded: {wrong['expected']}" for wrong in one.wrong]
     command = f"--refresh -s {stack} --policy-pack policies"
     message = errors.FleetError(
@@ -177,12 +179,12 @@ def _differs(one: Verdict, stack: str) -> str:
     return str(message)
 
 
-def to_json(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts as JSON."""
-    return json.dumps([asdict(one) for one in verdicts], indent=1)
+def to_json(reports: Sequence[WeightsReport]) -> str:
+    """Return the reports as JSON."""
+    return json.dumps([asdict(one) for one in reports], indent=1)
 
 
-def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[Verdict]:
+def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
     """Read the stack's state and look at its nodes."""
     found = stack_outputs.deployed(stack)
-    return verify(wanted(found.get("Weights") or {}, found.get("Serving") or {}, names), note)
+    return verify(recorded(found.get("Weights") or {}, found.get("Serving") or {}, names), note)

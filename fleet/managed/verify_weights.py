@@ -27,7 +27,7 @@ NEXT = "find out what python3 prints there; then `fleet verify` again"
 
 
 @dataclass(frozen=True)
-class Expected:
+class RecordedWeights:
     """The expected files of a node: path and sha256 of the manifest; and its image ID by container."""
 
     target: ssh.Target
@@ -37,7 +37,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Report:
+class Comparison:
     """The number of files, their bytes according to the manifest, and what differs: {what, expected, seen}."""
 
     files: int
@@ -45,32 +45,32 @@ class Report:
     wrong: list[dict[str, str]]
 
 
-def verify(expected: Expected, progress: Callable[[int, int], None], silence: float = SILENCE) -> Report:
+def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silence: float = SILENCE) -> Comparison:
     """Compare every file; `progress` gets the bytes done and in total about every second, and may raise to stop.
 
     The script sets the time of a file that differs, so that the next refresh reports it as drift. Raises Unreachable,
     HostKeyMismatch, or CommandFailed if the script fails or prints nothing for `silence` seconds.
     """
-    arguments = {"manifest": expected.manifest, "recorded": expected.recorded, "containers": dict(expected.containers)}
+    arguments = {"manifest": weights.manifest, "recorded": weights.recorded, "containers": dict(weights.containers)}
     last: dict[str, Any] = {}
     unreadable: list[reply.Unreadable] = []
-    with ssh.connect(expected.target) as connection:
+    with ssh.connect(weights.target) as connection:
         for line in script_lines(connection, SCRIPT.read_text(), arguments, silence):
             try:
                 last = reply.value(line, LINE)
             except reply.Unreadable as error:
                 unreadable.append(error)
                 if last or len(unreadable) > BEFORE:
-                    raise reply.failed(error, expected.target.name, f"verify {expected.manifest}", NEXT) from None
+                    raise reply.failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
                 continue
             if "done" in last:
                 progress(last["done"], last["total"])
     if "wrong" not in last:
         raise errors.CommandFailed(
-            node=expected.target.name,
-            doing=f"verify {expected.manifest}",
+            node=weights.target.name,
+            doing=f"verify {weights.manifest}",
             seen=f"it ended before the result{f'; it printed {unreadable[-1].seen}' if unreadable else ''}",
             wanted="the sums of all files",
             next="`fleet verify` again; `journalctl -k` there names a process that was killed",
         )
-    return Report(**last)
+    return Comparison(**last)

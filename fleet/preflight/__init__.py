@@ -1,8 +1,8 @@
-"""Whether a machine can become what the plan wants, learned in one exec that changes nothing.
+"""Whether a machine can become what the plan requires, learned in one exec that changes nothing.
 
-Owns what is asked of a machine (on_node_facts.py, on_node_driver.py and roles/host/files/filesystems.py answer there, in one exec) and the order of
-the checks: hardware.py and host.py judge, form.py has the
-forms. Needs a connection. Called by `fleet.cli.preflight` for any number of nodes in threads, and by fleet.provider for the Node that it makes.
+Owns what is asked of a machine (on_node_facts.py, on_node_driver.py and roles/host/files/filesystems.py answer there, in one exec) and the
+order of the checks, which are in hardware.py and host.py; form.py has the forms. Needs a connection. Called by `fleet.cli.preflight` for any
+number of nodes in threads, and by fleet.provider for the Node that it makes.
 """
 
 import dataclasses
@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleet import errors, ssh
+from fleet.findings import weigh
 from fleet.managed import owner
 from fleet.preflight import answer, hardware, host
-from fleet.preflight.form import Check, Filesystem, Level, Look, Space, Verdict, Waiver, Wanted
+from fleet.preflight.form import Check, CheckResult, Filesystem, Look, Requirements, Space
 from fleet.ssh.script import ScriptFailed, run_script
 
-__all__ = ["CHECKS", "Filesystem", "Level", "Look", "Space", "Verdict", "Waiver", "Wanted", "ask", "judge", "look"]
+__all__ = ["CHECKS", "CheckResult", "Filesystem", "Look", "Requirements", "Space", "ask", "check", "look"]
 
 # One script for the node, in this order; the last is the role host's own look at the disks on which it makes file systems.
 SCRIPTS = (
@@ -36,25 +37,26 @@ SOURCE = "/etc/apt/sources.list.d/rocm.sources"
 CHECKS: Sequence[Check] = (*host.FIRST, *hardware.CHECKS, *host.CHECKS)
 
 
-def look(wanted: Wanted) -> Look:
+def look(requirements: Requirements) -> Look:
     """Connect to the machine and ask it. Raises Unreachable, HostKeyMismatch, LoginRefused, CommandFailed."""
-    with ssh.connect(wanted.target) as connection:
-        return ask(connection, wanted)
+    with ssh.connect(requirements.target) as connection:
+        return ask(connection, requirements)
 
 
-def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
+def ask(connection: ssh.Connection, requirements: Requirements) -> Look:
     """Ask the machine everything in one exec. Raises Unreachable, CommandFailed."""
     arguments = {
-        "paths": {one.path: one.filled for one in wanted.space},
-        "addresses": list(wanted.addresses),
-        "ports": list(wanted.ports),
+        "paths": {one.path: one.filled for one in requirements.space},
+        "addresses": list(requirements.addresses),
+        "ports": list(requirements.ports),
         "owner": owner.MARKER,
-        "repositories": list(wanted.repositories),
+        "repositories": list(requirements.repositories),
         "source": SOURCE,
-        "loaders": list(wanted.loaders),
-        "packages": list(wanted.driver_packages),
+        "loaders": list(requirements.loaders),
+        "packages": list(requirements.driver_packages),
         "filesystems": [
-            {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))} for one in wanted.filesystems
+            {**dataclasses.asdict(one), "uuid": str(uuid.uuid5(NAMESPACE, one.serial))}
+            for one in requirements.filesystems
         ],
         "record": RECORD,
     }
@@ -62,11 +64,11 @@ def ask(connection: ssh.Connection, wanted: Wanted) -> Look:
         facts = run_script(connection, script(), arguments, answer.facts(arguments), BOUND)
     except ScriptFailed as failure:
         raise errors.CommandFailed(
-            node=wanted.target.name,
+            node=requirements.target.name,
             doing="look before anything is touched",
             seen=failure.seen,
             wanted="python3 3.10 or newer, which Ansible needs too",
-            next=f"{wanted.target.login} /usr/bin/python3 --version",
+            next=f"{requirements.target.login} /usr/bin/python3 --version",
         ) from None
     return Look(facts, float(facts["time"]) - time.time())
 
@@ -76,22 +78,17 @@ def script() -> str:
     return "\n".join(file.read_text() for file in SCRIPTS)
 
 
-def judge(seen: Look, wanted: Wanted, today: datetime.date | None = None) -> list[Verdict]:
-    """Return what every check says of one machine, less what the stack waives on that day (default: now)."""
+def check(look: Look, requirements: Requirements, today: datetime.date | None = None) -> list[CheckResult]:
+    """Return the results of every check of one machine, with the stack's waivers as of that day (default: now)."""
     day = today or datetime.datetime.now(tz=datetime.UTC).date()
-    return [_weighed(verdict, wanted, day) for check in CHECKS for verdict in check(seen, wanted)]
+    return [_weighed(result, requirements, day) for one in CHECKS for result in one(look, requirements)]
 
 
-def _weighed(verdict: Verdict, wanted: Wanted, today: datetime.date) -> Verdict:
-    """Return a verdict as it counts for this stack: what its machines always are is fine, a fault that it waives only warns."""
-    if verdict.level == "warning" and verdict.check in wanted.usual:
-        return dataclasses.replace(verdict, level="ok", wanted="", next="")
-    waiver = wanted.waivers.get(verdict.name)
-    if verdict.level == "ok" or waiver is None:
-        return verdict
-    if waiver.expires < today:
-        late = f"(its waiver expired on {waiver.expires} and does not count)"
-        return dataclasses.replace(verdict, seen=f"{verdict.seen}\n{late}")
-    return dataclasses.replace(
-        verdict, level="warning", seen=f"{verdict.seen}\n(waived until {waiver.expires}: {waiver.reason})"
-    )
+def _weighed(result: CheckResult, requirements: Requirements, today: datetime.date) -> CheckResult:
+    """Return a result as it counts for this stack: a warning that is usual for its source is ok, an error that it waives a warning."""
+    if result.level == "ok":
+        return result
+    if result.level == "warning" and result.check in requirements.usual:
+        return dataclasses.replace(result, level="ok", wanted="", next="")
+    level, note = weigh(result.level, requirements.waivers.get(result.name), today)
+    return dataclasses.replace(result, level=level, seen=result.seen + note)

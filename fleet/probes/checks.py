@@ -17,7 +17,7 @@ Check = Callable[[Case, Answer, Any], str]
 LONGEST = 400  # characters of a sentence: what it repeats of an answer may be endless
 
 
-def judge(case: Case, answer: Answer) -> list[str]:
+def problems(case: Case, answer: Answer) -> list[str]:
     """Return what is wrong with an answer, a printable sentence each; empty when it is right."""
     found = (CHECKS[name](case, answer, wanted) for check in case.checks for name, wanted in check.items())
     return [_sentence(wrong) for wrong in (answer.strange, *found) if wrong]

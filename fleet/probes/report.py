@@ -1,6 +1,6 @@
-"""Verdicts as text, JSON, JUnit XML, and a page that draws the answered box beside the true one.
+"""Results of probes as text, JSON, JUnit XML, and a page that draws the answered box beside the true one.
 
-Pure: verdicts in, text out; the page needs Pillow for its pictures. Called by fleet.cli.probe and fleet.provider.
+Pure: results in, text out; the page needs Pillow for its pictures. Called by fleet.cli.probe and fleet.provider.
 """
 
 import base64
@@ -15,35 +15,35 @@ from xml.etree import ElementTree as xml
 from fleet.probes import answer as answers
 from fleet.probes import checks, picture
 from fleet.probes.answer import Answer
-from fleet.probes.runner import Verdict
+from fleet.probes.runner import ProbeResult
 
 PAGE = Path(__file__).with_name("report.html")
 DRAWN = 50  # answered boxes on a picture, at most: a model that babbles shall not fill the page
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
+def table(results: Sequence[ProbeResult]) -> str:
     """Return a line a probe, and what was answered where it failed, or failed at first."""
-    width = max((len(one.case.name) for one in verdicts), default=0)
+    width = max((len(one.case.name) for one in results), default=0)
     lines = []
-    for one in verdicts:
+    for one in results:
         state = "ok  " if one.passed else "FAIL" if one.gates else "warn"
         lines.append(f"{state}  {one.case.name.ljust(width)}  {one.seconds:6.1f} s{_note(one)}")
         if one.earlier:
             lines += _answered("      at first: ", *one.earlier)
         if not one.passed:
             lines += _answered("      asked once more: " if one.earlier else "      ", one.answer, one.wrong)
-    return "\n".join([*lines, summary(verdicts)])
+    return "\n".join([*lines, summary(results)])
 
 
-def summary(verdicts: Sequence[Verdict]) -> str:
+def summary(results: Sequence[ProbeResult]) -> str:
     """Return how many passed, in a line; those that only advise are counted apart."""
-    gating, advisory = ([one for one in verdicts if one.gates is gates] for gates in (True, False))
+    gating, advisory = ([one for one in results if one.gates is gates] for gates in (True, False))
     told = f"{sum(one.passed for one in gating)} of {len(gating)} probes passed"
     return told + (f"; advisory: {sum(one.passed for one in advisory)} of {len(advisory)}" if advisory else "")
 
 
-def to_json(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts as a JSON list."""
+def to_json(results: Sequence[ProbeResult]) -> str:
+    """Return the results as a JSON list."""
     rows = [
         {
             "case": one.case.name,
@@ -59,21 +59,21 @@ def to_json(verdicts: Sequence[Verdict]) -> str:
             "boxes": answers.boxes(one.answer)[:DRAWN],
             "truth": [{"label": label, "box": box} for label, box in checks.truth(one.case)],
         }
-        for one in verdicts
+        for one in results
     ]
     return json.dumps(rows, indent=1)
 
 
-def to_junit(verdicts: Sequence[Verdict]) -> str:
+def to_junit(results: Sequence[ProbeResult]) -> str:
     """Return a JUnit report with one test case a probe; one that only advises counts as skipped where it failed."""
     total = {
-        "tests": str(len(verdicts)),
-        "failures": str(sum(one.refused for one in verdicts)),
-        "skipped": str(sum(not one.passed and not one.refused for one in verdicts)),
-        "time": f"{sum(v.seconds for v in verdicts):.2f}",
+        "tests": str(len(results)),
+        "failures": str(sum(one.refused for one in results)),
+        "skipped": str(sum(not one.passed and not one.refused for one in results)),
+        "time": f"{sum(v.seconds for v in results):.2f}",
     }
     suite = xml.Element("testsuite", {"name": "probes", **total})
-    for one in verdicts:
+    for one in results:
         case = xml.SubElement(suite, "testcase", name=one.case.name, classname="probes", time=f"{one.seconds:.2f}")
         if not one.passed:
             failure = xml.SubElement(case, "failure" if one.gates else "skipped", message="; ".join(one.wrong))
@@ -85,13 +85,13 @@ def to_junit(verdicts: Sequence[Verdict]) -> str:
     return xml.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def to_html(verdicts: Sequence[Verdict]) -> str:
-    """Return one page that needs nothing beside it: each picture with the true and the answered boxes, and the verdict."""
-    cards = "\n".join(_card(one) for one in verdicts)
-    return Template(PAGE.read_text()).substitute(summary=summary(verdicts), cards=cards)
+def to_html(results: Sequence[ProbeResult]) -> str:
+    """Return one page that needs nothing beside it: each picture with the true and the answered boxes, and whether it passed."""
+    cards = "\n".join(_card(one) for one in results)
+    return Template(PAGE.read_text()).substitute(summary=summary(results), cards=cards)
 
 
-def _note(one: Verdict) -> str:
+def _note(one: ProbeResult) -> str:
     """Return what stands behind the seconds of a probe in the table."""
     notes = [*(["advisory"] if one.case.advisory else []), *(["asked twice"] if one.earlier else [])]
     return f"  ({', '.join(notes)})" if notes else ""
@@ -107,7 +107,7 @@ def _earlier(answer: Answer, wrong: Sequence[str]) -> dict[str, Any]:
     return {"wrong": list(wrong), "status": answer.status, "answered": answer.shown}
 
 
-def _card(one: Verdict) -> str:
+def _card(one: ProbeResult) -> str:
     state = "passed" if one.passed else "failed" if one.gates else "warned"
     asked = "asked twice" if one.earlier else "asked"
     first = ""
@@ -129,7 +129,7 @@ def _listed(wrong: Sequence[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _figure(one: Verdict) -> str:
+def _figure(one: ProbeResult) -> str:
     if one.case.picture is None:
         return ""
     width, height = picture.size(one.case.picture)

@@ -1,4 +1,4 @@
-"""Puts cases to a server, one after the other, and judges the answers. What a server sends is bounded in bytes and in time.
+"""Puts cases to a server, one after the other, and checks the answers. What a server sends is bounded in bytes and in time.
 
 Needs httpx, and a base URL that reaches the server (an SSH tunnel; see fleet.ssh). Called by fleet.provider and
 fleet.cli.probe.
@@ -24,8 +24,8 @@ BYTES, EVENTS = 4 * 2**20, 2 * THINKING
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One judged answer. `wrong` says what is wrong with it, a sentence each; empty means it passed.
+class ProbeResult:
+    """The result of one case: its answer, and how long that took in seconds. `wrong` says what is wrong with it, a sentence each; empty means it passed.
 
     `earlier` is the first answer of a case that was asked once more, with what was wrong with that.
     """
@@ -61,25 +61,25 @@ class Verdict:
         return f"twice {now}" if first == now else f"{now}; at first {first}"
 
 
-def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[Verdict]:
-    """Ask every case at `url` (without /v1); the answers of a broken connection are verdicts too, with status 0.
+def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[ProbeResult]:
+    """Ask every case at `url` (without /v1); the answers of a broken connection are results too, with status 0.
 
     A model that answers wrongly is asked once more; what must be refused, and a server that gives no answer or a strange one, is not.
     """
-    verdicts = []
+    results = []
     for number, case in enumerate(cases, 1):
         place = f"{case.name} ({number} of {len(cases)})"
         note(place)
         started = time.monotonic()
         answer = ask(url, key, model, case)
-        wrong, earlier = checks.judge(case, answer), None
+        wrong, earlier = checks.problems(case, answer), None
         if wrong and case.wants_answer and answer.status == 200 and not answer.strange:
             note(f"{place}, once more: {wrong[0]}")
             earlier = (answer, wrong)
             answer = ask(url, key, model, case)
-            wrong = checks.judge(case, answer)
-        verdicts.append(Verdict(case, answer, wrong, time.monotonic() - started, earlier))
-    return verdicts
+            wrong = checks.problems(case, answer)
+        results.append(ProbeResult(case, answer, wrong, time.monotonic() - started, earlier))
+    return results
 
 
 def ask(url: str, key: str, model: str, case: Case) -> Answer:

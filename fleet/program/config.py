@@ -23,11 +23,11 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
     keys = _keys()
     raw, inventories = inventory.expand(_raw(keys, file), Path("stacks"), file)  # Pulumi runs the program in its folder
     stack = settings.read(raw, file, inventories)
-    verdict = validate.judge(stack, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
-    for warning in verdict.warnings:
+    findings = validate.validate(stack, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
+    for warning in findings.warnings:
         pulumi.log.warn(str(warning))
     mistakes = [
-        *verdict.mistakes,
+        *findings.mistakes,
         *_missing_secrets(stack, keys, file),
         *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]

@@ -9,26 +9,25 @@ from fleet.provider.base import Request
 from fleet.provider.properties import Props
 
 
-def claim(request: Request, connection: ssh.Connection, requirements: Props) -> None:
-    """Check the machine, report warnings, and mark it. Raises NotReady for faults, before any change on the machine."""
+def claim(request: Request, connection: ssh.Connection, wants: Props) -> None:
+    """Check the machine, report warnings, and mark it. Raises NotReady for failed checks, before any change on the machine."""
     request.report("runs the preflight checks", True)
-    wanted = preflight.Wanted.from_plan(connection.target, requirements)
-    verdicts = preflight.judge(preflight.ask(connection, wanted), wanted)
-    for verdict in verdicts:
-        if verdict.level == "warning":
-            request.report(str(_message(verdict)), False)
-    faults = [verdict for verdict in verdicts if verdict.level == "fault"]
-    if faults:
-        first, *others = faults
+    requirements = preflight.Requirements.from_plan(connection.target, wants)
+    results = preflight.check(preflight.ask(connection, requirements), requirements)
+    for result in results:
+        if result.level == "warning":
+            request.report(str(_message(result)), False)
+    if failures := [result for result in results if result.level == "error"]:
+        first, *others = failures
         raise errors.NotReady(
             node=connection.target.name,
             doing=first.name,
             seen=first.seen,
             wanted=first.wanted,
             next=first.next,
-            others=[_message(fault) for fault in others],
+            others=[_message(failure) for failure in others],
         )
-    owner.claim(connection, wanted.stack)
+    owner.claim(connection, requirements.stack)
 
 
 def release(request: Request, target: ssh.Target, stack: str) -> None:
@@ -43,5 +42,5 @@ def release(request: Request, target: ssh.Target, stack: str) -> None:
         request.report(f"remains: {owner.MARKER}, of {other_owner.id or 'an owner that it does not name'}", False)
 
 
-def _message(verdict: preflight.Verdict) -> errors.FleetError:
-    return errors.FleetError(doing=verdict.name, seen=verdict.seen, wanted=verdict.wanted, next=verdict.next)
+def _message(result: preflight.CheckResult) -> errors.FleetError:
+    return errors.FleetError(doing=result.name, seen=result.seen, wanted=result.wanted, next=result.next)

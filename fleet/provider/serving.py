@@ -14,7 +14,7 @@ from fleet.provider.base import InitFailed, Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import Props
 
-# (base URL, API key, model, probes: {cases, min_iou, extra}, note) -> the verdicts of fleet.probes.
+# (base URL, API key, model, probes: {cases, min_iou, extra}, note) -> the results of fleet.probes.
 RunProbes = Callable[[str, str, str, Mapping[str, Any], Callable[[str], None]], Sequence[Any]]
 
 
@@ -25,10 +25,8 @@ def run_probes(
     from fleet import probes  # imports httpx and Pillow, which most runs do not need
 
     extra = Path(options["extra"]) if options.get("extra") else None  # relative to the project, where Pulumi starts us
-    verdicts: Sequence[Any] = probes.run(
-        url, key, model, probes.load(options["cases"], options["min_iou"], extra), note
-    )
-    return verdicts
+    results: Sequence[Any] = probes.run(url, key, model, probes.load(options["cases"], options["min_iou"], extra), note)
+    return results
 
 
 class Serving(Playbook):
@@ -48,18 +46,18 @@ class Serving(Playbook):
             with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
                 for replica in outputs["replicas"]:
                     with connection.forward(address.socket_or_port(replica)) as port:
-                        verdicts = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
-                    _write_evidence(folder, f"{request.name}-{replica['name']}", verdicts)
-                    gating = [verdict for verdict in verdicts if verdict.gates]
-                    passed += sum(verdict.passed for verdict in gating)
+                        results = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
+                    _write_evidence(folder, f"{request.name}-{replica['name']}", results)
+                    gating = [result for result in results if result.gates]
+                    passed += sum(result.passed for result in gating)
                     total += len(gating)
-                    for verdict in verdicts:
-                        if verdict.refused:
-                            failures.append(_line(replica, verdict))
-                        elif not verdict.passed:
-                            request.warn(f"advisory probe failed, the replica is ready: {_line(replica, verdict)}")
-                        elif verdict.earlier:
-                            request.report(f"passed at the second try: {_line(replica, verdict)}", False)
+                    for result in results:
+                        if result.refused:
+                            failures.append(_line(replica, result))
+                        elif not result.passed:
+                            request.warn(f"advisory probe failed, the replica is ready: {_line(replica, result)}")
+                        elif result.earlier:
+                            request.report(f"passed at the second try: {_line(replica, result)}", False)
         except errors.FleetError as error:
             raise InitFailed(outputs, error) from error
         outputs["verdict"] = {"passed": passed, "total": total, "evidence": str(folder)}
@@ -80,16 +78,16 @@ class Serving(Playbook):
         )
 
 
-def _write_evidence(folder: Path, name: str, verdicts: Sequence[Any]) -> None:
+def _write_evidence(folder: Path, name: str, results: Sequence[Any]) -> None:
     from fleet.probes import report
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(report.to_json(verdicts) + "\n")
-    (folder / f"{name}.html").write_text(report.to_html(verdicts))
+    (folder / f"{name}.json").write_text(report.to_json(results) + "\n")
+    (folder / f"{name}.html").write_text(report.to_html(results))
 
 
-def _line(replica: Props, verdict: Any) -> str:
-    return f"{replica['name']}: {verdict.case.name}: answered {verdict.seen}"
+def _line(replica: Props, result: Any) -> str:
+    return f"{replica['name']}: {result.case.name}: answered {result.seen}"
 
 
 def _probe_failed(request: Request, outputs: Props, failures: list[str], passed: int, total: int) -> errors.ProbeFailed:

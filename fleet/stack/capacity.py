@@ -12,11 +12,11 @@ WIDTH = 48  # characters of a bar, which is the memory of one GPU
 LEGEND = "█ weights  ▒ vLLM's own (estimate)  ░ cache  · left free"
 
 
-def report(judged: settings.Settings, roles: role_vars.Roles) -> str:
+def report(stack: settings.Settings, roles: role_vars.Roles) -> str:
     """Return a paragraph for each kind of machine: those with the same plan are told once."""
     plans: dict[str, list[str]] = {}
-    for name in judged.machines:
-        plans.setdefault("\n".join(_machine(validate.plan(judged, roles, name))), []).append(name)
+    for name in stack.machines:
+        plans.setdefault("\n".join(_machine(validate.plan(stack, roles, name))), []).append(name)
     return "\n\n".join(f"{_names(names)}: {plan}" for plan, names in plans.items())
 
 

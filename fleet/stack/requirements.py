@@ -1,7 +1,7 @@
-"""What a plan wants of one machine before anything is touched there: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
+"""What a plan requires of one machine before anything is touched there: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
 
 Of the stack file alone: what only a machine's source knows is left out. Called by `fleet.cli.preflight`, and by `fleet.program` for the input
-`wants` of Node. Keys and units are those of fleet.preflight.Wanted.
+`wants` of Node. Keys and units are those of fleet.preflight.Requirements.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
 
 
 def wants(found: settings.Settings, roles: role_vars.Roles, machine: str, stack: str) -> dict[str, Any]:
-    """Return what the stack wants of a machine; its owner is to be `stack`, [ORGANIZATION/]PROJECT/STACK."""
+    """Return what the stack requires of a machine; its owner is to be `stack`, [ORGANIZATION/]PROJECT/STACK."""
     planned = validate.plan(found, roles, machine)
     values = planned.values
     rocm = str(values.get("rocm_version", ""))

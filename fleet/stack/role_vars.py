@@ -1,7 +1,7 @@
 """What the roles say about themselves: their variables (meta/argument_specs.yml) and the files that they are made of.
 
 Reads roles/, opens no connection. A variable that no role knows, of the wrong type, or text of another form than the role says
-(meta/text_forms.yml), is refused at preview. Called by `fleet.program`, once a run; ansible-core is imported only when a value is judged.
+(meta/text_forms.yml), is refused at preview. Called by `fleet.program`, once a run; ansible-core is imported only when a value is validated.
 """
 
 import functools
@@ -44,7 +44,7 @@ class Roles:
 
     @functools.cached_property
     def text_forms(self) -> Mapping[str, Any]:
-        """The form of each variable that holds text (`textforms.judge`)."""
+        """The form of each variable that holds text (`text_forms.mismatches`)."""
         return {name: form for role in self.roles.values() for name, form in role.text_forms.items()}
 
     @functools.cached_property
@@ -65,7 +65,7 @@ class Roles:
             if any(name in self.roles[role].options for role in ROLES[kind])
         }
 
-    def judge(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
+    def validate(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
         """Yield what is wrong with role variables that stand at `key` of `file`: unknown names, wrong types."""
         for name, value in values.items():
             if name not in self.options:
@@ -94,19 +94,19 @@ class Roles:
             yield errors.SettingsError(file=file, key=where, value=text, seen=seen, allowed="the value itself")
         if statements or (isinstance(value, str) and "{{" in value):
             return  # an expression: Ansible knows its type only when it runs
-        wrong_types = _judged(_frozen(name, value, self.options[name])).told
+        wrong_types = _validated(_frozen(name, value, self.options[name])).errors
         for told in wrong_types:
             yield _mistyped(file, f"{key}.{name}", value, told, self.options[name])
         if name in self.text_forms and not wrong_types:
-            typed = _judged(_frozen(name, value, self.options[name])).value
-            for where, text, form in text_forms.judge(typed, self.text_forms[name], f"{key}.{name}"):
+            typed = _validated(_frozen(name, value, self.options[name])).value
+            for where, text, form in text_forms.mismatches(typed, self.text_forms[name], f"{key}.{name}"):
                 yield errors.SettingsError(
                     file=file, key=where, value=text, seen="has another form", allowed=form.wanted
                 )
 
     def coerced(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values in the types of their specs ("8000" → 8000, as `pulumi config set` writes it)."""
-        return {name: _judged(_frozen(name, value, self.options[name])).value for name, value in values.items()}
+        return {name: _validated(_frozen(name, value, self.options[name])).value for name, value in values.items()}
 
 
 def load(root: Path) -> Roles:
@@ -149,25 +149,25 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class _Validated:
     value: Any
-    told: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 def _frozen(name: str, value: Any, spec: Mapping[str, Any]) -> str:
-    """Return what is to be judged as text, so that the same value on 100 machines is judged once."""
+    """Return a value and its spec as text, so that the same value on 100 machines is validated once."""
     return json.dumps({"name": name, "value": value, "spec": spec}, default=str)
 
 
 @functools.lru_cache(maxsize=4096)
-def _judged(question: str) -> _Verdict:
-    """Ask ansible-core what it thinks of one value of one variable."""
+def _validated(question: str) -> _Validated:
+    """Validate one value of one variable with ansible-core."""
     from ansible.module_utils.common import arg_spec
 
     asked = json.loads(question)
     name = asked["name"]
     answer = arg_spec.ArgumentSpecValidator({name: asked["spec"]}).validate({name: asked["value"]})
-    return _Verdict(answer.validated_parameters[name], tuple(answer.error_messages))
+    return _Validated(answer.validated_parameters[name], tuple(answer.error_messages))
 
 
 def _mistyped(file: str, key: str, value: Any, told: str, spec: Mapping[str, Any]) -> errors.SettingsError:

@@ -1,7 +1,7 @@
 """The form of a stack file: what may stand under `glm-fleet:` in stacks/Pulumi.ENV.yaml.
 
 Pure: a dictionary in, `Settings` or a `SettingsError` out, in the words of `mistakes`. The forms of node sources are in `pools`, role
-variables (`vars`) are judged by `rolevars`, what model and hardware allow by `rules`. Called by `stack` and `stackfile`.
+variables (`vars`) are validated by `role_vars`, what model and hardware allow by `rules`. Called by `stack` and `stackfile`.
 """
 
 import datetime
@@ -15,6 +15,7 @@ import pydantic_core
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fleet import errors
+from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form
 from fleet.sources.cloud_form import Cloud
 from fleet.sources.forms import Nodes
@@ -23,7 +24,7 @@ from fleet.sources.ssh.form import Reached
 from fleet.stack import inventory, validation_errors
 from fleet.stack.validation_errors import first, nearest, pool_key
 
-__all__ = ["SECRETS", "Acceptance", "Mirrors", "Probes", "Settings", "Waiver", "first", "nearest", "read"]
+__all__ = ["SECRETS", "Acceptance", "Mirrors", "Probes", "Settings", "WaiverForm", "first", "nearest", "read"]
 
 SECRETS = validation_errors.SECRETS
 Purgeable = Literal["weights", "driver"]
@@ -70,8 +71,8 @@ class Mirrors(Form):
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 
-class Waiver(Form):
-    """Why a policy does not stop this stack, and the last day on which that holds. The policy pack reads it itself."""
+class WaiverForm(Form):
+    """The form of a waiver (fleet.findings.Waiver). The policy pack reads it itself."""
 
     reason: str = Field(min_length=1)
     expires: Day
@@ -93,7 +94,7 @@ class Settings(Form):
     probes: Probes = Probes()
     acceptance: Acceptance = Acceptance()
     parallel: int = Field(default=4, ge=1, le=64)
-    waivers: dict[str, Waiver] = {}
+    waivers: dict[str, WaiverForm] = {}
     release: dict[str, Annotated[str, Field(min_length=1)]] = {}
     purge: list[Purgeable] = []
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
@@ -118,6 +119,11 @@ class Settings(Form):
     def located(self, mistake: errors.SettingsError) -> errors.SettingsError:
         """Return a mistake as one of the file in which it stands: machines may have a file of their own."""
         return inventory.locate(mistake, self._inventories)
+
+    def waiver(self, name: str) -> Waiver | None:
+        """Return the waiver of a rule; None where the stack has none."""
+        form = self.waivers.get(name)
+        return Waiver(form.reason, form.expires) if form else None
 
     def gpus(self, machine: str) -> int:
         """Return how many GPUs a machine has."""

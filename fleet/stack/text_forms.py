@@ -1,7 +1,7 @@
 """The forms that text in a role variable may have, by name; a role says in meta/text_forms.yml which variable has which.
 
 A value is written into a systemd unit, a file of apt or a command line on the node: text of another form could add an option there, such as
-`--privileged`. Needs nothing. Called by `rolevars`, which judges a stack's variables by it, and by the tests, which hold every role to it.
+`--privileged`. Needs nothing. Called by `role_vars`, which validates a stack's variables by it, and by the tests, which hold every role to it.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Statements and comments of Jinja: no value of a role variable needs one, and what they yield cannot be judged before Ansible runs.
+# Statements and comments of Jinja: no value of a role variable needs one, and what they yield cannot be validated before Ansible runs.
 STATEMENT = re.compile(r"\{%|\{#")
 
 
@@ -60,7 +60,7 @@ FORMS: Mapping[str, TextForm] = {
 }
 
 
-def judge(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[tuple[str, str, TextForm]]:
+def mismatches(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[tuple[str, str, TextForm]]:
     """Yield (key, text, form) of each text in `value` that has another form; `empty`: "" is allowed, it counts as not set.
 
     `form` is the name of a form, of a text or of each text in a list; {keys, values} of a mapping; {each: {KEY: form}} of a list of mappings.
@@ -70,16 +70,16 @@ def judge(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[tuple
         for place, item in enumerate(value if isinstance(value, list) else ()):
             for name, inner in form["each"].items():
                 if isinstance(item, Mapping) and name in item:
-                    yield from judge(item[name], inner, f"{key}[{place}].{name}", False)
+                    yield from mismatches(item[name], inner, f"{key}[{place}].{name}", False)
     elif isinstance(form, Mapping):
         for name, item in value.items() if isinstance(value, Mapping) else ():
             if "keys" in form:
-                yield from judge(str(name), form["keys"], f"{key}.{name}", False)
+                yield from mismatches(str(name), form["keys"], f"{key}.{name}", False)
             if "values" in form:
-                yield from judge(item, form["values"], f"{key}.{name}", True)
+                yield from mismatches(item, form["values"], f"{key}.{name}", True)
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from judge(item, form, f"{key}[{place}]", False)
+            yield from mismatches(item, form, f"{key}[{place}]", False)
     elif isinstance(value, str) and (value or not empty) and "{{" not in value:
         wanted = FORMS[form]
         yield from [] if re.fullmatch(wanted.pattern, value) else [(key, value, wanted)]

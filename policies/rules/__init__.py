@@ -1,14 +1,14 @@
 """Every rule of the pack, in the order of docs/policies.md.
 
-To add a rule: a function and a Rule in one of these modules, a test in tests/unit/test_policies_MODULE.py, then `make docs`.
+To add a rule: a function and a ResourceRule in one of these modules, a test in tests/unit/test_policies_MODULE.py, then `make docs`.
 """
 
 from collections.abc import Sequence
 
-from policies.rule import Rule
+from policies.rule import ResourceRule
 from policies.rules import access, container, daemon, machines, media, pins, versions
 
-RULES: Sequence[Rule] = (
+RULES: Sequence[ResourceRule] = (
     *pins.RULES,
     *versions.RULES,
     *container.RULES,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from fleet.findings import Finding
 from policies.context import Context, known, on
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 
 SHORTEST_KEY = 20
 KEY_COMMAND = "`openssl rand -hex 32 | pulumi config set --secret vllm_api_key`, then `pulumi up`"
@@ -15,86 +16,88 @@ EVALUATED = ("{{", "{%", "{#")
 DEVELOPER = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
 
 
-def key_set_and_secret(context: Context) -> Iterator[Violation]:
+def key_set_and_secret(context: Context) -> Iterator[Finding]:
     """Yield a key that is missing, short, or readable by others. Never shows it."""
     key = known(context.inputs, "api_key", absent="")
     if key == "":
-        yield Violation("no api_key", "anyone who reaches the port can use the GPUs and read the media folder")
+        yield Finding("no api_key", reason="anyone who reaches the port can use the GPUs and read the media folder")
     elif key is not None and len(str(key)) < SHORTEST_KEY:
-        yield Violation(f"the api_key has fewer than {SHORTEST_KEY} characters", "it can be guessed")
+        yield Finding(f"the api_key has fewer than {SHORTEST_KEY} characters", reason="it can be guessed")
     new_key = f"make a new one, since others can have read it: {KEY_COMMAND}"
     if "vllm_api_key" in context.stack.clear:
-        yield Violation("vllm_api_key is in clear in the stack file", "Git keeps the file", new_key)
+        yield Finding("vllm_api_key is in clear in the stack file", reason="Git keeps the file", next=new_key)
     if context.flags("api-key"):
-        yield Violation(
+        yield Finding(
             "vllm_flags.api-key is set",
-            "a flag is in clear in the stack file, in the state and on the machine",
-            new_key,
+            reason="a flag is in clear in the stack file, in the state and on the machine",
+            next=new_key,
         )
     if known(context.var("vllm_environment") or {}, "VLLM_API_KEY") is not None:
-        yield Violation(
-            "vllm_environment.VLLM_API_KEY is set", "it is in clear in the stack file and in the state", new_key
+        yield Finding(
+            "vllm_environment.VLLM_API_KEY is set",
+            reason="it is in clear in the stack file and in the state",
+            next=new_key,
         )
 
 
-def on_loopback_only(context: Context) -> Iterator[Violation]:
+def on_loopback_only(context: Context) -> Iterator[Finding]:
     """Yield the flags that set where the server listens; only the unit may."""
     for flag in ("host", "uds"):
         if context.flags(flag):
-            yield Violation(f"vllm_flags.{flag} is set")
+            yield Finding(f"vllm_flags.{flag} is set")
 
 
-def no_developer_doors(context: Context) -> Iterator[Violation]:
+def no_developer_doors(context: Context) -> Iterator[Finding]:
     """Yield the developer switches that are on."""
     for name in DEVELOPER:
         if on(known(context.var("vllm_environment") or {}, name)):
-            yield Violation(f"vllm_environment.{name} is on")
+            yield Finding(f"vllm_environment.{name} is on")
 
 
-def values_plain(context: Context) -> Iterator[Violation]:
+def values_plain(context: Context) -> Iterator[Finding]:
     """Yield the variables with an Ansible expression: no rule can check its value."""
     variables = context.inputs.get("vars")
     for name in variables if isinstance(variables, Mapping) else ():
         text = repr(context.var(name))
         if (name in JUDGED or name.startswith("vllm_")) and any(sign in text for sign in EVALUATED):
-            yield Violation(f"{name} contains an expression")
+            yield Finding(f"{name} contains an expression")
 
 
 RULES = (
-    Rule(
+    ResourceRule(
         name="api-key-set-and-secret",
         holds="An API key is set, cannot be guessed, and is a secret of the stack.",
         reason="anyone who reaches the port can use the GPUs",
         remedy=KEY_COMMAND,
         source="project notes on serving, Security: the key goes in a file, not in arguments",
         kinds=("Serving",),
-        judge=key_set_and_secret,
+        check=key_set_and_secret,
     ),
-    Rule(
+    ResourceRule(
         name="on-loopback-only",
         holds="A replica listens on a socket of the machine, or on its loopback. Only the unit sets where it listens.",
         reason="the key guards only /v1, /v2 and /inference: /tokenize, /invocations, /pause or /metrics are open to anyone who reaches the server",
         remedy="leave it out; `fleet forward` or a gateway with a list of allowed paths reaches the replica",
         source="project notes on serving, Security; vLLM documentation, Security: endpoints without authentication",
         kinds=("Serving",),
-        judge=on_loopback_only,
+        check=on_loopback_only,
     ),
-    Rule(
+    ResourceRule(
         name="no-developer-doors",
         holds="vLLM's developer switches are off.",
         reason="they add routes that change the running vLLM server, or load objects that a client sends",
         remedy="leave it out",
         source="project notes on serving, Security: never VLLM_SERVER_DEV_MODE=1; vLLM documentation, Security",
         kinds=("Serving",),
-        judge=no_developer_doors,
+        check=no_developer_doors,
     ),
-    Rule(
+    ResourceRule(
         name="values-plain",
         holds="Every variable that a rule reads is a plain value.",
         reason="an Ansible expression has no value until the run, so no rule can check it at preview",
         remedy="write the value itself; a value for one machine goes under that machine's vars",
         source="this project: fleet/stack/role_vars.py accepts expressions, since Ansible knows their type only during the run",
         kinds=("Host", "Serving"),
-        judge=values_plain,
+        check=values_plain,
     ),
 )

@@ -2,46 +2,55 @@
 
 from collections.abc import Callable, Iterator
 
+from fleet.findings import Finding
 from policies.context import Context, on
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 
 RECIPE = "project notes on serving, Container flags"
 
 
-def off(variable: str) -> Callable[[Context], Iterator[Violation]]:
-    """Return a judge for a switch of role vllm that must be off."""
+def off(variable: str) -> Callable[[Context], Iterator[Finding]]:
+    """Return the check of a switch of role vllm that must be off."""
 
-    def judge(context: Context) -> Iterator[Violation]:
+    def check(context: Context) -> Iterator[Finding]:
         if on(context.var(variable)):
-            yield Violation(f"{variable} is on")
+            yield Finding(f"{variable} is on")
 
-    return judge
+    return check
 
 
-def no_host_network(context: Context) -> Iterator[Violation]:
+def no_host_network(context: Context) -> Iterator[Finding]:
     """Yield the host's network, and a port on every address of the host."""
     switch_on, network = on(context.var("vllm_host_network")), context.var("vllm_network")
     if not switch_on and network in (None, "none", "bridge"):
         return
-    yield Violation("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
+    yield Finding("vllm_host_network is on" if switch_on else f"vllm_network is {network}")
     address = context.var("vllm_host_address")
     if address not in (None, "127.0.0.1"):
-        yield Violation(
+        yield Finding(
             f"vllm_host_address is {address}",
-            "/invocations, /tokenize and /metrics are then open, without a key, to anyone who reaches the machine",
-            "leave vllm_host_address out; put a proxy with a list of allowed paths before the replica",
+            reason="/invocations, /tokenize and /metrics are then open, without a key, to anyone who reaches the machine",
+            next="leave vllm_host_address out; put a proxy with a list of allowed paths before the replica",
         )
 
 
-def no_way_out(context: Context) -> Iterator[Violation]:
+def no_way_out(context: Context) -> Iterator[Finding]:
     """Yield a bridge, through which the container can open connections."""
     if context.var("vllm_network") == "bridge" and not on(context.var("vllm_host_network")):
-        yield Violation("vllm_network is bridge")
+        yield Finding("vllm_network is bridge")
 
 
-def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> Rule:
+def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> ResourceRule:
     """Return the rule that a switch is off."""
-    return Rule(name, holds, reason, f"leave {variable} out; {remedy}", source, ("Serving",), off(variable))
+    return ResourceRule(
+        name=name,
+        holds=holds,
+        reason=reason,
+        remedy=f"leave {variable} out; {remedy}",
+        source=source,
+        kinds=("Serving",),
+        check=off(variable),
+    )
 
 
 RULES = (
@@ -52,16 +61,16 @@ RULES = (
         "an attacker who breaks into the vLLM server becomes root on the machine, with all its GPUs",
         "role vllm passes /dev/kfd and the replica's render nodes, which is enough",
     ),
-    Rule(
+    ResourceRule(
         name="no-host-network",
         holds="The serving container does not have the network of its host.",
         reason="the ports of torch.distributed, which ask for no key, are then open on the machine's addresses",
         remedy="leave vllm_host_network and vllm_network out; the server then listens on a unix socket of the machine",
         source=f"{RECIPE}; vLLM documentation, Security: inter-node communication",
         kinds=("Serving",),
-        judge=no_host_network,
+        check=no_host_network,
     ),
-    Rule(
+    ResourceRule(
         name="no-way-out",
         holds="The serving container has no network.",
         reason="an attacker who breaks into the vLLM server reaches what the machine reaches: its neighbours, the services on its bridge, and"
@@ -70,8 +79,8 @@ RULES = (
         " refuse 169.254.169.254 and private addresses for containers",
         source="this project: roles/vllm/templates/replica.service.j2; moby documentation: bridge networks",
         kinds=("Serving",),
-        judge=no_way_out,
-        level="advisory",
+        check=no_way_out,
+        level="warning",
     ),
     switch(
         "no-host-ipc",

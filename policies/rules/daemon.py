@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from fleet.findings import Finding
 from policies.context import Context, known
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 
 VARIABLE = "docker_daemon_options"
 # The daemon may listen on its own socket, or on one that systemd passes to it.
@@ -11,50 +12,50 @@ LOCAL = ("unix://", "fd://")
 SOURCE = "Docker documentation, Protect the Docker daemon socket; dockerd --help"
 
 
-def listens_locally(context: Context) -> Iterator[Violation]:
+def listens_locally(context: Context) -> Iterator[Finding]:
     """Yield each network address on which the daemon would listen."""
     hosts = known(context.var(VARIABLE) or {}, "hosts", absent=[])
     for host in hosts if isinstance(hosts, list) else [hosts]:
         if not str(host).startswith(LOCAL):
-            yield Violation(f"{VARIABLE}.hosts has {host!r}")
+            yield Finding(f"{VARIABLE}.hosts has {host!r}")
 
 
-def empty(option: str) -> Callable[[Context], Iterator[Violation]]:
-    """Return a judge for an option of the daemon that must list nothing."""
+def empty(option: str) -> Callable[[Context], Iterator[Finding]]:
+    """Return the check of an option of the daemon that must list nothing."""
 
-    def judge(context: Context) -> Iterator[Violation]:
+    def check(context: Context) -> Iterator[Finding]:
         if listed := known(context.var(VARIABLE) or {}, option, absent=[]):
-            yield Violation(f"{VARIABLE}.{option} has {listed!r}")
+            yield Finding(f"{VARIABLE}.{option} has {listed!r}")
 
-    return judge
+    return check
 
 
 RULES = (
-    Rule(
+    ResourceRule(
         name="daemon-listens-locally",
         holds="The Docker daemon listens on no network.",
         reason="anyone who reaches that port is root on the machine",
         remedy="leave hosts out; use the daemon over SSH, with a context of `docker context create`",
         source=SOURCE,
         kinds=("Host",),
-        judge=listens_locally,
+        check=listens_locally,
     ),
-    Rule(
+    ResourceRule(
         name="registries-proved",
         holds="Images come only from registries whose certificate is verified.",
         reason="anyone between the machine and the registry can otherwise replace the image",
         remedy="leave insecure-registries out; put the CA of a private registry into docker_registry_certificates",
         source=SOURCE,
         kinds=("Host",),
-        judge=empty("insecure-registries"),
+        check=empty("insecure-registries"),
     ),
-    Rule(
+    ResourceRule(
         name="no-daemon-plugins",
         holds="No plugin decides what the Docker daemon does.",
         reason="it sees every request, and can allow one or stop the replicas",
         remedy="leave authorization-plugins out",
         source=SOURCE,
         kinds=("Host",),
-        judge=empty("authorization-plugins"),
+        check=empty("authorization-plugins"),
     ),
 )

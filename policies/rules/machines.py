@@ -2,57 +2,58 @@
 
 from collections.abc import Iterator
 
+from fleet.findings import Finding
 from fleet.stack.rules.gpus import apart, ports, there
 from fleet.stack.rules.rule import Planned
 from policies import data
 from policies.context import Context, has_unknown, known
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 
 ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/stack/rules/data/versions.yml"
 
 
-def driver_and_rocm_known(context: Context) -> Iterator[Violation]:
+def driver_and_rocm_known(context: Context) -> Iterator[Finding]:
     """Yield a driver and ROCm that AMD does not pin together."""
     driver, rocm, build = (context.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
     if driver is None or rocm is None or context.var("rocm_driver_packages") == []:
         return
     pair = next((one for one in data.drivers() if one.driver == driver), None)
     if pair is None:
-        yield Violation(f"driver {driver} with ROCm {rocm}", remedy=f"one of {_pairs()}")
+        yield Finding(f"driver {driver} with ROCm {rocm}", next=f"one of {_pairs()}")
     elif pair.rocm != rocm:
-        yield Violation(
-            f"driver {driver} with ROCm {rocm}", remedy=f'rocm_version: "{pair.rocm}", or another pair of {_pairs()}'
+        yield Finding(
+            f"driver {driver} with ROCm {rocm}", next=f'rocm_version: "{pair.rocm}", or another pair of {_pairs()}'
         )
     elif build and pair.build.partition("-")[0] not in str(build):  # the package's version goes on after the build
-        yield Violation(
+        yield Finding(
             f"rocm_driver_version {build} is not of driver {driver}",
-            remedy=f'leave rocm_driver_version out, or write "1:{pair.build}*"',
+            next=f'leave rocm_driver_version out, or write "1:{pair.build}*"',
         )
 
 
-def system_known(context: Context) -> Iterator[Violation]:
+def system_known(context: Context) -> Iterator[Finding]:
     """Yield a system that AMD does not list for this ROCm."""
     system, listed = known(context.inputs, "facts", "system"), data.systems(_rocm(context))
     if system is not None and listed and system not in listed and not context.stack.lab:
-        yield Violation(
-            f"{context.name} runs {system}, ROCm {_rocm(context)}", remedy=f"install one of {', '.join(listed)}"
+        yield Finding(
+            f"{context.name} runs {system}, ROCm {_rocm(context)}", next=f"install one of {', '.join(listed)}"
         )
 
 
-def kernel_known(context: Context) -> Iterator[Violation]:
+def kernel_known(context: Context) -> Iterator[Finding]:
     """Yield a kernel that AMD does not list for this system and ROCm."""
     system, kernel = known(context.inputs, "facts", "system"), known(context.inputs, "facts", "kernel")
     listed = data.systems(_rocm(context)).get(system or "", [])
     if kernel is None or not listed or context.stack.lab:
         return
     if ".".join(kernel.split(".")[:2]) not in listed:
-        yield Violation(
+        yield Finding(
             f"{context.name} had kernel {kernel} when it was first reached",
-            remedy=f"boot kernel {' or '.join(listed)} of {system}",
+            next=f"boot kernel {' or '.join(listed)} of {system}",
         )
 
 
-def replicas_fit(context: Context) -> Iterator[Violation]:
+def replicas_fit(context: Context) -> Iterator[Finding]:
     """Yield replicas that collide, or that need GPUs which the machine does not have."""
     names = ("vllm_network", "vllm_host_network")
     gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
@@ -60,16 +61,16 @@ def replicas_fit(context: Context) -> Iterator[Violation]:
         return
     planned = Planned({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
     for finding in (*apart(planned), *ports(planned), *there(planned)):
-        yield Violation(f"{finding.key} {finding.value}", finding.seen, finding.wanted)
+        yield Finding(f"{finding.key} {finding.value}", reason=finding.seen, next=finding.wanted)
 
 
-def machines_protected(context: Context) -> Iterator[Violation]:
+def machines_protected(context: Context) -> Iterator[Finding]:
     """Yield a machine, or a resource on it, that Pulumi would delete without protection."""
     if not (context.protect or context.stack.lab or context.name in context.stack.release):
-        yield Violation(f"{context.kind} {context.name} is not protected")
+        yield Finding(f"{context.kind} {context.name} is not protected")
 
 
-def machines_released(context: Context) -> Iterator[Violation]:
+def machines_released(context: Context) -> Iterator[Finding]:
     """Yield each machine that the stack file releases."""
     for name, why in context.stack.release.items():
         left = [part for part in ("weights", "driver") if part not in context.stack.purge]
@@ -78,8 +79,8 @@ def machines_released(context: Context) -> Iterator[Violation]:
             if left
             else "a delete leaves nothing"
         )
-        yield Violation(
-            f"{name} is released ({why})", f"Pulumi no longer protects it, and can replace or delete it; {stays}"
+        yield Finding(
+            f"{name} is released ({why})", reason=f"Pulumi no longer protects it, and can replace or delete it; {stays}"
         )
 
 
@@ -94,16 +95,16 @@ def _pairs() -> str:
 
 
 RULES = (
-    Rule(
+    ResourceRule(
         name="driver-and-rocm-known",
         holds="Driver and ROCm are a pair that AMD pins together.",
         reason="each has its own versions, and AMD tests only some pairs",
         remedy="a known pair",
         source="project notes on the host, Driver tuples that AMD's own bring-up tool pins; fleet/stack/rules/data/versions.yml",
         kinds=("Host",),
-        judge=driver_and_rocm_known,
+        check=driver_and_rocm_known,
     ),
-    Rule(
+    ResourceRule(
         name="system-known",
         holds="Each machine runs a system that AMD lists for its ROCm.",
         reason="AMD lists this ROCm only for other systems",
@@ -111,10 +112,10 @@ RULES = (
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
-        judge=system_known,
+        check=system_known,
         at_end=True,
     ),
-    Rule(
+    ResourceRule(
         name="kernel-known",
         holds="Each machine runs a kernel that AMD lists for its system and ROCm.",
         reason="AMD lists other kernels for this system and ROCm; the driver may not build, or not load",
@@ -122,11 +123,11 @@ RULES = (
         source=ROCM,
         kinds=("Node",),
         reads=("Host",),
-        judge=kernel_known,
-        level="advisory",  # the facts are from the first connection: another kernel may run by now
+        check=kernel_known,
+        level="warning",  # the facts are from the first connection: another kernel may run by now
         at_end=True,
     ),
-    Rule(
+    ResourceRule(
         name="replicas-fit-gpus",
         holds="Each replica has its own name and GPUs, with the host's network also its own port, and the machine has these GPUs.",
         reason="two replicas on one GPU run out of memory, and a missing GPU prevents the start",
@@ -134,25 +135,25 @@ RULES = (
         source="project notes on serving, Memory; fleet/stack/rules/gpus.py, which checks stack files with the same functions",
         kinds=("Serving",),
         reads=("Node",),
-        judge=replicas_fit,
+        check=replicas_fit,
     ),
-    Rule(
+    ResourceRule(
         name="machines-protected",
         holds="Outside the lab, Pulumi replaces or deletes a machine only when the stack file releases it by name.",
         reason="one line less in the stack file would otherwise remove everything from a machine that serves",
         remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
         kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
-        judge=machines_protected,
+        check=machines_protected,
     ),
-    Rule(
+    ResourceRule(
         name="machines-released",
         holds="Every preview reports each machine that Pulumi may replace or delete.",
         reason="Pulumi no longer protects it, and can replace or delete it",
         remedy="remove it from glm-fleet:release when that is done",
         source="rule machines-protected",
         kinds=("Stack",),
-        judge=machines_released,
-        level="advisory",
+        check=machines_released,
+        level="warning",
     ),
 )

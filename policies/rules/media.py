@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator
 
+from fleet.findings import Finding
 from policies import data
 from policies.context import UNKNOWN, Context, folder, inside, known, on
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 from policies.rules.versions import has_no_template, trusts_remote_code
 
 HOST = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$")
@@ -15,7 +16,7 @@ INNER = re.compile(
 )
 
 
-def media_path_narrow(context: Context) -> Iterator[Violation]:
+def media_path_narrow(context: Context) -> Iterator[Finding]:
     """Yield each media path that opens a private folder."""
     folders = [("vllm_media_dir", context.var("vllm_media_dir"))]
     folders += [("vllm_flags.allowed-local-media-path", value) for value in context.flags("allowed-local-media-path")]
@@ -23,96 +24,102 @@ def media_path_narrow(context: Context) -> Iterator[Violation]:
         if path in (None, ""):
             continue
         if not isinstance(path, str) or not path.startswith("/"):
-            yield Violation(f"{name} is {path!r}, which is no absolute path", "no rule can check which files it opens")
+            yield Finding(
+                f"{name} is {path!r}, which is no absolute path", reason="no rule can check which files it opens"
+            )
             continue
         if folder(path) == "/":
-            yield Violation(f"{name} is /", "any client of the API can then read every file that the server can read")
+            yield Finding(
+                f"{name} is /", reason="any client of the API can then read every file that the server can read"
+            )
             continue
         for private in data.private():
             if inside(private.path, folder(path)) or (private.below and inside(folder(path), private.path)):
-                yield Violation(f"{name} is {path}, which opens {private.path}", private.why)
+                yield Finding(f"{name} is {path}, which opens {private.path}", reason=private.why)
                 break
 
 
-def media_domains_named(context: Context) -> Iterator[Violation]:
+def media_domains_named(context: Context) -> Iterator[Finding]:
     """Yield a missing list of hosts, and each host that is malformed or internal."""
     if context.var("vllm_flags") is None:
         return
     values = context.flags("allowed-media-domains")
     lists = [value for value in values if value not in ("", [], True)]
     if not values or len(lists) < len(values):
-        yield Violation("vllm_flags.allowed-media-domains names no domain")
+        yield Finding("vllm_flags.allowed-media-domains names no domain")
     for domain in (domain for value in lists for domain in (value if isinstance(value, list) else [value])):
         if domain is UNKNOWN:
             continue
         entry = f"vllm_flags.allowed-media-domains has {domain!r}"
         if not HOST.match(str(domain)):
-            yield Violation(
+            yield Finding(
                 f"{entry}, which is not a host name",
-                "vLLM compares whole host names: a scheme, port, path or wildcard never matches",
+                reason="vLLM compares whole host names: a scheme, port, path or wildcard never matches",
             )
         elif INNER.match(str(domain)):
-            yield Violation(entry, "requests could then reach the machine's own services, or a cloud's credentials")
+            yield Finding(
+                entry, reason="requests could then reach the machine's own services, or a cloud's credentials"
+            )
     if on(known(context.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
-        yield Violation(
+        yield Finding(
             "vllm_environment.VLLM_MEDIA_URL_ALLOW_REDIRECTS is on",
-            "an allowed server can redirect vLLM to any other",
-            'leave it out: the role sets "0"',
+            reason="an allowed server can redirect vLLM to any other",
+            next='leave it out: the role sets "0"',
         )
 
 
-def template_of_our_own(context: Context) -> Iterator[Violation]:
+def template_of_our_own(context: Context) -> Iterator[Finding]:
     """Yield a chat template that the model's repository or a request would supply."""
     if has_no_template(context):
-        yield Violation("no chat template is given")
+        yield Finding("no chat template is given")
     if any(on(value) for value in context.flags("trust-request-chat-template")):
-        yield Violation(
+        yield Finding(
             "vllm_flags.trust-request-chat-template is on",
-            "a request can bring its own template, which the server runs",
+            reason="a request can bring its own template, which the server runs",
         )
 
 
-def no_remote_code(context: Context) -> Iterator[Violation]:
+def no_remote_code(context: Context) -> Iterator[Finding]:
     """Yield the flag that runs code from the model's repository."""
     if trusts_remote_code(context):
-        yield Violation("vllm_flags.trust-remote-code is on")
+        yield Finding("vllm_flags.trust-remote-code is on")
 
 
 RULES = (
-    Rule(
+    ResourceRule(
         name="media-path-narrow",
         holds="Requests may name only files (file://) of a folder that holds no secret.",
         reason="any client of the API can read every file in it",
         remedy="a folder that holds only media, e.g. vllm_media_dir and vllm_flags.allowed-local-media-path /srv/media; or neither",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-local-media-path; policies/data/private_paths.yml",
         kinds=("Serving",),
-        judge=media_path_narrow,
+        check=media_path_narrow,
     ),
-    Rule(
+    ResourceRule(
         name="media-domains-named",
         holds="The stack names the hosts from which the server fetches media.",
         reason="vLLM otherwise fetches any URL that a request names, also in the machine's own network",
         remedy="vllm_flags.allowed-media-domains: [HOST, …]; [none.invalid] where requests use only data: URLs",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-media-domains",
         kinds=("Serving",),
-        judge=media_domains_named,
+        check=media_domains_named,
     ),
-    Rule(
+    ResourceRule(
         name="chat-template-given",
         holds="The server has a chat template, and accepts none from a request.",
         reason="a request can then bring one that blocks the server (CVE-2026-115911, CVE-2026-115918)",
         remedy="leave vllm_chat_template at chat_template.jinja of the verified weights, or name a file on the machine",
         source="CVE-2026-115911, CVE-2026-115918 (PYSEC-2026-4349)",
         kinds=("Serving",),
-        judge=template_of_our_own,
+        check=template_of_our_own,
     ),
-    Rule(
+    ResourceRule(
         name="no-remote-code",
         holds="The server runs no code from the weights' repository.",
         reason="GLM-4.6V does not need it, and a request can choose which code runs (CVE-2026-114053)",
         remedy="leave it out",
         source="CVE-2026-114053; project notes on serving, Security",
         kinds=("Serving",),
-        judge=no_remote_code,
+        check=no_remote_code,
     ),
 )

@@ -4,22 +4,23 @@ from collections.abc import Callable, Iterator, Mapping
 
 from packaging.version import Version
 
+from fleet.findings import Finding
 from fleet.stack.rules.versions import public
 from policies import data
 from policies.context import Context, on
-from policies.rule import Rule, Violation
+from policies.rule import ResourceRule
 
 
-def version_known(context: Context) -> Iterator[Violation]:
+def version_known(context: Context) -> Iterator[Finding]:
     """Yield a missing or malformed version of the base image's vLLM."""
     version = context.var("transformers_base_vllm")
     if version == "":
-        yield Violation("transformers_base_vllm is not set")
+        yield Finding("transformers_base_vllm is not set")
     elif version is not None and public(version) is None:
-        yield Violation(f"transformers_base_vllm is {version!r}, which is no version")
+        yield Finding(f"transformers_base_vllm is {version!r}, which is no version")
 
 
-def no_known_vulnerability(context: Context) -> Iterator[Violation]:
+def no_known_vulnerability(context: Context) -> Iterator[Finding]:
     """Yield each known vulnerability of the served version that these flags expose."""
     image = context.inputs_of("Image")
     version = public(Context("Image", context.name, image).var("transformers_base_vllm")) if image is not None else None
@@ -30,10 +31,10 @@ def no_known_vulnerability(context: Context) -> Iterator[Violation]:
         if not entry.only or CONDITIONS[entry.only](context):
             path = f", through {entry.path}" if entry.path else ""
             condition = f"; exposed by {EXPOSED_BY[entry.only]}" if entry.only else ""
-            yield Violation(
+            yield Finding(
                 f"vLLM {version} has {entry.id} ({entry.source})",
-                f"{entry.what}{path}{condition}",
-                f"a base image with vLLM {entry.fixed} or newer, named in transformers_base_image and transformers_base_vllm",
+                reason=f"{entry.what}{path}{condition}",
+                next=f"a base image with vLLM {entry.fixed} or newer, named in transformers_base_image and transformers_base_vllm",
             )
 
 
@@ -76,16 +77,16 @@ EXPOSED_BY = {
 
 
 RULES = (
-    Rule(
+    ResourceRule(
         name="vllm-version-known",
         holds="The stack names the vLLM version in its base image.",
         reason="a digest names no version, and without one no rule knows the vulnerabilities",
         remedy='set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"; the build checks it in the image',
         source="project notes on serving, Security: the floor depends on version, flags and exposed paths",
         kinds=("Image",),
-        judge=version_known,
+        check=version_known,
     ),
-    Rule(
+    ResourceRule(
         name="vllm-cve-floor",
         holds="The served vLLM has no known vulnerability that its flags and routes expose.",
         reason="anyone who reaches the port can exploit it",
@@ -93,6 +94,6 @@ RULES = (
         source="policies/data/cves.yml: each vulnerability with its advisory",
         kinds=("Serving",),
         reads=("Image",),
-        judge=no_known_vulnerability,
+        check=no_known_vulnerability,
     ),
 )

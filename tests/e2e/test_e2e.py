@@ -10,9 +10,6 @@ import pytest
 
 from tests.support.e2e import NODES, Road, boots, foretold, processes
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
-
-
 MEND = "repair what drifted, nothing restarts"
 
 

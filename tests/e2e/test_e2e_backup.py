@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.e2e import STACK, Road
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_restored_in_an_empty_clone_the_preview_is_empty(road: Road, first_up: str, tmp_path: pathlib.Path) -> None:

@@ -10,8 +10,6 @@ from tests.support import change_table
 from tests.support.e2e import Road
 from tests.support.testbed import Bed
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
-
 TAKEN_OVER = "docker_daemon_options: one that is taken over is added"
 ENGINE, REPLICA = ("docker.service and every replica",), ("glm-0",)
 # Of each machine the row, and what must be foretold of it: the level, and what it hits.

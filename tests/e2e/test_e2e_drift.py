@@ -11,8 +11,6 @@ import pytest
 from tests.support import drift_table, records
 from tests.support.e2e import Road
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
-
 WAVES = drift_table.waves()
 BACK = 300  # seconds until a replica that starts by itself must run
 

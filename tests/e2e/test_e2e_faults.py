@@ -9,8 +9,6 @@ import pytest
 from tests.support import fault_table, inject
 from tests.support.e2e import UP, Road, processes
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
-
 GLM_1 = "glm-fleet:nodes.machines.glm-1.vars"
 FAULTS = [row for row in fault_table.load() if row.usual]
 

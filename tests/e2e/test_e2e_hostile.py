@@ -12,7 +12,7 @@ import pytest
 from tests.support import hostile_python, inject
 from tests.support.e2e import Road
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.exhaustive, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.exhaustive
 
 PATIENCE = "glm-fleet:nodes.machines.glm-1.vars.weights_patience"
 WEIGHTS = "urn:pulumi:lab::glm-fleet::fleet:index:Weights::glm-1"

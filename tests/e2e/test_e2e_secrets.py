@@ -19,8 +19,6 @@ from fleet.cli import stack_outputs
 from tests.support import leaks
 from tests.support.e2e import NODES, STACK, Road, boots, foretold
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
-
 STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's id of the message that a unit is being started
 KEY_FILE = "/etc/fleet/vllm/key.env"
 SERVED_BY = 10001  # the user in the container

@@ -8,7 +8,7 @@ import pytest
 from tests.support import fault_table, inject
 from tests.support.e2e import Road
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.exhaustive
 
 FAULTS = [row for row in fault_table.load() if not row.usual]
 

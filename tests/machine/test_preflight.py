@@ -37,9 +37,9 @@ PUT = {
 READY = "until ss -ltn | grep -q :8000 && [ -e /run/held ]; do sleep 0.1; done"
 
 
-def wanted(node: ssh.Target) -> preflight.Wanted:
+def wanted(node: ssh.Target) -> preflight.Requirements:
     """What a plan wants of the node: no driver, for its kernel is this machine's, which has no headers."""
-    return preflight.Wanted(
+    return preflight.Requirements(
         target=node,
         stack="prod",
         gpus=0,
@@ -50,10 +50,10 @@ def wanted(node: ssh.Target) -> preflight.Wanted:
     )
 
 
-def findings(node: ssh.Target) -> dict[str, preflight.Verdict]:
+def findings(node: ssh.Target) -> dict[str, preflight.CheckResult]:
     """What is not ok, by check; less what is so of every lab node: this machine's memory and cgroups, no NVMe, sources of apt."""
     ask = wanted(node)
-    found = preflight.judge(preflight.look(ask), ask)
+    found = preflight.check(preflight.look(ask), ask)
     expected = {"system", "memory", "NVMe", "network"}
     return {
         one.check: one for one in found if one.level != "ok" and not (one.level == "warning" and one.check in expected)
@@ -82,8 +82,10 @@ def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
 def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ssh.Target) -> None:
     """Or each first `up` of the lab would tell it."""
     roles = role_vars.load(ROOT / "roles")
-    ask = preflight.Wanted.from_plan(node, requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab"))
-    assert [one for one in preflight.judge(preflight.look(ask), ask) if one.level != "ok"] == []
+    ask = preflight.Requirements.from_plan(
+        node, requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
+    )
+    assert [one for one in preflight.check(preflight.look(ask), ask) if one.level != "ok"] == []
 
 
 def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(node: ssh.Target) -> None:
@@ -104,7 +106,7 @@ def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(no
 def test_a_port_that_nothing_listens_on_there_is_told_as_refused(node: ssh.Target) -> None:
     ask = dataclasses.replace(wanted(node), addresses=("127.0.0.1:1", "no-such-name.invalid:443"))
     told = {
-        one.seen for one in preflight.judge(preflight.look(ask), ask) if one.check == "network" and one.level == "fault"
+        one.seen for one in preflight.check(preflight.look(ask), ask) if one.check == "network" and one.level == "error"
     }
     assert told == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the name is not known there"}
 

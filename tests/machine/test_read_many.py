@@ -34,6 +34,7 @@ def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Se
     assert [list(state) for state in states] == [[f"file {path}"] for path in paths]
 
 
+@pytest.mark.slow
 def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_still_come_in(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

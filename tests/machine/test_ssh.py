@@ -89,6 +89,7 @@ def test_a_connection_that_is_closed_early_is_no_timeout(server: Server, words: 
     assert re.fullmatch(seen, caught.value.seen)
 
 
+@pytest.mark.slow
 def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

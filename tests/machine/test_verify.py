@@ -51,8 +51,8 @@ def model(tmp_path: Path) -> Model:
     return Model(tmp_path / "model")
 
 
-def look(server: Server, model: Model, **containers: str) -> verify_weights.Report:
-    wanted = verify_weights.Expected(server.target, str(model.manifest), model.recorded, containers)
+def look(server: Server, model: Model, **containers: str) -> verify_weights.Comparison:
+    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, containers)
     return verify_weights.verify(wanted, lambda done, total: None)
 
 
@@ -66,7 +66,7 @@ def refreshed(server: Server, model: Model) -> list[str]:
 
 def test_files_as_recorded_are_right_and_nothing_is_touched(server: Server, model: Model) -> None:
     before = {name: (model.folder / name).stat().st_mtime_ns for name in FILES}
-    assert look(server, model) == verify_weights.Report(2, 3_000_002, [])
+    assert look(server, model) == verify_weights.Comparison(2, 3_000_002, [])
     assert {name: (model.folder / name).stat().st_mtime_ns for name in FILES} == before
     assert len(server.commands) == 1
 
@@ -124,17 +124,18 @@ def test_a_container_of_another_image_is_named(
 
 def test_progress_is_told_in_bytes(server: Server, model: Model) -> None:
     told: list[tuple[int, int]] = []
-    wanted = verify_weights.Expected(server.target, str(model.manifest), model.recorded, {})
+    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, {})
     verify_weights.verify(wanted, lambda done, total: told.append((done, total)))
     assert told[-1] == (3_000_002, 3_000_002)
 
 
+@pytest.mark.slow
 def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> None:
     """A pipe that nobody writes to is read for ever, as a file on a disk that hangs."""
     hangs = model.folder / "hangs"
     os.mkfifo(hangs)
     model.manifest.write_text(json.dumps({"files": {"hangs": {"size": 0, "sha256": "0" * 64}}}))
-    wanted = verify_weights.Expected(server.target, str(model.manifest), model.sum(model.manifest), {})
+    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.sum(model.manifest), {})
     try:
         with pytest.raises(errors.CommandFailed, match=r"not a word for 3 s"):
             verify_weights.verify(wanted, lambda done, total: None, silence=3)

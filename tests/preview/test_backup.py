@@ -14,8 +14,6 @@ import pytest
 
 from tests.support.pulumi_project import KEY, Fleet, pulumi, stand_in
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 KEPT = Path("state", "passphrase")
 FILES = Path("state", "backend", ".pulumi", "stacks", "glm-fleet")
 

@@ -25,8 +25,6 @@ POOL: dict[str, Any] = {
     "machines": {"do-1": {}},
 }
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 
 class Clouded(Fleet):
     """The stack prod, whose machines come from the lab's cloud."""

@@ -7,11 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-import pytest
-
 from tests.support.pulumi_project import link_project, make_stack, pulumi
-
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
 
 
 def test_a_machine_that_nobody_answers_at_has_the_only_message(tmp_path: Path) -> None:

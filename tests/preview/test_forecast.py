@@ -12,8 +12,6 @@ import pytest
 
 from tests.support.pulumi_project import Fleet, pulumi
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
 
 

@@ -12,8 +12,6 @@ import yaml
 from tests.support.pulumi_project import Fleet, pulumi
 from tests.support.redfish_machine import USER, UUID, WORD, Machine, machine
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 NONCE = "glm-fleet:nodes.machines.prod-3.reinstall"
 HOST_KEY = "glm-fleet:nodes.machines.prod-3.host_key"
 

@@ -12,8 +12,6 @@ import pytest
 from tests.support import leaks
 from tests.support.pulumi_project import KEY, link_project, make_stack, pulumi
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -107,8 +105,8 @@ def test_waivers_and_released_machines_are_repeated_at_every_preview(project: Pa
     code, output = preview(project, stack)
     assert code == 0, output
     assert "[advisory]  waivers  (pulumi:pulumi:Stack: glm-fleet-prod)" in output
-    assert "no-ptrace is waived until 2999-12-31: profile the engine" in output
-    assert "waivers.no-host-ipc expired on 2026-01-31 and does not count" in output
+    assert "waivers.no-ptrace: waived until 2999-12-31: profile the engine" in output
+    assert "waivers.no-host-ipc: its waiver expired on 2026-01-31 and does not count" in output
     assert output.count("[advisory]  no-ptrace  (fleet:index:Serving: prod-") == 1  # of four machines
     assert "prod-4 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it" in output
 
@@ -126,7 +124,7 @@ def test_a_rule_of_the_plan_is_silenced_in_the_same_place_and_repeated_at_every_
     assert code == 0, output
     assert "200000: longer than the model's context" in output
     assert "(waived until 2999-12-31: rope scaling measured)" in output
-    assert "context-of-model is waived until 2999-12-31" in output
+    assert "waivers.context-of-model: waived until 2999-12-31" in output
 
 
 def test_a_waiver_is_set_by_the_commands_of_the_page_on_policies(project: Path, stack: str) -> None:

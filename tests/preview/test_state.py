@@ -12,8 +12,6 @@ from tests.support.recorded_state import RECORDED, today
 
 STACK = ("-s", "lab", "--color", "never")
 
-pytestmark = [pytest.mark.engine, pytest.mark.needs("pulumi")]
-
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
 def test_a_recorded_stack_previews_empty(folder: Path, tmp_path: Path) -> None:

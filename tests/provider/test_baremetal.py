@@ -173,6 +173,7 @@ def test_what_an_installation_needs_must_be_there(plugin: Plugin, bare: Machine,
 # --- what stands on a machine that is installed anew
 
 
+@pytest.mark.slow
 def test_what_stood_on_the_machine_before_is_set_up_anew(plugin: Plugin, engine: Engine, inputs: Props) -> None:
     first = {**inputs, "node": {**inputs["node"], "install": "one"}}
     made = plugin.create("Host", first)

@@ -19,6 +19,7 @@ from tests.support.right_outputs import RIGHT
 from tests.support.ssh_server import Server
 
 Answer = dict[str, Any]
+pytestmark = pytest.mark.slow  # `make check` has the values one by one: tests/unit/test_provider_outputs.py
 
 
 @pytest.fixture

@@ -237,11 +237,11 @@ def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_time_says_so(
 ) -> None:
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     thinks, sees = probes.load(["reasoning-apart", "bottle-grounding"])
-    verdicts = [
-        probes.Verdict(thinks, Answer(200, "yes"), ["no reasoning"], 1.0),
-        probes.Verdict(sees, Answer(200, "[[89,298,223,786]]"), [], 1.0, (Answer(200, "Where?"), ["no box"])),
+    results = [
+        probes.ProbeResult(thinks, Answer(200, "yes"), ["no reasoning"], 1.0),
+        probes.ProbeResult(sees, Answer(200, "[[89,298,223,786]]"), [], 1.0, (Answer(200, "Where?"), ["no box"])),
     ]
-    made, said, warned = ready(served, lambda *_: verdicts)
+    made, said, warned = ready(served, lambda *_: results)
     assert (made["verdict"]["passed"], made["verdict"]["total"]) == (1, 1)
     assert warned == [
         "advisory probe failed, the replica is ready: glm-0: reasoning-apart: answered 'yes' (no reasoning)"

@@ -20,7 +20,7 @@ from fleet.cli import accept as run
 from fleet.cli import accept_report as report
 from tests.support.role_node import Place
 
-# Optional, and two and a half minutes: `make test-all`. What judges its outputs is in tests/unit/test_acceptance_judge.py.
+# Optional, and two and a half minutes: `make test-all`. What evaluates its outputs is in tests/unit/test_acceptance_evaluate.py.
 pytestmark = pytest.mark.exhaustive
 SAMPLES = Path(__file__).parents[1] / "unit" / "golden" / "acceptance"
 # Each program of the stand-in prints the sample of one call, after a look at what it was given: eight GPUs, and no network.

@@ -92,8 +92,8 @@ def test_a_neighbour_reaches_ssh_and_nothing_else(served: Runs, ready: Place, la
 def test_a_picture_is_asked_about_over_the_socket(served: Runs, ready: Place) -> None:
     with ssh.connect(ready.node) as connection, connection.forward(SOCKET) as port:
         cases = probes.load(["bottle-grounding"], 0.5)
-        (verdict,) = probes.run(f"http://127.0.0.1:{port}", KEY, "zai-org/GLM-4.6V", cases, lambda text: None)
-    assert verdict.passed, verdict.seen
+        (result,) = probes.run(f"http://127.0.0.1:{port}", KEY, "zai-org/GLM-4.6V", cases, lambda text: None)
+    assert result.passed, result.seen
 
 
 def test_a_user_who_becomes_root_reaches_the_socket(served: Runs, ready: Place) -> None:

@@ -1,6 +1,7 @@
 """Stacks and role variables as the tests of fleet.stack need them: right ones, with changes, and what the rules find in them."""
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def spread(repository: str, ranks: int, **flags: Any) -> dict[str, Any]:
 def found(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
     """Return (rule, variable, what was seen) of everything that the rules say."""
     planned = rules.Planned(values, gpus)
-    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.judge(planned)]
+    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.check(planned)]
 
 
 def names(values: dict[str, Any], gpus: int = 8) -> list[str]:
@@ -81,7 +82,12 @@ def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     return raw
 
 
+@functools.cache
+def _prod() -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
+    return {key.removeprefix("glm-fleet:"): value for key, value in config.items()}
+
+
 def prod(**changes: Any) -> dict[str, Any]:
     """Return the stack prod with some of its keys replaced."""
-    told = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]
-    return {**{key.removeprefix("glm-fleet:"): copy.deepcopy(value) for key, value in told.items()}, **changes}
+    return {**copy.deepcopy(_prod()), **changes}

@@ -1,6 +1,6 @@
 """What the other side may say: any JSON, a right answer with one part of it spoiled, noise around it. Always the same examples, so no run is luckier.
 
-Used by tests/unit/test_fuzz_*.py, each of which claims: an error of ours or a verdict within a second, never anything else.
+Used by tests/unit/test_fuzz_*.py, each of which claims: an error of ours or a result within a second, never anything else.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """What a machine looks like, and what of it is another after something was done: for claims that all is as it was.
 
-Needs root's SSH. Called by tests/matrix/test_take_off.py.
+Needs root's SSH. Called by tests/matrix/test_teardown.py.
 """
 
 import re

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.context import Context
-from policies.rule import Rule
+from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
 
@@ -35,7 +35,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def rule(name: str) -> Rule:
+def rule(name: str) -> ResourceRule:
     """Return a rule by its name."""
     return next(rule for rule in RULES if rule.name == name)
 
@@ -53,9 +53,9 @@ def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **
 
 def messages(name: str, about: Context) -> list[str]:
     """Return the messages of a rule about a resource."""
-    judge = rule(name)
-    assert about.kind in judge.kinds
-    return [judge.message(violation) for violation in judge.judge(about)]
+    one = rule(name)
+    assert about.kind in one.kinds
+    return [one.message(finding) for finding in one.check(about)]
 
 
 def only_message(name: str, about: Context) -> str:

@@ -13,12 +13,12 @@ ROLES = role_vars.load(ROOT / "roles")
 Change = Callable[[dict[str, Any]], None]
 
 
-def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Wanted:
+def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirements:
     """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
     found = stack_file.read("prod", ROOT)
     found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
     told = requirements.wants(found, ROLES, machine, "organization/glm-fleet/prod")
-    return preflight.Wanted.from_plan(ssh.Target(machine, "192.0.2.11"), told)
+    return preflight.Requirements.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
 def healthy() -> dict[str, Any]:
@@ -115,9 +115,9 @@ def after_a_run() -> dict[str, Any]:
     return facts
 
 
-def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.Verdict]:
+def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
     """Return what is not ok."""
-    return [one for one in preflight.judge(preflight.Look(facts, ahead), wanted()) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Look(facts, ahead), wanted()) if one.level != "ok"]
 
 
 def put(*path: Any, to: Any) -> Change:
@@ -133,26 +133,26 @@ def put(*path: Any, to: Any) -> Change:
 
 OWNER = json.dumps({"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"})
 SICK: dict[str, tuple[Change, str, str, str]] = {
-    "another-system": (put("system", to="rhel 9.4"), "fault", "system", "rhel 9.4"),
-    "another-architecture": (put("arch", to="aarch64"), "fault", "system", "aarch64"),
-    "no-systemd": (put("systemd", to=False), "fault", "system", "no systemd"),
+    "another-system": (put("system", to="rhel 9.4"), "error", "system", "rhel 9.4"),
+    "another-architecture": (put("arch", to="aarch64"), "error", "system", "aarch64"),
+    "no-systemd": (put("systemd", to=False), "error", "system", "no systemd"),
     "old-cgroups": (put("cgroup", to=1), "warning", "system", "cgroups v1"),
     "no-headers": (
         put("headers", to={"linux-headers-6.8.0-87-generic": "not there"}),
-        "fault",
+        "error",
         "headers",
         "no package linux-headers-6.8.0-87-generic",
     ),
     "secure-boot": (
         put("secure_boot", to=True),
-        "fault",
+        "error",
         "secure boot",
         "on: the kernel refuses a driver that is built here",
     ),
-    "too-few-gpus": (lambda facts: facts["gpus"].pop(), "fault", "GPUs", "7 MI300X on the PCI bus"),
+    "too-few-gpus": (lambda facts: facts["gpus"].pop(), "error", "GPUs", "7 MI300X on the PCI bus"),
     "other-gpus": (
         put("gpus", 0, "device", to="0x740f"),
-        "fault",
+        "error",
         "GPUs",
         "7 MI300X on the PCI bus, and 0000:05:00.0 0x740f",
     ),
@@ -178,7 +178,7 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
     "an-old-bundle": (put("bundles", to=["01.24.00.01"] * 8), "warning", "firmware", "bundle 01.24.00.01"),
     "a-blacklist": (
         put("blacklists", to=["/etc/modprobe.d/gpu.conf"]),
-        "fault",
+        "error",
         "driver",
         "amdgpu is blacklisted in /etc/modprobe.d/gpu.conf",
     ),
@@ -192,7 +192,7 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
     "no-nvme": (put("nvme", to=[]), "warning", "NVMe", "none"),
     "an-address-of-the-plan": (
         put("reach", "registry.example:443", to="connection refused"),
-        "fault",
+        "error",
         "network",
         "registry.example:443: connection refused",
     ),
@@ -225,27 +225,27 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         "apt",
         "locked by process 7 (unattended-upgr, of apt-daily.service): /var/lib/dpkg/lock-frontend",
     ),
-    "an-orchestrator": (put("others", to=["kubelet"]), "fault", "orchestrator", "kubelet runs here"),
+    "an-orchestrator": (put("others", to=["kubelet"]), "error", "orchestrator", "kubelet runs here"),
     "another-stack": (
         put("owner", to=OWNER),
-        "fault",
+        "error",
         "owner",
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)",
     ),
-    "an-owner-without-a-name": (put("owner", to="?"), "fault", "owner", "/var/lib/fleet/owner.json names no stack"),
+    "an-owner-without-a-name": (put("owner", to="?"), "error", "owner", "/var/lib/fleet/owner.json names no stack"),
     "a-taken-port": (
         put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}),
-        "fault",
+        "error",
         "ports",
         "8001 is taken by nginx: master process (nginx.service)",
     ),
     "another-container-on-a-port": (
         put("ports", to={"8001": {"pid": 7, "command": "/usr/bin/docker-proxy", "unit": "container web"}}),
-        "fault",
+        "error",
         "ports",
         "8001 is taken by /usr/bin/docker-proxy (container web)",
     ),
-    "a-silent-engine": (put("docker", "there", to=True), "fault", "Docker", "installed, and does not answer"),
+    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, and does not answer"),
     "a-driver-that-failed": (
         put("notes", to=["amdgpu: Fatal error during GPU init"]),
         "warning",

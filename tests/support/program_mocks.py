@@ -1,5 +1,6 @@
 """Runs `__main__.py` against Pulumi's mocks and returns what it declared. Opens no connection."""
 
+import functools
 import hashlib
 import json
 import runpy
@@ -129,3 +130,9 @@ def run(
 
     program()
     return mocks.declared
+
+
+@functools.cache
+def run_as_written(stack: str) -> Declared:
+    """Return what a stack's own file declares, of one run for all tests: none of them changes it."""
+    return run(stack, config(stack))

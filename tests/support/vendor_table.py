@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from fleet import preflight
-from fleet.preflight import Verdict
+from fleet.preflight import CheckResult
 from tests.support import preflight_machines
 
 FILE = pathlib.Path(__file__).parents[1] / "vendors" / "machines.yml"
@@ -56,10 +56,10 @@ class Machine(Form):
             facts[name] = {**facts[name], **value} if merged else value
         return preflight.Look(facts, 0.2)
 
-    def verdicts(self) -> list[Verdict]:
+    def results(self) -> list[CheckResult]:
         """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
-        bare = preflight.judge(preflight.Look(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
-        return [one for one in preflight.judge(self.look(), preflight_machines.wanted()) if one not in bare]
+        bare = preflight.check(preflight.Look(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
+        return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
 
 
 @functools.cache

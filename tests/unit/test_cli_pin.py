@@ -121,7 +121,7 @@ def test_with_yes_nobody_is_asked(world: World) -> None:
 
 def test_what_was_written_is_what_a_preview_wants(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     roles, file = role_vars.load(ROOT / "roles"), "stacks/Pulumi.test.yaml"
-    before = validate.judge(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
+    before = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
     refused = [error for error in before.mistakes if "(pinned)" in error.next]
     assert [error.key for error in refused] == [
         "vars.transformers_base_image",
@@ -131,7 +131,7 @@ def test_what_was_written_is_what_a_preview_wants(world: World, monkeypatch: pyt
     ]
     assert world.shown(str(refused[0])) == (GOLDEN / "refused.txt").read_text().rstrip("\n")
     run("--yes")
-    after = validate.judge(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
+    after = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
     assert not [error for error in after.mistakes if "(pinned)" in error.next]
 
 

@@ -261,11 +261,11 @@ def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str,
 
     def answer(
         url: str, key: str, model: str, cases: Sequence[probes.Case], note: Callable[[str], None]
-    ) -> list[probes.Verdict]:
+    ) -> list[probes.ProbeResult]:
         assert key == outputs()["api_key"]
         seen.extend((url, model, case.name) for case in cases)
         wrong = ["no box"] if url.endswith("prod-1/glm-1") else []
-        return [probes.Verdict(case, Answer(200, "text"), wrong, 1.0) for case in cases]
+        return [probes.ProbeResult(case, Answer(200, "text"), wrong, 1.0) for case in cases]
 
     monkeypatch.setattr(stack_outputs, "tunnel", tunnel)
     monkeypatch.setattr(probes, "run", answer)

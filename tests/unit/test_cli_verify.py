@@ -53,8 +53,8 @@ WRONG = [
     {"what": "model-00007.safetensors", "expected": f"sha256 {'1' * 64}", "seen": f"sha256 {'2' * 64}"},
     {"what": "container glm-0", "expected": "image sha256:ef", "seen": "absent"},
 ]
-RIGHT = machine.Report(47, 212_300_000_000, [])
-Answers = dict[str, machine.Report | errors.FleetError]
+RIGHT = machine.Comparison(47, 212_300_000_000, [])
+Answers = dict[str, machine.Comparison | errors.FleetError]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def machines(pulumi: None, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What each machine answers, by name; whoever is not named is right."""
     answers: Answers = {}
 
-    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
+    def look(wanted: machine.RecordedWeights, progress: Callable[[int, int], None]) -> machine.Comparison:
         answer = answers.get(wanted.target.name, RIGHT)
         if isinstance(answer, errors.FleetError):
             raise answer
@@ -85,7 +85,7 @@ def test_what_a_node_should_hold_is_what_its_last_run_left() -> None:
         }
         for kind in ("Weights", "Serving")
     }
-    first, second = verify.wanted(by_kind["Weights"], by_kind["Serving"], ())
+    first, second = verify.recorded(by_kind["Weights"], by_kind["Serving"], ())
     assert (first.target.name, first.manifest) == ("prod-1", f"{PATH}/manifest.json")
     assert (first.recorded, first.containers) == ("cd" * 32, {"glm-0": "sha256:ef"})
     assert (second.target.name, second.containers) == ("prod-3", {})
@@ -97,7 +97,7 @@ def test_nodes_as_recorded_are_a_table_and_exit_code_0(machines: Answers) -> Non
 
 
 def test_what_differs_is_named_with_what_was_recorded_and_how_it_is_mended(machines: Answers) -> None:
-    machines["prod-1"] = machine.Report(47, 212_300_000_000, WRONG)
+    machines["prod-1"] = machine.Comparison(47, 212_300_000_000, WRONG)
     machines["prod-3"] = errors.Unreachable(
         node="prod-3", doing="connect to root@192.0.2.11:22", seen="no answer", next="ssh root@192.0.2.11 true"
     )
@@ -128,7 +128,7 @@ def test_a_node_that_fails_in_any_way_ends_the_work_on_no_other(
 
 
 def test_json_has_all_of_it(machines: Answers) -> None:
-    machines["prod-3"] = machine.Report(1, 2, WRONG)
+    machines["prod-3"] = machine.Comparison(1, 2, WRONG)
     first, second = json.loads(run("--json").stdout)
     assert first == {
         "node": "prod-1",
@@ -180,7 +180,7 @@ def test_progress_is_one_line_for_all_nodes(progress: dict[str, tuple[int, int]]
 def test_a_line_of_progress_comes_while_a_node_works(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
-    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
+    def look(wanted: machine.RecordedWeights, progress: Callable[[int, int], None]) -> machine.Comparison:
         progress(10**9, 4 * 10**9)
         while not any("of 4.0 GB" in line for line in told):
             pass
@@ -188,14 +188,14 @@ def test_a_line_of_progress_comes_while_a_node_works(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(machine, "verify", look)
     weights = {"prod-1": state()["deployment"]["resources"][2]["outputs"]}
-    assert [one.error for one in verify.verify(verify.wanted(weights, {}, ()), told.append, every=0.01)] == [""]
+    assert [one.error for one in verify.verify(verify.recorded(weights, {}, ()), told.append, every=0.01)] == [""]
 
 
 def test_an_interrupt_ends_the_work_on_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """^C arrives in the thread that waits; each node's thread notices at its next line."""
     stopped: list[str] = []
 
-    def look(wanted: machine.Expected, progress: Callable[[int, int], None]) -> machine.Report:
+    def look(wanted: machine.RecordedWeights, progress: Callable[[int, int], None]) -> machine.Comparison:
         try:
             while True:
                 progress(1, 2)
@@ -209,5 +209,5 @@ def test_an_interrupt_ends_the_work_on_every_node(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(machine, "verify", look)
     weights = {name: state()["deployment"]["resources"][2]["outputs"] for name in ("prod-1", "prod-3")}
     with pytest.raises(KeyboardInterrupt):
-        verify.verify(verify.wanted(weights, {}, ()), interrupt, every=0.01)
+        verify.verify(verify.recorded(weights, {}, ()), interrupt, every=0.01)
     assert sorted(stopped) == ["prod-1", "prod-3"]

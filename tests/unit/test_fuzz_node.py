@@ -1,4 +1,4 @@
-"""Whatever a node prints or its modules answer ends in an error of ours or in a verdict, within a second: never a traceback, never a lost state."""
+"""Whatever a node prints or its modules answer ends in an error of ours or in a result, within a second: never a traceback, never a lost state."""
 
 import contextlib
 import json
@@ -114,8 +114,8 @@ def test_the_text_of_a_mark(text: str) -> None:
 def test_a_preflight(said: str) -> None:
     with ours():
         want = wanted()
-        for verdict in preflight.judge(preflight.ask(reads(said), want), want):
-            "".join((verdict.seen, verdict.wanted, verdict.next)).encode()
+        for result in preflight.check(preflight.ask(reads(said), want), want):
+            "".join((result.seen, result.wanted, result.next)).encode()
 
 
 VERIFIED = [{"done": 1, "total": 2}, {"files": 2, "bytes": 2, "wrong": [{"what": "a", "expected": "b", "seen": "c"}]}]
@@ -127,10 +127,10 @@ def test_a_verification(said: str) -> None:
     with pytest.MonkeyPatch.context() as patch, ours():
         patch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
         found = verify_weights.verify(
-            verify_weights.Expected(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+            verify_weights.RecordedWeights(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
         )
-        verdict = fleet_verify.Verdict("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
-        "".join([fleet_verify.as_table([verdict]), *fleet_verify.problems([verdict], "s")]).encode()
+        result = fleet_verify.WeightsReport("glm-1", "/srv/m", found.files, found.bytes, found.wrong)
+        "".join([fleet_verify.as_table([result]), *fleet_verify.problems([result], "s")]).encode()
 
 
 @fuzz.FUZZ
@@ -206,7 +206,7 @@ def test_a_line_before_the_answer_does_not_end_a_verification(monkeypatch: pytes
     said = "\n".join(["welcome", *map(json.dumps, VERIFIED)])
     monkeypatch.setattr(ssh, "connect", lambda target: contextlib.nullcontext(reads(said)))
     found = verify_weights.verify(
-        verify_weights.Expected(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
+        verify_weights.RecordedWeights(TARGET, "/srv/m/manifest.json", "ab", {}), lambda done, total: None
     )
     assert (found.files, len(found.wrong)) == (2, 1)
 

@@ -1,6 +1,6 @@
 """Claims about playbooks/files/teardown.py where a real node would have to be prepared for long: what others use by now stays, and is told.
 
-Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_take_off.py.
+Its commands are stand-ins on a PATH of their own; nothing of this machine is asked for. On real nodes: tests/matrix/test_teardown.py.
 """
 
 import json
@@ -31,7 +31,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def take_off(host: Path, **managed: Any) -> dict[str, Any]:
+def run_teardown(host: Path, **managed: Any) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.read_text()], input=json.dumps(managed), cwd=host, capture_output=True, text=True,
         env={"PATH": str(host)},
@@ -42,7 +42,7 @@ def take_off(host: Path, **managed: Any) -> dict[str, Any]:
 
 
 def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    told = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert told["packages"] == ["amd-smi-lib", "docker.io"]
     assert [line for line in told["stays"] if not line.startswith("until the next reboot")] == []
     log = (host / "systemctl.log").read_text()
@@ -52,14 +52,16 @@ def test_our_packages_go_and_our_engine_is_stopped(host: Path) -> None:
 
 def test_an_engine_that_was_never_whole_goes_without_its_client(host: Path) -> None:
     (host / "docker").unlink()
-    told = take_off(host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"])
+    told = run_teardown(
+        host, packages=["docker.io"], units=["docker.service"], containers=["glm-0"], images=["lab/vllm"]
+    )
     assert told["packages"] == ["docker.io"]
 
 
 @pytest.mark.parametrize(("file", "line"), [("containers", "container theirs"), ("volumes", "volume theirs")])
 def test_an_engine_of_ours_that_others_use_stays_and_runs_on(host: Path, file: str, line: str) -> None:
     (host / file).write_text(f"{line}\n")
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    told = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert told["packages"] == ["amd-smi-lib"]
     assert told["stays"] == [f"docker.io, docker.service: others use it ({line})"]
     assert "docker.service" not in (host / "systemctl.log").read_text()
@@ -67,14 +69,14 @@ def test_an_engine_of_ours_that_others_use_stays_and_runs_on(host: Path, file: s
 
 def test_an_engine_that_was_there_and_that_we_started_runs_on_where_others_use_it(host: Path) -> None:
     (host / "containers").write_text("container theirs\n")
-    told = take_off(host, packages=["amd-smi-lib"], units=["docker.service"])
+    told = run_teardown(host, packages=["amd-smi-lib"], units=["docker.service"])
     assert told["stays"] == ["docker.service: others use it (container theirs)"]
     assert "docker.service" not in (host / "systemctl.log").read_text()
 
 
 def test_a_package_of_ours_that_another_one_needs_stays(host: Path) -> None:
     (host / "needs" / "docker.io").write_text("Purg docker-compose [1.29]\n")
-    told = take_off(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
+    told = run_teardown(host, packages=["docker.io", "amd-smi-lib"], units=["docker.service"])
     assert "docker.service" not in (host / "systemctl.log").read_text()
     assert (told["packages"], told["stays"]) == (["amd-smi-lib"], ["docker.io: docker-compose needs it"])
 
@@ -111,7 +113,7 @@ def test_of_the_models_only_those_with_our_record_go(host: Path) -> None:
     (elsewhere / "manifest.json").write_text(json.dumps({"repository": "lab/GLM", "revision": "08" * 20, "files": {}}))
     (host / "models" / "lab" / "GLM" / ("08" * 20)).symlink_to(elsewhere)
     model(host, "main", None)
-    told = take_off(host, models=[str(host / "models" / "lab" / "GLM")])
+    told = run_teardown(host, models=[str(host / "models" / "lab" / "GLM")])
     assert sorted(told["gone"]) == sorted(map(str, (ours, begun)))
     assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
     stays = [line for line in told["stays"] if "no record of a fetch by this fleet" in line]

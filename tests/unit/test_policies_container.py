@@ -38,7 +38,7 @@ def test_a_port_on_every_address_of_the_machine_is_named() -> None:
 
 
 def test_a_bridge_is_reported_with_what_it_opens() -> None:
-    assert container_rule("no-way-out").level == "advisory"
+    assert container_rule("no-way-out").level == "warning"
     message = only_message("no-way-out", serving(vllm_network="bridge"))
     assert message.startswith("vllm_network is bridge: ") and "169.254.169.254" in message
     assert messages("no-host-network", serving(vllm_network="bridge")) == []

@@ -26,11 +26,12 @@ from pulumi_policy import (
 from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import UNKNOWN_OBJECT_VALUE, UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
+from fleet.findings import Waiver
 from policies import data, pack, stack
 from policies.context import UNKNOWN, Context
-from policies.rule import Rule
+from policies.rule import ResourceRule
 from policies.rules import RULES
-from policies.stack import Stack, Waiver
+from policies.stack import Stack
 from tests.support import program_mocks
 from tests.support.policy_resources import DIGEST, KEY, PROD, RIGHT, context, serving
 
@@ -38,7 +39,7 @@ TODAY = datetime.date(2026, 11, 25)
 STACK = Context("Stack", "glm-fleet-prod", {})
 
 
-class Finding(NamedTuple):
+class Reported(NamedTuple):
     """What the library tells the engine: of which policy, how hard, what, and at the end of which resource."""
 
     rule: str
@@ -53,28 +54,28 @@ class Run:
     def __init__(self, judged: Stack = PROD) -> None:
         self.policies = pack.policies(judged, TODAY)
 
-    def resource(self, about: Context) -> list[Finding]:
+    def resource(self, about: Context) -> list[Reported]:
         args = ResourceValidationArgs(token(about), props(about), "", about.name, options(about), None)
-        findings: list[Finding] = []
+        findings: list[Reported] = []
         for policy in self.policies:
             if isinstance(policy, ResourceValidationPolicy):
                 policy.validate(args, reporter(policy, findings))
         return findings
 
-    def outcome(self, *all_of_them: Context) -> list[Finding]:
+    def outcome(self, *all_of_them: Context) -> list[Reported]:
         resources = [
             PolicyResource(token(about), props(about), urn(about), about.name, options(about), None, None, [], {})
             for about in all_of_them
         ]
-        findings: list[Finding] = []
+        findings: list[Reported] = []
         for policy in self.policies:
             if isinstance(policy, StackValidationPolicy):
                 policy.validate(StackValidationArgs(resources), reporter(policy, findings))
         return findings
 
 
-def reporter(policy: Any, findings: list[Finding]) -> Any:
-    return lambda message, urn: findings.append(Finding(policy.name, policy.enforcement_level, message, urn))
+def reporter(policy: Any, findings: list[Reported]) -> Any:
+    return lambda message, urn: findings.append(Reported(policy.name, policy.enforcement_level, message, urn))
 
 
 def token(about: Context) -> str:
@@ -103,7 +104,7 @@ def waived(name: str, expires: datetime.date) -> Stack:
 MANDATORY, ADVISORY = EnforcementLevel.MANDATORY, EnforcementLevel.ADVISORY
 
 
-def lines(findings: Iterable[Finding]) -> list[tuple[str, EnforcementLevel, str]]:
+def lines(findings: Iterable[Reported]) -> list[tuple[str, EnforcementLevel, str]]:
     """Return (rule, level, first line of the message) of each finding."""
     return [(one.rule, one.level, one.message.splitlines()[0]) for one in findings]
 
@@ -119,13 +120,13 @@ def test_a_valid_machine_passes() -> None:
 
 def test_pulumi_gets_every_rule_with_its_level() -> None:
     policies = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
-    rules = [(rule.name, rule.holds, EnforcementLevel(rule.level)) for rule in RULES]
+    rules = [(rule.name, rule.holds, pack.ENFORCEMENT[rule.level]) for rule in RULES]
     own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.RECENT, ADVISORY)]
     assert policies == [*rules, *own]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: Rule) -> None:
+def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: ResourceRule) -> None:
     for kind in rule.kinds:
         for about in (
             context(kind, **dict.fromkeys([*RIGHT[kind], "facts"], UNKNOWN)),
@@ -133,7 +134,7 @@ def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: Rule) -> None:
             context(kind, vars={"vllm_flags": dict.fromkeys(("trust-remote-code", "host"), UNKNOWN) | _DOMAINS}),
         ):
             unknown = replace(about, others={key: {"vars": UNKNOWN, "gpus": UNKNOWN} for key in about.others})
-            assert [*rule.judge(unknown)] == []
+            assert [*rule.check(unknown)] == []
 
 
 _DOMAINS = {"allowed-media-domains": ["none.invalid"]}
@@ -165,9 +166,9 @@ def _variables(kind: str) -> list[str]:
     }.get(kind, [])
 
 
-def test_a_violation_is_reported_with_reason_and_remedy() -> None:
+def test_a_finding_is_reported_with_reason_and_remedy() -> None:
     (finding,) = Run().resource(serving(vllm_ptrace=True))
-    assert finding == Finding(
+    assert finding == Reported(
         "no-ptrace",
         MANDATORY,
         "vllm_ptrace is on: tracing serves a debugger, and an attacker who reads the API key from the server's memory\n"
@@ -223,8 +224,8 @@ def test_every_preview_repeats_the_waivers_and_the_released_machines() -> None:
             "prod-4 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; "
             "a delete leaves weights and driver there, unless glm-fleet:purge names them",
         ),
-        ("waivers", ADVISORY, "no-ptrace is waived until 2026-12-31: profile the engine"),
-        ("waivers", ADVISORY, "waivers.no-host-ipc expired on 2026-01-31 and does not count"),
+        ("waivers", ADVISORY, "waivers.no-ptrace: waived until 2026-12-31: profile the engine"),
+        ("waivers", ADVISORY, "waivers.no-host-ipc: its waiver expired on 2026-01-31 and does not count"),
     ]
 
 

@@ -6,8 +6,8 @@ import json
 import pytest
 import yaml
 
+from fleet.findings import Waiver
 from policies import stack
-from policies.stack import Waiver
 
 LAST = datetime.date(2026, 12, 31)
 

@@ -25,9 +25,9 @@ def test_a_sick_machine_is_told_with_what_is_wanted_and_what_to_do(claim: str) -
     change, level, check, seen = SICK[claim]
     facts = healthy()
     change(facts)
-    (verdict,) = judged(facts)
-    assert (verdict.level, verdict.check, verdict.seen) == (level, check, seen)
-    assert verdict.wanted and verdict.next
+    (result,) = judged(facts)
+    assert (result.level, result.check, result.seen) == (level, check, seen)
+    assert result.wanted and result.next
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     facts["headers"] = {"linux-headers-6.14.0-29-generic": "installed"}
-    assert [(one.level, one.check) for one in judged(facts)] == [("fault", "kernel")]
+    assert [(one.level, one.check) for one in judged(facts)] == [("error", "kernel")]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
         ("AB", "AB", 8, []),
         ("AB", "", 8, []),
         ("AB", "CD", 8, [("warning", "another one is built than is loaded")]),
-        ("AB", "AB", 7, [("fault", "6.16.13 is loaded, KFD has 7 gfx942")]),
+        ("AB", "AB", 7, [("error", "6.16.13 is loaded, KFD has 7 gfx942")]),
     ],
 )
 def test_the_loaded_driver_is_the_built_one_and_has_every_gpu(
@@ -67,9 +67,9 @@ def test_a_disk_holds_all_that_will_lie_on_it() -> None:
     facts = healthy()
     for one in (*facts["space"].values(), *facts["images"].values()):
         one["free"] = 250_000_000_000  # enough for either
-    (verdict,) = judged(facts)
-    assert verdict.seen == "250 GB free at /srv/models, /var/lib/docker"
-    assert verdict.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
+    (result,) = judged(facts)
+    assert result.seen == "250 GB free at /srv/models, /var/lib/docker"
+    assert result.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
     facts["space"]["/srv/models"]["device"] = 2  # on disks of their own
     assert judged(facts) == []
 
@@ -79,7 +79,7 @@ def test_false_alarms_that_users_know_are_named_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
     assert judged(facts) == []
-    told = [one.seen for one in preflight.judge(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
+    told = [one.seen for one in preflight.check(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
     assert len(told) == 1 and told[0].startswith("known false alarm") and line in told[0]
 
 
@@ -89,7 +89,7 @@ def test_the_table_and_the_messages_read_as_they_should() -> None:
         SICK[claim][0](sick)
     looks = {"prod-1": healthy(), "prod-2": sick, "prod-3": copy.deepcopy(sick)}
     reports = [
-        verb.Report(name, preflight.judge(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
+        verb.Report(name, preflight.check(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
     ]
     reports.append(
         verb.Report(
@@ -121,7 +121,7 @@ def of_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, 
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
     ask = dataclasses.replace(wanted(), filesystems=(DISK,))
-    found = preflight.judge(preflight.Look(facts, 0.2), ask)
+    found = preflight.check(preflight.Look(facts, 0.2), ask)
     return [(one.check, one.level, one.seen) for one in found if one.check in ("disks", "space")]
 
 
@@ -131,7 +131,7 @@ def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> 
         ("disks", "ok", "disk S64GNE0R123456 for /srv: empty, 3840 GB"),
     ]
     mounted = {**EMPTY, "state": "ready", "mounted": True}
-    assert of_disks([mounted], free=0)[0][:2] == ("space", "fault")
+    assert of_disks([mounted], free=0)[0][:2] == ("space", "error")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_an_empty_disk_takes_the_weights_whatever_is_free_below_its_folder() -> 
     ],
 )
 def test_a_disk_that_is_absent_or_holds_anything_is_a_fault(disks: Any, seen: str) -> None:
-    assert of_disks(disks)[1] == ("disks", "fault", f"disk S64GNE0R123456 for /srv: {seen}")
+    assert of_disks(disks)[1] == ("disks", "error", f"disk S64GNE0R123456 for /srv: {seen}")
 
 
 def test_a_disk_that_is_too_small_is_a_fault() -> None:
     small = {**EMPTY, "bytes": 100_000_000_000}
-    assert of_disks([small])[1] == ("disks", "fault", "disk S64GNE0R123456 for /srv has 100 GB")
+    assert of_disks([small])[1] == ("disks", "error", "disk S64GNE0R123456 for /srv has 100 GB")

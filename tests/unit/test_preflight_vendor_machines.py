@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parents[1] / "vendors" / "golden"
 
 @pytest.mark.parametrize("name", vendor_table.load())
 def test_the_preflight_of_a_vendors_machine_reads_as_it_should(name: str) -> None:
-    report = verb.Report(name, vendor_table.load()[name].verdicts())
+    report = verb.Report(name, vendor_table.load()[name].results())
     text = "\n\n".join([verb.as_table([report], everything=True), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / f"{name}.txt").read_text()
 

@@ -17,8 +17,8 @@ BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
 
 def said(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
     """Return level and words of one check, fine or not."""
-    verdicts = preflight.judge(preflight.Look(facts, 0.2), wanted())
-    return [(one.level, one.seen) for one in verdicts if one.check == check]
+    results = preflight.check(preflight.Look(facts, 0.2), wanted())
+    return [(one.level, one.seen) for one in results if one.check == check]
 
 
 def test_a_gpu_that_is_a_virtual_function_counts() -> None:
@@ -32,7 +32,7 @@ def test_a_gpu_that_is_a_virtual_function_counts() -> None:
 def test_a_gpu_of_another_kind_in_the_topology_does_not_count(version: int) -> None:
     facts = after_a_run()
     facts["topology"][3] = version
-    assert said(facts, "driver") == [("fault", "6.16.13 is loaded, KFD has 7 gfx942")]
+    assert said(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 7 gfx942")]
 
 
 def test_a_driver_of_the_distribution_is_replaced_by_the_first_run() -> None:
@@ -46,12 +46,12 @@ def test_a_driver_of_the_distribution_is_replaced_by_the_first_run() -> None:
 def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None:
     facts = after_a_run()
     facts["driver"]["path"] = IN_TREE
-    (verdict,) = judged(facts)
-    assert (verdict.level, verdict.check) == ("warning", "driver")
-    assert verdict.seen.endswith(
+    (result,) = judged(facts)
+    assert (result.level, result.check) == ("warning", "driver")
+    assert result.seen.endswith(
         "amdgpu-dkms 1:6.16.13.30300300-2327507.24.04 is installed, and not built for 6.8.0-87-generic"
     )
-    assert verdict.wanted == "AMD's, below /lib/modules/6.8.0-87-generic/updates/dkms/"
+    assert result.wanted == "AMD's, below /lib/modules/6.8.0-87-generic/updates/dkms/"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None
         ("1:6.16.13.30300300-2327507", False, []),
         ("1:6.16.6.30300000-2255209", False, [("ok", "release 30.30.0; the first run installs 30.30.3 and reboots")]),
         ("1:6.16.6.30300000-2255209", True, [("warning", "release 30.30.0 stays")]),
-        ("1:6.19.14.31400000-2364437", False, [("fault", "release 31.40.0")]),
+        ("1:6.19.14.31400000-2364437", False, [("error", "release 31.40.0")]),
         ("1:6.19.14.31400000-2364437", True, [("warning", "release 31.40.0 stays")]),
         ("6.16.13-of-somebody", False, []),
     ],
@@ -68,15 +68,15 @@ def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None
 def test_a_driver_of_another_release_is_named(version: str, adopts: bool, told: list[tuple[str, str]]) -> None:
     facts = after_a_run()
     facts["driver"]["packages"] = {"amdgpu-dkms": version}
-    ask = preflight.Wanted(
+    ask = preflight.Requirements(
         target=wanted().target,
         stack="",
         driver_release="30.30.3",
         driver_packages=("amdgpu-dkms",),
         adopts_driver=adopts,
     )
-    verdicts = list(hardware.driver(preflight.Look(facts, 0), ask))[1:]
-    assert [(one.level, one.seen) for one in verdicts] == [
+    results = list(hardware.driver(preflight.Look(facts, 0), ask))[1:]
+    assert [(one.level, one.seen) for one in results] == [
         (level, f"amdgpu-dkms {version}: {seen}") for level, seen in told
     ]
 
@@ -84,7 +84,7 @@ def test_a_driver_of_another_release_is_named(version: str, adopts: bool, told: 
 def test_azures_unit_that_loads_the_driver_makes_a_blacklist_no_fault() -> None:
     facts = healthy()
     facts["blacklists"] = ["/etc/modprobe.d/blacklist.conf"]
-    assert [one[0] for one in said(facts, "driver")] == ["fault"]
+    assert [one[0] for one in said(facts, "driver")] == ["error"]
     facts["loader"] = {"unit": "rocmstartup.service", "at_work": True}
     assert said(facts, "driver") == [
         ("ok", "none yet: rocmstartup.service loads it after each boot, a run waits for that")
@@ -92,7 +92,7 @@ def test_azures_unit_that_loads_the_driver_makes_a_blacklist_no_fault() -> None:
     facts["driver"] |= {"loaded": "6.16.13", "path": BUILT}
     assert said(facts, "driver") == [("ok", "rocmstartup.service is loading it: a run waits for that")]
     facts["loader"]["at_work"] = False
-    assert said(facts, "driver") == [("fault", "6.16.13 is loaded, KFD has 0 gfx942")]
+    assert said(facts, "driver") == [("error", "6.16.13 is loaded, KFD has 0 gfx942")]
 
 
 SIGNED = {"path": BUILT, "signer": "gpu-1 Secure Boot Module Signature key", "signature": "0A1B2C"}
@@ -101,14 +101,14 @@ SIGNED = {"path": BUILT, "signer": "gpu-1 Secure Boot Module Signature key", "si
 @pytest.mark.parametrize(
     ("driver", "enrolled", "level"),
     [
-        ({}, {}, "fault"),
-        ({**SIGNED, "path": IN_TREE}, {"serials": ["0A1B2C"], "names": [SIGNED["signer"]]}, "fault"),
-        (SIGNED, {"serials": ["FFFF"], "names": ["Canonical"]}, "fault"),
+        ({}, {}, "error"),
+        ({**SIGNED, "path": IN_TREE}, {"serials": ["0A1B2C"], "names": [SIGNED["signer"]]}, "error"),
+        (SIGNED, {"serials": ["FFFF"], "names": ["Canonical"]}, "error"),
         (SIGNED, {"serials": ["0A1B2C"]}, "ok"),
         (SIGNED, {"names": [SIGNED["signer"]]}, "ok"),
         ({}, {"dkms": True}, "ok"),
-        ({"path": BUILT}, {"names": [""], "serials": [""]}, "fault"),
-        ({"path": BUILT}, {"dkms": True}, "fault"),
+        ({"path": BUILT}, {"names": [""], "serials": [""]}, "error"),
+        ({"path": BUILT}, {"dkms": True}, "error"),
     ],
 )
 def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
@@ -127,7 +127,7 @@ def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
         ("docker.io", "28.2.2", False, ("ok", "28.2.2")),
         ("docker-ce", "29.1.0", False, ("ok", "29.1.0 of docker-ce: adopted as it is, and never taken off")),
         ("moby-engine", "20.10.24", False, ("ok", "20.10.24 of moby-engine: adopted as it is, and never taken off")),
-        ("docker-ce", "19.03.15", False, ("fault", "19.03.15 of docker-ce")),
+        ("docker-ce", "19.03.15", False, ("error", "19.03.15 of docker-ce")),
         ("docker-ce", "29.1.0", True, ("ok", "29.1.0")),
     ],
 )
@@ -146,8 +146,8 @@ AMD = "https://repo.radeon.com"
     ("url", "key", "same", "level"),
     [
         (f"{AMD}/amdgpu/30.30.3/ubuntu", "/etc/apt/keyrings/rocm.gpg", True, "ok"),
-        (f"{AMD}/amdgpu/30.30.3/ubuntu", "", True, "fault"),
-        (f"{AMD}/amdgpu/30.30/ubuntu", "/etc/apt/keyrings/rocm.gpg", False, "fault"),
+        (f"{AMD}/amdgpu/30.30.3/ubuntu", "", True, "error"),
+        (f"{AMD}/amdgpu/30.30/ubuntu", "/etc/apt/keyrings/rocm.gpg", False, "error"),
     ],
 )
 def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, same: bool, level: str) -> None:
@@ -165,7 +165,7 @@ def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, 
         (["installed", "pinned"], "ok", "installed, forbidden by a preference: the first run installs exactly these"),
         (["installed", "installable"], "ok", "installed"),
         (["installed", "not there"], "warning", "a later kernel comes without headers, and boots without the driver"),
-        (["not there", "installed"], "fault", "no package linux-headers-6.8.0-87-generic"),
+        (["not there", "installed"], "error", "no package linux-headers-6.8.0-87-generic"),
     ],
 )
 def test_headers_are_there_for_this_kernel_and_each_later_one(states: list[str], level: str, seen: str) -> None:
@@ -196,19 +196,19 @@ def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_wh
 ) -> None:
     facts = healthy()
     facts |= {"system": system, "kernel": kernel, "headers": {f"linux-headers-{kernel}": "installed"}}
-    (verdict,) = judged(facts)
-    assert (verdict.level, verdict.check) == ("fault", check)
-    assert advice in verdict.next
+    (result,) = judged(facts)
+    assert (result.level, result.check) == ("error", check)
+    assert advice in result.next
 
 
 def test_a_kernel_without_a_driver_of_amds_is_only_warned_of() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     ask = wanted()
-    verdicts = hardware.kernel(
-        preflight.Look(facts, 0), preflight.Wanted(ask.target, "", driver=False, kernels=ask.kernels)
+    results = hardware.kernel(
+        preflight.Look(facts, 0), preflight.Requirements(ask.target, "", driver=False, kernels=ask.kernels)
     )
-    assert [one.level for one in verdicts] == ["warning"]
+    assert [one.level for one in results] == ["warning"]
 
 
 def test_images_need_room_where_the_engine_keeps_them() -> None:
@@ -216,8 +216,8 @@ def test_images_need_room_where_the_engine_keeps_them() -> None:
     facts = healthy()
     small = {"free": 50_000_000_000, "device": 2}
     facts["images"]["/var/lib/containerd"] = small
-    (verdict,) = judged(facts)
-    assert (verdict.check, verdict.level, verdict.seen) == ("space", "fault", "50 GB free at /var/lib/containerd")
+    (result,) = judged(facts)
+    assert (result.check, result.level, result.seen) == ("space", "error", "50 GB free at /var/lib/containerd")
     facts["images"] = {"/mnt/docker": small}
     assert [one.seen for one in judged(facts)] == ["50 GB free at /mnt/docker"]
     facts["space"]["/var/lib/docker"] = {"free": 0, "device": 3, "filled": False}

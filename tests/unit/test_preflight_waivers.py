@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet import preflight
+from fleet import findings, preflight
 from fleet.cli import preflight as verb
+from fleet.preflight import form
 from fleet.sources.lab.form import Nodes
 from fleet.stack import preflight_checks, requirements, settings, stack_file
 from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy, wanted
@@ -21,25 +23,27 @@ TODAY = datetime.date(2026, 11, 26)
 WORDS = {
     name
     for file in ("hardware.py", "host.py")
-    for name in re.findall(r'Verdict\(\s*"([^"]+)"', (Path(preflight.__file__).parent / file).read_text())
+    for name in re.findall(
+        r'yield (?:ok|warning|error|report)\(\s*"([^"]+)"', (Path(preflight.__file__).parent / file).read_text()
+    )
 }
 
 
-def waived(day: str, *names: str) -> preflight.Wanted:
-    waiver = preflight.Waiver("ticket 4711", datetime.date.fromisoformat(day))
+def waived(day: str, *names: str) -> preflight.Requirements:
+    waiver = findings.Waiver("ticket 4711", datetime.date.fromisoformat(day))
     return dataclasses.replace(wanted(), waivers=dict.fromkeys(names, waiver))
 
 
-def judged(ask: preflight.Wanted, *sick: str) -> list[preflight.Verdict]:
+def judged(ask: preflight.Requirements, *sick: str) -> list[preflight.CheckResult]:
     facts = healthy()
     for claim in sick:
         SICK[claim][0](facts)
-    return [one for one in preflight.judge(preflight.Look(facts, 0), ask, TODAY) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Look(facts, 0), ask, TODAY) if one.level != "ok"]
 
 
 def test_both_halves_have_the_same_names() -> None:
     """But for what is never wrong, and whose it is: that is the other stack's to give up."""
-    names = {preflight.Verdict(one, "ok", "").name for one in WORDS}
+    names = {form.ok(one, "").name for one in WORDS}
     assert names - set(preflight_checks.WAIVABLE) == {"preflight-owner", "preflight-command-line"}
     assert set(preflight_checks.WAIVABLE) <= names
     assert set(Nodes.EXPECTED_WARNINGS) <= WORDS
@@ -51,7 +55,7 @@ def test_both_halves_have_the_same_names() -> None:
     ("day", "level", "said"),
     [
         ("2026-11-26", "warning", "(waived until 2026-11-26: ticket 4711)"),
-        ("2026-11-25", "fault", "(its waiver expired on 2026-11-25 and does not count)"),
+        ("2026-11-25", "error", "(its waiver expired on 2026-11-25 and does not count)"),
     ],
 )
 def test_a_waiver_counts_up_to_its_last_day(day: str, level: str, said: str) -> None:
@@ -81,12 +85,19 @@ def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
     told = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert told["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
-    (waiver,) = preflight.Wanted.from_plan(wanted().target, told).waivers.values()
-    assert waiver == preflight.Waiver("ticket 4711", datetime.date(2026, 12, 31))
+    (waiver,) = preflight.Requirements.from_plan(wanted().target, told).waivers.values()
+    assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))
 
 
 def test_the_verb_shows_what_is_waived() -> None:
     report = verb.Report("prod-1", judged(waived("2026-12-31", "preflight-secure-boot"), "secure-boot"))
-    assert report.faults == []
+    assert not report.stops
     text = "\n\n".join([verb.as_table([report], everything=False), *verb.problems([report])])
     assert text + "\n" == (GOLDEN / "waived.txt").read_text()
+
+
+def test_an_error_is_a_fault_in_json_as_in_earlier_releases() -> None:
+    report = verb.Report("prod-1", judged(wanted(), "secure-boot"))
+    ((row,),) = (one["verdicts"] for one in json.loads(verb.to_json([report])))
+    assert list(row) == ["check", "level", "seen", "wanted", "next"]
+    assert (row["check"], row["level"]) == ("secure boot", "fault")

@@ -51,7 +51,7 @@ def item(label: str, box: str) -> str:
     ],
 )
 def test_a_right_answer_has_nothing_wrong(check: str, wanted: Any, answer: Answer) -> None:
-    assert checks.judge(case(check, wanted), answer) == []
+    assert checks.problems(case(check, wanted), answer) == []
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_a_right_answer_has_nothing_wrong(check: str, wanted: Any, answer: Answe
     ],
 )
 def test_a_wrong_answer_is_one_sentence(check: str, wanted: Any, answer: Answer, sentence: str) -> None:
-    assert checks.judge(case(check, wanted), answer) == [sentence]
+    assert checks.problems(case(check, wanted), answer) == [sentence]
 
 
 @pytest.mark.parametrize(("min_iou", "right"), [(0.4, True), (0.41, False)])
 def test_how_well_a_box_must_fit_is_the_stack_s_choice(min_iou: float, right: bool) -> None:
-    found = checks.judge(case("box", "red", min_iou), Answer(200, "[100, 200, 300, 440]"))
+    found = checks.problems(case("box", "red", min_iou), Answer(200, "[100, 200, 300, 440]"))
     assert (found == []) is right
 
 
@@ -143,23 +143,25 @@ def test_every_check_has_a_right_and_a_wrong_answer_here() -> None:
 
 def test_all_that_is_wrong_is_told_in_the_case_s_order() -> None:
     asked = Case("one", "", "", [{"status": [200]}, {"words": ["a"], "no_words": ["b"]}])
-    assert checks.judge(asked, Answer(500, "b")) == ["status 500; wanted 200", "does not say ['a']", "says ['b']"]
+    assert checks.problems(asked, Answer(500, "b")) == ["status 500; wanted 200", "does not say ['a']", "says ['b']"]
 
 
 def test_what_a_server_must_never_send_fails_a_case_that_checks_nothing_of_it() -> None:
     asked = Case("one", "", "", [{"status": [200]}])
-    assert checks.judge(asked, Answer(200, text="{}", strange="content is a list; wanted text")) == [
+    assert checks.problems(asked, Answer(200, text="{}", strange="content is a list; wanted text")) == [
         "content is a list; wanted text"
     ]
 
 
 def test_a_sentence_repeats_no_endless_answer_and_no_control_character() -> None:
     calls = [("\x9b31m" + "x" * 100_000, {"city": "Paris"})]
-    (sentence,) = checks.judge(case("tool_call", WEATHER), Answer(200, tool_calls=calls))
+    (sentence,) = checks.problems(case("tool_call", WEATHER), Answer(200, tool_calls=calls))
     assert len(sentence) < 300 and sentence.endswith("…; wanted ('get_weather', {'city': 'Paris'})")
-    (sentence,) = checks.judge(case("streamed", 2), Answer(200, "ab", order=["content", "reasoning"] * 5000, pieces=2))
+    (sentence,) = checks.problems(
+        case("streamed", 2), Answer(200, "ab", order=["content", "reasoning"] * 5000, pieces=2)
+    )
     assert len(sentence) == checks.LONGEST
-    (sentence,) = checks.judge(case("streamed", 2), Answer(200, "ab", order=["\x9b31m"], pieces=2))
+    (sentence,) = checks.problems(case("streamed", 2), Answer(200, "ab", order=["\x9b31m"], pieces=2))
     assert sentence == "pieces came as \N{REPLACEMENT CHARACTER}31m"
 
 
@@ -168,8 +170,8 @@ PHOTOGRAPH = {"file": str(cases.MEDIA / "coffee.jpg"), "objects": [{"label": "cu
 
 def test_a_thing_on_a_photograph_is_judged_as_a_bottle_is() -> None:
     asked = Case("one", "", "", [{"box": "cup"}], picture=PHOTOGRAPH)
-    assert checks.judge(asked, Answer(200, "[[288,44,681,769]]")) == []
-    assert checks.judge(asked, Answer(200, "[[0,0,100,100]]")) == [
+    assert checks.problems(asked, Answer(200, "[[288,44,681,769]]")) == []
+    assert checks.problems(asked, Answer(200, "[[0,0,100,100]]")) == [
         "box [0, 0, 100, 100] overlaps the cup [288, 44, 681, 769] by 0.00; wanted 0.5"
     ]
 

@@ -1,4 +1,4 @@
-"""Whatever a server sends, a case ends within a second in a verdict that says what was seen: by hand on a real socket, and by chance."""
+"""Whatever a server sends, a case ends within a second in a result that says what was seen: by hand on a real socket, and by chance."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from fleet import probes
 from fleet.probes import answer as answers
 from fleet.probes import case as cases
 from fleet.probes import report, runner
-from fleet.probes.runner import Verdict
+from fleet.probes.runner import ProbeResult
 
 BOX, LIST, STREAM, TOOL = probes.load(["bottle-grounding", "bottles-understanding", "streamed-grounding", "tool-call"])
 REFUSES = probes.load(["refuses-no-key"])[0]
@@ -133,9 +133,9 @@ def test_a_hostile_body_fails_with_what_was_seen_within_a_second(name: str, serv
     case, content, sentence = HOSTILE[name]
     url = serve(HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content)
     started = time.process_time()
-    (verdict,) = probes.run(url, "key", "m", [case], lambda _: None)
-    assert sentence in "; ".join(verdict.wrong)
-    reports(verdict)
+    (result,) = probes.run(url, "key", "m", [case], lambda _: None)
+    assert sentence in "; ".join(result.wrong)
+    reports(result)
     assert time.process_time() - started < 2  # asked twice, where it is an answer
 
 
@@ -163,11 +163,11 @@ def test_an_answer_without_end_has_one(
     monkeypatch.setattr(runner, "PATIENCE", 0.3 if sentence == "status 0" else 30)
     slow = name.startswith("drops") or name == "informational answers"
     started = time.monotonic()
-    (verdict,) = probes.run(serve(first, again, 0.05 if slow else 0), "key", "m", [case], lambda _: None)
-    assert verdict.refused
-    assert sentence in "; ".join(verdict.wrong)
-    assert len(verdict.answer.shown) <= answers.KEPT + 100
-    reports(verdict)
+    (result,) = probes.run(serve(first, again, 0.05 if slow else 0), "key", "m", [case], lambda _: None)
+    assert result.refused
+    assert sentence in "; ".join(result.wrong)
+    assert len(result.answer.shown) <= answers.KEPT + 100
+    reports(result)
     assert time.monotonic() - started < 10  # of a machine that does much else
 
 
@@ -188,19 +188,19 @@ def test_an_answer_without_end_has_one(
         b"\x00\x01\x02",
     ],
 )
-def test_a_hostile_header_is_a_verdict(head: bytes, serve: Callable[..., str]) -> None:
-    (verdict,) = probes.run(serve(head + b"\r\nno answer"), "key", "m", [BOX], lambda _: None)
-    assert verdict.refused
-    reports(verdict)
+def test_a_hostile_header_is_a_result(head: bytes, serve: Callable[..., str]) -> None:
+    (result,) = probes.run(serve(head + b"\r\nno answer"), "key", "m", [BOX], lambda _: None)
+    assert result.refused
+    reports(result)
 
 
-def reports(verdict: Verdict, page: bool = True) -> None:
-    """Write every report: whatever is in the verdict, they can be. The page draws its picture, which takes time."""
+def reports(result: ProbeResult, page: bool = True) -> None:
+    """Write every report: whatever is in the result, they can be. The page draws its picture, which takes time."""
     for write in (report.table, report.to_json, report.to_junit, *([report.to_html] if page else [])):
-        text = write([verdict])
+        text = write([result])
         assert not [char for char in text if (ord(char) < 32 and char not in "\n\t\r") or 127 <= ord(char) < 160]
         text.encode()
-    assert len(verdict.seen) < 5000
+    assert len(result.seen) < 5000
 
 
 # --- by chance, the same each time
@@ -227,7 +227,9 @@ LISTS = st.lists(st.one_of(VALUES, st.fixed_dictionaries({"label": VALUES, "bbox
 
 def judged(case: cases.Case, status: int, content: bytes) -> None:
     answer = runner.read(status, content, True, case.stream)
-    reports(Verdict(case, answer, probes.runner.checks.judge(case, answer), 1.0, (answer, ["as before"])), page=False)
+    reports(
+        ProbeResult(case, answer, probes.runner.checks.problems(case, answer), 1.0, (answer, ["as before"])), page=False
+    )
 
 
 @FUZZ

@@ -27,11 +27,11 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, *names: str) -> list[probes.Verdict]:
+def ask(server: Server, *names: str) -> list[probes.ProbeResult]:
     return probes.run(server.url, KEY, MODEL, probes.load(names), lambda _: None)
 
 
-def one(server: Server, reply: Reply, name: str = "bottle-grounding") -> probes.Verdict:
+def one(server: Server, reply: Reply, name: str = "bottle-grounding") -> probes.ProbeResult:
     """Ask one case of a server that answers with one reply."""
     server.model = lambda body, key: reply
     return ask(server, name)[0]
@@ -62,8 +62,8 @@ def seeing(body: Mapping[str, Any], key: str) -> Reply:
 
 def test_a_server_that_sees_and_refuses_as_it_must_passes_every_case(server: Server) -> None:
     server.model = seeing
-    verdicts = ask(server)
-    assert {one.case.name: list(one.wrong) for one in verdicts} == {case.name: [] for case in ALL}
+    results = ask(server)
+    assert {one.case.name: list(one.wrong) for one in results} == {case.name: [] for case in ALL}
     assert {path for path, _ in server.asked} == {"/v1/chat/completions"}
 
 
@@ -81,9 +81,9 @@ def test_each_case_is_told_before_it_is_asked(server: Server) -> None:
 
 
 def test_a_wrong_answer_fails_with_the_answered_text(server: Server) -> None:
-    verdict = one(server, whole(content="\nThere is\nno bottle."))
-    assert not verdict.passed
-    assert verdict.seen == "twice 'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
+    result = one(server, whole(content="\nThere is\nno bottle."))
+    assert not result.passed
+    assert result.seen == "twice 'There is no bottle.' (no box; wanted [89, 298, 223, 786])"
 
 
 def in_turn(*replies: Reply) -> Model:
@@ -97,9 +97,9 @@ RIGHT = whole(content="[[89,298,223,786]]")
 def test_a_model_that_answers_wrongly_is_asked_once_more_and_both_answers_are_kept(server: Server) -> None:
     server.model = in_turn(whole(content="Where?"), RIGHT)
     told: list[str] = []
-    (verdict,) = probes.run(server.url, KEY, MODEL, probes.load(["bottle-grounding"]), told.append)
-    assert verdict.passed and verdict.earlier
-    assert verdict.seen == "'[[89,298,223,786]]'; at first 'Where?' (no box; wanted [89, 298, 223, 786])"
+    (result,) = probes.run(server.url, KEY, MODEL, probes.load(["bottle-grounding"]), told.append)
+    assert result.passed and result.earlier
+    assert result.seen == "'[[89,298,223,786]]'; at first 'Where?' (no box; wanted [89, 298, 223, 786])"
     wrong = "no box; wanted [89, 298, 223, 786]"
     assert told == ["bottle-grounding (1 of 1)", f"bottle-grounding (1 of 1), once more: {wrong}"]
     assert server.asked[0] == server.asked[1]
@@ -107,9 +107,9 @@ def test_a_model_that_answers_wrongly_is_asked_once_more_and_both_answers_are_ke
 
 def test_a_second_wrong_answer_is_final(server: Server) -> None:
     server.model = in_turn(whole(content="Where?"), whole(content="There."), RIGHT)
-    (verdict,) = ask(server, "bottle-grounding")
-    assert not verdict.passed
-    assert (verdict.answer.shown, verdict.earlier and verdict.earlier[0].shown) == ("There.", "Where?")
+    (result,) = ask(server, "bottle-grounding")
+    assert not result.passed
+    assert (result.answer.shown, result.earlier and result.earlier[0].shown) == ("There.", "Where?")
 
 
 @pytest.mark.parametrize(
@@ -126,20 +126,20 @@ def test_what_must_be_refused_and_a_server_without_an_answer_are_asked_once(
     server: Server, name: str, first: Reply
 ) -> None:
     server.model = lambda body, key: first
-    (verdict,) = ask(server, name)
-    assert verdict.refused and verdict.earlier is None
+    (result,) = ask(server, name)
+    assert result.refused and result.earlier is None
     assert len(server.asked) == 1
 
 
 def test_a_wrong_answer_to_an_advisory_case_does_not_gate(server: Server) -> None:
-    verdict = one(server, whole(content="[[176,84,240,264]]"), "reasoning-apart")
-    assert not verdict.passed and not verdict.refused
+    result = one(server, whole(content="[[176,84,240,264]]"), "reasoning-apart")
+    assert not result.passed and not result.refused
 
 
 def test_a_refusal_is_shown_with_its_code_and_text(server: Server) -> None:
-    verdict = one(server, Reply(500, b"out of memory"))
-    assert next(iter(verdict.wrong)) == "status 500; wanted 200"
-    assert verdict.answer.shown == "500: out of memory"
+    result = one(server, Reply(500, b"out of memory"))
+    assert next(iter(result.wrong)) == "status 500; wanted 200"
+    assert result.answer.shown == "500: out of memory"
 
 
 def test_pieces_are_put_together_and_counted(server: Server) -> None:
@@ -162,9 +162,9 @@ SPACE, BLUE = {"content": "\n"}, [{"content": "[[723,321,"}, {"content": "857,81
 def test_white_space_is_no_piece_and_reasoning_may_be_absent(
     server: Server, before: list[dict[str, str]], order: list[str]
 ) -> None:
-    verdict = one(server, streamed(*before, *BLUE), "streamed-grounding")
-    assert list(verdict.wrong) == []
-    assert (verdict.answer.pieces, list(verdict.answer.order)) == (2, order)
+    result = one(server, streamed(*before, *BLUE), "streamed-grounding")
+    assert list(result.wrong) == []
+    assert (result.answer.pieces, list(result.answer.order)) == (2, order)
 
 
 def test_a_streamed_answer_with_a_think_tag_in_it_is_wrong(server: Server) -> None:
@@ -179,8 +179,8 @@ def test_a_comment_in_a_stream_and_a_line_separator_in_a_piece_are_no_events(ser
 
 
 def test_content_in_one_piece_is_not_streamed(server: Server) -> None:
-    verdict = one(server, streamed({"reasoning": "hm"}, {"content": "ab"}), "streamed-grounding")
-    assert "content in 1 pieces; wanted at least 2" in verdict.wrong
+    result = one(server, streamed({"reasoning": "hm"}, {"content": "ab"}), "streamed-grounding")
+    assert "content in 1 pieces; wanted at least 2" in result.wrong
 
 
 def test_an_error_in_the_middle_of_a_stream_is_shown(server: Server) -> None:
@@ -204,20 +204,20 @@ def test_the_event_loop_of_the_thread_stays(server: Server) -> None:
     assert stayed == [True]
 
 
-def test_nobody_listening_is_a_verdict() -> None:
+def test_nobody_listening_is_a_result() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    (verdict,) = probes.run(url, KEY, MODEL, probes.load(["bottle-grounding"]), lambda _: None)
-    assert verdict.answer.status == 0
-    assert verdict.answer.shown.startswith("0: no answer: ConnectError")
-    assert verdict.wrong[0] == "status 0; wanted 200"
+    (result,) = probes.run(url, KEY, MODEL, probes.load(["bottle-grounding"]), lambda _: None)
+    assert result.answer.status == 0
+    assert result.answer.shown.startswith("0: no answer: ConnectError")
+    assert result.wrong[0] == "status 0; wanted 200"
 
 
 @pytest.mark.parametrize("name", ["bottle-grounding", "streamed-grounding", "refuses-no-key"])
 @pytest.mark.parametrize(
     "reply", [Reply(0, b""), Reply(200, b'data: {"choices', length=100)], ids=["at once", "in the middle"]
 )
-def test_a_broken_connection_is_a_verdict_and_the_next_case_is_asked(server: Server, name: str, reply: Reply) -> None:
+def test_a_broken_connection_is_a_result_and_the_next_case_is_asked(server: Server, name: str, reply: Reply) -> None:
     server.model = lambda body, key: reply
     first, _ = ask(server, name, "tool-call")
     assert first.answer.status == 0
@@ -239,10 +239,10 @@ def test_a_broken_connection_is_a_verdict_and_the_next_case_is_asked(server: Ser
         b'data: {"choices": [{"delta": null}]}\n\n',
     ],
 )
-def test_an_answer_that_is_no_completion_is_a_verdict(server: Server, name: str, content: bytes) -> None:
-    verdict = one(server, Reply(200, content), name)
-    assert not verdict.passed
-    assert verdict.answer.shown.strip() == (content.decode().strip() or "nothing")
+def test_an_answer_that_is_no_completion_is_a_result(server: Server, name: str, content: bytes) -> None:
+    result = one(server, Reply(200, content), name)
+    assert not result.passed
+    assert result.answer.shown.strip() == (content.decode().strip() or "nothing")
 
 
 def test_the_key_goes_to_the_replica_and_through_no_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

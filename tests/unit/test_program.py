@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fleet import program
-from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run
+from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run, run_as_written
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_what_a_delete_is_to_purge_is_a_setting_of_the_provider_and_no_input_of_
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_machine_of_every_stack_gets_the_whole_road(stack: str) -> None:
-    declared = run(stack, config(stack))
+    declared = run_as_written(stack)
     machines = list(config(stack)["glm-fleet:nodes"]["machines"])
     for kind in ("Node", "Host", "Weights", "Serving"):
         assert sorted(declared.names(kind)) == sorted(machines)
@@ -45,12 +45,12 @@ def test_every_machine_of_every_stack_gets_the_whole_road(stack: str) -> None:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_only_the_lab_needs_the_labs_plugin(stack: str) -> None:
-    declared = run(stack, config(stack))
+    declared = run_as_written(stack)
     assert bool(declared.names("Site") or declared.names("Machine")) is (stack == "lab")
 
 
 def test_with_a_registry_one_machine_builds_for_all() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     assert declared.names("Image") == ["prod-1"]
     assert len({declared.inputs["Serving", name]["image"] for name in declared.names("Serving")}) == 1
 
@@ -64,7 +64,7 @@ def test_without_a_registry_each_machine_builds_its_own() -> None:
 
 
 def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     for kind, roles in (
         ("Host", {"host", "docker", "rocm"}),
         ("Image", {"transformers", "long_task"}),
@@ -77,14 +77,14 @@ def test_a_resource_gets_the_variables_and_files_of_its_own_roles_only() -> None
 
 
 def test_what_stands_with_one_machine_reaches_that_machine_only() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     flags = {name: declared.inputs["Serving", name]["vars"]["vllm_flags"] for name in declared.names("Serving")}
     assert [name for name in flags if "max-num-seqs" in flags[name]] == ["prod-4"]
     assert flags["prod-4"]["tensor-parallel-size"] == 4
 
 
 def test_the_replicas_serve_what_was_built_and_what_was_fetched() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     serving = declared.inputs["Serving", "prod-2"]
     assert serving["vars"]["vllm_image"] == serving["image"]
     assert serving["vars"]["vllm_model_dir"] == serving["weights"]["path"] == "/srv/models/glm"
@@ -117,7 +117,7 @@ def test_each_node_is_told_what_its_machine_must_be_and_whose_it_will_be(stack: 
 
 
 def test_replicas_on_sockets_want_no_ports() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     assert json.loads(declared.inputs["Node", "prod-1"]["wants"])["ports"] == {}
 
 
@@ -134,7 +134,7 @@ def test_what_the_site_tells_lies_under_what_the_stack_says() -> None:
 
 
 def test_a_machine_and_what_stands_on_it_are_protected_but_not_who_builds() -> None:
-    declared = run("prod", config("prod"))
+    declared = run_as_written("prod")
     machines = ("prod-1", "prod-2", "prod-3", "prod-4")
     kinds = ("Node", "Host", "Weights", "Serving")
     assert declared.protected == {(kind, name) for kind in kinds for name in machines}
@@ -146,7 +146,7 @@ def test_a_released_machine_is_not_protected() -> None:
 
 
 def test_nothing_of_the_lab_is_protected() -> None:
-    assert run("lab", config("lab")).protected == set()
+    assert run_as_written("lab").protected == set()
 
 
 def test_secrets_stay_secret_and_reach_only_who_needs_them() -> None:
@@ -159,7 +159,7 @@ def test_secrets_stay_secret_and_reach_only_who_needs_them() -> None:
 
 
 def test_without_a_token_the_weights_get_none() -> None:
-    assert "token" not in run("prod", config("prod")).inputs["Weights", "prod-1"]
+    assert "token" not in run_as_written("prod").inputs["Weights", "prod-1"]
 
 
 def test_thirty_machines_are_thirty_roads() -> None:
@@ -195,7 +195,7 @@ def test_a_preview_asks_what_it_foretells_once_everything_is_declared(failing: t
 
 
 def test_an_update_calls_nothing() -> None:
-    assert run("prod", config("prod")).calls == []
+    assert run_as_written("prod").calls == []
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_cases_of_one_s_own_gate_by_name_and_by_digest(tmp_path: Path, monkeypat
 
 
 def test_a_stack_without_cases_of_its_own_has_the_inputs_it_had() -> None:
-    seen = [inputs["probes"] for (kind, _), inputs in run("prod", config("prod")).inputs.items() if kind == "Serving"]
+    seen = [inputs["probes"] for (kind, _), inputs in run_as_written("prod").inputs.items() if kind == "Serving"]
     assert all(set(probes) == {"cases", "min_iou", "digest"} for probes in seen)
 
 

@@ -71,6 +71,7 @@ QUIET = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["docker", "rocm"])
 def test_a_role_stops_at_another_key_than_the_pinned_one(role: str, tmp_path: pathlib.Path) -> None:
     """Ansible runs the role's preflight on this machine: it only reads."""

@@ -16,6 +16,7 @@ import pytest
 from tests.support.hostile_registry import OTHER, PUSHED, RECIPE, Node, Server, certify, gives
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow  # `make check` has the reader alone: test_roles_registry.py
 GOLDEN = Path(__file__).parent / "golden" / "roles_image"
 
 

@@ -137,6 +137,7 @@ PLAY = """
 """
 
 
+@pytest.mark.slow
 def test_a_poll_that_fails_ends_the_task_with_its_own_words(tmp_path: pathlib.Path) -> None:
     """`until` is asked before Ansible sees that the command failed: it must not fall over an empty answer."""
     run(tmp_path, 1, *WATCHES["long_task"][:3])  # leaves its systemctl: from now on that answers

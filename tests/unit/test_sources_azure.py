@@ -4,6 +4,7 @@ Messages are compared with golden/sources/.
 """
 
 import base64
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 
 from fleet import errors
 from fleet.sources import cloud_machines
-from fleet.sources.azure import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.support.source_table import SOURCES
@@ -20,6 +20,12 @@ from tests.support.source_table import SOURCES
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"
 POOL = SOURCES["azure"].nodes(**{"prod-1": {}, "prod-2": {"zone": "2", "image": GALLERY, "disk_gb": 512}})
+
+
+@pytest.fixture(scope="module")
+def machines() -> Any:
+    """The module under test. Collecting the tests does not import it: its SDK takes a second of every worker."""
+    return importlib.import_module("fleet.sources.azure.machines")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +122,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("claim", REFUSED)
-def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
+def test_a_refusal_of_the_cloud_is_told_in_our_form(machines: Any, claim: str) -> None:
     told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 

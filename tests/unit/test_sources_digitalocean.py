@@ -4,6 +4,7 @@ Messages are compared with golden/sources/.
 """
 
 import asyncio
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ import pytest
 
 from fleet import errors
 from fleet.sources import cloud_machines
-from fleet.sources.digitalocean import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.support.source_table import POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 TWO = {**POOL, "machines": {"prod-1": {}, "prod-2": {"size": "gpu-mi300x1-192gb", "region": "nyc2", "image": 7}}}
+
+
+@pytest.fixture(scope="module")
+def machines() -> Any:
+    """The module under test. Collecting the tests does not import it: its SDK takes a second of every worker."""
+    return importlib.import_module("fleet.sources.digitalocean.machines")
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +136,13 @@ def pool() -> Any:
         ("a-size-that-cannot-be-had", {"gpu-mi300x8-1536gb": []}),
     ],
 )
-def test_what_cannot_be_made_is_told_before_it_is_tried(claim: str, sizes: dict[str, list[str]]) -> None:
+def test_what_cannot_be_made_is_told_before_it_is_tried(machines: Any, claim: str, sizes: dict[str, list[str]]) -> None:
     with pytest.raises(errors.FleetError) as caught:
         machines.require_size(pool(), "prod-1", sizes)
     assert f"{caught.value}\n" == (GOLDEN / f"{claim}.txt").read_text()
 
 
-def test_what_can_be_made_is_not_talked_about() -> None:
+def test_what_can_be_made_is_not_talked_about(machines: Any) -> None:
     machines.require_size(pool(), "prod-1", {"gpu-mi300x8-1536gb": ["atl1"]})
 
 
@@ -160,11 +166,11 @@ def test_a_refusal_of_the_cloud_is_told_in_our_form(
     assert [f"{record.getMessage()}\n" for record in caplog.records] == [(GOLDEN / f"{claim}.txt").read_text()]
 
 
-def test_a_refusal_that_we_do_not_know_is_left_to_the_cloud_s_own_words() -> None:
+def test_a_refusal_that_we_do_not_know_is_left_to_the_cloud_s_own_words(machines: Any) -> None:
     assert cloud_machines.refusal_error("prod-1", "500 server error", machines.REFUSALS) is None
 
 
-def test_a_question_that_is_refused_stops_the_preview_in_our_form() -> None:
+def test_a_question_that_is_refused_stops_the_preview_in_our_form(machines: Any) -> None:
     async def ask() -> None:
         raise RuntimeError(REFUSED["a-token-that-is-refused"])
 

@@ -4,6 +4,7 @@ Messages are compared with golden/sources/.
 """
 
 import base64
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ import pytest
 
 from fleet import errors
 from fleet.sources import cloud_machines
-from fleet.sources.oci import machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, SECRET, Declared, Supplied, public, supply
 from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})
+
+
+@pytest.fixture(scope="module")
+def machines() -> Any:
+    """The module under test. Collecting the tests does not import it: its SDK takes a second of every worker."""
+    return importlib.import_module("fleet.sources.oci.machines")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,9 @@ def test_bare_metal_is_given_half_an_hour_and_stands_in_its_domain(made: Supplie
         ("a-limit-of-gpus-that-is-too-low", ["Uocm:PHX-AD-1"], 0.0),
     ],
 )
-def test_what_cannot_be_made_is_told_before_it_is_tried(claim: str, domains: list[str], gpus: float | None) -> None:
+def test_what_cannot_be_made_is_told_before_it_is_tried(
+    machines: Any, claim: str, domains: list[str], gpus: float | None
+) -> None:
     pool: Any = settings.read({"nodes": POOL}, FILE).nodes[0]
     with pytest.raises(errors.FleetError) as caught:
         machines.require_capacity(pool, "prod-1", domains, gpus)
@@ -118,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("claim", REFUSED)
-def test_a_refusal_of_the_cloud_is_told_in_our_form(claim: str) -> None:
+def test_a_refusal_of_the_cloud_is_told_in_our_form(machines: Any, claim: str) -> None:
     told = cloud_machines.refusal_error("prod-1", REFUSED[claim], machines.REFUSALS)
     assert f"{told}\n" == (GOLDEN / f"{claim}.txt").read_text()
 

@@ -114,10 +114,10 @@ def test_a_machine_that_is_there_is_looked_at_before_the_first_run(monkeypatch: 
     """As in `fleet preflight`: of one that is to be installed nothing can be known yet."""
     monkeypatch.setattr(stack_outputs, "deployed", lambda stack: {})
     found, roles = settings.read(stack(), FILE), role_vars.load(Path(preflight.__file__).parents[2] / "roles")
-    (one,) = preflight.wanted("prod", found, roles, ["prod-1"])
+    (one,) = preflight.required("prod", found, roles, ["prod-1"])
     assert (one.target.address, one.target.host_key) == ("192.0.2.11", KEY)
     with pytest.raises(errors.FleetError, match=r"prod-2: preflight: its source \(redfish\) has not made it yet"):
-        preflight.wanted("prod", found, roles, [])
+        preflight.required("prod", found, roles, [])
 
 
 def test_a_password_in_clear_is_refused_and_not_repeated(caplog: pytest.LogCaptureFixture) -> None:

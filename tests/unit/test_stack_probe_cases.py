@@ -219,4 +219,4 @@ def told(factory: pytest.TempPathFactory, content: bytes) -> None:
         assert json.dumps(found, default=str)
         (case,) = probes.load(["meter"], extra=folder)
         assert case.body("m")
-        checks.judge(case, checks.Answer(200, "[[1,2,3,4]]"))
+        checks.problems(case, checks.Answer(200, "[[1,2,3,4]]"))

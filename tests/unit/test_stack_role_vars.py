@@ -61,7 +61,7 @@ def write(path: Path, options: dict[str, Any]) -> None:
     ],
 )
 def test_a_mistake_is_told(claim: str, values: dict[str, Any], roles: role_vars.Roles) -> None:
-    told = [f"{mistake}\n" for mistake in roles.judge(values, FILE, "vars")]
+    told = [f"{mistake}\n" for mistake in roles.validate(values, FILE, "vars")]
     assert told == [(GOLDEN / f"{claim}.txt").read_text()]
 
 
@@ -73,7 +73,7 @@ def test_what_pulumi_config_set_writes_as_text_becomes_what_the_role_wants(roles
 
 
 def test_an_expression_is_left_to_ansible(roles: role_vars.Roles) -> None:
-    assert not list(roles.judge({"vllm_start_timeout": "{{ 60 * 15 }}"}, FILE, "vars"))
+    assert not list(roles.validate({"vllm_start_timeout": "{{ 60 * 15 }}"}, FILE, "vars"))
 
 
 def test_a_resource_gets_only_the_variables_of_its_roles(roles: role_vars.Roles) -> None:

@@ -22,7 +22,7 @@ def found(disk: rules.Disk | None, **values: Any) -> list[str]:
     """Return what the rule sees on a machine with the reference recipe's BF16 model."""
     told = {"weights_dir": "/srv/models", "host_filesystems": [], **bf16(), **values}
     planned = rules.Planned(told, 8, disk)
-    return [one.seen for rule in rules.RULES if rule.name == "disk-fits" for one in rule.judge(planned)]
+    return [one.seen for rule in rules.RULES if rule.name == "disk-fits" for one in rule.check(planned)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def oci(disk_gb: int | None = None, machine: int | None = None) -> settings.Sett
 
 def refused(found: settings.Settings) -> list[str]:
     file = "stacks/Pulumi.prod.yaml"
-    return [str(one) for one in validate.judge(found, ROLES, file, datetime.date(2026, 11, 29)).mistakes]
+    return [str(one) for one in validate.validate(found, ROLES, file, datetime.date(2026, 11, 29)).mistakes]
 
 
 def test_a_pool_without_disk_gb_is_refused_once_for_all_of_its_machines() -> None:
@@ -145,7 +145,7 @@ def test_a_disk_that_is_not_named_by_its_serial_is_refused(entry: dict[str, str]
     planned = rules.Planned(
         {"host_filesystems": [DISK, {"serial": "S2SN", "path": "/data", "type": "xfs", **entry}]}, 8
     )
-    assert [one.key for rule in rules.RULES if rule.name == "disks-named" for one in rule.judge(planned)] == [key]
+    assert [one.key for rule in rules.RULES if rule.name == "disks-named" for one in rule.check(planned)] == [key]
 
 
 def test_rule_and_role_have_the_same_forms() -> None:

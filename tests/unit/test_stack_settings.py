@@ -227,5 +227,5 @@ def test_a_rule_that_a_machine_of_a_file_breaks_is_told_there(tmp_path: Path) ->
     machines = changed(stack()["nodes"]["machines"], ["prod-1", "vars"], {"vllm_shm_sise": "1g"})
     found = inventory_of(tmp_path, yaml.safe_dump(machines))
     roles = role_vars.load(Path(__file__).resolve().parents[2] / "roles")
-    mistakes = validate.judge(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
+    mistakes = validate.validate(found, roles, FILE, datetime.date(2026, 11, 1)).mistakes
     assert [(one.file, one.key) for one in mistakes] == [("stacks/machines.yaml", "prod-1.vars.vllm_shm_sise")]

@@ -19,7 +19,7 @@ def roles() -> role_vars.Roles:
 
 
 def refused(roles: role_vars.Roles, **values: Any) -> list[str]:
-    return [str(mistake) for mistake in roles.judge(values, "stacks/Pulumi.prod.yaml", "vars")]
+    return [str(mistake) for mistake in roles.validate(values, "stacks/Pulumi.prod.yaml", "vars")]
 
 
 def test_every_variable_that_holds_text_has_a_form(roles: role_vars.Roles) -> None:
@@ -45,7 +45,7 @@ def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Rol
     wrong = [
         found
         for name, form in roles.text_forms.items()
-        for found in text_forms.judge(roles.defaults.get(name, ""), form, name)
+        for found in text_forms.mismatches(roles.defaults.get(name, ""), form, name)
     ]
     assert wrong == []
     for file in sorted((ROOT / "stacks").glob("Pulumi.*.yaml")):

@@ -18,9 +18,9 @@ TODAY = datetime.date(2026, 11, 26)
 ROLES = role_vars.load(ROOT / "roles")
 
 
-def judged(raw: dict[str, Any]) -> validate.Told:
+def judged(raw: dict[str, Any]) -> validate.Findings:
     """Return what is said of a stack."""
-    return validate.judge(settings.read(raw, "stacks/Pulumi.prod.yaml"), ROLES, "stacks/Pulumi.prod.yaml", TODAY)
+    return validate.validate(settings.read(raw, "stacks/Pulumi.prod.yaml"), ROLES, "stacks/Pulumi.prod.yaml", TODAY)
 
 
 def waived(name: str, expires: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def waived(name: str, expires: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("stack", ["prod", "staging", "dev", "dr", "lab"])
 def test_the_stacks_of_this_repository_have_nothing_wrong(stack: str) -> None:
-    told = validate.judge(stack_file.read(stack, ROOT), ROLES, stack, TODAY)
+    told = validate.validate(stack_file.read(stack, ROOT), ROLES, stack, TODAY)
     assert (told.mistakes, told.warnings) == ([], [])
 
 
@@ -120,4 +120,4 @@ def test_whatever_a_variable_holds_is_judged_without_a_traceback(value: object) 
     """Each variable of each role in turn, beside what the stack prod says: mistakes are found, and nothing else is raised."""
     for name in ROLES.options:
         raw = prod()
-        assert isinstance(judged({**raw, "vars": {**raw["vars"], name: value}}), validate.Told)
+        assert isinstance(judged({**raw, "vars": {**raw["vars"], name: value}}), validate.Findings)

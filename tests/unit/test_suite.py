@@ -17,6 +17,7 @@ from tests.support.environment import forget_secrets
 TESTS = pathlib.Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_folder_that_shares_a_lab_all_go_to_one_worker(tmp_path: pathlib.Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\nmarkers =\n    docker: -\n    e2e: -\n")
     for folder in ("provider", "machine"):

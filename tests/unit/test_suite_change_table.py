@@ -167,5 +167,5 @@ def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
         if row.variable and row.to is not None and row.entry is None:
             own[row.variable] = row.to
         raw = {**told, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
-        found = validate.judge(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
+        found = validate.validate(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
         assert [str(one) for one in (*found.mistakes, *found.warnings)] == []

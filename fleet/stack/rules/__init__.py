@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from fleet.stack.rules import disks, gpus, memory, pins, serving, versions
 from fleet.stack.rules.pins import BROUGHT
-from fleet.stack.rules.rule import Disk, Finding, Planned, Rule
+from fleet.stack.rules.rule import Disk, Planned, Rule, StackFinding
 
-__all__ = ["BROUGHT", "RULES", "Disk", "Finding", "Planned", "Rule"]
+__all__ = ["BROUGHT", "RULES", "Disk", "Planned", "Rule", "StackFinding"]
 
 RULES: Sequence[Rule] = (*pins.RULES, *gpus.RULES, *memory.RULES, *disks.RULES, *serving.RULES, *versions.RULES)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.stack.rules.rule import Finding, Planned, Rule
+from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
 
 DOCKER = "/var/lib/docker"
 # Bytes that a serving image takes unpacked (31 GB), with the layers beside it while they are pulled. An estimate.
@@ -77,7 +77,7 @@ def mount(values: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     return max(found, key=lambda one: len(one["path"]), default=None)
 
 
-def fits(planned: Planned) -> Iterator[Finding]:
+def fits(planned: Planned) -> Iterator[StackFinding]:
     """Yield a system disk that is smaller than what lies on it."""
     if planned.disk is None:
         return
@@ -88,7 +88,7 @@ def fits(planned: Planned) -> Iterator[Finding]:
     what = " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in here)
     size = f"{planned.disk.gb} GB" if planned.disk.named else f"as large as the image, about {planned.disk.gb} GB,"
     least = -(-total // 10**11) * 100  # rounded up: the system is on it, too
-    yield Finding(
+    yield at_key(
         "disk_gb",
         f"the disk is {size} and must hold {what}",
         f"at least {least}, or host_filesystems with a disk of its own for {' and '.join(need.path for need in here)}",
@@ -97,16 +97,16 @@ def fits(planned: Planned) -> Iterator[Finding]:
     )
 
 
-def named(planned: Planned) -> Iterator[Finding]:
+def named(planned: Planned) -> Iterator[StackFinding]:
     """Yield a disk whose serial or path has another form than the role host takes, or is named twice."""
     entries = planned.values.get("host_filesystems") or ()
     for place, one in enumerate(entries):
         for key, form, wanted in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
             value = str(one.get(key, ""))
             if not form.fullmatch(value) or value in SYSTEM:
-                yield Finding(f"host_filesystems[{place}].{key}", f"is no {key}", wanted, value)
+                yield at_key(f"host_filesystems[{place}].{key}", f"is no {key}", wanted, value)
             elif value in [other.get(key) for other in entries[:place]]:
-                yield Finding(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
+                yield at_key(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
 
 
 RULES = (
@@ -115,13 +115,13 @@ RULES = (
         holds="host_filesystems names each disk by its serial and each path once, and no folder of the system's own.",
         reason="a disk that is named otherwise (/dev/nvme0n1) is another one after the next boot, and would be formatted",
         source="roles/host/vars/main.yml: _host_serial_form, _host_path_form, _host_system_folders",
-        judge=named,
+        check=named,
     ),
     Rule(
         name="disk-fits",
         holds="Weights and serving image fit the system's disk, where the stack file names its size or the source has a default.",
         reason="a cloud's machine is made and billed before its disk is full, minutes into the fetch",
         source="fleet/stack/rules/data/models.yml; the image is an estimate: 31 GB, and its layers while they are unpacked",
-        judge=fits,
+        check=fits,
     ),
 )

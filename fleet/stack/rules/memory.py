@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from fleet.stack.rules.rule import Finding, Planned, Rule
+from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
 
 RANKS = (1, 2, 4, 8)
 SIZES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -12,7 +12,7 @@ CACHE_GIB = 4  # vLLM's default of mm-processor-cache-gb (vllm/config/multimodal
 FEW = 2  # full-length requests at once, below which one long request makes all others wait
 
 
-def fits(planned: Planned) -> Iterator[Finding]:
+def fits(planned: Planned) -> Iterator[StackFinding]:
     """Yield a model whose weights leave no memory, or not enough for one request of full length."""
     room, ranks = planned.room, planned.ranks
     if room is None or room.tokens >= planned.context:
@@ -23,14 +23,14 @@ def fits(planned: Planned) -> Iterator[Finding]:
     if room.cache <= 0:
         weights = f"{room.weights / 1e9:.0f} GB of weights and {room.reserve / 1e9:.0f} GB for vLLM's own buffers"
         seen = f"{weights} a GPU do not fit {room.usable / 1e9:.0f} of {room.memory / 1e9:.0f} GB"
-        yield Finding("vllm_flags.tensor-parallel-size", seen, more, ranks)
+        yield at_key("vllm_flags.tensor-parallel-size", seen, more, ranks)
     else:
         seen = f"the cache holds {room.tokens} tokens, a request may have {planned.context}"
         wanted = f"vllm_flags.max-model-len of at most {room.tokens}, or {more}"
-        yield Finding("vllm_flags.max-model-len", seen, wanted, planned.flags.get("max-model-len", ""))
+        yield at_key("vllm_flags.max-model-len", seen, wanted, planned.flags.get("max-model-len", ""))
 
 
-def many(planned: Planned) -> Iterator[Finding]:
+def many(planned: Planned) -> Iterator[StackFinding]:
     """Yield a cache in which one long request makes all others wait."""
     room = planned.room
     if room and planned.context <= room.tokens < FEW * planned.context:
@@ -38,10 +38,10 @@ def many(planned: Planned) -> Iterator[Finding]:
             f"the cache holds {room.tokens} tokens: {room.tokens / planned.context:.1f} requests of full length at once"
         )
         wanted = f"at most {room.tokens // FEW}, or more ranks"
-        yield Finding("vllm_flags.max-model-len", seen, wanted, planned.context)
+        yield at_key("vllm_flags.max-model-len", seen, wanted, planned.context)
 
 
-def shared(planned: Planned) -> Iterator[Finding]:
+def shared(planned: Planned) -> Iterator[StackFinding]:
     """Yield shared memory that is too small for the ranks' messages, or for the cache of pictures."""
     size = bytes_of(str(planned.values.get("vllm_shm_size", "")))
     cached = planned.flags.get("mm-processor-cache-type") == "shm"
@@ -54,7 +54,7 @@ def shared(planned: Planned) -> Iterator[Finding]:
     if size < least:
         ranks = [f"{planned.ranks} ranks exchange messages there"] if planned.ranks > 1 else []
         pictures = [f"{gib} GiB of pictures are cached there"] if cached else []
-        yield Finding(
+        yield at_key(
             "vllm_shm_size",
             " and ".join(ranks + pictures),
             f"at least {least / 2**30:g}g",
@@ -74,14 +74,14 @@ RULES = (
         holds="The weights leave enough memory on each GPU for one request of full length.",
         reason="the weights are fetched for minutes and loaded for minutes before vLLM says so, and stops",
         source="fleet/stack/rules/data/models.yml; vllm/v1/core/kv_cache_utils.py: To serve at least one request … (0.32.0)",
-        judge=fits,
+        check=fits,
     ),
     Rule(
         name="cache-for-two",
         holds="The cache holds at least two requests of full length.",
         reason="with less, one long request makes all others wait",
         source="fleet/stack/rules/data/models.yml: an estimate until a start on hardware has logged its true number",
-        judge=many,
+        check=many,
         level="warning",
     ),
     Rule(
@@ -89,7 +89,7 @@ RULES = (
         holds="/dev/shm is large enough for the ranks' messages and for the cache of pictures.",
         reason="a write beyond its end kills the process (SIGBUS), long after the start",
         source="project notes on serving, Container flags: 16 to 64 GiB; vllm#789; vllm/config/multimodal.py: mm_processor_cache_gb (0.32.0)",
-        judge=shared,
+        check=shared,
         level="warning",
     ),
 )

@@ -65,7 +65,7 @@ def read(name: str) -> Mapping[str, Any]:
 
 @functools.cache
 def known() -> Mapping[str, Model]:
-    """Every model that is judged, by weights_repository."""
+    """Every model that the rules know, by weights_repository."""
     return {repository: Model(**shape) for repository, shape in read("models")["models"].items()}
 
 

@@ -11,9 +11,9 @@ from fleet.stack.rules import models
 
 HEAD = """# Rules of the plan
 
-What can be known before any machine is touched, from a stack file alone: `pulumi preview -s ENV` and `fleet plan -s ENV` judge every machine's
-variables by these rules. An *error* stops the preview, a *warning* is shown at every one. `fleet plan -s ENV` also draws what fits: GPUs to
-replicas, the memory of each GPU, the room for requests. What needs the deployed resources is judged by the policies (`docs/policies.md`).
+What can be known before any machine is touched, from a stack file alone: `pulumi preview -s ENV` and `fleet plan -s ENV` check every machine's
+variables against these rules. An *error* stops the preview, a *warning* is shown at every one. `fleet plan -s ENV` also draws what fits: GPUs to
+replicas, the memory of each GPU, the room for requests. The policies check what needs the deployed resources (`docs/policies.md`).
 Made by `make docs` from `fleet/stack/rules/`: change it there.
 
 ## Silence a rule
@@ -23,7 +23,8 @@ A rule can be wrong for a stack, for a while. The stack file then says which one
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].reason' "measured on our own MI300X, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].expires' 2026-12-31 -s ENV
 
-What it finds is then a warning, with reason and last day, and every preview repeats it. After that day it stops again, and says so.
+Its findings are then warnings, with reason and last day, and every preview repeats them. After that day they are errors again, and say that the
+waiver expired.
 
 ## Which model fits
 """
@@ -86,7 +87,7 @@ def _row(repository: str, ranks: int) -> list[str]:
         },
         gpus=8,
     )
-    found = [(rule, one) for rule in rules.RULES for one in rule.judge(planned)]
+    found = [(rule, one) for rule in rules.RULES for one in rule.check(planned)]
     stops = [f"no: {one.seen} ({rule.name})" for rule, one in found if rule.level == "error"]
     warns = [f"yes; {one.seen} ({rule.name})" for rule, one in found if rule.level == "warning"]
     room = planned.room

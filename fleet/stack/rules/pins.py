@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from fleet.stack.rules.rule import Finding, Planned, Rule
+from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
 
 IMAGE = re.compile(r"^[^@\s]+@sha256:[0-9a-f]{64}$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -19,31 +19,31 @@ NEEDED = {
 }
 
 
-def pinned(planned: Planned) -> Iterator[Finding]:
+def pinned(planned: Planned) -> Iterator[StackFinding]:
     """Yield an image without a digest, a source or weights without a full commit."""
     base = planned.values.get("transformers_base_image")
     if base and not IMAGE.match(str(base)):
-        yield Finding("transformers_base_image", "an image without digest", NAMED_IMAGE, base, PIN)
+        yield at_key("transformers_base_image", "an image without digest", NAMED_IMAGE, base, PIN)
     for key in ("transformers_commit", "weights_revision"):
         value = planned.values.get(key)
         if value and not COMMIT.match(str(value)):
-            yield Finding(key, "not a full commit", "40 hex digits", value, PIN)
+            yield at_key(key, "not a full commit", "40 hex digits", value, PIN)
 
 
-def named(planned: Planned) -> Iterator[Finding]:
+def named(planned: Planned) -> Iterator[StackFinding]:
     """Yield what nobody has named."""
     for key, wanted in NEEDED.items():
         if not planned.values.get(key):
-            yield Finding(key, "this variable is missing", wanted)
+            yield at_key(key, "this variable is missing", wanted)
 
 
-def listed(planned: Planned) -> Iterator[Finding]:
+def listed(planned: Planned) -> Iterator[StackFinding]:
     """Yield weights from a hub that vouches for nothing, without our own sums."""
     endpoint = str(planned.values.get("weights_endpoint") or HUB)
     if endpoint.rstrip("/") != HUB and not planned.values.get("weights_manifest"):
         parts = urllib.parse.urlsplit(endpoint)  # a login in it is not shown
         seen = f"empty, and the weights come from {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        yield Finding(
+        yield at_key(
             "weights_manifest", seen, "the sha256 of every file; docs/mirrors.md has the command that prints them"
         )
 
@@ -53,14 +53,14 @@ NAMED = Rule(
     holds="A stack names its base image, its transformers commit and its weights revision.",
     reason="no role can guess them; a source that brings them (the lab's) is not asked",
     source="roles/transformers and roles/weights: these variables have no default",
-    judge=named,
+    check=named,
 )
 LISTED = Rule(
     name="weights-listed",
     holds="Weights that do not come from upstream's hub over TLS are named file by file in `weights_manifest`.",
     reason="the sums that a mirror serves are the mirror's own: whoever has it, or the line to it, chooses what is loaded; the role stops without them",
     source="roles/weights/tasks/preflight.yml; docs/mirrors.md",
-    judge=listed,
+    check=listed,
 )
 # Of what a source may bring itself: such a source (the lab's) is not asked.
 BROUGHT = (NAMED, LISTED)
@@ -70,6 +70,6 @@ RULES = (
         holds="The base image is named by digest, sources and weights by a full commit.",
         reason="tags and branches move: the next rebuild would be another fleet. `fleet pin -s ENV` writes what they name now",
         source="project notes on serving, Images and Weights: always pinned",
-        judge=pinned,
+        check=pinned,
     ),
 )

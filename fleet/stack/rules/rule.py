@@ -1,31 +1,33 @@
-"""What a plan-time rule is: a pure function from one planned machine to what is wrong with it, and the words around it.
+"""A rule that needs no connection (fleet.findings.Rule): a pure function from one planned machine to its findings.
 
-Used by the modules of this folder, which have the rules, and by `fleet.stack.validate`, which tells what they find.
+Used by the modules of this folder, which have the rules, and by `fleet.stack.validate`, which reports the findings.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from fleet import findings
 from fleet.stack.rules import models
 
-Level = Literal["error", "warning"]
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What a rule has seen at one variable: its `value` where that is worth showing, what it should be, the `verb` that writes that.
+@dataclass(frozen=True, kw_only=True)
+class StackFinding(findings.Finding):
+    """A finding at one role variable: its `value` where that is worth showing, the `verb` of `fleet` that writes what is wanted.
 
     `machine`: `key` is no role variable, but a key of the machine or of its source.
     """
 
     key: str
-    seen: str
-    wanted: str
     value: Any = ""
     verb: str = ""
     machine: bool = False
+
+
+def at_key(key: str, seen: str, wanted: str, value: Any = "", verb: str = "", machine: bool = False) -> StackFinding:
+    """Return the finding of a rule at one key of the stack file."""
+    return StackFinding(seen, wanted, key=key, value=value, verb=verb, machine=machine)
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,7 @@ class Planned:
         )
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One rule. `holds` says in a sentence what is always so, `reason` why, `source` where that is from."""
-
-    name: str
-    holds: str
-    reason: str
-    source: str
-    judge: Callable[[Planned], Iterator[Finding]]
-    level: Level = "error"
+Rule = findings.Rule[Planned, StackFinding]
 
 
 def on(value: Any) -> bool:

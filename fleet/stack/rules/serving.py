@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet.stack.rules import models
-from fleet.stack.rules.rule import Finding, Planned, Rule, on, whole
+from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key, on, whole
 
 TOOLS = ("tool-call-parser", "enable-auto-tool-choice")
 PARSERS = ("tool-call-parser", "reasoning-parser")
@@ -20,14 +20,14 @@ CACHES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITO
 CACHE = "/var/cache/vllm"
 
 
-def tools(planned: Planned) -> Iterator[Finding]:
+def tools(planned: Planned) -> Iterator[StackFinding]:
     """Yield automatic tool choice without a parser; vLLM does not start with it."""
     parser, choice = (planned.flags.get(flag) for flag in TOOLS)
     if on(choice) and not parser:
-        yield Finding("vllm_flags.tool-call-parser", "enable-auto-tool-choice needs one", PARSER)
+        yield at_key("vllm_flags.tool-call-parser", "enable-auto-tool-choice needs one", PARSER)
 
 
-def parsers(planned: Planned) -> Iterator[Finding]:
+def parsers(planned: Planned) -> Iterator[StackFinding]:
     """Yield what leaves calls of tools, or thoughts, in the text of the answer."""
     if planned.model is None:
         return
@@ -35,69 +35,67 @@ def parsers(planned: Planned) -> Iterator[Finding]:
         value = planned.flags.get(flag)
         if value is None:
             what = "thoughts" if flag == "reasoning-parser" else "calls of tools"
-            yield Finding(f"vllm_flags.{flag}", f"not set: {what} stay in the text of the answer", PARSER)
+            yield at_key(f"vllm_flags.{flag}", f"not set: {what} stay in the text of the answer", PARSER)
         elif value != PARSER:
-            yield Finding(f"vllm_flags.{flag}", "not the one that the model card names for GLM-4.6V", PARSER, value)
+            yield at_key(f"vllm_flags.{flag}", "not the one that the model card names for GLM-4.6V", PARSER, value)
     if planned.flags.get("tool-call-parser") and not on(planned.flags.get("enable-auto-tool-choice")):
-        yield Finding(
-            "vllm_flags.enable-auto-tool-choice", "not set: the model may not choose a tool by itself", "true"
-        )
+        yield at_key("vllm_flags.enable-auto-tool-choice", "not set: the model may not choose a tool by itself", "true")
 
 
-def context(planned: Planned) -> Iterator[Finding]:
+def context(planned: Planned) -> Iterator[StackFinding]:
     """Yield a longest request that is longer than the model's context."""
     if planned.model and planned.context > planned.model.context:
         most = f"at most {planned.model.context}"
-        yield Finding("vllm_flags.max-model-len", "longer than the model's context", most, planned.context)
+        yield at_key("vllm_flags.max-model-len", "longer than the model's context", most, planned.context)
 
 
-def media(planned: Planned) -> Iterator[Finding]:
+def media(planned: Planned) -> Iterator[StackFinding]:
     """Yield limits of pictures and videos that vLLM cannot read."""
     limits = _object(planned.flags.get("limit-mm-per-prompt", {}))
     form = '{"image": 16, "video": 1}: how many a request may have'
     if limits is None:
-        yield Finding("vllm_flags.limit-mm-per-prompt", "not a JSON object", form, planned.flags["limit-mm-per-prompt"])
+        yield at_key("vllm_flags.limit-mm-per-prompt", "not a JSON object", form, planned.flags["limit-mm-per-prompt"])
     for kind, told in (limits or {}).items():
         most = told.get("count", 999) if isinstance(told, Mapping) else told
         if kind not in MODALITIES or not (most == 0 or whole(most)):
-            yield Finding("vllm_flags.limit-mm-per-prompt", "no number of pictures or videos", form, {kind: told})
+            yield at_key("vllm_flags.limit-mm-per-prompt", "no number of pictures or videos", form, {kind: told})
     reading = _object(planned.flags.get("media-io-kwargs", {}))
     form = '{"video": {"num_frames": 32}}, or -1 for all of its frames'
     video = (reading or {}).get("video", {})
     frames = video.get("num_frames", -1) if isinstance(video, Mapping) else None
     if reading is None or not (frames == -1 or whole(frames)):
-        yield Finding("vllm_flags.media-io-kwargs", "not a number of frames", form, planned.flags["media-io-kwargs"])
+        yield at_key("vllm_flags.media-io-kwargs", "not a number of frames", form, planned.flags["media-io-kwargs"])
 
 
-def videos(planned: Planned) -> Iterator[Finding]:
+def videos(planned: Planned) -> Iterator[StackFinding]:
     """Yield videos without a bound: every frame of up to 999 of them in one request."""
     limits, reading = (_object(planned.flags.get(flag, {})) for flag in ("limit-mm-per-prompt", "media-io-kwargs"))
     video = (reading or {}).get("video")
     if isinstance(video, Mapping) and video.get("num_frames") == -1 and limits is not None and "video" not in limits:
         seen = "a request may have 999 videos, and every frame of each is decoded"
-        yield Finding("vllm_flags.limit-mm-per-prompt", seen, '{"video": 1}, or another small number')
+        yield at_key("vllm_flags.limit-mm-per-prompt", seen, '{"video": 1}, or another small number')
 
 
-def media_hosts(planned: Planned) -> Iterator[Finding]:
+def media_hosts(planned: Planned) -> Iterator[StackFinding]:
     """Yield media hosts that a container without a network cannot reach."""
     told = planned.flags.get("allowed-media-domains", [])
     hosts = [str(one) for one in (told if isinstance(told, list) else [told])]
     real = [one for one in hosts if one and one.rpartition(".")[2].lower() != "invalid"]
     if real and planned.network == "none":
         seen = f"requests may name {', '.join(real)}, which a container without a network does not reach"
-        yield Finding("vllm_network", seen, "bridge; or vllm_flags.allowed-media-domains: [none.invalid]", "none")
+        yield at_key("vllm_network", seen, "bridge; or vllm_flags.allowed-media-domains: [none.invalid]", "none")
 
 
-def entrypoint(planned: Planned) -> Iterator[Finding]:
+def entrypoint(planned: Planned) -> Iterator[StackFinding]:
     """Yield a command that does not start the server."""
     told = planned.values.get("vllm_entrypoint")
     words = [str(word) for word in told] if isinstance(told, list) else []
     if words and not re.match(SERVER, " ".join([*words, ""])):
         wanted = "[vllm, serve], or [python3, -m, vllm.entrypoints.openai.api_server]: neither a shell nor the image's own entrypoint"
-        yield Finding("vllm_entrypoint", "does not start vLLM's server", wanted, words)
+        yield at_key("vllm_entrypoint", "does not start vLLM's server", wanted, words)
 
 
-def family(planned: Planned) -> Iterator[Finding]:
+def family(planned: Planned) -> Iterator[StackFinding]:
     """Yield an image of a family that is no longer maintained."""
     image = str(planned.values.get("transformers_base_image", ""))
     name = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image)
@@ -105,31 +103,31 @@ def family(planned: Planned) -> Iterator[Finding]:
     kept = ", ".join(one["family"] for one in families if one["maintained"])
     for one in families:
         if not one["maintained"] and f"/{name}".endswith(f"/{one['family']}"):
-            yield Finding(
+            yield at_key(
                 "transformers_base_image", "deprecated upstream since January 2026", f"{kept}, by digest", image
             )
 
 
-def aiter(planned: Planned) -> Iterator[Finding]:
+def aiter(planned: Planned) -> Iterator[StackFinding]:
     """Yield AITER that is off."""
     value = planned.environment.get("VLLM_ROCM_USE_AITER")
     if planned.model and not on(value):
         wanted = '"1"; when a kernel crashes, first VLLM_ROCM_USE_AITER_FP4BMM: "0", then VLLM_ROCM_USE_AITER_MOE: "0"'
         seen = "off: 1.7 to 3.7 times slower"
-        yield Finding("vllm_environment.VLLM_ROCM_USE_AITER", seen, wanted, "" if value is None else value)
+        yield at_key("vllm_environment.VLLM_ROCM_USE_AITER", seen, wanted, "" if value is None else value)
 
 
-def caches(planned: Planned) -> Iterator[Finding]:
+def caches(planned: Planned) -> Iterator[StackFinding]:
     """Yield caches that are lost at each start, or outlive the image that they were compiled for."""
     for name in CACHES:
         value = planned.environment.get(name)
         if value is not None and not str(value).startswith(f"{CACHE}/"):
             seen = "not in the folder that is kept for this image: every start compiles again, or with another image's kernels"
-            yield Finding(f"vllm_environment.{name}", seen, f"leave it out, or a folder below {CACHE}", value)
+            yield at_key(f"vllm_environment.{name}", seen, f"leave it out, or a folder below {CACHE}", value)
     home = planned.values.get("vllm_home", CACHE)
     if not f"{home}/".startswith(f"{CACHE}/"):
         seen = "not in the folder that is kept for this image: AITER builds code there and loads it, which no file system in memory allows"
-        yield Finding("vllm_home", seen, f"leave it out, or a folder below {CACHE}", home)
+        yield at_key("vllm_home", seen, f"leave it out, or a folder below {CACHE}", home)
 
 
 def _object(told: Any) -> Mapping[str, Any] | None:
@@ -148,14 +146,14 @@ RULES = (
         holds="Automatic tool choice comes with a parser of tool calls.",
         reason="vLLM refuses one without the other at the start",
         source="vllm/entrypoints/launchers/cli_args.py, validate_parsed_serve_args (0.32.0)",
-        judge=tools,
+        check=tools,
     ),
     Rule(
         name="parsers-of-glm",
         holds="Tool calls and thoughts are parsed with glm45, and the model may choose tools.",
         reason="else they arrive as text, which clients of the API do not look for",
         source="project notes on serving, Flags by variant; the model card of GLM-4.6V",
-        judge=parsers,
+        check=parsers,
         level="warning",
     ),
     Rule(
@@ -163,21 +161,21 @@ RULES = (
         holds="No request may be longer than the model's context.",
         reason="vLLM refuses a longer one at the start; 131072 tokens are what GLM-4.6V was trained for",
         source="project notes on serving, Flags by variant",
-        judge=context,
+        check=context,
     ),
     Rule(
         name="media-limits-read",
         holds="Limits of pictures and videos are what vLLM can read.",
         reason="vLLM refuses them minutes later, on every machine at once",
         source="vllm/config/multimodal.py, limit_per_prompt and media_io_kwargs (0.32.0)",
-        judge=media,
+        check=media,
     ),
     Rule(
         name="videos-bounded",
         holds="Where every frame of a video is decoded, a request has few videos.",
         reason="one request can take all memory of the server: videos have ended EngineCore before (GLM-V#150)",
         source="project notes on serving, Known pitfalls; vllm/config/multimodal.py: 999 a modality by default (0.32.0)",
-        judge=videos,
+        check=videos,
         level="warning",
     ),
     Rule(
@@ -185,21 +183,21 @@ RULES = (
         holds="Where requests may name media hosts, the container has a network that leads there.",
         reason="each such request would fail",
         source="roles/vllm: vllm_network; vllm serve --help: --allowed-media-domains",
-        judge=media_hosts,
+        check=media_hosts,
     ),
     Rule(
         name="entrypoint-serves",
         holds="The container's command is vLLM's server.",
         reason="image families differ in their own entrypoint (one serves, one is a shell), so the role replaces it",
         source="project notes on serving, Images; roles/vllm/templates/replica.service.j2",
-        judge=entrypoint,
+        check=entrypoint,
     ),
     Rule(
         name="image-maintained",
         holds="The base image is of a family that is maintained.",
         reason="rocm/vllm and rocm/vllm-dev get no fixes any more",
         source="project notes on serving, Images",
-        judge=family,
+        check=family,
         level="warning",
     ),
     Rule(
@@ -207,7 +205,7 @@ RULES = (
         holds="AITER's kernels are used.",
         reason="vLLM leaves them off by default, and its own recipe for this model turns them on",
         source="vllm#56945; project notes on serving, Environment",
-        judge=aiter,
+        check=aiter,
         level="warning",
     ),
     Rule(
@@ -215,7 +213,7 @@ RULES = (
         holds="Compiled kernels stay in the folder that role vllm keeps for the image.",
         reason="without it each start compiles for minutes; shared between images it crashes",
         source="project notes on serving, Environment; roles/vllm/vars/main.yml",
-        judge=caches,
+        check=caches,
         level="warning",
     ),
 )

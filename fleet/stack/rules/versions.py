@@ -6,22 +6,22 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from fleet.stack.rules import models
-from fleet.stack.rules.rule import Finding, Planned, Rule
+from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
 
 WANTED = "a base image with vLLM {} or newer, named in transformers_base_image and transformers_base_vllm"
 
 
-def knows(planned: Planned) -> Iterator[Finding]:
+def knows(planned: Planned) -> Iterator[StackFinding]:
     """Yield a vLLM that no replica gets to serve with."""
     yield from _told(planned, stops=True)
 
 
-def works(planned: Planned) -> Iterator[Finding]:
+def works(planned: Planned) -> Iterator[StackFinding]:
     """Yield what a vLLM is known to do wrong with this model."""
     yield from _told(planned, stops=False)
 
 
-def _told(planned: Planned, *, stops: bool) -> Iterator[Finding]:
+def _told(planned: Planned, *, stops: bool) -> Iterator[StackFinding]:
     value = planned.values.get("transformers_base_vllm")
     version = public(value)
     if planned.model is None or version is None:
@@ -29,7 +29,7 @@ def _told(planned: Planned, *, stops: bool) -> Iterator[Finding]:
     for one in models.read("versions")["vllm"]:
         if bool(one.get("stops")) is stops and Version(one.get("since", "0")) <= version < Version(one["fixed"]):
             seen = f"{one['what']} ({one['source']})"
-            yield Finding("transformers_base_vllm", seen, WANTED.format(one["fixed"]), value)
+            yield at_key("transformers_base_vllm", seen, WANTED.format(one["fixed"]), value)
 
 
 def public(told: Any) -> Version | None:
@@ -46,14 +46,14 @@ RULES = (
         holds="The vLLM in the base image can serve GLM-4.6V.",
         reason="it is pulled and started on every machine before it says that it cannot",
         source="fleet/stack/rules/data/versions.yml, vllm",
-        judge=knows,
+        check=knows,
     ),
     Rule(
         name="vllm-works",
         holds="The vLLM in the base image has no known fault with GLM-4.6V.",
         reason="the endpoint is up, and clients get less than they asked for",
         source="fleet/stack/rules/data/versions.yml, vllm: each with its issue",
-        judge=works,
+        check=works,
         level="warning",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a benchmark printed, against its thresholds. Pure: text in, verdicts out; only a figure that was read can be ok.
+"""What a benchmark printed, against its thresholds. Pure: text in, measurements out; only a figure that was read can be ok.
 
 Owns what each end of a benchmark means. Called by `run`, which has the outputs from playbooks/acceptance.yml.
 """
@@ -31,7 +31,7 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Measurement:
     """One test: `state` is ok, below, unreadable, failed, timed out or not run; `measured` is the figure that counts, where one was read."""
 
     test: str
@@ -47,12 +47,12 @@ class Verdict:
         return self.state == "ok"
 
 
-def judge(benchmarks: Sequence[Benchmark], ran: Mapping[str, Ran]) -> list[Verdict]:
-    """Return a verdict for every test of every benchmark, in their order; `ran` is by name of a benchmark."""
-    return [verdict for one in benchmarks for verdict in _of(one, ran.get(one.name))]
+def evaluate(benchmarks: Sequence[Benchmark], ran: Mapping[str, Ran]) -> list[Measurement]:
+    """Return a measurement for every test of every benchmark, in their order; `ran` is by name of a benchmark."""
+    return [measurement for one in benchmarks for measurement in _of(one, ran.get(one.name))]
 
 
-def _of(benchmark: Benchmark, ran: Ran | None) -> Iterator[Verdict]:
+def _of(benchmark: Benchmark, ran: Ran | None) -> Iterator[Measurement]:
     for test in benchmark.tests:
         if ran is None:
             yield _not_ok(test, "not run", "the machine told nothing of it")
@@ -66,7 +66,7 @@ def _of(benchmark: Benchmark, ran: Ran | None) -> Iterator[Verdict]:
             yield _read(test, ran.output)
 
 
-def _read(test: Test, output: str) -> Verdict:
+def _read(test: Test, output: str) -> Measurement:
     told = re.findall(test.pattern, output, re.MULTILINE)
     wanted = test.each * test.best_of
     if len(told) != wanted:
@@ -82,7 +82,7 @@ def _read(test: Test, output: str) -> Verdict:
     worst = min(best)
     where = f"GPU {best.index(worst)} of {test.each}" if test.each > 1 else ""
     state = "ok" if worst >= test.at_least else "below"
-    return Verdict(test.name, test.unit, test.at_least, state, worst, where)
+    return Measurement(test.name, test.unit, test.at_least, state, worst, where)
 
 
 def _finite(text: str) -> bool:
@@ -92,8 +92,8 @@ def _finite(text: str) -> bool:
         return False
 
 
-def _not_ok(test: Test, state: str, why: str, output: str = "") -> Verdict:
-    return Verdict(test.name, test.unit, test.at_least, state, None, "\n".join([why, *_tail(output)]))
+def _not_ok(test: Test, state: str, why: str, output: str = "") -> Measurement:
+    return Measurement(test.name, test.unit, test.at_least, state, None, "\n".join([why, *_tail(output)]))
 
 
 def _tail(output: str) -> list[str]:

@@ -1,10 +1,6 @@
 """The end of the road: what `pulumi destroy` leaves of a stack. The last file of this folder, for nothing stands after it."""
 
-import pytest
-
 from tests.support.e2e import Road
-
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def test_destroy_leaves_nothing_of_the_lab_on_the_machine(road: Road, first_up: str) -> None:

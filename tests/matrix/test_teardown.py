@@ -32,7 +32,7 @@ from tests.support.role_node import COMMON, SERVED
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 CELLS = [
     pytest.param(system, marks=() if usual else pytest.mark.exhaustive, id=system)
-    for system, _, usual in scenario_table.cells("test_take_off.py")
+    for system, _, usual in scenario_table.cells("test_teardown.py")
 ]
 # Before us: the administrator's own options of an engine that is still to come, and his own pin under the name that AMD's guide uses.
 PREPARED = """
@@ -97,7 +97,7 @@ def test_a_deleted_host_is_what_it_was_before(
     stack = stack_file.read("lab", base.ROOT)
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
-    stack.waivers["preflight-system"] = settings.Waiver(reason="ours", expires=tomorrow)
+    stack.waivers["preflight-system"] = settings.WaiverForm(reason="ours", expires=tomorrow)
     wanted = requirements.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
     kinds: dict[str, base.Resource] = {
         "Node": Node(),

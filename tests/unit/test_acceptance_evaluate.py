@@ -6,7 +6,7 @@ The samples in golden/acceptance/ are written after the sources of the programs,
 import pytest
 
 from fleet import errors
-from fleet.acceptance import catalogue, judge
+from fleet.acceptance import catalogue, evaluate
 from tests.support.benchmark_samples import ALL, SAMPLES, TESTS, sample, with_figure
 
 # Everything that must be reached, as its maker says it (docs/mi300x/acceptance-criteria.rst of ROCm/system-acceptance-docs).
@@ -31,11 +31,11 @@ FIGURES = {
 }
 
 
-def judged(name: str, output: str, rc: int | None = 0, timed_out: bool = False) -> judge.Verdict:
-    """The verdict of one test, when its benchmark printed this."""
+def judged(name: str, output: str, rc: int | None = 0, timed_out: bool = False) -> evaluate.Measurement:
+    """The result of one test, when its benchmark printed this."""
     benchmark, _ = TESTS[name]
-    verdicts = judge.judge([benchmark], {benchmark.name: judge.Ran(rc, 12.0, timed_out, output)})
-    return next(one for one in verdicts if one.test == name)
+    results = evaluate.evaluate([benchmark], {benchmark.name: evaluate.Ran(rc, 12.0, timed_out, output)})
+    return next(one for one in results if one.test == name)
 
 
 def test_the_thresholds_are_those_of_the_maker() -> None:
@@ -107,7 +107,7 @@ def test_an_end_that_is_not_good_is_no_pass_however_good_the_figure(name: str) -
 
 
 def test_a_benchmark_of_which_nothing_was_told_is_not_run() -> None:
-    assert {one.state for one in judge.judge(list(ALL.values()), {})} == {"not run"}
+    assert {one.state for one in evaluate.evaluate(list(ALL.values()), {})} == {"not run"}
 
 
 def test_one_slow_gpu_is_below_however_fast_the_others_are() -> None:
@@ -136,7 +136,7 @@ def test_a_newer_rocblas_with_a_column_of_gigabytes_is_read_all_the_same() -> No
 
 def test_a_line_that_is_very_long_is_cut() -> None:
     found = judged("a2a", "x" * 5000, rc=1)
-    assert max(map(len, found.seen.splitlines())) <= judge.WIDTH + 1
+    assert max(map(len, found.seen.splitlines())) <= evaluate.WIDTH + 1
 
 
 def test_a_command_of_the_stack_takes_the_place_of_ours() -> None:
