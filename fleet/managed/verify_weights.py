@@ -61,7 +61,7 @@ def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silen
             except reply.Unreadable as error:
                 unreadable.append(error)
                 if last or len(unreadable) > BEFORE:
-                    raise reply.failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
+                    raise reply.command_failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
                 continue
             if "done" in last:
                 progress(last["done"], last["total"])

@@ -82,7 +82,7 @@ def _wait(request: Request, inputs: Props) -> ssh.Target:
         request.report(text, True)
 
     if final := inputs.get("final_key"):
-        return rekey.meet(target, rekey.FinalKey(**final), timeout, note, request.cancelled)
+        return rekey.wait_with_final_key(target, rekey.FinalKey(**final), timeout, note, request.cancelled)
     ssh.wait(target, timeout, note, request.cancelled)
     return target
 
@@ -94,7 +94,7 @@ def _read_facts(connection: ssh.Connection) -> Props:
         raise errors.CommandFailed(
             node=connection.target.name,
             doing="read its facts",
-            seen=reply.last(result.stderr, result.rc),
+            seen=reply.last_line(result.stderr, result.rc),
             wanted="python3, which Ansible needs too",
             next=f"{connection.target.login} apt-get install python3",
         )

@@ -218,9 +218,9 @@ def test_a_line_before_the_answer_does_not_end_a_verification(monkeypatch: pytes
         ("hello", "no JSON: hello"),
         ("[]", "list"),
         ("null", "None"),
-        ('{"a": 1e999}', "a number without end"),
+        ('{"a": 1e999}', "an infinite number"),
         (f'{{"a": {10**30}}}', "a huge number"),
-        ('{"a":' * 50 + "1" + "}" * 50, "it is nested deeper than anything of ours"),
+        ('{"a":' * 50 + "1" + "}" * 50, "it is nested too deep"),
     ],
 )
 def test_a_reply_that_is_none_is_said_to_be_what_it_is(said: str, seen: str) -> None:
