@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def thing(self) -> str:
-        """The name of the thing in a managed set."""
+        """Return the name of the thing in a managed set."""
         return f"{self.kind} {self.name}"
 
     def __str__(self) -> str:

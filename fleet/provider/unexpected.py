@@ -1,4 +1,4 @@
-"""An unexpected exception as an error for the user, with its traceback in the run's log. It is a bug of ours.
+"""An unexpected exception as an error for the user, with its traceback in the run's log. It is our bug.
 
 Called by the servicer, which then saves the state. Needs the folder for logs.
 """
