@@ -1,7 +1,4 @@
-"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current.
-
-Usage: python -m policies.docs prints the page.
-"""
+"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
 from fleet.stack.rules import models
 from policies import data, pack
@@ -16,13 +13,13 @@ this page from `policies/`: change it there.
 
 ## Waive a rule
 
-A rule can be wrong for a while. The stack file then says which one, why, and until when:
+A rule can be wrong for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].reason' "no image with 0.32.0 yet, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].expires' 2026-12-31 -s ENV
 
 The rule is then advisory, and every preview repeats the waiver with its reason and last day. After that day the waiver does not count, and the
-preview says so. A waiver for a rule that does not exist stops the preview.
+preview reports that. A waiver for a rule that does not exist stops the preview.
 
 ## Take a machine out, or replace it
 
@@ -30,7 +27,7 @@ Outside the lab, Pulumi protects each machine and its resources (`protect`). A p
 "cannot be deleted because it is protected", and changes nothing. Release the machine by name first:
 
 1. `pulumi config set --path 'glm-fleet:release["prod-4"]' "mainboard replaced 2026-11-25" -s ENV`, then `pulumi up -s ENV`. The machine
-   is then no longer protected, and every preview says so. Nothing else changes.
+   is then no longer protected, and every preview reports that. Nothing else changes.
 2. Remove the machine and its `release` from the stack file, then preview and up. The teardown removes what this project installed on the
    machine, and the stack forgets it.
 
@@ -56,8 +53,8 @@ def _rule(rule: ResourceRule) -> str:
 
 
 def _waivers() -> str:
-    own = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.RECENT, "advisory")]
-    return "\n".join(f"### {name}\n\n{holds} *About the stack itself; {level}.*\n" for (name, holds), level in own)
+    policies = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.RECENT, "advisory")]
+    return "\n".join(f"### {name}\n\n{holds} *About the stack itself; {level}.*\n" for (name, holds), level in policies)
 
 
 def _vulnerabilities() -> str:
@@ -74,7 +71,7 @@ def _vulnerabilities() -> str:
 
 
 def _hosts() -> str:
-    pairs = [f"| {one.driver} | {one.build} | {one.rocm} |" for one in data.drivers()]
+    pairs = [f"| {pair.driver} | {pair.build} | {pair.rocm} |" for pair in data.drivers()]
     systems = [
         f"| {rocm} | {system} | {', '.join(kernels) or 'not checked'} |"
         for rocm, listed in models.read("versions")["systems"].items()
@@ -91,12 +88,8 @@ def _hosts() -> str:
 
 
 def _paths() -> str:
-    rows = [f"| {one.path} | {'yes' if one.below else 'no'} | {one.why} |" for one in data.private()]
+    rows = [f"| {entry.path} | {'yes' if entry.below else 'no'} | {entry.why} |" for entry in data.private()]
     return (
         "## Folders that no media path opens\n\nFor media-path-narrow. It refuses a path that is one of these or above one and, with "
         "*below*, a path in one.\n\n| folder | below | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -60,7 +60,7 @@ def decides(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], roles: Pa
         for role, listing in (new.get("roles") or {}).items():
             statement, variables = read_statement(roles, role), new.get("vars") or {}
             defaults = [f"{role_digest.DEFAULT}{name}" for name in statement.variables]
-            files = role_digest.changed((old.get("roles") or {}).get(role) or "", listing)
+            files = role_digest.changed_paths((old.get("roles") or {}).get(role) or "", listing)
             pairs = [(file, file.removeprefix(role_digest.DEFAULT)) for file in files]
             counts = [name for file, name in pairs if file not in defaults or name not in variables]
             if any(statement.decides(name) for name in (*_changed(old, new, statement), *counts)):
@@ -177,7 +177,7 @@ def _files(
     role: str, statement: Statement, old: Mapping[str, Any], new: Mapping[str, Any], listing: str
 ) -> Iterator[tuple[str, Level]]:
     """Yield each changed file of a role, and each changed variable of its defaults and vars, with its level."""
-    for name in role_digest.changed((old.get("roles") or {}).get(role) or "", listing):
+    for name in role_digest.changed_paths((old.get("roles") or {}).get(role) or "", listing):
         variable = name.removeprefix(role_digest.DEFAULT)
         if variable == name or variable not in statement.variables:
             yield name, statement.of_file(name)

@@ -13,7 +13,7 @@ def claim(request: Request, connection: ssh.Connection, wants: Props) -> None:
     """Check the machine, report warnings, and mark it. Raises NotReady for failed checks, before any change on the machine."""
     request.report("runs the preflight checks", True)
     requirements = preflight.Requirements.from_plan(connection.target, wants)
-    results = preflight.check(preflight.ask(connection, requirements), requirements)
+    results = preflight.check(preflight.read_facts(connection, requirements), requirements)
     for result in results:
         if result.level == "warning":
             request.report(str(_message(result)), False)

@@ -15,7 +15,6 @@ from tests.support.e2e import Road
 pytestmark = pytest.mark.exhaustive
 
 PATIENCE = "glm-fleet:nodes.machines.glm-1.vars.weights_patience"
-WEIGHTS = "urn:pulumi:lab::glm-fleet::fleet:index:Weights::glm-1"
 
 
 @pytest.fixture
@@ -54,9 +53,16 @@ def test_every_verb_ends_in_one_message_and_the_next_up_converges(road: Road, ho
     (message,) = errors(update.stdout)
     assert message.startswith("glm-1: ") and "{{ lookup(" in message
 
-    destroyed = road.pulumi("destroy", "--yes", "--skip-preview", "--target", WEIGHTS, "--target-dependents")
+    weights = next(
+        item["urn"]
+        for item in road.resources()
+        if item["type"] == "fleet:index:Weights" and item["urn"].endswith("::glm-1")
+    )
+    destroyed = road.pulumi("destroy", "--yes", "--skip-preview", "--target", weights, "--target-dependents")
+    print(destroyed.stdout)
     assert "Traceback" not in destroyed.stdout
-    print(preview.stdout, update.stdout, destroyed.stdout)
+    assert [message[:7] for message in errors(destroyed.stdout)] == ["glm-1: "] * (destroyed.returncode != 0)
+    assert "fleet:index:Serving glm-1 delet" in destroyed.stdout
 
     road.on("glm-1", hostile_python.REMOVE)
     road.remove(PATIENCE)

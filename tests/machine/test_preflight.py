@@ -53,7 +53,7 @@ def wanted(node: ssh.Target) -> preflight.Requirements:
 def findings(node: ssh.Target) -> dict[str, preflight.CheckResult]:
     """What is not ok, by check; less what is so of every lab node: this machine's memory and cgroups, no NVMe, sources of apt."""
     ask = wanted(node)
-    found = preflight.check(preflight.look(ask), ask)
+    found = preflight.check(preflight.observe(ask), ask)
     expected = {"system", "memory", "NVMe", "network"}
     return {
         one.check: one for one in found if one.level != "ok" and not (one.level == "warning" and one.check in expected)
@@ -83,9 +83,9 @@ def test_a_node_of_the_lab_is_all_that_its_stack_wants_and_says_nothing(node: ss
     """Or each first `up` of the lab would tell it."""
     roles = role_vars.load(ROOT / "roles")
     ask = preflight.Requirements.from_plan(
-        node, requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
+        node, requirements.of_machine(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
     )
-    assert [one for one in preflight.check(preflight.look(ask), ask) if one.level != "ok"] == []
+    assert [one for one in preflight.check(preflight.observe(ask), ask) if one.level != "ok"] == []
 
 
 def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(node: ssh.Target) -> None:
@@ -93,22 +93,24 @@ def test_five_things_that_are_wrong_are_all_found_and_gone_when_they_are_gone(no
         found = findings(node)
     assert set(found) == set(PUT)
     assert found["driver"].seen == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
-    assert found["ports"].seen.startswith("8000 is taken by /usr/bin/python3 -m http.server 8000 (web.service)")
+    assert found["ports"].seen.startswith("/usr/bin/python3 -m http.server 8000 (web.service) listens on 8000")
     assert found["apt"].seen.endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
     assert "\n" not in found["apt"].seen, "whatever the holder's own words are"
     assert found["owner"].seen == (
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"
     )
-    assert found["reboot"].seen == "the system asks for one for linux-image-amd64"
+    assert found["reboot"].seen == "pending for linux-image-amd64"
     assert findings(node) == {}
 
 
 def test_a_port_that_nothing_listens_on_there_is_told_as_refused(node: ssh.Target) -> None:
     ask = dataclasses.replace(wanted(node), addresses=("127.0.0.1:1", "no-such-name.invalid:443"))
     told = {
-        one.seen for one in preflight.check(preflight.look(ask), ask) if one.check == "network" and one.level == "error"
+        one.seen
+        for one in preflight.check(preflight.observe(ask), ask)
+        if one.check == "network" and one.level == "error"
     }
-    assert told == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the name is not known there"}
+    assert told == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the node cannot resolve the name"}
 
 
 def test_looking_changes_nothing_and_takes_one_exec(node: ssh.Target) -> None:
@@ -116,7 +118,7 @@ def test_looking_changes_nothing_and_takes_one_exec(node: ssh.Target) -> None:
         before = connection.run(
             "find / -xdev -newer /run/systemd/system -type f 2>/dev/null | grep -v ^/var/log | sort"
         ).stdout
-        preflight.look(wanted(node))
+        preflight.observe(wanted(node))
         after = connection.run(
             "find / -xdev -newer /run/systemd/system -type f 2>/dev/null | grep -v ^/var/log | sort"
         ).stdout

@@ -98,7 +98,7 @@ def test_a_deleted_host_is_what_it_was_before(
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     stack.waivers["preflight-system"] = settings.WaiverForm(reason="ours", expires=tomorrow)
-    wanted = requirements.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
+    wanted = requirements.of_machine(stack, roles, "glm-1", "organization/glm-fleet/test")
     kinds: dict[str, base.Resource] = {
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
@@ -110,7 +110,7 @@ def test_a_deleted_host_is_what_it_was_before(
         for kind, resource in kinds.items():
             inputs = {**node, "wants": json.dumps(wanted)}
             if kind != "Node":
-                values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
+                values = roles.variables_of(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
                 inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
             made[kind] = resource.apply(asking(kind, told), inputs, None)
         during = machine_snapshot.changed(before, machine_snapshot.at(bare))

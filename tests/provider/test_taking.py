@@ -22,7 +22,7 @@ from tests.support.ssh_server import KEPT, Server
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"
 OURS = "organization/glm-fleet/test"
-TOLD = requirements.wants(stack_file.read("prod", ROOT), ROLES, "prod-1", OURS)
+TOLD = requirements.of_machine(stack_file.read("prod", ROOT), ROLES, "prod-1", OURS)
 WANTS = json.dumps(TOLD)
 THEIRS = {"id": "organization/glm-fleet/staging", "who": "ops@console", "since": "2026-10-01T12:00:00Z"}
 

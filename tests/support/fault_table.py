@@ -10,7 +10,8 @@ import pathlib
 from typing import Any, Literal
 
 import pydantic
-import yaml
+
+from tests.support import rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "faults" / "table"
 
@@ -51,5 +52,4 @@ class Fault(pydantic.BaseModel):
 @functools.cache
 def load() -> list[Fault]:
     """Every row, in the order of the files."""
-    rows = [row for file in sorted(FOLDER.glob("*.yml")) for row in yaml.safe_load(file.read_text())]
-    return [Fault(**row) for row in rows]
+    return [row for file in sorted(FOLDER.glob("*.yml")) for row in rows.read(file, Fault)]

@@ -17,7 +17,7 @@ def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirem
     """Return what the stack prod wants of a machine, whose replicas listen on ports unless the network is another."""
     found = stack_file.read("prod", ROOT)
     found = found.model_copy(update={"vars": {**found.vars, "vllm_network": network}})
-    told = requirements.wants(found, ROLES, machine, "organization/glm-fleet/prod")
+    told = requirements.of_machine(found, ROLES, machine, "organization/glm-fleet/prod")
     return preflight.Requirements.from_plan(ssh.Target(machine, "192.0.2.11"), told)
 
 
@@ -117,7 +117,7 @@ def after_a_run() -> dict[str, Any]:
 
 def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
     """Return what is not ok."""
-    return [one for one in preflight.check(preflight.Look(facts, ahead), wanted()) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Observation(facts, ahead), wanted()) if one.level != "ok"]
 
 
 def put(*path: Any, to: Any) -> Change:
@@ -207,7 +207,7 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         put("reboot", to=["linux-image-generic"]),
         "warning",
         "reboot",
-        "the system asks for one for linux-image-generic",
+        "pending for linux-image-generic",
     ),
     "a-lock": (
         put(
@@ -237,15 +237,15 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
         put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}),
         "error",
         "ports",
-        "8001 is taken by nginx: master process (nginx.service)",
+        "nginx: master process (nginx.service) listens on 8001",
     ),
     "another-container-on-a-port": (
         put("ports", to={"8001": {"pid": 7, "command": "/usr/bin/docker-proxy", "unit": "container web"}}),
         "error",
         "ports",
-        "8001 is taken by /usr/bin/docker-proxy (container web)",
+        "/usr/bin/docker-proxy (container web) listens on 8001",
     ),
-    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, and does not answer"),
+    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, but does not answer"),
     "a-driver-that-failed": (
         put("notes", to=["amdgpu: Fatal error during GPU init"]),
         "warning",

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
-import yaml
 
 from fleet import preflight
 from fleet.preflight import CheckResult
-from tests.support import preflight_machines
+from tests.support import preflight_machines, rows
 
 FILE = pathlib.Path(__file__).parents[1] / "vendors" / "machines.yml"
 # Facts that are mappings and are taken as they stand: what is not named in them is not there.
@@ -48,21 +47,21 @@ class Machine(Form):
     vars: dict[str, Any] = {}
     run: Run | None = None
 
-    def look(self) -> preflight.Look:
+    def look(self) -> preflight.Observation:
         """Return what such a machine says of itself."""
         facts = preflight_machines.healthy()
         for name, value in self.facts.items():
             merged = isinstance(value, Mapping) and name not in WHOLE
             facts[name] = {**facts[name], **value} if merged else value
-        return preflight.Look(facts, 0.2)
+        return preflight.Observation(facts, 0.2)
 
     def results(self) -> list[CheckResult]:
         """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
-        bare = preflight.check(preflight.Look(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
+        bare = preflight.check(preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
         return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
 
 
 @functools.cache
 def load() -> dict[str, Machine]:
     """Every machine by its name, in the order of the file."""
-    return {one.name: one for one in (Machine(**row) for row in yaml.safe_load(FILE.read_text()))}
+    return {one.name: one for one in rows.read(FILE, Machine)}

@@ -114,7 +114,7 @@ def test_the_text_of_a_mark(text: str) -> None:
 def test_a_preflight(said: str) -> None:
     with ours():
         want = wanted()
-        for result in preflight.check(preflight.ask(reads(said), want), want):
+        for result in preflight.check(preflight.read_facts(reads(said), want), want):
             "".join((result.seen, result.wanted, result.next)).encode()
 
 
@@ -198,7 +198,8 @@ def test_the_answer_of_a_module(kind: str, action: str, res: Any) -> None:
 def test_a_line_of_a_bashrc_before_the_answer_is_passed_over() -> None:
     assert reader.read(reads(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
     assert owner.release(reads('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
-    assert preflight.ask(reads(f"motd\n{json.dumps(after_a_run())}\n"), wanted()).facts["system"] == "ubuntu 24.04"
+    observation = preflight.read_facts(reads(f"motd\n{json.dumps(after_a_run())}\n"), wanted())
+    assert observation.facts["system"] == "ubuntu 24.04"
     assert node._read_facts(reads(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from fleet import errors, ssh
 from fleet.cli import show
 from fleet.managed import owner
-from fleet.preflight import Look
+from fleet.preflight import Observation
 from fleet.preflight.host import network
 from fleet.provider import base, serving
 from tests.support.preflight_machines import healthy, wanted
@@ -41,7 +41,7 @@ def test_the_stack_that_a_machine_names_as_its_owner() -> None:
 def test_an_address_of_a_machine_s_own_package_sources() -> None:
     facts = healthy()
     facts["reach"] = {"a;id:80": "no answer"}
-    found = [one for one in network(Look(facts, 0.0), wanted()) if one.level != "ok"]
+    found = [one for one in network(Observation(facts, 0.0), wanted()) if one.level != "ok"]
     assert commands(found[0].next) == [["curl", "-v", "telnet://a;id:80"]]
 
 

@@ -42,7 +42,7 @@ def test_a_folder_of_its_own_passes(spelling: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["media", "./media", "{{ media }}", 7])
 def test_a_path_that_nobody_can_place_is_refused(path: Any) -> None:
-    assert "which is no absolute path" in only_message("media-path-narrow", serving(vllm_media_dir=path))
+    assert "which is not an absolute path" in only_message("media-path-narrow", serving(vllm_media_dir=path))
 
 
 def test_no_media_folder_is_right() -> None:

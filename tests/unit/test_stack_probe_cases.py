@@ -103,24 +103,25 @@ MISTAKES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("claim", MISTAKES)
 def test_a_mistake_is_told_with_file_and_key(claim: str, folder: Path) -> None:
     MISTAKES[claim](folder)
-    _, wrong = probe_cases.extra(folder, "probes/own", TAKEN)
+    _, wrong = probe_cases.read_folder(folder, "probes/own", TAKEN)
     told = "\n".join(map(str, wrong)) + "\n"
     assert told == (GOLDEN / f"{claim}.txt").read_text()
 
 
 def test_every_golden_text_is_of_a_claim() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(MISTAKES)
+    unused = {path.stem for path in GOLDEN.iterdir()} - set(MISTAKES)
+    assert not unused, "no claim in MISTAKES has this golden text: remove it"
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    _, (wrong,) = probe_cases.extra(tmp_path / "own", "own", TAKEN)
+    _, (wrong,) = probe_cases.read_folder(tmp_path / "own", "own", TAKEN)
     assert str(wrong) == "own: there is no such folder\n  wanted: a folder with a YAML file for each case"
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
     write(folder, "a", question=None)
     write(folder, "b", checks=[{"box": "x"}, {"box": "y"}])
-    _, wrong = probe_cases.extra(folder, "own/", TAKEN)
+    _, wrong = probe_cases.read_folder(folder, "own/", TAKEN)
     assert [(one.file, one.key) for one in wrong] == [
         ("own/a.yaml", "question"),
         ("own/b.yaml", "checks[0].box"),
@@ -137,8 +138,12 @@ def test_our_own_cases_have_the_form_that_a_user_s_have() -> None:
 
 
 def test_the_form_knows_every_check_and_every_colour() -> None:
-    assert set(probe_cases.Check.model_fields) == set(checks.CHECKS)
-    assert set(probe_cases.COLOURS.__args__) == set(checks.picture.COLOURS)  # type: ignore[attr-defined]
+    assert set(probe_cases.Check.model_fields) == set(checks.CHECKS), (
+        "CHECKS in fleet/probes/checks.py and Check in fleet/stack/probe_cases.py have the same names"
+    )
+    assert set(probe_cases.COLOURS.__args__) == set(checks.picture.COLOURS), (  # type: ignore[attr-defined]
+        "COLOURS in fleet/probes/picture.py and in fleet/stack/probe_cases.py are the same"
+    )
 
 
 def test_a_case_of_one_s_own_is_asked_like_ours_with_its_picture(folder: Path) -> None:
@@ -212,7 +217,7 @@ def told(factory: pytest.TempPathFactory, content: bytes) -> None:
     if not (folder / "meter.png").exists():
         Image.new("RGB", (64, 48)).save(folder / "meter.png")
     (folder / "meter.yaml").write_bytes(content)
-    found, wrong = probe_cases.extra(folder, "own", TAKEN)
+    found, wrong = probe_cases.read_folder(folder, "own", TAKEN)
     for one in wrong:
         assert one.file == "own/meter.yaml" and str(one)
     if not wrong:
