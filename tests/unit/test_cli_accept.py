@@ -182,7 +182,7 @@ def test_the_playbook_gets_image_commands_and_times_and_enough_time_of_its_own(s
     [
         ({"ran": []}, "ran: list"),
         ({"ran": {"transferbench-a2a": {"rc": "0"}}}, "ran['transferbench-a2a'].rc: 0"),
-        ({"stays": "\x1b[2J"}, "remains: \\x1b[2J"),
+        ({"stays": "\x1b[2J"}, "stays: \\x1b[2J"),
         ([], ""),
     ],
 )

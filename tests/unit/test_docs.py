@@ -16,7 +16,7 @@ from policies import data
 from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
 
 CACHED = (
-    role_effects.statement,
+    role_effects.read_statement,
     change_table.load,
     fault_table.load,
     scenario_table.load,
@@ -74,7 +74,7 @@ def test_a_row_that_lacks_a_key_is_named(name: str, tmp_path: Path, monkeypatch:
 def test_a_variable_without_an_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     options = role_vars.load(change_table.ROLES).roles["host"].options
     stated = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
-    monkeypatch.setattr(role_effects, "statement", lambda roles, role: stated)
+    monkeypatch.setattr(role_effects, "read_statement", lambda roles, role: stated)
     assert message("changes.md") == (
         "roles/host/meta/effects.yml: variables.host_packages: this key is missing\n"
         "  wanted: what a change of the variable does: none, reload, restart, reboot\n"
