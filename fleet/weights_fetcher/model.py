@@ -140,9 +140,7 @@ def read_sums(path: pathlib.Path) -> dict[str, str]:
         sums = read_json(path.read_bytes())
     except (OSError, ValueError) as problem:
         raise Wrong(f"{path}: {problem}") from None
-    if not isinstance(sums, dict) or not all(
-        is_sum(sha256) and not name_problem(name) for name, sha256 in sums.items()
-    ):
+    if not isinstance(sums, dict) or not all(is_sum(sum_) and not name_problem(name) for name, sum_ in sums.items()):
         raise Wrong(f"{path}: not a list of sha256 by file")
     if RECORD in sums:
         raise Wrong(f"weights_manifest names {RECORD}: the record of the fetch has that name, leave it out")
