@@ -27,7 +27,7 @@ SCRIPTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
         {"record": "RECORD", "write": False, "files": [], "sysctls": [], "ours": "/none"},
         "docker image ls --quiet --no-trunc",
     ),
-    "playbooks/files/undo.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
+    "playbooks/files/revert.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/teardown.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/acceptance.py": (["look"], {"image": "x"}, "docker info"),
     "roles/vllm/files/read.py": (
@@ -62,8 +62,8 @@ def programs(folder: Path, hangs_on: str) -> dict[str, str]:
 
 def with_short_limits(script: str) -> str:
     """Return the script with limits of half a second."""
-    script = re.sub(r"(?m)^(DOCKER|DOCKER_REMOVES|LIMIT|ONE) = .*", r"\1 = 0.5", script)
-    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT|ONE), \w+) = .*", r"\1 = 0.5, 0.5", script)
+    script = re.sub(r"(?m)^(DOCKER|DOCKER_REMOVES|LIMIT) = .*", r"\1 = 0.5", script)
+    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT), \w+) = .*", r"\1 = 0.5, 0.5", script)
 
 
 def run(script: str, environment: dict[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from fleet.stack.rules import models
 from policies import data
 from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
 
-READERS = (role_effects.statement, change_table.load, fault_table.load, scenario_table.load, vendor_table.load)
+READERS = (role_effects.read_statement, change_table.load, fault_table.load, scenario_table.load, vendor_table.load)
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -64,7 +64,7 @@ def test_the_message_names_a_row_that_lacks_a_key(name: str, tmp_path: Path, mon
 def test_the_message_names_a_variable_without_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     options = role_vars.load(change_table.ROLES).roles["host"].options
     statement = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
-    monkeypatch.setattr(role_effects, "statement", lambda roles, role: statement)
+    monkeypatch.setattr(role_effects, "read_statement", lambda roles, role: statement)
     assert message("changes.md") == (
         "roles/host/meta/effects.yml: variables.host_packages: this key is missing\n"
         "  wanted: what a change of the variable does: none, reload, restart, reboot\n"

@@ -147,7 +147,7 @@ def test_any_output_gives_a_reason_why_a_connection_broke(output: str) -> None:
 @given(fuzz.printed(RIGHT["Node"]["facts"]))
 def test_any_output_gives_the_facts_of_a_node_or_an_error(output: str) -> None:
     with allow_our_errors():
-        to_struct({"facts": node._facts(connect(output))}).SerializeToString()
+        to_struct({"facts": node._read_facts(connect(output))}).SerializeToString()
 
 
 RESULT = {
@@ -175,14 +175,14 @@ def test_any_answer_of_a_module_gives_progress_and_outputs_or_an_error(kind: str
     tracker = progress.Tracker(("r",), lambda note: note.text.encode())
     tracker.handle({"event": "task", "role": "r", "task": "t"})
     tracker.handle(event)
-    declared = outputs.sound(declarations.collect([event]))
+    declared = outputs.well_formed(declarations.collect([event]))
     to_struct({"declared": declared.to_json()}).SerializeToString()
     if tracker.failure:
         str(tracker.failure(TARGET, "go on")).encode()
     with allow_our_errors():
-        outputs.judge("Host", TARGET, declarations.collect([event]), "go on")
-        outputs.checked("Host", TARGET, tracker.results.get("fleet_host") or {}, "go on")
-        outputs.stays(tracker.results)
+        outputs.check_declared("Host", TARGET, declarations.collect([event]), "go on")
+        outputs.check_results("Host", TARGET, tracker.results.get("fleet_host") or {}, "go on")
+        outputs.remains(tracker.results)
 
 
 def test_each_reader_ignores_a_line_of_a_bashrc_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_each_reader_ignores_a_line_of_a_bashrc_before_the_answer(monkeypatch: p
     assert owner.release(connect('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
     observation = preflight.read_facts(connect(f"motd\n{json.dumps(after_a_run())}\n"), wanted())
     assert observation.facts["system"] == "ubuntu 24.04"
-    assert node._facts(connect(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
+    assert node._read_facts(connect(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
 
     weights = verify("\n".join(["welcome", *map(json.dumps, ANSWERS)]), monkeypatch)
     assert (weights.files, len(weights.wrong)) == (2, 1)
@@ -203,9 +203,9 @@ def test_each_reader_ignores_a_line_of_a_bashrc_before_the_answer(monkeypatch: p
         ("hello", "no JSON: hello"),
         ("[]", "list"),
         ("null", "None"),
-        ('{"a": 1e999}', "a number without end"),
+        ('{"a": 1e999}', "an infinite number"),
         (f'{{"a": {10**30}}}', "a huge number"),
-        ('{"a":' * 50 + "1" + "}" * 50, "it is nested deeper than anything of ours"),
+        ('{"a":' * 50 + "1" + "}" * 50, "it is nested too deep"),
     ],
 )
 def test_an_unreadable_reply_says_what_it_is(output: str, seen: str) -> None:

@@ -39,7 +39,7 @@ CASES: dict[str, list[Change]] = {
     "nothing": [],
     "every-level": [
         *new("prod-8", *ROAD),
-        nothing("prod-7", "the probes changed: they are asked again", seconds=14),
+        nothing("prod-7", "the probes changed: they run again", seconds=14),
         Change("prod-6", Effect("repair", (), DRIFT), 11),
         Change("prod-5", Effect("await", (), ("its Docker daemon restarts",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
@@ -51,7 +51,7 @@ CASES: dict[str, list[Change]] = {
     ],
     "possible-effects-follow-certain-ones": [
         restart("prod-1", because="goes on where its last run stopped", sure=False),
-        Change("prod-2", Effect("reboot", (), ("its machine is still to be made",), sure=False)),
+        Change("prod-2", Effect("reboot", (), ("its machine does not exist yet",), sure=False)),
         restart("prod-3"),
     ],
     "three-nodes-are-named": [restart(name) for name in nodes(3)],
@@ -69,7 +69,7 @@ CASES: dict[str, list[Change]] = {
     "runs-of-one-machine-are-one-line": [
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=20),
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=14),
-        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they are asked again", seconds=6),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they run again", seconds=6),
     ],
     "new-resources-on-an-existing-machine": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
     "replaced-resources": [
@@ -138,10 +138,10 @@ def test_a_duration_has_the_unit_that_a_user_plans_in(seconds: float, text: str)
 
 
 def test_the_lines_report_each_effect_of_one_run_and_time_the_run_once() -> None:
-    notes = preview_summary.Notes()
+    summary = preview_summary.PreviewSummary()
     reload = Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",))
-    notes.updated("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
-    assert notes.lines(4) == [
+    summary.add_update("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
+    assert summary.lines(4) == [
         'prod-1: reboot, about 4 min: host_kernel_arguments ["iommu=pt"] -> ["amd_iommu=on"]',
         "prod-1: reload docker.service, in the same run: docker_daemon_options.debug unset -> true",
     ]

@@ -87,7 +87,7 @@ class Machine:
 
 
 DRIFT = Difference.of(daemon_options.OPTIONS, "later", [], ["mtu"]).to_json()
-KEPT = "kept, and drift until docker_daemon_options has it or it is taken out: options of /etc/docker/daemon.json"
+KEPT = "kept, and reported as drift until docker_daemon_options has it or somebody removes it: options of /etc/docker/daemon.json"
 
 
 @pytest.fixture

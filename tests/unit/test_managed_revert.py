@@ -57,7 +57,7 @@ def test_a_repair_reverts_what_somebody_added_and_leaves_the_rest_to_the_roles(
 def test_a_repair_reverts_only_what_a_refresh_reported() -> None:
     expected, seen = {"package a": {"held": False}, "package b": {"held": False}}, {"package a": {"held": True}}
     drifted = revert.Drifted({"package a"}, expected, {**seen, "package b": {"held": True}})
-    assert drifted.variables == {"undo": {"unhold": ["a"]}}
+    assert drifted.variables == {"revert": {"unhold": ["a"]}}
     assert revert.Drifted().variables == {}
 
 
