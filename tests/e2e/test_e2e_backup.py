@@ -34,6 +34,6 @@ def test_a_state_that_is_cut_off_is_brought_back_and_the_road_is_as_it_was(road:
     assert told.returncode != 0 and "failed to load checkpoint" in told.stdout, told.stdout
     recovered = road.run("bootstrap/recover.sh", STACK)
     assert recovered.returncode == 0, recovered.stdout
-    assert f"the state of {STACK} was cut off: back to that of" in recovered.stdout
+    assert f"the state of {STACK} was truncated: restored that of" in recovered.stdout
     seen = road.preview("--refresh", "--expect-no-changes")
     assert seen.returncode == 0, seen.stdout

@@ -41,7 +41,7 @@ def mends(road: Road) -> None:
     """One run puts everything back, and replicas run, also where Host restarted their engine."""
     mended = road.up("--refresh")
     assert mended.returncode == 0, mended.stdout
-    assert "not put back" not in mended.stdout, mended.stdout
+    assert "not reverted" not in mended.stdout, mended.stdout
     for node in ("glm-1", "glm-2"):
         assert road.on(node, "systemctl is-active glm-0 || true") == "active"
     again = road.preview("--refresh", "--expect-no-changes")

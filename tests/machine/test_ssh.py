@@ -206,7 +206,7 @@ def test_a_command_that_says_nothing_any_more_is_told_in_time(server: Server) ->
     with ssh.connect(server.target) as connection:
         lines = connection.lines("echo first; exec sleep 60", silence=0.5)
         assert next(lines) == "first\n"
-        with pytest.raises(errors.CommandFailed, match=r"not a word for 0\.5 s"):
+        with pytest.raises(errors.CommandFailed, match=r"no output for 0\.5 s"):
             next(lines)
 
 

@@ -137,7 +137,7 @@ def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> 
     model.manifest.write_text(json.dumps({"files": {"hangs": {"size": 0, "sha256": "0" * 64}}}))
     wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.sum(model.manifest), {})
     try:
-        with pytest.raises(errors.CommandFailed, match=r"not a word for 3 s"):
+        with pytest.raises(errors.CommandFailed, match=r"no output for 3 s"):
             verify_weights.verify(wanted, lambda done, total: None, silence=3)
     finally:
         with hangs.open("w"):  # the process on the machine ends

@@ -120,7 +120,7 @@ def test_a_deleted_host_is_what_it_was_before(
     assert any(owner.MARKER in line for line in during["names"])
     assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
     assert unexplained(before, after, OTHERWISE) == {}
-    stays = [line.removeprefix("stays: ") for line in told if line.startswith("stays: ")]
+    stays = [line.removeprefix("remains: ") for line in told if line.startswith("remains: ")]
     assert all_match(stays, *UNTIL_REBOOT), stays
 
 
@@ -160,9 +160,9 @@ def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tm
         assert gone.returncode == 0, gone.stdout
         assert road.on("bare", BOOT) == boot, "the machine stays on"
         after = machine_snapshot.at(node)
-    stays = re.findall(r"stays: (.*)", gone.stdout.partition("Diagnostics:")[2])
-    model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); with weights in `glm-fleet:purge` it goes, too"
-    driver = r"the driver: amdgpu-dkms [0-9:.-]+; with driver in `glm-fleet:purge` it goes, too"
+    stays = re.findall(r"remains: (.*)", gone.stdout.partition("Diagnostics:")[2])
+    model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); add weights to `glm-fleet:purge` to remove it"
+    driver = r"the driver: amdgpu-dkms [0-9:.-]+; add driver to `glm-fleet:purge` to remove it"
     assert all_match(stays, model, driver, *UNTIL_REBOOT), gone.stdout
     kept = {
         "names": r"\+ /srv/models",

@@ -119,7 +119,7 @@ def test_an_installation_that_stops_midway_is_not_taken_for_done_and_the_next_up
     assert half.reasons[0].startswith("glm-1: install it from ") and "still on after 2 s" in half.reasons[0]
     foretold = plugin.update(KIND, inputs, half.properties, inputs, preview=True)
     assert foretold["installed"] == "one"
-    engine.hear("reinstalls glm-1: goes on with the installation that was begun")
+    engine.hear("reinstalls glm-1: continues an installation")
     bare.finish()
     made = plugin.update(KIND, inputs, half.properties, inputs)
     assert (made["installed"], made["attempt"], bare.wiped) == ("one", {}, 1)
@@ -181,7 +181,7 @@ def test_what_stood_on_the_machine_before_is_set_up_anew(plugin: Plugin, engine:
     assert list(plugin.diff("Host", first, made, after).replaces) == []
     foretold = plugin.update("Host", first, made, after, preview=True)
     assert (foretold["managed"], foretold["gpus"]) == (UNKNOWN, UNKNOWN)
-    engine.hear("sets up glm-1 again: it is installed again")
+    engine.hear("sets up glm-1 again: the machine is reinstalled")
     assert plugin.update("Host", first, made, after)["managed"]["declared"]
 
 

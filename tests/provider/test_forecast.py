@@ -96,15 +96,15 @@ def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, h
 
 @pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
 def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: str, former: str) -> None:
-    assert preview_summary.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
-    assert preview_summary.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
+    assert preview_summary.expected_seconds(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
+    assert preview_summary.expected_seconds(Effect(level, (), ()), {level: 5, former: 11}) == 5
 
 
 def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:
     update(used, "glm-9", {})
     update(used, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
     assert [line for line in told(used) if "glm-9" in line] == [
-        "glm-9: nothing restarts: the probes changed: they are asked again"
+        "glm-9: nothing restarts: the probes changed: they run again"
     ]
 
 

@@ -138,7 +138,7 @@ def test_tasks_are_told_as_status_and_changes_as_lines_beside_the_resource(faile
 
 def test_a_replica_that_answers_and_does_not_see_is_refused_with_its_answer(refused: Ended, state: Path) -> None:
     assert refused.message == (
-        "glm-1: probes: 1 of 2 passed: the server answers, and sees wrongly\n"
+        "glm-1: probes: 1 of 2 passed: the vLLM server answers, and its answers are wrong\n"
         "    glm-0: bottle-grounding: answered twice '[[1,2,3,4]]' "
         "(box [1, 2, 3, 4] overlaps the red bottle [89, 298, 223, 786] by 0.00; wanted 0.5)\n"
         "  wanted: all probes passed\n"
@@ -204,13 +204,13 @@ def test_the_key_is_in_no_process_s_arguments(failed: Ended, refused: Ended) -> 
     assert not [line for line in seen if KEY in line]
 
 
-def ready(served: Props, ask: serving.Ask) -> tuple[Props, list[str], list[str]]:
+def ready(served: Props, run_probes: serving.RunProbes) -> tuple[Props, list[str], list[str]]:
     """Apply a Serving in this process, with a run that is known to end well; return its outputs, what it said and what it warned of."""
     results = {"fleet_serving": {"replicas": served["vars"]["site_replicas"]}}
     outcome = converge.Outcome(results, managed_set.Declared(), 0, 1, {"site": 1.0})
     said, warned = list[str](), list[str]()
     made = serving.Serving(
-        "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], ask=ask
+        "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], run_probes=run_probes
     )
     request = base.Request(
         urn("Serving"),
@@ -227,7 +227,7 @@ def test_a_replica_that_sees_is_ready(
     """The SSH connection, the model and the probes are real."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", SEEING)
-    made, said, warned = ready(served, serving.ask)
+    made, said, warned = ready(served, serving.run_probes)
     assert (made["verdict"]["passed"], made["verdict"]["total"]) == (2, 2)
     assert (said, warned) == (["2 of 2 probes passed"], [])
 
@@ -244,10 +244,10 @@ def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_time_says_so(
     made, said, warned = ready(served, lambda *_: results)
     assert (made["verdict"]["passed"], made["verdict"]["total"]) == (1, 1)
     assert warned == [
-        "advisory probe, the replica is ready all the same: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
+        "advisory probe failed, the replica is ready: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
     ]
     assert said == [
-        "passed when asked once more: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
+        "passed at the second try: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
         "1 of 1 probes passed",
     ]
 
@@ -262,7 +262,7 @@ def test_a_case_of_one_s_own_gates_a_replica(
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     own = {**served, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
     with pytest.raises(base.InitFailed, match="glm-0: greets: answered twice 'Good day'"):
-        ready(own, serving.ask)
+        ready(own, serving.run_probes)
 
 
 def test_a_host_as_it_was_left_shows_no_drift(plugin: Plugin, served: Props, refused: Ended) -> None:

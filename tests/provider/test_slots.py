@@ -20,34 +20,34 @@ def test_one_more_than_the_bound_waits_and_says_so_once_until_a_place_is_free() 
     request = Request(urn("Host"), lambda text, ephemeral: (said.append(text), waits.set())[0], threading.Event())
 
     def work() -> None:
-        with slots.one(request):
+        with slots.hold(request):
             said.append("works")
 
     with futures.ThreadPoolExecutor() as pool:
-        with slots.one(asks(said)):
+        with slots.hold(asks(said)):
             second = pool.submit(work)
             assert waits.wait(PATIENCE)
             assert not second.done()
         second.result(PATIENCE)
-    assert said == ["waits: as many Ansible runs as `parallel` allows are at work", "works"]
+    assert said == ["waits for other Ansible runs: `parallel` is 1", "works"]
 
 
 def test_within_the_bound_nobody_waits() -> None:
     slots, said = Slots(2), list[str]()
-    with slots.one(asks(said)), slots.one(asks(said)):
+    with slots.hold(asks(said)), slots.hold(asks(said)):
         assert said == []
 
 
 def test_a_cancel_ends_the_wait() -> None:
     slots, cancelled = Slots(1), threading.Event()
     cancelled.set()
-    with slots.one(asks([])), pytest.raises(errors.Cancelled, match="cancelled"), slots.one(asks([], cancelled)):
+    with slots.hold(asks([])), pytest.raises(errors.Cancelled, match="cancelled"), slots.hold(asks([], cancelled)):
         pass
 
 
 def test_a_run_that_fails_gives_its_place_back() -> None:
     slots, said = Slots(1), list[str]()
-    with pytest.raises(errors.ConvergeFailed), slots.one(asks(said)):
+    with pytest.raises(errors.ConvergeFailed), slots.hold(asks(said)):
         raise errors.ConvergeFailed(seen="it broke")
-    with slots.one(asks(said)):
+    with slots.hold(asks(said)):
         assert said == []

@@ -78,7 +78,7 @@ def test_a_right_machine_is_marked_and_nothing_is_said_that_stays(
 ) -> None:
     made = plugin.create("Node", {**connection, "wants": WANTS})
     assert made["wants"] == WANTS
-    assert [(line.message, line.ephemeral) for line in engine.lines] == [("looks before anything is touched", True)]
+    assert [(line.message, line.ephemeral) for line in engine.lines] == [("runs the preflight checks", True)]
     mark = json.loads(machine.mark.read_text())
     assert {key: mark[key] for key in ("stack", "project", "id")} == {
         "stack": "test",
@@ -224,7 +224,7 @@ def test_a_delete_leaves_the_mark_of_another_stack(
     machine.belongs_to(json.dumps(THEIRS))
     plugin.delete("Node", {**connection, "wants": WANTS})
     assert json.loads(machine.mark.read_text()) == THEIRS
-    assert said(engine) == [f"stays: {owner.MARKER}, of organization/glm-fleet/staging"]
+    assert said(engine) == [f"remains: {owner.MARKER}, of organization/glm-fleet/staging"]
 
 
 def test_a_delete_of_a_machine_that_is_gone_ends_well_and_says_what_may_be_left(
@@ -232,7 +232,7 @@ def test_a_delete_of_a_machine_that_is_gone_ends_well_and_says_what_may_be_left(
 ) -> None:
     """What else stood there was taken off before it, or the state was told to forget it."""
     plugin.delete("Node", {**connection, "port": 1, "wants": WANTS})
-    assert said(engine) == [f"stays: {owner.MARKER}, where it is: connection refused"]
+    assert said(engine) == [f"remains: {owner.MARKER}, the machine is not reachable: connection refused"]
 
 
 def test_no_test_marks_this_machine() -> None:

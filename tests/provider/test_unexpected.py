@@ -31,7 +31,7 @@ THING = "file /etc/new"
 class Silent:
     """An engine that nobody reads."""
 
-    def say(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
+    def report(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
         """Say nothing."""
 
 
@@ -74,7 +74,7 @@ def read(*_: Any) -> list[managed_set.State]:
 
 
 def made(run: Callable[..., Any] = ran, read: Callable[..., Any] = read) -> serving.Serving:
-    return serving.Serving("Serving", ("replicas", "verdict"), Slots(), run=run, read=read, ask=broken)
+    return serving.Serving("Serving", ("replicas", "verdict"), Slots(), run=run, read=read, run_probes=broken)
 
 
 def ends(call: Callable[[], Any]) -> grpc.RpcError:
@@ -150,7 +150,7 @@ def test_a_refresh_and_a_delete_that_break_end_in_the_message_and_leave_the_stat
 
 def test_a_node_that_breaks_is_taken_anew_by_the_next_run(connection: Props, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is kept of it: a state of a Node says that its machine was looked at and marked."""
-    monkeypatch.setattr(node, "_facts", broken)
+    monkeypatch.setattr(node, "_read_facts", broken)
     with serve("Node", node.Node()) as stub:
         error = ends(lambda: stub.Create(creation("Node", {**connection, "wait": 30}, False)))
     assert "grpc-status-details-bin" not in dict(error.trailing_metadata())

@@ -94,7 +94,7 @@ def together() -> list[tuple[Row, ...]]:
 
 def _restarts_nothing(row: Row) -> bool:
     """Whether that is all that the role states of it, whatever becomes of it."""
-    told = role_effects.statement(ROLES, row.role)
+    told = role_effects.read_statement(ROLES, row.role)
     if row.variable:
         return told.variables[row.variable] == "none" and not _decides(told, row.variable)
     return (

@@ -71,5 +71,5 @@ def test_the_message_of_a_failed_task_is_filtered() -> None:
 
 def test_each_message_of_the_provider_beside_a_resource_is_filtered() -> None:
     with contextlib.closing(Engine()) as stand_in:
-        engine.Engine(stand_in.address).say("urn", f"probing{CLIPBOARD}")
+        engine.Engine(stand_in.address).report("urn", f"probing{CLIPBOARD}")
         assert [line.message for line in stand_in.lines] == [f"probing{SHOWN}"]

@@ -45,7 +45,7 @@ def image(variables: list[dict[str, Any]]) -> Image:
 
 def apply(image: Image, old: dict[str, Any] | None = None) -> dict[str, Any]:
     urn = "urn:pulumi:prod::glm-fleet::fleet:index:Image::glm-1"
-    return image.apply(Request(urn=urn, say=lambda *_: None, cancelled=threading.Event()), INPUTS, old)
+    return image.apply(Request(urn=urn, report=lambda *_: None, cancelled=threading.Event()), INPUTS, old)
 
 
 def test_the_next_run_gets_image_and_recipe_of_the_state(image: Image, variables: list[dict[str, Any]]) -> None:

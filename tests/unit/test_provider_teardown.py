@@ -30,7 +30,7 @@ NODE = {"name": "m", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
 
 
 def request(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
-    return teardown.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
+    return teardown.request(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
 
 
 def test_a_delete_removes_what_we_made_and_restores_what_was_there() -> None:
@@ -51,7 +51,7 @@ def test_a_delete_never_removes_docker_and_a_driver_that_were_adopted() -> None:
         {"event": "ok", "action": "ansible.builtin.systemd_service", "res": {"changed": False, "args": {"name": "docker.service", "state": "started"}}},
     ]  # fmt: skip
     declared = declarations.collect(events).to_json()
-    host = teardown.asked("host", {"managed": {"declared": declared}}, ("driver",))
+    host = teardown.request("host", {"managed": {"declared": declared}}, ("driver",))
     assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
     assert host["packages"] == host["units"] == []
 
@@ -60,7 +60,7 @@ def test_the_driver_stays_unless_the_stack_purges_it() -> None:
     kept = request("host")
     assert kept["packages"] == ["docker.io", "amd-smi-lib"]
     assert kept["keeps"] == [
-        {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "with driver in `glm-fleet:purge` it goes, too"}
+        {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "add driver to `glm-fleet:purge` to remove it"}
     ]
     purged = request("host", "driver")
     assert purged["packages"] == ["docker.io", "amdgpu-dkms", "amd-smi-lib"]
@@ -71,13 +71,13 @@ def test_file_systems_on_named_disks_stay_mounted_and_are_reported() -> None:
     folder = r"/etc/systemd/system/dev-disk-by\x2duuid-74d88434.device.d"
     ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
     declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
-    host = teardown.asked("host", {"managed": {"declared": declared}}, ())
+    host = teardown.request("host", {"managed": {"declared": declared}}, ())
     assert (host["files"], host["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
     assert host["keeps"][1:] == [
         {
-            "words": "a file system that is mounted",
+            "words": "a mounted file system",
             "paths": ["/etc/systemd/system/srv.mount"],
-            "remedy": "`systemctl disable --now srv.mount` there unmounts it, and nothing formats the disk",
+            "remedy": "`systemctl disable --now srv.mount` on the node unmounts it and keeps its data",
         }
     ]
 
@@ -115,11 +115,11 @@ def test_what_stays_is_reported_beside_the_resource(monkeypatch: pytest.MonkeyPa
     urn = "urn:pulumi:a::b::fleet:index:Weights::m"
     delete = base.Request(urn, lambda *message: messages.append(message), threading.Event())
     Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(delete, {"node": NODE, "vars": {}})
-    assert messages == [("stays: the model: /data/x (215 GB)", False)]
+    assert messages == [("remains: the model: /data/x (215 GB)", False)]
     assert jobs[0].data["managed"] == request("weights", "weights", vars={})
 
 
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
 def test_a_resource_that_failed_before_it_had_anything_can_be_deleted(kind: str) -> None:
-    nothing = teardown.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
+    nothing = teardown.request(kind, {"managed": None, "image": None, "vars": {}}, ())
     assert nothing["files"] == nothing["units"] == nothing["packages"] == []

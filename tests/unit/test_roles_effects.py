@@ -39,7 +39,7 @@ def test_a_role_has_all_parts_and_only_known_levels(role: str) -> None:
     file = read(role, "meta/effects.yml")
     parts = {"variables", "files", "drift", "restarts"}
     assert parts <= set(file), f"roles/{role}/meta/effects.yml has {', '.join(sorted(parts))}"
-    statement = effects.statement(ROLES, role)
+    statement = effects.read_statement(ROLES, role)
     levels = {effect.name for effect in statement.all_levels()} | {level(rule.level).name for rule in statement.drift}
     assert levels <= set(effects.LEVELS), (
         f"roles/{role}/meta/effects.yml: a level is one of {', '.join(effects.LEVELS)}"
@@ -89,7 +89,7 @@ def test_every_file_that_restarts_a_replica_has_the_effect_restart() -> None:
     assert sorted(templates) == sorted(name for name in files("vllm") if name.startswith("templates/")), (
         "the task that writes a template registers its result, and _vllm_restarts in roles/vllm/vars/main.yml reads it"
     )
-    statement = effects.statement(ROLES, "vllm")
+    statement = effects.read_statement(ROLES, "vllm")
     assert {statement.of_file(name) for name in templates} == {Level("restart")}
     assert statement.of_file("tasks/configure.yml") == MAY_RESTART
 
@@ -118,12 +118,12 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
 )
 def test_a_changed_file_has_the_effect_that_its_role_declares(role: str, name: str, effect: Level) -> None:
     assert name in files(role)
-    assert effects.statement(ROLES, role).of_file(name) == effect
+    assert effects.read_statement(ROLES, role).of_file(name) == effect
 
 
 @pytest.mark.parametrize(("role", "effect"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
 def test_a_file_that_a_role_lost_may_have_its_worst_effect(role: str, effect: str) -> None:
-    assert effects.statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
+    assert effects.read_statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
 
 
 def test_the_role_reloads_docker_for_the_options_with_the_effect_reload() -> None:
@@ -135,7 +135,7 @@ def test_the_role_reloads_docker_for_the_options_with_the_effect_reload() -> Non
 
 
 def test_the_parts_of_the_images_name_decide_the_image() -> None:
-    statement = effects.statement(ROLES, "transformers")
+    statement = effects.read_statement(ROLES, "transformers")
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
     deciding = {name for name in statement.variables if statement.decides(name)}
     in_name = {name for name in statement.variables if name in parts}
@@ -149,7 +149,7 @@ def test_the_parts_of_the_images_name_decide_the_image() -> None:
 @pytest.mark.parametrize("role", ALL)
 def test_each_pattern_that_decides_a_result_matches_a_variable_or_a_file(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
-    patterns = effects.statement(ROLES, role).results or ()
+    patterns = effects.read_statement(ROLES, role).results or ()
     unmatched = [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
     assert unmatched == [], f"no such variable or file: correct `results` in roles/{role}/meta/effects.yml"
 
@@ -232,7 +232,7 @@ def test_the_effect_of_a_drift_is_what_its_role_does_to_repair_it(
 
 @pytest.mark.parametrize("role", ALL)
 def test_every_drift_rule_decides_for_a_difference_of_its_role(role: str) -> None:
-    rules = effects.statement(ROLES, role).drift
+    rules = effects.read_statement(ROLES, role).drift
     unused = list(rules)
     for kind, difference, _ in DRIFT:
         if role in resource_roles.ROLES[kind]:
@@ -271,7 +271,7 @@ def test_a_drift_rule_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule: s
     (tmp_path / "own" / "meta").mkdir(parents=True)
     (tmp_path / "own" / "meta" / "effects.yml").write_text(f"drift:\n  - {rule}\n")
     with pytest.raises(errors.SettingsError) as caught:
-        effects.statement(tmp_path, "own")
+        effects.read_statement(tmp_path, "own")
     assert str(caught.value).startswith(f"roles/own/meta/effects.yml: {message}")
 
 

@@ -1,8 +1,7 @@
-"""A state that an earlier release wrote is one that this release reads: its preview is empty, and each request accepts it.
+"""This release reads the state of each earlier release: its preview is empty, and each request accepts it.
 
-Each folder of recorded/state is a lab stack as that release left it (tests/support/recorded_state.py). No machine of it is there: nothing connects.
-What may differ from release to release, the roles' files and the probes, is brought up to today before: that such a change is told as one
-is a claim of tests/provider.
+Each folder of recorded/state is a lab stack of that release (tests/support/recorded_state.py). Its machines are gone: nothing connects.
+The roles' files and the probes, which may differ from release to release, are those of today: tests/provider claims that their change is shown.
 """
 
 import json
@@ -35,46 +34,42 @@ def request(item: Mapping[str, Any]) -> Request:
 
 
 @pytest.mark.parametrize("item", EACH)
-def test_a_recorded_resource_is_complete_for_check_and_has_no_difference_to_itself(item: dict[str, Any]) -> None:
-    """As the engine asks: through the messages of its protocol."""
+def test_check_accepts_a_recorded_resource_and_it_has_no_difference_to_itself(item: dict[str, Any]) -> None:
+    """As the Pulumi engine requests it: through the messages of its protocol."""
     resource = servicer.kinds(Slots())[item["type"].rpartition(":")[2]]
     inputs = to_dict(to_struct(item["inputs"]))
     olds = to_dict(to_struct(item["outputs"]))
     assert resource.check(inputs) == {}, "an earlier release did not write this input: do without it"
-    assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs, (
-        f"an output that an earlier release wrote stays in `computed` of {item['type']}"
-    )
+    rule = f"an output that an earlier release wrote stays in `computed` of {item['type']}"
+    assert {key: value for key, value in olds.items() if key not in resource.computed} == inputs, rule
     planned = resource.planned_outputs(inputs, inputs, olds)
-    # An update without a change goes on after a failed run, which may restart the engine.
+    # An update without a change goes on after a failed run, which may restart Docker.
     assert planned == {**olds, **{key: UNKNOWN for key in RESTARTED if key in olds and key not in inputs}}, (
         "a state of an earlier release lacks the new output: leave it out until the next run, as Image does with `recipe`"
     )
 
 
-@pytest.mark.parametrize("item", [one for one in EACH if one.values[0]["type"] != "fleet:index:Node"])
-def test_a_machine_that_is_as_recorded_has_no_drift_and_what_was_made_there_can_be_taken_off(
-    item: dict[str, Any],
-) -> None:
+@pytest.mark.parametrize("item", [row for row in EACH if row.values[0]["type"] != "fleet:index:Node"])
+def test_a_machine_as_recorded_has_no_drift_and_a_teardown_removes_what_is_ours(item: dict[str, Any]) -> None:
     jobs: list[converge.Job] = []
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         jobs.append(job)
         return converge.Outcome({}, managed_set.Declared(), 0, 0, {})
 
-    kept = item["outputs"]["managed"]
+    managed = item["outputs"]["managed"]
     kind = item["type"].rpartition(":")[2]
 
     def read(target: Any, declared: Any) -> list[managed_set.State]:
-        assert [one.things for one in declared] == [kept["declared"]]
-        return [kept["expected"]]
+        assert [each.things for each in declared] == [managed["declared"]]
+        return [managed["expected"]]
 
     resource = Playbook(kind, (), Slots(), run=run, read=read, purge={"driver"})
     assert resource.read(request(item), item["outputs"]) == {**item["outputs"], "drift": []}
     resource.delete(request(item), item["outputs"])
-    taken_off = jobs[0].data["managed"]
-    parts = ("file", "unit", "package")
-    made = {what for what, ours in kept["declared"].items() if ours and what.split()[0] in parts}
-    assert {f"{part} {name}" for part in parts for name in taken_off[f"{part}s"]} == made
+    teardown, parts = jobs[0].data["managed"], ("file", "unit", "package")
+    created = {thing for thing, ours in managed["declared"].items() if ours and thing.split()[0] in parts}
+    assert {f"{part} {name}" for part in parts for name in teardown[f"{part}s"]} == created
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))

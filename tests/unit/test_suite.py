@@ -1,5 +1,5 @@
-"""What the suite promises about itself: two labs of one name never stand at once, it runs in a checkout that is deployed, a test that
-cannot run is a failure under CI, every golden text belongs to a test, and `make check` works with any decimal sign."""
+"""Claims about the suite itself: never two labs of one name at once, no secret of a deployed checkout in a test, a test that cannot run
+fails under CI, every golden text belongs to a test, and `make check` works with any decimal sign."""
 
 import ast
 import collections
@@ -17,8 +17,14 @@ from tests.support.environment import forget_secrets
 TESTS = pathlib.Path(__file__).parents[1]
 
 
+def run(
+    command: list[str], folder: pathlib.Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+
+
 @pytest.mark.slow
-def test_the_tests_of_a_folder_that_shares_a_lab_all_go_to_one_worker(tmp_path: pathlib.Path) -> None:
+def test_one_worker_runs_all_tests_of_a_folder_that_shares_a_lab(tmp_path: pathlib.Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\nmarkers =\n    docker: -\n    e2e: -\n")
     for folder in ("provider", "machine"):
         home = tmp_path / "tests" / folder
@@ -26,23 +32,17 @@ def test_the_tests_of_a_folder_that_shares_a_lab_all_go_to_one_worker(tmp_path: 
         for number in range(3):
             (home / f"test_{folder}_{number}.py").write_text("".join(f"def test_{n}(): pass\n" for n in range(6)))
     (tmp_path / "tests" / "conftest.py").write_text((TESTS / "conftest.py").read_text())
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "--numprocesses=2", "--no-loadscope-reorder", "--verbose"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--no-loadscope-reorder", "--verbose"]
+    process = run(command, tmp_path)
+    assert process.returncode == 0, process.stdout + process.stderr
     workers = collections.defaultdict(list)
-    for worker, folder in re.findall(r"^\[(gw\d)\].*PASSED tests/(\w+)/", ran.stdout, re.M):
+    for worker, folder in re.findall(r"^\[(gw\d)\].*PASSED tests/(\w+)/", process.stdout, re.M):
         workers[folder].append(worker)
-    assert {folder: len(set(gone)) for folder, gone in workers.items()} == {"provider": 1, "machine": 1}
+    assert {folder: len(set(names)) for folder, names in workers.items()} == {"provider": 1, "machine": 1}
     assert len(workers["provider"]) == len(workers["machine"]) == 18
 
 
-def test_in_a_checkout_that_is_deployed_the_tests_copy_no_secret_and_all_else(tmp_path: pathlib.Path) -> None:
+def test_the_copy_of_a_deployed_checkout_has_no_secret_and_all_else(tmp_path: pathlib.Path) -> None:
     before = "config:\n  glm-fleet:probes: {min_iou: 0.5}\n"
     after = "  glm-fleet:vars:\n    vllm_flags: {seed: 0}\n"
     key = "  glm-fleet:vllm_api_key:\n    secure: v1:FJC2:nxGP=\n"
@@ -68,31 +68,24 @@ def test_a_test_without_its_program_is_skipped_and_under_ci_fails(
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs: -\n")
     (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (tmp_path / "test_it.py").write_text(f"import pytest\n@pytest.mark.{marker}\ndef test_it(): pass\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CI": ci},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CI": ci}
+    process = run([sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"], tmp_path, env)
     verdict, reason = outcome.split("|")
-    assert re.search(rf"(?m)^{verdict}.*{re.escape(reason)}", ran.stdout), ran.stdout + ran.stderr
-    assert (ran.returncode != 0) == (verdict == "ERROR")
+    assert re.search(rf"(?m)^{verdict}.*{re.escape(reason)}", process.stdout), process.stdout + process.stderr
+    assert (process.returncode != 0) == (verdict == "ERROR")
 
 
 def test_no_test_skips_itself() -> None:
-    """A skip that conftest.py does not know of is silent under CI, where a test that cannot run is a failure."""
+    """A skip outside of conftest.py is silent under CI, where a test that cannot run must fail."""
     skips = {"skip", "skipif", "importorskip", "xfail"}
-    found = [
+    uses = [
         f"{file.relative_to(TESTS)}:{node.lineno}: {node.attr}"
         for file in TESTS.rglob("*.py")
         if file != TESTS / "conftest.py"
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in skips and "pytest" in ast.unparse(node.value)
     ]
-    assert found == [], "mark the test with `needs`, `docker` or `engine` instead (pyproject.toml, tests/conftest.py)"
+    assert uses == [], "mark the test with `needs`, `docker` or `engine` instead (pyproject.toml, tests/conftest.py)"
 
 
 def test_no_test_imports_another_test() -> None:
@@ -109,7 +102,7 @@ def test_no_test_imports_another_test() -> None:
 
 
 def test_every_golden_text_belongs_to_a_test() -> None:
-    """A test names its golden text by its stem, whole or as a folder whose files it lists; so does a row of its table."""
+    """A test, or a row of its table, names its golden text by its stem, or its folder."""
     named = {
         pathlib.PurePath(node.value).name.split(".")[0]
         for file in TESTS.rglob("*.py")
@@ -124,18 +117,11 @@ def test_every_golden_text_belongs_to_a_test() -> None:
 
 
 def test_make_check_measures_time_where_the_decimal_sign_is_a_comma(tmp_path: pathlib.Path) -> None:
-    """BASH_ENV gives every bash of the script the clock of such a locale, or of a bash that has none."""
+    """BASH_ENV sets the clock of such a locale in every bash of the script."""
     (tmp_path / "ruff").write_text("#!/bin/sh\n")
     (tmp_path / "ruff").chmod(0o755)
     (tmp_path / "comma.sh").write_text("unset EPOCHREALTIME\nEPOCHREALTIME=1700000000,098765\n")
-    ran = subprocess.run(
-        ["bootstrap/check.sh", "format"],
-        cwd=TESTS.parent,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "comma.sh")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.fullmatch(r"ok +format +\d+ s\n", ran.stdout)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "BASH_ENV": str(tmp_path / "comma.sh")}
+    process = run(["bootstrap/check.sh", "format"], TESTS.parent, env)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert re.fullmatch(r"ok +format +\d+ s\n", process.stdout)

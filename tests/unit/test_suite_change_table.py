@@ -1,6 +1,6 @@
-"""Claims about the change matrix: nothing of a role is without a row, and what a preview says is read and judged as it is meant.
+"""The change matrix: each part of a role has a row, and the tests read and compare the lines of a preview rightly.
 
-That it happens is a claim of tests/changes and tests/e2e.
+That a prediction comes true is a claim of tests/changes and tests/e2e.
 """
 
 import collections
@@ -24,18 +24,16 @@ def changed(role: str, part: str) -> set[str]:
 
 
 @pytest.mark.parametrize("role", ROLES.roles)
-def test_every_variable_is_changed(role: str) -> None:
+def test_every_variable_has_a_row(role: str) -> None:
     rows, options = changed(role, "variable"), set(ROLES.roles[role].options)
     assert options - rows == set(), f"add a row that changes it to tests/changes/{role}.yml"
     assert rows - options == set(), f"no such variable: remove its row from tests/changes/{role}.yml"
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_every_file_is_changed(role: str) -> None:
-    listed = {
-        line.partition("  ")[2].partition(": ")[0]
-        for line in role_digest.listing(change_table.ROLES / role).splitlines()
-    }
+def test_every_file_has_a_row(role: str) -> None:
+    lines = role_digest.listing(change_table.ROLES / role).splitlines()
+    listed = {line.partition("  ")[2].partition(": ")[0] for line in lines}
     rows = changed(role, "file")
     assert listed - rows == set(), f"add a row that changes it to tests/changes/{role}.yml"
     assert rows - listed == set(), f"no such file: remove its row from tests/changes/{role}.yml"
@@ -46,42 +44,35 @@ def test_no_two_rows_have_one_name() -> None:
     assert twice == [], "tell the rows apart by `kind`"
 
 
-def test_a_row_says_how_it_changes_one_thing() -> None:
+def test_a_row_changes_one_thing_in_one_way() -> None:
     for row in change_table.load():
         ways = [
             row.to is not None,
-            bool(row.told),
-            bool(row.site),
             row.entry is not None,
             row.unset,
-            bool(row.by),
-            bool(row.never),
+            *map(bool, (row.told, row.site, row.by, row.never)),
         ]
         assert bool(row.variable) is not bool(row.file), f"{row.name}: `variable` or `file`"
-        assert sum(ways) == (1 if row.variable else 0), (
-            f"{row.name}: a variable has one of to, told, site, entry, unset, by, never; a file none of them"
-        )
+        rule = "a variable has one of to, told, site, entry, unset, by, never; a file none of them"
+        assert sum(ways) == (1 if row.variable else 0), f"{row.name}: {rule}"
         assert not row.file or not (row.add and row.put), f"{row.name}: `add` or `put`"
 
 
-def test_what_another_row_changes_is_changed_there() -> None:
-    made = {one.name for one in change_table.made()}
-    assert [row.by for row in change_table.load() if row.by and row.by not in made] == [], (
-        "`by` names a row of tests/changes"
-    )
-    assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM), (
-        "the row of a variable in SET_BY_PROGRAM (fleet/stack/resource_roles.py), and of no other, has `by`"
-    )
+def test_a_row_that_names_another_one_names_a_row_that_exists() -> None:
+    names, rows = {row.name for row in change_table.made()}, [row for row in change_table.load() if row.by]
+    assert [row.by for row in rows if row.by not in names] == [], "`by` names a row of tests/changes"
+    rule = "the row of a variable in SET_BY_PROGRAM (fleet/stack/resource_roles.py), and of no other, has `by`"
+    assert {row.variable for row in rows} == set(role_vars.SET_BY_PROGRAM), rule
 
 
-def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
+def test_a_file_that_a_row_edits_has_the_text_that_it_replaces() -> None:
     edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.made() if row.put]
-    gone = [(str(file), put) for file, put in edits if put[0] not in file.read_text()]
-    assert gone == [], "the file no longer has the first text of `put`: correct the row in tests/changes"
+    missing = [(str(file), put) for file, put in edits if put[0] not in file.read_text()]
+    assert missing == [], "the file no longer has the first text of `put`: correct the row in tests/changes"
 
 
 @pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.txt")), ids=lambda path: path.stem)
-def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
+def test_the_reader_reads_every_line_that_a_preview_may_end_with(golden: Path) -> None:
     lines = [line for line in golden.read_text().splitlines() if not line.startswith("  ")]
     for line in lines:
         assert forecast_reader.LINE.fullmatch(line.partition(": ")[2]), (
@@ -90,7 +81,7 @@ def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "read"),
+    ("line", "forecast"),
     [
         ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Foretold("nothing restarts", False, (), "a 1 -> 2")),
         ("glm-1: may reboot, not measured yet: a: b", Foretold("reboot", True, (), "a: b")),
@@ -98,18 +89,18 @@ def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
         ("glm-1: reload docker.service, in the same run: a", Foretold("reload", False, ("docker.service",), "a")),
     ],
 )
-def test_a_line_about_a_node_is_read(line: str, read: Foretold) -> None:
-    shown = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
-    assert forecast_reader.foretold(shown, "glm-1") == [read]
-    assert forecast_reader.foretold(shown, "glm-3") == []
+def test_the_reader_reads_a_line_about_a_node(line: str, forecast: Foretold) -> None:
+    preview = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
+    assert forecast_reader.foretold(preview, "glm-1") == [forecast]
+    assert forecast_reader.foretold(preview, "glm-3") == []
 
 
 NOTHING = Foretold("nothing restarts", False, (), "")
 ONE, MAYBE = Foretold("restart", False, ("glm-0",), ""), Foretold("restart", True, ("glm-0",), "")
-ENGINE = Foretold("restart", False, ("docker.service and every replica",), "")
+DAEMON = Foretold("restart", False, ("docker.service and every replica",), "")
 RELOAD = Foretold("reload", False, ("docker.service",), "")
 REBOOT, MAY_REBOOT = Foretold("reboot", False, (), ""), Foretold("reboot", True, (), "")
-QUIET, UP_ANEW = Happened(False), Happened(True)
+QUIET, REBOOTED = Happened(False), Happened(True)
 ZERO, BOTH = (
     Happened(False, frozenset({"glm-0.service"})),
     Happened(False, frozenset({"glm-0.service", "glm-1.service"})),
@@ -119,64 +110,68 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
 
 
 @pytest.mark.parametrize(
-    ("told", "seen", "wrong"),
+    ("forecast", "events", "wrong"),
     [
         ([NOTHING], QUIET, []),
         ([ONE], ZERO, []),
-        ([ENGINE], ALL, []),
+        ([DAEMON], ALL, []),
         ([RELOAD, NOTHING], RELOADED, []),
-        ([REBOOT, ONE], UP_ANEW, []),
+        ([REBOOT, ONE], REBOOTED, []),
         ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
         ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
         ([MAYBE], QUIET, []),
         ([MAYBE], ZERO, []),
         ([MAY_REBOOT], QUIET, []),
-        ([MAY_REBOOT], UP_ANEW, []),
+        ([MAY_REBOOT], REBOOTED, []),
         ([NOTHING], ZERO, ["happened, and was not foretold: restart glm-0.service"]),
-        ([NOTHING], UP_ANEW, ["happened, and was not foretold: reboot the node"]),
+        ([NOTHING], REBOOTED, ["happened, and was not foretold: reboot the node"]),
         ([MAYBE], BOTH, ["happened, and was not foretold: restart glm-1.service"]),
         ([ONE], QUIET, ["foretold, and did not happen: restart glm-0.service"]),
         ([ONE], BOTH, ["happened, and was not foretold: restart glm-1.service"]),
-        ([ENGINE], BOTH, ["foretold, and did not happen: restart docker.service"]),
+        ([DAEMON], BOTH, ["foretold, and did not happen: restart docker.service"]),
         ([REBOOT], QUIET, ["foretold, and did not happen: reboot the node"]),
         ([RELOAD], ALL, ["happened, and was not foretold: restart docker.service, glm-0.service, glm-1.service", "foretold, and did not happen: reload docker.service"]),
     ],
 )  # fmt: skip
-def test_what_was_foretold_is_held_against_what_happened(
-    told: list[Foretold], seen: Happened, wrong: list[str]
+def test_a_forecast_is_compared_with_what_happened(
+    forecast: list[Foretold], events: Happened, wrong: list[str]
 ) -> None:
-    assert forecast_reader.wrong(told, seen, ["glm-0", "glm-1"]) == wrong
+    assert forecast_reader.wrong(forecast, events, ["glm-0", "glm-1"]) == wrong
 
 
 BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.service": 1}, {"glm-0": "c"})
 
 
 @pytest.mark.parametrize(
-    ("claim", "after", "seen"),
+    ("claim", "after", "events"),
     [
         ("nothing", BEFORE, QUIET),
-        ("another boot", Look("b", {}, {}, {}), UP_ANEW),
-        ("a replica anew", Look("a", {**BEFORE.running, "glm-0.service": "3"}, BEFORE.reloads, {"glm-0": "d"}), ZERO),
+        ("another boot", Look("b", {}, {}, {}), REBOOTED),
+        (
+            "a restarted replica",
+            Look("a", {**BEFORE.running, "glm-0.service": "3"}, BEFORE.reloads, {"glm-0": "d"}),
+            ZERO,
+        ),
         ("a reload", Look("a", BEFORE.running, {"docker.service": 2}, BEFORE.containers), RELOADED),
         ("a stopped service", Look("a", {"docker.service": "1"}, BEFORE.reloads, {}), ZERO),
     ],
 )
-def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, seen: Happened) -> None:
-    assert happened(BEFORE, after) == seen, claim
+def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, events: Happened) -> None:
+    assert happened(BEFORE, after) == events, claim
 
 
-def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer() -> None:
+def test_a_container_that_was_replaced_without_its_unit_is_an_error() -> None:
     with pytest.raises(AssertionError, match="another container, and the unit ran on"):
         happened(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
 
 
-def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
-    told = stack_file.read("lab", change_table.ROLES.parent).model_dump(mode="json", exclude_unset=True)
-    (nodes,) = told["nodes"]
+def test_no_row_has_a_finding_of_the_rules() -> None:
+    stack = stack_file.read("lab", change_table.ROLES.parent).model_dump(mode="json", exclude_unset=True)
+    (nodes,) = stack["nodes"]
     for row in change_table.load():
         own = {name: value for name, value in row.needs.items() if value is not None}
         if row.variable and row.to is not None and row.entry is None:
             own[row.variable] = row.to
-        raw = {**told, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
-        found = validate.validate(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
-        assert [str(one) for one in (*found.mistakes, *found.warnings)] == []
+        raw = {**stack, "nodes": {**nodes, "machines": {"glm-1": {"system": "ubuntu-24.04", "vars": own}}}}
+        findings = validate.validate(settings.read(raw, row.name), ROLES, row.name, datetime.date(2026, 11, 26))
+        assert [str(finding) for finding in (*findings.mistakes, *findings.warnings)] == []

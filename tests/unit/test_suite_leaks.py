@@ -1,4 +1,4 @@
-"""Claims about the search for secrets (tests/support/leaks.py): what is planted in each kind of place is found, and only that."""
+"""The search for secrets (tests/support/leaks.py) finds a planted secret in each kind of place, and nothing else."""
 
 import base64
 import json
@@ -26,12 +26,12 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("text", PLANTED.values(), ids=PLANTED)
-def test_a_value_is_known_again_in_every_form(text: str) -> None:
+def test_a_secret_is_recognised_in_every_form(text: str) -> None:
     assert NEEDLES.of(text.encode()) != []
 
 
 @pytest.mark.parametrize("text", ["", KEY[:-1], KEY[1:], KEY.lower(), base64.b64encode(KEY[1:].encode()).decode()])
-def test_what_is_only_like_it_is_not(text: str) -> None:
+def test_a_similar_value_is_not_recognised(text: str) -> None:
     assert NEEDLES.of(text.encode()) == []
 
 
@@ -51,7 +51,7 @@ def test_files_are_searched_at_any_depth_and_size_and_links_are_not_followed(tmp
     assert [*NEEDLES.in_files([str(tmp_path)], since=2)] == [f"{tmp_path}/a/b/state.json: api key in clear"]
 
 
-def test_a_watch_sees_arguments_and_environments_of_processes_that_come_and_go() -> None:
+def test_a_watch_reads_arguments_and_environments_of_short_processes() -> None:
     sleep = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with leaks.Watch(NEEDLES, every=0.01) as watch:
         for command, environment in (([*sleep, KEY], {}), (sleep, {"VLLM_API_KEY": KEY})):
@@ -64,11 +64,11 @@ def test_a_watch_sees_arguments_and_environments_of_processes_that_come_and_go()
     assert {(held.where, held.told, held.user, held.inside) for held in watch.seen} == {
         (where, "api key in clear", os.getuid(), False) for where in ("arguments", "environment")
     }
-    assert all(KEY not in held.words for held in watch.seen), "what is shown of a finding is no leak of its own"
+    assert all(KEY not in held.words for held in watch.seen), "what a finding shows is no leak of its own"
 
 
 def test_the_script_for_a_node_finds_what_is_planted_there(tmp_path: Path) -> None:
-    """In a folder that is one of its places, and in what the commands of a node say."""
+    """In one of its folders, and in the output of a node's commands."""
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "key").write_text(KEY)
     for name in ("journalctl", "systemctl", "docker"):
@@ -76,9 +76,9 @@ def test_the_script_for_a_node_finds_what_is_planted_there(tmp_path: Path) -> No
         (tmp_path / name).chmod(0o755)
     script = leaks.on_node({"api key": KEY}, [f"{tmp_path}/place"])
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    asked = [sys.executable, "-I", "-"]
-    done = subprocess.run(asked, input=script, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = [line.partition(":")[0] for line in json.loads(done.stdout)]
+    command = [sys.executable, "-I", "-"]
+    process = subprocess.run(command, input=script, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    places = [line.partition(":")[0] for line in json.loads(process.stdout)]
     for place in (f"{tmp_path}/place/key", "journalctl", "systemctl", "sh -c docker ps", "docker events"):
-        assert any(line.startswith(place) for line in found), f"{place} is not in {found}"
+        assert any(line.startswith(place) for line in places), f"{place} is not in {places}"
