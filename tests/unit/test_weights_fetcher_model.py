@@ -1,8 +1,9 @@
-"""Claims about the model's folder on a node (fleet/weights_fetcher/model.py): what counts as ready, what root takes over, and whose it is.
+"""The model's folder on a node (fleet/weights_fetcher/model.py): what counts as ready, what root accepts, and who owns it.
 
-The folder that the fetch fills is written by a program that reads a hub's answers: what lies there may be anything. No network beyond 127.0.0.1.
+A program that reads a hub's answers fills that folder: its content may be anything. No network beyond 127.0.0.1.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -37,20 +38,20 @@ def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
 @pytest.fixture
 def model(node: Node) -> "Model":
     """A model that was fetched, in this process."""
-    made = Model(node.dir, weights_hub.REPOSITORY, weights_hub.REVISION)
+    model = Model(node.dir, weights_hub.REPOSITORY, weights_hub.REVISION)
     hub = hub_client.Hub(node.hub.url, weights_hub.REPOSITORY, weights_hub.REVISION, "")
-    made.prepare(*ME)
+    model.prepare(*ME)
     files = fetch.files_to_fetch(hub.tree(), {}, ["*.md"])
-    fetch.fetch(made, hub, files, parallel=2, limit=2, stop=threading.Event())
-    made.finish({}, ["*.md"], *ME)
-    return made
+    fetch.fetch(model, hub, files, parallel=2, limit=2, stop=threading.Event())
+    model.finish({}, ["*.md"], *ME)
+    return model
 
 
 def modes(folder: pathlib.Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): oct(stat.S_IMODE(path.lstat().st_mode)) for path in folder.rglob("*")}
 
 
-def test_nobody_but_the_owner_writes_and_only_the_group_reads(model: "Model") -> None:
+def test_only_the_owner_may_write_and_only_the_group_may_read(model: "Model") -> None:
     assert modes(model.path) == {
         BIG: "0o640",
         SMALL: "0o640",
@@ -61,22 +62,22 @@ def test_nobody_but_the_owner_writes_and_only_the_group_reads(model: "Model") ->
     assert stat.S_IMODE(model.path.stat().st_mode) == 0o750
 
 
-def test_while_it_is_fetched_only_the_user_that_fetches_can_read_it(node: Node, hub: Hub) -> None:
+def test_only_the_fetching_user_can_read_an_incoming_model(node: Node, hub: Hub) -> None:
     hub.served[BIG] = bytes(10)
     node.fetch()
-    found = modes(node.part.parent)
-    assert found.pop("sub") == "0o700" and {*found.values()} == {"0o600"}
+    incoming = modes(node.part.parent)
+    assert incoming.pop("sub") == "0o700" and {*incoming.values()} == {"0o600"}
     assert stat.S_IMODE(node.part.parent.stat().st_mode) == 0o700
 
 
-def test_a_mode_that_lets_others_write_is_no_longer_owned_and_given_back(model: "Model") -> None:
+def test_a_mode_that_lets_others_write_is_not_owned_and_own_restores_it(model: "Model") -> None:
     (model.path / SMALL).chmod(0o666)
     assert not model.owned(*ME)
     model.own(*ME)
     assert model.owned(*ME) and modes(model.path)[SMALL] == "0o640"
 
 
-def test_a_sum_that_is_named_later_is_held_against_what_lies_there(node: Node, model: "Model") -> None:
+def test_a_sum_that_is_added_later_is_compared_with_the_model(node: Node, model: "Model") -> None:
     node.name(**{SMALL: "0" * 64})
     assert node.check()["why"] == f"{SMALL} was verified against another sha256"
     node.name(**{"more.json": "0" * 64})
@@ -95,17 +96,14 @@ def plant(path: pathlib.Path, kind: str) -> None:
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as made:
-            place = pathlib.Path.cwd()
-            os.chdir(path.parent)  # the name of a socket is short
-            made.bind(path.name)
-            os.chdir(place)
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):  # a socket's name is short
+            server.bind(path.name)
     else:
         path.write_text("x")
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder", "pipe", "socket"])
-def test_what_lies_beside_the_model_is_seen_and_gone_after_the_next_fetch(
+def test_a_foreign_file_in_the_model_is_reported_and_the_next_fetch_removes_it(
     node: Node, model: "Model", kind: str
 ) -> None:
     plant(model.path / "sub" / "planted", kind)
@@ -116,7 +114,7 @@ def test_what_lies_beside_the_model_is_seen_and_gone_after_the_next_fetch(
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_what_lies_in_place_of_a_file_is_no_file_of_the_model(node: Node, model: "Model", kind: str) -> None:
+def test_a_link_or_pipe_in_place_of_a_file_is_no_file_of_the_model(node: Node, model: "Model", kind: str) -> None:
     (model.path / SMALL).unlink()
     plant(model.path / SMALL, kind)
     assert node.check()["why"] == f"{SMALL} is missing or was changed"
@@ -126,25 +124,19 @@ def test_what_lies_in_place_of_a_file_is_no_file_of_the_model(node: Node, model:
 @pytest.mark.parametrize(
     "record",
     [
-        "",
-        "[]",
-        "null",
-        "<html>",
-        "[" * 100_000,
-        '{"files": []}',
-        '{"files": {}}',
+        *("", "[]", "null", "<html>", "[" * 100_000, '{"files": []}', '{"files": {}}'),
         '{"files": {"config.json": 3}}',
         '{"files": {"config.json": {"size": 1, "mtime_ns": 1}}}',
         '{"files": {"config.json": {"size": "1", "sha256": 4, "mtime_ns": null}}}',
         '{"files": {"../../../../etc/passwd": {"size": 1, "sha256": "%s", "mtime_ns": 1}}}' % ("0" * 64),
     ],
 )
-def test_a_record_of_another_form_is_no_model_and_the_next_fetch_mends_it(
+def test_a_record_of_another_form_is_no_model_and_the_next_fetch_repairs_it(
     node: Node, model: "Model", record: str
 ) -> None:
     model.path.joinpath("manifest.json").write_text(record)
-    found = model.check({}, [])
-    assert (found["ready"], found["why"], found["manifest"]) == (False, "no verified model", "")
+    report = model.check({}, [])
+    assert (report["ready"], report["why"], report["manifest"]) == (False, "no verified model", "")
     if record in ("[]", '{"files": []}'):
         assert node.fetch().returncode == 0 and node.check()["ready"]
 
@@ -152,8 +144,8 @@ def test_a_record_of_another_form_is_no_model_and_the_next_fetch_mends_it(
 @pytest.mark.parametrize(
     "sums", ["", "[]", "null", '{"a": 3}', '{"a": "xyz"}', '{"/etc/x": "%s"}' % ("0" * 64), "[" * 100_000]
 )
-def test_a_list_of_sums_of_another_form_is_never_none(node: Node, model: "Model", sums: str) -> None:
-    """Read as an empty list it would accept everything."""
+def test_a_list_of_sums_of_another_form_is_refused(node: Node, model: "Model", sums: str) -> None:
+    """An empty list would accept everything."""
     node.sums.write_text(sums)
     assert not node.check()["ready"]
     with pytest.raises(Wrong):
@@ -166,8 +158,8 @@ def test_without_its_list_of_sums_nothing_is_fetched(node: Node, hub: Hub) -> No
     assert not node.model.exists()
 
 
-def incoming(model: "Model", change: Callable[[pathlib.Path], None], tmp_path: pathlib.Path) -> str:
-    """What root says of a folder that the fetch left whole, and that somebody has changed then."""
+def finish(model: "Model", change: Callable[[pathlib.Path], None]) -> str:
+    """Return root's message about an incoming folder that was complete, and has this change."""
     model.prepare(*ME)
     for name in (BIG, SMALL, "sub/tokenizer.json"):
         (model.incoming / name).parent.mkdir(exist_ok=True)
@@ -181,11 +173,11 @@ def incoming(model: "Model", change: Callable[[pathlib.Path], None], tmp_path: p
     return ""
 
 
-def test_links_that_the_fetch_left_lead_root_nowhere(model: "Model", tmp_path: pathlib.Path) -> None:
+def test_root_follows_no_link_of_an_incoming_folder(model: "Model", tmp_path: pathlib.Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "tokenizer.json").write_text("{}")
-    elsewhere.joinpath("tokenizer.json").chmod(0o604)
+    (elsewhere / "tokenizer.json").chmod(0o604)
 
     def link_folder(folder: pathlib.Path) -> None:
         (folder / "sub" / "tokenizer.json").unlink()
@@ -193,32 +185,32 @@ def test_links_that_the_fetch_left_lead_root_nowhere(model: "Model", tmp_path: p
         (folder / "sub").symlink_to(elsewhere)
         (folder / "more").symlink_to(elsewhere)
 
-    said = incoming(model, link_folder, tmp_path)
-    assert said == "" and not (model.path / "more").exists() and not (model.path / "sub").is_symlink()
+    message = finish(model, link_folder)
+    assert message == "" and not (model.path / "more").exists() and not (model.path / "sub").is_symlink()
     assert stat.S_IMODE((elsewhere / "tokenizer.json").stat().st_mode) == 0o604
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_what_is_no_file_is_not_taken_over(model: "Model", tmp_path: pathlib.Path, kind: str) -> None:
+def test_root_refuses_a_link_or_pipe_in_place_of_a_file(model: "Model", kind: str) -> None:
     def change(folder: pathlib.Path) -> None:
         (folder / SMALL).unlink()
         plant(folder / SMALL, kind)
 
-    assert f"{SMALL} is not the file that the record has" in incoming(model, change, tmp_path)
+    assert f"{SMALL} is not the file that the record has" in finish(model, change)
 
 
-def test_a_file_with_a_second_name_is_not_taken_over(model: "Model", tmp_path: pathlib.Path) -> None:
-    said = incoming(model, lambda folder: os.link(folder / SMALL, tmp_path / "second"), tmp_path)
-    assert f"{SMALL} has a second name" in said
+def test_root_refuses_a_file_with_a_second_name(model: "Model", tmp_path: pathlib.Path) -> None:
+    message = finish(model, lambda folder: os.link(folder / SMALL, tmp_path / "second"))
+    assert f"{SMALL} has a second name" in message
 
 
 @pytest.mark.parametrize("record", ["[]", '{"files": []}', '{"files": {"../x": {}}}'])
-def test_a_record_of_another_form_is_not_taken_over(model: "Model", tmp_path: pathlib.Path, record: str) -> None:
-    said = incoming(model, lambda folder: (folder / "manifest.json").write_text(record) and None, tmp_path)
-    assert said.endswith("no record of a fetch")
+def test_root_refuses_a_record_of_another_form(model: "Model", record: str) -> None:
+    message = finish(model, lambda folder: (folder / "manifest.json").write_text(record) and None)
+    assert message.endswith("no record of a fetch")
 
 
-def test_root_holds_what_was_fetched_to_weights_manifest_itself(model: "Model") -> None:
+def test_root_compares_an_incoming_folder_with_weights_manifest(model: "Model") -> None:
     model.prepare(*ME)
     (model.incoming / "manifest.json").write_bytes(model.record(model.path))
     with pytest.raises(Wrong, match="weights_manifest does not name"):
@@ -228,7 +220,7 @@ def test_root_holds_what_was_fetched_to_weights_manifest_itself(model: "Model") 
         model.finish({**right, SMALL: "0" * 64}, [], *ME)
 
 
-def test_an_incoming_folder_that_is_a_link_is_made_anew(model: "Model", tmp_path: pathlib.Path) -> None:
+def test_an_incoming_folder_that_is_a_link_is_replaced(model: "Model", tmp_path: pathlib.Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o755)
     model.incoming.symlink_to(tmp_path / "elsewhere")
     model.prepare(*ME)
