@@ -21,8 +21,9 @@ A message has what was seen, and never repeats the text of its cause. Parts may 
 control characters as escapes.
 """
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -134,6 +135,12 @@ class Unexpected(FleetError):
 
 class DriftUnreadable(FleetError):
     """The reader on the node returned no state that can be compared."""
+
+
+def did_you_mean(name: str, candidates: Iterable[str], otherwise: str = "") -> str:
+    """Return the next step after an unknown name: the most similar candidate, or `otherwise` when none is similar."""
+    near = difflib.get_close_matches(name, list(candidates), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def _indented(text: str, by: int) -> str:

@@ -99,13 +99,14 @@ def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catal
     connections = {node: done[node] for node in sorted(done, key=table.natural_order)}
     for name in names or ([] if connections else ["any node"]):
         if name not in connections:
-            near = "" if name in hosts else settings.nearest(name, list(connections))
             raise errors.FleetError(
                 node=name,
                 doing="accept",
                 seen="no machine of this stack whose Host is done",
                 wanted=", ".join(connections) or "a stack that is up",
-                next=f"did you mean {near}?" if near else f"`pulumi up -s {stack}` sets it up",
+                next=errors.did_you_mean(
+                    name, () if name in hosts else connections, f"`pulumi up -s {stack}` sets it up"
+                ),
             )
     return [
         Candidate(stack, ssh.Target.from_inputs({**connection, "name": node}), image, catalogue)

@@ -67,13 +67,12 @@ def required(
     """Return the requirements of each named node (no name means all). Raises FleetError for an unknown name."""
     for name in names:
         if name not in loaded.present:
-            near = settings.nearest(name, loaded.present)
             raise errors.FleetError(
                 node=name,
                 doing="preflight",
                 seen="no machine of this stack",
                 wanted=", ".join(loaded.present),
-                next=f"did you mean {near}?" if near else "",
+                next=errors.did_you_mean(name, loaded.present),
             )
     chosen = [name for name in loaded.present if not names or name in names]
     targets, owner = _targets(stack, loaded, chosen), f"{stack_file.PROJECT}/{stack}"

@@ -5,7 +5,6 @@ Called by runner, report, the CLI and lab/model.
 """
 
 import base64
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,12 +84,11 @@ def load(names: Sequence[str] = (), min_iou: float = 0.5, extra: Path | None = N
         cases |= _extra(extra, list(cases))
     for name in names:
         if name not in cases:
-            near = difflib.get_close_matches(name, cases, n=1)
             raise errors.FleetError(
                 doing=f"load probe {name}",
                 seen="no such probe",
                 wanted=", ".join(cases),
-                next=f"did you mean {near[0]}?" if near else "",
+                next=errors.did_you_mean(name, cases),
             )
     return [replace(cases[name], min_iou=min_iou) for name in names or cases]
 

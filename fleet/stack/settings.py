@@ -102,11 +102,11 @@ class Settings(Form):
     @functools.cached_property
     def machines(self) -> Mapping[str, Member]:
         """The machines of every source, in the order of the file."""
-        return {name: member for pool in self.nodes for name, member in pool.members.items()}
+        return {name: member for pool in self.nodes for name, member in pool.machines.items()}
 
     @functools.cached_property
     def _pools(self) -> Mapping[str, int]:
-        return {name: place for place, pool in enumerate(self.nodes) for name in pool.members}
+        return {name: place for place, pool in enumerate(self.nodes) for name in pool.machines}
 
     def pool(self, machine: str) -> Nodes:
         """Return the source of a machine, with the stack's settings for it."""
@@ -167,7 +167,7 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
     """Yield the mistakes that concern several machines: a name used twice, a name of no machine, a host with two names."""
     names = list(settings.machines)
     for place, pool in enumerate(settings.nodes):
-        for name in pool.members:
+        for name in pool.machines:
             if settings._pools[name] != place:
                 yield errors.SettingsError(
                     file=file,
@@ -221,7 +221,7 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
     for pool in settings.nodes:
         if not isinstance(pool, Reached):
             continue
-        for name in pool.members:
+        for name in pool.machines:
             connection = pool.with_defaults(name)
             owner = owners.setdefault((connection["address"], connection["port"]), name)
             if owner != name:
