@@ -53,7 +53,7 @@ def kernel(observation: Observation, requirements: Requirements) -> Iterator[Che
 def supporting_releases(system: str, kernel: str, requirements: Requirements) -> str:
     """Return the known releases that list this kernel for the system, or else those whose list of kernels is not known."""
     releases = [one for one in requirements.releases if _is_version_of(kernel, one.kernels.get(system, ()))]
-    releases = releases or [one for one in requirements.releases if one.kernels.get(system) == ()]
+    releases = releases or [one for one in requirements.releases if system in one.kernels and not one.kernels[system]]
     return " or ".join(f"driver {one.driver} with ROCm {one.rocm}" for one in releases)
 
 

@@ -32,7 +32,7 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
         *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]
     if mistakes:
-        raise settings.first(mistakes)
+        raise errors.first(mistakes)
     return stack
 
 
@@ -47,7 +47,7 @@ def _raw(keys: Mapping[str, str], file: str) -> dict[str, Any]:
     """Return the values of the stack's keys without the secrets. Raises SettingsError where a key is wrongly secret or wrongly plain."""
     mistakes = list(_secret_mistakes(keys, f"{pulumi.get_project()}:", file))
     if mistakes:
-        raise settings.first(mistakes)
+        raise errors.first(mistakes)
     return {key: _value(text) for key, text in keys.items() if key not in settings.SECRETS}
 
 
@@ -113,5 +113,5 @@ def _case_mistakes(stack: settings.Settings, folder: Path, file: str) -> Iterato
                 value=name,
                 seen="no such probe",
                 allowed=", ".join(cases),
-                nearest=settings.nearest(name, cases),
+                nearest=errors.nearest(name, cases),
             )

@@ -209,7 +209,7 @@ def _within(case: CaseFile, folder: Path, file: str) -> Iterator[errors.Settings
         key = f"checks[{place}]"
         if check.box is not None and labels.count(check.box) != 1:
             seen = "is on the picture twice" if check.box in labels else "is not on the picture"
-            near = validation_errors.nearest(check.box, labels)
+            near = errors.nearest(check.box, labels)
             yield _mistake(file, f"{key}.box", seen, ", ".join(labels) or "a picture", check.box, near)
         if check.bottles and not (picture and picture.bottles):
             yield _mistake(file, f"{key}.bottles", "the case has no drawing", "`picture` with `size` and `bottles`")

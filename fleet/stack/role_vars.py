@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from fleet import errors
-from fleet.stack import role_digest, settings, text_forms
+from fleet.stack import role_digest, text_forms
 from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM
 
 
@@ -74,7 +74,7 @@ class Roles:
                     key=f"{key}.{name}",
                     seen="no role knows this variable",
                     allowed="a variable of roles/*/meta/argument_specs.yml",
-                    nearest=settings.nearest(name, list(self.options)),
+                    nearest=errors.nearest(name, list(self.options)),
                 )
             elif name in SET_BY_PROGRAM:
                 yield errors.SettingsError(
@@ -171,10 +171,10 @@ def _validate(cache_key: str) -> _Validation:
 
 def _type_mistake(file: str, key: str, value: Any, message: str, spec: Mapping[str, Any]) -> errors.SettingsError:
     """Return the mistake for a message of ansible-core, with what the variable may be."""
-    close = settings.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
+    close = errors.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
     if "upported parameters include" in message:  # an unknown key inside a list or dictionary
         path, _, supported = message.partition(". Supported parameters include: ")
-        close = settings.nearest(path.rsplit(".", 1)[-1], supported.rstrip(".").split(", "))
+        close = errors.nearest(path.rsplit(".", 1)[-1], supported.rstrip(".").split(", "))
         return errors.SettingsError(
             file=file,
             key=f"{key}.{path.split('.', 1)[-1]}",
