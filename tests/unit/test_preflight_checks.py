@@ -109,7 +109,7 @@ def test_the_plan_wants_of_a_machine_what_its_roles_will_ask() -> None:
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
     assert wanted(network="none").ports == wanted(network="bridge").ports == {}
     assert next((one.path, one.bytes) for one in builder.space) == ("/srv/models", 215_400_000_000)
-    assert builder.kernels["debian 12"] == ("6.1",)
+    assert builder.kernels["debian 12"] == ["6.1"]
 
 
 DISK = preflight.Filesystem("S64GNE0R123456", "/srv", "xfs")

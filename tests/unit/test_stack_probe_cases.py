@@ -171,14 +171,16 @@ def test_a_case_that_was_spoilt_after_the_preview_is_a_failure_and_no_traceback(
         probes.load(extra=folder)
 
 
-def test_a_changed_case_or_picture_is_another_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_or_renamed_case_or_picture_is_another_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     seen = [program.probes_digest(), program.probes_digest(folder.name)]
     write(folder, question="Which dial?")
     seen.append(program.probes_digest(folder.name))
     Image.new("RGB", (64, 48), "red").save(folder / "meter.png")
     seen.append(program.probes_digest(folder.name))
-    assert len(set(seen)) == 4
+    (folder / "meter.png").rename(folder / "dial.png")
+    seen.append(program.probes_digest(folder.name))
+    assert len(set(seen)) == 5
 
 
 FUZZ = settings(
