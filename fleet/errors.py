@@ -21,10 +21,11 @@ A message has what was seen, and never repeats the text of its cause. Parts may 
 control characters as escapes.
 """
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet import printable
 
@@ -134,6 +135,27 @@ class Unexpected(FleetError):
 
 class DriftUnreadable(FleetError):
     """The reader on the node returned no state that can be compared."""
+
+
+ErrorT = TypeVar("ErrorT", bound=FleetError)
+
+
+def first(failures: Sequence[ErrorT]) -> ErrorT:
+    """Return the first error with all others as its notes, so that one message shows everything to correct."""
+    for other in failures[1:]:
+        failures[0].add_note(str(other))
+    return failures[0]
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return the candidate that is most similar to `name`, or "" when none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1)), "")
+
+
+def did_you_mean(name: str, candidates: Iterable[str], otherwise: str = "") -> str:
+    """Return the next step after an unknown name: the nearest candidate, else `otherwise`."""
+    near = nearest(name, candidates)
+    return f"did you mean {near}?" if near else otherwise
 
 
 def _indented(text: str, by: int) -> str:

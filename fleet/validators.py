@@ -29,7 +29,7 @@ class Form(Protocol):
     """A rule for a value."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
+        """Return the first mistake in the value, None for a right one."""
 
 
 def _mistake(at: str, value: Any, wanted: str) -> Mistake:
@@ -40,7 +40,7 @@ def _mistake(at: str, value: Any, wanted: str) -> Mistake:
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Form):
     """Text of at most `most` printable characters; `pattern` must match all of it, `wanted` describes the pattern in messages."""
 
     wanted: str = ""
@@ -49,7 +49,6 @@ class Text:
     lines: bool = False  # allow line feeds and tabs
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         wanted = self.wanted or f"printable text of at most {self.most} characters"
         if not isinstance(value, str) or len(value) > self.most:
             return _mistake(at, value, wanted)
@@ -62,85 +61,78 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Form):
     """A whole number from `least` to `most`."""
 
     least: int = 0
     most: int = 1 << 53  # what JSON and protobuf keep exactly
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         right = isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most
         return None if right else _mistake(at, value, f"a whole number from {self.least} to {self.most}")
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Form):
     """A finite number from `least` to `most`."""
 
     least: float = 0.0
     most: float = 1e12
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         right = number and not math.isnan(value) and self.least <= value <= self.most
         return None if right else _mistake(at, value, f"a number from {self.least:g} to {self.most:g}")
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(Form):
     """True or false."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         return None if isinstance(value, bool) else _mistake(at, value, "true or false")
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(Form):
     """Null."""
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         return None if value is None else _mistake(at, value, "nothing")
 
 
 @dataclass(frozen=True)
-class Either:
+class Either(Form):
     """A value of one of several forms; `wanted` describes them in messages."""
 
     forms: tuple[Form, ...]
     wanted: str
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the mistake in the value, None for a right one."""
         if any(form.mistake(value, at) is None for form in self.forms):
             return None
         return _mistake(at, value, self.wanted)
 
 
 @dataclass(frozen=True)
-class Both:
+class Both(Form):
     """A value that has both forms."""
 
     first: Form
     second: Form
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None for a right one."""
         return self.first.mistake(value, at) or self.second.mistake(value, at)
 
 
 @dataclass(frozen=True)
-class Each:
+class Each(Form):
     """A list of at most `most` values of one form."""
 
     form: Form
     most: int = MANY
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None for a right one."""
         if not isinstance(value, list) or len(value) > self.most:
             seen = f"{len(value)} entries" if isinstance(value, list) else value
             return _mistake(at, seen, f"a list of at most {self.most} entries")
@@ -149,7 +141,7 @@ class Each:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Form):
     """A mapping of at most `most` names of the form `key` to values of the form `form`."""
 
     key: Text
@@ -157,7 +149,6 @@ class Table:
     most: int = MANY
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None for a right one."""
         if not isinstance(value, Mapping) or len(value) > self.most:
             seen = f"{len(value)} entries" if isinstance(value, Mapping) else value
             return _mistake(at, seen, f"a mapping of at most {self.most} entries")
@@ -170,7 +161,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Form):
     """A mapping with all names of `parts` and any of `optional`, each of its form; other names only if it is `open`."""
 
     parts: Mapping[str, Form]
@@ -178,7 +169,6 @@ class Record:
     open: bool = False
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        """Return the first mistake in the value, None for a right one."""
         wanted = f"a mapping with {', '.join(self.parts)}"
         if not isinstance(value, Mapping):
             return _mistake(at, value, wanted)

@@ -12,7 +12,6 @@ import pydantic
 import yaml
 
 from fleet import errors
-from fleet.stack import settings
 
 FILE = Path(__file__).with_name("mi300x.yml")
 
@@ -77,12 +76,11 @@ def load(commands: Mapping[str, Sequence[str]] | None = None) -> Catalogue:
     names = [benchmark.name for benchmark in catalogue.benchmarks]
     for name in commands or ():
         if name not in names:
-            near = settings.nearest(name, names)
             raise errors.FleetError(
                 doing=f"read acceptance.commands.{name} of the stack file",
                 seen="no such benchmark",
                 wanted=", ".join(names),
-                next=f"did you mean {near}?" if near else "",
+                next=errors.did_you_mean(name, names),
             )
     updates: dict[str, Any] = {name: {"command": list(command)} for name, command in (commands or {}).items()}
     benchmarks = [item.model_copy(update=updates.get(item.name, {})) for item in catalogue.benchmarks]

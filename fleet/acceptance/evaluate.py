@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fleet.acceptance.catalogue import Benchmark, Test
 
@@ -18,17 +17,12 @@ WIDTH = 160  # characters of such a line
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """One run of a benchmark: exit code (None where its container was stopped or never started), seconds, whole output."""
+    """One run of a benchmark, a result of playbooks/files/acceptance.py: exit code (None where its container was stopped or never started), seconds, whole output."""
 
     rc: int | None
     seconds: float
     timed_out: bool
     output: str
-
-    @classmethod
-    def from_json(cls, result: Mapping[str, Any]) -> "BenchmarkRun":
-        """Build from a result of playbooks/files/acceptance.py."""
-        return cls(result["rc"], result["seconds"], result["timed_out"], result["output"])
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,8 @@ class Tracker:
         self._role, self._task = "", ""
         self._task_started = self._last_note = time.monotonic()
         self._progress = ""
-        self._last_task_note, self._task_pending = (
-            float("-inf"),
-            False,
-        )  # pending: the current task was not reported yet
+        self._last_task_note = float("-inf")
+        self._task_pending = False  # the current task was not reported yet
         self._seconds: dict[str, float] = {}
         self._failures: list[tuple[str, Event]] = []  # (task, event) in order; a role that fails does not continue
         self._failed_task_started = 0.0  # of the first failure

@@ -243,15 +243,8 @@ def main() -> None:
             status, rc = run.play()
         finally:
             run.end()
-            run.write_event(
-                {
-                    "event": "end",
-                    "status": status,
-                    "rc": rc,
-                    "cancelled": run.cancelled.is_set(),
-                    "tail": list(run.tail),
-                }
-            )
+            end = {"status": status, "rc": rc, "cancelled": run.cancelled.is_set(), "tail": list(run.tail)}
+            run.write_event({"event": "end", **end})
 
 
 if __name__ == "__main__":

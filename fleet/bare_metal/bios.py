@@ -51,18 +51,14 @@ class Difference:
 
 def compare(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> list[Difference]:
     """Return the differences of a BMC's attributes from `own`, the site's values by vendor's name, and from SETTINGS that `own` does not name."""
-    others = {name: value for name, value in attributes.items() if name not in own}
-    return [*_compare_own(attributes, own), *_compare_common(others, own)]
+    return list(_differences(attributes, own))
 
 
-def _compare_own(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
+def _differences(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
     for name, wanted in own.items():
         seen = attributes.get(name)
         if _normal(seen) != _normal(wanted):
             yield Difference(name, "" if seen is None else str(seen), str(wanted))
-
-
-def _compare_common(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
     for setting in SETTINGS:
         if any(re.search(setting.attribute, _normal(name)) for name in own):
             continue

@@ -122,10 +122,8 @@ class Bmc:
         self.eject()
         devices = self._request(doing, choose)
         if devices is None:
-            wanted = "two: the installer's CD, and another for the seed"
-            raise self._access.failure(
-                doing, "it has no two devices for them", wanted, "look at its licence and firmware"
-            )
+            seen, wanted = "it has no two devices for them", "two: the installer's CD, and another for the seed"
+            raise self._access.failure(doing, seen, wanted, "look at its licence and firmware")
         drive, other = devices
         suffix = "iso" if _is(other, "CD", "DVD") else "img"
         self._request(f"insert {installer}", lambda _: drive.insert_media(installer))

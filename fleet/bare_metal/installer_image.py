@@ -60,7 +60,10 @@ def _download(
                 if answer.status_code != 200:
                     raise _error(node, url, f"{answer.status_code} from its server", "the image", f"curl -I {url}")
                 size = int(answer.headers.get("Content-Length") or 0)
-                _require_space(node, url, size, file.parent)
+                free = shutil.disk_usage(file.parent).free
+                if size > free:
+                    seen, wanted = f"{free >> 20} MiB are free in {file.parent}", f"{size >> 20} MiB for the image"
+                    raise _error(node, url, seen, wanted, "make room; XDG_CACHE_HOME chooses another folder")
                 for block in answer.iter_raw(BLOCK):
                     if cancelled.is_set():
                         raise errors.Cancelled(node=node, doing=f"fetch {url}", seen="cancelled")
@@ -80,13 +83,6 @@ def _download(
             raise _error(node, url, seen, "the image, from this machine too", f"curl -I {url}") from error
         finally:
             Path(part.name).unlink(missing_ok=True)
-
-
-def _require_space(node: str, url: str, size: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        seen, wanted = f"{free >> 20} MiB are free in {folder}", f"{size >> 20} MiB for the image"
-        raise _error(node, url, seen, wanted, "make room; XDG_CACHE_HOME chooses another folder")
 
 
 def _error(node: str, url: str, seen: str, wanted: str, next: str) -> errors.FleetError:

@@ -68,11 +68,8 @@ class Seed:
         if self.kind == "debian":
             answers = PRESEED.format(name=self.name, run_late_command=RUN_LATE_COMMAND) + self.preseed
             return {"preseed.cfg": answers, **script}
-        return {
-            "meta-data": f"instance-id: {self.name}-{self.nonce}\n",
-            "user-data": self._autoinstall(),
-            **script,
-        }
+        meta = f"instance-id: {self.name}-{self.nonce}\n"
+        return {"meta-data": meta, "user-data": self._autoinstall(), **script}
 
     def _autoinstall(self) -> str:
         import yaml

@@ -26,7 +26,7 @@ from fleet.cli import accept_report as report
 from fleet.cli import common, stack_outputs, table
 from fleet.provider import base
 from fleet.ssh import reply
-from fleet.stack import mirrors, settings
+from fleet.stack import mirrors
 
 EVERY = 10.0  # seconds between two lines of progress
 PULL = 3600  # seconds for the image and the other tasks of the playbook, besides the benchmarks
@@ -65,7 +65,10 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     Exit code 1 when a machine did not pass, 2 when one could not be measured.
     """
     loaded, _ = common.load_stack(stack)
-    reports = accept_stack(stack, loaded, catalogue.load(loaded.acceptance.commands), nodes, common.progress)
+    benchmarks = catalogue.load(loaded.acceptance.commands)
+    hosts = stack_outputs.deployed(stack).get("Host") or {}
+    image = mirrors.mirrored_image(loaded.mirrors, loaded.acceptance.image)
+    reports = accept(candidates(stack, hosts, nodes, image, benchmarks), loaded.parallel, common.progress)
     if as_json:
         click.echo(report.to_json(reports))
     else:
@@ -96,21 +99,14 @@ def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catal
             next=f"`pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s {stack}`",
         )
     done = {node: outputs["node"] for node, outputs in hosts.items() if outputs.get("gpus") and outputs.get("node")}
-    connections = {node: done[node] for node in sorted(done, key=table.natural_order)}
-    for name in names or ([] if connections else ["any node"]):
-        if name not in connections:
-            near = "" if name in hosts else settings.nearest(name, list(connections))
-            raise errors.FleetError(
-                node=name,
-                doing="accept",
-                seen="no machine of this stack whose Host is done",
-                wanted=", ".join(connections) or "a stack that is up",
-                next=f"did you mean {near}?" if near else f"`pulumi up -s {stack}` sets it up",
-            )
+    nodes, up = sorted(done, key=table.natural_order), f"`pulumi up -s {stack}` sets it up"
+
+    def next_step(name: str) -> str:
+        return up if name in hosts else errors.did_you_mean(name, nodes, up)
+
     return [
-        Candidate(stack, ssh.Target.from_inputs({**connection, "name": node}), image, catalogue)
-        for node, connection in connections.items()
-        if not names or node in names
+        Candidate(stack, ssh.Target.from_inputs({**done[node], "name": node}), image, catalogue)
+        for node in common.chosen("accept", names, nodes, "no machine of this stack whose Host is done", next_step)
     ]
 
 
@@ -144,7 +140,7 @@ def accept(
 def progress_line(at_work: Mapping[str, str], done: int, of: int) -> str:
     """Return the progress of all nodes as one line."""
     shown = [f"{name}: {text}" for name, text in list(at_work.items())[:3]]
-    more = [f"and {len(at_work) - 3} more"] if at_work and len(at_work) > 3 else []
+    more = [f"and {len(at_work) - 3} more"] if len(at_work) > 3 else []
     return "; ".join([f"{done} of {of} done", *shown, *more])
 
 
@@ -167,14 +163,16 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.command_failed(error, name, "read what the benchmarks printed", after) from None
-    runs = {key: evaluate.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    runs = {key: evaluate.BenchmarkRun(**value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
         evaluate.evaluate(node.catalogue.benchmarks, runs),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
         stays=list(results.get("stays") or ()),
     )
-    write_evidence(result, node, runs, stamp)
+    file = Path(result.evidence)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(_evidence(result, node, runs, stamp)))
     return result
 
 
@@ -191,18 +189,10 @@ def variables(node: Candidate) -> dict[str, Any]:
     }
 
 
-def write_evidence(
-    result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
-) -> None:
-    """Write the table and the whole output of the benchmarks into the evidence file."""
-    file = Path(result.evidence)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(_lines(result, node, runs, stamp)))
-
-
-def _lines(
+def _evidence(
     result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
 ) -> Iterator[str]:
+    """Yield the lines of the evidence file: the table, and the whole output of the benchmarks."""
     holds = node.catalogue.holds
     yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"
@@ -215,12 +205,3 @@ def _lines(
             end = "ended after its timeout" if run.timed_out else f"exit code {run.rc}"
             yield f"===== {end}, {run.seconds:.0f} s; all that it printed:"
             yield run.output
-
-
-def accept_stack(
-    stack: str, loaded: settings.Settings, catalogue: Catalogue, names: Sequence[str], note: Callable[[str], None]
-) -> list[report.Report]:
-    """Read the stack's state and measure its machines."""
-    hosts = stack_outputs.deployed(stack).get("Host") or {}
-    nodes = candidates(stack, hosts, names, mirrors.mirrored_image(loaded.mirrors, loaded.acceptance.image), catalogue)
-    return accept(nodes, loaded.parallel, note)

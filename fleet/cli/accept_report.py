@@ -52,10 +52,8 @@ def problems(reports: Sequence[Report]) -> list[str]:
 
 
 def _message(report: Report, measurement: Measurement) -> str:
-    measured, where = (
-        figure(measurement.measured, measurement.unit),
-        f" on {measurement.seen}" if measurement.seen else "",
-    )
+    measured = figure(measurement.measured, measurement.unit)
+    where = f" on {measurement.seen}" if measurement.seen else ""
     next_step = {
         "below": "`fleet preflight` shows what slows a machine down; measure again; then ask the vendor of the hardware",
         "failed": "is the program in the image, and under that name? `acceptance.commands` of the stack file sets another",

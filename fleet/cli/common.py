@@ -5,7 +5,7 @@ Needs click; a function that reads a stack file imports the reader itself, so th
 
 import datetime
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,13 +50,24 @@ def load_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
 
 def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
     """Return the same with checked names and types of the stack's role variables. Raises SettingsError for the first wrong one."""
-    from fleet.stack import settings, validate
+    from fleet.stack import validate
 
     loaded, roles = load_stack(stack)
     result = validate.validate(loaded, roles, f"stacks/Pulumi.{stack}.yaml", today())
     if result.mistyped:
-        raise settings.first(result.mistakes)
+        raise errors.first(result.mistakes)
     return loaded, roles
+
+
+def chosen(
+    verb: str, names: Sequence[str], nodes: Sequence[str], seen: str, next_step: Callable[[str], str]
+) -> list[str]:
+    """Return the nodes that a verb works on: the named ones, or all without a name. Raises FleetError for a name that is no such node."""
+    for name in names or ([] if nodes else ["any node"]):
+        if name not in nodes:
+            wanted = ", ".join(nodes) or "a stack that is up"
+            raise errors.FleetError(node=name, doing=verb, seen=seen, wanted=wanted, next=next_step(name))
+    return [node for node in nodes if not names or node in names]
 
 
 def today() -> datetime.date:

@@ -92,9 +92,7 @@ def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[An
         running = {node: pool.submit(read_keys, target) for node, target in reach.items()}
     failed = [error for future in running.values() if isinstance(error := future.exception(), errors.FleetError)]
     if failed:
-        for other in failed[1:]:
-            failed[0].add_note(str(other))
-        raise failed[0]
+        raise errors.first(failed)
     note(f"{len(running)} machines answered" if len(running) > 1 else f"{next(iter(reach))} answered")
     return [_answer(node, reach[node], future.result()) for node, future in running.items()]
 

@@ -38,7 +38,7 @@ def command(stack: str, yes: bool) -> None:
     Shows what each tag or branch names now, and writes after a yes.
     """
     file = f"stacks/Pulumi.{stack}.yaml"
-    pins = resolve(loose(*common.load_stack(stack), file), common.progress)
+    pins = resolve(loose(*common.load_typed_stack(stack), file), common.progress)
     if not pins:
         click.echo(f"{file} names everything by digest or commit already")
         return
@@ -74,16 +74,9 @@ class Pin:
 
 
 def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[Loose]:
-    """Return every loose name, in the order of the stack file.
-
-    Raises SettingsError for a variable that no role has, and for a shared name that one machine looks up in another place.
-    """
-    mistakes = [*roles.validate(loaded.vars, file, "vars")]
-    for machine, member in loaded.machines.items():
-        mistakes += map(loaded.locate_mistake, roles.validate(member.vars, file, f"{loaded.key(machine)}.vars"))
-    if mistakes:
-        raise settings.first(mistakes)
-    shared = _values(loaded, roles, loaded.vars)
+    """Return every loose name, in the order of the stack file. Raises SettingsError for a shared one that a machine looks up elsewhere."""
+    shared = {**roles.defaults, **roles.coerce(loaded.vars)}
+    shared |= mirrors.mirrored_variables(loaded.mirrors, shared)
     names = [*_of(shared, loaded.vars, "vars", (VARS,))]
     for machine, member in loaded.machines.items():
         values = validate.machine_plan(loaded, roles, machine).values
@@ -132,11 +125,6 @@ def _pinned(name: str) -> bool:
 
 def _sources(values: Mapping[str, Any], key: str) -> list[str]:
     return [str(values.get(source) or "") for source in SOURCES[key]]
-
-
-def _values(loaded: settings.Settings, roles: role_vars.Roles, own: Mapping[str, Any]) -> dict[str, Any]:
-    values = {**roles.defaults, **roles.coerce(own)}
-    return {**values, **mirrors.mirrored_variables(loaded.mirrors, values)}
 
 
 def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ fleet.stack.requirements has the requirements, fleet.preflight checks them: all 
 checked does not stop the others.
 """
 
+import functools
 import json
 import re
 import sys
@@ -65,17 +66,9 @@ def required(
     stack: str, loaded: settings.Settings, roles: role_vars.Roles, names: Sequence[str]
 ) -> list[machine.Requirements]:
     """Return the requirements of each named node (no name means all). Raises FleetError for an unknown name."""
-    for name in names:
-        if name not in loaded.present:
-            near = settings.nearest(name, loaded.present)
-            raise errors.FleetError(
-                node=name,
-                doing="preflight",
-                seen="no machine of this stack",
-                wanted=", ".join(loaded.present),
-                next=f"did you mean {near}?" if near else "",
-            )
-    chosen = [name for name in loaded.present if not names or name in names]
+    nodes = loaded.present
+    near = functools.partial(errors.did_you_mean, candidates=nodes)
+    chosen = common.chosen("preflight", names, nodes, "no machine of this stack", near)
     targets, owner = _targets(stack, loaded, chosen), f"{stack_file.PROJECT}/{stack}"
     plans = {name: requirements.of_machine(loaded, roles, name, owner) for name in chosen}
     return [machine.Requirements.from_plan(targets[name], plan) for name, plan in plans.items()]

@@ -186,7 +186,7 @@ class StackFile:
                 value=node,
                 seen="no machine has this name",
                 allowed=f"one of {', '.join(names)}, or {node}=ADDRESS to add it",
-                nearest=validation_errors.nearest(node, names),
+                nearest=errors.nearest(node, names),
             )
         inputs = {**pool.defaults, **(own or {}), **({"address": address} if address else {})}
         if not inputs.get("address"):

@@ -68,16 +68,8 @@ def recorded(weights: State, servings: State, names: Sequence[str]) -> list[mach
         for node in sorted(weights, key=table.natural_order)
         if (record := _recorded(node, weights[node], servings.get(node) or {}))
     }
-    for name in names or ([] if records else ["any node"]):
-        if name not in records:
-            raise errors.FleetError(
-                node=name,
-                doing="verify",
-                seen="the stack's state has no verified weights of it",
-                wanted=", ".join(records) or "a stack that is up",
-                next="`pulumi up` fetches and verifies them",
-            )
-    return [record for node, record in records.items() if not names or node in names]
+    seen, next_step = "the stack's state has no verified weights of it", "`pulumi up` fetches and verifies them"
+    return [records[node] for node in common.chosen("verify", names, list(records), seen, lambda _: next_step)]
 
 
 def _recorded(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.RecordedWeights | None:

@@ -1,8 +1,9 @@
 """The types of the preflight: requirements of a machine, an observation of it, a check's result. __init__ exports them."""
 
+import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,11 +39,11 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class Release:
-    """A known ROCm release with its driver, and AMD's list of kernels for it by system; () where no list was available."""
+    """A known ROCm release with its driver, and AMD's list of kernels for it by system; empty where no list was available."""
 
     rocm: str
     driver: str
-    kernels: Mapping[str, tuple[str, ...]]
+    kernels: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -61,61 +62,40 @@ class Requirements:
     gpus: int = 8
     driver: bool = True
     driver_release: str = ""
-    driver_packages: tuple[str, ...] = ()
+    driver_packages: Sequence[str] = ()
     adopts_driver: bool = False
-    docker_packages: tuple[str, ...] = ()
+    docker_packages: Sequence[str] = ()
     oldest_docker: str = ""
     adopts_docker: bool = True
-    loaders: tuple[str, ...] = ()
-    repositories: tuple[str, ...] = ()
-    releases: tuple[Release, ...] = ()
-    kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    firmware: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
+    loaders: Sequence[str] = ()
+    repositories: Sequence[str] = ()
+    releases: Sequence[Release] = ()
+    kernels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    firmware: Sequence[str] = ()
+    arguments: Sequence[str] = ()
     ports: Mapping[int, str] = field(default_factory=dict)
-    addresses: tuple[str, ...] = ()
-    space: tuple[Space, ...] = ()
-    filesystems: tuple[Filesystem, ...] = ()
-    expected_warnings: tuple[str, ...] = ()
+    addresses: Sequence[str] = ()
+    space: Sequence[Space] = ()
+    filesystems: Sequence[Filesystem] = ()
+    expected_warnings: Sequence[str] = ()
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
 
     @classmethod
     def from_plan(cls, target: ssh.Target, plan: Mapping[str, Any]) -> "Requirements":
         """Return the requirements from their JSON (fleet.stack.requirements)."""
-        return cls(
-            target=target,
-            stack=str(plan["stack"]),
-            gpus=int(plan["gpus"]),
-            driver=bool(plan["driver"]),
-            driver_release=str(plan.get("driver_release", "")),
-            driver_packages=tuple(plan.get("driver_packages", ())),
-            adopts_driver=bool(plan.get("adopts_driver", False)),
-            docker_packages=tuple(plan.get("docker_packages", ())),
-            oldest_docker=str(plan.get("oldest_docker", "")),
-            adopts_docker=bool(plan.get("adopts_docker", True)),
-            loaders=tuple(plan.get("loaders", ())),
-            repositories=tuple(plan.get("repositories", ())),
-            releases=tuple(
-                Release(
-                    entry["rocm"],
-                    entry["driver"],
-                    {system: tuple(kernels) for system, kernels in entry["kernels"].items()},
-                )
-                for entry in plan.get("releases", ())
-            ),
-            kernels={system: tuple(kernels) for system, kernels in plan["kernels"].items()},
-            firmware=tuple(plan["firmware"]),
-            arguments=tuple(plan["arguments"]),
-            ports={int(port): unit for port, unit in plan["ports"].items()},
-            addresses=tuple(plan["addresses"]),
-            space=tuple(Space(**entry) for entry in plan["space"]),
-            filesystems=tuple(Filesystem(**entry) for entry in plan.get("filesystems", ())),
-            expected_warnings=tuple(plan["usual"]),
-            waivers={
+        known = {field.name: plan[field.name] for field in dataclasses.fields(cls) if field.name in plan}
+        typed: dict[str, Any] = {
+            "releases": [Release(**entry) for entry in plan.get("releases", ())],
+            "ports": {int(port): unit for port, unit in plan["ports"].items()},
+            "space": [Space(**entry) for entry in plan["space"]],
+            "filesystems": [Filesystem(**entry) for entry in plan.get("filesystems", ())],
+            "expected_warnings": plan["usual"],
+            "waivers": {
                 name: Waiver(entry["reason"], datetime.date.fromisoformat(entry["expires"]))
                 for name, entry in plan["waivers"].items()
             },
-        )
+        }
+        return cls(target, **{**known, **typed})
 
 
 @dataclass(frozen=True, kw_only=True)

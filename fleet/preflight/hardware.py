@@ -44,16 +44,14 @@ def kernel(observation: Observation, requirements: Requirements) -> Iterator[Che
         seen = f"no package {', '.join(later)}: after a kernel upgrade the driver is not built, and not loaded"
         yield warning("headers", seen, "headers with each kernel, or a kernel that is held", todo)
     else:
-        note = (
-            ", forbidden by apt preferences; the first run installs them anyway" if "pinned" in states.values() else ""
-        )
-        yield ok("headers", f"{name} {states.get(name)}{note}")
+        pinned = ", forbidden by apt preferences; the first run installs them anyway"
+        yield ok("headers", f"{name} {states.get(name)}{pinned if 'pinned' in states.values() else ''}")
 
 
 def supporting_releases(system: str, kernel: str, requirements: Requirements) -> str:
     """Return the known releases that list this kernel for the system, or else those whose list of kernels is not known."""
     releases = [one for one in requirements.releases if _is_version_of(kernel, one.kernels.get(system, ()))]
-    releases = releases or [one for one in requirements.releases if one.kernels.get(system) == ()]
+    releases = releases or [one for one in requirements.releases if system in one.kernels and not one.kernels[system]]
     return " or ".join(f"driver {one.driver} with ROCm {one.rocm}" for one in releases)
 
 
@@ -165,9 +163,8 @@ def driver(observation: Observation, requirements: Requirements) -> Iterator[Che
             yield ok("driver", f"{loader} is loading it: a run waits for that")
         elif gfx942 < requirements.gpus:
             seen = f"{module['loaded']} is loaded, KFD has {gfx942} gfx942"
-            yield error(
-                "driver", seen, f"{requirements.gpus} gfx942", "`dmesg | grep amdgpu` there: which GPU failed, and why"
-            )
+            todo = "`dmesg | grep amdgpu` there: which GPU failed, and why"
+            yield error("driver", seen, f"{requirements.gpus} gfx942", todo)
         else:
             yield ok("driver", f"{module['loaded']}, {gfx942} gfx942{f', by {loader}' if loader else ''}")
     elif loader:
@@ -228,10 +225,8 @@ def kernel_log(observation: Observation, requirements: Requirements) -> Iterator
         if "invalid ip discovery" in line:
             yield ok("kernel log", f"known false alarm if all GPUs are present (ROCm#3856, #4454): {line}")
         elif "CPER" in line:
-            yield ok(
-                "kernel log",
-                f"known false alarm, a stale record makes exporters say health=0 (device-metrics-exporter#506): {line}",
-            )
+            reason = "a stale record makes exporters say health=0 (device-metrics-exporter#506)"
+            yield ok("kernel log", f"known false alarm, {reason}: {line}")
         else:
             yield warning("kernel log", line, "no such line", "`dmesg | grep amdgpu` there")
 

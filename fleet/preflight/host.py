@@ -9,21 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fleet.managed.owner import Owner, refusal
-from fleet.preflight import hardware
-from fleet.preflight.form import (
-    Check,
-    CheckResult,
-    Facts,
-    Filesystem,
-    Observation,
-    Requirements,
-    Space,
-    error,
-    ok,
-    warning,
-)
+from fleet.preflight import form, hardware
+from fleet.preflight.form import CheckResult, Observation, Requirements, error, ok, warning
 
 DOCKER = "/var/lib/docker"  # the requirements' folder for images; the machine's Docker daemon may have another one
+WANTED_DISK = "an empty disk, or one with a file system of an earlier run; `lsblk -dno NAME,SERIAL` there names them"
 CLOCK = 300.0  # seconds: with a larger difference, checks of certificates and package lists fail
 
 
@@ -52,7 +42,7 @@ def space(observation: Observation, requirements: Requirements) -> Iterator[Chec
     The check `disks` covers disks that have no file system yet.
     """
     facts = observation.facts
-    disks: dict[int, list[Space]] = {}
+    disks: dict[int, list[form.Space]] = {}
     free_bytes: dict[int, int] = {}
     named = _named_disks(observation, requirements)
     unmounted = [disk for disk, disk_facts in named if disk_facts.get("mounted") is not True]
@@ -77,7 +67,7 @@ def space(observation: Observation, requirements: Requirements) -> Iterator[Chec
             yield ok("space", f"{seen}, {total / 1e9:.0f} GB needed")
 
 
-def _content(needs: Sequence[Space]) -> str:
+def _content(needs: Sequence[form.Space]) -> str:
     return " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in needs)
 
 
@@ -111,17 +101,13 @@ def packages(observation: Observation, requirements: Requirements) -> Iterator[C
     if facts["locks"]:
         lock = facts["locks"][0]
         process = f"{lock['pid']} ({lock['command']}{', of ' + lock['unit'] if lock['unit'] else ''})"
-        yield warning(
-            "apt", f"locked by process {process}: {lock['path']}", "no other process that installs packages", todo
-        )
+        seen = f"locked by process {process}: {lock['path']}"
+        yield warning("apt", seen, "no other process that installs packages", todo)
     elif facts["first_boot"]:
         yield warning("apt", "cloud-init still runs the machine's first boot", "a finished first boot", todo)
     elif facts["half"]:
-        seen, todo = (
-            f"half installed: {', '.join(facts['half'])}",
-            "`dpkg --configure -a` there; otherwise the first run does that",
-        )
-        yield warning("apt", seen, "fully installed packages", todo)
+        todo = "`dpkg --configure -a` there; otherwise the first run does that"
+        yield warning("apt", f"half installed: {', '.join(facts['half'])}", "fully installed packages", todo)
     else:
         yield ok("apt", "free")
     if facts["reboot"] is not None:
@@ -143,11 +129,9 @@ def other_users(observation: Observation, requirements: Requirements) -> Iterato
     """Check that no orchestrator runs on the machine, and that the replicas' ports are free."""
     facts = observation.facts
     if facts["others"]:
+        todo = "drain the machine there and stop it: two owners restart each other's GPUs"
         yield error(
-            "orchestrator",
-            f"{', '.join(facts['others'])} runs here",
-            "a machine without an orchestrator",
-            "drain the machine there and stop it: two owners restart each other's GPUs",
+            "orchestrator", f"{', '.join(facts['others'])} runs here", "a machine without an orchestrator", todo
         )
     for port, unit in requirements.ports.items():
         process = facts["ports"].get(str(port))
@@ -162,13 +146,8 @@ def docker_daemon(observation: Observation, requirements: Requirements) -> Itera
     docker = observation.facts["docker"]
     version, package, stack_packages = docker["version"], docker["package"], requirements.docker_packages
     # A run replaces what an earlier run of this stack installed, and does not adopt it.
-    adopted = bool(
-        package
-        and stack_packages
-        and package not in stack_packages
-        and requirements.adopts_docker
-        and not docker["ours"]
-    )
+    foreign = package and stack_packages and package not in stack_packages
+    adopted = foreign and requirements.adopts_docker and not docker["ours"]
     if docker["there"] and not version:
         todo = "`systemctl status docker`, `journalctl -u docker` there"
         yield error("Docker", "installed, but does not answer", "a Docker daemon that answers, or none", todo)
@@ -206,7 +185,7 @@ def _is_replica(process: Mapping[str, Any], unit: str) -> bool:
     return process["unit"] in (unit, f"container {unit.removesuffix('.service')}")
 
 
-FIRST: Sequence[Check] = (owner, system)
+FIRST: Sequence[form.Check] = (owner, system)
 
 
 def disks(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
@@ -215,11 +194,8 @@ def disks(observation: Observation, requirements: Requirements) -> Iterator[Chec
         label = f"disk {disk.serial} for {disk.path}"
         state, reason = facts.get("state"), " ".join(str(facts.get("why") or "no answer").split())[:200]
         if state not in ("empty", "ready"):
-            wish = (
-                "an empty disk, or one with a file system of an earlier run; `lsblk -dno NAME,SERIAL` there names them"
-            )
             todo = "correct host_filesystems; a run never removes the content of a disk"
-            yield error("disks", f"{label}: {reason}", wish, todo)
+            yield error("disks", f"{label}: {reason}", WANTED_DISK, todo)
             continue
         size = facts["bytes"]
         needs = [need for need in requirements.space if disk.holds(need.path)]
@@ -229,10 +205,10 @@ def disks(observation: Observation, requirements: Requirements) -> Iterator[Chec
             yield ok("disks", f"{label}: {state}, {size / 1e9:.0f} GB")
 
 
-def _named_disks(observation: Observation, requirements: Requirements) -> list[tuple[Filesystem, Facts]]:
+def _named_disks(observation: Observation, requirements: Requirements) -> list[tuple[form.Filesystem, form.Facts]]:
     """Return the disks of host_filesystems, each with the machine's facts about it; {} without any."""
     by_serial = {disk["serial"]: disk for disk in observation.facts["disks"]}
     return [(disk, by_serial.get(disk.serial) or {}) for disk in requirements.filesystems]
 
 
-CHECKS: Sequence[Check] = (space, disks, clock, network, sources, packages, other_users, docker_daemon)
+CHECKS: Sequence[form.Check] = (space, disks, clock, network, sources, packages, other_users, docker_daemon)

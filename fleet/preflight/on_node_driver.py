@@ -21,6 +21,12 @@ if TYPE_CHECKING:  # on the node all files are one script
 
 Facts = dict[str, Any]
 
+# Facts of a GPU, by the file in its folder of sysfs.
+GPU = {
+    **{"device": "device", "speed": "current_link_speed", "width": "current_link_width", "vbios": "vbios_version"},
+    **{"compute": "current_compute_partition", "memory": "current_memory_partition"},
+}
+
 
 def secure_boot() -> bool | None:
     """Return whether the firmware checks signatures; None on a machine without EFI variables."""
@@ -41,15 +47,10 @@ def gpus() -> list[Facts]:
         bound = device / "driver"
         devices.append(
             {
+                **{name: read_text(device / file) for name, file in GPU.items()},
                 "address": device.name,
-                "device": read_text(device / "device"),
                 "driver": bound.readlink().name if bound.is_symlink() else "",
-                "speed": read_text(device / "current_link_speed"),
-                "width": read_text(device / "current_link_width"),
                 "vram": int(read_text(device / "mem_info_vram_total") or 0),
-                "vbios": read_text(device / "vbios_version"),
-                "compute": read_text(device / "current_compute_partition"),
-                "memory": read_text(device / "current_memory_partition"),
             }
         )
     return devices
@@ -131,16 +132,13 @@ def loader(units: list[str]) -> Facts:
 
 def blacklists() -> list[str]:
     pattern = re.compile(r"^\s*(blacklist\s+amdgpu\b|install\s+amdgpu\s+/bin/(true|false))", re.M)
-    files = [
-        file
-        for folder in ("/etc/modprobe.d", "/lib/modprobe.d")
-        for file in sorted(pathlib.Path(folder).glob("*.conf"))
+    folders = (pathlib.Path("/etc/modprobe.d"), pathlib.Path("/lib/modprobe.d"))
+    places = [
+        str(file) for folder in folders for file in sorted(folder.glob("*.conf")) if pattern.search(read_text(file))
     ]
-    return [str(file) for file in files if pattern.search(read_text(file))] + (
-        ["the kernel command line"]
-        if re.search(r"modprobe\.blacklist=\S*\bamdgpu\b", read_text("/proc/cmdline"))
-        else []
-    )
+    if re.search(r"modprobe\.blacklist=\S*\bamdgpu\b", read_text("/proc/cmdline")):
+        places.append("the kernel command line")
+    return places
 
 
 def repositories(urls: list[str], role_file: str) -> list[Facts]:
@@ -149,11 +147,8 @@ def repositories(urls: list[str], role_file: str) -> list[Facts]:
     amd = re.compile(r"//repo\.radeon\.com/|/(rocm|amdgpu|graphics)/(apt/)?[0-9][^/]*(/|$)")
     folder = pathlib.Path("/etc/apt/sources.list.d")
     entries = []
-    for file in [
-        pathlib.Path("/etc/apt/sources.list"),
-        *sorted(folder.glob("*.list")),
-        *sorted(folder.glob("*.sources")),
-    ]:
+    files = [pathlib.Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list")), *sorted(folder.glob("*.sources"))]
+    for file in files:
         lines = [] if str(file) == role_file else read_text(file).splitlines()
         for line in lines:
             key = re.search(r"signed-by[=:]\s*([^]\s]+)", " ".join(lines) if file.suffix == ".sources" else line, re.I)

@@ -23,16 +23,8 @@ Facts = dict[str, Any]
 
 REACH = 4.0  # seconds for one address
 OTHERS = [
-    "kubelet",
-    "k3s",
-    "k3s-agent",
-    "rke2-agent",
-    "microk8s.daemon-kubelite",
-    "crio",
-    "podman",
-    "nomad",
-    "slurmd",
-    "lxd",
+    *("kubelet", "k3s", "k3s-agent", "rke2-agent", "microk8s.daemon-kubelite", "crio", "podman"),
+    *("nomad", "slurmd", "lxd"),
 ]
 # The four locks of apt and dpkg.
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
@@ -82,12 +74,10 @@ def reach(addresses: list[str]) -> dict[str, str]:
             socket.create_connection((host.strip("[]"), int(port)), REACH).close()
         except socket.gaierror:
             return "the node cannot resolve the name"
+        except TimeoutError:
+            return f"no answer within {REACH:g} s"
         except OSError as error:
-            return (
-                f"no answer within {REACH:g} s"
-                if isinstance(error, TimeoutError)
-                else (error.strerror or str(error)).lower()
-            )
+            return (error.strerror or str(error)).lower()
         return ""
 
     with concurrent.futures.ThreadPoolExecutor(max(1, len(addresses))) as pool:
@@ -149,12 +139,10 @@ def listeners(ports: list[int]) -> dict[int, Facts]:
         if inode and inode.group(1) in inodes:
             pid = int(link.parts[2])
             port, command = inodes[inode.group(1)], command_of(pid)
-            names = (
-                output("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
-                if "docker-proxy" in command
-                else []
-            )
-            unit = f"container {names[0]}" if names else unit_of(pid)
+            unit = unit_of(pid)
+            if "docker-proxy" in command:
+                names = output("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+                unit = f"container {names[0]}" if names else unit
             processes[port] = {"pid": pid, "command": command, "unit": unit}
     return processes
 

@@ -8,7 +8,7 @@ with a sentence about its form. Called by runner, checks and report.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fleet.probes.picture import Box
@@ -39,7 +39,7 @@ class Answer:
     content: str = ""
     reasoning: str = ""
     tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    order: Sequence[str] = field(default=())
+    order: Sequence[str] = ()
     pieces: int = 0
     text: str = ""
     strange: str = ""

@@ -5,7 +5,6 @@ Called by runner, report, the CLI and lab/model.
 """
 
 import base64
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,7 +43,7 @@ class Case:
     sampling: Mapping[str, float] = field(default_factory=dict)
     advisory: bool = False
     folder: Path = MEDIA
-    min_iou: float = field(default=0.5)
+    min_iou: float = 0.5
 
     @property
     def wants_answer(self) -> bool:
@@ -54,7 +53,7 @@ class Case:
     def body(self, model: str) -> dict[str, Any]:
         """Return the JSON body of the request to /v1/chat/completions, for a model served under this name."""
         content: list[dict[str, Any]] = []
-        if url := self._image():
+        if url := _data(*picture.encoded(self.picture)) if self.picture else self.image_url:
             content.append({"type": "image_url", "image_url": {"url": url}})
         if self.video:
             url = _data("video/mp4", (self.folder / self.video).read_bytes())
@@ -71,9 +70,6 @@ class Case:
             body |= {"tools": list(self.tools), "tool_choice": "auto"}
         return body | ({"stream": True} if self.stream else {})
 
-    def _image(self) -> str:
-        return _data(*picture.encoded(self.picture)) if self.picture else self.image_url
-
 
 def load(names: Sequence[str] = (), min_iou: float = 0.5, extra: Path | None = None) -> list[Case]:
     """Return the named cases, or all: the shipped ones, then those of the folder `extra`, each by file name.
@@ -85,12 +81,11 @@ def load(names: Sequence[str] = (), min_iou: float = 0.5, extra: Path | None = N
         cases |= _extra(extra, list(cases))
     for name in names:
         if name not in cases:
-            near = difflib.get_close_matches(name, cases, n=1)
             raise errors.FleetError(
                 doing=f"load probe {name}",
                 seen="no such probe",
                 wanted=", ".join(cases),
-                next=f"did you mean {near[0]}?" if near else "",
+                next=errors.did_you_mean(name, cases),
             )
     return [replace(cases[name], min_iou=min_iou) for name in names or cases]
 
@@ -102,9 +97,7 @@ def _shipped(path: Path) -> Case:
 
 def _extra(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
     """Return the cases of a user's folder. Reads it on each call: the files may have changed since the preview."""
-    from fleet.stack import (
-        probe_cases,  # pydantic costs start-up time that stacks without cases of their own need not pay
-    )
+    from fleet.stack import probe_cases  # slow, and only for stacks with cases of their own
 
     contents, mistakes = probe_cases.read_folder(folder, str(folder), taken)
     if mistakes:

@@ -51,9 +51,8 @@ def bottles(case: Case, answer: Answer, _: bool) -> str:
     if items is None:
         return "no JSON list; wanted one of {label, bbox_2d}"
     for item in items:
-        label, answered = (
-            (item.get("label"), answers.box_of(item.get("bbox_2d"))) if isinstance(item, dict) else ("", None)
-        )
+        fields = item if isinstance(item, dict) else {}
+        label, answered = fields.get("label"), answers.box_of(fields.get("bbox_2d"))
         if not isinstance(label, str) or answered is None:
             return f"{_short(item)} is no {{label, bbox_2d: [4 numbers]}}"
         colours = [colour for colour in picture.COLOURS if colour in re.findall("[a-z]+", label.lower())]

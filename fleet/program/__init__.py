@@ -5,6 +5,7 @@ opens no connection. A mistake in the stack file raises SettingsError before any
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,21 +102,20 @@ def read() -> Plan:
     roles = role_vars.load(ROOT / "roles")
     stack = config.read(roles, ROOT)
     own = {name: roles.coerce(validate.variables(stack, roles, name)) for name in stack.present}
-    fleet = pulumi.ProviderResource("fleet", "fleet", _provider_inputs(stack))
+    # A change of the provider's inputs causes no run on a machine.
+    inputs = {"parallel": stack.parallel, **({"purge": " ".join(stack.purge)} if stack.purge else {})}
+    fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
     return Plan(stack, roles, own, fleet, machines.supply(stack, pulumi.get_stack(), fleet))
 
 
-def _provider_inputs(stack: settings.Settings) -> dict[str, Any]:
-    """Return the inputs of the provider itself; a change of them causes no run on a machine."""
-    purge = " ".join(stack.purge)
-    return {"parallel": stack.parallel, **({"purge": purge} if purge else {})}
-
-
 def probes_digest(extra: str | None = None) -> str:
-    """Return a digest of the probes' cases and pictures, including those of a stack's own folder `extra`."""
+    """Return a digest of names and contents of the probes' cases and pictures, and of a stack's own in the folder `extra`."""
     ours = ROOT / "fleet" / "probes"
     folders = [ours / "cases", ours / "media", *([Path(extra)] if extra else [])]
-    return role_vars.digest([path for folder in folders for path in folder.rglob("*") if path.is_file()])
+    whole = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        whole.update(hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes()).digest())
+    return whole.hexdigest()[:16]
 
 
 def api_key() -> pulumi.Output[str]:

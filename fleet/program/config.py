@@ -8,7 +8,6 @@ import datetime
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pulumi
 from pulumi.runtime import config as runtime_config
@@ -21,7 +20,15 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
     """Return the settings of the running stack; `root` is the repository. Logs warnings. Raises SettingsError with all mistakes."""
     file = f"stacks/Pulumi.{pulumi.get_stack()}.yaml"
     keys = _keys()
-    raw, inventories = inventory.expand(_raw(keys, file), Path("stacks"), file)  # Pulumi runs the program in its folder
+    if mistakes := list(_secret_mistakes(keys, f"{pulumi.get_project()}:", file)):
+        raise errors.first(mistakes)
+    # A JSON object or list; a scalar stays text, which the form reads.
+    plain = {
+        key: json.loads(text) if text[:1] in ("{", "[") else text
+        for key, text in keys.items()
+        if key not in settings.SECRETS
+    }
+    raw, inventories = inventory.expand(plain, Path("stacks"), file)  # Pulumi runs the program in its folder
     stack = settings.read(raw, file, inventories)
     findings = validate.validate(stack, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
     for warning in findings.warnings:
@@ -32,7 +39,7 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
         *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]
     if mistakes:
-        raise settings.first(mistakes)
+        raise errors.first(mistakes)
     return stack
 
 
@@ -43,15 +50,8 @@ def _keys() -> Mapping[str, str]:
     return {key.removeprefix(prefix): text for key, text in values.items() if key.startswith(prefix)}
 
 
-def _raw(keys: Mapping[str, str], file: str) -> dict[str, Any]:
-    """Return the values of the stack's keys without the secrets. Raises SettingsError where a key is wrongly secret or wrongly plain."""
-    mistakes = list(_secret_mistakes(keys, f"{pulumi.get_project()}:", file))
-    if mistakes:
-        raise settings.first(mistakes)
-    return {key: _value(text) for key, text in keys.items() if key not in settings.SECRETS}
-
-
 def _secret_mistakes(keys: Mapping[str, str], prefix: str, file: str) -> Iterator[errors.SettingsError]:
+    """Yield each secret in clear, a missing API key, and each plain key that holds a secret."""
     for name in settings.SECRETS:
         command = f"`pulumi config set --secret {name} -s {pulumi.get_stack()}`"
         if name in keys and not pulumi.runtime.is_config_secret(prefix + name):
@@ -93,11 +93,6 @@ def _missing_secrets(stack: settings.Settings, keys: Mapping[str, str], file: st
             )
 
 
-def _value(text: str) -> Any:
-    """Return the value of a JSON object or list; a scalar stays text, which the form reads."""
-    return json.loads(text) if text[:1] in ("{", "[") else text
-
-
 def _case_mistakes(stack: settings.Settings, folder: Path, file: str) -> Iterator[errors.SettingsError]:
     """Yield an error for each probe that does not exist, and for each mistake in the stack's own cases."""
     cases = sorted(path.stem for path in folder.glob("*.*"))
@@ -113,5 +108,5 @@ def _case_mistakes(stack: settings.Settings, folder: Path, file: str) -> Iterato
                 value=name,
                 seen="no such probe",
                 allowed=", ".join(cases),
-                nearest=settings.nearest(name, cases),
+                nearest=errors.nearest(name, cases),
             )

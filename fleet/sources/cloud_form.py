@@ -6,7 +6,7 @@ Pure. Used by form.py of each cloud and by fleet.stack; fleet/sources/cloud_mach
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import pydantic_core
 from pydantic import AfterValidator, Field
@@ -69,6 +69,13 @@ class Cloud(Pool):
     Only SSH reaches the machines, and only from the addresses `ssh_from`.
     """
 
+    # The keys with the cloud's name of a machine's size, and of its zone.
+    SIZE: ClassVar[str] = "size"
+    ZONE: ClassVar[str]
+
+    if TYPE_CHECKING:
+        machines: Mapping[str, CloudMember]
+
     name: Name | Literal[""] = ""
     user: Login = "fleet"
     keys: list[PublicKey] = Field(min_length=1)
@@ -81,30 +88,31 @@ class Cloud(Pool):
         """The name of the pool's own resources."""
         return self.name or self.source
 
-    @property
-    def members(self) -> Mapping[str, CloudMember]:
-        """The machines by name."""
-        raise NotImplementedError
-
     def setting(self, name: str, key: str) -> Any:
         """Return a machine's value of a key, or its pool's where the machine has none."""
-        own = getattr(self.members[name], key)
+        own = getattr(self.machines[name], key)
         return getattr(self, key) if own is None else own
 
     def size_of(self, name: str) -> str:
         """Return the cloud's name of the machine's size."""
-        raise NotImplementedError
+        return str(self.setting(name, self.SIZE))
 
     def gpus(self, name: str) -> int:
         """Return the number of the machine's GPUs: its own setting, else the number in its size."""
-        own = self.members[name].gpus
+        own = self.machines[name].gpus
         match = SIZE_GPUS.search(self.size_of(name))
         return own if own is not None else int(match[1]) if match else WHOLE_MACHINE
 
-    def system_disk(self, name: str) -> tuple[int, bool]:
-        """Return the value of `disk` for a source with the key disk_gb."""
+    def disk(self, name: str) -> tuple[int, bool] | None:
+        """Return the GB of the system disk, and whether the stack file sets them; None for a source without the key disk_gb."""
+        if "disk_gb" not in type(self).model_fields:
+            return None
         gigabytes = self.setting(name, "disk_gb")
         return (IMAGE_GB, False) if gigabytes is None else (int(gigabytes), True)
+
+    def place(self, name: str) -> dict[str, str]:
+        """Return the zone of the machine."""
+        return {"zone": self.setting(name, self.ZONE)}
 
     @property
     def login(self) -> Sequence[str]:

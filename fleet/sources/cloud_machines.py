@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +31,6 @@ class Refusal:
     seen: str
     wanted: str
     next: str
-
-
-def host_keys(
-    present: Sequence[str], fleet: pulumi.ProviderResource, protected: AbstractSet[str]
-) -> Mapping[str, HostKey]:
-    """Create the host key of each machine, protected like the machine, which cannot be verified without it."""
-    return {name: HostKey(name, fleet, protect=name in protected) for name in present}
 
 
 def user_data(pool: Cloud, key: HostKey) -> pulumi.Output[str]:

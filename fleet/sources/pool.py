@@ -5,7 +5,7 @@ Used by form.py of each source and by fleet.stack.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fleet.schema import Form
 
@@ -39,15 +39,13 @@ class Pool(Form):
     source: str
     builder: str = ""
 
-    @property
-    @abstractmethod
-    def members(self) -> Mapping[str, Member]:
-        """The machines by name."""
+    if TYPE_CHECKING:  # the field is in each source's own form
+        machines: Mapping[str, Member]
 
     @property
     def present(self) -> list[str]:
         """The machines that are part of the fleet, in the order of the file."""
-        return [name for name, machine in self.members.items() if machine.state != "absent"]
+        return [name for name, machine in self.machines.items() if machine.state != "absent"]
 
     @abstractmethod
     def gpus(self, name: str) -> int:

@@ -22,10 +22,8 @@ from fleet.stack import validation_errors
 COLOURS = Literal["red", "green", "blue", "yellow", "white", "black"]
 MEDIA = {"picture.file": (".jpg", ".jpeg", ".png"), "video": (".mp4",)}
 MOST = 20 * 2**20  # bytes of a picture or video: it goes into the request, a third longer
-LONGEST, BRACKETS = (
-    2**16,
-    1000,
-)  # bytes and brackets of a case file: the YAML reader's time grows with the square of its depth
+# Bytes and brackets of a case file: the YAML reader's time grows with the square of its depth.
+LONGEST, BRACKETS = 2**16, 1000
 Text = Annotated[str, Field(min_length=1)]
 # The file is in the case's folder: no other path is possible.
 File = Annotated[str, Field(pattern=FILE)]
@@ -71,10 +69,7 @@ class Picture(Keys):
 
     @pydantic.model_validator(mode="after")
     def _one(self) -> "Picture":
-        if [self.file is None, self.objects is None, self.size is not None, self.bottles is not None] not in (
-            [False] * 4,
-            [True] * 4,
-        ):
+        if len({self.size is not None, self.bottles is not None, self.file is None, self.objects is None}) > 1:
             raise pydantic_core.PydanticCustomError("picture", "`size` and `bottles`, or `file` and `objects`")
         return self
 
@@ -209,7 +204,7 @@ def _within(case: CaseFile, folder: Path, file: str) -> Iterator[errors.Settings
         key = f"checks[{place}]"
         if check.box is not None and labels.count(check.box) != 1:
             seen = "is on the picture twice" if check.box in labels else "is not on the picture"
-            near = validation_errors.nearest(check.box, labels)
+            near = errors.nearest(check.box, labels)
             yield _mistake(file, f"{key}.box", seen, ", ".join(labels) or "a picture", check.box, near)
         if check.bottles and not (picture and picture.bottles):
             yield _mistake(file, f"{key}.bottles", "the case has no drawing", "`picture` with `size` and `bottles`")

@@ -85,11 +85,8 @@ def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
     """Yield "host:port" of every server that roles use from this machine."""
     for name in (*URLS, *IMAGES):
         value = mirrors.filled_url(str(values.get(name) or ""), values)
-        if (
-            value
-            and (builds or name not in BUILDER_ONLY)
-            and (address := _registry(value) if name in IMAGES else _server(value))
-        ):
+        address = _registry(value) if name in IMAGES else _server(value)
+        if address and (builds or name not in BUILDER_ONLY):
             yield address
 
 

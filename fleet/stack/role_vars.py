@@ -5,9 +5,8 @@ is validated, since that takes long.
 """
 
 import functools
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,11 @@ from typing import Any
 import yaml
 
 from fleet import errors
-from fleet.stack import role_digest, settings, text_forms
+from fleet.stack import role_digest, text_forms
 from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM
+
+# ansible-core's types, in words.
+TYPES = {"str": "a text", "int": "a whole number", "bool": "yes or no", "dict": "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,8 @@ class Roles:
 
     def variables_of(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of `values` that the roles of one kind of resource know."""
-        return {
-            name: value
-            for name, value in values.items()
-            if any(name in self.roles[role].options for role in ROLES[kind])
-        }
+        known = {name for role in ROLES[kind] for name in self.roles[role].options}
+        return {name: value for name, value in values.items() if name in known}
 
     def validate(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
         """Yield the mistakes in the role variables at `key` of `file`: unknown names, wrong types, wrong forms of text."""
@@ -74,7 +73,7 @@ class Roles:
                     key=f"{key}.{name}",
                     seen="no role knows this variable",
                     allowed="a variable of roles/*/meta/argument_specs.yml",
-                    nearest=settings.nearest(name, list(self.options)),
+                    nearest=errors.nearest(name, list(self.options)),
                 )
             elif name in SET_BY_PROGRAM:
                 yield errors.SettingsError(
@@ -127,14 +126,6 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """Return the first 16 hex digits of the sha256 over names and contents of files."""
-    files = ((path.name, path.read_bytes()) for path in sorted(paths))
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(name.encode() + b"\0" + data).digest() for name, data in files)
-    ).hexdigest()[:16]
-
-
 def _load(folder: Path) -> Role:
     spec = _yaml(folder / "meta" / "argument_specs.yml")["argument_specs"]["main"]
     defaults = _yaml(folder / "defaults" / "main.yml") if (folder / "defaults").is_dir() else {}
@@ -171,32 +162,18 @@ def _validate(cache_key: str) -> _Validation:
 
 def _type_mistake(file: str, key: str, value: Any, message: str, spec: Mapping[str, Any]) -> errors.SettingsError:
     """Return the mistake for a message of ansible-core, with what the variable may be."""
-    close = settings.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
+    close = errors.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
     if "upported parameters include" in message:  # an unknown key inside a list or dictionary
         path, _, supported = message.partition(". Supported parameters include: ")
-        close = settings.nearest(path.rsplit(".", 1)[-1], supported.rstrip(".").split(", "))
-        return errors.SettingsError(
-            file=file,
-            key=f"{key}.{path.split('.', 1)[-1]}",
-            seen="no such key",
-            allowed=supported.rstrip("."),
-            nearest=close,
-        )
+        close = errors.nearest(path.rsplit(".", 1)[-1], supported.rstrip(".").split(", "))
+        key, allowed = f"{key}.{path.split('.', 1)[-1]}", supported.rstrip(".")
+        return errors.SettingsError(file=file, key=key, seen="no such key", allowed=allowed, nearest=close)
+    # ansible-core describes best a mistake inside a list or mapping.
     inside = isinstance(value, list | dict) and type(value).__name__ == spec.get("type")
-    seen = (
-        message if inside else f"not {_type_name(spec)}"
-    )  # ansible-core describes best a mistake inside a list or mapping
-    return errors.SettingsError(file=file, key=key, value=value, seen=seen, allowed=_allowed(spec), nearest=close)
-
-
-def _type_name(spec: Mapping[str, Any]) -> str:
-    if spec.get("choices"):
-        return "one of the choices"
     kind = str(spec.get("type", "str"))
-    name = {"str": "text", "int": "whole number", "bool": "yes or no", "dict": "mapping", "list": "list"}.get(
-        kind, kind
-    )
-    return f"a {name}" if kind != "bool" else name
+    wanted = "one of the choices" if spec.get("choices") else TYPES.get(kind, f"a {kind}")
+    seen = message if inside else f"not {wanted}"
+    return errors.SettingsError(file=file, key=key, value=value, seen=seen, allowed=_allowed(spec), nearest=close)
 
 
 def _allowed(spec: Mapping[str, Any]) -> str:

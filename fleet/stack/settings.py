@@ -17,16 +17,13 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from fleet import errors
 from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form
+from fleet.sources import forms
 from fleet.sources.cloud_form import Cloud
-from fleet.sources.forms import Nodes
 from fleet.sources.pool import Member
 from fleet.sources.ssh.form import Reached
 from fleet.stack import inventory, validation_errors
-from fleet.stack.validation_errors import first, nearest, pool_key
 
-__all__ = ["SECRETS", "Acceptance", "Mirrors", "Probes", "Settings", "WaiverForm", "first", "nearest", "read"]
-
-SECRETS = validation_errors.SECRETS
+SECRETS = ("vllm_api_key", "weights_token", *forms.SECRETS)
 Purgeable = Literal["weights", "driver"]
 
 
@@ -87,7 +84,7 @@ class Settings(Form):
     """
 
     nodes: Annotated[
-        list[Annotated[Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_as_list)
+        list[Annotated[forms.Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_as_list)
     ]
     vars: dict[str, Any] = {}
     mirrors: Mirrors = Mirrors()
@@ -102,19 +99,23 @@ class Settings(Form):
     @functools.cached_property
     def machines(self) -> Mapping[str, Member]:
         """The machines of every source, in the order of the file."""
-        return {name: member for pool in self.nodes for name, member in pool.members.items()}
+        return {name: member for pool in self.nodes for name, member in pool.machines.items()}
 
     @functools.cached_property
     def _pools(self) -> Mapping[str, int]:
-        return {name: place for place, pool in enumerate(self.nodes) for name in pool.members}
+        return {name: place for place, pool in enumerate(self.nodes) for name in pool.machines}
 
-    def pool(self, machine: str) -> Nodes:
+    def pool(self, machine: str) -> forms.Nodes:
         """Return the source of a machine, with the stack's settings for it."""
         return self.nodes[self._pools[machine]]
 
+    def pool_key(self, place: int) -> str:
+        """Return the key of a source; a lone one has no number."""
+        return f"nodes[{place}]" if len(self.nodes) > 1 else "nodes"
+
     def key(self, machine: str) -> str:
         """Return the key of a machine in the stack file."""
-        return f"{pool_key(self.nodes, self._pools[machine])}.machines.{machine}"
+        return f"{self.pool_key(self._pools[machine])}.machines.{machine}"
 
     def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:
         """Return a mistake with the file that contains it: machines may be in a separate file."""
@@ -154,11 +155,11 @@ def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = Map
     except pydantic.ValidationError as error:
         nodes = raw.get("nodes")
         lone = not isinstance(nodes, list) or len(nodes) == 1
-        mistakes = validation_errors.from_pydantic(error, file, Settings, lone)
-        raise first([inventory.locate(mistake, inventories) for mistake in mistakes]) from None
+        mistakes = validation_errors.from_pydantic(error, file, Settings, lone, SECRETS)
+        raise errors.first([inventory.locate(mistake, inventories) for mistake in mistakes]) from None
     mistakes = [inventory.locate(mistake, inventories) for mistake in _between_machines(settings, file)]
     if mistakes:
-        raise first(mistakes)
+        raise errors.first(mistakes)
     settings._inventories = inventories
     return settings
 
@@ -167,16 +168,16 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
     """Yield the mistakes that concern several machines: a name used twice, a name of no machine, a host with two names."""
     names = list(settings.machines)
     for place, pool in enumerate(settings.nodes):
-        for name in pool.members:
+        for name in pool.machines:
             if settings._pools[name] != place:
                 yield errors.SettingsError(
                     file=file,
-                    key=f"{pool_key(settings.nodes, place)}.machines.{name}",
+                    key=f"{settings.pool_key(place)}.machines.{name}",
                     seen=f"the same name is at {settings.key(name)}",
                     allowed="one name for one machine, whatever its source",
                 )
     builders = [
-        (f"{pool_key(settings.nodes, place)}.builder", pool.builder)
+        (f"{settings.pool_key(place)}.builder", pool.builder)
         for place, pool in enumerate(settings.nodes)
         if pool.builder
     ]
@@ -188,14 +189,14 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
                 value=name,
                 seen="no machine has this name",
                 allowed=", ".join(names),
-                nearest=nearest(name, names),
+                nearest=errors.nearest(name, names),
             )
     yield from _absent_or_second_builders(settings, builders, file)
     yield from _shared_addresses(settings, file)
     yield from _shared_labels(settings, file)
     for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
-            machine_key = f"{pool_key(settings.nodes, place)}.machines.{key}"
+            machine_key = f"{settings.pool_key(place)}.machines.{key}"
             yield errors.SettingsError(file=file, key=machine_key, seen=seen, allowed=allowed)
 
 
@@ -221,7 +222,7 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
     for pool in settings.nodes:
         if not isinstance(pool, Reached):
             continue
-        for name in pool.members:
+        for name in pool.machines:
             connection = pool.with_defaults(name)
             owner = owners.setdefault((connection["address"], connection["port"]), name)
             if owner != name:
@@ -238,7 +239,7 @@ def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsErr
     """Yield the cloud sources with the name of another: both would use one network."""
     owners: dict[str, str] = {}
     for place, pool in enumerate(settings.nodes):
-        key = pool_key(settings.nodes, place)
+        key = settings.pool_key(place)
         if isinstance(pool, Cloud) and (owner := owners.setdefault(pool.label, key)) != key:
             yield errors.SettingsError(
                 file=file,

@@ -23,7 +23,7 @@ def read(name: str, root: Path) -> settings.Settings:
             key="",
             seen="there is no such file",
             allowed=f"a stack: {', '.join(stacks)}",
-            nearest=settings.nearest(name, stacks),
+            nearest=errors.nearest(name, stacks),
         )
     raw, inventories = inventory.expand(_project_keys(file), file.parent, f"stacks/{file.name}")
     return settings.read(raw, f"stacks/{file.name}", inventories)

@@ -6,16 +6,13 @@ any resource is declared, and by fleet.cli.
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import SettingsError
 from fleet.findings import weigh
-from fleet.sources.pool import Pool
 from fleet.stack import mirrors, role_vars, rules, settings
-
-WAIVE = "docs/rules.md says why ({rule})"
 
 
 @dataclass
@@ -43,7 +40,8 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
     reported: set[str] = set()
     for name in stack.machines:
         plan = machine_plan(stack, roles, name)
-        for rule in _rules(stack.pool(name)):
+        # A source may supply variables that a stack must otherwise set.
+        for rule in (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED)):
             level, note = weigh(rule.level, stack.waiver(rule.name), today)
             for finding in rule.check(plan):
                 error = stack.locate_mistake(_error(rule, finding, _key(finding, stack, name), file, note))
@@ -71,11 +69,6 @@ def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) ->
     return {**merged, **mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})}
 
 
-def _rules(pool: Pool) -> Sequence[rules.Rule]:
-    """Return the rules for machines of a source, which may supply variables that a stack must otherwise set."""
-    return rules.RULES if pool.SUPPLIES_VARS else (*rules.RULES, *rules.UNLESS_SUPPLIED)
-
-
 def _key(finding: rules.StackFinding, stack: settings.Settings, machine: str) -> str:
     """Return the finding's key in the file: of the machine where that sets the variable (or its entry), else of its source or the stack."""
     key, values = stack.key(machine), stack.machines[machine].vars
@@ -90,13 +83,10 @@ def _key(finding: rules.StackFinding, stack: settings.Settings, machine: str) ->
 
 def _error(rule: rules.Rule, finding: rules.StackFinding, key: str, file: str, note: str) -> SettingsError:
     """Return a finding as a mistake in the file, with the note about its waiver."""
-    next_step = WAIVE.format(rule=rule.name)
+    next_step = f"docs/rules.md says why ({rule.name})"
     if finding.verb:
-        next_step = f"`fleet {finding.verb} -s {_stack(file)}` writes it; {next_step}"
+        stack = file.removeprefix("stacks/Pulumi.").removesuffix(".yaml")
+        next_step = f"`fleet {finding.verb} -s {stack}` writes it; {next_step}"
     return SettingsError(
         file=file, key=key, value=finding.value, seen=finding.seen + note, allowed=finding.wanted, next=next_step
     )
-
-
-def _stack(file: str) -> str:
-    return file.removeprefix("stacks/Pulumi.").removesuffix(".yaml")

@@ -1,9 +1,8 @@
 """Messages about mistakes in a user's file: turns pydantic's errors into SettingsError, with the allowed form and the nearest name.
 
-Called by `settings` and `probe_cases`; `nearest` and the texts also by other modules that report such mistakes.
+Called by `settings` and `probe_cases`; other modules that report such mistakes use the texts.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -15,26 +14,6 @@ from fleet.schema import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.sources import cloud_form
 from fleet.sources import forms as sources
 from fleet.sources.pool import Member
-
-SECRETS = ("vllm_api_key", "weights_token", *sources.SECRETS)
-
-
-def first(mistakes: Sequence[errors.SettingsError]) -> errors.SettingsError:
-    """Return the first mistake with all others as its notes, so that one message shows everything to correct."""
-    for other in mistakes[1:]:
-        mistakes[0].add_note(str(other))
-    return mistakes[0]
-
-
-def nearest(name: str, candidates: Sequence[str]) -> str:
-    """Return the candidate that is most similar to `name`, or "" when none is similar."""
-    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)), "")
-
-
-def pool_key(pools: object, place: int) -> str:
-    """Return the key of a node source; a lone one has no number."""
-    return f"nodes[{place}]" if isinstance(pools, list) and len(pools) > 1 else "nodes"
-
 
 # pydantic's type of a mistake → the `seen` line. For any other type pydantic's own message is the `wanted` line.
 SEEN = {
@@ -75,7 +54,7 @@ MISSING = {
 
 
 def from_pydantic(
-    error: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str] = SECRETS
+    error: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str]
 ) -> list[errors.SettingsError]:
     """Return every mistake that pydantic found in a file of the form `whole`, which may also have the keys `secrets`.
 
@@ -117,7 +96,7 @@ def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequ
         value="" if hides_value else value,
         seen=SEEN.get(kind, "is not allowed"),
         allowed=", ".join(names) or words,
-        nearest=nearest(name if kind == "extra_forbidden" else str(value), names),
+        nearest=errors.nearest(name if kind == "extra_forbidden" else str(value), names),
     )
 
 

@@ -75,8 +75,7 @@ def host(url: str) -> str:
 
 def printable(text: str, most: int = 120) -> str:
     """Return a server's text on one line without control characters, cut after `most` characters."""
-    line = "".join(char if char.isprintable() else " " for char in text[: 4 * most])
-    line = " ".join(line.split())
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * most]).split())
     return line if len(line) <= most else f"{line[:most]}…"
 
 
@@ -88,17 +87,13 @@ async def _ask(doing: str, method: str, url: str, headers: Mapping[str, str], se
         for _ in range(REDIRECTS + 1):
             async with client.stream(method, url, headers=headers, follow_redirects=False) as answer:
                 if not answer.is_redirect:
-                    return Answer(answer.status_code, _lower(answer.headers), await _body(doing, answer))
+                    return Answer(answer.status_code, dict(answer.headers), await _body(doing, answer))
                 location = urllib.parse.urljoin(url, answer.headers["Location"])
             if origin(location) != origin(url):
                 seen = f"{host(url)} redirects to {host(location)}"
                 raise _error(doing, seen, "an answer of the server that was asked")
             url = location
     raise _error(doing, f"{host(url)} redirects more than {REDIRECTS} times", "an answer")
-
-
-def _lower(headers: "httpx.Headers") -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 async def _body(doing: str, answer: "httpx.Response") -> bytes:

@@ -7,13 +7,11 @@ table of examples tests both: tests/support/image_references.py.
 import re
 import urllib.parse
 
-DIGEST = r"sha256:[0-9a-f]{64}"
-HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
-COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+from fleet.validators import COMPONENT, HOST
+
 NAME = rf"{COMPONENT}(?:/{COMPONENT})*"
 TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 TAGGED = re.compile(rf"(?P<registry>{HOST})/(?P<name>{NAME}):(?P<tag>{TAG})")
-PINNED = re.compile(rf"(?:{HOST}/)?{NAME}(?::{TAG})?@{DIGEST}")
 
 
 def own_service(registry: str, realm: str) -> bool:

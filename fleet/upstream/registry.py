@@ -14,7 +14,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from fleet import errors
+from fleet import errors, validators
 from fleet.upstream import bounded, reference
 
 TYPES = (
@@ -48,7 +48,7 @@ def digest(image: str) -> str:
     if answer.status != 200:
         raise _error(image, f"{answer.status} from the registry", "a digest", f"try again, or {WRITE}")
     content_digest = answer.headers.get("docker-content-digest", "")
-    if not re.fullmatch(reference.DIGEST, content_digest):
+    if not re.fullmatch(validators.DIGEST, content_digest):
         answers = f"the registry answers with the digest {bounded.printable(content_digest)!r}"
         raise _error(image, answers if content_digest else "an answer without a digest", "sha256:<64 hex>", WRITE)
     return content_digest

@@ -60,7 +60,7 @@ def replicas_fit(context: Context) -> Iterator[Finding]:
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
     plan = MachinePlan({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
-    for finding in (*replicas_apart(plan), *ports_there(plan), *gpus_there(plan)):
+    for finding in (*replicas_apart.check(plan), *ports_there.check(plan), *gpus_there.check(plan)):
         yield Finding(f"{finding.key} {finding.value}", reason=finding.seen, next=finding.wanted)
 
 

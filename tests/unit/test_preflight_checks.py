@@ -106,7 +106,7 @@ def test_the_plan_requires_of_a_machine_what_its_roles_need() -> None:
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
     assert wanted(network="none").ports == wanted(network="bridge").ports == {}
     assert (builder.space[0].path, builder.space[0].bytes) == ("/srv/models", 215_400_000_000)
-    assert builder.kernels["debian 12"] == ("6.1",)
+    assert builder.kernels["debian 12"] == ["6.1"]
 
 
 DISK = preflight.Filesystem("S64GNE0R123456", "/srv", "xfs")

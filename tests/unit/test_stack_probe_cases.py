@@ -167,14 +167,16 @@ def test_a_case_that_became_wrong_after_the_preview_is_a_failure_and_no_tracebac
         probes.load(extra=folder)
 
 
-def test_a_changed_case_or_picture_is_another_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_or_renamed_case_or_picture_is_another_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     digests = [program.probes_digest(), program.probes_digest(folder.name)]
     write(folder, question="Which dial?")
     digests.append(program.probes_digest(folder.name))
     Image.new("RGB", (64, 48), "red").save(folder / "meter.png")
     digests.append(program.probes_digest(folder.name))
-    assert len(set(digests)) == 4
+    (folder / "meter.png").rename(folder / "dial.png")
+    digests.append(program.probes_digest(folder.name))
+    assert len(set(digests)) == 5
 
 
 FUZZ = settings(

@@ -101,14 +101,3 @@ def test_a_machine_may_set_one_flag_and_keep_the_others() -> None:
         "docker_packages": ["docker-ce"],
     }
     assert stack["vllm_flags"] == {"max-model-len": 65536, "enforce-eager": True}
-
-
-def test_a_digest_changes_with_a_file_and_with_its_name(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_text("same")
-    two.write_text("same")
-    first = role_vars.digest([one])
-    assert first != role_vars.digest([two])
-    assert role_vars.digest([one, two]) == role_vars.digest([two, one])
-    one.write_text("other")
-    assert role_vars.digest([one]) != first

@@ -25,13 +25,13 @@ def test_a_model_with_its_whole_context_fits_or_is_a_finding(repository: str, ra
 
 def test_the_finding_names_a_parallelism_that_fits() -> None:
     plan = rules.MachinePlan(spread(BF16, 1), 8)
-    (finding,) = memory.weights_fit(plan)
+    (finding,) = memory.weights_fit.check(plan)
     assert finding.seen == "215 GB of weights and 12 GB for vLLM's own buffers a GPU do not fit 190 of 206 GB"
     assert finding.wanted == "tensor-parallel-size 2"
 
 
 def test_that_parallelism_is_computed_with_the_stacks_own_flags() -> None:
-    (finding,) = memory.weights_fit(rules.MachinePlan(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
+    (finding,) = memory.weights_fit.check(rules.MachinePlan(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
     assert finding.wanted == "tensor-parallel-size 4"  # over two, half of the memory would not hold the weights
 
 

@@ -28,9 +28,9 @@ def test_a_branch_or_a_short_commit_is_no_pin(name: str, value: str) -> None:
 
 
 def test_a_variable_without_a_usable_default_must_be_set() -> None:
-    assert not list(pins.NAMED.check(rules.MachinePlan(bf16(), 8)))
+    assert not list(pins.named.check(rules.MachinePlan(bf16(), 8)))
     plan = rules.MachinePlan(bf16() | {"weights_revision": ""}, 8)
-    assert [finding.key for finding in pins.NAMED.check(plan)] == ["weights_revision"]
+    assert [finding.key for finding in pins.named.check(plan)] == ["weights_revision"]
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,16 @@ def test_a_variable_without_a_usable_default_must_be_set() -> None:
 )
 def test_weights_of_another_hub_are_named_file_by_file(endpoint: str | None, needed: bool) -> None:
     values = bf16() | ({"weights_endpoint": endpoint} if endpoint else {})
-    assert [finding.key for finding in pins.LISTED.check(rules.MachinePlan(values, 8))] == ["weights_manifest"] * needed
+    assert [finding.key for finding in pins.weights_listed.check(rules.MachinePlan(values, 8))] == [
+        "weights_manifest"
+    ] * needed
     named = values | {"weights_manifest": {"config.json": "ab" * 32}}
-    assert not list(pins.LISTED.check(rules.MachinePlan(named, 8)))
+    assert not list(pins.weights_listed.check(rules.MachinePlan(named, 8)))
 
 
 def test_a_login_of_the_hub_is_not_shown() -> None:
     values = bf16() | {"weights_endpoint": "https://me:word@hub.example/a"}
-    (finding,) = pins.LISTED.check(rules.MachinePlan(values, 8))
+    (finding,) = pins.weights_listed.check(rules.MachinePlan(values, 8))
     assert finding.seen == "empty, and the weights come from https://hub.example"
 
 

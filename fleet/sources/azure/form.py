@@ -1,6 +1,5 @@
 """Form of the source `azure` in a stack file. Used by sources.forms; fleet/sources/azure/machines.py creates the machines."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -42,19 +41,6 @@ class Nodes(Cloud):
     disk_gb: Disk | None = None
     network: Range = "10.42.0.0/24"
     machines: dict[Name, AzureMachine] = Field(min_length=1)
-
-    @property
-    def members(self) -> Mapping[str, AzureMachine]:
-        """The machines by name."""
-        return self.machines
-
-    def size_of(self, name: str) -> str:
-        """Return the name of the machine's size."""
-        return str(self.setting(name, "size"))
-
-    def disk(self, name: str) -> tuple[int, bool]:
-        """Return the GB of the system disk, and whether the stack file sets them."""
-        return self.system_disk(name)
 
     def place(self, name: str) -> dict[str, str]:
         """Return the zone of the machine: the location and, where it has one, Azure's zone."""

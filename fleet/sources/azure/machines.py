@@ -47,10 +47,10 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         pool.label, resource_group_name=f"glm-fleet-{request.stack}-{pool.label}", location=pool.location, opts=own
     )
     subnet = _subnet(pool, group.name, own)
-    keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
     machines = {}
     for name in request.present:
         protect = pulumi.ResourceOptions(protect=name in request.protected)
+        key = HostKey(name, request.fleet, name in request.protected)
         address = network.PublicIPAddress(
             name,
             public_ip_address_name=name,
@@ -76,11 +76,11 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
             opts=protect,
         )
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
-        machine = _machine(pool, name, group.name, interface.id, keys[name], tags, name in request.protected)
+        machine = _machine(pool, name, group.name, interface.id, key, tags, name in request.protected)
         current = machine.tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("VirtualMachine", name, tags, current, request.stack)
         ip = address.ip_address.apply(lambda text: text or "")
-        machines[name] = Machine(cloud_machines.node_inputs(pool, name, ip, keys[name]), machine, pool.place(name))
+        machines[name] = Machine(cloud_machines.node_inputs(pool, name, ip, key), machine, pool.place(name))
     return machines
 
 

@@ -3,7 +3,6 @@
 Used by sources.forms; fleet/sources/digitalocean/machines.py creates the droplets.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -39,6 +38,7 @@ class Nodes(Cloud):
     """
 
     SDK: ClassVar[str] = "pulumi-digitalocean"
+    ZONE: ClassVar[str] = "region"
 
     source: Literal["digitalocean"]
     endpoint: Annotated[str, Field(pattern=SERVER)] | None = None
@@ -48,16 +48,3 @@ class Nodes(Cloud):
     vpc: Word | None = None
     account_keys: list[Annotated[str, Field(min_length=1)]] = []
     machines: dict[Name, Droplet] = Field(min_length=1)
-
-    @property
-    def members(self) -> Mapping[str, Droplet]:
-        """The machines by name."""
-        return self.machines
-
-    def size_of(self, name: str) -> str:
-        """Return the slug of the machine's size."""
-        return str(self.setting(name, "size"))
-
-    def place(self, name: str) -> dict[str, str]:
-        """Return the zone of the machine: its region."""
-        return {"zone": self.setting(name, "region")}

@@ -4,14 +4,13 @@ Needs pulumi-digitalocean and its token (`pulumi config set --secret digitalocea
 plugin, not of ours. Called by fleet.program.machines for stacks whose source is `digitalocean`.
 """
 
-import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
 from fleet import errors
-from fleet.resources import Machine
+from fleet.resources import HostKey, Machine
 from fleet.sources import cloud_machines
 from fleet.sources.digitalocean.form import Nodes
 from fleet.sources.request import Request
@@ -71,14 +70,14 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         digitalocean.SshKey(
             f"{pool.label}-{place}",
             name=f"glm-fleet-{request.stack}-{place}",
-            public_key=key,
+            public_key=public,
             opts=pulumi.ResourceOptions(provider=provider),
         ).fingerprint
-        for place, key in enumerate(pool.keys)
+        for place, public in enumerate(pool.keys)
     ]
-    host_keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
     machines = {}
     for name in request.present:
+        key = HostKey(name, request.fleet, name in request.protected)
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         droplet = digitalocean.Droplet(
             name,
@@ -88,7 +87,7 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
             image=pool.setting(name, "image"),
             vpc_uuid=pool.vpc,
             ssh_keys=keys,  # without keys the cloud mails a root password
-            user_data=cloud_machines.user_data(pool, host_keys[name]),
+            user_data=cloud_machines.user_data(pool, key),
             tags=[tag.name, *(f"{part}:{digest}" for part, digest in tags.items())],
             ipv6=False,
             monitoring=False,
@@ -106,7 +105,7 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
             ),
         )
         cloud_machines.warn_of_changes("Droplet", name, tags, droplet.tags.apply(_pairs), request.stack)
-        inputs = cloud_machines.node_inputs(pool, name, droplet.ipv4_address, host_keys[name])
+        inputs = cloud_machines.node_inputs(pool, name, droplet.ipv4_address, key)
         machines[name] = Machine(inputs, droplet, pool.place(name))
     return machines
 
@@ -135,13 +134,12 @@ def require_size(pool: Nodes, name: str, sizes: Mapping[str, Sequence[str]]) -> 
     """Raise FleetError where the machine's size is not in `sizes` (regions by size), or not available in its region."""
     size, region = pool.size_of(name), str(pool.setting(name, "region"))
     if size not in sizes:
-        near = next(iter(difflib.get_close_matches(size, sizes, n=1)), "")
         raise errors.FleetError(
             node=name,
             doing=cloud_machines.DOING,
             seen=f"the cloud has no size {size}",
             wanted="one of `doctl compute size list`",
-            next=f"did you mean {near}?" if near else "put one into the stack file",
+            next=errors.did_you_mean(size, sizes, "put one into the stack file"),
         )
     if region not in sizes[size]:
         regions = ", ".join(sizes[size])

@@ -1,6 +1,5 @@
 """Form of the source `lab` in a stack file: containers as nodes. Used by sources.forms; fleet/sources/lab/machines.py creates them."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -31,11 +30,6 @@ class Nodes(Pool):
     name: Name | Literal[""] = ""
     sealed: bool = False
     machines: dict[Name, LabMachine] = Field(min_length=1)
-
-    @property
-    def members(self) -> Mapping[str, LabMachine]:
-        """The machines by name."""
-        return self.machines
 
     def gpus(self, name: str) -> int:
         """Return the number of the machine's stand-in GPUs."""

@@ -1,6 +1,5 @@
 """Form of the source `oci`, Oracle's cloud, in a stack file. Used by sources.forms; fleet/sources/oci/machines.py creates the instances."""
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -34,6 +33,8 @@ class Nodes(Cloud):
     """Instances in the pool's own network. The region is a setting of the cloud's plugin (`oci:region`)."""
 
     SDK: ClassVar[str] = "pulumi-oci"
+    SIZE: ClassVar[str] = "shape"
+    ZONE: ClassVar[str] = "availability_domain"
 
     source: Literal["oci"]
     compartment: Annotated[str, Field(pattern=COMPARTMENT)]
@@ -44,20 +45,3 @@ class Nodes(Cloud):
     network: Range = "10.42.0.0/24"
     wait: Wait | None = 1800  # bare metal: the cloud calls it running long before it answers SSH
     machines: dict[Name, OciMachine] = Field(min_length=1)
-
-    @property
-    def members(self) -> Mapping[str, OciMachine]:
-        """The machines by name."""
-        return self.machines
-
-    def size_of(self, name: str) -> str:
-        """Return the machine's shape."""
-        return str(self.setting(name, "shape"))
-
-    def disk(self, name: str) -> tuple[int, bool]:
-        """Return the GB of the system disk, and whether the stack file sets them."""
-        return self.system_disk(name)
-
-    def place(self, name: str) -> dict[str, str]:
-        """Return the zone of the machine: its availability domain."""
-        return {"zone": self.setting(name, "availability_domain")}

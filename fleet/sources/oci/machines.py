@@ -6,7 +6,6 @@ Called by fleet.program.machines for stacks whose source is `oci`.
 
 import asyncio
 import base64
-import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,14 +58,15 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
     )
     subnet = _subnet(pool, vcn.id, own)
     group, rules = _security_group(pool, vcn.id, own)
-    keys = cloud_machines.host_keys(request.present, request.fleet, request.protected)
     machines = {}
     for name in request.present:
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
-        instance = _instance(pool, name, subnet.id, group.id, rules, keys[name], tags, name in request.protected)
+        protect = name in request.protected
+        key = HostKey(name, request.fleet, protect)
+        instance = _instance(pool, name, subnet.id, group.id, rules, key, tags, protect)
         current = instance.freeform_tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("Instance", name, tags, current, request.stack)
-        inputs = cloud_machines.node_inputs(pool, name, instance.public_ip, keys[name])
+        inputs = cloud_machines.node_inputs(pool, name, instance.public_ip, key)
         machines[name] = Machine(inputs, instance, pool.place(name))
     return machines
 
@@ -217,13 +217,12 @@ def require_capacity(pool: Nodes, name: str, domains: Sequence[str], gpus: float
     """Raise FleetError where `domains` lacks the machine's availability domain, or fewer `gpus` are left there than it needs."""
     domain = str(pool.setting(name, "availability_domain"))
     if domain not in domains:
-        near = next(iter(difflib.get_close_matches(domain, domains, n=1)), "")
         raise errors.FleetError(
             node=name,
             doing=cloud_machines.DOING,
             seen=f"the region has no availability domain {domain}",
             wanted=", ".join(domains),
-            next=f"did you mean {near}?" if near else "put one into the stack file, or set oci:region",
+            next=errors.did_you_mean(domain, domains, "put one into the stack file, or set oci:region"),
         )
     if gpus is not None and gpus < pool.gpus(name):
         raise errors.FleetError(

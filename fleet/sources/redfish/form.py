@@ -87,11 +87,6 @@ class Nodes(Reached):
     defaults: BareDefaults = BareDefaults()
     machines: dict[Name, RedfishMachine] = Field(min_length=1)
 
-    @property
-    def members(self) -> Mapping[str, RedfishMachine]:
-        """The machines by name."""
-        return self.machines
-
     def options(self, name: str) -> dict[str, Any]:
         """Return the settings of one machine that are not empty, defaults filled in."""
         return {key: value for key, value in self.with_defaults(name).items() if value not in ("", {})}

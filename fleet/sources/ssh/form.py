@@ -1,8 +1,7 @@
 """Form of the source `ssh` in a stack file: existing machines. Used by sources.forms; fleet/sources/ssh/machines.py supplies them."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -63,18 +62,16 @@ class Reached(Pool):
 
     defaults: Defaults = Defaults()
 
-    @property
-    @abstractmethod
-    def members(self) -> Mapping[str, SshMachine]:
-        """The machines by name."""
+    if TYPE_CHECKING:
+        machines: Mapping[str, SshMachine]
 
-    @abstractmethod
     def connection(self, name: str) -> dict[str, Any]:
         """Return address, port, user, identity, host_key, become, bastion, gpus and wait of one machine, defaults filled in."""
+        return self.with_defaults(name)
 
     def with_defaults(self, name: str) -> dict[str, Any]:
         """Return the settings of one machine, defaults filled in, without vars, state and location."""
-        own = self.members[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
+        own = self.machines[name].model_dump(exclude_none=True, exclude={"vars", "state", *PLACE})
         values = {**self.defaults.model_dump(exclude_none=True, exclude=PLACE), **own}
         if "bastion" in values:
             values["bastion"]["identity"] = values["bastion"]["identity"] or values["identity"]
@@ -82,7 +79,7 @@ class Reached(Pool):
 
     def place(self, name: str) -> dict[str, str]:
         """Return the location of a machine as far as the stack file has it: rack, zone, internal_address."""
-        machine, defaults = self.members[name], self.defaults
+        machine, defaults = self.machines[name], self.defaults
         location = {
             "rack": defaults.rack if machine.rack is None else machine.rack,
             "zone": defaults.zone if machine.zone is None else machine.zone,
@@ -92,7 +89,7 @@ class Reached(Pool):
 
     def gpus(self, name: str) -> int:
         """Return the number of the machine's GPUs."""
-        own = self.members[name].gpus
+        own = self.machines[name].gpus
         return self.defaults.gpus if own is None else own
 
 
@@ -101,12 +98,3 @@ class Nodes(Reached):
 
     source: Literal["ssh"]
     machines: dict[Name, SshMachine] = Field(min_length=1)
-
-    @property
-    def members(self) -> Mapping[str, SshMachine]:
-        """The machines by name."""
-        return self.machines
-
-    def connection(self, name: str) -> dict[str, Any]:
-        """Return the SSH settings of one machine."""
-        return self.with_defaults(name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key
+from fleet.stack.rules.rule import MachinePlan, StackFinding, at_key, rule
 
 DOCKER = "/var/lib/docker"
 # Bytes of an unpacked serving image (31 GB) and its layers during the pull. An estimate.
@@ -16,31 +16,10 @@ IMAGE = 70_000_000_000
 # As in the role host: roles/host/vars/main.yml.
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{3,63}")
 PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
-SYSTEM = frozenset(
-    [
-        "/bin",
-        "/boot",
-        "/boot/efi",
-        "/dev",
-        "/etc",
-        "/home",
-        "/lib",
-        "/lib64",
-        "/opt",
-        "/proc",
-        "/root",
-        "/run",
-        "/sbin",
-        "/sys",
-        "/tmp",
-        "/usr",
-        "/usr/local",
-        "/var",
-        "/var/lib",
-        "/var/log",
-        "/var/tmp",
-    ]
-)
+SYSTEM = {
+    *("/bin", "/boot", "/boot/efi", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run"),
+    *("/sbin", "/sys", "/tmp", "/usr", "/usr/local", "/var", "/var/lib", "/var/log", "/var/tmp"),
+}
 WANTED_SERIAL = "letters, digits and _.:-, as `lsblk -dno NAME,SERIAL` prints it on the machine"
 WANTED_PATH = "an absolute path that is not a folder of the system, e.g. /srv or /var/lib/docker"
 
@@ -74,8 +53,28 @@ def mount(values: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
     return max(holding, key=lambda disk: len(disk["path"]), default=None)
 
 
+@rule(
+    reason="another name (/dev/nvme0n1) can mean another disk after the next boot, which would be formatted",
+    source="roles/host/vars/main.yml: _host_serial_form, _host_path_form, _host_system_folders",
+)
+def disks_named(plan: MachinePlan) -> Iterator[StackFinding]:
+    """host_filesystems names each disk by its serial, each serial and path once, and no folder of the system."""
+    entries = plan.values.get("host_filesystems") or ()
+    for place, entry in enumerate(entries):
+        for key, form, allowed in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
+            value = str(entry.get(key, ""))
+            if not form.fullmatch(value) or value in SYSTEM:
+                yield at_key(f"host_filesystems[{place}].{key}", f"cannot be a {key}", allowed, value)
+            elif value in [earlier.get(key) for earlier in entries[:place]]:
+                yield at_key(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
+
+
+@rule(
+    reason="otherwise the cloud makes and bills a machine whose disk is full minutes into the fetch",
+    source="fleet/stack/rules/data/models.yml; for the image an estimate: 31 GB, and its layers during the pull",
+)
 def disk_fits(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a system disk that is smaller than its content."""
+    """Weights and serving image fit the system's disk, when the stack file sets its size or the source has a default."""
     if plan.disk is None:
         return
     on_system_disk = [need for need in needs(plan) if mount(plan.values, need.path) is None]
@@ -93,33 +92,3 @@ def disk_fits(plan: MachinePlan) -> Iterator[StackFinding]:
         plan.disk.gb if plan.disk.named else "",
         machine=True,
     )
-
-
-def disks_named(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a serial or path that the role host refuses, or that two entries have."""
-    entries = plan.values.get("host_filesystems") or ()
-    for place, entry in enumerate(entries):
-        for key, form, allowed in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
-            value = str(entry.get(key, ""))
-            if not form.fullmatch(value) or value in SYSTEM:
-                yield at_key(f"host_filesystems[{place}].{key}", f"cannot be a {key}", allowed, value)
-            elif value in [earlier.get(key) for earlier in entries[:place]]:
-                yield at_key(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
-
-
-RULES = (
-    Rule(
-        name="disks-named",
-        holds="host_filesystems names each disk by its serial, each serial and path once, and no folder of the system.",
-        reason="another name (/dev/nvme0n1) can mean another disk after the next boot, which would be formatted",
-        source="roles/host/vars/main.yml: _host_serial_form, _host_path_form, _host_system_folders",
-        check=disks_named,
-    ),
-    Rule(
-        name="disk-fits",
-        holds="Weights and serving image fit the system's disk, when the stack file sets its size or the source has a default.",
-        reason="otherwise the cloud makes and bills a machine whose disk is full minutes into the fetch",
-        source="fleet/stack/rules/data/models.yml; for the image an estimate: 31 GB, and its layers during the pull",
-        check=disk_fits,
-    ),
-)

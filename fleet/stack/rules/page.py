@@ -1,6 +1,6 @@
 """Generate docs/rules.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.stack import rules
@@ -136,8 +136,4 @@ def _span(entry: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def lines() -> Iterator[str]:
-        for row in (head, ["---"] * len(head), *rows):
-            yield f"| {' | '.join(row)} |\n"
-
-    return "".join(lines())
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))

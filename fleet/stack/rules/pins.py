@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
-from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key
+from fleet.stack.rules.rule import MachinePlan, StackFinding, at_key, rule
 
 IMAGE = re.compile(r"^[^@\s]+@sha256:[0-9a-f]{64}$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -19,8 +19,12 @@ NEEDED = {
 }
 
 
+@rule(
+    reason="tags and branches move: the next rebuild would deploy other versions. `fleet pin -s ENV` writes what they name now",
+    source="project notes on serving, Images and Weights: always pinned",
+)
 def pinned(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a base image without a digest, and transformers or weights without a full commit."""
+    """The stack names the base image by digest, transformers and weights by a full commit."""
     base = plan.values.get("transformers_base_image")
     if base and not IMAGE.match(str(base)):
         yield at_key("transformers_base_image", "an image without digest", NAMED_IMAGE, base, PIN)
@@ -30,46 +34,31 @@ def pinned(plan: MachinePlan) -> Iterator[StackFinding]:
             yield at_key(key, "not a full commit", "40 hex digits", value, PIN)
 
 
+@rule(
+    reason="no role can guess them. Does not apply to a source that supplies them (the lab's)",
+    source="roles/transformers and roles/weights: these variables have no default",
+)
 def named(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield each variable that the stack must set and does not."""
+    """A stack names its base image, its transformers commit and its weights revision."""
     for key, form in NEEDED.items():
         if not plan.values.get(key):
             yield at_key(key, "this variable is missing", form)
 
 
+@rule(
+    reason="a mirror serves its own checksums: anyone who controls it, or the connection to it, chooses which weights are loaded; the role stops without the list",
+    source="roles/weights/tasks/preflight.yml; docs/mirrors.md",
+)
 def weights_listed(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield weights from another hub than HUB, without checksums in the stack file. Never shows a login."""
+    """For weights from another hub than https://huggingface.co, `weights_manifest` has the sha256 of every file."""
     endpoint = str(plan.values.get("weights_endpoint") or HUB)
     if endpoint.rstrip("/") != HUB and not plan.values.get("weights_manifest"):
-        parts = urllib.parse.urlsplit(endpoint)
+        parts = urllib.parse.urlsplit(endpoint)  # the message leaves out a login
         seen = f"empty, and the weights come from {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         yield at_key(
             "weights_manifest", seen, "the sha256 of every file; docs/mirrors.md has the command that prints them"
         )
 
 
-NAMED = Rule(
-    name="named",
-    holds="A stack names its base image, its transformers commit and its weights revision.",
-    reason="no role can guess them. Does not apply to a source that supplies them (the lab's)",
-    source="roles/transformers and roles/weights: these variables have no default",
-    check=named,
-)
-LISTED = Rule(
-    name="weights-listed",
-    holds="For weights from another hub than https://huggingface.co, `weights_manifest` has the sha256 of every file.",
-    reason="a mirror serves its own checksums: anyone who controls it, or the connection to it, chooses which weights are loaded; the role stops without the list",
-    source="roles/weights/tasks/preflight.yml; docs/mirrors.md",
-    check=weights_listed,
-)
 # Rules about variables that a source may supply itself, as the lab's does.
-UNLESS_SUPPLIED = (NAMED, LISTED)
-RULES = (
-    Rule(
-        name="pinned",
-        holds="The stack names the base image by digest, transformers and weights by a full commit.",
-        reason="tags and branches move: the next rebuild would deploy other versions. `fleet pin -s ENV` writes what they name now",
-        source="project notes on serving, Images and Weights: always pinned",
-        check=pinned,
-    ),
-)
+UNLESS_SUPPLIED = (named, weights_listed)

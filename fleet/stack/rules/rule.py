@@ -4,7 +4,7 @@ Used by the modules of this folder, which have the rules, and by fleet.stack.val
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,17 @@ class MachinePlan:
 
 
 Rule = findings.Rule[MachinePlan, StackFinding]
+Check = Callable[[MachinePlan], Iterator[StackFinding]]
+
+
+def rule(reason: str, source: str, level: findings.Level = "error") -> Callable[[Check], Rule]:
+    """Return a decorator that makes a check a rule: the check's name with dashes is its name, the docstring its statement."""
+
+    def decorate(check: Check) -> Rule:
+        name, holds = check.__name__.replace("_", "-"), check.__doc__ or ""
+        return Rule(name=name, holds=holds, reason=reason, source=source, check=check, level=level)
+
+    return decorate
 
 
 def on(value: Any) -> bool:

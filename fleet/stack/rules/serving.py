@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet.stack.rules import models
-from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key, on, whole
+from fleet.stack.rules.rule import MachinePlan, StackFinding, at_key, on, rule, whole
 
 TOOLS = ("tool-call-parser", "enable-auto-tool-choice")
 PARSERS = ("tool-call-parser", "reasoning-parser")
@@ -20,15 +20,24 @@ CACHES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITO
 CACHE = "/var/cache/vllm"
 
 
+@rule(
+    reason="vLLM does not start without it",
+    source="vllm/entrypoints/launchers/cli_args.py, validate_parsed_serve_args (0.32.0)",
+)
 def tools_have_parser(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield automatic tool choice without a parser: vLLM does not start with it."""
+    """With automatic tool choice, the stack sets a parser of tool calls."""
     parser, choice = (plan.flags.get(flag) for flag in TOOLS)
     if on(choice) and not parser:
         yield at_key("vllm_flags.tool-call-parser", "not set, and enable-auto-tool-choice needs it", PARSER)
 
 
+@rule(
+    reason="otherwise they arrive as text, where clients of the API do not expect them",
+    source="project notes on serving, Flags by variant; the model card of GLM-4.6V",
+    level="warning",
+)
 def parsers_of_glm(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield each parser without which tool calls or thoughts stay in the answer's text, and a model that may not choose tools."""
+    """vLLM parses tool calls and thoughts with glm45, and the model may choose tools."""
     if plan.model is None:
         return
     for flag in PARSERS:
@@ -42,15 +51,23 @@ def parsers_of_glm(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_flags.enable-auto-tool-choice", "not set: the model may not choose a tool by itself", "true")
 
 
+@rule(
+    reason="vLLM does not start with a longer limit; GLM-4.6V was trained for 131072 tokens",
+    source="project notes on serving, Flags by variant",
+)
 def context_of_model(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a max-model-len that is longer than the model's context."""
+    """No request may be longer than the model's context."""
     if plan.model and plan.context > plan.model.context:
         limit = f"at most {plan.model.context}"
         yield at_key("vllm_flags.max-model-len", "longer than the model's context", limit, plan.context)
 
 
+@rule(
+    reason="otherwise vLLM refuses them minutes later, on every machine at once",
+    source="vllm/config/multimodal.py, limit_per_prompt and media_io_kwargs (0.32.0)",
+)
 def media_limits_read(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield limits of pictures and videos that vLLM cannot read."""
+    """vLLM can read the limits of pictures and videos."""
     limits = _object(plan.flags.get("limit-mm-per-prompt", {}))
     form = '{"image": 16, "video": 1}: how many a request may have'
     if limits is None:
@@ -67,8 +84,13 @@ def media_limits_read(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_flags.media-io-kwargs", "not a number of frames", form, plan.flags["media-io-kwargs"])
 
 
+@rule(
+    reason="one request can take all memory of the server: videos have already crashed vLLM's EngineCore (GLM-V#150)",
+    source="project notes on serving, Known pitfalls; vllm/config/multimodal.py: 999 a modality by default (0.32.0)",
+    level="warning",
+)
 def videos_bounded(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield videos without a limit: one request may have 999, with every frame of each."""
+    """Where vLLM decodes every frame of a video, the stack limits the videos of a request."""
     limits, reading = (_object(plan.flags.get(flag, {})) for flag in ("limit-mm-per-prompt", "media-io-kwargs"))
     video = (reading or {}).get("video")
     if isinstance(video, Mapping) and video.get("num_frames") == -1 and limits is not None and "video" not in limits:
@@ -76,8 +98,12 @@ def videos_bounded(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_flags.limit-mm-per-prompt", seen, '{"video": 1}, or another small number')
 
 
+@rule(
+    reason="otherwise each such request fails",
+    source="roles/vllm: vllm_network; vllm serve --help: --allowed-media-domains",
+)
 def media_hosts_reached(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield media hosts that a container without a network cannot reach."""
+    """Where requests may name media hosts, the container has a network that reaches them."""
     domains = plan.flags.get("allowed-media-domains", [])
     hosts = [str(host) for host in (domains if isinstance(domains, list) else [domains])]
     real = [host for host in hosts if host and host.rpartition(".")[2].lower() != "invalid"]
@@ -86,8 +112,12 @@ def media_hosts_reached(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_network", seen, "bridge; or vllm_flags.allowed-media-domains: [none.invalid]", "none")
 
 
+@rule(
+    reason="the image families have different entrypoints (one serves, one is a shell), so the role replaces it",
+    source="project notes on serving, Images; roles/vllm/templates/replica.service.j2",
+)
 def entrypoint_serves(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a command that does not start vLLM's server."""
+    """The container's command is vLLM's server."""
     entrypoint = plan.values.get("vllm_entrypoint")
     words = [str(word) for word in entrypoint] if isinstance(entrypoint, list) else []
     if words and not re.match(SERVER, " ".join([*words, ""])):
@@ -95,8 +125,13 @@ def entrypoint_serves(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_entrypoint", "does not start vLLM's server", wanted, words)
 
 
+@rule(
+    reason="rocm/vllm and rocm/vllm-dev no longer get fixes",
+    source="project notes on serving, Images",
+    level="warning",
+)
 def image_maintained(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield an image of a family that is no longer maintained."""
+    """The base image is of a maintained family."""
     image = str(plan.values.get("transformers_base_image", ""))
     name = re.sub(r"(:[^/:@]+)?(@.*)?$", "", image)
     families = models.read("versions")["images"]
@@ -106,8 +141,13 @@ def image_maintained(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("transformers_base_image", seen, f"{maintained}, by digest", image)
 
 
+@rule(
+    reason="vLLM leaves them off by default, and its own recipe for this model turns them on",
+    source="vllm#56945; project notes on serving, Environment",
+    level="warning",
+)
 def aiter_on(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield VLLM_ROCM_USE_AITER when it is off or not set."""
+    """vLLM uses AITER's kernels."""
     value = plan.environment.get("VLLM_ROCM_USE_AITER")
     if plan.model and not on(value):
         wanted = '"1"; when a kernel crashes, first VLLM_ROCM_USE_AITER_FP4BMM: "0", then VLLM_ROCM_USE_AITER_MOE: "0"'
@@ -115,8 +155,13 @@ def aiter_on(plan: MachinePlan) -> Iterator[StackFinding]:
         yield at_key("vllm_environment.VLLM_ROCM_USE_AITER", seen, wanted, "" if value is None else value)
 
 
+@rule(
+    reason="without that folder each start compiles for minutes; kernels of another image crash the server",
+    source="project notes on serving, Environment; roles/vllm/vars/main.yml",
+    level="warning",
+)
 def caches_kept(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield caches that are lost at each start, or that another image shares."""
+    """Compiled kernels stay in the folder that role vllm keeps for the image."""
     for name in CACHES:
         value = plan.environment.get(name)
         if value is not None and not str(value).startswith(f"{CACHE}/"):
@@ -136,82 +181,3 @@ def _object(value: Any) -> Mapping[str, Any] | None:
         except ValueError:
             return None
     return value if isinstance(value, Mapping) else None
-
-
-RULES = (
-    Rule(
-        name="tools-have-parser",
-        holds="With automatic tool choice, the stack sets a parser of tool calls.",
-        reason="vLLM does not start without it",
-        source="vllm/entrypoints/launchers/cli_args.py, validate_parsed_serve_args (0.32.0)",
-        check=tools_have_parser,
-    ),
-    Rule(
-        name="parsers-of-glm",
-        holds="vLLM parses tool calls and thoughts with glm45, and the model may choose tools.",
-        reason="otherwise they arrive as text, where clients of the API do not expect them",
-        source="project notes on serving, Flags by variant; the model card of GLM-4.6V",
-        check=parsers_of_glm,
-        level="warning",
-    ),
-    Rule(
-        name="context-of-model",
-        holds="No request may be longer than the model's context.",
-        reason="vLLM does not start with a longer limit; GLM-4.6V was trained for 131072 tokens",
-        source="project notes on serving, Flags by variant",
-        check=context_of_model,
-    ),
-    Rule(
-        name="media-limits-read",
-        holds="vLLM can read the limits of pictures and videos.",
-        reason="otherwise vLLM refuses them minutes later, on every machine at once",
-        source="vllm/config/multimodal.py, limit_per_prompt and media_io_kwargs (0.32.0)",
-        check=media_limits_read,
-    ),
-    Rule(
-        name="videos-bounded",
-        holds="Where vLLM decodes every frame of a video, the stack limits the videos of a request.",
-        reason="one request can take all memory of the server: videos have already crashed vLLM's EngineCore (GLM-V#150)",
-        source="project notes on serving, Known pitfalls; vllm/config/multimodal.py: 999 a modality by default (0.32.0)",
-        check=videos_bounded,
-        level="warning",
-    ),
-    Rule(
-        name="media-hosts-reached",
-        holds="Where requests may name media hosts, the container has a network that reaches them.",
-        reason="otherwise each such request fails",
-        source="roles/vllm: vllm_network; vllm serve --help: --allowed-media-domains",
-        check=media_hosts_reached,
-    ),
-    Rule(
-        name="entrypoint-serves",
-        holds="The container's command is vLLM's server.",
-        reason="the image families have different entrypoints (one serves, one is a shell), so the role replaces it",
-        source="project notes on serving, Images; roles/vllm/templates/replica.service.j2",
-        check=entrypoint_serves,
-    ),
-    Rule(
-        name="image-maintained",
-        holds="The base image is of a maintained family.",
-        reason="rocm/vllm and rocm/vllm-dev no longer get fixes",
-        source="project notes on serving, Images",
-        check=image_maintained,
-        level="warning",
-    ),
-    Rule(
-        name="aiter-on",
-        holds="vLLM uses AITER's kernels.",
-        reason="vLLM leaves them off by default, and its own recipe for this model turns them on",
-        source="vllm#56945; project notes on serving, Environment",
-        check=aiter_on,
-        level="warning",
-    ),
-    Rule(
-        name="caches-kept",
-        holds="Compiled kernels stay in the folder that role vllm keeps for the image.",
-        reason="without that folder each start compiles for minutes; kernels of another image crash the server",
-        source="project notes on serving, Environment; roles/vllm/vars/main.yml",
-        check=caches_kept,
-        level="warning",
-    ),
-)

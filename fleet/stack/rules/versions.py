@@ -6,19 +6,28 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from fleet.stack.rules import models
-from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key
+from fleet.stack.rules.rule import MachinePlan, StackFinding, at_key, rule
 
 WANTED = "a base image with vLLM {} or newer, named in transformers_base_image and transformers_base_vllm"
 
 
+@rule(
+    reason="otherwise every machine pulls and starts the image before vLLM reports that it cannot",
+    source="fleet/stack/rules/data/versions.yml, vllm",
+)
 def vllm_knows_model(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield a version of vLLM that cannot serve the model."""
-    yield from _faults(plan, stops=True)
+    """The vLLM in the base image can serve GLM-4.6V."""
+    return _faults(plan, stops=True)
 
 
+@rule(
+    reason="with such a fault the endpoint is up, but its answers are incomplete",
+    source="fleet/stack/rules/data/versions.yml, vllm: each with its issue",
+    level="warning",
+)
 def vllm_works(plan: MachinePlan) -> Iterator[StackFinding]:
-    """Yield each known fault of the vLLM version with this model."""
-    yield from _faults(plan, stops=False)
+    """The vLLM in the base image has no known fault with GLM-4.6V."""
+    return _faults(plan, stops=False)
 
 
 def _faults(plan: MachinePlan, *, stops: bool) -> Iterator[StackFinding]:
@@ -38,22 +47,3 @@ def public(text: Any) -> Version | None:
         return Version(Version(str(text)).public)
     except InvalidVersion:
         return None
-
-
-RULES = (
-    Rule(
-        name="vllm-knows-model",
-        holds="The vLLM in the base image can serve GLM-4.6V.",
-        reason="otherwise every machine pulls and starts the image before vLLM reports that it cannot",
-        source="fleet/stack/rules/data/versions.yml, vllm",
-        check=vllm_knows_model,
-    ),
-    Rule(
-        name="vllm-works",
-        holds="The vLLM in the base image has no known fault with GLM-4.6V.",
-        reason="with such a fault the endpoint is up, but its answers are incomplete",
-        source="fleet/stack/rules/data/versions.yml, vllm: each with its issue",
-        check=vllm_works,
-        level="warning",
-    ),
-)
