@@ -1,6 +1,6 @@
 """docs/changes.md: what a change of each variable and each file of the roles does to a running machine. `make docs` writes it.
 
-Made from what the roles state (roles/*/meta/effects.yml) and from the rows that hold it against a node.
+Sources: the roles' statements (roles/*/meta/effects.yml) and the rows that compare them with a node.
 """
 
 from collections.abc import Mapping
@@ -27,101 +27,99 @@ PRIVATE = "Its variables no stack sets: the roles that include it hand them over
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     roles = role_vars.load(change_table.ROLES)
     return "\n".join([HEAD, *(_role(name, roles) for name in (*roles.roles, resource_roles.HELPER))])
 
 
-def _role(name: str, roles: role_vars.Roles) -> str:
-    told = role_effects.statement(change_table.ROLES, name)
-    lines = [f"## {name}\n", f"{_gone_through(name)}\n"]
-    if name in roles.roles:
+def _role(role: str, roles: role_vars.Roles) -> str:
+    statement = role_effects.statement(change_table.ROLES, role)
+    lines = [f"## {role}\n", f"{_coverage(role)}\n"]
+    if role in roles.roles:
         lines += ["| variable | a change of it | changed |", "|---|---|---|"]
-        lines += [f"| `{one}` | {_of_variable(told, one)} | {_ways(name, one)} |" for one in roles.roles[name].options]
+        for name in roles.roles[role].options:
+            lines.append(f"| `{name}` | {_of_variable(statement, name)} | {_ways(role, name)} |")
     else:
-        lines += [PRIVATE.rstrip()]
+        lines.append(PRIVATE.rstrip())
     lines += ["", "| file | a change of it | changed |", "|---|---|---|"]
-    lines += [
-        f"| `{file}` | {_of_file(told, file, parts)} | {_ways(name, file)} |" for file, parts in _files(name).items()
-    ]
+    for file, parts in _files(role).items():
+        lines.append(f"| `{file}` | {_of_file(statement, file, parts)} | {_ways(role, file)} |")
     return "\n".join([*lines, ""])
 
 
-def _gone_through(role: str) -> str:
+def _coverage(role: str) -> str:
     """Return how many rows of a role a run has shown as they are now, of how many."""
-    known = records.read("changes")
-    rows_ = [row for row in change_table.made() if row.role == role]
-    states = [records.state("changes", known.get(row.name, {}), row.model_dump()) for row in rows_]
-    now = [state for state in states if state != "not yet" and "stale" not in state]
-    days = sorted({state.partition(",")[0] for state in now})
+    all_records = records.read("changes")
+    rows = [row for row in change_table.changes() if row.role == role]
+    states = [records.state("changes", all_records.get(row.name, {}), row.model_dump()) for row in rows]
+    current = [state for state in states if state != "not yet" and "stale" not in state]
+    days = sorted({state.partition(",")[0] for state in current})
     when = f" ({', '.join(days)})" if days else ""
-    return f"Gone through as they are now: {len(now)} of {len(rows_)} rows{when}."
+    return f"Gone through as they are now: {len(current)} of {len(rows)} rows{when}."
 
 
 def _files(role: str) -> Mapping[str, list[str]]:
-    """Each file of a role, with the names that its listing has for it."""
-    found: dict[str, list[str]] = {}
+    """Return each file of a role, with its names in the listing."""
+    parts: dict[str, list[str]] = {}
     for line in role_digest.listing(change_table.ROLES / role).splitlines():
         part = line.partition("  ")[2]
-        found.setdefault(part.partition(": ")[0], []).append(part)
-    return found
+        parts.setdefault(part.partition(": ")[0], []).append(part)
+    return parts
 
 
-def _of_variable(told: Statement, name: str) -> str:
-    stated = told.variables[name]
+def _of_variable(statement: Statement, name: str) -> str:
+    levels = statement.variables[name]
     if name == effects.NAMED:
         return "**restart** each replica whose own entry differs, **start** one that comes, **stop** one that goes"
-    if isinstance(stated, str):
-        return _or_anew(told, name, _words(role_effects.level(stated), told))
+    if isinstance(levels, str):
+        return _effect(statement, name, role_effects.level(levels))
     names = {"*": "any other", "-*": "taken out"}
-    return _by_words(
-        {names.get(one, f"`{one}`"): _words(role_effects.level(text), told) for one, text in stated.items()}
-    )
+    words = {key: _words(role_effects.level(text), statement) for key, text in levels.items()}
+    return _by_words({names.get(key, f"`{key}`"): text for key, text in words.items()})
 
 
-def _or_anew(told: Statement, name: str, words: str) -> str:
-    """Where it decides what another resource needs, that is what counts."""
-    return (
-        "**restart** every replica, with what comes of it" if told.results is not None and told.decides(name) else words
-    )
+def _effect(statement: Statement, name: str, level: Level) -> str:
+    """Return the level in words, or the restart of the replicas where the variable or file decides what another resource needs."""
+    decides = statement.results is not None and statement.decides(name)
+    return "**restart** every replica, with what comes of it" if decides else _words(level, statement)
 
 
-def _of_file(told: Statement, file: str, parts: list[str]) -> str:
+def _of_file(statement: Statement, file: str, parts: list[str]) -> str:
     if parts[0].startswith(role_digest.DEFAULT):
         return "what its variable says"
     if parts == [file]:
-        return _or_anew(told, file, _words(told.of_file(file), told))
-    words = {f"`{part.partition(': ')[2]}`": _or_anew(told, part, _words(told.of_file(part), told)) for part in parts}
+        return _effect(statement, file, statement.of_file(file))
+    words = {f"`{part.partition(': ')[2]}`": _effect(statement, part, statement.of_file(part)) for part in parts}
     common = max(words.values(), key=list(words.values()).count)
-    return _by_words({**{name: does for name, does in words.items() if does != common}, "any other": common})
+    return _by_words({**{name: text for name, text in words.items() if text != common}, "any other": common})
 
 
 def _by_words(words: Mapping[str, str]) -> str:
-    found: dict[str, list[str]] = {}
-    for name, does in words.items():
-        found.setdefault(does, []).append(name)
-    if len(found) == 1:
-        return next(iter(found))
-    return "<br>".join(f"{', '.join(names)}: {does}" for does, names in found.items())
+    names: dict[str, list[str]] = {}
+    for name, text in words.items():
+        names.setdefault(text, []).append(name)
+    if len(names) == 1:
+        return next(iter(names))
+    return "<br>".join(f"{', '.join(group)}: {text}" for text, group in names.items())
 
 
-def _words(level: Level, told: Statement) -> str:
-    restarts = "every replica" if told.restarts == effects.REPLICAS else told.restarts
-    does = {
+def _words(level: Level, statement: Statement) -> str:
+    restarts = "every replica" if statement.restarts == effects.REPLICAS else statement.restarts
+    text = {
         "none": "nothing restarts",
-        "reload": f"reload {told.reloads}",
+        "reload": f"reload {statement.reloads}",
         "restart": f"**restart** {restarts}",
         "reboot": "**reboot**",
     }[level.name]
-    return does if level.sure else f"may {does}"
+    return text if level.sure else f"may {text}"
 
 
 def _ways(role: str, subject: str) -> str:
-    """How the matrix changes it: once, or in these ways."""
-    mine = [row for row in change_table.load() if row.role == role and subject in (row.variable, row.file)]
-    by = [f"by `{row.by}`" for row in mine if row.by]
-    never = [f"never: {row.never}" for row in mine if row.never]
-    return ", ".join([row.kind or "once" for row in mine if not row.by and not row.never] + by + never)
+    """Return how the matrix changes it: once, or in these ways."""
+    rows = [row for row in change_table.load() if row.role == role and subject in (row.variable, row.file)]
+    by = [f"by `{row.by}`" for row in rows if row.by]
+    never = [f"never: {row.never}" for row in rows if row.never]
+    return ", ".join([row.kind or "once" for row in rows if not row.by and not row.never] + by + never)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/drift.md: what can be changed by hand on a machine, and how the next refresh tells it. `make docs` writes it from drift.yml."""
+"""docs/drift.md: what somebody can change by hand on a machine, and the next refresh's report. `make docs` writes it from drift.yml."""
 
 from tests.support import drift_table, records
 
@@ -21,13 +21,12 @@ present time, and is from then on told and mended as in the table. Replicas star
 
 
 def page() -> str:
-    """The page as Markdown."""
-    changes = [change for wave in drift_table.waves() for change in wave]
-    known = records.read("drift")
-    lines = [
-        f"| {one['kind']} | {'<br>'.join(f'`{words}`' for words in one['told'])} | {records.state('drift', known.get(one['kind'], {}), one)} |"
-        for one in changes
-    ]
+    """Return the page as Markdown."""
+    all_records, lines = records.read("drift"), []
+    for change in (change for wave in drift_table.waves() for change in wave):
+        report = "<br>".join(f"`{words}`" for words in change["report"])
+        state = records.state("drift", all_records.get(change["kind"], {}), change)
+        lines.append(f"| {change['kind']} | {report} | {state} |")
     return "\n".join([HEAD, *lines, ""])
 
 

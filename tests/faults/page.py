@@ -1,6 +1,6 @@
-"""docs/faults.md: what can go wrong, what is said then, what to do, and how long both take. `make docs` writes it from table/*.yml.
+"""docs/faults.md: what can go wrong, the message, what to do, and how long both take. `make docs` writes it from table/*.yml.
 
-What tests measured is in measured.json (tests/support/records.py).
+The measurements are in measured.json (tests/support/records.py).
 """
 
 from typing import Any
@@ -20,35 +20,30 @@ the row, the role that it names or what words the message has changed since. `no
 
 
 def page() -> str:
-    """The page as Markdown."""
-    measured = records.read("faults")
-    return "\n".join([HEAD, *(_row(one, measured.get(one.fault, {})) for one in fault_table.load()), ""])
+    """Return the page as Markdown."""
+    all_figures = records.read("faults")
+    return "\n".join([HEAD, *(_row(fault, all_figures.get(fault.fault, {})) for fault in fault_table.load()), ""])
 
 
-def _row(one: fault_table.Fault, measured: dict[str, Any]) -> str:
-    seen, todo = _parts(one.said)
-    again = f"<br>run again: {_code(_parts(one.again)[0])}" if one.again else ""
-    figures = [f"{measured[key]:.0f} s" if key in measured else "" for key in ("message", "convergence")]
-    when = records.state("faults", measured, one.model_dump())
-    cells = [
-        one.fault,
-        _code(seen) + again,
-        one.todo or _code(_parts(one.again)[1] if one.again else todo),
-        *figures,
-        when,
-    ]
+def _row(fault: fault_table.Fault, record: dict[str, Any]) -> str:
+    message, todo = _parts(fault.message)
+    again = f"<br>run again: {_code(_parts(fault.again)[0])}" if fault.again else ""
+    figures = [f"{record[key]:.0f} s" if key in record else "" for key in ("message", "convergence")]
+    when = records.state("faults", record, fault.model_dump())
+    next_step = fault.todo or _code(_parts(fault.again)[1] if fault.again else todo)
+    cells = [fault.fault, _code(message) + again, next_step, *figures, when]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _parts(said: str) -> tuple[list[str], list[str]]:
-    """A message's lines up to `next:`, and those after it."""
-    lines = [line.strip() for line in said.strip().splitlines()]
+def _parts(message: str) -> tuple[list[str], list[str]]:
+    """Return a message's lines up to `next:`, and those after it."""
+    lines = [line.strip() for line in message.strip().splitlines()]
     at = next((number for number, line in enumerate(lines) if line.startswith("next:")), len(lines))
     return lines[:at], [line.removeprefix("next:").strip() for line in lines[at:]]
 
 
 def _code(lines: list[str]) -> str:
-    """Lines as code, each on a line of its own."""
+    """Return lines as code, each on a line of its own."""
     return "<br>".join(f"`` {line} ``" if "`" in line else f"`{line}`" for line in lines)
 
 

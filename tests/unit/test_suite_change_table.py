@@ -11,8 +11,8 @@ import pytest
 
 from fleet.stack import resource_roles, role_digest, role_vars, settings, stack_file, validate
 from tests.support import change_table, forecast_reader
-from tests.support.forecast_reader import Foretold
-from tests.support.node_changes import Happened, Look, happened
+from tests.support.forecast_reader import Prediction
+from tests.support.node_changes import Changes, Look, changes
 
 GOLDEN = Path(__file__).parent / "golden" / "impact_forecast"
 ROLES = role_vars.load(change_table.ROLES)
@@ -47,7 +47,7 @@ def test_a_row_says_how_it_changes_one_thing() -> None:
     for row in change_table.load():
         ways = [
             row.to is not None,
-            bool(row.told),
+            bool(row.from_node),
             bool(row.site),
             row.entry is not None,
             row.unset,
@@ -61,13 +61,13 @@ def test_a_row_says_how_it_changes_one_thing() -> None:
 
 def test_what_another_row_changes_is_changed_there() -> None:
     assert [
-        row.by for row in change_table.load() if row.by and row.by not in {one.name for one in change_table.made()}
+        row.by for row in change_table.load() if row.by and row.by not in {one.name for one in change_table.changes()}
     ] == []
     assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
 
 
 def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
-    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.made() if row.put]
+    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.changes() if row.put]
     assert [put for file, put in edits if put[0] not in file.read_text()] == []
 
 
@@ -81,30 +81,33 @@ def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "read"),
     [
-        ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Foretold("nothing restarts", False, (), "a 1 -> 2")),
-        ("glm-1: may reboot, not measured yet: a: b", Foretold("reboot", True, (), "a: b")),
-        ("glm-2, glm-1: restart glm-0, glm-1, about 1 s each: a", Foretold("restart", False, ("glm-0", "glm-1"), "a")),
-        ("glm-1: reload docker.service, in the same run: a", Foretold("reload", False, ("docker.service",), "a")),
+        ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Prediction("nothing restarts", False, (), "a 1 -> 2")),
+        ("glm-1: may reboot, not measured yet: a: b", Prediction("reboot", True, (), "a: b")),
+        (
+            "glm-2, glm-1: restart glm-0, glm-1, about 1 s each: a",
+            Prediction("restart", False, ("glm-0", "glm-1"), "a"),
+        ),
+        ("glm-1: reload docker.service, in the same run: a", Prediction("reload", False, ("docker.service",), "a")),
     ],
 )
-def test_a_line_about_a_node_is_read(line: str, read: Foretold) -> None:
+def test_a_line_about_a_node_is_read(line: str, read: Prediction) -> None:
     shown = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
-    assert forecast_reader.foretold(shown, "glm-1") == [read]
-    assert forecast_reader.foretold(shown, "glm-3") == []
+    assert forecast_reader.predictions(shown, "glm-1") == [read]
+    assert forecast_reader.predictions(shown, "glm-3") == []
 
 
-NOTHING = Foretold("nothing restarts", False, (), "")
-ONE, MAYBE = Foretold("restart", False, ("glm-0",), ""), Foretold("restart", True, ("glm-0",), "")
-ENGINE = Foretold("restart", False, ("docker.service and every replica",), "")
-RELOAD = Foretold("reload", False, ("docker.service",), "")
-REBOOT, MAY_REBOOT = Foretold("reboot", False, (), ""), Foretold("reboot", True, (), "")
-QUIET, UP_ANEW = Happened(False), Happened(True)
+NOTHING = Prediction("nothing restarts", False, (), "")
+ONE, MAYBE = Prediction("restart", False, ("glm-0",), ""), Prediction("restart", True, ("glm-0",), "")
+ENGINE = Prediction("restart", False, ("docker.service and every replica",), "")
+RELOAD = Prediction("reload", False, ("docker.service",), "")
+REBOOT, MAY_REBOOT = Prediction("reboot", False, (), ""), Prediction("reboot", True, (), "")
+QUIET, UP_ANEW = Changes(False), Changes(True)
 ZERO, BOTH = (
-    Happened(False, frozenset({"glm-0.service"})),
-    Happened(False, frozenset({"glm-0.service", "glm-1.service"})),
+    Changes(False, frozenset({"glm-0.service"})),
+    Changes(False, frozenset({"glm-0.service", "glm-1.service"})),
 )
-ALL = Happened(False, frozenset({"docker.service", "glm-0.service", "glm-1.service"}))
-RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
+ALL = Changes(False, frozenset({"docker.service", "glm-0.service", "glm-1.service"}))
+RELOADED = Changes(False, frozenset(), frozenset({"docker.service"}))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +118,8 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
         ([ENGINE], ALL, []),
         ([RELOAD, NOTHING], RELOADED, []),
         ([REBOOT, ONE], UP_ANEW, []),
-        ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
-        ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
+        ([Prediction("start", False, ("glm-0",), "")], ZERO, []),
+        ([Prediction("stop", False, ("glm-0",), "")], ZERO, []),
         ([MAYBE], QUIET, []),
         ([MAYBE], ZERO, []),
         ([MAY_REBOOT], QUIET, []),
@@ -132,9 +135,9 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
     ],
 )  # fmt: skip
 def test_what_was_foretold_is_held_against_what_happened(
-    told: list[Foretold], seen: Happened, wrong: list[str]
+    told: list[Prediction], seen: Changes, wrong: list[str]
 ) -> None:
-    assert forecast_reader.wrong(told, seen, ["glm-0", "glm-1"]) == wrong
+    assert forecast_reader.mismatches(told, seen, ["glm-0", "glm-1"]) == wrong
 
 
 BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.service": 1}, {"glm-0": "c"})
@@ -150,13 +153,13 @@ BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.servi
         ("a stopped service", Look("a", {"docker.service": "1"}, BEFORE.reloads, {}), ZERO),
     ],
 )
-def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, seen: Happened) -> None:
-    assert happened(BEFORE, after) == seen, claim
+def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, seen: Changes) -> None:
+    assert changes(BEFORE, after) == seen, claim
 
 
 def test_a_container_that_another_took_the_place_of_behind_its_unit_is_no_answer() -> None:
     with pytest.raises(AssertionError, match="another container, and the unit ran on"):
-        happened(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
+        changes(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
 
 
 def test_no_row_is_refused_by_the_rules_of_the_plan() -> None:
