@@ -161,7 +161,7 @@ def test_an_update_with_a_poisoned_state_evaluates_nothing_of_it_and_mends_it(
     made = plugin.update("Serving", news, poisoned, news)
     assert made["managed"]["declared"].keys() == {f"file {folder}/text"}
     log = Path(made["log"]).read_text()
-    assert "TASK [site : Ensure what was told before is used]" in log and "failed=0" in log
+    assert "TASK [site : Use the results of other runs]" in log and "failed=0" in log
 
 
 def test_a_refresh_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, poisoned: Props, trace: Path) -> None:
