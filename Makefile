@@ -81,14 +81,7 @@ format: python ## write the format that `check` expects
 
 docs: export LEVEL := dev
 docs: python ## write the pages of docs/ that are generated from data
-	@$(ENV) python -m tests.matrix.page >docs/systems.md
-	@$(ENV) python -m tests.vendors.page >docs/vendors.md
-	@$(ENV) python -m tests.e2e.page >docs/drift.md
-	@$(ENV) python -m tests.changes.page >docs/changes.md
-	@$(ENV) python -m tests.faults.page >docs/faults.md
-	@$(ENV) python -m policies.docs >docs/policies.md
-	@$(ENV) python -m fleet.stack.rules.page >docs/rules.md
-	@$(ENV) python -m fleet.acceptance.page >docs/acceptance.md
+	@$(ENV) python -m tests.support.pages
 
 lock: ## write new versions into the locks
 	@bootstrap/lock.sh

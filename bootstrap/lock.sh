@@ -10,7 +10,8 @@ lock() {
   "$UV" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file "$1.txt" "$1.in"
   say "$1.txt: $(grep -c '^[a-z].*==' "$1.txt") packages"
 }
-# dev.in includes every other lock.
-for name in base redfish digitalocean azure oci dev; do lock "requirements/$name"; done
+# Each lock of a source is constrained by base.txt, and dev.in includes every other lock.
+sources=$(find requirements -name '*.in' ! -name base.in ! -name dev.in | sort)
+for file in requirements/base.in $sources requirements/dev.in; do lock "${file%.in}"; done
 lock bootstrap/uv
 took "locked"

@@ -12,7 +12,7 @@ level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # an environment with the tools keeps them
 clouds() { # the locks of the sources in the stack files
   local source
-  sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
+  sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z0-9_]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
     [ ! -f "$REPO/requirements/$source.txt" ] || echo "requirements/$source.txt"
   done
 }

@@ -1,7 +1,4 @@
-"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current.
-
-Usage: python -m policies.docs prints the page.
-"""
+"""Generate docs/policies.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
 from fleet.stack.rules import models
 from policies import data, pack
@@ -16,13 +13,13 @@ this page from `policies/`: change it there.
 
 ## Waive a rule
 
-A rule can be wrong for a while. The stack file then says which one, why, and until when:
+A rule can be wrong for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].reason' "no image with 0.32.0 yet, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["vllm-cve-floor"].expires' 2026-12-31 -s ENV
 
 The rule is then advisory, and every preview repeats the waiver with its reason and last day. After that day the waiver does not count, and the
-preview says so. A waiver for a rule that does not exist stops the preview.
+preview reports that. A waiver for a rule that does not exist stops the preview.
 
 ## Take a machine out, or replace it
 
@@ -96,7 +93,3 @@ def _paths() -> str:
         "## Folders that no media path opens\n\nFor media-path-narrow. It refuses a path that is one of these or above one and, with "
         "*below*, a path in one.\n\n| folder | below | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
-
-
-if __name__ == "__main__":
-    print(page(), end="")

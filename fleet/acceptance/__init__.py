@@ -1,11 +1,9 @@
-"""Is a machine as fast as its maker promises, before it is taken into use? Benchmarks with thresholds, as data.
+"""Benchmarks with thresholds, as data: does a machine reach the figures of its maker before it goes into use?
 
-    mi300x.yml  what is run, what it must measure at least, where that stands in what it prints, and who says so
-    catalogue   that file, with a stack's own commands in it
-    evaluate    what a benchmark printed against its thresholds: pure
-    run         on the machines, by playbooks/acceptance.yml, several at once; what they printed into files
-    report      table, messages, JSON
-    page        docs/acceptance.md
+    mi300x.yml  the benchmarks: command, thresholds, the pattern that finds each figure in the output, the source
+    catalogue   reads that file, and replaces commands by those of a stack
+    evaluate    compares the output of a benchmark with its thresholds
+    page        writes docs/acceptance.md
 
-Optional: no part of `pulumi up`. Called by `fleet accept` (fleet.cli.accept).
+Optional, no part of `pulumi up`. Called by fleet.cli.accept, which runs playbooks/acceptance.yml, and fleet.cli.accept_report.
 """

@@ -1,6 +1,6 @@
-"""The benchmarks and their thresholds as mi300x.yml has them, with the commands that a stack puts in place of ours.
+"""The benchmarks and thresholds of mi300x.yml, with the commands that a stack sets instead.
 
-Owns the form of that file. Opens no connection. Called by `run`, `evaluate`, `page` and the tests.
+Owns the form of that file. Opens no connection. Called by fleet.cli.accept, evaluate, page and the tests.
 """
 
 import re
@@ -22,9 +22,9 @@ class _Data(pydantic.BaseModel):
 
 
 class Test(_Data):
-    """One threshold: `pattern` finds `each` x `best_of` figures; of `best_of` beside each other the best counts, of `each` the worst."""
+    """One threshold. `pattern` finds `each` x `best_of` figures: the best of each `best_of` in a row counts, and of these the worst."""
 
-    __test__ = False  # for pytest, which takes the name for its own
+    __test__ = False  # pytest would collect a class of this name
 
     name: str
     what: str
@@ -43,7 +43,7 @@ class Test(_Data):
 
 
 class Benchmark(_Data):
-    """One container: `command` in it, ended after `timeout` seconds; its tests evaluate what it prints."""
+    """One container. It runs `command` for at most `timeout` seconds; its tests read the output."""
 
     name: str
     tool: str
@@ -54,7 +54,7 @@ class Benchmark(_Data):
 
 
 class Holds(_Data):
-    """The machines for which the thresholds hold; `devices` are PCI device ids."""
+    """The machines that the thresholds are for; `devices` are PCI device ids."""
 
     product: str
     gpus: int
@@ -62,7 +62,7 @@ class Holds(_Data):
 
 
 class Catalogue(_Data):
-    """The whole file. `checked` is the day on which it was compared with `guide`, `options` are of `docker run`."""
+    """The whole file. `checked` is the day of the comparison with `guide`, `options` are options of `docker run`."""
 
     checked: str
     guide: str
@@ -72,19 +72,18 @@ class Catalogue(_Data):
 
 
 def load(commands: Mapping[str, Sequence[str]] | None = None) -> Catalogue:
-    """Return the catalogue, with these commands in place of its own; FleetError for one of a benchmark that it does not have."""
-    found = Catalogue.model_validate(yaml.safe_load(FILE.read_text()))
-    known = [one.name for one in found.benchmarks]
+    """Return the catalogue with these commands, by name of a benchmark. Raises FleetError for an unknown name."""
+    catalogue = Catalogue.model_validate(yaml.safe_load(FILE.read_text()))
+    names = [benchmark.name for benchmark in catalogue.benchmarks]
     for name in commands or ():
-        if name not in known:
-            near = settings.nearest(name, known)
+        if name not in names:
+            near = settings.nearest(name, names)
             raise errors.FleetError(
                 doing=f"read acceptance.commands.{name} of the stack file",
                 seen="no such benchmark",
-                wanted=", ".join(known),
+                wanted=", ".join(names),
                 next=f"did you mean {near}?" if near else "",
             )
-    own: dict[str, Any] = {name: {"command": list(command)} for name, command in (commands or {}).items()}
-    return found.model_copy(
-        update={"benchmarks": [one.model_copy(update=own.get(one.name, {})) for one in found.benchmarks]}
-    )
+    updates: dict[str, Any] = {name: {"command": list(command)} for name, command in (commands or {}).items()}
+    benchmarks = [item.model_copy(update=updates.get(item.name, {})) for item in catalogue.benchmarks]
+    return catalogue.model_copy(update={"benchmarks": benchmarks})

@@ -1,6 +1,7 @@
-"""What a benchmark printed, against its thresholds. Pure: text in, measurements out; only a figure that was read can be ok.
+"""Compare the output of benchmarks with their thresholds. Pure; only a figure that was read can be ok.
 
-Owns what each end of a benchmark means. Called by `run`, which has the outputs from playbooks/acceptance.yml.
+Owns the state for each way that a benchmark can end. Called by fleet.cli.accept with the results of playbooks/acceptance.yml;
+fleet.cli.accept_report prints the measurements, page the thresholds.
 """
 
 import math
@@ -11,13 +12,13 @@ from typing import Any
 
 from fleet.acceptance.catalogue import Benchmark, Test
 
-TAIL = 6  # lines of an output that say most about why it cannot be read
-WIDTH = 160
+TAIL = 6  # last lines of an output that a message quotes
+WIDTH = 160  # characters of such a line
 
 
 @dataclass(frozen=True)
-class Ran:
-    """How a benchmark ended: exit code (None where its container was ended, or never began), seconds, and all that it printed."""
+class BenchmarkRun:
+    """One run of a benchmark: exit code (None where its container was stopped or never started), seconds, whole output."""
 
     rc: int | None
     seconds: float
@@ -25,14 +26,14 @@ class Ran:
     output: str
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Ran":
-        """Build from what playbooks/files/acceptance.py wrote."""
-        return cls(told["rc"], told["seconds"], told["timed_out"], told["output"])
+    def from_json(cls, result: Mapping[str, Any]) -> "BenchmarkRun":
+        """Build from a result of playbooks/files/acceptance.py."""
+        return cls(result["rc"], result["seconds"], result["timed_out"], result["output"])
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One test: `state` is ok, below, unreadable, failed, timed out or not run; `measured` is the figure that counts, where one was read."""
+    """The result of one test: `state` is ok, below, unreadable, failed, timed out or not run; `measured` is the figure that counts, if any."""
 
     test: str
     unit: str
@@ -43,42 +44,38 @@ class Measurement:
 
     @property
     def ok(self) -> bool:
-        """Whether the machine reached it."""
+        """Whether the machine reached the threshold."""
         return self.state == "ok"
 
 
-def evaluate(benchmarks: Sequence[Benchmark], ran: Mapping[str, Ran]) -> list[Measurement]:
-    """Return a measurement for every test of every benchmark, in their order; `ran` is by name of a benchmark."""
-    return [measurement for one in benchmarks for measurement in _of(one, ran.get(one.name))]
+def evaluate(benchmarks: Sequence[Benchmark], runs: Mapping[str, BenchmarkRun]) -> list[Measurement]:
+    """Return a measurement for every test of every benchmark, in their order; `runs` is by name of a benchmark."""
+    return [item for benchmark in benchmarks for item in _measurements(benchmark, runs.get(benchmark.name))]
 
 
-def _of(benchmark: Benchmark, ran: Ran | None) -> Iterator[Measurement]:
+def _measurements(benchmark: Benchmark, run: BenchmarkRun | None) -> Iterator[Measurement]:
     for test in benchmark.tests:
-        if ran is None:
-            yield _not_ok(test, "not run", "the machine told nothing of it")
-        elif ran.timed_out:
-            yield _not_ok(test, "timed out", f"no end within {benchmark.timeout} s", ran.output)
-        elif ran.rc:
-            yield _not_ok(test, "failed", f"exit code {ran.rc}", ran.output)
-        elif ran.rc is None:
-            yield _not_ok(test, "failed", "ended from outside", ran.output)
+        if run is None:
+            yield _not_ok(test, "not run", "the machine reported nothing about it")
+        elif run.timed_out:
+            yield _not_ok(test, "timed out", f"no end within {benchmark.timeout} s", run.output)
+        elif run.rc:
+            yield _not_ok(test, "failed", f"exit code {run.rc}", run.output)
+        elif run.rc is None:
+            yield _not_ok(test, "failed", "ended from outside", run.output)
         else:
-            yield _read(test, ran.output)
+            yield _read(test, run.output)
 
 
 def _read(test: Test, output: str) -> Measurement:
-    told = re.findall(test.pattern, output, re.MULTILINE)
-    wanted = test.each * test.best_of
-    if len(told) != wanted:
-        return _not_ok(test, "unreadable", f"{len(told)} figures where {wanted} were to be", output)
-    try:
-        figures = [float(one) for one in told]
-    except ValueError:
-        figures = [math.nan]
-    if not all(map(math.isfinite, figures)):
-        said = next(one for one in told if not _finite(one))
-        return _not_ok(test, "unreadable", f"{said!r} is no number", output)
-    best = [max(figures[start : start + test.best_of]) for start in range(0, wanted, test.best_of)]
+    texts = re.findall(test.pattern, output, re.MULTILINE)
+    count = test.each * test.best_of
+    if len(texts) != count:
+        return _not_ok(test, "unreadable", f"{len(texts)} figures instead of {count}", output)
+    if malformed := [text for text in texts if not _finite(text)]:
+        return _not_ok(test, "unreadable", f"{malformed[0]!r} is no number", output)
+    figures = [float(text) for text in texts]
+    best = [max(figures[start : start + test.best_of]) for start in range(0, count, test.best_of)]
     worst = min(best)
     where = f"GPU {best.index(worst)} of {test.each}" if test.each > 1 else ""
     state = "ok" if worst >= test.at_least else "below"
@@ -102,8 +99,8 @@ def _tail(output: str) -> list[str]:
 
 
 def figure(value: float | None, unit: str) -> str:
-    """Return `32.9 GB/s` or `4,177,285 MB/s`; `-` where nothing was read."""
+    """Return `32.9 GB/s` or `4,177,285 MB/s`; `-` for None."""
     if value is None:
         return "-"
-    # Rounded down: what is just below a threshold must not look as if it had reached it.
+    # Rounded down: a figure just below a threshold must not look like the threshold.
     return f"{int(value):,} {unit}" if value >= 1000 else f"{int(value * 1000 + 1e-6) / 1000:g} {unit}"

@@ -1,7 +1,4 @@
-"""docs/acceptance.md, written from the benchmarks and their thresholds: `make docs`. A test fails when the page is not current.
-
-Usage: python -m fleet.acceptance.page prints the page.
-"""
+"""Generate docs/acceptance.md from the benchmarks and their thresholds (`make docs`). A test fails when the page is not current."""
 
 import shlex
 
@@ -9,29 +6,29 @@ from fleet.acceptance import catalogue, evaluate
 
 HEAD = """# Is the machine as fast as it must be?
 
-`fleet accept -s ENV [NODE …]` runs benchmarks on machines whose Host is done, and compares with what {product} with {gpus} GPUs must reach. It is
-optional, no part of `pulumi up`. Made by `make docs` from `fleet/acceptance/mi300x.yml`: change it there.
+`fleet accept -s ENV [NODE …]` runs benchmarks on machines whose Host is set up, and compares the figures with the thresholds for {product} with
+{gpus} GPUs. It is optional, no part of `pulumi up`. `make docs` generates this page from `fleet/acceptance/mi300x.yml`: change it there.
 
-*Not run on hardware yet*: thresholds and commands are AMD's, the forms of the outputs were taken from the programs' sources, and the whole way was
-run on a lab node with a stand-in that prints such outputs (`tests/roles/test_acceptance.py`). On an MI300X nobody of this project has run it.
+*Not run on hardware yet.* Thresholds and commands are AMD's. The forms of the outputs are from the programs' sources. A lab node ran the whole
+sequence with a stand-in that prints such outputs (`tests/roles/test_acceptance.py`). Nobody in this project has run it on an MI300X.
 
 ## How
 
-1. An image with the programs below on its PATH (and `sh`), in a registry that the machines reach (or its mirror,
-   docs/mirrors.md); ROCm's user space is in the image, not on the host.
-   The stack file names it by digest:
+1. Provide an image with the programs below on its PATH (and `sh`), in a registry that the machines reach (or its mirror,
+   docs/mirrors.md). ROCm's user space is in the image, not on the host. The stack file names the image by digest:
 
         pulumi config set --path 'glm-fleet:acceptance.image' registry.example/rocm-validation@sha256:DIGEST -s ENV
 
-2. GPUs that nobody uses: `state: drain` for the machine, then `pulumi up`. On a machine where a replica runs, or anything else has the GPUs open,
-   nothing is measured, and the message says what it is.
-3. `fleet accept -s ENV`: about {minutes} minutes a machine at most, as many at once as the stack's `parallel`. Exit code 1 when a machine did not
-   pass, 2 when one could not be measured; `--json` for programs. Then the same machine without `state: drain`.
+2. Free the GPUs: set `state: drain` for the machine, then `pulumi up`. While a replica runs, or another process has the GPUs open, the command
+   measures nothing, and its message names the user of the GPUs.
+3. Run `fleet accept -s ENV`. It takes at most about {minutes} minutes per machine, and measures `parallel` (of the stack) machines at once. The exit
+   code is 1 when a machine did not pass, 2 when one could not be measured. `--json` is for programs.
+4. Remove `state: drain`, then `pulumi up`.
 
-All that the benchmarks print is kept in `.pulumi/evidence/ENV/accept-NODE-TIME.txt`. On the machine nothing stays: each benchmark is a container with
-the GPUs, no network and no right but `{options}`, ended after its time; an image that was not there before is removed.
+`.pulumi/evidence/ENV/accept-NODE-TIME.txt` has the whole output of the benchmarks. Nothing stays on the machine. Each benchmark is a container with
+the GPUs, no network and no right but `{options}`; it stops after its time. An image that was not there before is removed.
 
-A program that has another name in your image, or needs another argument, gets a command of its own in the stack file, by the benchmark's name:
+When a program has another name in your image, or needs another argument, set its command in the stack file, by the benchmark's name:
 
     glm-fleet:acceptance:
       image: registry.example/rocm-validation@sha256:DIGEST
@@ -40,27 +37,27 @@ A program that has another name in your image, or needs another argument, gets a
 
 | verdict | meaning |
 |---|---|
-| ok | the figure was read, and it is the threshold or more |
-| below | the figure was read, and it is less |
-| unreadable | it ended well, and the figure does not stand where it should, or is no number; the end of the output is shown |
-| failed | it ended with another exit code than 0 |
-| timed out | it did not end in its time |
+| ok | the figure is the threshold or more |
+| below | the figure is less than the threshold |
+| unreadable | the benchmark ended with 0, and the output has no figure in its place, or one that is no number; the message has the end of the output |
+| failed | the benchmark ended with another exit code than 0 |
+| timed out | the benchmark did not end in its time |
 
 ## Thresholds
 
-Compared with its source on {checked}: {guide}.
+Compared on {checked} with their source: {guide}.
 """
 
 
 def page() -> str:
     """Return the whole page."""
-    found = catalogue.load()
+    data = catalogue.load()
     head = HEAD.format(
-        **found.holds.model_dump(include={"product", "gpus"}),
-        minutes=round(sum(one.timeout for one in found.benchmarks) / 60),
-        options=" ".join(found.options),
-        checked=found.checked,
-        guide=found.guide,
+        **data.holds.model_dump(include={"product", "gpus"}),
+        minutes=round(sum(benchmark.timeout for benchmark in data.benchmarks) / 60),
+        options=" ".join(data.options),
+        checked=data.checked,
+        guide=data.guide,
     )
     rows = [
         [
@@ -68,14 +65,14 @@ def page() -> str:
             test.what,
             evaluate.figure(test.at_least, test.unit),
             _counts(test),
-            f"{one.name} ({one.tool}, {one.timeout} s)",
-            one.source,
+            f"{benchmark.name} ({benchmark.tool}, {benchmark.timeout} s)",
+            benchmark.source,
         ]
-        for one in found.benchmarks
-        for test in one.tests
+        for benchmark in data.benchmarks
+        for test in benchmark.tests
     ]
     titles = ("test", "what", "at least", "which figure counts", "benchmark", "source")
-    commands = [f"| {one.name} | `{shlex.join(one.command)}` |" for one in found.benchmarks]
+    commands = [f"| {benchmark.name} | `{shlex.join(benchmark.command)}` |" for benchmark in data.benchmarks]
     table = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join([head, *table, "", "## Commands", "", "| benchmark | command |", "|---|---|", *commands, ""])
 
@@ -83,7 +80,3 @@ def page() -> str:
 def _counts(test: catalogue.Test) -> str:
     best = f"the best of {test.best_of} runs" if test.best_of > 1 else "the only one"
     return f"the worst of {test.each} GPUs" + (f", each {best}" if test.best_of > 1 else "") if test.each > 1 else best
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,7 +1,7 @@
-"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, compare the figures and keep all output.
+"""`fleet accept`: run playbooks/acceptance.yml on machines, several at once, compare the figures with the thresholds, keep the output.
 
-Owns which machines may be measured, how many at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
-the others. Needs a stack that is up; accept_report.py makes the text.
+Owns the choice of machines, the number at once, and the files in .pulumi/evidence/. A machine that cannot be measured does not stop
+the others. Needs a stack that is up; fleet.acceptance has the thresholds, accept_report.py the text.
 """
 
 import functools
@@ -29,10 +29,10 @@ from fleet.ssh import reply
 from fleet.stack import mirrors, settings
 
 EVERY = 10.0  # seconds between two lines of progress
-PULL = 3600  # seconds for the image, and what else the playbook does beside the benchmarks
+PULL = 3600  # seconds for the image and the other tasks of the playbook, besides the benchmarks
 IMAGE = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
 
-# What playbooks/files/acceptance.py reports of each benchmark, and what it left on the machine.
+# The form of the results of playbooks/files/acceptance.py: `ran` by benchmark, `stays` what it left on the machine.
 RAN = validators.Record(
     {
         "rc": validators.Either((validators.Whole(-255, 255), validators.Nothing()), "an exit code or nothing"),
@@ -70,9 +70,9 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
         click.echo(report.to_json(reports))
     else:
         click.echo("\n".join([report.as_table(reports), *report.problems(reports)]))
-    if any(not one.passed and not one.error for one in reports):
+    if any(not item.passed and not item.error for item in reports):
         sys.exit(1)
-    if any(one.error for one in reports):
+    if any(item.error for item in reports):
         sys.exit(2)
 
 
@@ -87,7 +87,7 @@ class Candidate:
 
 
 def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catalogue: Catalogue) -> list[Candidate]:
-    """Return the named machines (no name means all) whose Host is up. Raises FleetError for another name, or without an image by digest."""
+    """Return the named machines (no name means all) whose Host is set up. Raises FleetError for another name, and without an image by digest."""
     if not IMAGE.fullmatch(image):
         raise errors.FleetError(
             doing="accept",
@@ -96,20 +96,20 @@ def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catal
             next=f"`pulumi config set --path 'glm-fleet:acceptance.image' REPOSITORY@sha256:DIGEST -s {stack}`",
         )
     done = {node: outputs["node"] for node, outputs in hosts.items() if outputs.get("gpus") and outputs.get("node")}
-    known = {node: done[node] for node in sorted(done, key=table.natural_order)}
-    for name in names or ([] if known else ["any node"]):
-        if name not in known:
-            near = "" if name in hosts else settings.nearest(name, list(known))
+    connections = {node: done[node] for node in sorted(done, key=table.natural_order)}
+    for name in names or ([] if connections else ["any node"]):
+        if name not in connections:
+            near = "" if name in hosts else settings.nearest(name, list(connections))
             raise errors.FleetError(
                 node=name,
                 doing="accept",
                 seen="no machine of this stack whose Host is done",
-                wanted=", ".join(known) or "a stack that is up",
+                wanted=", ".join(connections) or "a stack that is up",
                 next=f"did you mean {near}?" if near else f"`pulumi up -s {stack}` sets it up",
             )
     return [
-        Candidate(stack, ssh.Target.from_inputs({**reached, "name": node}), image, catalogue)
-        for node, reached in known.items()
+        Candidate(stack, ssh.Target.from_inputs({**connection, "name": node}), image, catalogue)
+        for node, connection in connections.items()
         if not names or node in names
     ]
 
@@ -117,11 +117,11 @@ def candidates(stack: str, hosts: State, names: Sequence[str], image: str, catal
 def accept(
     nodes: Sequence[Candidate], parallel: int, note: Callable[[str], None], every: float = EVERY
 ) -> list[report.Report]:
-    """Measure the nodes, `parallel` at once; `note` gets a line for each that ends, and every `every` seconds one for all that run."""
+    """Measure the nodes, `parallel` at once. `note` gets a line when one ends, and every `every` seconds a line on those that run."""
     stop = threading.Event()
     at_work: dict[str, str] = {}
 
-    def one(node: Candidate) -> report.Report:
+    def measure_node(node: Candidate) -> report.Report:
         name = node.target.name
         try:
             result = measure(node, functools.partial(at_work.__setitem__, name), stop)
@@ -132,12 +132,12 @@ def accept(
         return result
 
     with futures.ThreadPoolExecutor(max(1, min(parallel, len(nodes)))) as pool:
-        running = [pool.submit(one, node) for node in nodes]
+        running = [pool.submit(measure_node, node) for node in nodes]
         try:
             while waiting := futures.wait(running, timeout=every).not_done:
                 note(progress_line(dict(at_work), len(nodes) - len(waiting), len(nodes)))
         finally:
-            stop.set()  # on ^C the running ones end within seconds, and the others do not begin
+            stop.set()  # on ^C the running ones end within seconds, and the others do not start
     return [ended.result() for ended in running]
 
 
@@ -149,7 +149,7 @@ def progress_line(at_work: Mapping[str, str], done: int, of: int) -> str:
 
 
 def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event) -> report.Report:
-    """Run all benchmarks on one node, evaluate and keep their output. Raises FleetError when nothing could be measured."""
+    """Run all benchmarks on one node, write their output to a file and return the report. Raises FleetError when nothing could be measured."""
     name, stamp = node.target.name, time.strftime("%Y%m%d-%H%M%S")
     if stop.is_set():
         raise errors.Cancelled(node=name, doing="accept", seen="cancelled")
@@ -158,8 +158,8 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
         playbook=base.ROOT / "playbooks" / "acceptance.yml",
         variables=variables(node),
         log=base.state_dir() / "logs" / f"{node.stack}-accept-{name}-{stamp}.log",
-        timeout=PULL + sum(one.timeout + 60 for one in node.catalogue.benchmarks),
-        next_step="`fleet accept` begins anew",
+        timeout=PULL + sum(benchmark.timeout + 60 for benchmark in node.catalogue.benchmarks),
+        next_step="`fleet accept` starts again",
     )
     outcome = converge.converge(job, lambda progress: note(progress.text), stop)
     try:
@@ -167,14 +167,14 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
         raise reply.failed(error, name, "read what the benchmarks printed", after) from None
-    ran = {key: evaluate.Ran.from_json(value) for key, value in (results.get("ran") or {}).items()}
+    runs = {key: evaluate.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
-        evaluate.evaluate(node.catalogue.benchmarks, ran),
+        evaluate.evaluate(node.catalogue.benchmarks, runs),
         str(base.state_dir() / "evidence" / node.stack / f"accept-{name}-{stamp}.txt"),
         stays=list(results.get("stays") or ()),
     )
-    write_evidence(result, node, ran, stamp)
+    write_evidence(result, node, runs, stamp)
     return result
 
 
@@ -185,33 +185,36 @@ def variables(node: Candidate) -> dict[str, Any]:
         "acceptance_holds": node.catalogue.holds.model_dump(),
         "acceptance_options": list(node.catalogue.options),
         "acceptance_benchmarks": [
-            {"name": one.name, "command": list(one.command), "timeout": one.timeout}
-            for one in node.catalogue.benchmarks
+            {"name": benchmark.name, "command": list(benchmark.command), "timeout": benchmark.timeout}
+            for benchmark in node.catalogue.benchmarks
         ],
     }
 
 
-def write_evidence(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> None:
-    """Write the table and, below it, the whole output of the benchmarks."""
+def write_evidence(
+    result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
+) -> None:
+    """Write the table and the whole output of the benchmarks into the evidence file."""
     file = Path(result.evidence)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(_lines(result, node, ran, stamp)))
+    file.write_text("\n".join(_lines(result, node, runs, stamp)))
 
 
-def _lines(result: report.Report, node: Candidate, ran: Mapping[str, evaluate.Ran], stamp: str) -> Iterator[str]:
+def _lines(
+    result: report.Report, node: Candidate, runs: Mapping[str, evaluate.BenchmarkRun], stamp: str
+) -> Iterator[str]:
     holds = node.catalogue.holds
     yield f"{result.node} of stack {node.stack}, {stamp}, image {node.image}"
     yield f"thresholds of {node.catalogue.checked} for {holds.gpus} {holds.product}: {node.catalogue.guide}"
     yield ""
     yield report.as_table([result])
-    for one in node.catalogue.benchmarks:
-        ended = ran.get(one.name)
+    for benchmark in node.catalogue.benchmarks:
         yield ""
-        yield f"===== {one.name}: {shlex.join(one.command)}"
-        if ended:
-            end = "ended after its timeout" if ended.timed_out else f"exit code {ended.rc}"
-            yield f"===== {end}, {ended.seconds:.0f} s; all that it printed:"
-            yield ended.output
+        yield f"===== {benchmark.name}: {shlex.join(benchmark.command)}"
+        if run := runs.get(benchmark.name):
+            end = "ended after its timeout" if run.timed_out else f"exit code {run.rc}"
+            yield f"===== {end}, {run.seconds:.0f} s; all that it printed:"
+            yield run.output
 
 
 def accept_stack(

@@ -1,6 +1,6 @@
-"""What the verbs of `fleet` share: the option that names the stack, its settings, the exit code after an error, progress lines.
+"""The shared parts of the verbs of `fleet`: the stack option, the stack's settings, the exit code after an error, progress lines.
 
-Needs click; a function that reads a stack file imports the reader itself. Used by each verb.
+Needs click; a function that reads a stack file imports the reader itself, so that other verbs start fast. Called by each verb.
 """
 
 import datetime
@@ -24,7 +24,7 @@ stack_option = click.option("-s", "--stack", required=True, help="The stack, as 
 
 
 def exit_on_error(code: int = 1) -> Callable[[Verb], Verb]:
-    """Return a decorator for a verb: a FleetError is printed on stderr and ends the process with exit code `code`."""
+    """Return a decorator for a verb that prints a FleetError on stderr and ends the process with exit code `code`."""
 
     def decorate(verb: Verb) -> Verb:
         @wraps(verb)
@@ -49,7 +49,7 @@ def load_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
 
 
 def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
-    """Return the same, after checking names and types of the stack's role variables. Raises SettingsError for the first wrong one."""
+    """Return the same with checked names and types of the stack's role variables. Raises SettingsError for the first wrong one."""
     from fleet.stack import settings, validate
 
     loaded, roles = load_stack(stack)
@@ -60,18 +60,18 @@ def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
 
 
 def today() -> datetime.date:
-    """Return the day in UTC."""
+    """Return the date in UTC."""
     return datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def root() -> Path:
-    """Return the project folder: the nearest one upwards with a Pulumi.yaml, as Pulumi finds it, else the one of this installation."""
+    """Return the project folder: the nearest one upwards with a Pulumi.yaml, as for Pulumi, else that of this installation."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), ROOT)
 
 
 def quiet(_text: str) -> None:
-    """Drop a progress line: the output is for a program."""
+    """Discard a progress line: the output is for a program."""
 
 
 def progress(text: str) -> None:

@@ -1,6 +1,6 @@
-"""`fleet enrol`: the host keys that answer at the machines' addresses, compared with other sources, and the one to pin.
+"""`fleet enrol`: read the host keys of machines, compare them with other sources, and pin one key per machine.
 
-Needs machines that answer, and where asked for a known_hosts file or DNS. stack_edit.py writes the stack file.
+Needs machines that answer, and for some options a known_hosts file or DNS. stack_edit.py writes the stack file.
 """
 
 import base64
@@ -19,7 +19,7 @@ from fleet import errors, ssh
 from fleet.cli import common, stack_edit, table
 from fleet.ssh.host_keys import TYPES, Key, offered
 
-HEAD = ("node", "address", "type", "fingerprint", "what is known of it")
+HEAD = ("node", "address", "type", "fingerprint", "remarks")
 
 
 @click.command("enrol")
@@ -79,7 +79,7 @@ class Answer:
     chosen: Key | None = None
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a line a key."""
+        """Return a table row for each key."""
         where = f"{self.target.address}:{self.target.port}"
         return [
             (self.node, where, key.type, key.fingerprint, ", ".join(self.remarks[key.fingerprint])) for key in self.keys
@@ -87,23 +87,23 @@ class Answer:
 
 
 def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
-    """Return the keys of every machine, read all at once. Raises Unreachable, with a note for each further machine that does not answer."""
+    """Read the keys of all machines at once. Raises Unreachable, with a note for each further machine that does not answer."""
     with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
         running = {node: pool.submit(offered, target) for node, target in reach.items()}
-    failed = [error for one in running.values() if isinstance(error := one.exception(), errors.FleetError)]
+    failed = [error for future in running.values() if isinstance(error := future.exception(), errors.FleetError)]
     if failed:
         for other in failed[1:]:
             failed[0].add_note(str(other))
         raise failed[0]
     note(f"{len(running)} machines answered" if len(running) > 1 else f"{next(iter(reach))} answered")
-    return [_answer(node, reach[node], one.result()) for node, one in running.items()]
+    return [_answer(node, reach[node], future.result()) for node, future in running.items()]
 
 
 def choose(answer: Answer, expected: Sequence[str], sources: Mapping[str, Sequence[str]]) -> None:
-    """Mark the key to pin: the expected one, else the first type of TYPES. Raises HostKeyMismatch.
+    """Set the key to pin: the expected one, else one that a source has, else the first type of TYPES.
 
-    `sources` has by source (a file's name, DNS) the fingerprints that it has for this machine. Another expected fingerprint is a mismatch,
-    and so is a source that has none of the keys.
+    `sources` has by source (a file's name, DNS) its fingerprints for this machine. Raises HostKeyMismatch when the machine offers no
+    expected key, or when a source has keys of this machine and none of the offered ones.
     """
     offers = {key.fingerprint: key for key in answer.keys}
     for source, fingerprints in sources.items():
@@ -111,33 +111,33 @@ def choose(answer: Answer, expected: Sequence[str], sources: Mapping[str, Sequen
             answer.remarks[fingerprint].append(f"{'as' if fingerprint in fingerprints else 'not'} in {source}")
         if fingerprints and not offers.keys() & set(fingerprints):
             raise _mismatch(answer, f"{source} has {', '.join(fingerprints)}")
-    wanted = [fingerprint for fingerprint in expected if fingerprint in offers]
-    if expected and not wanted:
+    matching = [fingerprint for fingerprint in expected if fingerprint in offers]
+    if expected and not matching:
         raise _mismatch(answer, f"expected: {', '.join(expected)}")
-    agreed = [key for key in answer.keys if any(key.fingerprint in some for some in sources.values())]
-    answer.chosen = offers[wanted[0]] if wanted else (agreed or answer.keys)[0]
+    confirmed = [key for key in answer.keys if any(key.fingerprint in prints for prints in sources.values())]
+    answer.chosen = offers[matching[0]] if matching else (confirmed or answer.keys)[0]
     if answer.chosen.fingerprint != answer.pinned:
         answer.remarks[answer.chosen.fingerprint].append("to be pinned")
 
 
 def as_table(answers: Sequence[Answer]) -> str:
-    """Return a line a key of every machine."""
+    """Return a table with one line per key."""
     return table.columns([HEAD, *(row for answer in answers for row in answer.rows())])
 
 
 def from_file(text: str, target: ssh.Target, name: str) -> list[str]:
-    """Return the fingerprints that a known_hosts file has for a machine, by its address or its name; hashed names count too."""
+    """Return the fingerprints in a known_hosts file for a machine's address or name, also where these are hashed."""
     names = [name, target.address] if target.port == 22 else [name, f"[{target.address}]:{target.port}"]
     fingerprints = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 3 and not line.startswith(("#", "@")) and any(_names(words[0], one) for one in names):
+        if len(words) >= 3 and not line.startswith(("#", "@")) and any(_matches(words[0], host) for host in names):
             fingerprints.append(Key.parse(" ".join(words[1:3])).fingerprint)
     return fingerprints
 
 
 def from_dns(address: str) -> list[str]:
-    """Return the SHA-256 fingerprints of a machine's SSHFP records; CommandFailed where DNS gives no answer."""
+    """Return the SHA-256 fingerprints of a machine's SSHFP records. Raises CommandFailed when DNS does not answer."""
     import dns.exception
     import dns.resolver
 
@@ -150,10 +150,10 @@ def from_dns(address: str) -> list[str]:
             doing=f"ask DNS for the SSHFP records of {address}",
             seen=str(error).rstrip(".").lower(),
             wanted="an answer of the resolver of this machine",
-            next="leave out --sshfp, or mend /etc/resolv.conf",
+            next="leave out --sshfp, or repair /etc/resolv.conf",
         ) from error
-    # 2 is SHA-256; SHA-1 (1) is no proof any more.
-    return [f"SHA256:{base64.b64encode(one.fingerprint).decode().rstrip('=')}" for one in records if one.fp_type == 2]
+    digests = (record.fingerprint for record in records if record.fp_type == 2)  # 2 is SHA-256; SHA-1 proves nothing
+    return [f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}" for digest in digests]
 
 
 def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
@@ -164,22 +164,22 @@ def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
     return Answer(node, target, sorted(keys, key=lambda key: TYPES.index(key.type)), pinned, remarks)
 
 
-def _mismatch(answer: Answer, wanted: str) -> errors.HostKeyMismatch:
+def _mismatch(answer: Answer, elsewhere: str) -> errors.HostKeyMismatch:
     return errors.HostKeyMismatch(
         node=answer.node,
         doing=f"compare the host keys of {answer.target.address}:{answer.target.port}",
         seen=", ".join(f"{key.type} {key.fingerprint}" for key in answer.keys),
-        wanted=wanted,
+        wanted=elsewhere,
         next="find out which machine answers there; nothing was written",
     )
 
 
-def _names(pattern: str, name: str) -> bool:
-    """Whether the first word of a known_hosts line is about a name."""
+def _matches(pattern: str, name: str) -> bool:
+    """Whether the first word of a known_hosts line includes a name."""
     if pattern.startswith("|1|"):
         _, _, salt, digest = pattern.split("|")
         expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
         return hmac.compare_digest(expected, base64.b64decode(digest))
-    patterns = pattern.replace("[", "[[]").split(",")  # only * and ? stand for others there
-    refused = any(fnmatch.fnmatch(name, one[1:]) for one in patterns if one.startswith("!"))
-    return not refused and any(fnmatch.fnmatch(name, one) for one in patterns if not one.startswith("!"))
+    patterns = pattern.replace("[", "[[]").split(",")  # only * and ? are wildcards there
+    excluded = any(fnmatch.fnmatch(name, item[1:]) for item in patterns if item.startswith("!"))
+    return not excluded and any(fnmatch.fnmatch(name, item) for item in patterns if not item.startswith("!"))

@@ -1,4 +1,4 @@
-"""`fleet forward`: a tunnel from this machine to a replica."""
+"""`fleet forward`: open a tunnel from this machine to a replica. stack_outputs.py finds the replica and opens the tunnel."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""The command `fleet`: the group of its verbs and their list. Each verb is a file here, imported only when it is called.
+"""The command `fleet`: the list of its verbs. Each verb is a file here, imported only when it is called.
 
 Add a verb: its file fleet/cli/VERB.py with a click command named `command`, and its line in VERBS.
 Needs click alone; `fleet --help` imports no verb. tests/unit/test_cli_verbs.py compares VERBS with the files.

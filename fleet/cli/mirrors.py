@@ -1,4 +1,4 @@
-"""`fleet mirrors`: what the machines of a stack fetch, and from where. Reads the stack file only."""
+"""`fleet mirrors`: list what the machines of a stack fetch, and from where. Reads only the stack file; fleet.stack.mirrors has the list."""
 
 import click
 
@@ -15,9 +15,9 @@ def command(stack: str) -> None:
     For machines without a way out: what their mirrors must hold (`mirrors:` in the stack file).
     """
     settings, roles = common.load_typed_stack(stack)
-    items = [one for name in settings.present for one in mirrors.items(validate.plan(settings, roles, name).values)]
+    items = [item for name in settings.present for item in mirrors.items(validate.plan(settings, roles, name).values)]
     rows = [
-        (one.kind, one.name, table.size(one.bytes) if one.bytes else "-", one.source)
-        for one in dict.fromkeys([*items, *mirrors.measured(settings)])
+        (item.kind, item.name, table.size(item.bytes) if item.bytes else "-", item.source)
+        for item in dict.fromkeys([*items, *mirrors.measured(settings)])
     ]
     click.echo(table.columns([("kind", "name", "size", "from"), *rows]))

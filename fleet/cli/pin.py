@@ -1,6 +1,6 @@
-"""`fleet pin`: the tags and branches in a stack file, and the digest or commit that each of them names now.
+"""`fleet pin`: replace each tag and branch in a stack file by the digest or commit that it names now.
 
-Needs the registry, the git server and the hub that the stack's machines use (its mirrors, where it has some). stack_edit.py writes the file.
+Needs the stack's registry, git server and hub, or their mirrors (fleet.upstream asks them). stack_edit.py writes the file.
 """
 
 import datetime
@@ -20,7 +20,7 @@ from fleet.upstream import git, hub, registry
 
 HEAD = ("where", "names", "which is now")
 VARS, NODES, ACCEPTANCE = "glm-fleet:vars", "glm-fleet:nodes", "glm-fleet:acceptance"
-# Variables that name something, and those that say where it is looked up.
+# The variables with a name to resolve, and those with the place to look it up.
 SOURCES = {
     "transformers_base_image": (),
     "transformers_commit": ("transformers_repository",),
@@ -46,13 +46,13 @@ def command(stack: str, yes: bool) -> None:
     if not yes and not click.confirm(f"Write these into {file}"):
         click.echo("nothing was written")
         sys.exit(1)
-    for name in stack_edit.write(common.root() / file, file, [one.edit(common.today()) for one in pins]):
+    for name in stack_edit.write(common.root() / file, file, [pin.edit(common.today()) for pin in pins]):
         click.echo(f"{name}: written; `git diff {name}` shows it")
 
 
 @dataclass(frozen=True)
 class Loose:
-    """One name that moves: where it stands, in which stack file's `path`, what it is, how to ask what that is now."""
+    """One tag or branch: its key for messages, its `path` in the stack file, and the function that resolves it."""
 
     where: str
     path: tuple[str, ...]
@@ -62,13 +62,13 @@ class Loose:
 
 @dataclass(frozen=True)
 class Pin:
-    """A loose name and what takes its place."""
+    """A loose name and its digest or commit."""
 
     loose: Loose
     value: str
 
     def edit(self, today: datetime.date) -> stack_edit.Edit:
-        """Return what to write: the pinned name, and beside it as a comment the tag or branch and the date."""
+        """Return the change of the stack file: the new value, with the tag or branch and the date as a comment."""
         label = self.loose.name.rpartition(":")[2]
         return stack_edit.Edit(self.loose.path, self.loose.name, self.value, f"{label}, {today.isoformat()}")
 
@@ -76,7 +76,7 @@ class Pin:
 def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[Loose]:
     """Return every loose name, in the order of the stack file.
 
-    SettingsError for a variable that no role knows, and for a name that means another thing on some machine.
+    Raises SettingsError for a variable that no role has, and for a shared name that one machine looks up in another place.
     """
     mistakes = [*roles.validate(loaded.vars, file, "vars")]
     for machine, member in loaded.machines.items():
@@ -89,13 +89,13 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
         values = validate.plan(loaded, roles, machine).values
         where = f"{loaded.key(machine)}.vars"
         names += _of(values, member.vars, where, (NODES, machine, "vars"))
-        for one in names:
-            key = one.path[-1]
-            if one.path[0] == VARS and key not in member.vars and _sources(values, key) != _sources(shared, key):
+        for item in names:
+            key = item.path[-1]
+            if item.path[0] == VARS and key not in member.vars and _sources(values, key) != _sources(shared, key):
                 raise errors.SettingsError(
                     file=file,
                     key=f"{where}.{key}",
-                    seen=f"this machine takes it from elsewhere, and {one.where} is {one.name!r} there, too",
+                    seen=f"this machine takes it from elsewhere, and {item.where} is {item.name!r} there, too",
                     allowed=f"{key} beside {' and '.join(SOURCES[key])}",
                 )
     if (image := loaded.acceptance.image) and not _pinned(image):
@@ -105,21 +105,21 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
 
 
 def resolve(names: Sequence[Loose], note: Callable[[str], None]) -> list[Pin]:
-    """Ask for each what it is now; `note` gets a line for each. The first that cannot be known stops all: FleetError."""
+    """Resolve each name; `note` gets a line for each. Raises FleetError for the first that cannot be resolved."""
     pins = []
-    for one in names:
-        note(f"{one.where}: {one.name}")
-        pins.append(Pin(one, one.ask()))
+    for item in names:
+        note(f"{item.where}: {item.name}")
+        pins.append(Pin(item, item.ask()))
     return pins
 
 
 def as_table(pins: Sequence[Pin]) -> str:
-    """Return a line for each pin, old and new."""
+    """Return a table with one line per pin: where, old name, new value."""
     return table.columns([HEAD, *((pin.loose.where, pin.loose.name, pin.value) for pin in pins)])
 
 
 def _of(values: Mapping[str, Any], own: Mapping[str, Any], where: str, path: tuple[str, ...]) -> Iterator[Loose]:
-    """Yield the loose names among a stack's or a machine's own variables; `values` are all variables, with mirrors."""
+    """Yield the loose names in `own`, the variables of a stack or a machine; `values` are all variables, with mirrors."""
     for key in SOURCES:
         name = str(own.get(key) or "")
         if name and not _pinned(name):
@@ -148,6 +148,5 @@ def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
 
 
 def _image(name: str, mirror_name: str) -> str:
-    """Return an image by digest; `asked` is its name at the mirror, where there is one."""
-    digest = registry.digest(mirror_name)
-    return f"{name.rpartition(':')[0]}@{digest}"
+    """Return an image by digest; `mirror_name` is its name at the mirror, else the same."""
+    return f"{name.rpartition(':')[0]}@{registry.digest(mirror_name)}"

@@ -1,4 +1,4 @@
-"""`fleet plan`: how the replicas of a stack file fit on their GPUs, and what is wrong with the file. Opens no connection."""
+"""`fleet plan`: show how the replicas of a stack file fit on their GPUs, and the mistakes in the file. Opens no connection."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""`fleet preflight`: what is wrong with the machines of a stack, before anything on them is changed.
+"""`fleet preflight`: check the machines of a stack against its requirements, and change nothing on them.
 
-The stack file has the requirements, fleet.preflight checks them: all nodes at once, one exec each. A node that cannot be checked does not
-stop the others.
+fleet.stack.requirements has the requirements, fleet.preflight checks them: all nodes at once, one exec each. A node that cannot be
+checked does not stop the others.
 """
 
 import json
@@ -49,7 +49,7 @@ def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool)
 
 @dataclass(frozen=True)
 class Report:
-    """What every check says of one node, or why nothing could be looked at."""
+    """The result of every check of one node, or why it could not be checked."""
 
     node: str
     results: list[machine.CheckResult] = field(default_factory=list)
@@ -58,63 +58,63 @@ class Report:
     @property
     def stops(self) -> bool:
         """Whether an error stops a run on this node."""
-        return any(one.level == "error" for one in self.results)
+        return any(result.level == "error" for result in self.results)
 
 
 def required(
-    stack: str, found: settings.Settings, roles: role_vars.Roles, names: Sequence[str]
+    stack: str, loaded: settings.Settings, roles: role_vars.Roles, names: Sequence[str]
 ) -> list[machine.Requirements]:
-    """Return what the stack requires of each named node (none means all); FleetError for a name that it does not have."""
+    """Return the requirements of each named node (no name means all). Raises FleetError for an unknown name."""
     for name in names:
-        if name not in found.present:
-            near = settings.nearest(name, found.present)
+        if name not in loaded.present:
+            near = settings.nearest(name, loaded.present)
             raise errors.FleetError(
                 node=name,
                 doing="preflight",
                 seen="no machine of this stack",
-                wanted=", ".join(found.present),
+                wanted=", ".join(loaded.present),
                 next=f"did you mean {near}?" if near else "",
             )
-    asked = [name for name in found.present if not names or name in names]
-    targets, owner = _targets(stack, found, asked), f"{stack_file.PROJECT}/{stack}"
-    return [
-        machine.Requirements.from_plan(targets[name], requirements.wants(found, roles, name, owner)) for name in asked
-    ]
+    chosen = [name for name in loaded.present if not names or name in names]
+    targets, owner = _targets(stack, loaded, chosen), f"{stack_file.PROJECT}/{stack}"
+    plans = {name: requirements.wants(loaded, roles, name, owner) for name in chosen}
+    return [machine.Requirements.from_plan(targets[name], plan) for name, plan in plans.items()]
 
 
 def look(nodes: Sequence[machine.Requirements], note: Callable[[str], None]) -> list[Report]:
-    """Look at all nodes at once; `note` gets a line for each that is done."""
+    """Check all nodes at once; `note` gets a line when one is done."""
 
-    def one(node: machine.Requirements) -> Report:
+    def check_node(node: machine.Requirements) -> Report:
         try:
             results = machine.check(machine.look(node), node)
         except errors.FleetError as error:
             report = Report(node.target.name, error=str(error))
         else:
             report = Report(node.target.name, results)
-        note(f"{report.node}: {'could not look' if report.error else _summary(report)}")
+        note(f"{report.node}: {'could not check' if report.error else _summary(report)}")
         return report
 
     with futures.ThreadPoolExecutor(min(AT_ONCE, len(nodes))) as pool:
-        return list(pool.map(one, nodes))
+        return list(pool.map(check_node, nodes))
 
 
 def as_table(reports: Sequence[Report], everything: bool) -> str:
-    """Return a line a result, those that are ok only when `everything` is asked for; each node that is fine has one line."""
+    """Return a table with one line per result, and one line for a node without findings. `everything` includes results that are ok."""
     rows = [row for report in reports for row in _rows(report, everything)]
     return table.columns([HEAD, *rows])
 
 
 def problems(reports: Sequence[Report]) -> list[str]:
-    """Return a message for each thing that is not ok: node, seen, wanted, what to do; what several nodes share once."""
+    """Return a message for each result that is not ok; nodes with the same problem share one."""
     nodes_by_problem: dict[tuple[str, ...], list[str]] = {}
     for report in reports:
-        for one in report.results:
-            if one.level != "ok":
-                nodes_by_problem.setdefault((one.check, one.seen, one.wanted, one.next), []).append(report.node)
+        for result in report.results:
+            if result.level != "ok":
+                problem = (result.check, result.seen, result.wanted, result.next)
+                nodes_by_problem.setdefault(problem, []).append(report.node)
     shared = [
-        str(errors.FleetError(node=", ".join(nodes), doing=check, seen=seen, wanted=wanted, next=after))
-        for (check, seen, wanted, after), nodes in nodes_by_problem.items()
+        str(errors.FleetError(node=", ".join(nodes), doing=check, seen=seen, wanted=wanted, next=next_step))
+        for (check, seen, wanted, next_step), nodes in nodes_by_problem.items()
     ]
     return [*(report.error for report in reports if report.error), *shared]
 
@@ -122,23 +122,22 @@ def problems(reports: Sequence[Report]) -> list[str]:
 def to_json(reports: Sequence[Report]) -> str:
     """Return the reports as JSON, where an error has the level `fault`, as in earlier releases."""
 
-    def fields(one: machine.CheckResult) -> dict[str, str]:
-        level = "fault" if one.level == "error" else one.level
-        return {"check": one.check, "level": level, "seen": one.seen, "wanted": one.wanted, "next": one.next}
+    def fields(item: machine.CheckResult) -> dict[str, str]:
+        level = "fault" if item.level == "error" else item.level
+        return {"check": item.check, "level": level, "seen": item.seen, "wanted": item.wanted, "next": item.next}
 
     rows = [
-        {"node": report.node, "verdicts": [fields(one) for one in report.results], "error": report.error}
-        for report in reports
+        {"node": report.node, "verdicts": [*map(fields, report.results)], "error": report.error} for report in reports
     ]
     return json.dumps(rows, indent=1)
 
 
-def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
-    """Return how to reach each machine: from the stack file where that has its host key, else from the stack's state."""
+def _targets(stack: str, loaded: settings.Settings, names: Sequence[str]) -> Mapping[str, ssh.Target]:
+    """Return how to reach each machine: from the stack file when that has the host key, else from the stack's state."""
     from_file = {
         name: {**reach, "name": name}
         for name in names
-        if isinstance(pool := found.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
+        if isinstance(pool := loaded.pool(name), Reached) and "host_key" in (reach := pool.connection(name))
     }
     others = [name for name in names if name not in from_file]
     deployed = (stack_outputs.deployed(stack).get("Node") or {}) if others else {}
@@ -147,7 +146,7 @@ def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapp
             raise errors.FleetError(
                 node=name,
                 doing="preflight",
-                seen=f"its source ({found.pool(name).source}) has not made it yet",
+                seen=f"its source ({loaded.pool(name).source}) has not made it yet",
                 wanted="machines that exist",
                 next=f"`pulumi up -s {stack}` makes them",
             )
@@ -156,14 +155,14 @@ def _targets(stack: str, found: settings.Settings, names: Sequence[str]) -> Mapp
 
 def _rows(report: Report, everything: bool) -> Sequence[tuple[str, ...]]:
     if report.error:
-        return [(report.node, "-", "-", "could not look")]
-    shown = [one for one in report.results if everything or one.level != "ok"]
-    rows = [(report.node, one.check, SIGNS[one.level], re.sub(r"\s+", " ", one.seen)) for one in shown]
+        return [(report.node, "-", "-", "could not check")]
+    shown = [result for result in report.results if everything or result.level != "ok"]
+    rows = [(report.node, result.check, SIGNS[result.level], re.sub(r"\s+", " ", result.seen)) for result in shown]
     return rows or [(report.node, "all", "ok", f"{len(report.results)} checks")]
 
 
 def _summary(report: Report) -> str:
-    counts = {level: sum(one.level == level for one in report.results) for level in SIGNS}
+    counts = {level: sum(result.level == level for result in report.results) for level in SIGNS}
     return ", ".join(
         f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items() if count
     )

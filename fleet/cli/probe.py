@@ -1,4 +1,4 @@
-"""`fleet probe`: the probes, sent to the replicas of a stack through SSH tunnels, and reports of the answers."""
+"""`fleet probe`: send the probes to the replicas of a stack through SSH tunnels, and report the answers. fleet.probes has both."""
 
 import sys
 from dataclasses import replace
@@ -52,5 +52,5 @@ def command(
         junit.write_text(report.to_junit(results))
     if html:
         html.write_text(report.to_html(results))
-    if any(one.refused for one in results):
+    if any(result.refused for result in results):
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""`fleet request`: the body of one probe's request, for `curl -d @-`. Needs no stack."""
+"""`fleet request`: print the body of one probe's request, for `curl -d @-`. Needs no stack."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fleet show`: the outputs of a stack as a table, and two commands to paste."""
+"""`fleet show`: print the outputs of a stack as a table, and two commands to paste. stack_outputs.py reads the outputs."""
 
 import shlex
 from collections.abc import Mapping
@@ -29,38 +29,38 @@ def command(stack: str) -> None:
 
 
 def table(outputs: Outputs) -> str:
-    """Return one line a replica: where it runs, what exactly it serves, what it proved, how long that took."""
-    lines = [line for node, seen in outputs.get("replicas", {}).items() for line in _lines(node, seen)]
+    """Return one line per replica: its node, what it serves, its probe results, the seconds of each phase."""
+    lines = [line for node, evidence in outputs.get("replicas", {}).items() for line in _lines(node, evidence)]
     return columns([HEAD, *lines])
 
 
 def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
     """Return two commands for two shells in this folder: a tunnel to the first replica, and a question with a picture."""
-    node, seen = next((node, seen) for node, seen in outputs["replicas"].items() if seen and seen["replicas"])
-    first = seen["replicas"][0]
+    node, evidence = next((node, each) for node, each in outputs["replicas"].items() if each and each["replicas"])
+    first = evidence["replicas"][0]
     here = 'eval "$(make env)"; '  # a new shell has neither `fleet` nor `pulumi`
     return (
         f"{here}fleet forward -s {shlex.quote(stack)} {shlex.quote(f'{node}/' + first['name'])} --port 8000\n"
         f"{here}fleet request {shlex.quote(case)} --model {shlex.quote(first['model'])}"
         " | curl -s http://127.0.0.1:8000/v1/chat/completions"
-        # a file, though none on disk: among curl's arguments everybody on this machine would see the key
+        # a file that is not on disk: every user of this machine could read the key among curl's arguments
         f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {shlex.quote(stack)})")'
         " -H 'Content-Type: application/json' -d @-"
     )
 
 
-def _lines(node: str, seen: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
-    if seen is None:
+def _lines(node: str, evidence: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    if evidence is None:
         return [(node, "failed", *["-"] * 5)]
-    probes = seen.get("probes") or {}
+    probes = evidence.get("probes") or {}
     shared = (
-        short(seen.get("image", "")),
-        short(seen.get("commit", "")),
-        short(seen.get("revision", "")),
+        short(evidence.get("image", "")),
+        short(evidence.get("commit", "")),
+        short(evidence.get("revision", "")),
         f"{probes['passed']:.0f}/{probes['total']:.0f}" if probes else "none",
-        phases(seen.get("seconds") or {}),
+        phases(evidence.get("seconds") or {}),
     )
-    return [(node, replica["name"], *shared) for replica in seen.get("replicas") or ({"name": "-"},)]
+    return [(node, replica["name"], *shared) for replica in evidence.get("replicas") or ({"name": "-"},)]
 
 
 def short(name: str) -> str:
@@ -69,5 +69,5 @@ def short(name: str) -> str:
 
 
 def phases(seconds: Mapping[str, float]) -> str:
-    """Return seconds by role as `docker 31 s, vllm 48 s`, phases under half a second left out."""
-    return ", ".join(f"{role} {taken:.0f} s" for role, taken in seconds.items() if taken >= 0.5) or "-"
+    """Return seconds by role as `docker 31 s, vllm 48 s`, without phases under half a second."""
+    return ", ".join(f"{role} {duration:.0f} s" for role, duration in seconds.items() if duration >= 0.5) or "-"

@@ -1,4 +1,4 @@
-"""Write stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and leave every other line as it was."""
+"""Change stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and keep every other line. Needs ruamel.yaml."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from fleet.ssh.host_keys import Key
 from fleet.stack import validation_errors
 
 NODES = "glm-fleet:nodes"
-PINNED = ("ssh", "redfish")  # the sources whose machines may have a host key of their own
+PINNED = ("ssh", "redfish")  # the sources whose machines may have a host key in the stack file
 
 
 class Document:
-    """A YAML file that is read and written with its comments, its order and its quotes."""
+    """A YAML file that keeps its comments, order and quotes when it is written."""
 
     def __init__(self, path: Path) -> None:
         from ruamel.yaml import YAML
@@ -26,7 +26,7 @@ class Document:
         _, dash, offset = load_yaml_guess_indent(text)
         self._yaml = YAML()
         self._yaml.preserve_quotes = True
-        self._yaml.width = 1 << 16  # no line is broken
+        self._yaml.width = 1 << 16  # breaks no line
         self._yaml.indent(mapping=2, sequence=dash or 4, offset=offset if dash else 2)
         self._path = path
         self.content: Any = self._yaml.load(text) or {}
@@ -39,7 +39,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Edit:
-    """One value of a stack file that becomes another: keys below `config` (of a machine: nodes, its name, its keys), and a comment."""
+    """A new value in a stack file, with a comment. `path` has the keys below `config` (of a machine: nodes, its name, its keys)."""
 
     path: tuple[str, ...]
     old: str
@@ -48,9 +48,9 @@ class Edit:
 
 
 def write(path: Path, name: str, edits: Sequence[Edit]) -> list[str]:
-    """Set values in a stack file, and in the files that it names for its machines; return the names of those that were written.
+    """Set values in a stack file and in its files of machines. Returns the names of the written files.
 
-    SettingsError, before anything is written, for a value that does not stand on one line by itself: an alias, a block.
+    Raises SettingsError, before it writes anything, for a value that is not alone on one line: an alias, a block.
     """
     texts: dict[Path, str] = {}
     for edit in edits:
@@ -58,66 +58,66 @@ def write(path: Path, name: str, edits: Sequence[Edit]) -> list[str]:
         label = str(Path(name).parent / file.name)
         texts[file] = edited(texts.get(file) or file.read_text(), keys, edit, label)
     for file, text in texts.items():
-        beside = file.with_name(f".{file.name}.new")
-        beside.write_text(text)
-        beside.chmod(file.stat().st_mode & 0o777)
-        beside.replace(file)
+        new = file.with_name(f".{file.name}.new")
+        new.write_text(text)
+        new.chmod(file.stat().st_mode & 0o777)
+        new.replace(file)
     return [str(Path(name).parent / file.name) for file in texts]
 
 
 def edited(text: str, keys: Sequence[str | int], edit: Edit, file: str) -> str:
-    """Return a YAML text in which one value, on one line, is another one, with the comment at the end of that line."""
+    """Return a YAML text with the edit's value and, at the end of its line, the comment. Raises SettingsError, see `write`."""
     from ruamel.yaml import YAML
 
-    wanted = yaml.safe_load(text)
-    node, place = YAML().load(text), wanted
+    content = yaml.safe_load(text)
+    node, mapping = YAML().load(text), content
     for key in keys[:-1]:
-        node, place = node[key], place[key]
-    place[keys[-1]] = edit.new
+        node, mapping = node[key], mapping[key]
+    mapping[keys[-1]] = edit.new
     lines = text.splitlines(keepends=True)
     row, column = node.lc.value(keys[-1]) if keys[-1] in (node.lc.data or {}) else (0, 0)
     line = lines[row].rstrip("\n")
-    for written in (f'"{edit.old}"', f"'{edit.old}'", edit.old):
-        if not line[column:].startswith(written):
+    for old in (f'"{edit.old}"', f"'{edit.old}'", edit.old):
+        if not line[column:].startswith(old):
             continue
-        after = line[column + len(written) :].rstrip()
-        for sign in ("; ", " # "):  # behind a comment that is there; what only looks like one does not compare
+        after = line[column + len(old) :].rstrip()
+        for sign in ("; ", " # "):  # "; " continues a comment; without one it changes the content
             lines[row] = f'{line[:column]}"{edit.new}"{after}{sign}{edit.comment}\n'
-            if _same(new := "".join(lines), wanted):
+            if _has_content(new := "".join(lines), content):
                 return new
     raise errors.SettingsError(
         file=file,
         key=".".join(map(str, keys)),
         value=edit.old,
-        seen="does not stand on one line by itself",
+        seen="is not alone on one line",
         allowed=f"a plain value; or write {edit.new} by hand",
     )
 
 
-def _same(text: str, wanted: Any) -> bool:
+def _has_content(text: str, content: Any) -> bool:
     try:
-        return bool(yaml.safe_load(text) == wanted)
+        return bool(yaml.safe_load(text) == content)
     except yaml.YAMLError:
         return False
 
 
 def _place(path: Path, keys: Sequence[str]) -> tuple[Path, list[str | int]]:
-    """Return the file in which a value stands, and its keys there: machines may have a file of their own."""
+    """Return the file that holds a value, and its keys there: machines may have a separate file."""
     if keys[0] != NODES:
         return path, ["config", *keys]
     nodes = yaml.safe_load(path.read_text())["config"][NODES]
-    for place, source in enumerate(nodes if isinstance(nodes, list) else [nodes]):
-        if isinstance(named := source.get("machines"), str):
-            if keys[1] in yaml.safe_load((path.parent / named).read_text()):
-                return path.parent / named, list(keys[1:])
-        elif keys[1] in (named or {}):
-            return path, ["config", NODES, *([place] if isinstance(nodes, list) else []), "machines", *keys[1:]]
-    raise KeyError(keys[1])  # a machine that the settings have and no file
+    for index, source in enumerate(nodes if isinstance(nodes, list) else [nodes]):
+        if isinstance(machines := source.get("machines"), str):
+            if keys[1] in yaml.safe_load((path.parent / machines).read_text()):
+                return path.parent / machines, list(keys[1:])
+        elif keys[1] in (machines or {}):
+            return path, ["config", NODES, *([index] if isinstance(nodes, list) else []), "machines", *keys[1:]]
+    raise KeyError(keys[1])  # a machine of the settings that is in no file
 
 
 @dataclass
 class Pool:
-    """The machines of one of these sources as they stand in a file: in the stack's, or in one of their own that it names."""
+    """The machines of one source, and the file that lists them: the stack file, or one that the stack file names."""
 
     defaults: Mapping[str, Any]
     machines: Any
@@ -126,29 +126,29 @@ class Pool:
 
 
 class StackFile:
-    """A stack file, and those that it names for its machines: those of its sources that pin host keys."""
+    """A stack file and its files of machines, for the sources that pin host keys. Raises SettingsError without such a source."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         stack = Document(path)
         nodes = (stack.content.get("config") or {}).get(NODES) or {}
         sources = nodes if isinstance(nodes, list) else [nodes]
-        self._pools = [self._pool(stack, path.parent, one) for one in sources if one.get("source") in PINNED]
+        self._pools = [self._pool(stack, path.parent, item) for item in sources if item.get("source") in PINNED]
         if not self._pools:
-            named = " and ".join(str(one["source"]) for one in sources if one.get("source"))
+            names = " and ".join(str(item["source"]) for item in sources if item.get("source"))
             raise errors.SettingsError(
                 file=name,
                 key="nodes.source",
-                seen=f"is {named}" if named else "there is no such file, or it has no nodes",
-                allowed="ssh: machines of other sources bring their host keys with them",
+                seen=f"is {names}" if names else "there is no such file, or it has no nodes",
+                allowed="ssh or redfish: the other sources make the host keys of their machines",
             )
 
     def targets(self, nodes: Sequence[str]) -> dict[str, ssh.Target]:
-        """Return how to reach each of NODE (in the file) or NODE=ADDRESS (to be added); SettingsError for one that is neither."""
+        """Return how to reach each NODE (in the file) or NODE=ADDRESS (a new one). Raises SettingsError for an unknown NODE."""
         return {node.partition("=")[0]: self._target(*node.partition("=")[::2]) for node in nodes}
 
     def pin(self, node: str, key: Key, address: str) -> str:
-        """Set a machine's host key, and return in which file; a machine that is not there yet gets its address, too."""
+        """Set a machine's host key, and the address of a new machine. Returns the name of the written file."""
         from ruamel.yaml.comments import CommentedMap
         from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
@@ -163,31 +163,30 @@ class StackFile:
     def _pool(self, stack: Document, folder: Path, source: Any) -> Pool:
         """Return the machines of one source of the stack file."""
         document, file = stack, self.name
-        if isinstance(named := source.get("machines"), str):
-            document, file = Document(folder / named), f"{Path(self.name).parent}/{named}"
+        machines = source.get("machines")
+        if isinstance(machines, str):
+            document, file = Document(folder / machines), f"{Path(self.name).parent}/{machines}"
             machines = document.content
-        elif named is None:
+        elif machines is None:
             machines = source["machines"] = {}
-        else:
-            machines = named
         return Pool(source.get("defaults") or {}, machines, document, file)
 
     def _of(self, node: str) -> Pool:
-        """The source that has a machine; a new one goes to the first."""
+        """Return the machines of the source that has a node; of the first source for a new node."""
         return next((pool for pool in self._pools if node in pool.machines), self._pools[0])
 
     def _target(self, node: str, address: str) -> ssh.Target:
         pool = self._of(node)
         own = pool.machines.get(node)
         if own is None and not address:
-            known = [name for one in self._pools for name in one.machines]
+            names = [name for each in self._pools for name in each.machines]
             raise errors.SettingsError(
                 file=self.name,
                 key="nodes.machines",
                 value=node,
                 seen="no machine has this name",
-                allowed=f"one of {', '.join(known)}, or {node}=ADDRESS to add it",
-                nearest=validation_errors.nearest(node, known),
+                allowed=f"one of {', '.join(names)}, or {node}=ADDRESS to add it",
+                nearest=validation_errors.nearest(node, names),
             )
         inputs = {**pool.defaults, **(own or {}), **({"address": address} if address else {})}
         if not inputs.get("address"):

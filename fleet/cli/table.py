@@ -1,4 +1,4 @@
-"""Text for the reports of the verbs: columns, the order of names, sizes. Pure."""
+"""Format the reports of the verbs: columns, the order of names, sizes. Pure; called by the verbs."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def natural_order(name: str) -> list[str]:
-    """Return a key by which prod-2 stands before prod-10."""
+    """Return a sort key that puts prod-2 before prod-10."""
     return [part.rjust(9, "0") if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 

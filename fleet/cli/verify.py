@@ -1,7 +1,7 @@
 """`fleet verify`: compare the weights on the nodes, byte for byte, and the images of the replicas with the stack's state.
 
-fleet.managed.verify_weights reads the nodes, all at once, with a line of progress for all of them; a node that cannot be read does not
-stop the others.
+fleet.managed.verify_weights reads the nodes, all at once, with one line of progress for all. A node that cannot be read does not
+stop the others. Needs a stack that is up.
 """
 
 import json
@@ -33,8 +33,8 @@ State = Mapping[str, Mapping[str, Any]]  # outputs by node
 def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     """Compare every byte of the weights, and the images, with the record.
 
-    The stack's state has the record, made when the weights were fetched. A wrong file gets the present time and is otherwise not changed:
-    the next `pulumi up --refresh` sees it and fetches it again.
+    The record is in the stack's state, from the fetch of the weights. A wrong file keeps its content and gets the present time: the next
+    `pulumi up --refresh` then fetches it again.
 
     Exit code 1 when something differs, 2 when a node could not be read.
     """
@@ -43,15 +43,15 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
         click.echo(to_json(reports))
     else:
         click.echo("\n".join([as_table(reports), *problems(reports, stack)]))
-    if any(one.wrong for one in reports):
+    if any(report.wrong for report in reports):
         sys.exit(1)
-    if any(one.error for one in reports):
+    if any(report.error for report in reports):
         sys.exit(2)
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was found on one node: each thing that differs as {what, expected, seen}, or why nothing could be looked at."""
+    """The differences on one node as {what, expected, seen}, or why the node could not be read."""
 
     node: str
     path: str
@@ -62,22 +62,22 @@ class WeightsReport:
 
 
 def recorded(weights: State, servings: State, names: Sequence[str]) -> list[machine.RecordedWeights]:
-    """Return what each named node (none means all) should hold; FleetError for a name that has no verified weights."""
-    known = {
-        node: found
+    """Return the record of each named node (no name means all). Raises FleetError for a name without verified weights."""
+    records = {
+        node: record
         for node in sorted(weights, key=table.natural_order)
-        if (found := _recorded(node, weights[node], servings.get(node) or {}))
+        if (record := _recorded(node, weights[node], servings.get(node) or {}))
     }
-    for name in names or ([] if known else ["any node"]):
-        if name not in known:
+    for name in names or ([] if records else ["any node"]):
+        if name not in records:
             raise errors.FleetError(
                 node=name,
                 doing="verify",
                 seen="the stack's state has no verified weights of it",
-                wanted=", ".join(known) or "a stack that is up",
+                wanted=", ".join(records) or "a stack that is up",
                 next="`pulumi up` fetches and verifies them",
             )
-    return [found for node, found in known.items() if not names or node in names]
+    return [record for node, record in records.items() if not names or node in names]
 
 
 def _recorded(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any]) -> machine.RecordedWeights | None:
@@ -85,26 +85,25 @@ def _recorded(node: str, weights: Mapping[str, Any], serving: Mapping[str, Any])
     manifest_sum = _expected(weights).get(f"file {manifest}", {}).get("sha256")
     if not manifest_sum:
         return None
-    images = {what: seen["image_id"] for what, seen in _expected(serving).items() if "image_id" in seen}
+    containers = {name: item["image_id"] for name, item in _expected(serving).items() if "image_id" in item}
+    images = {name.removeprefix("container "): image for name, image in containers.items()}
     target = ssh.Target.from_inputs({**weights["node"], "name": node})
-    return machine.RecordedWeights(
-        target, manifest, manifest_sum, {what.removeprefix("container "): image for what, image in images.items()}
-    )
+    return machine.RecordedWeights(target, manifest, manifest_sum, images)
 
 
 def _expected(outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (outputs.get("managed") or {}).get("expected") or {}
-    return found
+    expected: Mapping[str, Any] = (outputs.get("managed") or {}).get("expected") or {}
+    return expected
 
 
 def verify(
     nodes: Sequence[machine.RecordedWeights], note: Callable[[str], None], every: float = EVERY
 ) -> list[WeightsReport]:
-    """Look at all nodes at once; `note` gets a line of progress every so many seconds."""
+    """Read all nodes at once; `note` gets a line of progress every `every` seconds."""
     stop = threading.Event()
     progress = {node.target.name: (0, 0) for node in nodes}
 
-    def one(node: machine.RecordedWeights) -> WeightsReport:
+    def verify_node(node: machine.RecordedWeights) -> WeightsReport:
         name, path = node.target.name, node.manifest.rpartition("/")[0]
 
         def report_progress(done: int, total: int) -> None:
@@ -113,26 +112,26 @@ def verify(
                 raise errors.Cancelled(node=name, doing=f"verify {path}", seen="cancelled")
 
         try:
-            found = machine.verify(node, report_progress)
+            result = machine.verify(node, report_progress)
         except errors.FleetError as error:
             progress.pop(name)
             return WeightsReport(name, path, error=str(error))
-        return WeightsReport(name, path, found.files, found.bytes, found.wrong)
+        return WeightsReport(name, path, result.files, result.bytes, result.wrong)
 
     started = time.monotonic()
     with futures.ThreadPoolExecutor(max(1, len(nodes))) as pool:
-        running = [pool.submit(one, node) for node in nodes]
+        running = [pool.submit(verify_node, node) for node in nodes]
         try:
             while futures.wait(running, timeout=every).not_done:
                 if now := dict(progress):
                     note(progress_line(now, time.monotonic() - started))
         finally:
-            stop.set()  # on ^C the nodes are left at their next line
+            stop.set()  # on ^C each node stops at its next line of progress
     return [ended.result() for ended in running]
 
 
 def progress_line(progress: Mapping[str, tuple[int, int]], seconds: float) -> str:
-    """Return how far all nodes are as one line: bytes, speed, and what is left on the last one, or of whom nothing was heard yet."""
+    """Return the progress of all nodes in one line: bytes, speed, and the time left on the slowest, or the nodes without progress yet."""
     done, total = (sum(part) for part in zip(*progress.values(), strict=True))
     silent = [node for node, (read, _) in progress.items() if not read]
     if silent:
@@ -150,41 +149,41 @@ def minutes(seconds: float) -> str:
 
 
 def as_table(reports: Sequence[WeightsReport]) -> str:
-    """Return one line a node."""
+    """Return a table with one line per node."""
     return table.columns([HEAD, *map(_row, reports)])
 
 
-def _row(one: WeightsReport) -> tuple[str, ...]:
-    if one.error:
-        return one.node, "-", "-", "could not look"
-    count = len(one.wrong)
+def _row(report: WeightsReport) -> tuple[str, ...]:
+    if report.error:
+        return report.node, "-", "-", "could not read"
+    count = len(report.wrong)
     verdict = f"{count} {'thing differs' if count == 1 else 'things differ'}" if count else "as recorded"
-    return one.node, str(one.files), table.size(one.bytes), verdict
+    return report.node, str(report.files), table.size(report.bytes), verdict
 
 
 def problems(reports: Sequence[WeightsReport], stack: str) -> list[str]:
-    """Return a message for each node where something differs, or that could not be looked at."""
-    return [one.error or _differs(one, stack) for one in reports if one.error or one.wrong]
+    """Return a message for each node with differences, and for each that could not be read."""
+    return [report.error or _differs(report, stack) for report in reports if report.error or report.wrong]
 
 
-def _differs(one: WeightsReport, stack: str) -> str:
-    shown = [f"{wrong['what']}: {wrong['seen']}\n  recorded: {wrong['expected']}" for wrong in one.wrong]
+def _differs(report: WeightsReport, stack: str) -> str:
+    shown = [f"{wrong['what']}: {wrong['seen']}\n  recorded: {wrong['expected']}" for wrong in report.wrong]
     command = f"--refresh -s {stack} --policy-pack policies"
     message = errors.FleetError(
-        node=one.node,
-        doing=f"verify {one.path}",
+        node=report.node,
+        doing=f"verify {report.path}",
         seen="\n".join([f"{len(shown)} of what was recorded {'differs' if len(shown) == 1 else 'differ'}", *shown]),
-        next=f"`pulumi preview {command}` tells what it costs;\n`pulumi up {command}` fetches wrong files again and restarts what loaded them",
+        next=f"`pulumi preview {command}` shows the effects;\n`pulumi up {command}` fetches wrong files again and restarts what loaded them",
     )
     return str(message)
 
 
 def to_json(reports: Sequence[WeightsReport]) -> str:
     """Return the reports as JSON."""
-    return json.dumps([asdict(one) for one in reports], indent=1)
+    return json.dumps([asdict(report) for report in reports], indent=1)
 
 
 def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
-    """Read the stack's state and look at its nodes."""
-    found = stack_outputs.deployed(stack)
-    return verify(recorded(found.get("Weights") or {}, found.get("Serving") or {}, names), note)
+    """Read the stack's state and verify its nodes."""
+    resources = stack_outputs.deployed(stack)
+    return verify(recorded(resources.get("Weights") or {}, resources.get("Serving") or {}, names), note)

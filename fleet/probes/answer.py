@@ -1,8 +1,8 @@
-"""What a server answered, and reading boxes and JSON out of a model's words.
+"""The answer of a server, and readers for the boxes and the JSON in a model's text.
 
-Pure. The forms were seen on GLM-4.6V (tests/unit/recorded): boxes stand in thousandths, in one or two pairs of brackets,
-between box tokens that also wrap other answers; an answer may begin with a newline.
-A server may send anything: what has another form than vLLM's is kept as text, with a sentence that says what it is.
+Pure. GLM-4.6V gives boxes in thousandths (tests/unit/recorded), in one or two pairs of brackets, between box tokens that also
+wrap other answers; an answer may begin with a newline. A server may send anything: an answer without vLLM's form becomes text,
+with a sentence about its form. Called by runner, checks and report.
 """
 
 import json
@@ -14,25 +14,25 @@ from typing import Any
 from fleet.probes.picture import Box
 
 TOKENS = re.compile(r"<\|(?:begin|end)_of_box\|>")
-NUMBER = r"(-?\d{1,6}(?:\.\d{1,20})?)"  # a box stands in thousandths: what has more digits is none
+NUMBER = r"(-?\d{1,6}(?:\.\d{1,20})?)"  # a box is in thousandths: a longer number is no part of one
 NUMBERS = re.compile(r"\[\s*" + r"\s*,\s*".join([NUMBER] * 4) + r"\s*\]")
-# Control characters, and those that turn the direction of what follows: no terminal, no XML file and no reader shall meet them.
+# Control characters, and those that change the direction of text: a terminal would obey them, XML forbids them.
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# An answer has at most 4,096 tokens (case.THINKING): this is three times what they can be, in characters and levels of JSON.
+# Characters of an answer, and levels of its JSON: three times what 4,096 tokens (case.THINKING) can give.
 LONGEST, DEEPEST = 100_000, 32
-KEPT = 10_000  # characters of a body that is no answer
+EXCERPT = 10_000  # characters kept of a body that is no answer
 
 
 class NoAnswer(Exception):
-    """A body, or a piece of a stream, that has not the form of a chat completion; its text says what it has."""
+    """A body, or a piece of a stream, without the form of a chat completion; the text names the difference."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: `order` is in which kinds of pieces a streamed one arrived, `pieces` how many.
+    """One answer. Of a stream, `order` has the kinds of its pieces as they arrived, `pieces` the number with content.
 
-    `text` is a body that is no answer, its beginning. `strange` says in a sentence what a server must never send, "" when
-    it did not: such an answer fails, whatever is checked.
+    `text` is the beginning of a body that is no answer. `strange` is a sentence about a part that no server may send, else "":
+    a strange answer fails every case.
     """
 
     status: int
@@ -51,34 +51,34 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """What a person should see of it: words, calls, or the body of a refusal; printable."""
+        """The answer for a person: words, calls, or the body of a refusal; printable."""
         calls = ", ".join(f"{name}({json.dumps(dict(arguments))})" for name, arguments in self.tool_calls)
-        said = self.words or calls or (f"only reasoning: {self.reasoning.strip()}" if self.reasoning else self.text)
-        said = printable(said)
-        return f"{self.status}: {said}" if self.status != 200 else (said or "nothing")
+        reasoning = f"only reasoning: {self.reasoning.strip()}" if self.reasoning else ""
+        text = printable(self.words or calls or reasoning or self.text)
+        return f"{self.status}: {text}" if self.status != 200 else (text or "nothing")
 
 
 def printable(text: str) -> str:
-    """Return a text with a replacement character for each that is not."""
+    """Return a text with a replacement character for each unprintable one."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parsed(text: str) -> Any:
-    """Return the value of a JSON text. ValueError where it is none, or deeper than any answer: so it can be shown, too."""
+    """Return the value of a JSON text. Raises ValueError for other text, and for more levels than DEEPEST, which repr cannot show."""
     try:
         value = json.loads(text, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("too deep") from None
     level = [value]
     for _ in range(DEEPEST):
-        level = [inner for one in level for inner in _parts(one)]
+        level = [inner for outer in level for inner in _parts(outer)]
         if not level:
             return value
     raise ValueError("too deep")
 
 
 def from_body(status: int, body: Any) -> Answer:
-    """Read a chat completion. NoAnswer where it is none."""
+    """Build an answer from the body of a chat completion. Raises NoAnswer for another form."""
     choices = body.get("choices") if isinstance(body, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
@@ -91,7 +91,7 @@ def from_body(status: int, body: Any) -> Answer:
 
 
 def text_of(part: Mapping[str, Any], name: str) -> str:
-    """Return a text of a message or piece, "" where there is none. NoAnswer where it is something else, or endless."""
+    """Return a text field of a message or piece, "" for an absent one. Raises NoAnswer for another type or more than LONGEST characters."""
     value = part.get(name)
     if value is None:
         return ""
@@ -109,7 +109,7 @@ def reasoning_of(part: Mapping[str, Any]) -> str:
 
 
 def kind(value: Any) -> str:
-    """Return what a JSON value is, in words."""
+    """Return the type of a JSON value in words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "null")
 
@@ -120,30 +120,30 @@ def boxes(answer: Answer) -> list[Box]:
 
 
 def json_list(answer: Answer) -> list[Any] | None:
-    """Return the outermost JSON list in the words, None when there is none."""
+    """Return the outermost JSON list in the words, None without one."""
     words = answer.words
     start, end = words.find("["), words.rfind("]")
     try:
-        found = parsed(words[start : end + 1]) if 0 <= start < end else None
+        value = parsed(words[start : end + 1]) if 0 <= start < end else None
     except ValueError:
         return None
-    return found if isinstance(found, list) else None
+    return value if isinstance(value, list) else None
 
 
 def box_of(value: Any) -> Box | None:
-    """Return a JSON value as a box, None where it is not four numbers of at most six digits."""
+    """Return a JSON value as a box, None unless it is four numbers of at most six digits."""
     if not isinstance(value, list) or len(value) != 4:
         return None
-    numbers = [float(one) for one in value if type(one) in (int, float) and abs(one) < 1_000_000]
+    numbers = [float(item) for item in value if type(item) in (int, float) and abs(item) < 1_000_000]
     return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
 
 
-def iou(one: Box, other: Box) -> float:
+def iou(first: Box, second: Box) -> float:
     """Return intersection over union of two boxes, 0 to 1; 0 for a box without area."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(0.0, width) * max(0.0, height)
-    union = _area(one) + _area(other) - shared
+    union = _area(first) + _area(second) - shared
     return shared / union if union > 0 else 0.0
 
 
@@ -152,12 +152,12 @@ def _area(box: Box) -> float:
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    """Return what a JSON value holds, where it holds anything."""
+    """Return the values in an object or a list; none for another value."""
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _no_number(name: str) -> Any:
-    """Refuse NaN and Infinity, which Python's reader takes and JSON does not know."""
+    """Refuse NaN and Infinity: Python's reader accepts them, JSON has neither."""
     raise ValueError(name)
 
 
@@ -165,9 +165,9 @@ def _call(call: Any) -> tuple[str, Mapping[str, Any]]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise NoAnswer("a tool call without its function")
-    name, told = text_of(function, "name"), text_of(function, "arguments")
+    name, text = text_of(function, "name"), text_of(function, "arguments")
     try:
-        arguments = parsed(told or "{}")
+        arguments = parsed(text or "{}")
     except ValueError:
-        arguments = {"not JSON": told}
+        arguments = {"not JSON": text}
     return name, arguments if isinstance(arguments, dict) else {"not an object": arguments}

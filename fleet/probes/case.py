@@ -1,6 +1,6 @@
-"""A probe as data: one YAML file holds the request and the checks on its answer. Ours are in cases/, a user's own in a folder of the stack.
+"""A probe as data: one YAML file holds a request and the checks on its answer. The shipped ones are in cases/, a user's in a folder of the stack.
 
-Needs PyYAML, Pillow once a request with a picture is built, and fleet.stack.probe_cases for the form of a user's own.
+Needs PyYAML, Pillow for requests with a picture, and fleet.stack.probe_cases for the form of a user's cases.
 Called by runner, report, the CLI and lab/model.
 """
 
@@ -19,15 +19,14 @@ from fleet.probes import picture
 
 HERE = Path(__file__).parent
 MEDIA = HERE / "media"
-# Enough for an answer, and for the real model to think before it.
-SHORT, THINKING = 512, 4096
+SHORT, THINKING = 512, 4096  # tokens: enough for an answer, and for the real model to think before it
 
 
 @dataclass(frozen=True)
 class Case:
-    """One probe. `about` says in a sentence what it proves; `checks` are names in checks.py with their parameters.
+    """One probe. `about` is a sentence about what it proves; `checks` are names in checks.py with their parameters.
 
-    Without `sampling` the answer is asked without chance. An `advisory` one is reported and does not gate. `folder` has its files.
+    Without `sampling` the temperature is 0. An `advisory` case is reported and does not gate. `folder` has its pictures and videos.
     """
 
     name: str
@@ -49,9 +48,8 @@ class Case:
 
     @property
     def wants_answer(self) -> bool:
-        """Whether the model must answer: otherwise the server must refuse, and at once."""
-        wanted = [codes for check in self.checks for name, codes in check.items() if name == "status"]
-        return all(200 in codes for codes in wanted)
+        """Whether the model must answer; otherwise the server must refuse."""
+        return all(200 in codes for check in self.checks for name, codes in check.items() if name == "status")
 
     def body(self, model: str) -> dict[str, Any]:
         """Return the JSON body of the request to /v1/chat/completions, for a model served under this name."""
@@ -78,23 +76,23 @@ class Case:
 
 
 def load(names: Sequence[str] = (), min_iou: float = 0.5, extra: Path | None = None) -> list[Case]:
-    """Return the named cases, or all, in the order of their files' names, first ours and then those of the folder `extra`.
+    """Return the named cases, or all: the shipped ones, then those of the folder `extra`, each by file name.
 
-    A box counts as found from `min_iou` on. FleetError for a name that no case has, or a case in `extra` that has another form.
+    A box is right from an overlap of `min_iou` (0 to 1) on. Raises FleetError for an unknown name and for a malformed case in `extra`.
     """
-    known = {path.stem: _shipped(path) for path in sorted((HERE / "cases").glob("*.yaml"))}
+    cases = {path.stem: _shipped(path) for path in sorted((HERE / "cases").glob("*.yaml"))}
     if extra is not None:
-        known |= _own(extra, list(known))
+        cases |= _extra(extra, list(cases))
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in cases:
+            near = difflib.get_close_matches(name, cases, n=1)
             raise errors.FleetError(
                 doing=f"load probe {name}",
                 seen="no such probe",
-                wanted=", ".join(known),
+                wanted=", ".join(cases),
                 next=f"did you mean {near[0]}?" if near else "",
             )
-    return [replace(known[name], min_iou=min_iou) for name in names or known]
+    return [replace(cases[name], min_iou=min_iou) for name in names or cases]
 
 
 @functools.cache
@@ -102,23 +100,24 @@ def _shipped(path: Path) -> Case:
     return _case(path.stem, MEDIA, yaml.safe_load(path.read_text()))
 
 
-def _own(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
-    """Return the cases of a user's folder. Read it on each call: the files may have changed since the preview."""
+def _extra(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
+    """Return the cases of a user's folder. Reads it on each call: the files may have changed since the preview."""
     from fleet.stack import (
         probe_cases,  # pydantic costs start-up time that stacks without cases of their own need not pay
     )
 
-    found, mistakes = probe_cases.extra(folder, str(folder), taken)
+    contents, mistakes = probe_cases.extra(folder, str(folder), taken)
     if mistakes:
         raise mistakes[0]
-    return {name: _case(name, folder, keys) for name, keys in found.items()}
+    return {name: _case(name, folder, keys) for name, keys in contents.items()}
 
 
 def _case(name: str, folder: Path, keys: Mapping[str, Any]) -> Case:
-    """Return a case with the path of its photograph in the place of the file's name."""
-    shown = keys.get("picture") or {}
-    whole = {**shown, "file": str(folder / shown["file"])} if "file" in shown else shown
-    return Case(name=name, folder=folder, **{**keys, "picture": whole or None})
+    """Return a case; its photograph's file name becomes a path."""
+    scene = keys.get("picture") or {}
+    if "file" in scene:
+        scene = {**scene, "file": str(folder / scene["file"])}
+    return Case(name=name, folder=folder, **{**keys, "picture": scene or None})
 
 
 def _data(kind: str, content: bytes) -> str:

@@ -1,6 +1,6 @@
-"""The checks that a case file names. Each takes the case, the answer and its parameters, and returns what is wrong, or "".
+"""The checks that a case file names. Each takes the case, the answer and its parameters, and returns a sentence about the fault, or "".
 
-Pure. A new check is a function here with its name in CHECKS, and the form of its parameters in fleet.stack.probe_cases. Called by runner.
+Pure; called by runner and report. A new check is a function here, an entry in CHECKS, and a form in fleet.stack.probe_cases.
 """
 
 import re
@@ -14,43 +14,43 @@ from fleet.probes.case import Case
 from fleet.probes.picture import Box
 
 Check = Callable[[Case, Answer, Any], str]
-LONGEST = 400  # characters of a sentence: what it repeats of an answer may be endless
+LONGEST = 400  # characters of a sentence: the part of an answer that it quotes may be endless
 
 
 def problems(case: Case, answer: Answer) -> list[str]:
-    """Return what is wrong with an answer, a printable sentence each; empty when it is right."""
-    found = (CHECKS[name](case, answer, wanted) for check in case.checks for name, wanted in check.items())
-    return [_sentence(wrong) for wrong in (answer.strange, *found) if wrong]
+    """Return a printable sentence for each fault of an answer; none when it is right."""
+    faults = (CHECKS[name](case, answer, parameters) for check in case.checks for name, parameters in check.items())
+    return [_sentence(fault) for fault in (answer.strange, *faults) if fault]
 
 
 def truth(case: Case) -> list[tuple[str, Box]]:
-    """Return (label, box on the grid) of everything that the case asks for."""
+    """Return (label, box on the grid) of each object that the case asks for."""
     if case.picture is None:
         return []
-    asked = [wanted for check in case.checks for name, wanted in check.items() if name == "box"]
-    return picture.objects(case.picture, asked[0]) if asked else picture.objects(case.picture)
+    labels = [label for check in case.checks for name, label in check.items() if name == "box"]
+    return picture.objects(case.picture, labels[0] if labels else "")
 
 
 def box(case: Case, answer: Answer, label: str) -> str:
-    """One box, around the only thing with this label: a bottle's is its colour."""
+    """Check for one box, around the only object with this label (of a bottle: its colour)."""
     assert case.picture
-    (_, right), found = picture.objects(case.picture, label)[0], answers.boxes(answer)
-    if not found:
+    (_, right), boxes = picture.objects(case.picture, label)[0], answers.boxes(answer)
+    if not boxes:
         return f"no box; wanted {_shown(right)}"
-    overlap = answers.iou(found[0], right)
+    overlap = answers.iou(boxes[0], right)
     if overlap < case.min_iou:
         noun = picture.noun(case.picture, label)
-        return f"box {_shown(found[0])} overlaps the {noun} {_shown(right)} by {overlap:.2f}; wanted {case.min_iou:g}"
-    return f"{len(found)} boxes; wanted one" if len(found) > 1 else ""
+        return f"box {_shown(boxes[0])} overlaps the {noun} {_shown(right)} by {overlap:.2f}; wanted {case.min_iou:g}"
+    return f"{len(boxes)} boxes; wanted one" if len(boxes) > 1 else ""
 
 
 def bottles(case: Case, answer: Answer, _: bool) -> str:
-    """A JSON list that names every bottle once, with its colour in `label` and its box in `bbox_2d`."""
+    """Check for a JSON list that names every bottle once: its colour in `label`, its box in `bbox_2d`."""
     assert case.picture
-    found, missing = answers.json_list(answer), picture.objects(case.picture)
-    if found is None:
+    items, missing = answers.json_list(answer), picture.objects(case.picture)
+    if items is None:
         return "no JSON list; wanted one of {label, bbox_2d}"
-    for item in found:
+    for item in items:
         label, answered = (
             (item.get("label"), answers.box_of(item.get("bbox_2d"))) if isinstance(item, dict) else ("", None)
         )
@@ -59,10 +59,10 @@ def bottles(case: Case, answer: Answer, _: bool) -> str:
         colours = [colour for colour in picture.COLOURS if colour in re.findall("[a-z]+", label.lower())]
         if len(colours) != 1:
             return f"{_short(label)} names {' and '.join(colours) or 'no colour'}; wanted one colour"
-        like = [one for one in missing if one[0] == colours[0]]
-        if not like:
+        alike = [bottle for bottle in missing if bottle[0] == colours[0]]
+        if not alike:
             return f"{_short(label)} is not there, or named twice"
-        best = max(like, key=lambda one: answers.iou(answered, one[1]))
+        best = max(alike, key=lambda bottle: answers.iou(answered, bottle[1]))
         overlap = answers.iou(answered, best[1])
         if overlap < case.min_iou:
             return f"{_short(label)} overlaps {_shown(best[1])} by {overlap:.2f}; wanted {case.min_iou:g}"
@@ -70,33 +70,33 @@ def bottles(case: Case, answer: Answer, _: bool) -> str:
     return f"not named: {', '.join(colour for colour, _ in missing)}" if missing else ""
 
 
-def words(case: Case, answer: Answer, wanted: Sequence[str]) -> str:
-    """Each of these words or phrases, in any case."""
-    absent = [word for word in wanted if word.lower() not in answer.words.lower()]
+def words(case: Case, answer: Answer, phrases: Sequence[str]) -> str:
+    """Check for each of these words or phrases; upper and lower case are equal."""
+    absent = [phrase for phrase in phrases if phrase.lower() not in answer.words.lower()]
     return f"does not say {absent!r}" if absent else ""
 
 
 def no_words(case: Case, answer: Answer, unwanted: Sequence[str]) -> str:
-    """None of these, in an answer or in a refusal."""
-    said = f"{answer.words}\n{answer.text}".lower()
-    present = [word for word in unwanted if word.lower() in said]
+    """Check that none of these is in the answer or in the refusal."""
+    text = f"{answer.words}\n{answer.text}".lower()
+    present = [word for word in unwanted if word.lower() in text]
     return f"says {present!r}" if present else ""
 
 
-def tool_call(case: Case, answer: Answer, wanted: dict[str, Any]) -> str:
-    """Exactly one call, of this function with these arguments."""
+def tool_call(case: Case, answer: Answer, call: dict[str, Any]) -> str:
+    """Check for exactly one call, of this function with these arguments."""
     calls = [(name, dict(arguments)) for name, arguments in answer.tool_calls]
-    right = (wanted["name"], wanted["arguments"])
+    right = (call["name"], call["arguments"])
     return "" if calls == [right] else f"calls {_short(calls) if calls else 'nothing'}; wanted {right}"
 
 
-def status(case: Case, answer: Answer, wanted: list[int]) -> str:
-    """One of these status codes."""
-    return "" if answer.status in wanted else f"status {answer.status}; wanted {' or '.join(map(str, wanted))}"
+def status(case: Case, answer: Answer, codes: list[int]) -> str:
+    """Check for one of these status codes."""
+    return "" if answer.status in codes else f"status {answer.status}; wanted {' or '.join(map(str, codes))}"
 
 
 def streamed(case: Case, answer: Answer, pieces: int) -> str:
-    """Content in at least so many pieces, after what reasoning there is and not among it; white space is no piece."""
+    """Check for content in at least so many pieces, after any reasoning and not among it. White space is no piece."""
     if answer.pieces < pieces:
         return f"content in {answer.pieces} pieces; wanted at least {pieces}"
     right = list(answer.order) in (["content"], ["reasoning", "content"])
@@ -104,7 +104,7 @@ def streamed(case: Case, answer: Answer, pieces: int) -> str:
 
 
 def reasoning_apart(case: Case, answer: Answer, _: bool) -> str:
-    """Reasoning in its own field, none of it in the content."""
+    """Check for reasoning in its own field, and no think tag in the content."""
     if not answer.reasoning.strip():
         return "no reasoning; wanted some in its own field"
     return "the content holds a think tag" if "think>" in answer.content else ""
@@ -124,6 +124,6 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= 160 else f"{shown[:159]}…"
 
 
-def _sentence(wrong: str) -> str:
-    wrong = answers.printable(wrong)
-    return wrong if len(wrong) <= LONGEST else f"{wrong[: LONGEST - 1]}…"
+def _sentence(fault: str) -> str:
+    fault = answers.printable(fault)
+    return fault if len(fault) <= LONGEST else f"{fault[: LONGEST - 1]}…"

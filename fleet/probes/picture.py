@@ -1,7 +1,7 @@
-"""The pictures that cases ask about: coloured bottles drawn from the case file, or a photograph with boxes that a person drew.
+"""The pictures of the cases: bottles drawn from the case file, or a photograph with boxes that a person drew.
 
-So the truth is known: to the pixel in a drawing, as well as one sees it in a photograph. Needs Pillow.
-Called by case.py for requests, by checks.py for the truth, by report.py for the page, by lab/model for training.
+The true boxes are exact in a drawing, and as good as the eye in a photograph. Needs Pillow.
+Called by case.py for requests, by checks.py for the true boxes, by report.py for the page, by lab/model for training.
 """
 
 import io
@@ -20,7 +20,7 @@ COLOURS = {
     "black": (25, 25, 25),
 }
 WALL, TABLE, GLASS_EDGE = (225, 228, 235), (150, 105, 60), (60, 60, 60)
-GRID = 1000  # GLM answers boxes in thousandths of the picture, whatever its size
+GRID = 1000  # GLM gives boxes in thousandths of the picture, at any size
 PHOTOGRAPHS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -38,7 +38,7 @@ def image(scene: Scene) -> Image.Image:
 
 
 def encoded(scene: Scene) -> tuple[str, bytes]:
-    """Return media type and content of the picture as a file: a photograph as it is, a drawing as PNG."""
+    """Return media type and bytes of the picture: a photograph's own file, a drawing as PNG."""
     if "file" in scene:
         path = Path(scene["file"])
         return PHOTOGRAPHS[path.suffix], path.read_bytes()
@@ -57,15 +57,14 @@ def size(scene: Scene) -> tuple[int, int]:
 
 
 def objects(scene: Scene, label: str = "") -> list[tuple[str, Box]]:
-    """Return (label, box on the grid) of what has this label, or of all there is; a bottle's label is its colour."""
+    """Return (label, box on the grid) of each object with this label, or of all; a bottle's label is its colour."""
     width, height = size(scene)
-    found = scene["objects"] if "file" in scene else scene["bottles"]
-    named = [(one["label"] if "file" in scene else one["colour"], one["box"]) for one in found]
-    return [(name, _on_grid(box, width, height)) for name, box in named if label in ("", name)]
+    items, key = (scene["objects"], "label") if "file" in scene else (scene["bottles"], "colour")
+    return [(item[key], _on_grid(item["box"], width, height)) for item in items if label in ("", item[key])]
 
 
 def noun(scene: Scene, label: str) -> str:
-    """Return what a sentence calls the object with this label: "red bottle", "cup"."""
+    """Return the noun for the object with this label: "red bottle", "cup"."""
     return label if "file" in scene else f"{label} bottle"
 
 
@@ -84,6 +83,6 @@ def _drawn(scene: Scene) -> Image.Image:
 
 
 def _on_grid(box: Box, width: int, height: int) -> Box:
-    """Return a box in pixels as GLM counts: 0 to 1000 over width and height."""
+    """Return a box in pixels as GLM gives it: 0 to 1000 over width and height."""
     left, top, right, bottom = box
     return (left * GRID / width, top * GRID / height, right * GRID / width, bottom * GRID / height)

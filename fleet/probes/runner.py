@@ -1,4 +1,4 @@
-"""Puts cases to a server, one after the other, and checks the answers. What a server sends is bounded in bytes and in time.
+"""Send cases to a vLLM server, one after the other, and check the answers. Bytes and seconds of an answer are limited.
 
 Needs httpx, and a base URL that reaches the server (an SSH tunnel; see fleet.ssh). Called by fleet.provider and
 fleet.cli.probe.
@@ -19,15 +19,15 @@ from fleet.probes.case import THINKING, Case
 
 # Seconds for one whole answer: the real model may think first, and the first picture after a start compiles kernels.
 PATIENCE = 300.0
-# A streamed answer of 4,096 tokens is one event of about 300 bytes for each. What is longer is not read.
+# A streamed answer of 4,096 tokens has one event of about 300 bytes per token. The rest of a longer one is not read.
 BYTES, EVENTS = 4 * 2**20, 2 * THINKING
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """The result of one case: its answer, and how long that took in seconds. `wrong` says what is wrong with it, a sentence each; empty means it passed.
+    """A case, its answer and the seconds it took. `wrong` has a sentence for each fault of the answer.
 
-    `earlier` is the first answer of a case that was asked once more, with what was wrong with that.
+    `earlier` is the first answer of a case that was sent a second time, with its faults.
     """
 
     case: Case
@@ -38,33 +38,34 @@ class ProbeResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the answer has no fault."""
         return not self.wrong
 
     @property
     def gates(self) -> bool:
-        """Whether a wrong answer means that the replica is not ready."""
+        """Whether a wrong answer makes the replica not ready."""
         return not self.case.advisory
 
     @property
     def refused(self) -> bool:
-        """Whether the replica is not ready because of this."""
+        """Whether this answer makes the replica not ready."""
         return self.gates and not self.passed
 
     @property
     def seen(self) -> str:
-        """What was answered, and what is wrong with it, in one line; of a case that was asked twice, both."""
-        now = _seen(self.answer, self.wrong)
+        """The answer and its faults in one line; both answers of a case that was sent twice."""
+        last = _line(self.answer, self.wrong)
         if self.earlier is None:
-            return now
-        first = _seen(*self.earlier)
-        return f"twice {now}" if first == now else f"{now}; at first {first}"
+            return last
+        first = _line(*self.earlier)
+        return f"twice {last}" if first == last else f"{last}; at first {first}"
 
 
 def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[str], None]) -> list[ProbeResult]:
-    """Ask every case at `url` (without /v1); the answers of a broken connection are results too, with status 0.
+    """Send every case to `url` (without /v1) and return a result for each; `note` gets a line of progress per case.
 
-    A model that answers wrongly is asked once more; what must be refused, and a server that gives no answer or a strange one, is not.
+    A model that answers wrongly gets the case once more. A case that the server must refuse, an answer that is missing or strange, and
+    a broken connection (status 0) get their result at once.
     """
     results = []
     for number, case in enumerate(cases, 1):
@@ -83,10 +84,10 @@ def run(url: str, key: str, model: str, cases: Sequence[Case], note: Callable[[s
 
 
 def ask(url: str, key: str, model: str, case: Case) -> Answer:
-    """Ask one case; an answer in any case, with status 0 where the connection broke or PATIENCE was not enough."""
+    """Send one case and return the answer: status 0 after a broken connection, or after PATIENCE seconds."""
     headers = {"Authorization": f"Bearer {key}"} if case.authorized else {}
     try:
-        # A loop of its own that nobody else finds: asyncio.run would take away the thread's, which Pulumi's SDK may need.
+        # A private loop: asyncio.run would remove the thread's loop, which Pulumi's SDK may need.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             status, body, whole = runner.run(_fetch(url, case.body(model), headers))
     except httpx.HTTPError as error:
@@ -97,49 +98,48 @@ def ask(url: str, key: str, model: str, case: Case) -> Answer:
 
 
 def read(status: int, body: bytes, whole: bool, stream: bool) -> Answer:
-    """Read the body of an answer, `whole` or cut off at BYTES, as one answer or as a stream of pieces. It may hold anything."""
+    """Read a body, `whole` or cut off at BYTES, as one answer or as a stream of pieces. The body may hold anything."""
     text = body.decode(errors="replace")
     if not whole:
-        return Answer(status, text=text[: answers.KEPT], strange=f"more than {BYTES} bytes; the rest was not read")
+        return Answer(status, text=text[: answers.EXCERPT], strange=f"more than {BYTES} bytes; the rest was not read")
     try:
         if status == 200 and stream:
             return _streamed(text)
         return answers.from_body(status, _parsed(text))
-    except NoAnswer as none:
-        return Answer(status, text=text[: answers.KEPT], strange=str(none) if status == 200 else "")
+    except NoAnswer as error:
+        return Answer(status, text=text[: answers.EXCERPT], strange=str(error) if status == 200 else "")
 
 
 async def _fetch(url: str, request: Any, headers: dict[str, str]) -> tuple[int, bytes, bool]:
-    """Return status and body of the answer, and whether the body is whole. TimeoutError when it takes longer than PATIENCE."""
-    # Of the environment nothing: a proxy would be sent the key, and 127.0.0.1 is another machine to it. A connection for each request:
-    # vLLM closes one after an answer 500, and who asks on it again may see a reset instead of an answer.
-    # As sent (aiter_raw): a few bytes could unpack to many.
+    """Return status and body of the answer, and whether the body is whole. Raises TimeoutError after PATIENCE seconds."""
+    # trust_env=False: a proxy of the environment would get the key, and its 127.0.0.1 is another machine. One connection per request:
+    # vLLM closes a connection after an answer 500, and the next request on it may see a reset instead of an answer.
+    # aiter_raw: a few compressed bytes could unpack to many.
     plain = {"Accept-Encoding": "identity", **headers}
-    found = bytearray()
+    body = bytearray()
     async with (
         asyncio.timeout(PATIENCE),
         httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client,
         client.stream("POST", "/v1/chat/completions", json=request, headers=plain) as response,
     ):
         async for piece in response.aiter_raw():
-            found += piece
-            if len(found) > BYTES:
-                return response.status_code, bytes(found[:BYTES]), False
-    return response.status_code, bytes(found), True
+            body += piece
+            if len(body) > BYTES:
+                return response.status_code, bytes(body[:BYTES]), False
+    return response.status_code, bytes(body), True
 
 
 def _streamed(text: str) -> Answer:
-    """Put the pieces of a streamed answer together, and remember in which order their kinds came.
+    """Join the pieces of a streamed answer, and record the order of their kinds. Raises NoAnswer for a piece of another form.
 
-    White space between is no piece: a model may begin with a newline before it thinks. NoAnswer where a piece has another form.
+    White space is no piece: a model may send a newline before it thinks.
     """
     parts: dict[str, list[str]] = {"reasoning": [], "content": []}
     order: list[str] = []
     other: list[str] = []
     lines = (line.strip() for line in text.split("\n"))
-    events = [
-        line for line in lines if line not in ("", "data: [DONE]") and not line.startswith(":")
-    ]  # ":" begins a comment
+    # ":" begins a comment
+    events = [line for line in lines if line not in ("", "data: [DONE]") and not line.startswith(":")]
     if len(events) > EVENTS:
         raise NoAnswer(f"a stream of {len(events)} events; wanted at most {EVENTS}")
     for event in events:
@@ -153,16 +153,16 @@ def _streamed(text: str) -> Answer:
                 parts[kind] += [piece] if piece else []
                 order += [kind] if piece.strip() and order[-1:] != [kind] else []
     whole = {kind: "".join(pieces) for kind, pieces in parts.items()}
-    told = "\n".join(other)[: answers.KEPT]
+    rest = "\n".join(other)[: answers.EXCERPT]
     for kind in parts:
-        answers.text_of(whole, kind)  # no longer than any answer
+        answers.text_of(whole, kind)  # raises NoAnswer for an answer that is too long
     pieces = sum(1 for piece in parts["content"] if piece.strip())
     strange = f"the stream holds {len(other)} events that are no piece of an answer" if other else ""
-    return Answer(200, whole["content"], whole["reasoning"], order=order, pieces=pieces, text=told, strange=strange)
+    return Answer(200, whole["content"], whole["reasoning"], order=order, pieces=pieces, text=rest, strange=strange)
 
 
 def _deltas(event: str) -> list[dict[str, Any]] | None:
-    """Return the pieces in one event of a stream; None when it holds something else, such as an error or half a piece."""
+    """Return the pieces in one event of a stream; None for another event, such as an error or half a piece."""
     try:
         body = answers.parsed(event.removeprefix("data: "))
     except ValueError:
@@ -182,6 +182,6 @@ def _parsed(text: str) -> Any:
         raise NoAnswer("no JSON; wanted a chat completion") from None
 
 
-def _seen(answer: Answer, wrong: Sequence[str]) -> str:
+def _line(answer: Answer, wrong: Sequence[str]) -> str:
     shown = " ".join(answer.shown.split())
     return f"{shown[:160]!r}" + (f" ({'; '.join(wrong)})" if wrong else "")

@@ -83,7 +83,7 @@ class Settings(Form):
 
     `nodes` may be one source, or a list of several; a machine's name is its own in all of them.
     `waivers` are by name of a policy (docs/policies.md), a rule (docs/rules.md) or a check of the preflight (docs/preflight.md), `release` says
-    by machine why it may be replaced or deleted, `purge` what is taken off a machine then that else stays there (docs/take-off.md).
+    by machine why it may be replaced or deleted, `purge` what is taken off a machine then that else stays there (docs/teardown.md).
     """
 
     nodes: Annotated[

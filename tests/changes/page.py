@@ -1,10 +1,11 @@
-"""docs/changes.md: what a change of each variable and each file of the roles does to a running machine. `make docs` writes it.
+"""Generate docs/changes.md: the effect of a change of each variable and each file of the roles on a running machine. Called by `make docs`.
 
-Sources: the roles' statements (roles/*/meta/effects.yml) and the rows that compare them with a node.
+Needs the effects that the roles declare (roles/*/meta/effects.yml), and the rows that tests/changes compares with a node.
 """
 
 from collections.abc import Mapping
 
+from fleet import errors
 from fleet.impact import effects, role_effects
 from fleet.impact.role_effects import Level, Statement
 from fleet.stack import resource_roles, role_digest, role_vars
@@ -12,18 +13,17 @@ from tests.support import change_table, records
 
 HEAD = """# What a change does
 
-`pulumi preview` says it for the change at hand, machine by machine; this page is for looking it up beforehand. It is made from what the roles
-state, `roles/*/meta/effects.yml`, and each line is held against a lab node with the real engine (`tests/changes`): the change is made once in
-each of the ways named, and what the preview foretells must be what the node then shows, in boot id, every service's run, reloads and
-containers. `make docs` writes it.
+`pulumi preview` shows the effects of your change on each machine. Look them up here before you write the change. `make docs` generates this page from
+the effects that the roles declare, `roles/*/meta/effects.yml`. `tests/changes` compares each line with a lab node and the real Pulumi engine: it makes
+each change once in each way of the last column. The preview's prediction must match the node: boot id, the run of every service, reloads, containers.
 
-*May* is the worst that can come, where that shows only during the run. A default of a role counts as its variable where nobody sets that,
-and for nothing where somebody does. Of a file of YAML a comment counts for nothing. A task file is said to do what its tasks do today: who
-lets it restart something says so in `meta/effects.yml`. What a role no longer names (an option of daemon.json, a package, a kernel argument
-of the running kernel) stays on the machine until somebody takes it away. Docker Engine before 23 restarts where a newer one reloads.
-*Gone through*: rows that a run on a lab node has shown since the row, its role and what reads them last changed (`tests/support/records.py`).
+*May* marks the worst effect, where only the run shows the real one. A changed default has the effect of its variable when no stack sets the variable,
+else none. A comment in a YAML file has no effect. A task file has the effect of its present tasks: declare a new restart in `meta/effects.yml`. What a
+role no longer names (an option of daemon.json, a package, an argument of the running kernel) stays on the machine until somebody removes it. Docker
+Engine before 23 restarts where a newer one reloads. *Up to date*: rows that a run on a lab node has shown since the row, its role and the code that
+reads them last changed (`tests/support/records.py`).
 """
-PRIVATE = "Its variables no stack sets: the roles that include it hand them over.\n"
+PRIVATE = "No stack sets its variables: the roles that include it pass them.\n"
 
 
 def page() -> str:
@@ -32,34 +32,42 @@ def page() -> str:
     return "\n".join([HEAD, *(_role(name, roles) for name in (*roles.roles, resource_roles.HELPER))])
 
 
-def _role(role: str, roles: role_vars.Roles) -> str:
-    statement = role_effects.statement(change_table.ROLES, role)
-    lines = [f"## {role}\n", f"{_coverage(role)}\n"]
-    if role in roles.roles:
-        lines += ["| variable | a change of it | changed |", "|---|---|---|"]
-        for name in roles.roles[role].options:
-            lines.append(f"| `{name}` | {_of_variable(statement, name)} | {_ways(role, name)} |")
+def _role(name: str, roles: role_vars.Roles) -> str:
+    statement = role_effects.statement(change_table.ROLES, name)
+    lines = [f"## {name}\n", f"{_up_to_date(name)}\n"]
+    if name in roles.roles:
+        options = roles.roles[name].options
+        for missing in sorted(options.keys() - statement.variables.keys()):
+            raise errors.SettingsError(
+                file=f"roles/{name}/meta/effects.yml",
+                key=f"variables.{missing}",
+                seen="this key is missing",
+                allowed="what a change of the variable does: " + ", ".join(effects.LEVELS),
+                next="add it, and a row to tests/changes, then `make docs`",
+            )
+        lines += ["| variable | effect of a change | tested changes |", "|---|---|---|"]
+        lines += [f"| `{option}` | {_of_variable(statement, option)} | {_ways(name, option)} |" for option in options]
     else:
-        lines.append(PRIVATE.rstrip())
-    lines += ["", "| file | a change of it | changed |", "|---|---|---|"]
-    for file, parts in _files(role).items():
-        lines.append(f"| `{file}` | {_of_file(statement, file, parts)} | {_ways(role, file)} |")
+        lines += [PRIVATE.rstrip()]
+    files = _files(name).items()
+    lines += ["", "| file | effect of a change | tested changes |", "|---|---|---|"]
+    lines += [f"| `{file}` | {_of_file(statement, file, parts)} | {_ways(name, file)} |" for file, parts in files]
     return "\n".join([*lines, ""])
 
 
-def _coverage(role: str) -> str:
-    """Return how many rows of a role a run has shown as they are now, of how many."""
-    all_records = records.read("changes")
+def _up_to_date(role: str) -> str:
+    """Return how many of a role's rows a run has shown in their present form."""
+    recorded = records.read("changes")
     rows = [row for row in change_table.changes() if row.role == role]
-    states = [records.state("changes", all_records.get(row.name, {}), row.model_dump()) for row in rows]
+    states = [records.state("changes", recorded.get(row.name, {}), row.model_dump()) for row in rows]
     current = [state for state in states if state != "not yet" and "stale" not in state]
     days = sorted({state.partition(",")[0] for state in current})
     when = f" ({', '.join(days)})" if days else ""
-    return f"Gone through as they are now: {len(current)} of {len(rows)} rows{when}."
+    return f"Up to date: {len(current)} of {len(rows)} rows{when}."
 
 
 def _files(role: str) -> Mapping[str, list[str]]:
-    """Return each file of a role, with its names in the listing."""
+    """Return the parts of each file of a role, by the names in its listing."""
     parts: dict[str, list[str]] = {}
     for line in role_digest.listing(change_table.ROLES / role).splitlines():
         part = line.partition("  ")[2]
@@ -68,59 +76,56 @@ def _files(role: str) -> Mapping[str, list[str]]:
 
 
 def _of_variable(statement: Statement, name: str) -> str:
-    levels = statement.variables[name]
+    effect = statement.variables[name]
     if name == effects.NAMED:
-        return "**restart** each replica whose own entry differs, **start** one that comes, **stop** one that goes"
-    if isinstance(levels, str):
-        return _effect(statement, name, role_effects.level(levels))
-    names = {"*": "any other", "-*": "taken out"}
-    words = {key: _words(role_effects.level(text), statement) for key, text in levels.items()}
-    return _by_words({names.get(key, f"`{key}`"): text for key, text in words.items()})
+        return "**restart** each replica with a changed entry, **start** a new one, **stop** a removed one"
+    if isinstance(effect, str):
+        return _or_restart(statement, name, _words(role_effects.level(effect), statement))
+    names = {"*": "any other", "-*": "removed"}
+    levels = {names.get(part, f"`{part}`"): role_effects.level(text) for part, text in effect.items()}
+    return _by_words({part: _words(level, statement) for part, level in levels.items()})
 
 
-def _effect(statement: Statement, name: str, level: Level) -> str:
-    """Return the level in words, or the restart of the replicas where the variable or file decides what another resource needs."""
+def _or_restart(statement: Statement, name: str, words: str) -> str:
+    """Return the restart for a name that decides an input of the replicas, else the words."""
     decides = statement.results is not None and statement.decides(name)
-    return "**restart** every replica, with what comes of it" if decides else _words(level, statement)
+    return "**restart** every replica, with the new result" if decides else words
 
 
 def _of_file(statement: Statement, file: str, parts: list[str]) -> str:
     if parts[0].startswith(role_digest.DEFAULT):
-        return "what its variable says"
+        return "the effect of its variable"
+    by_part = {part: _or_restart(statement, part, _words(statement.of_file(part), statement)) for part in parts}
     if parts == [file]:
-        return _effect(statement, file, statement.of_file(file))
-    words = {f"`{part.partition(': ')[2]}`": _effect(statement, part, statement.of_file(part)) for part in parts}
+        return by_part[file]
+    words = {f"`{part.partition(': ')[2]}`": does for part, does in by_part.items()}
     common = max(words.values(), key=list(words.values()).count)
-    return _by_words({**{name: text for name, text in words.items() if text != common}, "any other": common})
+    return _by_words({**{name: does for name, does in words.items() if does != common}, "any other": common})
 
 
 def _by_words(words: Mapping[str, str]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, text in words.items():
-        names.setdefault(text, []).append(name)
-    if len(names) == 1:
-        return next(iter(names))
-    return "<br>".join(f"{', '.join(group)}: {text}" for text, group in names.items())
+    names_by_words: dict[str, list[str]] = {}
+    for name, does in words.items():
+        names_by_words.setdefault(does, []).append(name)
+    if len(names_by_words) == 1:
+        return next(iter(names_by_words))
+    return "<br>".join(f"{', '.join(names)}: {does}" for does, names in names_by_words.items())
 
 
 def _words(level: Level, statement: Statement) -> str:
     restarts = "every replica" if statement.restarts == effects.REPLICAS else statement.restarts
-    text = {
+    does = {
         "none": "nothing restarts",
         "reload": f"reload {statement.reloads}",
         "restart": f"**restart** {restarts}",
         "reboot": "**reboot**",
     }[level.name]
-    return text if level.sure else f"may {text}"
+    return does if level.sure else f"may {does}"
 
 
 def _ways(role: str, subject: str) -> str:
-    """Return how the matrix changes it: once, or in these ways."""
+    """Return how tests/changes changes a variable or file: once, or in these ways."""
     rows = [row for row in change_table.load() if row.role == role and subject in (row.variable, row.file)]
     by = [f"by `{row.by}`" for row in rows if row.by]
     never = [f"never: {row.never}" for row in rows if row.never]
     return ", ".join([row.kind or "once" for row in rows if not row.by and not row.never] + by + never)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

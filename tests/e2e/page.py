@@ -1,34 +1,30 @@
-"""docs/drift.md: what somebody can change by hand on a machine, and the next refresh's report. `make docs` writes it from drift.yml."""
+"""Generate docs/drift.md from drift.yml: manual changes of a machine, and how the next refresh reports them. Called by `make docs`."""
 
 from tests.support import drift_table, records
 
-HEAD = """# What a refresh sees
+HEAD = """# Drift: what a refresh sees
 
-`pulumi preview --refresh` compares everything that our runs put on a machine with what is there now, in one SSH exec a machine;
-`pulumi up --refresh` mends it. Each row is done by hand on a lab node, told and mended in `tests/e2e/test_e2e_drift.py`; this page
-is made from its table, `tests/e2e/drift.yml` (`make docs`). `*` is any text. What no role can put back is said to be taken as it is.
+`pulumi preview --refresh` compares all that this project manages on a machine with its present state, in one SSH exec per machine.
+`pulumi up --refresh` reverts the drift. `tests/e2e/test_e2e_drift.py` makes each change by hand on a lab node, and checks the report and the revert;
+`make docs` generates this page from its table, `tests/e2e/drift.yml`. `*` is any text. The report names drift that no role can revert: the project
+accepts it as it is.
 
-Options that `daemon.json` had before our first run stay. One that somebody adds later stays, too, and is drift at every refresh,
-`options of /etc/docker/daemon.json (option mtu, wanted no such option)`, until `docker_daemon_options` declares it or somebody takes it out.
+Options that `daemon.json` had before the first run stay. An option that somebody adds later stays, too. It is drift at every refresh,
+`options of /etc/docker/daemon.json (option mtu, wanted no such option)`, until `docker_daemon_options` declares it or somebody removes it.
 
-Weights are compared by size and time: reading them takes minutes. `fleet verify -s ENV` reads every byte; a file that it finds wrong gets the
-present time, and is from then on told and mended as in the table. Replicas start anew with files that were fetched again.
+A refresh compares weights by size and time, since reading them takes minutes. `fleet verify -s ENV` reads every byte. It gives a wrong file the
+present time, so that the next refresh reports and reverts it as in the table. Replicas restart with files that were fetched again.
 
-*Gone through*: when a run on lab nodes last showed this row; *stale* where the row or what reads the machine has changed since.
+*Last run*: when a run on lab nodes last showed this row; *stale* when the row or the code that reads the machine changed since.
 
-| changed by hand | told as | gone through |
+| manual change | reported as | last run |
 |---|---|---|"""
 
 
 def page() -> str:
     """Return the page as Markdown."""
-    all_records, lines = records.read("drift"), []
-    for change in (change for wave in drift_table.waves() for change in wave):
-        report = "<br>".join(f"`{words}`" for words in change["report"])
-        state = records.state("drift", all_records.get(change["kind"], {}), change)
-        lines.append(f"| {change['kind']} | {report} | {state} |")
+    recorded, lines = records.read("drift"), []
+    for row in (row for wave in drift_table.waves() for row in wave):
+        report = "<br>".join(f"`{words}`" for words in row["report"])
+        lines.append(f"| {row['kind']} | {report} | {records.state('drift', recorded.get(row['kind'], {}), row)} |")
     return "\n".join([HEAD, *lines, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -16,7 +16,6 @@ from tests.support.environment import expect_failure
 pytestmark = pytest.mark.exhaustive
 
 PATIENCE = "glm-fleet:nodes.machines.glm-1.vars.weights_patience"
-WEIGHTS = "urn:pulumi:lab::glm-fleet::fleet:index:Weights::glm-1"
 
 
 @pytest.fixture
@@ -50,9 +49,13 @@ def test_every_verb_ends_in_one_message_and_the_next_up_converges(road: Road, ho
     for output in (preview, update):
         (message,) = errors(output)
         assert message.startswith("glm-1: ") and "{{ lookup(" in message, output
-    destroy = road.destroy("--target", WEIGHTS, "--target-dependents")
+    urns = [item["urn"] for item in road.resources() if item["type"] == "fleet:index:Weights"]
+    weights = next(urn for urn in urns if urn.endswith("::glm-1"))
+    destroy = road.destroy("--target", weights, "--target-dependents")
+    print(destroy.stdout)
     assert "Traceback" not in destroy.stdout
-    print(preview, update, destroy.stdout)
+    assert [message[:7] for message in errors(destroy.stdout)] == ["glm-1: "] * (destroy.returncode != 0)
+    assert "fleet:index:Serving glm-1 delet" in destroy.stdout
     road.on("glm-1", hostile_python.REMOVE)
     road.remove(PATIENCE)
     inject.converges(road)

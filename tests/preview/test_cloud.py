@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lab.cloud import api
-from tests.support.pulumi_mocks import FROM, LOGIN
 from tests.support.pulumi_project import Fleet, pulumi, with_cloud
+from tests.support.source_table import FROM, LOGIN
 
 GOLDEN = Path(__file__).parents[1] / "unit" / "golden" / "sources"
 POOL: dict[str, Any] = {

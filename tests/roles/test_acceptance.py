@@ -165,7 +165,7 @@ def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replic
     message = str(told.value)
     assert f"Check that no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nothing uses\n" in message
     assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
-    assert "`fleet accept` begins anew" in message
+    assert "`fleet accept` starts again" in message
     assert left(drained) == before
 
 

@@ -166,7 +166,7 @@ def test_an_option_that_the_engine_would_refuse_is_told_in_its_words_and_what_ru
     before = ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json")
     seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": "perhaps"})
     assert seen.message.startswith("dockerd rejects /etc/docker/daemon.json: ") and "debug of type bool" in seen.message
-    assert "\nwanted: docker_daemon_options that dockerd takes" in seen.message
+    assert "\nwanted: docker_daemon_options that dockerd accepts" in seen.message
     assert seen.changed == [] and ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json") == before
 
 

@@ -9,10 +9,10 @@ import pathlib
 from typing import Any
 
 import pydantic
-import yaml
 
 from fleet.impact import role_effects
 from fleet.stack import role_digest
+from tests.support import rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "changes"
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
@@ -64,7 +64,7 @@ class Row(pydantic.BaseModel):
 def load() -> tuple[Row, ...]:
     """Return every row, role by role."""
     files = sorted(FOLDER.glob("*.yml"))
-    return tuple(Row(role=file.stem, **row) for file in files for row in yaml.safe_load(file.read_text()))
+    return tuple(row for file in files for row in rows.read(file, Row, role=file.stem))
 
 
 def changes() -> tuple[Row, ...]:

@@ -10,7 +10,8 @@ import pathlib
 from typing import Any, Literal
 
 import pydantic
-import yaml
+
+from tests.support import rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "faults" / "table"
 
@@ -47,4 +48,4 @@ class Fault(pydantic.BaseModel):
 @functools.cache
 def load() -> list[Fault]:
     """Return every row, in the order of the files."""
-    return [Fault(**row) for file in sorted(FOLDER.glob("*.yml")) for row in yaml.safe_load(file.read_text())]
+    return [row for file in sorted(FOLDER.glob("*.yml")) for row in rows.read(file, Fault)]

@@ -16,24 +16,13 @@ from pulumi.runtime import settings as runtime
 from fleet.program import machines as supply_machines
 from fleet.resources import Machine
 from fleet.stack import settings
+from tests.support.source_table import SOURCES
 
 FILE = "stacks/Pulumi.prod.yaml"
 # How a secret looks among the inputs that the engine gets.
 SECRET = "4dabf18193072939515e22adb298388d"
-LOGIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO ops"
-FROM = "192.0.2.0/24"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nof {name}\n-----END OPENSSH PRIVATE KEY-----\n"
 BMC = {"glm-fleet:redfish_username": "admin", "glm-fleet:redfish_password": "of the BMCs"}
-# What a cloud tells of a resource once it is there.
-GIVEN: dict[str, dict[str, Any]] = {
-    "lab:index:Machine": {"address": "10.77.0.9", "port": 22, "user": "root", "identity": "/k", "host_key": LOGIN},
-    "lab:index:Site": {"vars": {}},
-    "fleet:index:BareMetal": {"installed": "first"},
-    "digitalocean:index/droplet:Droplet": {"ipv4Address": "192.0.2.7"},
-    "azure-native:network:PublicIPAddress": {"ipAddress": "192.0.2.8"},
-    "oci:Core/instance:Instance": {"publicIp": "192.0.2.9"},
-    "digitalocean:index/sshKey:SshKey": {"fingerprint": "aa:bb"},
-}
 
 
 def public(name: str) -> str:
@@ -88,7 +77,8 @@ class Cloud(pulumi.runtime.Mocks):
         self.calls: list[str] = []
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        made = GIVEN.get(args.typ, {})
+        outputs = {kind: given for source in SOURCES.values() for kind, given in source.outputs.items()}
+        made = outputs.get(args.typ, {})
         if args.typ == "fleet:index:HostKey":
             final = {"public": f"{public(args.name)}final", "private": PRIVATE.format(name=f"final-{args.name}")}
             made = {"public": public(args.name), "private": PRIVATE.format(name=args.name), "final": final}

@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from lab.images import node
+from tests.support import rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "matrix" / "scenarios"
 SYSTEMS = tuple(node.SUITES)
@@ -68,9 +69,11 @@ class Scenario(Form):
 @functools.cache
 def load() -> dict[str, Scenario]:
     """Every scenario by its name, which is its file's without the number."""
-    files = sorted(FOLDER.glob("*.yml"))
-    found = {file.stem.partition("-")[2]: yaml.safe_load(file.read_text()) for file in files}
-    return {name: Scenario(name=name, **told) for name, told in found.items()}
+    scenarios: dict[str, Scenario] = {}
+    for file in sorted(FOLDER.glob("*.yml")):
+        name = file.stem.partition("-")[2]
+        scenarios[name] = rows.row(file, Scenario, {"name": name, **yaml.safe_load(file.read_text())})
+    return scenarios
 
 
 def cells(by: str) -> list[tuple[str, str, bool]]:

@@ -1,22 +1,33 @@
-"""The sources of nodes as data, a row a source: what the same claims hold for. Used by the tests of `fleet.sources`."""
+"""The node sources as data, a row a source: the same claims hold for each. Used by the tests of `fleet.sources`, and by pulumi_mocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.pulumi_mocks import FROM, LOGIN
+from fleet.sources import forms
+
+LOGIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO ops"
+FROM = "192.0.2.0/24"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One source: its pool without machines, one machine (the smallest that may stand there), a misspelled key of a machine."""
+    """One source: its pool without machines, its smallest machine, a misspelled key of a machine and the key that is meant."""
 
     pool: Mapping[str, Any]
     machine: Mapping[str, Any]
     misspelled: str
     meant: str
     own: Mapping[str, str] = field(default_factory=dict)  # what two machines cannot share
-    package: str = ""  # the SDK that it alone imports
+    outputs: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # what its plugin returns for a new resource, by type
+
+    @property
+    def sdk(self) -> str:
+        """The Python package of a cloud; "" for a source without one."""
+        pools = dict(zip(forms.NAMES, forms.POOLS, strict=True))
+        return pools[self.pool["source"]].SDK if self.pool["source"] in pools else ""
 
     def nodes(self, **machines: Mapping[str, Any]) -> dict[str, Any]:
         """Return the pool with these machines, each with what it has otherwise."""
@@ -38,7 +49,22 @@ SOURCES = {
     "ssh": Source(
         {"source": "ssh"}, {"host_key": LOGIN.removesuffix(" ops")}, "adress", "address", {"address": "192.0.2.{}"}
     ),
-    "lab": Source({"source": "lab", "name": "glm"}, {"system": "debian-12"}, "sytem", "system"),
+    "lab": Source(
+        {"source": "lab", "name": "glm"},
+        {"system": "debian-12"},
+        "sytem",
+        "system",
+        outputs={
+            "lab:index:Machine": {
+                "address": "10.77.0.9",
+                "port": 22,
+                "user": "root",
+                "identity": "/k",
+                "host_key": LOGIN,
+            },
+            "lab:index:Site": {"vars": {}},
+        },
+    ),
     "redfish": Source(
         {
             "source": "redfish",
@@ -52,13 +78,17 @@ SOURCES = {
         "reinstal",
         "reinstall",
         {"address": "metal-{}.example", "bmc": "https://bmc-{}.example"},
+        {"fleet:index:BareMetal": {"installed": "first"}},
     ),
     "digitalocean": Source(
         {"source": "digitalocean", "region": "atl1", "size": "gpu-mi300x8-1536gb", "image": 188383823, **CLOUD},
         {},
         "regoin",
         "region",
-        package="pulumi_digitalocean",
+        outputs={
+            "digitalocean:index/droplet:Droplet": {"ipv4Address": "192.0.2.7"},
+            "digitalocean:index/sshKey:SshKey": {"fingerprint": "aa:bb"},
+        },
     ),
     "azure": Source(
         {
@@ -71,7 +101,7 @@ SOURCES = {
         {},
         "zoen",
         "zone",
-        package="pulumi_azure_native",
+        outputs={"azure-native:network:PublicIPAddress": {"ipAddress": "192.0.2.8"}},
     ),
     "oci": Source(
         {
@@ -85,7 +115,7 @@ SOURCES = {
         {},
         "shpae",
         "shape",
-        package="pulumi_oci",
+        outputs={"oci:Core/instance:Instance": {"publicIp": "192.0.2.9"}},
     ),
 }
 THREE: dict[str, Mapping[str, Any]] = {"b-2": {}, "a-1": {}, "c-3": {}}

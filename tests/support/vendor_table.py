@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
-import yaml
 
 from fleet import preflight
 from fleet.preflight import CheckResult
-from tests.support import preflight_machines
+from tests.support import preflight_machines, rows
 
 FILE = pathlib.Path(__file__).parents[1] / "vendors" / "machines.yml"
 # Facts that are mappings and are taken as they stand: what is not named in them is not there.
@@ -65,4 +64,4 @@ class Machine(Form):
 @functools.cache
 def load() -> dict[str, Machine]:
     """Every machine by its name, in the order of the file."""
-    return {one.name: one for one in (Machine(**row) for row in yaml.safe_load(FILE.read_text()))}
+    return {one.name: one for one in rows.read(FILE, Machine)}

@@ -34,7 +34,7 @@ FIGURES = {
 def judged(name: str, output: str, rc: int | None = 0, timed_out: bool = False) -> evaluate.Measurement:
     """The result of one test, when its benchmark printed this."""
     benchmark, _ = TESTS[name]
-    results = evaluate.evaluate([benchmark], {benchmark.name: evaluate.Ran(rc, 12.0, timed_out, output)})
+    results = evaluate.evaluate([benchmark], {benchmark.name: evaluate.BenchmarkRun(rc, 12.0, timed_out, output)})
     return next(one for one in results if one.test == name)
 
 
@@ -80,7 +80,7 @@ def test_a_line_that_is_missing_is_unreadable_and_the_end_of_the_output_is_shown
     found = judged(name, output)
     wanted = test.each * test.best_of
     assert (found.state, found.measured) == ("unreadable", None)
-    assert found.seen.splitlines()[0] == f"{wanted - 1} figures where {wanted} were to be"
+    assert found.seen.splitlines()[0] == f"{wanted - 1} figures instead of {wanted}"
     assert found.seen.splitlines()[-1] == [line.rstrip() for line in output.splitlines() if line.strip()][-1]
 
 

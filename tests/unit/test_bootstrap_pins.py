@@ -24,12 +24,13 @@ def test_what_is_installed_from_the_package_index_has_a_hash() -> None:
     installs = [
         line for line in commands() if re.search(r"\bpip (install|sync)\b", line) and "--editable ." not in line
     ]
-    assert len(installs) == 3
-    assert [line for line in installs if "--require-hashes" not in line] == []
+    assert len(installs) == 3, "the bootstrap installs in other lines than before: correct the number"
+    assert [line for line in installs if "--require-hashes" not in line] == [], "add --require-hashes"
 
 
 def test_no_script_and_no_archive_is_downloaded_by_its_address_alone() -> None:
-    assert [line for line in commands() if re.search(r"\b(curl|wget)\b.*https?://", line)] == []
+    downloads = [line for line in commands() if re.search(r"\b(curl|wget)\b.*https?://", line)]
+    assert downloads == [], "fetch it by a hash that this repository has"
 
 
 def test_the_lock_of_uv_has_one_version_and_the_files_of_every_platform() -> None:

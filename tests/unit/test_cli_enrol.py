@@ -149,7 +149,7 @@ def test_a_machine_that_does_not_answer_stops_all(file: Path, server: Server) ->
 def test_machines_of_other_sources_are_not_enrolled(file: Path) -> None:
     file.write_text(file.read_text().replace("source: ssh", "source: lab"))
     done = run("prod-1")
-    assert done.exit_code == 1 and "machines of other sources bring their host keys with them" in done.output
+    assert done.exit_code == 1 and "the other sources make the host keys of their machines" in done.output
 
 
 def test_machines_in_a_file_of_their_own_are_pinned_there(file: Path, server: Server) -> None:

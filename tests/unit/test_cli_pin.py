@@ -198,7 +198,7 @@ def test_a_name_that_means_another_thing_on_one_machine_is_refused(world: World)
 )
 def test_a_value_that_is_not_on_one_line_by_itself_is_left_to_its_owner(text: str, keys: list[str]) -> None:
     edit = stack_edit.Edit((), "main", COMMIT, "main, 2026-11-29")
-    with pytest.raises(errors.SettingsError, match="does not stand on one line by itself"):
+    with pytest.raises(errors.SettingsError, match="is not alone on one line"):
         stack_edit.edited(text, keys, edit, "stacks/Pulumi.test.yaml")
 
 

@@ -1,34 +1,96 @@
-"""The pages of docs/ that are made from data say what the data says."""
+"""The pages of docs/ that are made from data are current, and data that lacks something is reported with where to add it."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from fleet.acceptance import page as acceptance
-from fleet.stack.rules import page as rules
-from policies import docs as policies
-from tests.changes import page as changes
-from tests.e2e import page as drift
-from tests.faults import page as faults
-from tests.matrix import page as systems
-from tests.vendors import page as vendors
+from fleet import errors
+from fleet.acceptance import catalogue
+from fleet.impact import role_effects
+from fleet.stack import role_vars
+from fleet.stack.rules import models
+from policies import data
+from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
 
-DOCS = Path(__file__).parents[2] / "docs"
-
-
-@pytest.mark.parametrize(
-    ("name", "made"),
-    [
-        ("systems.md", systems.page),
-        ("vendors.md", vendors.page),
-        ("drift.md", drift.page),
-        ("changes.md", changes.page),
-        ("faults.md", faults.page),
-        ("policies.md", policies.page),
-        ("rules.md", rules.page),
-        ("acceptance.md", acceptance.page),
-    ],
+CACHED = (
+    role_effects.statement,
+    change_table.load,
+    fault_table.load,
+    scenario_table.load,
+    vendor_table.load,
 )
-def test_a_page_is_current(name: str, made: Callable[[], str]) -> None:
-    assert (DOCS / name).read_text() == made(), "`make docs` writes it"
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_a_page_is_current(name: str) -> None:
+    assert (pages.DOCS / name).read_text() == pages.text(name), "`make docs` writes it"
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Read the data again, in the test and after it."""
+    for cached in CACHED:
+        cached.cache_clear()
+    yield
+    for cached in CACHED:
+        cached.cache_clear()
+
+
+def message(name: str) -> str:
+    with pytest.raises(errors.FleetError) as caught:
+        pages.text(name)
+    return str(caught.value)
+
+
+def write(file: Path, content: Any) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+# Page: what holds the place of its data, the file in it, a content that lacks something, what the message says.
+LACKING: Mapping[str, tuple[Any, str, str, Any, str]] = {
+    "drift.md": (drift_table, "FILE", "e2e/drift.yml", [[{"kind": "a mode", "node": "glm-1", "do": "chmod 600 /x"}]], "e2e/drift.yml: wave 1, a mode: told: field required"),
+    "faults.md": (fault_table, "FOLDER", "faults/table/1.yml", [{"fault": "clock off"}], "faults/table/1.yml: row 1 (clock off): said: field required"),
+    "systems.md": (scenario_table, "FOLDER", "matrix/scenarios/1-new.yml", {"about": "x"}, "matrix/scenarios/1-new.yml: make_test: field required"),
+    "vendors.md": (vendor_table, "FILE", "vendors/machines.yml", [{"name": "new", "about": "x", "source": "y", "up": "z"}], "vendors/machines.yml: row 1 (new): facts: field required"),
+    "acceptance.md": (catalogue, "FILE", "mi300x.yml", {"checked": "2026-11-29"}, "fleet/acceptance/mi300x.yml"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LACKING)
+@pytest.mark.usefixtures("fresh")
+def test_a_row_that_lacks_a_key_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, place, path, content, seen = LACKING[name]
+    file = write(tmp_path / path, content)
+    monkeypatch.setattr(module, place, file if place == "FILE" else file.parent)
+    assert seen in message(name) and "then `make docs`" in message(name)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_variable_without_an_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = role_vars.load(change_table.ROLES).roles["host"].options
+    stated = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
+    monkeypatch.setattr(role_effects, "statement", lambda roles, role: stated)
+    assert message("changes.md") == (
+        "roles/host/meta/effects.yml: variables.host_packages: this key is missing\n"
+        "  wanted: what a change of the variable does: none, reload, restart, reboot\n"
+        "  next:   add it, and a row to tests/changes, then `make docs`"
+    )
+
+
+@pytest.mark.parametrize(("name", "module"), [("policies.md", data), ("rules.md", models)])
+def test_a_data_file_that_lacks_a_key_is_named(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = module.read
+    monkeypatch.setattr(
+        module, "read", lambda file: {key: value for key, value in content(file).items() if key != "checked"}
+    )
+    page = pages.PAGES[name]
+    assert message(name) == (
+        f"generate docs/{name} from {page.data}: 'checked' is missing\n"
+        f"  wanted: the form of {page.form}\n"
+        f"  next:   add or correct it in {page.data}, then `make docs`"
+    )

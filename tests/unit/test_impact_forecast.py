@@ -125,7 +125,9 @@ def test_no_machine_is_lost_in_a_group(claim: str) -> None:
 
 
 def test_every_golden_text_is_a_claim_s() -> None:
-    assert sorted(path.stem for path in GOLDEN.iterdir()) == sorted(CASES)
+    assert sorted(path.stem for path in GOLDEN.iterdir()) == sorted(CASES), (
+        "each of CASES has its golden text tests/unit/golden/impact_forecast/CLAIM.txt, and each text its case"
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_pulumi_gets_every_rule_with_its_level() -> None:
     policies = [(policy.name, policy.description, policy.enforcement_level) for policy in Run().policies]
     rules = [(rule.name, rule.holds, pack.ENFORCEMENT[rule.level]) for rule in RULES]
     own = [(*pack.WAIVERS_KNOWN, MANDATORY), (*pack.WAIVERS, ADVISORY), (*pack.RECENT, ADVISORY)]
-    assert policies == [*rules, *own]
+    assert policies == [*rules, *own], "policies/pack.py gives Pulumi each of RULES (policies/rules/__init__.py)"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -134,7 +134,7 @@ def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: ResourceRule) -> Non
             context(kind, vars={"vllm_flags": dict.fromkeys(("trust-remote-code", "host"), UNKNOWN) | _DOMAINS}),
         ):
             unknown = replace(about, others={key: {"vars": UNKNOWN, "gpus": UNKNOWN} for key in about.others})
-            assert [*rule.check(unknown)] == []
+            assert [*rule.check(unknown)] == [], f"{rule.name}: skip an input that is UNKNOWN (policies/context.py)"
 
 
 _DOMAINS = {"allowed-media-domains": ["none.invalid"]}
@@ -302,11 +302,13 @@ def test_values_arrive_as_they_were() -> None:
 
 
 def test_no_two_rules_have_one_name_and_each_has_all_its_words() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert len({rule.name for rule in RULES}) == len(RULES), "two rules of policies/rules/ have one name"
     for rule in RULES:
-        assert rule.holds.endswith("."), rule.name
-        assert all((rule.reason, rule.remedy, rule.source, rule.kinds)), rule.name
-        assert "://" not in rule.source + rule.reason + rule.remedy, rule.name
+        assert rule.holds.endswith("."), f"{rule.name}: `holds` is a sentence"
+        assert all((rule.reason, rule.remedy, rule.source, rule.kinds)), (
+            f"{rule.name}: add reason, remedy, source, kinds"
+        )
+        assert "://" not in rule.source + rule.reason + rule.remedy, f"{rule.name}: name the source without a URL"
 
 
 def test_no_rule_repeats_a_secret() -> None:

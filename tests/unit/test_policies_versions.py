@@ -116,11 +116,18 @@ def test_a_version_that_is_not_known_yet_is_judged_later(others: dict[Any, Any])
 
 
 def test_every_vulnerability_in_the_data_can_be_judged() -> None:
-    assert set(EXPOSED_BY) == set(CONDITIONS) == {entry.only for entry in data.vulnerabilities() if entry.only}
+    used = {entry.only for entry in data.vulnerabilities() if entry.only}
+    assert used == set(CONDITIONS), (
+        "`only` in policies/data/cves.yml names a condition of policies/data.py (CONDITIONS)"
+    )
+    assert used == set(EXPOSED_BY), "add a stack that the condition exposes to EXPOSED_BY here"
     for entry in data.vulnerabilities():
-        assert Version(entry.since) < Version(entry.fixed), entry.id
-        assert entry.what and entry.source, entry.id
-    assert len({entry.id for entry in data.vulnerabilities()}) == len(data.vulnerabilities())
+        assert Version(entry.since) < Version(entry.fixed), (
+            f"{entry.id}: `since` is before `fixed` in policies/data/cves.yml"
+        )
+        assert entry.what and entry.source, f"{entry.id}: add `what` and `source` in policies/data/cves.yml"
+    ids = [entry.id for entry in data.vulnerabilities()]
+    assert len({*ids}) == len(ids), "policies/data/cves.yml has an id twice"
 
 
 def test_the_list_of_vulnerabilities_is_not_older_than_a_season() -> None:

@@ -19,4 +19,6 @@ def test_the_preflight_of_a_vendors_machine_reads_as_it_should(name: str) -> Non
 
 
 def test_every_vendors_script_has_a_row_and_every_node_a_script() -> None:
-    assert {one.name for one in vendor_table.load().values() if one.checks} == set(vendors.NAMES)
+    rows, scripts = {one.name for one in vendor_table.load().values() if one.checks}, set(vendors.NAMES)
+    assert scripts - rows == set(), "add a row with `checks` to tests/vendors/machines.yml"
+    assert rows - scripts == set(), "write lab/images/vendors/NAME.sh, which makes a lab node such a machine"

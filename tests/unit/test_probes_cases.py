@@ -37,11 +37,14 @@ def urls(value: Any) -> Iterator[str]:
 
 def test_every_file_is_a_case_with_known_checks() -> None:
     files = sorted(path.stem for path in (cases.HERE / "cases").iterdir())
-    assert [one.name for one in ALL] == files
+    assert [one.name for one in ALL] == files, "fleet/probes/cases/ has one NAME.yaml for each case, and nothing else"
     for one in ALL:
-        assert one.about.endswith(".")
-        assert one.checks
-        assert {name for check in one.checks for name in check} <= set(checks.CHECKS)
+        assert one.about.endswith("."), f"{one.name}: `about` is a sentence"
+        assert one.checks, f"{one.name}: add `checks`"
+        unknown = {name for check in one.checks for name in check} - set(checks.CHECKS)
+        assert not unknown, (
+            f"{one.name}: add the check to CHECKS in fleet/probes/checks.py, and to fleet/stack/probe_cases.py"
+        )
 
 
 def test_named_cases_come_in_the_order_of_their_names() -> None:
@@ -51,7 +54,8 @@ def test_named_cases_come_in_the_order_of_their_names() -> None:
 def test_an_unknown_name_is_told_with_the_nearest_and_all_there_are() -> None:
     with pytest.raises(errors.FleetError) as caught:
         probes.load(["botle-grounding"])
-    assert f"{caught.value}\n" == (GOLDEN / "an-unknown-name.txt").read_text()
+    expected = (GOLDEN / "an-unknown-name.txt").read_text().replace("CASES", ", ".join(one.name for one in ALL))
+    assert f"{caught.value}\n" == expected
 
 
 def test_a_name_like_no_other_has_no_nearest() -> None:
@@ -88,13 +92,15 @@ def test_a_drawing_is_large_enough_and_its_bottles_stand_apart_in_it(one: probes
 def test_a_photograph_is_small_free_and_of_a_known_source_and_its_boxes_are_in_it(one: probes.Case) -> None:
     assert one.picture
     kind, content = picture.encoded(one.picture)
-    assert kind == "image/jpeg" and len(content) <= 60_000
-    assert one.picture["licence"] == "CC0-1.0" and "scikit-image" in one.picture["source"]
+    assert kind == "image/jpeg" and len(content) <= 60_000, "a smaller JPEG: each request sends it"
+    assert one.picture["licence"] == "CC0-1.0" and one.picture["source"], (
+        "`picture` says where a free photograph is from"
+    )
     assert all(0 <= box[0] < box[2] <= 1000 and 0 <= box[1] < box[3] <= 1000 for _, box in checks.truth(one))
 
 
 def test_the_cup_of_the_photograph_is_white_inside_its_box_and_brown_wood_stands_around_it() -> None:
-    (one,) = PHOTOGRAPHS
+    one = by_name("photograph")
     assert one.picture
     ((_, box),) = checks.truth(one)
     image = picture.image(one.picture)
@@ -106,7 +112,7 @@ def test_the_cup_of_the_photograph_is_white_inside_its_box_and_brown_wood_stands
 
 
 def test_a_photograph_is_asked_about_as_it_lies_in_the_folder() -> None:
-    (one,) = PHOTOGRAPHS
+    one = by_name("photograph")
     (url,) = urls(one.body("m"))
     content = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
     assert content == (cases.MEDIA / "coffee.jpg").read_bytes()
@@ -142,7 +148,7 @@ def test_a_request_names_the_served_model_and_asks_without_chance() -> None:
 
 
 def test_one_case_samples_as_users_do_and_leaves_the_temperature_to_the_server() -> None:
-    (sampled,) = [one for one in ALL if one.sampling]
+    sampled = by_name("sampled-understanding")
     body = sampled.body("m")
     generation = json.loads((LAB / "checkpoint" / "generation_config.json").read_text())
     assert "temperature" not in body
@@ -151,13 +157,15 @@ def test_one_case_samples_as_users_do_and_leaves_the_temperature_to_the_server()
 
 def test_the_one_case_that_wants_reasoning_advises_and_does_not_gate() -> None:
     wants = [one.name for one in ALL if any("reasoning_apart" in check for check in one.checks)]
-    assert wants == [one.name for one in ALL if one.advisory] == ["reasoning-apart"]
+    assert wants == [one.name for one in ALL if one.advisory] == ["reasoning-apart"], (
+        "a case that does not gate: say why in docs/probes.md, and name it here"
+    )
 
 
 def test_what_must_be_refused_is_known_by_its_codes() -> None:
     assert [one.name for one in ALL if not one.wants_answer] == [
         one.name for one in ALL if one.name.startswith("refuses-")
-    ]
+    ], "name a case whose `status` lacks 200 refuses-SOMETHING, and no other"
 
 
 def test_a_thinking_case_has_room_to_think() -> None:

@@ -1,5 +1,6 @@
 """Each check passes on a right answer, and says in one sentence what is wrong with a wrong one."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,7 +139,9 @@ def test_how_well_a_box_must_fit_is_the_stack_s_choice(min_iou: float, right: bo
 def test_every_check_has_a_right_and_a_wrong_answer_here() -> None:
     for test in (test_a_right_answer_has_nothing_wrong, test_a_wrong_answer_is_one_sentence):
         tried = {given[0] for given in test.pytestmark[0].args[1]}  # type: ignore[attr-defined]
-        assert tried == set(checks.CHECKS)
+        assert tried == set(checks.CHECKS), f"add an answer for the check to {test.__name__}"
+    page = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()
+    assert [name for name in checks.CHECKS if f"`{name}" not in page] == [], "describe the check in docs/probes.md"
 
 
 def test_all_that_is_wrong_is_told_in_the_case_s_order() -> None:

@@ -166,7 +166,7 @@ def test_an_answer_without_end_has_one(
     (result,) = probes.run(serve(first, again, 0.05 if slow else 0), "key", "m", [case], lambda _: None)
     assert result.refused
     assert sentence in "; ".join(result.wrong)
-    assert len(result.answer.shown) <= answers.KEPT + 100
+    assert len(result.answer.shown) <= answers.EXCERPT + 100
     reports(result)
     assert time.monotonic() - started < 10  # of a machine that does much else
 

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from fleet import program
+from fleet.stack import resource_roles
+from tests.support import program_mocks
 from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run, run_as_written
+from tests.support.right_outputs import RIGHT
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +92,44 @@ def test_the_replicas_serve_what_was_built_and_what_was_fetched() -> None:
     assert serving["vars"]["vllm_image"] == serving["image"]
     assert serving["vars"]["vllm_model_dir"] == serving["weights"]["path"] == "/srv/models/glm"
     assert serving["vars"]["vllm_model_manifest"] == "ab12"
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield each text in a value."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_a_variable_whose_value_a_node_has_reported_is_known_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ansible evaluates the variables of a stack file, and must never evaluate what a node has reported."""
+    new_resource = program_mocks.Mocks.new_resource
+
+    def reported(mocks: program_mocks.Mocks, args: Any) -> tuple[str | None, dict[Any, Any]]:
+        name, properties = new_resource(mocks, args)
+        kind = args.typ.rpartition(":")[2]
+        outputs = {output: f"a node reported {kind}.{output}" for output in RIGHT.get(kind, {})}
+        return name, {**properties, **outputs, **({"replicas": []} if kind == "Serving" else {})}
+
+    monkeypatch.setattr(program_mocks.Mocks, "new_resource", reported)
+    declared = run("prod", config("prod"))
+    names = {
+        name: text.rpartition(" ")[2]
+        for inputs in declared.inputs.values()
+        for name, value in inputs.get("vars", {}).items()
+        for text in texts(value)
+        if text.startswith("a node reported ")
+    }
+    for name, output in names.items():
+        assert name in resource_roles.SET_BY_PROGRAM, (
+            f'{name} is the output {output}: add "{name}": "{output.partition(".")[0]}" to SET_BY_PROGRAM in '
+            "fleet/stack/resource_roles.py, so that it reaches the playbook as data"
+        )
+    assert names.keys() == resource_roles.SET_BY_PROGRAM.keys(), "no resource gets it: remove it from SET_BY_PROGRAM"
 
 
 def test_each_machine_is_told_how_many_gpus_it_must_have() -> None:

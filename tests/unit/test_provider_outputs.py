@@ -76,7 +76,9 @@ def test_each_output_has_a_form(kind: str) -> None:
         f"{kind} has the outputs {', '.join(lacks)} without a form: add a row to fleet/provider/outputs.py "
         "(RESULTS for what a node says, OWN for what the provider writes), and a right value to RIGHT here"
     )
-    assert {*outputs.RESULTS.get(kind, {})} == {*RIGHT.get(kind, {})}
+    assert {*outputs.RESULTS.get(kind, {})} == {*RIGHT.get(kind, {})}, (
+        f"each result of {kind} in fleet/provider/outputs.py (RESULTS) has a right value in tests/support/right_outputs.py"
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), EACH)
@@ -197,7 +199,9 @@ def told_by_roles() -> dict[str, set[str]]:
 def test_each_result_that_a_role_tells_has_a_form() -> None:
     """On lab nodes, with the values of real runs: tests/roles/test_results.py."""
     found = told_by_roles()
-    assert {"Host", "Image", "Serving"} <= found.keys()
+    assert {"Host", "Image", "Serving"} <= found.keys(), (
+        "the tasks no longer have their results where told_by_roles looks"
+    )
     for kind, names in found.items():
         assert names <= outputs.RESULTS[kind].keys(), f"{kind}: add a row to RESULTS in fleet/provider/outputs.py"
 

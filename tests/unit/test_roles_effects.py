@@ -38,10 +38,13 @@ def first(patterns: dict[str, str], name: str) -> str:
 @pytest.mark.parametrize("role", ALL)
 def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -> None:
     told = read(role, "meta/effects.yml")
-    assert {"variables", "files", "drift", "restarts"} <= set(told)
+    parts = {"variables", "files", "drift", "restarts"}
+    assert parts <= set(told), f"roles/{role}/meta/effects.yml has {', '.join(sorted(parts))}"
     said = effects.statement(ROLES, role)
     levels = {one.name for one in (*said.all_levels(), *(level(rule.level) for rule in said.drift))}
-    assert levels <= set(effects.LEVELS)
+    assert levels <= set(effects.LEVELS), (
+        f"roles/{role}/meta/effects.yml: a level is one of {', '.join(effects.LEVELS)}"
+    )
     assert bool(told["restarts"]) is bool(levels & {"reload", "restart"}), (
         "what it restarts, where it restarts anything"
     )
@@ -51,15 +54,19 @@ def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -
 @pytest.mark.parametrize("role", ALL)
 def test_every_variable_has_an_effect_and_every_effect_a_variable(role: str) -> None:
     options = read(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    assert set(read(role, "meta/effects.yml")["variables"]) == set(options)
+    stated = set(read(role, "meta/effects.yml")["variables"])
+    assert set(options) - stated == set(), f"state what a change of it does: roles/{role}/meta/effects.yml, variables"
+    assert stated - set(options) == set(), f"no such variable: remove it from roles/{role}/meta/effects.yml"
 
 
 @pytest.mark.parametrize("role", ALL)
 def test_every_file_has_an_effect_and_every_effect_a_file(role: str) -> None:
     patterns = read(role, "meta/effects.yml")["files"]
     found = {name: first(patterns, name) for name in files(role)}
-    assert [name for name, pattern in found.items() if not pattern] == []
-    assert set(patterns) - set(found.values()) == set(), "no file needs these"
+    missing = [name for name, pattern in found.items() if not pattern]
+    assert missing == [], f"state what a change of it does: roles/{role}/meta/effects.yml, files"
+    unused = set(patterns) - set(found.values())
+    assert unused == set(), f"no file needs this pattern: remove it from roles/{role}/meta/effects.yml"
 
 
 @pytest.mark.parametrize("role", ALL)
@@ -67,7 +74,10 @@ def test_that_a_file_has_no_effect_is_said_of_that_file(role: str) -> None:
     """A pattern may say so of tasks and names alone, which stay where they are; any other file could end up on the host."""
     patterns = read(role, "meta/effects.yml")["files"]
     may = {"tasks/*.yml", "vars/main.yml: *"}
-    assert {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern} <= may
+    wide = {pattern for pattern, level in patterns.items() if level == "none" and "*" in pattern}
+    assert wide <= may, (
+        f"name each file without an effect in roles/{role}/meta/effects.yml: `*` could hide one on the host"
+    )
 
 
 def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
@@ -75,11 +85,13 @@ def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
     looked_at = ("__vllm_files", "__vllm_key_written", "__vllm_units")
     assert all(name in (ROLES / "vllm" / "vars" / "main.yml").read_text() for name in looked_at)
     tasks = [task for task in read("vllm", "tasks/configure.yml") if task.get("register") in looked_at]
-    assert len(tasks) == len(looked_at)
+    assert len(tasks) == len(looked_at), "list here what _vllm_restarts in roles/vllm/vars/main.yml looks at"
     sources = [task.get("ansible.builtin.template", {}).get("src", "") for task in tasks]
     loops = [item["src"] for task in tasks if isinstance(task.get("loop"), list) for item in task["loop"]]
     written = [f"templates/{name}" for name in (*sources, *loops) if name.endswith(".j2")]
-    assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/"))
+    assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/")), (
+        "the task that writes a template registers its result, and _vllm_restarts in roles/vllm/vars/main.yml looks at it"
+    )
     told = effects.statement(ROLES, "vllm")
     assert {told.of_file(name) for name in written} == {Level("restart")}
     assert told.of_file("tasks/configure.yml") == MAY_RESTART
@@ -121,25 +133,27 @@ def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_ro
     told = read("docker", "meta/effects.yml")["variables"]["docker_daemon_options"]
     assert [option for option, effect in told.items() if effect == "reload"] == sorted(
         read("docker", "vars/main.yml")["_docker_reloadable"]
-    )
+    ), "roles/docker: docker_daemon_options in meta/effects.yml and _docker_reloadable in vars/main.yml agree"
 
 
 def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
     told = effects.statement(ROLES, "transformers")
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
     deciding = {name for name in told.variables if told.decides(name)}
+    agree = "roles/transformers: `results` in meta/effects.yml and _transformers_parts in vars/main.yml agree"
     assert deciding - {"transformers_registry", "transformers_accepted_digest"} == {
         name for name in told.variables if name in parts
-    }
+    }, agree
     assert {name for name in files("transformers") if name.startswith("files/") and told.decides(name)} == {
         name for name in files("transformers") if name.startswith("files/") and name.removeprefix("files/") in parts
-    }
+    }, agree
 
 
 @pytest.mark.parametrize("role", ALL)
 def test_what_decides_a_result_is_there(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
-    assert [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)] == []
+    gone = [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)]
+    assert gone == [], f"no such variable or file: correct `results` in roles/{role}/meta/effects.yml"
 
 
 EVERY_REPLICA, ENGINE = ("glm-0", "glm-1"), ("docker.service and every replica",)
@@ -270,7 +284,9 @@ def test_what_may_drift_is_a_thing_that_some_role_of_the_resource_has(kind: str,
         "".join(file.read_text() for part in ("defaults", "vars", "tasks") for file in (ROLES / role / part).iterdir())
         for role in resource_roles.ROLES[kind]
     ]
-    assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), parts
+    assert any(all(part in text or part in EVERY_REPLICA for part in parts) for text in texts), (
+        f"no role of {kind} has {one.name}: correct its row in DRIFT"
+    )
 
 
 def test_what_is_wrong_with_a_replica_that_restarts_is_told_with_it() -> None:

@@ -114,8 +114,13 @@ def test_a_user_without_a_name_has_one_in_the_build_and_in_the_image() -> None:
 def test_every_check_of_the_recipe_is_copied_to_the_node_and_part_of_what_the_image_is_called_by() -> None:
     checks = sorted(file.name for file in FILES.glob("check_*.py"))
     (copied,) = [line for line in (FILES / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")]
-    assert sorted(copied.split()[1:-1]) == checks
+    assert sorted(copied.split()[1:-1]) == checks, (
+        "the COPY of roles/transformers/files/Dockerfile names each check_*.py"
+    )
     parts = yaml.safe_load((FILES.parent / "vars" / "main.yml").read_text())["_transformers_parts"]
-    assert [name for name in checks if not any(f"'{name}'" in part for part in parts)] == []
+    missing = [name for name in checks if not any(f"'{name}'" in part for part in parts)]
+    assert missing == [], "add it to _transformers_parts in roles/transformers/vars/main.yml"
     tasks = yaml.safe_load((FILES.parent / "tasks" / "configure.yml").read_text())
-    assert sorted(tasks[1]["loop"]) == ["Dockerfile", *checks]
+    assert sorted(tasks[1]["loop"]) == ["Dockerfile", *checks], (
+        "the loop in roles/transformers/tasks/configure.yml copies it"
+    )

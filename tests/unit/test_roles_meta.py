@@ -4,10 +4,13 @@ What they say of their effects is in test_roles_effects.py.
 """
 
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+
+from fleet.stack import resource_roles
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm")
@@ -30,12 +33,15 @@ def options(role: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", PUBLIC)
 def test_every_default_has_a_spec_and_every_spec_a_default(role: str) -> None:
-    assert set(read(role, "defaults/main.yml")) == set(options(role))
+    defaults, specs = set(read(role, "defaults/main.yml")), set(options(role))
+    assert defaults - specs == set(), f"describe it in roles/{role}/meta/argument_specs.yml: type, description"
+    assert specs - defaults == set(), f"give it a default in roles/{role}/defaults/main.yml"
 
 
 @pytest.mark.parametrize("role", PUBLIC)
 def test_a_default_stands_in_one_place_only(role: str) -> None:
-    assert [name for name, spec in options(role).items() if "default" in spec] == []
+    twice = [name for name, spec in options(role).items() if "default" in spec]
+    assert twice == [], f"the default is in roles/{role}/defaults/main.yml: remove it from meta/argument_specs.yml"
 
 
 @pytest.mark.parametrize("role", PUBLIC)
@@ -46,12 +52,12 @@ def test_every_default_is_of_the_type_that_its_spec_promises(role: str) -> None:
         for name, spec in options(role).items()
         if type(defaults[name]) is not TYPES[spec["type"]]
     }
-    assert wrong == {}
+    assert wrong == {}, f"correct the type in roles/{role}/meta/argument_specs.yml, or the default"
 
 
 @pytest.mark.parametrize("role", PUBLIC)
 def test_every_variable_carries_the_name_of_its_role(role: str) -> None:
-    assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
+    assert [name for name in options(role) if not name.startswith(f"{role}_")] == [], f"name it {role}_SOMETHING"
 
 
 @pytest.mark.parametrize("role", PUBLIC)
@@ -61,14 +67,43 @@ def test_every_variable_is_used(role: str) -> None:
         for folder in ("tasks", "templates", "vars", "handlers", "defaults")
         for path in (ROLES / role / folder).glob("*")
     )
-    assert [name for name in options(role) if text.count(name) < 2] == []
+    unused = [name for name in options(role) if text.count(name) < 2]
+    assert unused == [], f"use it in tasks/, templates/ or vars/ of roles/{role}, or remove it"
 
 
 @pytest.mark.parametrize("role", PUBLIC)
 def test_tasks_main_is_a_table_of_contents(role: str) -> None:
     tasks = read(role, "tasks/main.yml")
-    assert {key for task in tasks for key in task} == {"name", "ansible.builtin.import_tasks"}
-    assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml"
+    assert {key for task in tasks for key in task} == {"name", "ansible.builtin.import_tasks"}, (
+        f"move the task to another file of roles/{role}/tasks, and import that"
+    )
+    assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml", "nothing changes before preflight.yml"
+
+
+def steps(tasks: Any) -> Iterator[dict[str, Any]]:
+    """Yield each task, those of blocks too."""
+    for task in tasks or ():
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from steps(task.get(part))
+
+
+@pytest.mark.parametrize("role", resource_roles.ROLES["host"])
+def test_the_baseline_has_each_file_that_a_role_of_the_host_writes(role: str) -> None:
+    """But not those for a named disk, which is empty before."""
+    baseline = (ROLES.parent / "playbooks" / "tasks" / "baseline.yml").read_text()
+    paths = [
+        str(step[module]["dest"])
+        for file in (ROLES / role / "tasks").glob("*.yml")
+        if file.name != "filesystems.yml"
+        for step in steps(yaml.safe_load(file.read_text()))
+        for module in ("ansible.builtin.template", "ansible.builtin.copy")
+        if module in step
+    ]
+    missing = [path for path in paths if path.removeprefix("{{ ").partition(" }}")[0] not in baseline]
+    assert missing == [], (
+        "add the path to _baseline_written in playbooks/tasks/baseline.yml, so that a teardown restores it"
+    )
 
 
 @pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
@@ -80,8 +115,8 @@ def test_no_message_has_a_backslash_at_the_end_of_a_line(role: str) -> None:
 
 @pytest.mark.parametrize("role", [*PUBLIC, "long_task"])
 def test_no_role_knows_the_lab(role: str) -> None:
-    telling = [path for path in files(role) if "lab." in path.read_text().lower()]
-    assert telling == []
+    naming = [path for path in files(role) if "lab." in path.read_text().lower()]
+    assert naming == [], "a role knows no lab: the lab's site sets its variables (lab/provider)"
 
 
 def test_the_engines_own_switch_is_not_set() -> None:

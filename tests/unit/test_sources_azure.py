@@ -14,8 +14,8 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.support.pulumi_mocks import FILE, FROM, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.support.source_table import SOURCES
+from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
+from tests.support.source_table import FROM, SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"

@@ -13,8 +13,8 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.support.pulumi_mocks import FILE, LOGIN, supply
-from tests.support.source_table import POOL
+from tests.support.pulumi_mocks import FILE, supply
+from tests.support.source_table import LOGIN, POOL
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 REMOVE = object()

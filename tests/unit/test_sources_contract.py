@@ -5,11 +5,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from fleet import errors
+from fleet.sources import forms
 from fleet.stack import settings
 from tests.support import pulumi_mocks
 from tests.support.pulumi_mocks import FILE, PRIVATE, Supplied, supply
@@ -33,8 +35,13 @@ def three(source: str) -> Supplied:
 def test_each_machine_has_what_the_resource_node_needs_and_nothing_else(source: Source) -> None:
     made = three(source.pool["source"])
     for told in made.machines.values():
-        assert NEEDED <= told.keys() <= MAY
-        assert all(told[key] not in (None, "") for key in NEEDED)
+        assert NEEDED <= told.keys() <= MAY, (
+            "supply() in machines.py returns these inputs of Node (fleet/resources.py: Machine)"
+        )
+        empty = [key for key in NEEDED if told[key] in (None, "")]
+        assert not empty, (
+            "if the cloud assigns it, say in `outputs` of the row in tests/support/source_table.py what it returns"
+        )
         assert re.match(r"^(ssh-|ecdsa-)\S+ \S+", told["host_key"]), "a public key, pinned before the first connection"
 
 
@@ -93,22 +100,45 @@ def test_a_machine_s_own_variables_are_kept(source: Source) -> None:
     assert judged.machines["a-1"].vars == told
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES.values() if source.package], ids=lambda it: it.package)
-def test_the_sdk_of_a_source_is_imported_by_stacks_that_use_it_alone(source: Source) -> None:
+CLOUDS = [pytest.param(name, source.sdk, id=name) for name, source in SOURCES.items() if source.sdk]
+
+
+@pytest.mark.parametrize(("name", "sdk"), CLOUDS)
+def test_the_sdk_of_a_source_is_imported_by_stacks_that_use_it_alone(name: str, sdk: str) -> None:
     script = f"""
 import sys
 from tests.support import pulumi_mocks
 from tests.support.source_table import SOURCES, THREE
 pulumi_mocks.supply([SOURCES['ssh'].nodes(**THREE), SOURCES['lab'].nodes(lab={{}})])
-assert {source.package!r} not in sys.modules
+assert {sdk.replace("-", "_")!r} not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
 
 
-def test_every_source_has_a_row_here() -> None:
-    with pytest.raises(errors.SettingsError) as caught:
-        settings.read({"nodes": {"source": "none", "machines": {}}}, FILE)
-    assert caught.value.allowed == ", ".join(sorted(SOURCES))
+@pytest.mark.parametrize(("name", "sdk"), CLOUDS)
+def test_the_sdk_of_a_source_is_pinned_and_checked_with_its_own_classes(name: str, sdk: str) -> None:
+    pin, lock = (ROOT / "requirements" / f"{name}.{kind}" for kind in ("in", "txt"))
+    assert pin.is_file() and f"\n{sdk}==" in pin.read_text(), f"pin {sdk}==VERSION in requirements/{name}.in"
+    assert lock.is_file() and f"\n{sdk}==" in lock.read_text(), f"`make lock` writes requirements/{name}.txt"
+    dev = (ROOT / "requirements" / "dev.in").read_text()
+    assert f"\n-r {name}.txt\n" in dev, f"add the line `-r {name}.txt` to requirements/dev.in, then `make lock`"
+    untyped = {
+        module
+        for override in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+        for module in override["module"]
+    }
+    module = f"{sdk.replace('-', '_')}.*"
+    assert module in untyped, f"add {module} to the clouds' SDKs in pyproject.toml ([[tool.mypy.overrides]])"
+    tests = ROOT / "tests" / "unit" / f"test_sources_{name}.py"
+    assert tests.is_file(), (
+        f"write {tests.name}: exposure, image, protection, host key; see test_sources_digitalocean.py"
+    )
+
+
+def test_every_source_has_a_row_and_every_row_a_source() -> None:
+    for name in sorted({*forms.NAMES} ^ {*SOURCES}):
+        assert name in SOURCES, f"add a row for source {name} to SOURCES in tests/support/source_table.py"
+        assert name in forms.NAMES, f"no folder fleet/sources/{name}: remove its row in tests/support/source_table.py"
 
 
 def test_machines_of_all_sources_are_one_fleet_in_the_order_of_the_file() -> None:

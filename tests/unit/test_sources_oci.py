@@ -14,8 +14,8 @@ import pytest
 from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
-from tests.support.pulumi_mocks import FILE, FROM, LOGIN, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.support.source_table import SOURCES
+from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
+from tests.support.source_table import FROM, LOGIN, SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})

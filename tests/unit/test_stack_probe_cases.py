@@ -109,7 +109,8 @@ def test_a_mistake_is_told_with_file_and_key(claim: str, folder: Path) -> None:
 
 
 def test_every_golden_text_is_of_a_claim() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(MISTAKES)
+    unused = {path.stem for path in GOLDEN.iterdir()} - set(MISTAKES)
+    assert not unused, "no claim in MISTAKES has this golden text: remove it"
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -137,8 +138,12 @@ def test_our_own_cases_have_the_form_that_a_user_s_have() -> None:
 
 
 def test_the_form_knows_every_check_and_every_colour() -> None:
-    assert set(probe_cases.Check.model_fields) == set(checks.CHECKS)
-    assert set(probe_cases.COLOURS.__args__) == set(checks.picture.COLOURS)  # type: ignore[attr-defined]
+    assert set(probe_cases.Check.model_fields) == set(checks.CHECKS), (
+        "CHECKS in fleet/probes/checks.py and Check in fleet/stack/probe_cases.py have the same names"
+    )
+    assert set(probe_cases.COLOURS.__args__) == set(checks.picture.COLOURS), (  # type: ignore[attr-defined]
+        "COLOURS in fleet/probes/picture.py and in fleet/stack/probe_cases.py are the same"
+    )
 
 
 def test_a_case_of_one_s_own_is_asked_like_ours_with_its_picture(folder: Path) -> None:

@@ -83,7 +83,9 @@ def test_a_role_depends_on_each_module_of_the_weights_fetcher(tmp_path: Path) ->
 
 def test_a_node_gets_every_module_of_the_weights_fetcher_that_it_imports() -> None:
     modules = set(yaml.safe_load((WEIGHTS / "vars" / "main.yml").read_text())["_weights_modules"])
-    assert modules == {path.name for path in FETCHER.glob("*.py")} - {"mounted.py"}, "_weights_modules lists them"
+    assert modules == {path.name for path in FETCHER.glob("*.py")} - {"mounted.py"}, (
+        "_weights_modules in roles/weights/vars/main.yml lists the modules of fleet/weights_fetcher"
+    )
 
 
 @pytest.mark.parametrize("module", sorted(FETCHER.glob("*.py")), ids=lambda module: str(module.name))
@@ -99,5 +101,6 @@ def test_the_weights_fetcher_needs_the_standard_library_and_itself_alone(module:
         if node not in inside
         for name in ([one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or "."])
     ]
-    assert [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names] == []
+    foreign = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+    assert foreign == [], "import the standard library, or a module of fleet/weights_fetcher with a dot"
     assert module.name != "model.py" or not inside, "root runs it alone, as text"

@@ -150,10 +150,11 @@ def test_a_disk_that_is_not_named_by_its_serial_is_refused(entry: dict[str, str]
 
 def test_rule_and_role_have_the_same_forms() -> None:
     told = yaml.safe_load((ROOT / "roles" / "host" / "vars" / "main.yml").read_text())
-    assert told["_host_serial_form"] == disks.SERIAL.pattern + r"\Z"
-    assert told["_host_path_form"] == disks.PATH.pattern + r"\Z"
-    assert set(told["_host_system_folders"]) == disks.SYSTEM
-    assert str(preflight.NAMESPACE) in told["_host_filesystems"]
+    agree = "roles/host/vars/main.yml and fleet/stack/rules/disks.py agree"
+    assert told["_host_serial_form"] == disks.SERIAL.pattern + r"\Z", agree
+    assert told["_host_path_form"] == disks.PATH.pattern + r"\Z", agree
+    assert set(told["_host_system_folders"]) == disks.SYSTEM, agree
+    assert str(preflight.NAMESPACE) in told["_host_filesystems"], "roles/host/vars/main.yml and fleet/preflight agree"
 
 
 def test_a_lab_needs_no_room_for_a_real_image() -> None:

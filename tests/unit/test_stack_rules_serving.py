@@ -189,8 +189,10 @@ def test_dated_facts_were_compared_with_their_sources_within_120_days(name: str)
 def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() -> None:
     every = [*rules.RULES, *rules.BROUGHT]
     names = [rule.name for rule in (*every, *policies.RULES)]  # a waiver names one of either
-    assert len(set(names)) == len(names)
-    assert all(rule.holds.endswith(".") and rule.reason and rule.source for rule in every)
+    assert len(set(names)) == len(names), "two rules of fleet/stack/rules/ and policies/rules/ have one name"
+    for rule in every:
+        assert rule.holds.endswith("."), f"{rule.name}: `holds` is a sentence"
+        assert rule.reason and rule.source, f"{rule.name}: add `reason` and `source`"
 
 
 @pytest.mark.parametrize(

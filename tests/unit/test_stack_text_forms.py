@@ -1,6 +1,6 @@
 """Text in a role variable adds nothing to the line that it is written into: fleet/stack/text_forms.py and each role's meta/text_forms.yml."""
 
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,22 @@ def test_every_variable_that_holds_text_has_a_form(roles: role_vars.Roles) -> No
     assert free == [], "give each a form of fleet/stack/text_forms.py in its role's meta/text_forms.yml"
 
 
+def leaves(form: Any) -> Iterator[str]:
+    """Yield the names of forms in an entry of meta/text_forms.yml."""
+    if isinstance(form, dict):
+        for inner in form.values():
+            yield from leaves(inner)
+    else:
+        yield form
+
+
 def test_every_form_belongs_to_a_variable_and_is_known(roles: role_vars.Roles) -> None:
     assert set(roles.text_forms) <= set(roles.options), (
         "a role's meta/text_forms.yml names a variable that it does not have"
     )
-    named = {word for form in map(str, roles.text_forms.values()) for word in re.findall(r"[a-z_]+", form)}
-    unused = set(text_forms.FORMS) - named
-    assert not unused, "no role uses this form: remove it from fleet/stack/text_forms.py"
+    named = {name for form in roles.text_forms.values() for name in leaves(form)}
+    assert named - set(text_forms.FORMS) == set(), "add the form to FORMS in fleet/stack/text_forms.py, or name another"
+    assert set(text_forms.FORMS) - named == set(), "no role uses this form: remove it from fleet/stack/text_forms.py"
 
 
 def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Roles) -> None:

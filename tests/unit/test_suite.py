@@ -92,7 +92,7 @@ def test_no_test_skips_itself() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in skips and "pytest" in ast.unparse(node.value)
     ]
-    assert found == []
+    assert found == [], "mark the test with `needs`, `docker` or `engine` instead (pyproject.toml, tests/conftest.py)"
 
 
 def test_no_test_imports_another_test() -> None:
@@ -119,7 +119,8 @@ def test_every_golden_text_belongs_to_a_test() -> None:
     named |= {row["name"] for row in yaml.safe_load((TESTS / "vendors" / "machines.yml").read_text())}
     golden = [file for file in TESTS.rglob("*") if file.is_file() and "golden" in file.parts]
     assert golden
-    assert [str(file.relative_to(TESTS)) for file in golden if file.name.split(".")[0] not in named] == []
+    unused = [str(file.relative_to(TESTS)) for file in golden if file.name.split(".")[0] not in named]
+    assert unused == [], "no test names it: remove it"
 
 
 def test_make_check_measures_time_where_the_decimal_sign_is_a_comma(tmp_path: pathlib.Path) -> None:

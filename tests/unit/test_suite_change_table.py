@@ -25,7 +25,9 @@ def changed(role: str, part: str) -> set[str]:
 
 @pytest.mark.parametrize("role", ROLES.roles)
 def test_every_variable_is_changed(role: str) -> None:
-    assert changed(role, "variable") == set(ROLES.roles[role].options)
+    rows, options = changed(role, "variable"), set(ROLES.roles[role].options)
+    assert options - rows == set(), f"add a row that changes it to tests/changes/{role}.yml"
+    assert rows - options == set(), f"no such variable: remove its row from tests/changes/{role}.yml"
 
 
 @pytest.mark.parametrize("role", NAMES)
@@ -34,13 +36,14 @@ def test_every_file_is_changed(role: str) -> None:
         line.partition("  ")[2].partition(": ")[0]
         for line in role_digest.listing(change_table.ROLES / role).splitlines()
     }
-    assert changed(role, "file") == listed
+    rows = changed(role, "file")
+    assert listed - rows == set(), f"add a row that changes it to tests/changes/{role}.yml"
+    assert rows - listed == set(), f"no such file: remove its row from tests/changes/{role}.yml"
 
 
 def test_no_two_rows_have_one_name() -> None:
-    assert [
-        name for name, count in collections.Counter(row.name for row in change_table.load()).items() if count > 1
-    ] == []
+    twice = [name for name, count in collections.Counter(row.name for row in change_table.load()).items() if count > 1]
+    assert twice == [], "tell the rows apart by `kind`"
 
 
 def test_a_row_says_how_it_changes_one_thing() -> None:
@@ -54,28 +57,36 @@ def test_a_row_says_how_it_changes_one_thing() -> None:
             bool(row.by),
             bool(row.never),
         ]
-        assert sum(ways) == (1 if row.variable else 0), row.name
-        assert bool(row.variable) is not bool(row.file), row.name
-        assert not row.file or not (row.add and row.put), row.name
+        assert bool(row.variable) is not bool(row.file), f"{row.name}: `variable` or `file`"
+        assert sum(ways) == (1 if row.variable else 0), (
+            f"{row.name}: a variable has one of to, told, site, entry, unset, by, never; a file none of them"
+        )
+        assert not row.file or not (row.add and row.put), f"{row.name}: `add` or `put`"
 
 
 def test_what_another_row_changes_is_changed_there() -> None:
-    assert [
-        row.by for row in change_table.load() if row.by and row.by not in {one.name for one in change_table.changes()}
-    ] == []
-    assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM)
+    made = {one.name for one in change_table.changes()}
+    assert [row.by for row in change_table.load() if row.by and row.by not in made] == [], (
+        "`by` names a row of tests/changes"
+    )
+    assert {row.variable for row in change_table.load() if row.by} == set(role_vars.SET_BY_PROGRAM), (
+        "the row of a variable in SET_BY_PROGRAM (fleet/stack/resource_roles.py), and of no other, has `by`"
+    )
 
 
 def test_what_stands_in_a_file_that_a_row_edits_stands_there_once_at_least() -> None:
     edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.changes() if row.put]
-    assert [put for file, put in edits if put[0] not in file.read_text()] == []
+    gone = [(str(file), put) for file, put in edits if put[0] not in file.read_text()]
+    assert gone == [], "the file no longer has the first text of `put`: correct the row in tests/changes"
 
 
 @pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.txt")), ids=lambda path: path.stem)
 def test_every_line_that_a_preview_may_end_with_is_read(golden: Path) -> None:
     lines = [line for line in golden.read_text().splitlines() if not line.startswith("  ")]
     for line in lines:
-        assert forecast_reader.LINE.fullmatch(line.partition(": ")[2]), line
+        assert forecast_reader.LINE.fullmatch(line.partition(": ")[2]), (
+            f"tests/support/forecast_reader.py reads it: {line}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""docs/rules.md, written from the rules and their data: `make docs`. A test fails when the page is not current.
-
-Usage: python -m fleet.stack.rules.page prints the page.
-"""
+"""Generate docs/rules.md from the rules and their data (`make docs`). A test fails when the page is not current."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,20 +8,20 @@ from fleet.stack.rules import models
 
 HEAD = """# Rules of the plan
 
-What can be known before any machine is touched, from a stack file alone: `pulumi preview -s ENV` and `fleet plan -s ENV` check every machine's
-variables against these rules. An *error* stops the preview, a *warning* is shown at every one. `fleet plan -s ENV` also draws what fits: GPUs to
-replicas, the memory of each GPU, the room for requests. The policies check what needs the deployed resources (`docs/policies.md`).
-Made by `make docs` from `fleet/stack/rules/`: change it there.
+The rules need only a stack file, and no connection. `pulumi preview -s ENV` and `fleet plan -s ENV` check every machine's variables with them. An
+*error* stops the preview; every preview shows a *warning*. `fleet plan -s ENV` also draws the plan: the GPUs of each replica, the memory of each GPU,
+the space for requests. The policies check what needs the deployed resources (`docs/policies.md`). `make docs` generates this page from
+`fleet/stack/rules/`: change it there.
 
-## Silence a rule
+## Waive a rule
 
-A rule can be wrong for a stack, for a while. The stack file then says which one, why, and until when:
+A rule can be wrong for a stack, for a while. A waiver in the stack file then names the rule, the reason and the last day:
 
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].reason' "measured on our own MI300X, ticket 4711" -s ENV
     pulumi config set --path 'glm-fleet:waivers["weights-fit"].expires' 2026-12-31 -s ENV
 
-Its findings are then warnings, with reason and last day, and every preview repeats them. After that day they are errors again, and say that the
-waiver expired.
+The finding is then a warning, with reason and last day, and every preview repeats it. After that day it is an error again, and the message says that
+the waiver has expired.
 
 ## Which model fits
 """
@@ -91,7 +88,7 @@ def _row(repository: str, ranks: int) -> list[str]:
     stops = [f"no: {one.seen} ({rule.name})" for rule, one in found if rule.level == "error"]
     warns = [f"yes; {one.seen} ({rule.name})" for rule, one in found if rule.level == "warning"]
     room = planned.room
-    assert room is not None
+    assert room is not None, "RECIPE and data/models.yml must give the memory that a model needs"
     figures = [f"{size / 1e9:.0f} GB" for size in (room.weights, room.reserve, max(0, room.cache))]
     tokens = [f"{max(0, room.tokens):,}", f"{max(0, room.tokens) / CONTEXT:.1f}"]
     return [
@@ -140,7 +137,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             yield f"| {' | '.join(row)} |\n"
 
     return "".join(lines())
-
-
-if __name__ == "__main__":
-    print(page(), end="")
