@@ -7,9 +7,9 @@ and tests/provider/test_baremetal.py. One a process at a time: the emulator is a
 
 import contextlib
 import hashlib
-import http.server
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -24,6 +24,7 @@ import pycdlib
 import werkzeug.serving
 
 from fleet.bare_metal import bmc
+from tests.support.http_server import Handler, LoopbackServer
 from tests.support.ssh_server import Server
 
 with warnings.catch_warnings():
@@ -68,8 +69,8 @@ class Machine:
         _certify(folder)
         (folder / "users").write_text(f"{USER}:{bcrypt.hashpw(WORD.encode(), bcrypt.gensalt(4)).decode()}\n")
         self.mirror = _Mirror()
-        with _free() as port, _free() as ssh, _free() as serve:
-            self._port, self.ssh_port, self.serve = port.port, ssh.port, f"127.0.0.1:{serve.port}"
+        self._port, self.ssh_port, serve = _free_ports(3)
+        self.serve = f"127.0.0.1:{serve}"
         self.driver = self._driver()
         self._over, self._until = threading.Event(), 0.0
         self._server: Server | None = None
@@ -224,48 +225,30 @@ class Machine:
         return found
 
 
-class _Mirror(http.server.ThreadingHTTPServer):
+class _Mirror(LoopbackServer):
     def __init__(self) -> None:
         self.image = IMAGE
-        super().__init__(("127.0.0.1", 0), _Image)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/installer.iso"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self) -> None:
-        self.shutdown()
-        self.server_close()
+        super().__init__(_Image)
+        self.url = f"{self.url}/installer.iso"
 
 
-class _Image(http.server.BaseHTTPRequestHandler):
+class _Image(Handler):
     server: _Mirror
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.server.image)))
-        self.end_headers()
-        self.wfile.write(self.server.image)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
+        self.reply(200, self.server.image)
 
 
 class _Quiet(werkzeug.serving.WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
+        """Log nothing."""
 
 
-class _free:
-    """A port of the loopback that nobody has, held until all that are needed are known."""
-
-    def __enter__(self) -> "_free":
-        import socket
-
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+def _free_ports(count: int) -> list[int]:
+    """Return different ports of the loopback that nobody uses."""
+    with contextlib.ExitStack() as sockets:
+        servers = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def _certify(folder: Path) -> None:
