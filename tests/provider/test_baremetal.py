@@ -52,7 +52,7 @@ def test_a_machine_without_a_nonce_is_only_looked_at(plugin: Plugin, engine: Eng
     bare.bios = {**SETTINGS, "NumaNodesPerSocket": "NPS4"}
     made = plugin.create(KIND, adopted(bare))
     assert (made["power"], made["settings"], made["installed"]) == ("Off", bare.bios, "")
-    assert (bare.told, bare.wiped) == ([], 0)
+    assert (bare.orders, bare.wiped) == ([], 0)
     engine.hear("BIOS: NUMA nodes per socket (NumaNodesPerSocket) is NPS4, wanted NPS1")
     engine.hear("its power is off")
     warnings = [line for line in engine.lines if line.severity == engine_pb2.WARNING]
@@ -64,13 +64,13 @@ def test_a_machine_without_a_nonce_is_only_looked_at(plugin: Plugin, engine: Eng
 
 def test_adopting_a_machine_foretells_nothing_but_that_it_is_new(plugin: Plugin, engine: Engine, bare: Machine) -> None:
     seen = plugin.create(KIND, adopted(bare), preview=True)
-    assert (seen["installed"], seen["power"], bare.asked, engine.lines) == ("", UNKNOWN, 0, [])
+    assert (seen["installed"], seen["power"], bare.requests, engine.lines) == ("", UNKNOWN, 0, [])
 
 
 def test_a_nonce_foretells_that_the_disks_are_wiped(launch: Launch, engine: Engine, bare: Machine) -> None:
     plugin = launch(engine)  # a preview's own: the forecast is of all that one process has foretold
     seen = plugin.create(KIND, installed(bare), preview=True)
-    assert (seen["installed"], bare.asked) == ("one", 0)
+    assert (seen["installed"], bare.requests) == ("one", 0)
     engine.hear("reinstalls glm-1: wipes its disks")
     plugin.forecast(urn("Stack"))
     engine.hear("glm-1: reinstall, not measured yet: wipes its disks")
@@ -85,11 +85,11 @@ def test_a_nonce_installs_once(plugin: Plugin, engine: Engine, bare: Machine) ->
     assert {line.ephemeral for line in engine.lines if "waits for" in line.message} == {True}
     with ssh.connect(dataclasses.replace(ssh.Target.from_inputs(inputs), name="glm-1")) as connection:
         assert connection.run("cat /etc/glm-fleet-installed").stdout == "one\n"
-    bare.told.clear()
+    bare.orders.clear()
     again = plugin.update(KIND, inputs, made, {**inputs, "bios": {"IommuSupport": "Enabled"}})
-    assert (again["installed"], bare.told, bare.wiped) == ("one", [], 1)
+    assert (again["installed"], bare.orders, bare.wiped) == ("one", [], 1)
     assert plugin.create(KIND, inputs)["installed"] == "one"  # a state that was lost
-    assert (bare.told, bare.wiped) == ([], 1)
+    assert (bare.orders, bare.wiped) == ([], 1)
 
 
 def test_another_nonce_replaces_and_so_is_refused_of_what_is_protected(plugin: Plugin, bare: Machine) -> None:
@@ -144,7 +144,7 @@ def test_a_bmc_that_refuses_us_makes_nothing(plugin: Plugin, bare: Machine) -> N
             plugin.create(KIND, inputs)
         assert "it refuses us" in caught.value.details() and "another-word" not in caught.value.details()
         assert not caught.value.trailing_metadata()
-    assert (bare.told, bare.wiped) == ([], 0)
+    assert (bare.orders, bare.wiped) == ([], 0)
 
 
 def test_a_refresh_looks_and_a_bmc_that_is_silent_fails_nothing(plugin: Plugin, engine: Engine, bare: Machine) -> None:
@@ -160,7 +160,7 @@ def test_a_refresh_looks_and_a_bmc_that_is_silent_fails_nothing(plugin: Plugin, 
 
 def test_deleting_it_touches_nothing(plugin: Plugin, bare: Machine) -> None:
     plugin.delete(KIND, {**adopted(bare), "installed": "one"})
-    assert bare.asked == 0
+    assert bare.requests == 0
 
 
 @pytest.mark.parametrize("absent", ["installer", "serve", "seed", "private"])
