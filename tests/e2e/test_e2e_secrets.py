@@ -143,7 +143,7 @@ def test_a_secret_is_nowhere_but_where_it_must_be(road: Road, stack_secrets: Sec
     found += [f"while it ran: {held}" for held in watch.seen if not may_hold(held)]
     assert found == []
     runs = [held for held in watch.seen if "/ansible-playbook " in held.words and held.where == "environment"]
-    assert {held.told for held in runs} == {"refused key in clear", "new key in clear"}, (
+    assert {held.leak for held in runs} == {"refused key in clear", "new key in clear"}, (
         "the watch sees what a run gets"
     )
 

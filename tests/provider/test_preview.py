@@ -105,12 +105,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-replica-s-port", "Serving", PORTS, on_ports([REPLICAS[0], {"name": "glm-1", "port": 9001}])),
         ("a-port-that-means-nothing", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
         ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
-        (
-            "replicas-of-every-kind",
-            "Serving",
-            PORTS,
-            on_ports([{"name": "glm-0", "port": 1}, {"name": "glm-2"}]),
-        ),
+        ("replicas-of-every-kind", "Serving", PORTS, on_ports([{"name": "glm-0", "port": 1}, {"name": "glm-2"}])),
         ("a-replica-more-and-a-flag", "Serving", INPUTS, MORE),
         ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
         ("a-replica-less", "Serving", PORTS, on_ports(REPLICAS[:1])),
@@ -126,39 +121,14 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("an-argument-taken-out", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": []}}),
         ("a-long-list", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": MANY}}),
         ("text-of-several-lines", "Serving", INPUTS, changed("vars", "vllm_environment", to={"A": "b\nc"})),
-        (
-            "text-that-was-empty",
-            "Serving",
-            changed("vars", "vllm_media_dir", to=""),
-            changed("vars", "vllm_media_dir", to="/srv/media"),
-        ),
-        (
-            "an-argument-of-intel",
-            "Host",
-            HOST,
-            {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments_intel": ["a", "b"]}},
-        ),
-        (
-            "a-default-of-what-nobody-sets",
-            "Serving",
-            INPUTS,
-            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_shm_size"),
-        ),
-        (
-            "a-default-of-what-is-set",
-            "Serving",
-            INPUTS,
-            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_flags"),
-        ),
+        ("text-that-was-empty", "Serving", changed("vars", "vllm_media_dir", to=""), changed("vars", "vllm_media_dir", to="/srv/media")),
+        ("an-argument-of-intel", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments_intel": ["a", "b"]}}),
+        ("a-default-of-what-nobody-sets", "Serving", INPUTS, changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_shm_size")),
+        ("a-default-of-what-is-set", "Serving", INPUTS, changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_flags")),
         ("set-to-the-default", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=8192)),
         ("the-default-no-longer", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=4096)),
         ("another-image", "Serving", INPUTS, ANEW),
-        (
-            "another-image-and-other-weights",
-            "Serving",
-            INPUTS,
-            {**ANEW, "weights": {"path": UNKNOWN, "revision": UNKNOWN}},
-        ),
+        ("another-image-and-other-weights", "Serving", INPUTS, {**ANEW, "weights": {"path": UNKNOWN, "revision": UNKNOWN}}),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
         ("drift-that-release-0.1-recorded", "Host", {**HOST, "drift": DRIFT_OF_RELEASE_0_1}, HOST),
@@ -172,7 +142,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("another-address-of-what-runs-there", "Serving", INPUTS, changed("node", "address", to="192.0.2.4")),
         ("another-address", "Node", NODE, {**NODE, "address": "192.0.2.4"}),
     ],
-)
+)  # fmt: skip
 def test_an_update_is_told_in_words_as_the_status_of_its_resource(
     plugin: Plugin, engine: Engine, claim: str, kind: str, olds: Props, news: Props
 ) -> None:
