@@ -1,4 +1,4 @@
-"""How many Ansible runs work at once: the bound holds, who waits says so, and a cancel ends the wait."""
+"""The bound on simultaneous Ansible runs: it holds, a waiting run reports it, and a cancel ends the wait."""
 
 import threading
 from concurrent import futures
@@ -11,43 +11,43 @@ from fleet.provider.slots import Slots
 from tests.support.plugin import PATIENCE, urn
 
 
-def asks(said: list[str], cancelled: threading.Event | None = None) -> Request:
-    return Request(urn("Host"), lambda text, ephemeral: said.append(text), cancelled or threading.Event())
+def new_request(messages: list[str], cancelled: threading.Event | None = None) -> Request:
+    return Request(urn("Host"), lambda text, ephemeral: messages.append(text), cancelled or threading.Event())
 
 
-def test_one_more_than_the_bound_waits_and_says_so_once_until_a_place_is_free() -> None:
-    slots, said, waits = Slots(1), list[str](), threading.Event()
-    request = Request(urn("Host"), lambda text, ephemeral: (said.append(text), waits.set())[0], threading.Event())
+def test_one_run_more_than_the_bound_reports_once_that_it_waits_for_a_place() -> None:
+    slots, messages, waits = Slots(1), list[str](), threading.Event()
+    request = Request(urn("Host"), lambda text, ephemeral: (messages.append(text), waits.set())[0], threading.Event())
 
     def work() -> None:
         with slots.one(request):
-            said.append("works")
+            messages.append("works")
 
     with futures.ThreadPoolExecutor() as pool:
-        with slots.one(asks(said)):
+        with slots.one(new_request(messages)):
             second = pool.submit(work)
             assert waits.wait(PATIENCE)
             assert not second.done()
         second.result(PATIENCE)
-    assert said == ["waits: as many Ansible runs as `parallel` allows are at work", "works"]
+    assert messages == ["waits: as many Ansible runs as `parallel` allows are at work", "works"]
 
 
-def test_within_the_bound_nobody_waits() -> None:
-    slots, said = Slots(2), list[str]()
-    with slots.one(asks(said)), slots.one(asks(said)):
-        assert said == []
+def test_within_the_bound_no_run_waits() -> None:
+    slots, messages = Slots(2), list[str]()
+    with slots.one(new_request(messages)), slots.one(new_request(messages)):
+        assert messages == []
 
 
 def test_a_cancel_ends_the_wait() -> None:
     slots, cancelled = Slots(1), threading.Event()
     cancelled.set()
-    with slots.one(asks([])), pytest.raises(errors.Cancelled, match="cancelled"), slots.one(asks([], cancelled)):
+    with slots.one(new_request([])), pytest.raises(errors.Cancelled, match="cancelled"), slots.one(new_request([], cancelled)):
         pass
 
 
 def test_a_run_that_fails_gives_its_place_back() -> None:
-    slots, said = Slots(1), list[str]()
-    with pytest.raises(errors.ConvergeFailed), slots.one(asks(said)):
+    slots, messages = Slots(1), list[str]()
+    with pytest.raises(errors.ConvergeFailed), slots.one(new_request(messages)):
         raise errors.ConvergeFailed(seen="it broke")
-    with slots.one(asks(said)):
-        assert said == []
+    with slots.one(new_request(messages)):
+        assert messages == []
