@@ -21,7 +21,7 @@ part=
 trap 'rm -rf "$work" ${part:+"$part"}' EXIT
 pulumi stack export --stack "$stack" --file "$work/state.json"
 # The stack file may name files of machines.
-NAMED='import pathlib, sys; from fleet.stack import stack_file; print(*stack_file.named(sys.argv[1], pathlib.Path()), sep="\n")'
+NAMED='import pathlib, sys; from fleet.stack import stack_file; print(*stack_file.machine_files(sys.argv[1], pathlib.Path()), sep="\n")'
 named=$(python -c "$NAMED" "$stack")
 while read -r file; do
   mkdir -p "$work/stacks/$(dirname "$file")"

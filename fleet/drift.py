@@ -1,18 +1,18 @@
-"""Drift: where a managed thing is not as expected. Its data, its form in a state, and its words.
+"""Drift: a difference between the expected and the actual state of a managed thing. Its data, its form in the state, its words. Pure.
 
-Pure. fleet.managed.differences finds it, fleet.impact says what its repair does to a host, fleet.provider keeps it in the output `drift`.
+Called by fleet.managed.differences, which finds it, fleet.impact, which predicts its repair, and fleet.provider, for the output `drift`.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# The attribute of a thing that is there or not: True or False.
+# The attribute for the existence of a thing: True or False.
 PRESENT = "present"
-# The digest of a file that may hold a secret: on_node_read.py keys it with the node's own.
+# The digest of a file that may contain a secret: an HMAC with the node's key (on_node_read.py).
 KEYED = "keyed_sha256"
-# What one item of a list is called.
-ONE = {
+# The word for an item of an attribute with a list.
+ITEMS = {
     "drop_ins": "drop-in",
     "groups": "group",
     "arguments": "kernel argument",
@@ -26,18 +26,18 @@ ONE = {
 class Difference:
     """One attribute of a managed thing that differs: a key of its state, or PRESENT.
 
-    Of two lists, `expected` and `seen` hold only what the other one lacks. None is an attribute that is not set.
+    Of two lists, `expected` and `seen` have only the items that the other does not. None means not set.
     """
 
     kind: str
     name: str
-    attribute: str  # "" in a state of release 0.1: both values are words, attribute included
+    attribute: str  # "" from a state of release 0.1, which has words for both values
     expected: Any
     seen: Any
 
     @property
     def thing(self) -> str:
-        """The name of the thing in a managed set."""
+        """Return the name of the thing in a managed set."""
         return f"{self.kind} {self.name}"
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Difference:
 
     @classmethod
     def of(cls, thing: str, attribute: str, expected: Any, seen: Any) -> "Difference":
-        """Return a difference of the thing that a managed set calls "KIND NAME"; a path may have blanks, other names have none."""
+        """Return a difference of the thing "KIND NAME"; a kind with blanks has a path as its name."""
         kind, slash, path = thing.partition(" /")
         if not slash:
             kind, _, name = thing.partition(" ")
@@ -58,12 +58,12 @@ class Difference:
 
 
 def recorded(outputs: Mapping[str, Any]) -> list[Difference]:
-    """Return the `drift` of a resource's outputs; release 0.1 wrote [{what, expected, seen}] in words."""
+    """Return the output `drift` of a resource; release 0.1 wrote it as [{what, expected, seen}] in words."""
     return [
-        Difference.of(one["what"], "", one["expected"], one["seen"])
-        if "what" in one
-        else Difference(one["kind"], one["name"], one["attribute"], one.get("expected"), one.get("seen"))
-        for one in outputs.get("drift") or ()
+        Difference.of(entry["what"], "", entry["expected"], entry["seen"])
+        if "what" in entry
+        else Difference(entry["kind"], entry["name"], entry["attribute"], entry.get("expected"), entry.get("seen"))
+        for entry in outputs.get("drift") or ()
     ]
 
 
@@ -78,8 +78,8 @@ def _words(attribute: str, value: Any) -> str:
         case bool():
             return name if value else f"not {name}"
         case list():
-            one = ONE.get(attribute, name)
-            return f"{one} {', '.join(map(str, value))}" if value else f"no such {one}"
+            item = ITEMS.get(attribute, name)
+            return f"{item} {', '.join(map(str, value))}" if value else f"no such {item}"
         case _ if attribute == "type":
             return f"a {value}"
         case None:

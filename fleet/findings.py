@@ -1,4 +1,4 @@
-"""The words that every check uses: a rule, what it finds, and the waiver by which a stack goes on all the same.
+"""The types that all checks share: a rule, its findings, and a waiver that lets a stack continue despite one.
 
 Used by the rules of a stack file (fleet.stack.rules), the preflight (fleet.preflight) and the policies. Pure; imports only the standard library.
 """
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-Level = Literal["error", "warning"]  # an error stops, a warning is shown
+Level = Literal["error", "warning"]  # an error stops a run, a warning is only shown
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule or a check saw, what it wanted and what to do next; `reason` where it differs from the rule's own."""
+    """One finding of a rule or check: what it saw, what it wanted, what to do next; `reason` if it differs from the rule's."""
 
     seen: str
     wanted: str = ""
@@ -27,7 +27,7 @@ FindingT = TypeVar("FindingT", bound=Finding)
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(Generic[SubjectT, FindingT]):
-    """One rule: `holds` states it in a sentence, `reason` says why, `source` where it comes from; `check` yields what breaks it."""
+    """One rule: `holds` is its statement, `reason` why it exists, `source` the evidence; `check` yields what breaks it."""
 
     name: str
     holds: str
@@ -39,24 +39,24 @@ class Rule(Generic[SubjectT, FindingT]):
 
 @dataclass(frozen=True)
 class Waiver:
-    """Why a rule does not stop a stack, and the last day of that exception."""
+    """The reason why a rule does not stop a stack, and the last day of that exception."""
 
     reason: str
     expires: datetime.date
 
     def in_force(self, today: datetime.date) -> bool:
-        """Whether it counts: until its last day, inclusive."""
+        """Whether the waiver counts: until its last day, inclusive."""
         return self.expires >= today
 
     def sentence(self, today: datetime.date) -> str:
-        """Return what every finding says of it."""
+        """Return the sentence about this waiver in a message."""
         if self.in_force(today):
             return f"waived until {self.expires}: {self.reason}"
         return f"its waiver expired on {self.expires} and does not count"
 
 
 def weigh(level: Level, waiver: Waiver | None, today: datetime.date) -> tuple[Level, str]:
-    """Return the level that counts with a waiver, and the line that a finding's `seen` then ends with; "" without a waiver."""
+    """Return the level after a waiver, and the line to add to a finding's `seen` ("" without a waiver)."""
     if waiver is None:
         return level, ""
     return "warning" if waiver.in_force(today) else level, f"\n({waiver.sentence(today)})"

@@ -162,7 +162,9 @@ class Table:
             seen = f"{len(value)} entries" if isinstance(value, Mapping) else value
             return _mistake(at, seen, f"a mapping of at most {self.most} entries")
         for name, entry in value.items():
-            if mistake := self.key.mistake(name, f"a name in {at}") or self.form.mistake(entry, f"{at}[{name!r}]"):
+            if mistake := self.key.mistake(name, f"a name in {at}" if at else "a name") or self.form.mistake(
+                entry, f"{at}[{name!r}]"
+            ):
                 return mistake
         return None
 

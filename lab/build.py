@@ -23,31 +23,31 @@ def ensure(systems: Sequence[str]) -> None:
     """Build the missing images of these systems' nodes and of their site. Only one build runs on a machine."""
     with (cache.folder() / "build.lock").open("w") as lock, futures.ThreadPoolExecutor(2) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        nodes = [system for system in sorted(set(map(node.available, systems))) if not _there(node.recipe(system))]
-        whole = rootfs.exists(site.tag())
-        if whole and not nodes:
+        nodes = [system for system in sorted(set(map(node.available, systems))) if not _exists(node.recipe(system))]
+        site_exists = rootfs.exists(site.tag())
+        if site_exists and not nodes:
             return
         rootfs.need("mmdebstrap", "zstd", "g++", "binutils", "curl", "debootstrap")
         running = []
-        if not whole:
+        if not site_exists:
             services = pool.submit(_services)
             running = [services, pool.submit(_site, services)]
-        for done in [*running, *(pool.submit(_node, system) for system in nodes)]:
-            done.result()
+        for build in [*running, *(pool.submit(_node, system) for system in nodes)]:
+            build.result()
 
 
-def _there(recipe: Recipe) -> bool:
+def _exists(recipe: Recipe) -> bool:
     return rootfs.exists(recipe.tag)
 
 
 def _services() -> None:
-    if not _there(site.recipe()):
+    if not _exists(site.recipe()):
         site.build_services()
 
 
 def _site(services: "futures.Future[None]") -> None:
     """Build the serving image's base, then push it into the services, which the other thread builds meanwhile."""
-    if not _there(serving.recipe()):
+    if not _exists(serving.recipe()):
         serving.build()
     services.result()
     site.build()
@@ -60,12 +60,12 @@ def _node(system: str) -> None:
 
 def main() -> None:
     """Build the images of the named systems, or of those in stack lab."""
-    known = ["all", *node.SUITES]
+    names = ["all", *node.SUITES]
     options = argparse.ArgumentParser(prog="python -m lab.build", description=main.__doc__)
-    options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(known)}")
+    options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(names)}")
     systems = options.parse_args().systems or USUAL
-    if unknown := [system for system in systems if system not in known]:
-        options.error(f"the lab has no node with {unknown[0]}; it has {', '.join(known)}")
+    if unknown := [system for system in systems if system not in names]:
+        options.error(f"the lab has no node with {unknown[0]}; it has {', '.join(names)}")
     start = time.monotonic()
     try:
         ensure(list(node.SUITES) if "all" in systems else systems)

@@ -42,12 +42,12 @@ def docker(*arguments: str, stdin: bytes | None = None, timeout: float = 3600) -
 
 
 @contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
+def step(title: str) -> Iterator[None]:
     """Report the start of a step and, after success, its time."""
-    say(f"{what} …")
+    say(f"{title} …")
     start = time.monotonic()
     yield
-    say(f"{what}: done in {time.monotonic() - start:.0f} s")
+    say(f"{title}: done in {time.monotonic() - start:.0f} s")
 
 
 def say(text: str) -> None:

@@ -65,9 +65,9 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     """
     build.ensure([system])
     container, address = make(lab, name, image or node.recipe(node.available(system)).tag, gpus, folder)
-    own = folder / name
-    host_key = keys.make(own / "ssh_host_ed25519_key", container)
-    docker("cp", f"{own}/.", f"{container}:/etc/ssh/")
+    host_keys = folder / name
+    host_key = keys.make(host_keys / "ssh_host_ed25519_key", container)
+    docker("cp", f"{host_keys}/.", f"{container}:/etc/ssh/")
     docker("cp", f"{folder / 'id_ed25519.pub'}", f"{container}:/root/.ssh/authorized_keys")
     docker("start", container)
     identity = str(folder / "id_ed25519")

@@ -55,10 +55,10 @@ def make(lab: str, sealed: bool = False) -> Network:
     """Return the lab's network. Create it on a free subnet when there is none; a sealed one has no way out."""
     if network := find(lab):
         return network
-    taken = [*_routes(), *_networks()]
+    used = [*_routes(), *_networks()]
     collisions = 0
     for subnet in CANDIDATES:
-        if any(ipaddress.ip_network(subnet).overlaps(other) for other in taken):
+        if any(ipaddress.ip_network(subnet).overlaps(network) for network in used):
             continue
         network = Network(lab, subnet, sealed)
         kind = ["--internal"] if sealed else []

@@ -89,8 +89,8 @@ def remove_container(lab: str, container: str) -> None:
             f"\n  next:   another `name` in glm-fleet:nodes, or `docker rm` it"
         )
     volumes = docker("volume", "ls", "--quiet", f"--filter=label={network.label(lab)}").split()
-    if own := [volume for volume in volumes if volume.startswith(f"{container}-")]:
-        docker("volume", "rm", *own)
+    if container_volumes := [volume for volume in volumes if volume.startswith(f"{container}-")]:
+        docker("volume", "rm", *container_volumes)
 
 
 def remove(lab: str, folder: Path) -> None:

@@ -39,7 +39,7 @@ class Context:
 
     def var(self, name: str) -> Any:
         """Return a role variable as the role will see it: the default where the stack sets none, None when not known yet."""
-        value = known(self.inputs, "vars", name, absent=_ABSENT)
+        value = value_at(self.inputs, "vars", name, absent=_ABSENT)
         return _default(name) if value is _ABSENT else value
 
     def default(self, name: str) -> Any:
@@ -54,7 +54,7 @@ class Context:
         """Yield (name with dashes, value) for each flag of `vllm serve`, from vllm_flags and from vllm_entrypoint."""
         flags = self.var("vllm_flags")
         for key in flags if isinstance(flags, Mapping) else ():
-            value = known(flags, key)
+            value = value_at(flags, key)
             flag, equals, rest = key.partition("=")
             if value is not None:
                 yield _dashes(flag), rest if equals else value
@@ -77,7 +77,7 @@ class Context:
         return inputs
 
 
-def known(props: Props, *path: str, absent: Any = None) -> Any:
+def value_at(props: Props, *path: str, absent: Any = None) -> Any:
     """Return the value at `path`: None when it is not known yet, `absent` when it is missing or null."""
     value: Any = props
     for key in path:

@@ -51,7 +51,7 @@ def vulnerabilities() -> Sequence[Vulnerability]:
     return [Vulnerability(**entry) for entry in read("cves")["vulnerabilities"]]
 
 
-def checked() -> datetime.date:
+def vulnerabilities_checked() -> datetime.date:
     """Return the day on which a person last compared the vulnerabilities with their sources."""
     return datetime.date.fromisoformat(read("cves")["checked"])
 

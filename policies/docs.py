@@ -27,7 +27,7 @@ Outside the lab, Pulumi protects each machine and its resources (`protect`). A p
 "cannot be deleted because it is protected", and changes nothing. Release the machine by name first:
 
 1. `pulumi config set --path 'glm-fleet:release["prod-4"]' "mainboard replaced 2026-11-25" -s ENV`, then `pulumi up -s ENV`. The machine
-   is then no longer protected, and every preview says so. Nothing else changes.
+   is then no longer protected, and every preview reports that. Nothing else changes.
 2. Remove the machine and its `release` from the stack file, then preview and up. The teardown removes what this project installed on the
    machine, and the stack forgets it.
 
@@ -53,8 +53,8 @@ def _rule(rule: ResourceRule) -> str:
 
 
 def _waivers() -> str:
-    own = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.RECENT, "advisory")]
-    return "\n".join(f"### {name}\n\n{holds} *About the stack itself; {level}.*\n" for (name, holds), level in own)
+    policies = [(pack.WAIVERS_KNOWN, "mandatory"), (pack.WAIVERS, "advisory"), (pack.RECENT, "advisory")]
+    return "\n".join(f"### {name}\n\n{holds} *About the stack itself; {level}.*\n" for (name, holds), level in policies)
 
 
 def _vulnerabilities() -> str:
@@ -71,7 +71,7 @@ def _vulnerabilities() -> str:
 
 
 def _hosts() -> str:
-    pairs = [f"| {one.driver} | {one.build} | {one.rocm} |" for one in data.drivers()]
+    pairs = [f"| {pair.driver} | {pair.build} | {pair.rocm} |" for pair in data.drivers()]
     systems = [
         f"| {rocm} | {system} | {', '.join(kernels) or 'not checked'} |"
         for rocm, listed in models.read("versions")["systems"].items()
@@ -88,7 +88,7 @@ def _hosts() -> str:
 
 
 def _paths() -> str:
-    rows = [f"| {one.path} | {'yes' if one.below else 'no'} | {one.why} |" for one in data.private()]
+    rows = [f"| {entry.path} | {'yes' if entry.below else 'no'} | {entry.why} |" for entry in data.private()]
     return (
         "## Folders that no media path opens\n\nFor media-path-narrow. It refuses a path that is one of these or above one and, with "
         "*below*, a path in one.\n\n| folder | below | why |\n|---|---|---|\n" + "\n".join(rows) + "\n"

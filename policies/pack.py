@@ -24,7 +24,7 @@ from pulumi_policy.proxy import UnknownValueError
 from fleet.findings import Level, weigh
 from fleet.sdk_patches.property_cache import latest
 from fleet.stack import preflight_checks
-from fleet.stack import rules as plan
+from fleet.stack import rules as stack_rules
 from policies import data
 from policies.context import UNKNOWN, Context, Props
 from policies.rule import ResourceRule
@@ -42,17 +42,20 @@ ENFORCEMENT: Mapping[Level, EnforcementLevel] = {
     "error": EnforcementLevel.MANDATORY,
     "warning": EnforcementLevel.ADVISORY,
 }
-# A stack file waives the plan's rules and the preflight's checks in the same place; fleet/stack/validate.py and requirements.py apply those.
-PLANNED = (*(rule.name for rule in (*plan.RULES, *plan.BROUGHT)), *preflight_checks.WAIVABLE)
+# Rules and preflight checks that a stack file waives in the same place; fleet/stack/validate.py and fleet/preflight apply those waivers.
+WAIVED_ELSEWHERE = (
+    *(rule.name for rule in (*stack_rules.RULES, *stack_rules.UNLESS_SUPPLIED)),
+    *preflight_checks.WAIVABLE,
+)
 
 
 def policies(stack: Stack, today: datetime.date, rules: Sequence[ResourceRule] = RULES) -> list[Policy]:
     """Return every rule as a policy, and the policies about the stack itself."""
     return [
         *(_Run(rule, stack, today).policy() for rule in rules),
-        _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown(stack, rules)),
-        _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _known(stack, rules, today)),
-        _once(*RECENT, EnforcementLevel.ADVISORY, lambda: _old(today)),
+        _once(*WAIVERS_KNOWN, EnforcementLevel.MANDATORY, lambda: _unknown_waivers(stack, rules)),
+        _once(*WAIVERS, EnforcementLevel.ADVISORY, lambda: _waivers(stack, rules, today)),
+        _once(*RECENT, EnforcementLevel.ADVISORY, lambda: _old_data(today)),
     ]
 
 
@@ -115,9 +118,9 @@ def _once(name: str, holds: str, level: EnforcementLevel, messages: Callable[[],
     return ResourceValidationPolicy(name, holds, validate, level)
 
 
-def _unknown(stack: Stack, rules: Sequence[ResourceRule]) -> Iterator[str]:
+def _unknown_waivers(stack: Stack, rules: Sequence[ResourceRule]) -> Iterator[str]:
     """Yield a message for each waiver that names no rule."""
-    names = [*(rule.name for rule in rules), *PLANNED]
+    names = [*(rule.name for rule in rules), *WAIVED_ELSEWHERE]
     for name in stack.waivers:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -129,19 +132,19 @@ def _unknown(stack: Stack, rules: Sequence[ResourceRule]) -> Iterator[str]:
             yield f"waivers.{name}: no rule has this name\nremedy: {remedy}"
 
 
-def _known(stack: Stack, rules: Sequence[ResourceRule], today: datetime.date) -> Iterator[str]:
+def _waivers(stack: Stack, rules: Sequence[ResourceRule], today: datetime.date) -> Iterator[str]:
     """Yield a message for each waiver that names a rule: in force, or expired."""
-    names = {*(rule.name for rule in rules), *PLANNED}
+    names = {*(rule.name for rule in rules), *WAIVED_ELSEWHERE}
     for name, waiver in ((name, waiver) for name, waiver in stack.waivers.items() if name in names):
         remedy = "" if waiver.in_force(today) else "\nremedy: remove it, or give it a new last day"
         yield f"waivers.{name}: {waiver.sentence(today)}{remedy}"
 
 
-def _old(today: datetime.date) -> Iterator[str]:
+def _old_data(today: datetime.date) -> Iterator[str]:
     """Yield a message when the list of vulnerabilities is old."""
-    if (days := (today - data.checked()).days) > OLD:
+    if (days := (today - data.vulnerabilities_checked()).days) > OLD:
         yield (
-            f"policies/data/cves.yml was last compared with its sources {days} days ago, on {data.checked()}: "
+            f"policies/data/cves.yml was last compared with its sources {days} days ago, on {data.vulnerabilities_checked()}: "
             "vulnerabilities published since then are not checked\n"
             "remedy: a newer release of this project, or read vLLM's advisories and set `checked`"
         )

@@ -163,10 +163,10 @@ def measure(node: Candidate, note: Callable[[str], None], stop: threading.Event)
     )
     outcome = converge.converge(job, lambda progress: note(progress.text), stop)
     try:
-        results = reply.taken(outcome.results.get("fleet_acceptance") or {}, RESULTS)
+        results = reply.check(outcome.results.get("fleet_acceptance") or {}, RESULTS)
     except reply.Unreadable as error:
         after = f"see {job.log}; find out what answers there: {node.target.login}"
-        raise reply.failed(error, name, "read what the benchmarks printed", after) from None
+        raise reply.command_failed(error, name, "read what the benchmarks printed", after) from None
     runs = {key: evaluate.BenchmarkRun.from_json(value) for key, value in (results.get("ran") or {}).items()}
     result = report.Report(
         name,
@@ -222,5 +222,5 @@ def accept_stack(
 ) -> list[report.Report]:
     """Read the stack's state and measure its machines."""
     hosts = stack_outputs.deployed(stack).get("Host") or {}
-    nodes = candidates(stack, hosts, names, mirrors.image(loaded.mirrors, loaded.acceptance.image), catalogue)
+    nodes = candidates(stack, hosts, names, mirrors.mirrored_image(loaded.mirrors, loaded.acceptance.image), catalogue)
     return accept(nodes, loaded.parallel, note)

@@ -48,7 +48,7 @@ def problems(reports: Sequence[Report]) -> list[str]:
     """Return a message for each test that was not ok, and for each node where nothing could be measured."""
     messages = [report.error for report in reports if report.error]
     messages += [_message(report, item) for report in reports for item in report.verdicts if not item.ok]
-    return messages + [f"{report.node}: stays: {words}" for report in reports for words in report.stays]
+    return messages + [f"{report.node}: remains: {words}" for report in reports for words in report.stays]
 
 
 def _message(report: Report, measurement: Measurement) -> str:

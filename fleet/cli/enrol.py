@@ -17,7 +17,7 @@ import click
 
 from fleet import errors, ssh
 from fleet.cli import common, stack_edit, table
-from fleet.ssh.host_keys import TYPES, Key, offered
+from fleet.ssh.host_keys import TYPES, Key, read_keys
 
 HEAD = ("node", "address", "type", "fingerprint", "remarks")
 
@@ -89,7 +89,7 @@ class Answer:
 def ask(reach: Mapping[str, ssh.Target], note: Callable[[str], None]) -> list[Answer]:
     """Read the keys of all machines at once. Raises Unreachable, with a note for each further machine that does not answer."""
     with futures.ThreadPoolExecutor(min(32, len(reach))) as pool:
-        running = {node: pool.submit(offered, target) for node, target in reach.items()}
+        running = {node: pool.submit(read_keys, target) for node, target in reach.items()}
     failed = [error for future in running.values() if isinstance(error := future.exception(), errors.FleetError)]
     if failed:
         for other in failed[1:]:

@@ -15,9 +15,11 @@ def command(stack: str) -> None:
     For machines without a way out: what their mirrors must hold (`mirrors:` in the stack file).
     """
     settings, roles = common.load_typed_stack(stack)
-    items = [item for name in settings.present for item in mirrors.items(validate.plan(settings, roles, name).values)]
+    items = [
+        item for name in settings.present for item in mirrors.items(validate.machine_plan(settings, roles, name).values)
+    ]
     rows = [
         (item.kind, item.name, table.size(item.bytes) if item.bytes else "-", item.source)
-        for item in dict.fromkeys([*items, *mirrors.measured(settings)])
+        for item in dict.fromkeys([*items, *mirrors.acceptance_items(settings)])
     ]
     click.echo(table.columns([("kind", "name", "size", "from"), *rows]))

@@ -80,13 +80,13 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
     """
     mistakes = [*roles.validate(loaded.vars, file, "vars")]
     for machine, member in loaded.machines.items():
-        mistakes += map(loaded.located, roles.validate(member.vars, file, f"{loaded.key(machine)}.vars"))
+        mistakes += map(loaded.locate_mistake, roles.validate(member.vars, file, f"{loaded.key(machine)}.vars"))
     if mistakes:
         raise settings.first(mistakes)
     shared = _values(loaded, roles, loaded.vars)
     names = [*_of(shared, loaded.vars, "vars", (VARS,))]
     for machine, member in loaded.machines.items():
-        values = validate.plan(loaded, roles, machine).values
+        values = validate.machine_plan(loaded, roles, machine).values
         where = f"{loaded.key(machine)}.vars"
         names += _of(values, member.vars, where, (NODES, machine, "vars"))
         for item in names:
@@ -99,7 +99,7 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
                     allowed=f"{key} beside {' and '.join(SOURCES[key])}",
                 )
     if (image := loaded.acceptance.image) and not _pinned(image):
-        ask = functools.partial(_image, image, mirrors.image(loaded.mirrors, image))
+        ask = functools.partial(_image, image, mirrors.mirrored_image(loaded.mirrors, image))
         names.append(Loose("acceptance.image", (ACCEPTANCE, "image"), image, ask))
     return names
 
@@ -135,16 +135,16 @@ def _sources(values: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _values(loaded: settings.Settings, roles: role_vars.Roles, own: Mapping[str, Any]) -> dict[str, Any]:
-    values = {**roles.defaults, **roles.coerced(own)}
-    return {**values, **mirrors.mirrored(loaded.mirrors, values)}
+    values = {**roles.defaults, **roles.coerce(own)}
+    return {**values, **mirrors.mirrored_variables(loaded.mirrors, values)}
 
 
 def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
     if key == "transformers_base_image":
         return _image(name, str(values[key]))
     if key == "transformers_commit":
-        return git.commit(mirrors.filled(str(values["transformers_repository"]), values), name)
-    return hub.commit(str(values["weights_endpoint"]), rules.Planned(values, 0).repository, name)
+        return git.commit(mirrors.filled_url(str(values["transformers_repository"]), values), name)
+    return hub.commit(str(values["weights_endpoint"]), rules.MachinePlan(values, 0).repository, name)
 
 
 def _image(name: str, mirror_name: str) -> str:

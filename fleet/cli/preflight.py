@@ -77,7 +77,7 @@ def required(
             )
     chosen = [name for name in loaded.present if not names or name in names]
     targets, owner = _targets(stack, loaded, chosen), f"{stack_file.PROJECT}/{stack}"
-    plans = {name: requirements.wants(loaded, roles, name, owner) for name in chosen}
+    plans = {name: requirements.of_machine(loaded, roles, name, owner) for name in chosen}
     return [machine.Requirements.from_plan(targets[name], plan) for name, plan in plans.items()]
 
 
@@ -86,7 +86,7 @@ def look(nodes: Sequence[machine.Requirements], note: Callable[[str], None]) -> 
 
     def check_node(node: machine.Requirements) -> Report:
         try:
-            results = machine.check(machine.look(node), node)
+            results = machine.check(machine.observe(node), node)
         except errors.FleetError as error:
             report = Report(node.target.name, error=str(error))
         else:

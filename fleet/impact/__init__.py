@@ -1,1 +1,1 @@
-"""What a change does to a running node: reload, restart, reboot, replace; and the lines that a preview ends with. Pure."""
+"""The effects of a change on a running node (reload, restart, reboot, replace), and the lines at the end of a preview. Pure."""

@@ -1,17 +1,17 @@
-"""What the roles state about themselves in roles/ROLE/meta/effects.yml: what a change of a variable, of a file, or a drift does to a host.
+"""Reads roles/ROLE/meta/effects.yml: what a changed variable, a changed file, or drift does to a host.
 
-Pure: reads the roles, opens no connection. Owns the form of these files. Called by `effects`, which puts it into words.
+Owns the form of these files. Reads the roles, opens no connection. Called by effects.py and the generator of docs/changes.md.
 
-    variables:             a level, or a level by pattern of an entry ("-*": an entry that was taken out)
+    variables:             a level, or a level by pattern of an entry ("-*": a removed entry)
     files:                 a level by pattern of a file, or of one variable of vars/main.yml ("vars/main.yml: _name");
                            one of defaults/main.yml has the level of its variable
-    drift:                 rules: the level of a difference of a thing of one kind, by pattern of its `name`, by its `attribute` (one or a list),
-                           by the `expected` or `seen` value; what a rule leaves out may be anything
-    results:               what decides the resource's outputs, by pattern of a variable or a file; without it everything does
-    restarts, reloads:     what is hit
-    reloads_since:         the version from which a package can be reloaded; one before it restarts instead
+    drift:                 rules: the level of a difference by `kind`, and optional: pattern of its `name`, `attribute` (one or a list),
+                           `expected` or `seen` value
+    results:               patterns of the variables and files that decide the resource's outputs; without it all do
+    restarts, reloads:     the unit that a restart or a reload affects
+    reloads_since:         the first version of a package that can reload; older ones restart instead
 
-A level is one of LEVELS, or "may LEVEL": the worst that can come, where that shows only during the run. The first pattern that matches counts.
+A level is one of LEVELS, or "may LEVEL": the strongest possible, if only the run can show it. The first matching pattern counts.
 """
 
 import fnmatch
@@ -25,13 +25,13 @@ from fleet import errors
 from fleet.drift import Difference
 from fleet.validators import Each, Either, Flag, Record, Text
 
-# What a role may state, the weakest first.
+# The levels that a role may state, the weakest first.
 LEVELS = ("none", "reload", "restart", "reboot")
 
 
 @dataclass(frozen=True)
 class Level:
-    """One of LEVELS, or of `fleet.impact.effects`; where it is not `sure`, the worst that can come."""
+    """One of LEVELS, or of effects.Effect; if not `sure`, the strongest possible."""
 
     name: str
     sure: bool = True
@@ -54,7 +54,7 @@ DRIFT = Each(
 
 @dataclass(frozen=True)
 class DriftRule:
-    """The level of some differences; what is None may be anything."""
+    """The level of the differences that match; None matches any value."""
 
     kind: str
     level: str
@@ -63,21 +63,21 @@ class DriftRule:
     expected: Any = None
     seen: Any = None
 
-    def matches(self, one: Difference) -> bool:
-        """Return whether it is one of these differences, as far as that is known of it."""
-        if one.kind != self.kind or not fnmatch.fnmatchcase(one.name, self.name):
+    def matches(self, difference: Difference) -> bool:
+        """Return whether the rule matches; an unknown attribute matches."""
+        if difference.kind != self.kind or not fnmatch.fnmatchcase(difference.name, self.name):
             return False
         attributes = [self.attribute] if isinstance(self.attribute, str) else self.attribute
-        return not one.attribute or (
-            (attributes is None or one.attribute in attributes)
-            and self.expected in (None, one.expected)
-            and self.seen in (None, one.seen)
+        return not difference.attribute or (
+            (attributes is None or difference.attribute in attributes)
+            and self.expected in (None, difference.expected)
+            and self.seen in (None, difference.seen)
         )
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What one role says; `defaults` are the values that its variables have where nobody sets them."""
+    """The effects that one role states; `defaults` are the default values of its variables."""
 
     variables: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -89,70 +89,70 @@ class Statement:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def of_variable(self, name: str, *entries: str) -> Level:
-        """The level of a changed variable, of these of its entries; one that was taken out is written "-ENTRY"."""
-        stated = self.variables[name]
-        if isinstance(stated, str):
-            return level(stated)
-        return worst(first(stated, entry) or NONE for entry in entries)
+        """Return the level of a variable with these changed entries; "-ENTRY" is a removed one."""
+        levels = self.variables[name]
+        if isinstance(levels, str):
+            return level(levels)
+        return strongest(first(levels, entry) or NONE for entry in entries)
 
     def of_any(self, name: str) -> Level:
-        """The level of a variable of which no more is known than that it is another: the worst of its entries."""
-        stated = self.variables[name]
-        if isinstance(stated, str):
-            return level(stated)
-        found = {level(text) for text in stated.values()}
-        return worst(found) if len(found) == 1 else Level(worst(found).name, sure=False)
+        """Return the level of a variable whose changed entries are unknown: the strongest of all entries."""
+        texts = self.variables[name]
+        if isinstance(texts, str):
+            return level(texts)
+        levels = {level(text) for text in texts.values()}
+        return strongest(levels) if len(levels) == 1 else Level(strongest(levels).name, sure=False)
 
     def of_file(self, name: str) -> Level:
-        """The level of a changed file. What no pattern names is gone from the role: the worst may be."""
-        most = worst(level(text) for text in self.files.values()).name
+        """Return the level of a changed file. One without a pattern was removed from the role: the strongest is possible."""
+        most = strongest(level(text) for text in self.files.values()).name
         return first(self.files, name) or Level(most, sure=most == "none")
 
-    def of_drift(self, one: Difference) -> Level | None:
-        """The level of the first rule that matches, or None; of an unknown attribute the worst that may be."""
-        levels = [level(rule.level) for rule in self.drift if rule.matches(one)]
-        if levels and not one.attribute:
-            most = worst(levels).name
+    def of_drift(self, difference: Difference) -> Level | None:
+        """Return the level of the first matching rule, or None; for an unknown attribute the strongest possible."""
+        levels = [level(rule.level) for rule in self.drift if rule.matches(difference)]
+        if levels and not difference.attribute:
+            most = strongest(levels).name
             return Level(most, sure=most == "none")
         return levels[0] if levels else None
 
     def decides(self, name: str) -> bool:
-        """Whether a changed variable or file gives the resource other results."""
+        """Return whether a changed variable or file changes the resource's outputs."""
         return self.results is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.results)
 
     def all_levels(self) -> list[Level]:
-        """Every level of a variable or a file."""
-        told = [value for one in self.variables.values() for value in ([one] if isinstance(one, str) else one.values())]
-        return [level(text) for text in (*told, *self.files.values())]
+        """Return the levels of all variables and files."""
+        by_variable = [[value] if isinstance(value, str) else value.values() for value in self.variables.values()]
+        return [level(text) for texts in (*by_variable, self.files.values()) for text in texts]
 
 
 @functools.cache
-def statement(roles: Path, role: str) -> Statement:
-    """Read one role's statement; a role without one is said to have no effect. Raises SettingsError for a rule of drift of a wrong form."""
-    import yaml  # a fifth of a plugin's start, which a run that changes nothing need not pay
+def read_statement(roles: Path, role: str) -> Statement:
+    """Read one role's effects.yml; a role without one has no effects. Raises SettingsError for a malformed drift rule."""
+    import yaml  # a fifth of a plugin's start, which a run without changes does not need
 
-    file, values = (roles / role / name for name in ("meta/effects.yml", "defaults/main.yml"))
-    told = yaml.safe_load(file.read_text()) if file.exists() else {}
-    defaults = yaml.safe_load(values.read_text()) if values.exists() else {}
-    if mistake := DRIFT.mistake(told.get("drift", []), "drift"):
+    file, defaults_file = (roles / role / name for name in ("meta/effects.yml", "defaults/main.yml"))
+    parts = yaml.safe_load(file.read_text()) if file.exists() else {}
+    defaults = yaml.safe_load(defaults_file.read_text()) if defaults_file.exists() else {}
+    if mistake := DRIFT.mistake(parts.get("drift", []), "drift"):
         raise errors.SettingsError(
             file=f"roles/{role}/meta/effects.yml", key=mistake.at, seen=mistake.seen, allowed=mistake.wanted
         )
-    told = {**told, "drift": [DriftRule(**one) for one in told.get("drift", [])]}
-    return Statement(**{key: value for key, value in told.items() if value is not None}, defaults=defaults or {})
+    parts = {**parts, "drift": [DriftRule(**rule) for rule in parts.get("drift", [])]}
+    return Statement(**{key: value for key, value in parts.items() if value is not None}, defaults=defaults or {})
 
 
 def level(text: str) -> Level:
-    """Read `restart` or `may restart`."""
+    """Parse `restart` or `may restart`."""
     return Level(text.removeprefix("may "), not text.startswith("may "))
 
 
 def first(patterns: Mapping[str, str], name: str) -> Level | None:
-    """Return the level of the first pattern that matches, or None."""
+    """Return the level of the first matching pattern, or None."""
     matches = (text for pattern, text in patterns.items() if fnmatch.fnmatchcase(name, pattern))
     return next(map(level, matches), None)
 
 
-def worst(levels: Iterable[Level]) -> Level:
-    """Return the strongest; of two that are equal the one that is sure."""
-    return max(levels, key=lambda one: (LEVELS.index(one.name), one.sure), default=NONE)
+def strongest(levels: Iterable[Level]) -> Level:
+    """Return the strongest level, sure before not sure; NONE without levels."""
+    return max(levels, key=lambda level: (LEVELS.index(level.name), level.sure), default=NONE)

@@ -1,18 +1,18 @@
-"""What differs between two values of a variable: which entries, and each changed leaf in words.
+"""Differences between two values of a variable: the changed entries, and each changed leaf in words.
 
-Pure. Called by `effects`.
+Pure. Called by effects.py.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A value longer than this says less than its name.
+# Characters of a value in a message; of a longer list only the differences are shown.
 WIDTH = 48
 
 
 def entries(old: Any, new: Any) -> list[str]:
-    """Return what differs of two dictionaries or two lists: keys or items, one that was taken out as "-ENTRY"."""
+    """Return the changed keys of two dictionaries, or items of two lists; a removed one as "-ENTRY"."""
     before, after = _flat(old), _flat(new)
     changed = [name for name in after if name not in before or before[name] != after[name]]
     return [*changed, *(f"-{name}" for name in before if name not in after)]
@@ -26,13 +26,13 @@ def _flat(value: Any) -> Mapping[str, Any]:
 
 
 def by_name(value: Any) -> Any:
-    """Return a list of things with names as {name: thing}, anything else as it is."""
-    named = isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value)
-    return {one["name"]: one for one in value} if named else value
+    """Return a list of entries with names as {name: entry}, any other value unchanged."""
+    named = isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if named else value
 
 
 def leaves(path: str, old: Any, new: Any) -> Iterator[str]:
-    """Yield each changed leaf as `path old -> new`; of a long list what came (+) and what went (-)."""
+    """Yield each changed leaf as `path old -> new`; of a long list the added (+) and the removed (-) items."""
     old, new = by_name(old), by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
@@ -40,7 +40,7 @@ def leaves(path: str, old: Any, new: Any) -> Iterator[str]:
                 yield from leaves(f"{path}.{key}", old.get(key), new.get(key))
     elif isinstance(old, list) and isinstance(new, list) and max(len(_text(old)), len(_text(new))) > WIDTH:
         differ = entries(old, new)
-        signed = [_cut(one if one.startswith("-") else f"+{one}") for one in differ] or ["in another order"]
+        signed = [_cut(entry if entry.startswith("-") else f"+{entry}") for entry in differ] or ["in another order"]
         yield f"{path} {', '.join(signed)}"
     else:
         yield f"{path} {_cut(_text(old))} -> {_cut(_text(new))}"
@@ -53,5 +53,5 @@ def _text(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    text = text.replace("\n", "\\n")  # a certificate, a key: what is told is one line
+    text = text.replace("\n", "\\n")  # a certificate or a key: a reason is one line
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

@@ -1,1 +1,1 @@
-"""What the fleet manages on a host: read it, compare it, revert it, own it."""
+"""The things that we manage on a host: read their state, find drift, revert it, mark the host as ours. Called by fleet.provider."""

@@ -1,7 +1,7 @@
-"""The managed set of a host: which things a run declared, and the form of their state.
+"""The managed set of a host: the things that a run declared, and the form of their state. Pure.
 
-The kinds are file (folders and links too), unit, package, sysctl, user, group; and what follows from them: the container of a unit that runs
-`docker run`, the kernel's arguments, the files of a manifest. Pure. reader.py reads the state, differences.py compares it.
+The kinds are file (also folders and links), unit, package, sysctl, user, group; and derived ones: the container of a unit that runs
+`docker run`, the kernel's arguments, the files of a manifest. Called by reader.py, revert.py, fleet.ansible and fleet.provider.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 
 from fleet import validators
 
-# Values are words, yes/no and lists of words: what passes through Pulumi unchanged.
+# Values are texts, booleans and lists of texts, which Pulumi does not convert.
 # {"file /etc/x": {"type": "file", "mode": "0644", …}, "unit a.service": {"state": "active", …}}; {} is an absent thing.
 State = dict[str, dict[str, Any]]
 
 KINDS = ("file", "unit", "package", "sysctl", "user", "group")
-# What each kind's names may be; the names of a run come from what the node's modules answer.
+# The pattern of names by kind. A run's names come from the answers of Ansible modules on the node.
 NAMES = {
     "file": validators.PATHS,
     "unit": validators.UNITS,
@@ -24,7 +24,7 @@ NAMES = {
     "user": r"[A-Za-z_][A-Za-z0-9_.-]*",
     "group": r"[A-Za-z_][A-Za-z0-9_.-]*",
 }
-FOLLOWING = {
+DERIVED = {
     "container": r"[a-zA-Z0-9][a-zA-Z0-9_.-]*",
     "files of": validators.PATHS,
     "kernel started for": validators.PATHS,
@@ -36,44 +36,44 @@ THING = validators.Text(
     most=1100,
 )
 NAMED = validators.Text(
-    THING.wanted, "|".join(f"{kind} (?:{name})" for kind, name in {**NAMES, **FOLLOWING}.items()), most=1100
+    THING.wanted, "|".join(f"{kind} (?:{name})" for kind, name in {**NAMES, **DERIVED}.items()), most=1100
 )
 VALUE = validators.Text(most=1 << 16, lines=True)
 ATTRIBUTE = validators.Either(
     (VALUE, validators.Flag(), validators.Each(VALUE)), "text, true or false, or a list of texts"
 )
-# Those that undo.py and fleet.impact.effects read.
-KNOWN = dict.fromkeys(("of", "type", "mode", "owner", "group", "version", "at_boot", "unit_file"), VALUE)
+# Attributes that revert.py and fleet.impact.effects read.
+TEXTS = dict.fromkeys(("of", "type", "mode", "owner", "group", "version", "at_boot", "unit_file"), VALUE)
 LISTS = {"drop_ins": validators.Each(VALUE)}
 STATE = validators.Table(
     NAMED,
     validators.Both(
-        validators.Table(validators.NAME, ATTRIBUTE), validators.Record({}, optional={**KNOWN, **LISTS}, open=True)
+        validators.Table(validators.NAME, ATTRIBUTE), validators.Record({}, optional={**TEXTS, **LISTS}, open=True)
     ),
 )
 
 
 @dataclass(frozen=True)
 class Declared:
-    """Names of managed things, as "KIND NAME"; the value says whether a run of ours made it, so that delete may take it off."""
+    """Names of managed things, "KIND NAME"; True if a run of ours created the thing, so that a teardown may remove it."""
 
     things: Mapping[str, bool] = field(default_factory=dict)
 
     def merge(self, other: "Declared") -> "Declared":
-        """Return what either of both declares."""
+        """Return the things of both; True wins."""
         names = [*self.things, *(name for name in other.things if name not in self.things)]
         return Declared({name: self.things.get(name, False) or other.things.get(name, False) for name in names})
 
     def to_json(self) -> dict[str, bool]:
-        """Return {"KIND NAME": made by us}."""
+        """Return {"KIND NAME": created by us}."""
         return dict(self.things)
 
     @classmethod
     def from_json(cls, things: Mapping[str, bool]) -> "Declared":
-        """The reverse of to_json."""
+        """Return the set for the JSON of to_json."""
         return cls(dict(things))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Declared":
-        """Return what must be asked to read this state again; nothing of it counts as made."""
-        return cls({what: False for what in state if what.split(" ", 1)[0] in KINDS})
+        """Return the things of a state, to read it again; none counts as created by us."""
+        return cls({name: False for name in state if name.split(" ", 1)[0] in KINDS})

@@ -1,7 +1,7 @@
-"""Runs on the node, as root, by `python3 -I -`: writes down which stack owns it, or takes that off again; one line of JSON.
+"""Runs on the node, as root, by `python3 -I -`: write or remove the mark of the stack that owns it.
 
-Called by owner.py, which appends main({do: "claim", file, record: baseline.py's, owner: {id, …}}) or main({do: "release", file, id}).
-Says {owner: text of the file that is in the way, "" where none is, gone: whether ours was taken off}. Needs Python 3.10's standard library.
+Called by owner.py with {do: "claim", file, record: baseline.py's, owner: {id, …}} or {do: "release", file, id}. Prints one line of JSON:
+{owner: text of an existing mark, "" without one, gone: whether release removed ours}. Needs Python 3.10's standard library.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from typing import Any
 Facts = dict[str, Any]
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two names are of one stack: [[ORGANIZATION/]PROJECT/]STACK each, compared as far as both say it."""
-    left, right = one.split("/"), other.split("/")
-    known = min(len(left), len(right))
-    return left[-known:] == right[-known:]
+def same(first: str, second: str) -> bool:
+    """Return whether two names, each [[ORGANIZATION/]PROJECT/]STACK, agree in the parts that both have."""
+    left, right = first.split("/"), second.split("/")
+    common = min(len(left), len(right))
+    return left[-common:] == right[-common:]
 
 
-def parsed(text: str) -> Facts:
-    """What a marker holds; {} where it is no marker of ours."""
+def parse(text: str) -> Facts:
+    """Return the fields of a mark; {} if the text is malformed."""
     try:
-        found = json.loads(text or "{}")
+        fields = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def text(path: pathlib.Path) -> str:
@@ -38,12 +38,12 @@ def text(path: pathlib.Path) -> str:
 
 
 def claim(path: pathlib.Path, record: pathlib.Path, owner: Facts) -> str:
-    """Write the marker where there is none; return what is there instead. Whoever is first has the machine, whole or not at all."""
+    """Write the mark, atomically, and return ""; return the text of an existing mark."""
     if path.exists():
-        return text(path) or "?"  # cut off, and somebody's all the same
+        return text(path) or "?"  # an empty file also belongs to somebody
     folder = path.parent
-    # A record says what was there before our first change, which an earlier release made without a marker.
-    made = not folder.exists() or parsed(text(record)).get("files", {}).get(str(folder), "theirs") is None
+    # An earlier release created the folder without a mark: then its record has no folder from before.
+    created = not folder.exists() or parse(text(record)).get("files", {}).get(str(folder), "theirs") is None
     if not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
@@ -51,7 +51,7 @@ def claim(path: pathlib.Path, record: pathlib.Path, owner: Facts) -> str:
     draft = pathlib.Path(name)
     try:
         with os.fdopen(number, "w") as file:
-            json.dump({**owner, "folder": "ours" if made else "theirs"}, file)
+            json.dump({**owner, "folder": "ours" if created else "theirs"}, file)
             file.flush()
             os.fsync(number)
         draft.chmod(0o644)
@@ -64,22 +64,22 @@ def claim(path: pathlib.Path, record: pathlib.Path, owner: Facts) -> str:
 
 
 def release(path: pathlib.Path, ours: str) -> tuple[str, bool]:
-    """Take the marker off where it is ours, and its folder where we made it and nothing else is in it."""
-    there = text(path)
-    owner = parsed(there)
-    if not there or not same(str(owner.get("id", "")), ours):
-        return there, False
+    """Remove our mark, and its folder if we created it and it is empty. Return the text of another mark, and whether ours was removed."""
+    mark = text(path)
+    owner = parse(mark)
+    if not mark or not same(str(owner.get("id", "")), ours):
+        return mark, False
     path.unlink()
     if owner.get("folder") == "ours":
-        with contextlib.suppress(OSError):  # something of somebody else is in it
+        with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()
     return "", True
 
 
-def main(asked: Facts) -> None:
-    path = pathlib.Path(asked["file"])
-    if asked["do"] == "claim":
-        there, gone = claim(path, pathlib.Path(asked["record"]), asked["owner"]), False
+def main(request: Facts) -> None:
+    path = pathlib.Path(request["file"])
+    if request["do"] == "claim":
+        mark, removed = claim(path, pathlib.Path(request["record"]), request["owner"]), False
     else:
-        there, gone = release(path, asked["id"])
-    print(json.dumps({"owner": there, "gone": gone}))
+        mark, removed = release(path, request["id"])
+    print(json.dumps({"owner": mark, "gone": removed}))

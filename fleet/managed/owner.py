@@ -1,7 +1,7 @@
-"""Which stack owns a machine: a file there that names it, written before anything else is done, so that no other stack takes the machine.
+"""The mark of the stack that owns a machine: a file on it, written before any other change, so that no other stack claims it.
 
-Owns the file, its form and the words about another owner; on_node_owner.py writes and removes it there. Needs a connection. Called by fleet.provider for
-Node; the preflight reads the same file.
+Owns the form of the file and the words about another owner. Needs a connection; on_node_owner.py writes and removes the file. Called by
+fleet.provider for Node, and by the preflight.
 """
 
 import datetime
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from fleet import errors, ssh, validators
-from fleet.managed.on_node_owner import parsed, same
+from fleet.managed.on_node_owner import parse, same
 from fleet.ssh.script import ScriptFailed, run_script
 
-# Beside what baseline.py writes down; teardown.py leaves the folder, as it is not empty, to who removes the marker.
+# In the folder of baseline.py's record. teardown.py keeps this folder, which is not empty; release removes it.
 MARKER, RECORD = "/var/lib/fleet/owner.json", "/var/lib/fleet/before.json"
 SCRIPT = Path(__file__).with_name("on_node_owner.py")
 REPLY = validators.Record({"owner": validators.Text(lines=True), "gone": validators.Flag()})
 
 
 class Words(TypedDict):
-    """The parts of a message that are of this matter alone."""
+    """Parts of a message about another owner."""
 
     seen: str
     wanted: str
@@ -33,7 +33,7 @@ class Words(TypedDict):
 
 @dataclass(frozen=True)
 class Owner:
-    """A marker: `id` is [[ORGANIZATION/]PROJECT/]STACK, the same with every backend; `who` USER@HOST, `since` a time in UTC."""
+    """A mark: `id` is [[ORGANIZATION/]PROJECT/]STACK, independent of the backend; `who` USER@HOST, `since` a time in UTC."""
 
     id: str
     who: str
@@ -41,56 +41,56 @@ class Owner:
 
     @classmethod
     def read(cls, text: str) -> "Owner | None":
-        """Read a marker's text; None where there is none. One that names no stack is somebody's all the same."""
-        found = parsed(text)
-        return cls(*(str(found.get(key, "")) for key in ("id", "who", "since"))) if text else None
+        """Parse the text of a mark; None if empty. A malformed mark has an owner without a name."""
+        fields = parse(text)
+        return cls(*(str(fields.get(key, "")) for key in ("id", "who", "since"))) if text else None
 
     def is_of(self, stack: str) -> bool:
-        """Whether the stack is the owner."""
+        """Return whether the stack is the owner."""
         return bool(self.id) and same(self.id, stack)
 
 
-def refusal(theirs: Owner, target: ssh.Target, ours: str) -> Words:
-    """Return the words of a message about a machine that another stack owns."""
+def refusal(owner: Owner, target: ssh.Target, stack: str) -> Words:
+    """Return the words about a machine that another stack owns."""
     remove = f"`{target.login} {'sudo ' if target.become else ''}rm {MARKER}`"
-    if not theirs.id:
+    if not owner.id:
         return {
             "seen": f"{MARKER} names no stack",
-            "wanted": f"no other owner than {ours}",
-            "next": f"find out whose machine it is; where it is nobody's: {remove}",
+            "wanted": f"no other owner than {stack}",
+            "next": f"find out whose machine it is; if nobody owns it: {remove}",
         }
     return {
-        "seen": f"the stack {theirs.id} owns it since {theirs.since} (set up by {theirs.who})",
-        "wanted": f"no other owner than {ours}",
-        "next": f"`pulumi destroy -s {shlex.quote(theirs.id)}`, or `state: absent` there, then `pulumi up`; where that stack is gone: {remove}",
+        "seen": f"the stack {owner.id} owns it since {owner.since} (set up by {owner.who})",
+        "wanted": f"no other owner than {stack}",
+        "next": f"`pulumi destroy -s {shlex.quote(owner.id)}`, or `state: absent` there, then `pulumi up`; if that stack no longer exists: {remove}",
     }
 
 
-def claim(connection: ssh.Connection, ours: str) -> None:
-    """Make the stack the machine's owner, in one exec; it stays so since then. NotReady where another one is, CommandFailed."""
-    project, stack = ("/" + ours).split("/")[-2:]
+def claim(connection: ssh.Connection, id: str) -> None:
+    """Mark the machine as the stack's, unless it is already. Raises NotReady for another owner, and CommandFailed."""
+    project, stack = ("/" + id).split("/")[-2:]
     now = datetime.datetime.now(tz=datetime.UTC)
-    owner = {
+    mark = {
         "stack": stack,
         "project": project,
-        "id": ours,
+        "id": id,
         "who": f"{_user()}@{socket.gethostname()}",
         "since": f"{now:%Y-%m-%dT%H:%M:%SZ}",
     }
-    answer = _run(connection, {"do": "claim", "file": MARKER, "record": RECORD, "owner": owner})
-    theirs = Owner.read(answer["owner"])
-    if theirs and not theirs.is_of(ours):
-        words = refusal(theirs, connection.target, ours)
-        raise errors.NotReady(node=connection.target.name, doing="take it for this stack", **words)
+    answer = _run(connection, {"do": "claim", "file": MARKER, "record": RECORD, "owner": mark})
+    existing = Owner.read(answer["owner"])
+    if existing and not existing.is_of(id):
+        words = refusal(existing, connection.target, id)
+        raise errors.NotReady(node=connection.target.name, doing="claim it for this stack", **words)
 
 
-def release(connection: ssh.Connection, ours: str) -> Owner | None:
-    """Take the marker off where it is ours, in one exec; return whose it is where it is not. CommandFailed."""
-    return Owner.read(_run(connection, {"do": "release", "file": MARKER, "id": ours})["owner"])
+def release(connection: ssh.Connection, id: str) -> Owner | None:
+    """Remove the mark if it is the stack's; return another owner. Raises CommandFailed."""
+    return Owner.read(_run(connection, {"do": "release", "file": MARKER, "id": id})["owner"])
 
 
 def _run(connection: ssh.Connection, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the reply of on_node_owner.py: {owner: the marker's text, gone}. Raises CommandFailed."""
+    """Return the reply of on_node_owner.py: {owner: text of another mark, gone}. Raises CommandFailed."""
     try:
         answer: dict[str, Any] = run_script(connection, SCRIPT.read_text(), arguments, REPLY)
     except ScriptFailed as failure:
@@ -99,7 +99,7 @@ def _run(connection: ssh.Connection, arguments: dict[str, Any]) -> dict[str, Any
             node=connection.target.name,
             doing=f"{arguments['do']} it in {MARKER}",
             seen=failure.seen,
-            wanted=failure.wanted or "a file there that names the stack which owns the machine",
+            wanted=failure.wanted or "a file there that names the owner",
             next=f"{connection.target.login}, and look at {place}",
         ) from None
     return answer
@@ -108,5 +108,5 @@ def _run(connection: ssh.Connection, arguments: dict[str, Any]) -> dict[str, Any
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
+    except (KeyError, OSError):  # a user ID without a name, as in a container
         return str(os.getuid())

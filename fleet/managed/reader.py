@@ -1,6 +1,6 @@
-"""Read what a host has of its managed set, in one exec of on_node_read.py; concurrent calls for one node share it.
+"""Read the actual state of a managed set in one exec of on_node_read.py, which concurrent calls for one node share.
 
-Needs a connection. Called by `fleet.provider` after a run and at a refresh.
+Needs a connection. Called by fleet.provider after a run and at a refresh.
 """
 
 import functools
@@ -14,16 +14,16 @@ from fleet import errors, ssh
 from fleet.managed.managed_set import STATE, Declared, State
 from fleet.ssh.script import ScriptFailed, run_script
 
-# Seconds without a request after which no more are expected for now: how many there will be only the engine knows.
+# Seconds without a new request before a read starts: only the Pulumi engine knows how many will follow.
 QUIET = 0.1
-# Exit code of the reader when a command on the node gave no answer (on_node_read.py), and the seconds after which it is given up itself:
-# longer than its own limits for one command and for eight containers.
+# Exit code of on_node_read.py when a command on the node hangs, and its time limit in seconds: longer than its own limits for one command
+# and for eight containers.
 HANGS, PATIENCE = 75, 120
 READER = Path(__file__).with_name("on_node_read.py")
 
 
 def read(connection: ssh.Connection, declared: Declared) -> State:
-    """Return the actual state of the declared things in one exec; DriftUnreadable when the node gives none."""
+    """Return the actual state of the declared things. Raises DriftUnreadable."""
     return _only(_read(connection, declared), declared)
 
 
@@ -38,15 +38,15 @@ def _read(connection: ssh.Connection, declared: Declared, timeout: float = PATIE
         raise errors.DriftUnreadable(
             node=connection.target.name,
             doing="read the managed state",
-            seen=f"exit code {failure.rc}: {failure.seen}",
-            wanted="python3 (3.10 or later) that runs fleet/managed/on_node_read.py as root",
+            seen=f"{f'exit code {failure.rc}' if failure.rc else 'malformed reply'}: {failure.seen}",
+            wanted=failure.wanted or "python3 (3.10 or later) that runs fleet/managed/on_node_read.py as root",
             next=f"{connection.target.login} /usr/bin/python3 --version",
         ) from None
     return state
 
 
 def _hangs(target: ssh.Target, seen: str) -> errors.DriftUnreadable:
-    """Return the error for a command on the node that gave no answer; `seen` names the command, in the words of on_node_read.py."""
+    """Return the error for a command on the node that hangs; `seen` is the line of on_node_read.py, with the command."""
     docker = "`docker " in seen
     first = f"{target.login} systemctl restart docker; where that hangs, too, " if docker else ""
     return errors.DriftUnreadable(
@@ -59,11 +59,10 @@ def _hangs(target: ssh.Target, seen: str) -> errors.DriftUnreadable:
 
 
 def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float = 15) -> list[State]:
-    """Return the state of each, connecting within `timeout` seconds; concurrent calls for one node share one exec.
+    """Return the state of each managed set, connecting within `timeout` seconds; concurrent calls for one node share one exec.
 
-    A group commit: the first caller connects, whoever asks until the connection stands joins, and one read answers all. While
-    requests for any node still come in, as of a large fleet, the group waits for those that may be its own.
-    Raises Unreachable, HostKeyMismatch or DriftUnreadable, to every caller of the group.
+    The first caller opens a group and connects; calls until then join the group, and one read answers all. The group waits as long as
+    new requests for any node arrive. Raises Unreachable, HostKeyMismatch or DriftUnreadable to every caller of the group.
     """
     global _latest
     with _lock:
@@ -75,9 +74,9 @@ def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float =
         group.declared += declared
     if leads:
         try:
-            _quiet()  # handshakes cost time, in which requests would only trickle in
+            _wait_until_quiet()  # before the handshake, whose work would delay the other requests
             with ssh.connect(target, timeout) as connection:
-                _quiet()
+                _wait_until_quiet()
                 _close(target, group)
                 union = functools.reduce(Declared.merge, group.declared, Declared())
                 group.answer.set_result(_read(connection, union))
@@ -85,13 +84,13 @@ def read_many(target: ssh.Target, declared: Sequence[Declared], timeout: float =
             group.answer.set_exception(error)
         finally:
             _close(target, group)
-            group.answer.cancel()  # without effect once there is an answer
+            group.answer.cancel()  # no effect after an answer
     state = group.answer.result()
-    return [_only(state, one) for one in declared]
+    return [_only(state, things) for things in declared]
 
 
 class _Group:
-    """Requests for one node that one read will answer."""
+    """Requests for one node that share a read."""
 
     def __init__(self) -> None:
         self.declared: list[Declared] = []
@@ -99,27 +98,27 @@ class _Group:
 
 
 _open: dict[ssh.Target, _Group] = {}
-_latest = 0.0  # when the newest request came, by the monotonic clock
+_latest = 0.0  # time of the newest request, by the monotonic clock
 _lock = threading.Lock()
 
 
-def _quiet() -> None:
-    """Wait until no request has come for a moment."""
+def _wait_until_quiet() -> None:
+    """Wait until no request has arrived for QUIET seconds."""
     while (left := _latest + QUIET - time.monotonic()) > 0:
         time.sleep(left)
 
 
 def _close(target: ssh.Target, group: _Group) -> None:
-    """Let no further request join; later ones begin a group of their own."""
+    """Close the group to further requests; later ones open a new group."""
     with _lock:
         if _open.get(target) is group:
             del _open[target]
 
 
 def _only(state: State, declared: Declared) -> State:
-    """Return the part of a state that belongs to `declared`: its things and what follows from them."""
+    """Return the part of a state that belongs to `declared`: its things, and those derived from them."""
     return {
-        what: {key: value for key, value in seen.items() if key != "of"}
-        for what, seen in state.items()
-        if what in declared.things or seen.get("of") in declared.things
+        name: {key: value for key, value in attributes.items() if key != "of"}
+        for name, attributes in state.items()
+        if name in declared.things or attributes.get("of") in declared.things
     }

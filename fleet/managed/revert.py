@@ -1,8 +1,7 @@
-"""What must be undone before the roles run: what somebody did beside them, which a role's own tasks do not see.
+"""Plan what to revert before the roles run: drift that no task of a role repairs. Pure.
 
-A role puts its own files, settings and packages right; it does not know a drop-in of somebody else's, a mask, a held package, a
-file's new owner, or a container that is not the unit's. Pure: expected and seen state in (managed.py), what playbooks/tasks/undo.yml undoes out.
-Called by `fleet.provider` around a run that mends a drift.
+A role restores its own files, settings and packages. It does not see a foreign drop-in, a mask, a held package, a changed owner of a file,
+or a container that the unit did not start. playbooks/tasks/revert.yml carries out the plan. Called by fleet.provider for a run after drift.
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -14,71 +13,74 @@ from fleet.managed import differences
 from fleet.managed.managed_set import State
 
 OVERRIDES = ("/etc/systemd/system/", "/run/systemd/system/")
-# A role that writes a file sets its mode, and seldom its owner; a module that edits one sets neither.
+# Roles set the mode of a file that they write, rarely its owner; a module that edits a file sets neither.
 ATTRIBUTES = ("mode", "owner", "group")
-# Of a container: what the unit's command line decides. A container that is only gone comes back with its unit.
+# Attributes of a container that a start of its unit restores.
 VOLATILE = ("running", "image_id")
 
 
 @dataclass(frozen=True)
 class Drifted:
-    """Things that are not as expected, by name ("KIND NAME"), and how they were seen before the run that mends them."""
+    """Things ("KIND NAME") that drifted, with their expected state and their actual one before the run."""
 
     things: Set[str] = frozenset()
     expected: State = field(default_factory=dict)
-    seen: State = field(default_factory=dict)
+    actual: State = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the playbook gets: `undo`, where something must be undone."""
-        asked = plan({what: right for what, right in self.expected.items() if what in self.things}, self.seen)
-        return {"undo": asked} if asked else {}
+        """Return the variable `revert` of the playbook, if there is something to revert."""
+        expected = {name: state for name, state in self.expected.items() if name in self.things}
+        actions = plan(expected, self.actual)
+        return {"revert": actions} if actions else {}
 
     def left(self, after: State) -> list[Difference]:
-        """Return the drift that is, after the run, just as it was before it: no role put it back."""
-        same = {what for what in self.things if after.get(what) == self.seen.get(what)}
-        wanted = {what: right for what, right in self.expected.items() if what in same}
-        there = {what: now for what, now in after.items() if what in wanted}
-        return differences.drift(wanted, there)
+        """Return the drift that the run did not change."""
+        same = {name for name in self.things if after.get(name) == self.actual.get(name)}
+        expected = {name: state for name, state in self.expected.items() if name in same}
+        return differences.drift(expected, {name: state for name, state in after.items() if name in expected})
 
 
-def plan(expected: State, seen: State) -> dict[str, list[Any]]:
-    """Return {files, unmask, restart, containers, unhold: [name], attributes: [{path, mode, owner, group}]}, only what holds something."""
-    found: dict[str, list[Any]] = {}
-    for what, right in expected.items():
-        kind, _, name = what.partition(" ")
-        for verb, thing in _of(kind, name, right, seen.get(what) or {}):
-            if thing not in found.setdefault(verb, []):
-                found[verb].append(thing)
-    return found
+def plan(expected: State, actual: State) -> dict[str, list[Any]]:
+    """Return {files, unmask, restart, containers, unhold: [name], attributes: [{path, mode, owner, group}]} without empty lists."""
+    actions: dict[str, list[Any]] = {}
+    for thing, state in expected.items():
+        kind, _, name = thing.partition(" ")
+        for verb, argument in _of_thing(kind, name, state, actual.get(thing) or {}):
+            if argument not in actions.setdefault(verb, []):
+                actions[verb].append(argument)
+    return actions
 
 
-def _of(kind: str, name: str, right: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if not right or not now:
+def _of_thing(
+    kind: str, name: str, expected: Mapping[str, Any], actual: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    if not expected or not actual:
         return
     match kind:
         case "unit":
-            yield from _of_unit(name, right, now)
+            yield from _of_unit(name, expected, actual)
         case "file" if (
-            right.get("type") == now.get("type")
-            and right.keys() >= {*ATTRIBUTES}
-            and any(right[key] != now.get(key) for key in ATTRIBUTES)
+            expected.get("type") == actual.get("type")
+            and expected.keys() >= {*ATTRIBUTES}
+            and any(expected[key] != actual.get(key) for key in ATTRIBUTES)
         ):
-            yield "attributes", {"path": name, **{key: right[key] for key in ATTRIBUTES}}
-        case "package" if now.get("held") and not right.get("held"):
+            yield "attributes", {"path": name, **{key: expected[key] for key in ATTRIBUTES}}
+        case "package" if actual.get("held") and not expected.get("held"):
             yield "unhold", name
-        case "container" if any(right.get(key) != now.get(key) for key in {*right, *now} - {*VOLATILE}):
+        case "container" if any(expected.get(key) != actual.get(key) for key in {*expected, *actual} - {*VOLATILE}):
             yield "containers", name
 
 
-def _of_unit(name: str, right: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if str(now.get("at_boot", "")).startswith("masked") and not str(right.get("at_boot", "")).startswith("masked"):
+def _of_unit(name: str, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    masked, was_masked = (str(unit.get("at_boot", "")).startswith("masked") for unit in (actual, expected))
+    if masked and not was_masked:
         yield "unmask", name
         return
-    known = [entry.rpartition(" ")[0] for entry in right.get("drop_ins") or ()]
-    added = [path for entry in now.get("drop_ins") or () if (path := entry.rpartition(" ")[0]) not in known]
-    if now.get("unit_file") != right.get("unit_file") and str(now.get("unit_file")).startswith(OVERRIDES):
-        added.append(str(now["unit_file"]))
-    for path in added:
+    drop_ins = [entry.rpartition(" ")[0] for entry in expected.get("drop_ins") or ()]
+    foreign = [path for entry in actual.get("drop_ins") or () if (path := entry.rpartition(" ")[0]) not in drop_ins]
+    if actual.get("unit_file") != expected.get("unit_file") and str(actual.get("unit_file")).startswith(OVERRIDES):
+        foreign.append(str(actual["unit_file"]))
+    for path in foreign:
         yield "files", path
         yield "restart", name

@@ -1,7 +1,6 @@
-"""Verify the weights of a node by sha256, all bytes of them, and the images of its replicas: in one exec, with progress.
+"""Verify the sha256 of all weights of a node, and the images of its replicas, in one exec with progress.
 
-Owns what is compared and when a silent node is given up; on_node_verify_weights.py does it on the node. Needs a connection.
-Called by `fleet.cli.verify`, for any number of nodes in threads.
+Needs a connection; on_node_verify_weights.py does the work on the node. Called by fleet.cli.verify, in a thread for each node.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from fleet.ssh import reply
 from fleet.ssh.script import script_lines
 
 SCRIPT = Path(__file__).with_name("on_node_verify_weights.py")
-# The script tells how far it is every second: after this many seconds without a word the node or its disk hangs.
+# Seconds without a line before we give up: the script prints its progress each second, unless the node or its disk hangs.
 SILENCE = 60.0
 PROGRESS = validators.Record({"done": validators.Whole(), "total": validators.Whole()})
 WRONG = validators.Each(validators.Record(dict.fromkeys(("what", "expected", "seen"), validators.Text(lines=True))))
@@ -22,14 +21,14 @@ RESULT = validators.Record({"files": validators.Whole(), "bytes": validators.Who
 LINE = validators.Either(
     (PROGRESS, RESULT), "a line of progress or the result: {done, total}, or {files, bytes, wrong}"
 )
-# A login shell may print before the script does.
+# Lines that a login shell may print before the script does.
 BEFORE = 100
 NEXT = "find out what python3 prints there; then `fleet verify` again"
 
 
 @dataclass(frozen=True)
 class RecordedWeights:
-    """What a node should hold: the manifest's path there and its recorded sha256; by container, its recorded image id."""
+    """The expected files of a node: path and sha256 of the manifest; and its image ID by container."""
 
     target: ssh.Target
     manifest: str
@@ -39,7 +38,7 @@ class RecordedWeights:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many files were compared, the bytes that they should have, and each thing that differs: {what, expected, seen}."""
+    """The number of files, their bytes according to the manifest, and what differs: {what, expected, seen}."""
 
     files: int
     bytes: int
@@ -47,22 +46,22 @@ class Comparison:
 
 
 def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silence: float = SILENCE) -> Comparison:
-    """Sum every file and compare; `progress` gets bytes done and in all, about every second, and may raise to stop it.
+    """Compare every file; `progress` gets the bytes done and in total about every second, and may raise to stop.
 
-    A file that differs gets the present time on the node, so that a refresh sees it from now on. Raises Unreachable,
-    HostKeyMismatch, or CommandFailed when the node says nothing for `silence` seconds, or could not look.
+    The script sets the time of a file that differs, so that the next refresh reports it as drift. Raises Unreachable,
+    HostKeyMismatch, or CommandFailed if the script fails or prints nothing for `silence` seconds.
     """
     arguments = {"manifest": weights.manifest, "recorded": weights.recorded, "containers": dict(weights.containers)}
     last: dict[str, Any] = {}
-    strange: list[reply.Unreadable] = []
+    unreadable: list[reply.Unreadable] = []
     with ssh.connect(weights.target) as connection:
         for line in script_lines(connection, SCRIPT.read_text(), arguments, silence):
             try:
                 last = reply.value(line, LINE)
             except reply.Unreadable as error:
-                strange.append(error)
-                if last or len(strange) > BEFORE:
-                    raise reply.failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
+                unreadable.append(error)
+                if last or len(unreadable) > BEFORE:
+                    raise reply.command_failed(error, weights.target.name, f"verify {weights.manifest}", NEXT) from None
                 continue
             if "done" in last:
                 progress(last["done"], last["total"])
@@ -70,7 +69,7 @@ def verify(weights: RecordedWeights, progress: Callable[[int, int], None], silen
         raise errors.CommandFailed(
             node=weights.target.name,
             doing=f"verify {weights.manifest}",
-            seen=f"it ended before the result{f'; it printed {strange[-1].seen}' if strange else ''}",
+            seen=f"it ended before the result{f'; it printed {unreadable[-1].seen}' if unreadable else ''}",
             wanted="the sums of all files",
             next="`fleet verify` again; `journalctl -k` there names a process that was killed",
         )

@@ -1,6 +1,6 @@
-"""The form of what on_node_facts.py answers: each fact that a check reads, so that no check meets another type than it expects. Pure.
+"""The form of each fact that the node's script prints, so that every check gets the type that it expects. Pure.
 
-Add a fact: a row here, beside on_node_facts.py's own (tests/unit/test_fuzz_node.py). A fact without one passes as it is. Called by __init__.
+For a new fact of on_node_facts.py or on_node_driver.py add a row here (tests/unit/test_fuzz_node.py). Called by __init__.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ DRIVER = Record(
     },
     open=True,
 )
-HELD: Mapping[str, Form] = {"pid": Whole(), "command": Text(most=1 << 20, lines=True), "unit": SAID}
+PROCESS: Mapping[str, Form] = {"pid": Whole(), "command": Text(most=1 << 20, lines=True), "unit": SAID}
 PLACE = Record({"free": Whole(0, 1 << 62), "device": Whole(0, 1 << 62)}, open=True)
 DISK = Record({**PLACE.parts, "filled": Flag()}, open=True)
 
@@ -43,10 +43,10 @@ FACTS: Mapping[str, Form] = {
     **dict.fromkeys(("blacklists", "backups", "nvme", "half", "others", "notes"), Each(SAID)),
     "memory": Whole(),
     "reach": Table(SAID, SAID),
-    "locks": Each(Record({"path": SAID, **HELD})),
+    "locks": Each(Record({"path": SAID, **PROCESS})),
     "reboot": Either((Each(SAID), Nothing()), "a list of texts, or nothing"),
     "headers": Table(SAID, SAID),
-    "ports": Table(SAID, Record(HELD)),
+    "ports": Table(SAID, Record(PROCESS)),
     "docker": Record(
         {
             "there": Flag(),
@@ -76,6 +76,6 @@ FACTS: Mapping[str, Form] = {
 }
 
 
-def facts(asked: Mapping[str, Any]) -> Form:
-    """Return the form of the answer to a question: the disk of each path that was asked for is in it."""
-    return Record({**FACTS, "space": Record(dict.fromkeys(asked["paths"], DISK))}, open=True)
+def facts(arguments: Mapping[str, Any]) -> Form:
+    """Return the form of the script's answer for its arguments: it has the disk of each path."""
+    return Record({**FACTS, "space": Record(dict.fromkeys(arguments["paths"], DISK))}, open=True)

@@ -1,4 +1,4 @@
-"""The forms of the preflight: what a plan requires of a machine, what the machine said, what a check says of the two."""
+"""The types of the preflight: requirements of a machine, an observation of it, a check's result. __init__ exports them."""
 
 import datetime
 import re
@@ -14,31 +14,31 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes that must be free where a path lies, but where `filled` is there already: then what needs them has been fetched. `shown` is the path as a result has it."""
+    """Bytes for the content `what` that a path's disk must have free, unless the file `filled` exists. `label`: the path in a result."""
 
     path: str
     bytes: int
     what: str
     filled: str = ""
-    shown: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A disk by its serial, the type of the file system that is made there, and where that is mounted (host_filesystems)."""
+    """An entry of host_filesystems: a disk by serial, the type of its file system, and the path where it is mounted."""
 
     serial: str
     path: str
     type: str
 
     def holds(self, path: str) -> bool:
-        """Whether a path lies on it."""
+        """Whether the file system contains a path."""
         return f"{path}/".startswith(f"{self.path}/")
 
 
 @dataclass(frozen=True)
 class Release:
-    """A known release of ROCm with its driver, and the kernels that AMD lists for it by system; () where no list was at hand."""
+    """A known ROCm release with its driver, and AMD's list of kernels for it by system; () where no list was available."""
 
     rocm: str
     driver: str
@@ -47,13 +47,13 @@ class Release:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What the plan requires of one machine.
+    """The stack's requirements of one machine.
 
-    `ports` are the replicas', each with its unit; `addresses` are "host:port" that roles on this machine ask; `kernels` the
-    beginnings of `uname -r` that are known to work, by system; `firmware` the GPUs' bundles that do (of the last: it and later ones); `stack` is who will own the machine, [[ORGANIZATION/]PROJECT/]STACK.
-    `driver_release` and `driver_packages` are those that the stack names; `releases` what each known release supports, for the advice.
-    `loaders` are units of vendors that may load the driver; `repositories` AMD's, as the plan has them.
-    `usual` are checks whose warnings are so of every machine of its source; `waivers` are the stack's, by name of the result.
+    `stack`: the future owner, [[ORGANIZATION/]PROJECT/]STACK. `ports`: of the replicas, each with its unit. `addresses`: "host:port" that roles
+    use from this machine. `kernels`: starts of `uname -r` that are known to work, by system. `firmware`: GPU bundles that work, and any later
+    than the last. `driver_release`, `driver_packages`: the stack's. `releases`: the known releases, for advice. `loaders`: vendors' units that
+    may load the driver. `repositories`: URLs of AMD's packages in the stack. `expected_warnings`: checks that warn on every machine of this
+    source. `waivers`: the stack's, by a result's name.
     """
 
     target: ssh.Target
@@ -76,12 +76,12 @@ class Requirements:
     addresses: tuple[str, ...] = ()
     space: tuple[Space, ...] = ()
     filesystems: tuple[Filesystem, ...] = ()
-    usual: tuple[str, ...] = ()
+    expected_warnings: tuple[str, ...] = ()
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
 
     @classmethod
     def from_plan(cls, target: ssh.Target, plan: Mapping[str, Any]) -> "Requirements":
-        """Build from the plan's JSON (fleet.stack.requirements)."""
+        """Return the requirements from their JSON (fleet.stack.requirements)."""
         return cls(
             target=target,
             stack=str(plan["stack"]),
@@ -96,27 +96,31 @@ class Requirements:
             loaders=tuple(plan.get("loaders", ())),
             repositories=tuple(plan.get("repositories", ())),
             releases=tuple(
-                Release(one["rocm"], one["driver"], {name: tuple(some) for name, some in one["kernels"].items()})
-                for one in plan.get("releases", ())
+                Release(
+                    entry["rocm"],
+                    entry["driver"],
+                    {system: tuple(kernels) for system, kernels in entry["kernels"].items()},
+                )
+                for entry in plan.get("releases", ())
             ),
             kernels={system: tuple(kernels) for system, kernels in plan["kernels"].items()},
             firmware=tuple(plan["firmware"]),
             arguments=tuple(plan["arguments"]),
             ports={int(port): unit for port, unit in plan["ports"].items()},
             addresses=tuple(plan["addresses"]),
-            space=tuple(Space(**one) for one in plan["space"]),
-            filesystems=tuple(Filesystem(**one) for one in plan.get("filesystems", ())),
-            usual=tuple(plan["usual"]),
+            space=tuple(Space(**entry) for entry in plan["space"]),
+            filesystems=tuple(Filesystem(**entry) for entry in plan.get("filesystems", ())),
+            expected_warnings=tuple(plan["usual"]),
             waivers={
-                name: Waiver(one["reason"], datetime.date.fromisoformat(one["expires"]))
-                for name, one in plan["waivers"].items()
+                name: Waiver(entry["reason"], datetime.date.fromisoformat(entry["expires"]))
+                for name, entry in plan["waivers"].items()
             },
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult(Finding):
-    """The result of one check: ok; a warning, which stops nothing; or an error, which stops the run on this machine."""
+    """The result of one check: ok, a warning that stops nothing, or an error that stops the run on this machine."""
 
     check: str
     level: Level | Literal["ok"]
@@ -128,7 +132,7 @@ class CheckResult(Finding):
 
 
 def ok(check: str, seen: str) -> CheckResult:
-    """Return the result of a check that finds nothing wrong."""
+    """Return a result without a finding."""
     return CheckResult(seen, check=check, level="ok")
 
 
@@ -143,11 +147,11 @@ def error(check: str, seen: str, wanted: str, next: str) -> CheckResult:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a machine said, and by how many seconds its clock is ahead of this one's."""
+class Observation:
+    """The facts of a machine, and the seconds by which its clock is ahead of this machine's."""
 
     facts: Facts
-    ahead: float
+    clock_ahead: float
 
 
-Check = Callable[[Look, Requirements], Iterator[CheckResult]]
+Check = Callable[[Observation, Requirements], Iterator[CheckResult]]

@@ -1,6 +1,6 @@
-"""What a preflight checks of the system around the hardware: disks, clock, network, packages, other owners. Pure functions to check results.
+"""The preflight's checks of the system: disks, clock, network, packages, other owners. Pure functions that yield results.
 
-Used by __init__. Add a check: a function here, a machine that fails it in tests/support/preflight_machines.py.
+Called by __init__. To add a check: a function here, and a machine that fails it in tests/support/preflight_machines.py.
 """
 
 import dataclasses
@@ -10,231 +10,229 @@ from typing import Any
 
 from fleet.managed.owner import Owner, refusal
 from fleet.preflight import hardware
-from fleet.preflight.form import Check, CheckResult, Facts, Filesystem, Look, Requirements, Space, error, ok, warning
+from fleet.preflight.form import (
+    Check,
+    CheckResult,
+    Facts,
+    Filesystem,
+    Observation,
+    Requirements,
+    Space,
+    error,
+    ok,
+    warning,
+)
 
-DOCKER = "/var/lib/docker"  # the plan's default; the engine on the machine says where its images lie
-CLOCK = 300.0  # seconds; more, and certificates and package lists are judged wrongly
+DOCKER = "/var/lib/docker"  # the requirements' folder for images; the machine's Docker daemon may have another one
+CLOCK = 300.0  # seconds: with a larger difference, checks of certificates and package lists fail
 
 
-def system(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """Distribution, architecture, systemd, cgroups."""
-    facts = look.facts
-    known = ", ".join(sorted(requirements.kernels))
+def system(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check distribution, architecture, systemd and cgroups."""
+    facts = observation.facts
+    systems = ", ".join(sorted(requirements.kernels))
     if requirements.kernels and facts["system"] not in requirements.kernels:
         todo = "reinstall the machine with one of them"
-        if others := hardware.supporting(facts["system"], facts["kernel"], requirements):
-            todo += f"; or take {others} (rocm_driver_release, rocm_version)"
-        yield error("system", facts["system"], f"one of {known}", todo)
+        if releases := hardware.supporting_releases(facts["system"], facts["kernel"], requirements):
+            todo += f"; or set {releases} (rocm_driver_release, rocm_version)"
+        yield error("system", facts["system"], f"one of {systems}", todo)
     elif facts["arch"] != "x86_64":
-        yield error("system", facts["arch"], "x86_64", "MI300X machines are x86_64: is it the right one?")
+        yield error("system", facts["arch"], "x86_64", "check the address: MI300X machines are x86_64")
     elif not facts["systemd"]:
-        yield error("system", "no systemd", "systemd as init", "replicas and long steps are units of it")
+        yield error("system", "no systemd", "systemd as init", "use a machine with systemd: replicas are its units")
     elif facts["cgroup"] != 2:
         yield warning("system", "cgroups v1", "v2", "boot with systemd.unified_cgroup_hierarchy=1")
     else:
         yield ok("system", f"{facts['system']}, {facts['arch']}")
 
 
-def space(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """Free space on each disk for all that will lie on it; of images where the engine keeps them, which may be one of two places.
+def space(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check the free space of each disk for its content; for images in the Docker daemon's folder, which may be one of two.
 
-    On a disk that is still to be made, `disks` has it.
+    The check `disks` covers disks that have no file system yet.
     """
+    facts = observation.facts
     disks: dict[int, list[Space]] = {}
-    room: dict[int, int] = {}
-    unmade = [one for one, seen in _named(look, requirements) if seen.get("mounted") is not True]
-    for one in requirements.space:
-        if any(other.holds(one.path) for other in unmade):
+    free_bytes: dict[int, int] = {}
+    named = _named_disks(observation, requirements)
+    unmounted = [disk for disk, disk_facts in named if disk_facts.get("mounted") is not True]
+    for space in requirements.space:
+        if any(disk.holds(space.path) for disk in unmounted):
             continue
-        places = look.facts["images"] if one.path == DOCKER else {one.path: look.facts["space"][one.path]}
-        for path, place in places.items():
-            needs = disks.setdefault(place["device"], [])
-            if one.path != DOCKER or DOCKER not in [other.path for other in needs]:
-                needs.append(dataclasses.replace(one, shown=path))
-            room[place["device"]] = place["free"]
+        folders = facts["images"] if space.path == DOCKER else {space.path: facts["space"][space.path]}
+        for path, folder in folders.items():
+            needs = disks.setdefault(folder["device"], [])
+            if space.path != DOCKER or DOCKER not in [need.path for need in needs]:
+                needs.append(dataclasses.replace(space, label=path))
+            free_bytes[folder["device"]] = folder["free"]
     for device, needs in disks.items():
-        free = room[device]
-        open_needs = [one for one in needs if not look.facts["space"][one.path]["filled"]]
-        need = sum(one.bytes for one in open_needs)
-        paths = ", ".join(dict.fromkeys(one.shown for one in needs))
-        told = f"{free / 1e9:.0f} GB free at {paths}"
-        if need > free:
-            what = " and ".join(f"{one.bytes / 1e9:.0f} GB for {one.what}" for one in open_needs)
-            yield error(
-                "space",
-                told,
-                what,
-                f"make room there (`df -h {shlex.quote(needs[0].shown)}`), or put another disk there",
-            )
+        open_needs = [need for need in needs if not facts["space"][need.path]["filled"]]
+        total = sum(need.bytes for need in open_needs)
+        paths = ", ".join(dict.fromkeys(need.label for need in needs))
+        seen = f"{free_bytes[device] / 1e9:.0f} GB free at {paths}"
+        if total > free_bytes[device]:
+            todo = f"make room there (`df -h {shlex.quote(needs[0].label)}`), or mount a larger disk there"
+            yield error("space", seen, _content(open_needs), todo)
         else:
-            yield ok("space", f"{told}, {need / 1e9:.0f} GB needed")
+            yield ok("space", f"{seen}, {total / 1e9:.0f} GB needed")
 
 
-def clock(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """The clock agrees with this machine's."""
-    if abs(look.ahead) > CLOCK:
-        seen = f"{abs(look.ahead):.0f} s {'ahead of' if look.ahead > 0 else 'behind'} this machine's"
-        yield error(
-            "clock",
-            seen,
-            f"less than {CLOCK:.0f} s",
-            "`timedatectl` there: is a time service running? or set this machine's",
-        )
+def _content(needs: Sequence[Space]) -> str:
+    return " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in needs)
+
+
+def clock(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that the machine's clock agrees with this machine's."""
+    ahead = observation.clock_ahead
+    if abs(ahead) > CLOCK:
+        seen = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+        todo = "`timedatectl` there: is a time service running? or set this machine's clock"
+        yield error("clock", seen, f"less than {CLOCK:.0f} s", todo)
     else:
-        yield ok("clock", f"within {max(1.0, abs(look.ahead)):.0f} s")
+        yield ok("clock", f"within {max(1.0, abs(ahead)):.0f} s")
 
 
-def network(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """Every address that the plan uses on this machine, and apt's own sources, answer from there."""
-    told = look.facts["reach"]
-    for address, why in told.items():
-        if why:
+def network(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that the machine reaches every address that roles use, and the servers of apt's sources."""
+    failures = observation.facts["reach"]
+    for address, failure in failures.items():
+        if failure:
             report = error if address in requirements.addresses else warning
-            todo = f"`curl -v {shlex.quote(f'telnet://{address}')}` there; a name, a route, a firewall or a proxy is missing"
-            yield report("network", f"{address}: {why}", "a TCP connection from the node", todo)
-    if not any(told.values()):
-        yield ok("network", f"{len(told)} addresses answer")
+            todo = f"`curl -v {shlex.quote(f'telnet://{address}')}` there; correct its name, route, firewall or proxy"
+            yield report("network", f"{address}: {failure}", "a TCP connection from the node", todo)
+    if not any(failures.values()):
+        yield ok("network", f"{len(failures)} addresses answer")
 
 
-def packages(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """apt is free, nothing is half installed, no reboot is owed."""
-    facts = look.facts
+def packages(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that no other process uses apt, no package is half installed, and no reboot is pending."""
+    facts = observation.facts
+    todo = "let it end: a run waits for it up to host_lock_timeout (15 minutes)"
     if facts["locks"]:
-        held = facts["locks"][0]
-        seen = f"locked by process {held['pid']} ({held['command']}{', of ' + held['unit'] if held['unit'] else ''}): {held['path']}"
+        lock = facts["locks"][0]
+        process = f"{lock['pid']} ({lock['command']}{', of ' + lock['unit'] if lock['unit'] else ''})"
         yield warning(
-            "apt",
-            seen,
-            "nobody else who installs",
-            "let it end: a run waits for host_lock_timeout (15 minutes)",
+            "apt", f"locked by process {process}: {lock['path']}", "no other process that installs packages", todo
         )
     elif facts["first_boot"]:
-        seen = "cloud-init is at work: the machine's first boot is not over"
-        yield warning(
-            "apt",
-            seen,
-            "a first boot that is over",
-            "let it end: a run waits for host_lock_timeout (15 minutes)",
-        )
+        yield warning("apt", "cloud-init still runs the machine's first boot", "a finished first boot", todo)
     elif facts["half"]:
-        yield warning(
-            "apt",
+        seen, todo = (
             f"half installed: {', '.join(facts['half'])}",
-            "whole packages",
-            "`dpkg --configure -a`; the first run does",
+            "`dpkg --configure -a` there; otherwise the first run does that",
         )
+        yield warning("apt", seen, "fully installed packages", todo)
     else:
         yield ok("apt", "free")
     if facts["reboot"] is not None:
-        why = f" for {', '.join(facts['reboot'])}" if facts["reboot"] else ""
-        yield warning(
-            "reboot",
-            f"the system asks for one{why}",
-            "none owed",
-            "reboot in a window of yours; the driver is built for the running kernel",
-        )
+        seen = f"pending{' for ' + ', '.join(facts['reboot']) if facts['reboot'] else ''}"
+        todo = "reboot when that suits you: the first run builds the driver for the running kernel"
+        yield warning("reboot", seen, "no pending reboot", todo)
 
 
-def owner(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """No other stack owns the machine. What else is wrong there may be that stack's doing, so this is told first."""
-    found = Owner.read(look.facts["owner"])
-    if found and not found.is_of(requirements.stack):
-        yield error("owner", **refusal(found, requirements.target, requirements.stack))
+def owner(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that no other stack owns the machine. Comes first: another owner may be the reason for every other finding."""
+    stack = Owner.read(observation.facts["owner"])
+    if stack and not stack.is_of(requirements.stack):
+        yield error("owner", **refusal(stack, requirements.target, requirements.stack))
     else:
-        yield ok("owner", f"{found.id} since {found.since}" if found else "nobody")
+        yield ok("owner", f"{stack.id} since {stack.since}" if stack else "nobody")
 
 
-def others(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """No orchestrator owns the machine, no unit of others has our ports."""
-    facts = look.facts
+def other_users(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that no orchestrator runs on the machine, and that the replicas' ports are free."""
+    facts = observation.facts
     if facts["others"]:
         yield error(
             "orchestrator",
             f"{', '.join(facts['others'])} runs here",
-            "a machine of its own",
-            "drain it there and stop it: two owners restart each other's GPUs",
+            "a machine without an orchestrator",
+            "drain the machine there and stop it: two owners restart each other's GPUs",
         )
     for port, unit in requirements.ports.items():
-        held = facts["ports"].get(str(port))
-        if held and not _ours(held, unit):
-            who = held["command"] or "a process that cannot be seen"
-            seen = f"{port} is taken by {who}{' (' + held['unit'] + ')' if held['unit'] else ''}"
-            yield error("ports", seen, f"free for {unit}", "stop it, or give the replica another port")
+        process = facts["ports"].get(str(port))
+        if process and not _is_replica(process, unit):
+            command = process["command"] or "a process without a visible command"
+            seen = f"{command}{' (' + process['unit'] + ')' if process['unit'] else ''} listens on {port}"
+            yield error("ports", seen, f"{port} free for {unit}", "stop that process, or give the replica another port")
 
 
-def engine(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """Docker, where it is there already, answers; one of other packages than the stack's is adopted where it is new enough."""
-    found = look.facts["docker"]
-    other = found["package"] and requirements.docker_packages and found["package"] not in requirements.docker_packages
-    # What an earlier run of this stack installed is replaced by it, not adopted.
-    adopted = bool(other and requirements.adopts_docker and not found["ours"])
-    if found["there"] and not found["version"]:
-        yield error(
-            "Docker",
-            "installed, and does not answer",
-            "an engine that answers, or none",
-            "`systemctl status docker`, `journalctl -u docker` there",
-        )
-    elif adopted and hardware.numbers(found["version"]) < hardware.numbers(requirements.oldest_docker):
-        todo = f"upgrade {found['package']} there; or purge it, and the first run installs {requirements.docker_packages[0]}"
-        yield error(
-            "Docker", f"{found['version']} of {found['package']}", f"{requirements.oldest_docker} or later", todo
-        )
+def docker_daemon(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that an installed Docker daemon answers, and is new enough if it is adopted: not of the stack's packages."""
+    docker = observation.facts["docker"]
+    version, package, stack_packages = docker["version"], docker["package"], requirements.docker_packages
+    # A run replaces what an earlier run of this stack installed, and does not adopt it.
+    adopted = bool(
+        package
+        and stack_packages
+        and package not in stack_packages
+        and requirements.adopts_docker
+        and not docker["ours"]
+    )
+    if docker["there"] and not version:
+        todo = "`systemctl status docker`, `journalctl -u docker` there"
+        yield error("Docker", "installed, but does not answer", "a Docker daemon that answers, or none", todo)
+    elif adopted and hardware.version_numbers(version) < hardware.version_numbers(requirements.oldest_docker):
+        todo = f"upgrade {package} there; or purge it, and the first run installs {stack_packages[0]}"
+        yield error("Docker", f"{version} of {package}", f"{requirements.oldest_docker} or later", todo)
     else:
-        kept = f" of {found['package']}: adopted as it is, and never taken off" if adopted else ""
-        yield ok("Docker", f"{found['version']}{kept}" if found["version"] else "none yet: the first run installs it")
+        note = f" of {package}: adopted; a teardown keeps it" if adopted else ""
+        yield ok("Docker", f"{version}{note}" if version else "none yet: the first run installs it")
 
 
-def sources(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """No source of others brings AMD's packages of another release; of the same repository it names its key."""
-    found = look.facts["repositories"] if requirements.repositories else []
-    strange = [one for one in found if not one["same"]]
-    keyless = [one for one in found if one["same"] and not one["key"].startswith("/")]
+def sources(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that no other apt source has AMD packages of another release, and that one of the same repository names its key file."""
+    repositories = observation.facts["repositories"] if requirements.repositories else []
+    strange = [repository for repository in repositories if not repository["same"]]
+    keyless = [
+        repository for repository in repositories if repository["same"] and not repository["key"].startswith("/")
+    ]
     if strange:
-        files = " ".join(dict.fromkeys(one["file"] for one in strange))
-        seen = ", ".join(dict.fromkeys(f"{one['url']} in {one['file']}" for one in strange))
-        todo = f"`mv {files} /root/` there; or set rocm_version and rocm_driver_release to what is there"
+        files = " ".join(dict.fromkeys(repository["file"] for repository in strange))
+        seen = ", ".join(dict.fromkeys(f"{repository['url']} in {repository['file']}" for repository in strange))
+        todo = f"`mv {files} /root/` there; or set rocm_version and rocm_driver_release to the release there"
         yield error("sources", seen, f"no AMD repository but {' and '.join(requirements.repositories)}", todo)
     elif keyless:
         seen = f"{keyless[0]['url']} in {keyless[0]['file']} names no key file"
         todo = f"`mv {keyless[0]['file']} /root/` there: the first run writes this source itself"
-        yield error("sources", seen, "a key file behind signed-by: apt takes no repository with two keys", todo)
-    elif found:
-        yield ok("sources", f"{found[0]['file']} has the same repository: its key file {found[0]['key']} is used")
+        yield error("sources", seen, "a key file behind signed-by: apt refuses a repository with two keys", todo)
+    elif repositories:
+        file, key = repositories[0]["file"], repositories[0]["key"]
+        yield ok("sources", f"{file} has the same repository: the first run uses its key file {key}")
 
 
-def _ours(held: Mapping[str, Any], unit: str) -> bool:
-    """Whether a port is held by the replica's unit, or by the container of its name."""
-    return held["unit"] in (unit, f"container {unit.removesuffix('.service')}")
+def _is_replica(process: Mapping[str, Any], unit: str) -> bool:
+    """Whether a process is of the replica's unit, or of the container with its name."""
+    return process["unit"] in (unit, f"container {unit.removesuffix('.service')}")
 
 
 FIRST: Sequence[Check] = (owner, system)
 
 
-def disks(look: Look, requirements: Requirements) -> Iterator[CheckResult]:
-    """Each disk of host_filesystems is there, empty or ours, and large enough for what will lie on it."""
-    for one, seen in _named(look, requirements):
-        place = f"disk {one.serial} for {one.path}"
-        state, why = seen.get("state"), " ".join(str(seen.get("why") or "no answer").split())[:200]
+def disks(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that each disk of host_filesystems exists, is empty or has a file system of an earlier run, and is large enough."""
+    for disk, facts in _named_disks(observation, requirements):
+        label = f"disk {disk.serial} for {disk.path}"
+        state, reason = facts.get("state"), " ".join(str(facts.get("why") or "no answer").split())[:200]
         if state not in ("empty", "ready"):
-            wish = "an empty disk, or one on which we made a file system; `lsblk -dno NAME,SERIAL` there names them"
-            todo = "correct host_filesystems; what the disk holds is never removed from here"
-            yield error("disks", f"{place}: {why}", wish, todo)
+            wish = (
+                "an empty disk, or one with a file system of an earlier run; `lsblk -dno NAME,SERIAL` there names them"
+            )
+            todo = "correct host_filesystems; a run never removes the content of a disk"
+            yield error("disks", f"{label}: {reason}", wish, todo)
             continue
-        size = seen["bytes"]
-        needs = [need for need in requirements.space if one.holds(need.path)]
-        total = sum(need.bytes for need in needs)
-        if seen.get("mounted") is not True and total > size:
-            what = " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in needs)
-            yield error("disks", f"{place} has {size / 1e9:.0f} GB", what, "name a larger disk")
+        size = facts["bytes"]
+        needs = [need for need in requirements.space if disk.holds(need.path)]
+        if facts.get("mounted") is not True and sum(need.bytes for need in needs) > size:
+            yield error("disks", f"{label} has {size / 1e9:.0f} GB", _content(needs), "name a larger disk")
         else:
-            yield ok("disks", f"{place}: {state}, {size / 1e9:.0f} GB")
+            yield ok("disks", f"{label}: {state}, {size / 1e9:.0f} GB")
 
 
-def _named(look: Look, requirements: Requirements) -> list[tuple[Filesystem, Facts]]:
-    """The named disks, each with what the machine says of it; {} where it says nothing of it."""
-    by_serial = {one["serial"]: one for one in look.facts["disks"]}
-    return [(one, by_serial.get(one.serial) or {}) for one in requirements.filesystems]
+def _named_disks(observation: Observation, requirements: Requirements) -> list[tuple[Filesystem, Facts]]:
+    """Return the disks of host_filesystems, each with the machine's facts about it; {} without any."""
+    by_serial = {disk["serial"]: disk for disk in observation.facts["disks"]}
+    return [(disk, by_serial.get(disk.serial) or {}) for disk in requirements.filesystems]
 
 
-CHECKS: Sequence[Check] = (space, disks, clock, network, sources, packages, others, engine)
+CHECKS: Sequence[Check] = (space, disks, clock, network, sources, packages, other_users, docker_daemon)

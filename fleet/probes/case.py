@@ -106,7 +106,7 @@ def _extra(folder: Path, taken: Sequence[str]) -> dict[str, Case]:
         probe_cases,  # pydantic costs start-up time that stacks without cases of their own need not pay
     )
 
-    contents, mistakes = probe_cases.extra(folder, str(folder), taken)
+    contents, mistakes = probe_cases.read_folder(folder, str(folder), taken)
     if mistakes:
         raise mistakes[0]
     return {name: _case(name, folder, keys) for name, keys in contents.items()}

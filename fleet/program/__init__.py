@@ -46,7 +46,7 @@ class Plan:
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
         name = "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
-        return json.dumps(requirements.wants(self.settings, self.roles, machine, name))
+        return json.dumps(requirements.of_machine(self.settings, self.roles, machine, name))
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
         """Return the inputs of one kind of resource on one machine: `roles` (digests of their files) and `vars` (of these roles).
@@ -57,10 +57,10 @@ class Plan:
         from_source = self.machines[machine].vars
         variables: pulumi.Input[dict[str, Any]]
         if isinstance(from_source, Mapping):
-            variables = {**self.roles.part(kind, role_vars.merge(from_source, own)), **program}
+            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own)), **program}
         else:
             variables = pulumi.Output.all(from_source, program).apply(
-                lambda both: {**self.roles.part(kind, role_vars.merge(both[0], own)), **both[1]}
+                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own)), **both[1]}
             )
         return {"roles": self.roles.files(kind), "vars": variables}
 
@@ -100,7 +100,7 @@ def read() -> Plan:
     output_wait.apply()
     roles = role_vars.load(ROOT / "roles")
     stack = config.read(roles, ROOT)
-    own = {name: roles.coerced(validate.variables(stack, roles, name)) for name in stack.present}
+    own = {name: roles.coerce(validate.variables(stack, roles, name)) for name in stack.present}
     fleet = pulumi.ProviderResource("fleet", "fleet", _provider_inputs(stack))
     return Plan(stack, roles, own, fleet, machines.supply(stack, pulumi.get_stack(), fleet))
 

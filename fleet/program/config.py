@@ -102,7 +102,7 @@ def _case_mistakes(stack: settings.Settings, folder: Path, file: str) -> Iterato
     """Yield an error for each probe that does not exist, and for each mistake in the stack's own cases."""
     cases = sorted(path.stem for path in folder.glob("*.*"))
     if stack.probes.extra:
-        own, mistakes = probe_cases.extra(Path(stack.probes.extra), stack.probes.extra, cases)
+        own, mistakes = probe_cases.read_folder(Path(stack.probes.extra), stack.probes.extra, cases)
         yield from mistakes
         cases += own
     for name in stack.probes.cases:

@@ -1,1 +1,1 @@
-"""The hinge: Pulumi's requests on one side, machines on the other. Started by the engine through pulumi-resource-fleet."""
+"""The Pulumi provider `fleet`: turns the Pulumi engine's requests into work on machines. Started by pulumi-resource-fleet."""

@@ -1,4 +1,4 @@
-"""The plugin's process (plugin.py), started by the engine through pulumi-resource-fleet."""
+"""Start the plugin's process (plugin.py). Called by the Pulumi engine through pulumi-resource-fleet."""
 
 from fleet.sdk_patches import sdk_stub
 

@@ -1,6 +1,6 @@
-"""What every resource of the provider can do, and the surroundings it works in. One class a kind is beside this file.
+"""The interface of a resource, and one request about it. Called by the servicer, which knows gRPC and no machine.
 
-Used by the servicer, which knows gRPC and no machine; implemented by node.py and playbook.py, which know machines and no gRPC.
+Implemented by one class a kind, in the files beside this one and in the lab's plugins, which know machines and no gRPC.
 """
 
 import os
@@ -15,47 +15,47 @@ from fleet.impact.effects import Effect
 from fleet.provider.properties import UNKNOWN, Props
 
 ROOT = Path(__file__).resolve().parents[2]
-# Inputs that other resources give. During an update the engine leaves out those that a failure left unknown, asks for a check
-# and a diff all the same, and then skips the resource: until then they count as they were, or a node would seem to be gone.
-GIVEN = ("address", "host_key", "install", "node", "vars", "image", "weights")
+# Inputs that are outputs of other resources. After a failure, the Pulumi engine omits them, requests check and diff all the same, and then
+# skips the resource. Check therefore uses their old values; otherwise the diff would replace the resource.
+FROM_RESOURCES = ("address", "host_key", "install", "node", "vars", "image", "weights")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the engine about one resource: its urn, how to speak and to warn beside it, whether the run was cancelled.
+    """One request of the Pulumi engine about one resource; `report` and `warn` show a line beside it.
 
-    `keep` takes what the state should be if the work ends in an exception that nobody foresaw; the last one counts.
+    `keep` registers a function that returns the state to save if the work ends in an unexpected exception; the last one counts.
     """
 
     urn: str
-    say: Callable[[str, bool], None]  # text, ephemeral
+    report: Callable[[str, bool], None]  # text, ephemeral
     cancelled: threading.Event
     warn: Callable[[str], None] = lambda text: None
-    keep: Callable[[Callable[[], Props]], None] = lambda so_far: None
+    keep: Callable[[Callable[[], Props]], None] = lambda state: None
 
     @property
     def stack(self) -> str:
-        """The stack's name: urn:pulumi:STACK::PROJECT::TYPE::NAME."""
+        """Return the stack's name: urn:pulumi:STACK::PROJECT::TYPE::NAME."""
         return self.urn.split("::")[0].rpartition(":")[2]
 
     @property
     def project(self) -> str:
-        """The project's name."""
+        """Return the project's name."""
         return self.urn.split("::")[1]
 
     @property
     def name(self) -> str:
-        """The resource's name in the program."""
+        """Return the resource's name in the program."""
         return name_of(self.urn)
 
     @property
     def kind(self) -> str:
-        """BareMetal, HostKey, Node, Host, Image, Weights or Serving."""
+        """Return BareMetal, HostKey, Node, Host, Image, Weights or Serving."""
         return kind_of(self.urn)
 
 
 class InitFailed(Exception):
-    """The resource exists and is not right: `properties` are what is known of it, `error` is why."""
+    """The resource exists, but its set-up failed with `error`; the state saves `properties`."""
 
     def __init__(self, properties: Props, error: errors.FleetError) -> None:
         super().__init__(str(error))
@@ -63,53 +63,53 @@ class InitFailed(Exception):
 
 
 class Resource(Protocol):
-    """One kind of resource. Properties are inputs and outputs together, as Pulumi's state holds them."""
+    """One kind of resource. Its properties are its inputs and outputs together, as in Pulumi's state."""
 
     @property
     def computed(self) -> Collection[str]:
-        """Outputs that are no inputs."""
+        """Return the outputs that are not inputs."""
 
     @property
     def replace(self) -> Collection[str]:
-        """Property paths whose change makes another resource of it."""
+        """Return the property paths whose change replaces the resource."""
 
     @property
     def ignored_inputs(self) -> Collection[str]:
-        """Inputs whose change is none: they are kept, and count at the next update that has another reason."""
+        """Return the inputs that Diff ignores; they apply with the next update."""
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Return {property: what is wrong with it}."""
+        """Return {property: problem}."""
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Return the properties after a create (old is None) or update, as far as they are known before it.
+        """Return the properties after a create (old is None) or update, UNKNOWN where a preview cannot know them.
 
-        After a failed update the state `old` has what that one tried, `old_inputs` are those of the last success.
+        After a failed update, `old` has the inputs of that update, `old_inputs` those of the last success.
         """
 
     def create_effects(self, inputs: Props) -> Sequence[Effect]:
-        """Return what making it does to a machine that is there, the strongest first; nothing, when it is only new."""
+        """Return what a create does to an existing machine, the strongest effect first; usually nothing."""
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """Return what an update will do to the machine, the strongest first."""
+        """Return what an update will do to the machine, the strongest effect first."""
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make it so; return the properties. Raises InitFailed or FleetError."""
+        """Create or update the resource; return its properties. Raises InitFailed or FleetError."""
 
     def read(self, request: Request, properties: Props) -> Props | None:
-        """Return the properties as they are on the machine now; None when the thing is gone."""
+        """Return the properties as they are on the machine now, or None if the resource no longer exists. Raises FleetError."""
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take off what was put on."""
+        """Remove what the resource created. Raises FleetError."""
 
 
 class BaseResource:
-    """Base for resources whose inputs all take part in the diff, and whose create has no effect on the machine."""
+    """Base for resources whose inputs all take part in the diff, and whose create affects no existing machine."""
 
     computed: Collection[str]
     ignored_inputs: Collection[str] = ()
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Return what is computed as it is; it is not known before there is anything."""
+        """Return the inputs with the old outputs, UNKNOWN before the create."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
 
     def create_effects(self, inputs: Props) -> Sequence[Effect]:
@@ -118,15 +118,15 @@ class BaseResource:
 
 
 def kind_of(urn: str) -> str:
-    """Return the kind of a urn: the last part of its type, past the types of its parents."""
+    """Return the kind in a urn: the last part of its type, after the types of its parents."""
     return urn.split("::")[2].rpartition(":")[2]
 
 
 def name_of(urn: str) -> str:
-    """Return the name of a resource: of a fleet's, its machine's."""
+    """Return the resource's name in a urn, which is its machine's name."""
     return urn.rpartition("::")[2]
 
 
 def state_dir() -> Path:
-    """Where logs and evidence go: .pulumi of the project, or what FLEET_STATE names (bootstrap/env.sh)."""
+    """Return the folder for logs and evidence: FLEET_STATE (bootstrap/env.sh), or .pulumi of the project."""
     return Path(os.environ.get("FLEET_STATE") or ROOT / ".pulumi")

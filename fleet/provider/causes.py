@@ -1,7 +1,6 @@
-"""One cause is one message: which failures of a node this run has reported already.
+"""Report each cause of failure once: a node that does not answer fails all of its resources, and the first has the whole message.
 
-Pure. Called by the servicer for every failed request. A node that does not answer fails each of its resources; the first of them has the
-whole message.
+Pure. Called by the servicer for each failed request.
 """
 
 import threading
@@ -18,9 +17,9 @@ class Causes:
         self._lock = threading.Lock()
 
     def earlier(self, error: errors.FleetError, urn: str) -> str:
-        """Return the kind of another resource that has reported this cause; "" where `urn` is the first, which is remembered.
+        """Return the kind of another resource that has reported this cause; record `urn` and return "" if it is the first.
 
-        All that makes a node unreachable is one cause; other failures are the same cause when their text is the same.
+        All failures to reach a node are one cause; other failures are the same cause if their text is the same.
         """
         if isinstance(error, errors.Cancelled) or not error.node:
             return ""

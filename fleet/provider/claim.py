@@ -1,6 +1,6 @@
-"""Taking a machine for a stack: looked at before anything on it is touched, then marked as the stack's own; and given back.
+"""Claim a machine for a stack: run the preflight, then mark it as the stack's; and release it again.
 
-Called by node.py, with the connection that is open there. Needs fleet.preflight, fleet.managed.owner.
+Called by node.py. Needs fleet.preflight and fleet.managed.owner.
 """
 
 from fleet import errors, preflight, ssh
@@ -9,37 +9,37 @@ from fleet.provider.base import Request
 from fleet.provider.properties import Props
 
 
-def take(request: Request, connection: ssh.Connection, wants: Props) -> None:
-    """Look, say what is only a warning, and mark the machine. NotReady where something stops the road there: then it is untouched."""
-    request.say("looks before anything is touched", True)
+def claim(request: Request, connection: ssh.Connection, wants: Props) -> None:
+    """Check the machine, report warnings, and mark it. Raises NotReady for failed checks, before any change on the machine."""
+    request.report("runs the preflight checks", True)
     requirements = preflight.Requirements.from_plan(connection.target, wants)
-    results = preflight.check(preflight.ask(connection, requirements), requirements)
-    for one in results:
-        if one.level == "warning":
-            request.say(str(_message(one)), False)
-    if stopping := [one for one in results if one.level == "error"]:
-        first, *others = stopping
+    results = preflight.check(preflight.read_facts(connection, requirements), requirements)
+    for result in results:
+        if result.level == "warning":
+            request.report(str(_message(result)), False)
+    if failures := [result for result in results if result.level == "error"]:
+        first, *others = failures
         raise errors.NotReady(
             node=connection.target.name,
             doing=first.name,
             seen=first.seen,
             wanted=first.wanted,
             next=first.next,
-            others=[_message(one) for one in others],
+            others=[_message(failure) for failure in others],
         )
     owner.claim(connection, requirements.stack)
 
 
-def give_back(request: Request, target: ssh.Target, stack: str) -> None:
-    """Take the mark off where it is the stack's. A machine that does not answer, or another one at its place, keeps what it has."""
+def release(request: Request, target: ssh.Target, stack: str) -> None:
+    """Remove the stack's mark. Report a mark that remains: of another stack, or on a machine that does not answer."""
     try:
         with ssh.connect(target) as connection:
-            theirs = owner.release(connection, stack)
+            other_owner = owner.release(connection, stack)
     except errors.Unreachable as error:
-        request.say(f"stays: {owner.MARKER}, where it is: {error.seen}", False)
+        request.report(f"remains: {owner.MARKER}, the machine is not reachable: {error.seen}", False)
         return
-    if theirs:
-        request.say(f"stays: {owner.MARKER}, of {theirs.id or 'nobody that it names'}", False)
+    if other_owner:
+        request.report(f"remains: {owner.MARKER}, of {other_owner.id or 'an owner that it does not name'}", False)
 
 
 def _message(result: preflight.CheckResult) -> errors.FleetError:

@@ -1,6 +1,6 @@
-"""What differs between two versions of a resource's properties, by Pulumi's property paths.
+"""Differences between two versions of a resource's properties, by Pulumi's property paths.
 
-Pure. Used by the servicer's Diff. A path looks like vars.vllm_flags["max-model-len"] or replicas[0].
+Pure. Called by the servicer's Diff. A path looks like vars.vllm_flags["max-model-len"] or replicas[0].
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -15,11 +15,11 @@ def changes(
     old: Mapping[str, Any], new: Mapping[str, Any], replace: Collection[str] = ()
 ) -> dict[str, "Kind.Kind.ValueType"]:
     """Return {property path: kind}; a change at or below a path in `replace` replaces the resource."""
-    found = {}
+    kinds = {}
     for path, kind in _walk(old, new, ""):
         replaces = any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in replace)
-        found[path] = Kind.Kind.Value(f"{kind}_REPLACE" if replaces else kind)
-    return found
+        kinds[path] = Kind.Kind.Value(f"{kind}_REPLACE" if replaces else kind)
+    return kinds
 
 
 def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""The engine's side of the plugin: lines and status that appear beside a resource, and noticing that the engine is gone.
+"""The Pulumi engine as seen from a plugin: show lines beside a resource, and end this process after the engine has ended.
 
-Needs the engine's address. Used by the servicer; nothing here knows resources.
+Needs the engine's address. Called by servicer.py, plugin.py and policies/__main__.py.
 """
 
 import contextlib
@@ -15,33 +15,33 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
 from fleet import printable
 
-# A plan of 1,000 machines is more than gRPC's 4 MiB.
+# The registrations of 1,000 machines exceed gRPC's default of 4 MiB.
 OPTIONS = [("grpc.max_receive_message_length", 400 << 20), ("grpc.max_send_message_length", 400 << 20)]
-# Seconds that work in hand has for stopping in order once the engine is gone; a cancelled Ansible run needs at most 9.
+# Seconds for work in progress to stop after the engine has ended; a cancelled Ansible run needs at most 9.
 GRACE = 12.0
 
 
 class Engine:
-    """Speaks to the engine that started this plugin."""
+    """The Pulumi engine that started this plugin."""
 
     def __init__(self, address: str) -> None:
         self._stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address, OPTIONS))
 
-    def say(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
-        """Show a line beside a resource; an ephemeral one is its status, replaced by the next and not kept."""
+    def report(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
+        """Show a line beside a resource. An ephemeral line is its status, which the next line replaces."""
         message = printable.plain(message)
         severity = engine_pb2.WARNING if warning else engine_pb2.INFO
-        with contextlib.suppress(grpc.RpcError):  # the engine is gone: nobody reads, and the watch ends us
+        with contextlib.suppress(grpc.RpcError):  # the engine has ended: `watch` ends this process
             self._stub.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral))
 
 
 def watch(address: str, stop: Callable[[], None], busy: Callable[[], bool]) -> None:
-    """End this process when the engine is gone: a CLI killed with -9 sends no Cancel, and its port closes.
+    """End this process after the Pulumi engine has ended: killed with -9, it sends no Cancel, but its port closes.
 
-    `stop` cancels the work in hand; the process goes when nothing is `busy` any more, at the latest after GRACE seconds.
+    `stop` cancels the work in progress; the process ends when `busy` returns False, at the latest after GRACE seconds.
     """
 
-    def look() -> None:
+    def poll() -> None:
         host, _, port = address.rpartition(":")
         while True:
             time.sleep(1)
@@ -55,4 +55,4 @@ def watch(address: str, stop: Callable[[], None], busy: Callable[[], bool]) -> N
             time.sleep(0.1)
         os._exit(1)
 
-    threading.Thread(target=look, name="watch", daemon=True).start()
+    threading.Thread(target=poll, name="watch", daemon=True).start()

@@ -1,8 +1,7 @@
-"""The resource HostKey: the SSH host keys of a machine that is still to be made, the one that it is made with and the one that it keeps.
+"""The resource HostKey: two SSH host keys for a machine that its source creates, one for the first connection and the final one.
 
-Its source gives the first to the machine, in user data or a seed, which others may read; Node gives it the second over SSH, and pins that.
-
-Used by the servicer. Needs cryptography, which paramiko brings.
+The source installs the first through user data or a seed, which others may read. Node installs the second over SSH, and pins it.
+Called by the servicer. Needs cryptography, a dependency of paramiko.
 """
 
 from collections.abc import Mapping
@@ -13,41 +12,41 @@ from fleet.provider.properties import Props
 
 
 class HostKey(BaseResource):
-    """Two ed25519 key pairs, made once and kept in the state: `public` as OpenSSH writes it, `private` in OpenSSH's own form, a secret.
+    """Two ed25519 key pairs in OpenSSH's format, which exist only in the state; `private` and `final` are secrets.
 
-    `final` is the second pair, as {public, private}; a key of an earlier release has none, and its machine keeps the first.
+    `final` is the second pair: {public, private}. A state of an earlier release has none; its machine keeps the first.
     """
 
     computed = ("public", "private", "final")
     replace = ("name",)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """It has nothing that could be wrong."""
+        """Return no problems."""
         return {}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """It lies on no machine."""
+        """Return no effects: an update keeps the keys."""
         return []
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Make the keys; those that are there stay."""
+        """Create the keys, or keep those of the state."""
         if old and old.get("private"):
             return {**inputs, **{name: old[name] for name in self.computed if name in old}}
         return {**inputs, **_pair(), "final": _pair()}
 
     def read(self, request: Request, properties: Props) -> Props:
-        """The state is where it lives."""
+        """Return the properties: the keys exist only in the state."""
         return properties
 
     def delete(self, request: Request, properties: Props) -> None:
-        """It goes with the state."""
+        """Do nothing: the Pulumi engine removes the keys from the state."""
 
 
 def _pair() -> dict[str, str]:
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    made = Ed25519PrivateKey.generate()
-    private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
-    public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     return {"public": public.decode(), "private": private.decode()}

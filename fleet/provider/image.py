@@ -1,4 +1,4 @@
-"""The resource Image: the role transformers. Used by the servicer."""
+"""The resource Image: runs the role transformers, which builds the serving image. Called by the servicer."""
 
 from collections.abc import Collection
 
@@ -7,18 +7,18 @@ from fleet.provider.properties import Props
 
 
 class Image(Playbook):
-    """The serving image. Releases before `fleet pin` wrote `resolved` into the state: which tag the stack file had named."""
+    """The serving image. A state from before `fleet pin` also has the input `resolved`, the tag in the stack file."""
 
     ignored_inputs: Collection[str] = ("resolved",)
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """As of each run; a state that was written before there was a recipe gets it with its next run, and does not differ until then."""
-        found = super().planned_outputs(inputs, old_inputs, old)
+        """Return them without `recipe` if the state is from before that output: the next run adds it, a preview shows no change."""
+        planned = super().planned_outputs(inputs, old_inputs, old)
         if old is None or "recipe" in old:
-            return found
-        return {name: value for name, value in found.items() if name != "recipe"}
+            return planned
+        return {name: value for name, value in planned.items() if name != "recipe"}
 
-    def remembered(self, old: Props | None) -> Props:
-        """Return the image of the state and the recipe that it was built by: of that recipe a registry must not give another image."""
-        known = {name: (old or {}).get(name) for name in ("image", "recipe")}
-        return {"image_of_state": known} if all(known.values()) else {}
+    def state_variables(self, old: Props | None) -> Props:
+        """Return the state's image and recipe: for the same recipe a registry must not return another image."""
+        image = {name: (old or {}).get(name) for name in ("image", "recipe")}
+        return {"image_of_state": image} if all(image.values()) else {}

@@ -1,7 +1,7 @@
-"""The form of every output: what a node, a server or a BMC may put into the state. One table, and the error where one has another form.
+"""The form of each output, which keeps malformed data of a node, a server or a BMC out of the state, and the check of results.
 
-Owns which output has which form; the kinds of forms are fleet.validators's. Pure. Called by playbook.py and node.py, for what comes from the other
-side, before anything else is done with it. A new output needs a row here: tests/support/right_outputs.py.
+Needs fleet.validators for the kinds of forms. Pure. Called by playbook.py and node.py before any other use of the results.
+Add an output: a row here and a value in tests/support/right_outputs.py.
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ REPLICA = Text("a replica's name: small letters, digits and . _ -", r"[a-z0-9][a
 MODEL = Text("a model's name, printable and without { and }", r"[^{}]+", most=512)
 SOCKET = Text("a socket /run/fleet/NAME/sock", address.SOCKET.pattern, most=200)
 REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 65535), "socket": SOCKET})
-# One of the two says where it listens.
+# A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
-# What a run's results hold, by kind: each comes from a node.
+# Results of a run, by kind; a node sends them.
 RESULTS: Mapping[str, Mapping[str, Form]] = {
     "Host": {"gpus": Whole(0, 64), "driver": VERSIONS, "engine": START},
     "Image": {
@@ -42,7 +42,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
     "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
-# What the provider itself writes: of a connection's words, counts, times, and paths of this machine.
+# Outputs that the provider itself sets.
 OWN: Mapping[str, Mapping[str, Form]] = {
     "Node": {"connection": Record({}, open=True)},
     "Serving": {"verdict": Record({"passed": Whole(), "total": Whole(), "evidence": Text()})},
@@ -61,7 +61,7 @@ OWN: Mapping[str, Mapping[str, Form]] = {
         "differences": Each(Record({"name": Text(), "seen": Text(), "wanted": Text()})),
     },
 }
-# Of every Ansible resource. `managed` names things as "KIND NAME": the names come from a run's results, the attributes from the reader on the node.
+# Outputs of each Ansible resource. In `managed`, a run's results contain the names, and on_node_read.py reads the attributes.
 BASE: Mapping[str, Form] = {
     "managed": Record({"declared": Table(managed_set.THING, Flag()), "expected": managed_set.STATE}),
     "drift": Each(
@@ -74,53 +74,52 @@ BASE: Mapping[str, Form] = {
 
 
 def forms(kind: str) -> Mapping[str, Form]:
-    """Return the form of each output of a kind of resource, by name."""
+    """Return the forms of the outputs of a kind, by name."""
     base = BASE if kind in ("Host", "Image", "Weights", "Serving") else {}
     return {**base, **RESULTS.get(kind, {}), **OWN.get(kind, {})}
 
 
-def checked(kind: str, target: ssh.Target, found: Mapping[str, Any], next: str) -> Props:
-    """Return those of a node's results that are outputs of a kind. Raises OutputMalformed for the first of another form than it should have."""
-    wanted = RESULTS[kind]
-    if mistake := Record({}, open=True).mistake(found, "results"):
-        raise refused(kind, target, mistake, next)
-    results = {name: found[name] for name in wanted if name in found}
-    for name, value in results.items():
-        if mistake := wanted[name].mistake(value, name):
-            raise refused(kind, target, mistake, next)
-    return results
+def check_results(kind: str, target: ssh.Target, results: Mapping[str, Any], next: str) -> Props:
+    """Return those of a node's results that are outputs of the kind. Raises OutputMalformed for the first malformed one."""
+    if mistake := Record({}, open=True).mistake(results, "results"):
+        raise malformed(kind, target, mistake, next)
+    outputs = {name: results[name] for name in RESULTS[kind] if name in results}
+    for name, value in outputs.items():
+        if mistake := RESULTS[kind][name].mistake(value, name):
+            raise malformed(kind, target, mistake, next)
+    return outputs
 
 
-def stays(results: Mapping[str, Any]) -> list[str]:
-    """Return what a take-off says of what stays, as far as it has the form for that: it only tells."""
-    told = results.get("fleet_teardown")
-    words = told.get("stays") if isinstance(told, Mapping) else None
-    return [str(one) for one in words] if words and not Each(Text(), most=1000).mistake(words, "") else []
+def remains(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a teardown about what remains on the node; [] if malformed, as they are only shown."""
+    teardown = results.get("fleet_teardown")
+    lines = teardown.get("stays") if isinstance(teardown, Mapping) else None
+    return [str(line) for line in lines] if lines and not Each(Text(), most=1000).mistake(lines, "") else []
 
 
-def refused(kind: str, target: ssh.Target, mistake: Mistake, next: str) -> errors.OutputMalformed:
-    """Return the error for an output of another form than it should have."""
+def malformed(kind: str, target: ssh.Target, mistake: Mistake, next: str) -> errors.OutputMalformed:
+    """Return the error for a malformed output."""
     return errors.OutputMalformed(
         node=target.name,
         doing=f"output {mistake.at} of {kind}",
         seen=mistake.seen,
         wanted=mistake.wanted,
-        next=f"it is not what the role prints: find out what answers there (`{target.login}`, then `command -V python3`);\n{next}",
+        next=f"the role does not print this: find out which program answered (`{target.login}`, then `command -V python3`);\n{next}",
     )
 
 
-def sound(declared: managed_set.Declared) -> managed_set.Declared:
-    """Return what of a run's declared things has the right form: what a state may keep of a node that sends others."""
-    return managed_set.Declared({what: made for what, made in declared.things.items() if not _strange(what, made)})
+def well_formed(declared: managed_set.Declared) -> managed_set.Declared:
+    """Return the well-formed part of the things that a run declared, for the state of a failed run."""
+    return managed_set.Declared({name: ours for name, ours in declared.things.items() if not _mistake(name, ours)})
 
 
-def judge(kind: str, target: ssh.Target, declared: managed_set.Declared, next: str) -> managed_set.Declared:
-    """Return what a run declares. Raises OutputMalformed where a thing of it has no name that it may have."""
-    for what, made in declared.things.items():
-        if mistake := _strange(what, made):
-            raise refused(kind, target, mistake, next)
+def check_declared(kind: str, target: ssh.Target, declared: managed_set.Declared, next: str) -> managed_set.Declared:
+    """Return the things that a run declared. Raises OutputMalformed for the first malformed one."""
+    for name, ours in declared.things.items():
+        if mistake := _mistake(name, ours):
+            raise malformed(kind, target, mistake, next)
     return declared
 
 
-def _strange(what: Any, made: Any) -> Mistake | None:
-    return managed_set.THING.mistake(what, "managed.declared") or Flag().mistake(made, "managed.declared")
+def _mistake(name: Any, ours: Any) -> Mistake | None:
+    return managed_set.THING.mistake(name, "managed.declared") or Flag().mistake(ours, "managed.declared")

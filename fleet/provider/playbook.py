@@ -1,6 +1,6 @@
-"""The four Ansible resources Host, Image, Weights and Serving: one playbook run each, what it left there, and taking it off.
+"""The Ansible resources Host, Image, Weights and Serving: a playbook run, the things that it declared, their drift, their teardown.
 
-Used by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/; serving.py adds the probes.
+Called by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/. image.py, weights.py and serving.py extend it.
 """
 
 import threading
@@ -16,16 +16,16 @@ from fleet.impact.effects import Effect
 from fleet.managed import daemon_options, differences, managed_set, reader, revert
 from fleet.provider import base, outputs, preview_summary, teardown
 from fleet.provider.base import ROOT, BaseResource, InitFailed, Request
-from fleet.provider.node import REACHED, REINSTALLED, reinstalled
-from fleet.provider.properties import UNKNOWN, Props, has_unknown, spoken
+from fleet.provider.node import CONNECTION_CHANGED, REINSTALLED, is_reinstalled
+from fleet.provider.properties import UNKNOWN, Props, has_unknown, readable
 from fleet.provider.slots import Slots
 from fleet.stack import resource_roles
 
-# `took`: seconds of the latest run of each level of fleet.impact.effects; of the whole set-up as `new`.
+# `took`: seconds of the last run by level of fleet.impact.effects; `new` is the first run.
 BASE = ("managed", "drift", "seconds", "took", "log")
-# Results that every restart makes anew, whatever was changed; no other change does.
+# Results that each restart changes, and nothing else.
 RESTARTED = ("engine",)
-# Secret inputs, and the environment variable by which the playbook gets each.
+# Secret inputs, and the environment variable that passes each to the playbook.
 SECRETS = {"api_key": "VLLM_API_KEY", "token": "WEIGHTS_TOKEN"}
 
 Converge = Callable[[converge.Job, Callable[[progress.Note], None], threading.Event], converge.Outcome]
@@ -33,7 +33,7 @@ Read = Callable[[ssh.Target, Sequence[managed_set.Declared]], list[managed_set.S
 
 
 class Playbook(BaseResource):
-    """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results stand in the run's fleet_KIND."""
+    """One kind of Ansible resource: its playbook is playbooks/KIND.yml, its results are the run's fleet_KIND."""
 
     replace: Collection[str] = ("node.name",)
 
@@ -48,11 +48,11 @@ class Playbook(BaseResource):
     ) -> None:
         self._kind, self._outputs, self._slots, self._run, self._read = kind.lower(), tuple(outputs), slots, run, read
         self.name = kind
-        self._purge = purge  # `weights`, `driver`: what else stays on a machine that is taken off
+        self._purge = purge  # `weights`, `driver`: a teardown keeps these otherwise
         self.computed: Collection[str] = (*BASE, *outputs)
 
     def check(self, inputs: Props) -> Mapping[str, str]:
-        """Variables were judged with the stack file; here only the form that the run needs. Left out is what a failure did (GIVEN)."""
+        """Require objects; fleet.stack validates the variables. After a failure the Pulumi engine omits some: see FROM_RESOURCES."""
         absent = {"roles": None, "node": UNKNOWN, "vars": UNKNOWN}
         return {
             key: "must be an object"
@@ -61,54 +61,52 @@ class Playbook(BaseResource):
         }
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Results are known before the run only where nothing that decides them changes (roles/ROLE/meta/effects.yml: results)."""
-        old = _still_there(inputs, old)
+        """Return the old results, UNKNOWN where a change decides them (roles/ROLE/meta/effects.yml: results)."""
+        old = _same_installation(inputs, old)
         if old is None:
             return {**inputs, **dict.fromkeys(self.computed, UNKNOWN), "drift": []}
-        open_still = inputs.get("vars") == UNKNOWN or effects.decides([old_inputs, old], inputs, ROOT / "roles")
-        undecided = set(self._outputs) - {*RESTARTED} if open_still else set()
-        restarted = {*RESTARTED} & {*self._outputs}
-        if restarted and any(one.level in ("restart", "reboot") for one in self.effects(old_inputs, inputs, old)):
-            undecided |= restarted
-        results = {key: UNKNOWN if key in undecided else old.get(key, UNKNOWN) for key in self._outputs}
+        undetermined = inputs.get("vars") == UNKNOWN or effects.decides([old_inputs, old], inputs, ROOT / "roles")
+        unknown = set(self._outputs) - {*RESTARTED} if undetermined else set()
+        by_restart = {*RESTARTED} & {*self._outputs}
+        effects_of_run = self.effects(old_inputs, inputs, old) if by_restart else []
+        if any(effect.level in ("restart", "reboot") for effect in effects_of_run):
+            unknown |= by_restart
+        results = {key: UNKNOWN if key in unknown else old.get(key, UNKNOWN) for key in self._outputs}
         return {**inputs, **{key: old.get(key, UNKNOWN) for key in BASE}, "drift": [], **results}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
-        """The effects that the roles state for what changed, and for what is mended."""
-        if _still_there(inputs, old) is None:
+        """Return the effects that the roles state for changed inputs, and for the repair of drift."""
+        if _same_installation(inputs, old) is None:
             return [Effect("recreate", (self._kind.capitalize(),), (REINSTALLED,))]
-        olds, roles = (
-            [old_inputs, old],
-            ROOT / "roles",
-        )  # as in Diff: after a failed update the state has what that one tried
+        olds, roles = [old_inputs, old], ROOT / "roles"  # after a failed update both still matter, as in Diff
         if has_unknown(inputs.get("node")):
-            return [effects.at_worst(olds, "its machine is still to be made", roles)]
+            return [effects.at_worst(olds, "its machine does not exist yet", roles)]
         if inputs["vars"] == UNKNOWN:
-            *before, after = ({**one, "vars": old.get("vars")} for one in (*olds, inputs))
-            found = effects.predict(before, after, drift.recorded(old), roles)
-            return [self._open(olds, inputs, roles), *found]
-        found = effects.predict(olds, {**inputs, "vars": spoken(inputs["vars"])}, drift.recorded(old), roles)
-        changed = [key for key in inputs if any(one.get(key) != inputs[key] for one in olds)]
-        if not found and not changed:
+            *before, after = ({**side, "vars": old.get("vars")} for side in (*olds, inputs))
+            predicted = effects.predict(before, after, drift.recorded(old), roles)
+            return [self._effect_of_unknown(olds, inputs, roles), *predicted]
+        predicted = effects.predict(olds, {**inputs, "vars": readable(inputs["vars"])}, drift.recorded(old), roles)
+        changed = [key for key in inputs if any(side.get(key) != inputs[key] for side in olds)]
+        if not predicted and not changed:
             return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
-        names = REACHED if changed == ["node"] else f"{', '.join(changed)} changed"
-        return found or [Effect("none", (), (names,))]
+        reason = CONNECTION_CHANGED if changed == ["node"] else f"{', '.join(changed)} changed"
+        return predicted or [Effect("none", (), (reason,))]
 
-    def _open(self, olds: Sequence[Props], inputs: Props, roles: Path) -> Effect:
-        """The effect of variables that are not known yet. What makes an image or a model's folder lets it be unknown only where it differs."""
-        named = {"image": "another image", "weights": "other weights"}
-        anew = [words for name, words in named.items() if has_unknown(inputs.get(name))]
-        if anew:
-            return effects.at_worst(olds, f"{' and '.join(anew)} will be there", roles, sure=True)
-        return effects.at_worst(olds, "its variables are known once what they come from is there", roles)
+    def _effect_of_unknown(self, olds: Sequence[Props], inputs: Props, roles: Path) -> Effect:
+        """Return the effect of unknown variables. Image and Weights plan unknown outputs only if these will change."""
+        words = {"image": "a new image", "weights": "new weights"}
+        new = [text for name, text in words.items() if has_unknown(inputs.get(name))]
+        if new:
+            return effects.at_worst(olds, f"it gets {' and '.join(new)}", roles, sure=True)
+        return effects.at_worst(olds, "its variables are known only during the update", roles)
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Run the playbook; after it, read what it declared: that is how the host should look from now on."""
-        target, old = ssh.Target.from_inputs(inputs["node"]), _still_there(inputs, old)
-        before = (old or {}).get("managed") or {}
-        declared = outputs.sound(managed_set.Declared.from_json(before.get("declared") or {}))
+        """Run the playbook, then read the things that it declared: their state is the expected state. Raises InitFailed."""
+        target, old = ssh.Target.from_inputs(inputs["node"]), _same_installation(inputs, old)
+        old_managed = (old or {}).get("managed") or {}
+        old_declared = outputs.well_formed(managed_set.Declared.from_json(old_managed.get("declared") or {}))
         log = self._log(request)
-        known = {
+        state = {
             **inputs,
             **{key: (old or {}).get(key) for key in self._outputs},
             "log": str(log),
@@ -116,126 +114,128 @@ class Playbook(BaseResource):
             "seconds": {},
             "took": (old or {}).get("took") or {},
         }
-        tried = declared
+        all_declared = old_declared
 
-        def half() -> Props:
-            """What is known of a run that does not come to its end."""
-            kept = {"declared": tried.to_json(), "expected": before.get("expected") or {}}
-            return {**known, "managed": kept, "drift": (old or {}).get("drift") or []}
+        def partial_state() -> Props:
+            """Return the state of an unfinished run."""
+            managed = {"declared": all_declared.to_json(), "expected": old_managed.get("expected") or {}}
+            return {**state, "managed": managed, "drift": (old or {}).get("drift") or []}
 
-        request.keep(half)
+        request.keep(partial_state)
         try:
-            with self._slots.one(request):
-                drifted = self._drifted(target, old or {}, declared)
+            with self._slots.hold(request):
+                drifted = self._drifted(target, old or {}, old_declared)
                 job = converge.Job(
                     target=target,
                     playbook=ROOT / "playbooks" / f"{self._kind}.yml",
-                    variables=_of_stack(inputs["vars"]),
-                    data={**_of_nodes(inputs["vars"]), **self.remembered(old), **drifted.variables},
+                    variables=_stack_variables(inputs["vars"]),
+                    data={**_result_variables(inputs["vars"]), **self.state_variables(old), **drifted.variables},
                     log=log,
                     secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
                     roles=resource_roles.ROLES[self._kind],
                 )
-                outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
-            tried = tried.merge(outputs.sound(outcome.declared))
-            now = outputs.judge(self.name, target, outcome.declared, f"see {log}; {job.next_step}")
-            found = outcome.results.get(f"fleet_{self._kind}") or {}
-            results = outputs.checked(self.name, target, found, f"see {log}; {job.next_step}")
-            now = now.merge(_still(declared, now))
-            seen = self._read(target, [now])[0]
-            expected = self._expected(seen, before.get("expected") or {}, inputs)
+                outcome = self._run(job, lambda note: request.report(note.text, note.ephemeral), request.cancelled)
+            all_declared = all_declared.merge(outputs.well_formed(outcome.declared))
+            next_step = f"see {log}; {job.next_step}"
+            declared = outputs.check_declared(self.name, target, outcome.declared, next_step)
+            results = outcome.results.get(f"fleet_{self._kind}") or {}
+            results = outputs.check_results(self.name, target, results, next_step)
+            declared = declared.merge(_restrict(old_declared, declared))
+            actual = self._read(target, [declared])[0]
+            expected = self._expected(actual, old_managed.get("expected") or {}, inputs)
         except errors.FleetError as error:
-            tried = tried.merge(outputs.sound(managed_set.Declared.from_json(error.partial)))
-            raise InitFailed(half(), error) from error
-        undeclared = differences.drift(expected, seen)
-        for one in undeclared:
-            request.say(f"kept, and drift until docker_daemon_options has it or it is taken out: {one}", False)
-        for one in drifted.left(seen):
-            if not undeclared or one.thing not in (daemon_options.FILE, daemon_options.OPTIONS):
-                request.say(f"not put back, and taken as it is from now on: {one}", False)
+            all_declared = all_declared.merge(outputs.well_formed(managed_set.Declared.from_json(error.partial)))
+            raise InitFailed(partial_state(), error) from error
+        undeclared = differences.drift(expected, actual)
+        for difference in undeclared:
+            text = "kept, and reported as drift until docker_daemon_options has it or somebody removes it"
+            request.report(f"{text}: {difference}", False)
+        for difference in drifted.left(actual):
+            if not undeclared or difference.thing not in (daemon_options.FILE, daemon_options.OPTIONS):
+                request.report(f"not reverted, and expected from now on: {difference}", False)
         done = {
-            **known,
+            **state,
             **results,
-            "managed": {"declared": now.to_json(), "expected": expected},
+            "managed": {"declared": declared.to_json(), "expected": expected},
             "seconds": outcome.seconds,
-            "took": preview_summary.measured(
-                self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), known["took"]
+            "took": preview_summary.add_seconds(
+                self.effects(old, inputs, old) if old else [], sum(outcome.seconds.values()), state["took"]
             ),
         }
         request.keep(lambda: done)
         return done
 
-    def _expected(self, seen: managed_set.State, before: managed_set.State, inputs: Props) -> managed_set.State:
-        """Return how the host should look from now on: as it was seen, but for options of Docker that nobody declared."""
-        if daemon_options.OPTIONS not in seen:
-            return seen
-        declared = teardown.variable(inputs, "docker", "docker_daemon_options")
-        return daemon_options.accepted(seen, before, declared or {})
+    def _expected(self, actual: managed_set.State, old: managed_set.State, inputs: Props) -> managed_set.State:
+        """Return the expected state after a run: the actual one without Docker daemon options that nobody declared."""
+        if daemon_options.OPTIONS not in actual:
+            return actual
+        options = teardown.variable(inputs, "docker", "docker_daemon_options")
+        return daemon_options.accepted(actual, old, options or {})
 
-    def remembered(self, old: Props | None) -> Props:
-        """Return variables of a run that the state has; here none."""
+    def state_variables(self, old: Props | None) -> Props:
+        """Return role variables from the old state; none for most kinds."""
         return {}
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
-        """What a refresh found changed by hand, as it is now."""
-        things = {one.thing for one in drift.recorded(old)}
+        """Return the drift of the last refresh, with the actual state of these things."""
+        things = {difference.thing for difference in drift.recorded(old)}
         if not things:
             return revert.Drifted()
         return revert.Drifted(things, old["managed"].get("expected") or {}, self._read(target, [declared])[0])
 
     def read(self, request: Request, properties: Props) -> Props:
-        """Compare the managed set with the host; what differs is `drift`."""
-        kept = properties.get("managed") or {}
-        declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
-        seen = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
-        found = differences.drift(kept.get("expected") or {}, seen)
-        return {**properties, "drift": [one.to_json() for one in found]}
+        """Compare the managed set with the host; return the properties with the differences as `drift`."""
+        managed = properties.get("managed") or {}
+        declared = outputs.well_formed(managed_set.Declared.from_json(managed.get("declared") or {}))
+        actual = self._read(ssh.Target.from_inputs(properties["node"]), [declared])[0]
+        drifted = differences.drift(managed.get("expected") or {}, actual)
+        return {**properties, "drift": [difference.to_json() for difference in drifted]}
 
     def delete(self, request: Request, properties: Props) -> None:
-        """Take off what our runs put there; keep what was there before them; report what stays on purpose.
+        """Remove what our runs created, restore what they replaced, and report what remains.
 
-        A thing of another name than it may have is no thing of ours: an older release may have taken it from a node into the state.
+        Ignores things with a malformed name: an older release may have copied them from a node into the state.
         """
         target = ssh.Target.from_inputs(properties["node"])
-        kept = properties.get("managed") or {}
-        declared = outputs.sound(managed_set.Declared.from_json(kept.get("declared") or {}))
-        properties = {**properties, "managed": {**kept, "declared": declared.to_json()}}
+        managed = properties.get("managed") or {}
+        declared = outputs.well_formed(managed_set.Declared.from_json(managed.get("declared") or {}))
+        properties = {**properties, "managed": {**managed, "declared": declared.to_json()}}
         job = converge.Job(
             target=target,
             playbook=ROOT / "playbooks" / "teardown.yml",
             variables={},
-            data={"managed": teardown.asked(self._kind, properties, self._purge)},
+            data={"managed": teardown.request(self._kind, properties, self._purge)},
             log=self._log(request),
         )
-        with self._slots.one(request):
-            outcome = self._run(job, lambda note: request.say(note.text, note.ephemeral), request.cancelled)
-        for words in outputs.stays(outcome.results):
-            request.say(f"stays: {words}", False)
+        with self._slots.hold(request):
+            outcome = self._run(job, lambda note: request.report(note.text, note.ephemeral), request.cancelled)
+        for line in outputs.remains(outcome.results):
+            request.report(f"remains: {line}", False)
 
     def _log(self, request: Request) -> Path:
-        """A log of its own for each run, never an older one's."""
+        """Return the path of a new log."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return base.state_dir() / "logs" / f"{request.stack}-{self._kind}-{request.name}-{stamp}.log"
 
 
-def _still_there(inputs: Props, old: Props | None) -> Props | None:
-    """Return what the state has of the machine, None where that was another installation of it."""
+def _same_installation(inputs: Props, old: Props | None) -> Props | None:
+    """Return the old properties, or None if they describe another installation of the machine."""
     before, node = (old or {}).get("node"), inputs.get("node")
-    if isinstance(before, Mapping) and isinstance(node, Mapping) and reinstalled(dict(before), dict(node)):
+    if isinstance(before, Mapping) and isinstance(node, Mapping) and is_reinstalled(dict(before), dict(node)):
         return None
     return old
 
 
-def _of_stack(variables: Mapping[str, Any]) -> Props:
-    """Return the variables that the stack file holds: these may be expressions, for Ansible to evaluate."""
+def _stack_variables(variables: Mapping[str, Any]) -> Props:
+    """Return the variables of the stack file, in which Ansible evaluates expressions."""
     return {name: value for name, value in variables.items() if name not in resource_roles.SET_BY_PROGRAM}
 
 
-def _of_nodes(variables: Mapping[str, Any]) -> Props:
-    """Return the variables that results of other runs have given: a node has said them, so they are text and nothing else."""
+def _result_variables(variables: Mapping[str, Any]) -> Props:
+    """Return the variables from results of other runs: a node sent them, so Ansible must not evaluate them."""
     return {name: value for name, value in variables.items() if name in resource_roles.SET_BY_PROGRAM}
 
 
-def _still(old: managed_set.Declared, new: managed_set.Declared) -> managed_set.Declared:
-    """What earlier runs say about the things that the newest one declares: that we made them stays true."""
-    return managed_set.Declared({what: made for what, made in old.things.items() if what in new.things})
+def _restrict(old: managed_set.Declared, new: managed_set.Declared) -> managed_set.Declared:
+    """Return the old declarations of the things in `new`: what an earlier run created remains ours."""
+    return managed_set.Declared({name: ours for name, ours in old.things.items() if name in new.things})

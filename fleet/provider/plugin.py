@@ -1,6 +1,6 @@
-"""A plugin's process: serves its resources over gRPC on a free loopback port and prints it; ends when the engine is gone.
+"""The process of a plugin: serves resources over gRPC on a free loopback port, prints the port, ends with the Pulumi engine.
 
-Called by __main__ here and by the lab's plugins. Usage of all: python -m PACKAGE ENGINE_ADDRESS.
+Needs the servicer. Called by __main__ here and by the lab's plugins: python -m PACKAGE ENGINE_ADDRESS.
 """
 
 import sys
@@ -13,19 +13,21 @@ from pulumi.runtime.proto import provider_pb2_grpc
 from fleet.provider import engine, servicer
 from fleet.provider.base import Resource
 
-# A synchronous server: more threads than the engine works in parallel (PULUMI_PARALLEL of bootstrap/env.sh), or Cancel would wait
-# behind the creates. They are made as they are needed.
+# The server is synchronous. With fewer threads than the Pulumi engine's parallel requests (PULUMI_PARALLEL of bootstrap/env.sh), Cancel
+# would wait behind the creates. The pool starts a thread only when it needs one.
 THREADS = 512
 
 
-def serve(made: Mapping[str, Resource] | None = None, kind: type[servicer.Fleet] = servicer.Fleet) -> None:
-    """Serve these resources (none: the fleet's own) until the engine is gone. `kind`: a servicer that answers more questions."""
-    address = sys.argv[-1]  # flags stand before it
-    provider = kind(engine.Engine(address), made)
+def serve(
+    resources: Mapping[str, Resource] | None = None, servicer_class: type[servicer.Fleet] = servicer.Fleet
+) -> None:
+    """Serve these resources by kind (None: the fleet's own) until the Pulumi engine has ended."""
+    address = sys.argv[-1]  # after any flags
+    provider = servicer_class(engine.Engine(address), resources)
     engine.watch(address, provider.cancelled.set, provider.busy)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=THREADS), options=engine.OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(port, flush=True)  # the engine reads it from the first line
+    print(port, flush=True)  # the Pulumi engine reads it from the first line
     server.wait_for_termination()

@@ -1,6 +1,6 @@
-"""What the previews of one run of the engine foretell, noted as they are answered; told together when the program asks for it.
+"""Collect the effects that the resources of one preview predict, and return them as the lines at its end.
 
-Used by the servicer, from many threads. Needs fleet.impact.forecast for the lines; says nothing itself.
+Called by the servicer, from many threads, and by playbook.py. Needs fleet.impact.forecast for the lines.
 """
 
 import threading
@@ -12,47 +12,47 @@ from fleet.provider.base import kind_of, name_of
 from fleet.provider.properties import Props
 
 
-class Notes:
-    """One process of the plugin serves one preview, or one update: what was noted is of that one."""
+class PreviewSummary:
+    """The changes of one preview; a process of the plugin serves only one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._there: set[str] = set()
-        self._replaced: dict[str, Iterable[str]] = {}
+        self._existing: set[str] = set()
+        self._replace_reasons: dict[str, Iterable[str]] = {}
         self._changes: dict[str, list[forecast.Change]] = {}
 
-    def there(self, urn: str) -> None:
-        """The state has this resource: a create of it will be a replacement."""
+    def add_existing(self, urn: str) -> None:
+        """Add a resource of the state: a create of it will be a replacement."""
         with self._lock:
-            self._there.add(urn)
+            self._existing.add(urn)
 
-    def replaced(self, urn: str, because: Iterable[str]) -> None:
-        """These properties make another resource of it."""
+    def add_replacement(self, urn: str, because: Iterable[str]) -> None:
+        """Add the reasons for which a resource will be replaced."""
         with self._lock:
-            self._replaced[urn] = because
+            self._replace_reasons[urn] = because
 
-    def created(self, urn: str) -> None:
-        """It will be made, or made anew."""
+    def add_create(self, urn: str) -> None:
+        """Add the create of a resource, new or as a replacement."""
         with self._lock:
-            level = "replace" if urn in self._there else "new"
-            effect = Effect(level, (kind_of(urn),), tuple(self._replaced.get(urn, ())))
+            level = "replace" if urn in self._existing else "new"
+            effect = Effect(level, (kind_of(urn),), tuple(self._replace_reasons.get(urn, ())))
             self._changes[urn] = [forecast.Change(name_of(urn), effect)]
 
-    def updated(self, urn: str, effects: Sequence[Effect], took: Props) -> None:
-        """It will be updated, with these effects, the strongest first; `took` has the seconds of its earlier runs by level."""
-        strongest = [forecast.Change(name_of(urn), effect, lasts(effect, took)) for effect in effects[:1]]
+    def add_update(self, urn: str, effects: Sequence[Effect], took: Props) -> None:
+        """Add an update with its effects, the strongest first; `took` has the seconds of earlier runs by level."""
+        strongest = [forecast.Change(name_of(urn), effect, expected_seconds(effect, took)) for effect in effects[:1]]
         others = [forecast.Change(name_of(urn), effect, 0) for effect in effects[1:]]
         with self._lock:
             self._changes[urn] = [*strongest, *others]
 
     def lines(self, parallel: int) -> list[str]:
-        """Return all of it in a few lines."""
+        """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time."""
         with self._lock:
-            return forecast.lines([one for _, changes in sorted(self._changes.items()) for one in changes], parallel)
+            return forecast.lines([change for _, group in sorted(self._changes.items()) for change in group], parallel)
 
 
-def lasts(effect: Effect, took: Props) -> float | None:
-    """Return how long a run with this effect took last. Where replicas start in it, another run that started them says it too.
+def expected_seconds(effect: Effect, took: Props) -> float | None:
+    """Return the seconds of the last run with this effect, or with another one that also started replicas.
 
     A state of release 0.1.0 has the levels repair, await and recreate under the names mends, waits and anew.
     """
@@ -67,8 +67,8 @@ def lasts(effect: Effect, took: Props) -> float | None:
     return next((took[level] for level in (effect.level, *others) if level in took), None)
 
 
-def measured(effects: Sequence[Effect], seconds: float, took: Props) -> Props:
-    """Return `took` with one run more: of a level that is not sure nothing can be said for the next time."""
+def add_seconds(effects: Sequence[Effect], seconds: float, took: Props) -> Props:
+    """Return `took` with the seconds of one more run, unless its strongest effect was not sure."""
     if effects and not effects[0].sure:
         return took
     return {**took, effects[0].level if effects else "new": round(seconds, 1)}

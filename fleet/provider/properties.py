@@ -1,6 +1,6 @@
-"""Values as Pulumi sends them: protobuf structs to plain dicts and back, whole numbers as int, the unknown value of a preview.
+"""Conversion of Pulumi's protobuf structs to plain dicts and back, and the marker of values that a preview does not know.
 
-Needs protobuf only. Used by all of fleet/provider.
+Needs protobuf. Called by all of fleet.provider and by the lab's plugins.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,14 +8,14 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 
-# How an output that is not known yet arrives at preview, and leaves. Source: pulumi/sdk, plugin.UnknownStringValue.
+# An unknown value, in both directions. Source: pulumi/sdk, plugin.UnknownStringValue.
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 Props = dict[str, Any]
 
 
 def to_dict(struct: struct_pb2.Struct) -> Props:
-    """Return the struct as a dict; 8000.0 becomes 8000, since JSON and Ansible tell them apart and protobuf does not."""
+    """Return the struct as a dict with 8000 for 8000.0: protobuf has no integers, JSON and Ansible distinguish them."""
     whole: Props = _whole(json_format.MessageToDict(struct))
     return whole
 
@@ -28,16 +28,16 @@ def to_struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 
 def has_unknown(value: Any) -> bool:
-    """Whether the value, or anything in it, is not known yet."""
+    """Return whether the value, or a part of it, is unknown."""
     return any(leaf == UNKNOWN for leaf in _leaves(value))
 
 
-def spoken(value: Any) -> Any:
-    """Return the value as a person should read it: with words for what is not known yet."""
+def readable(value: Any) -> Any:
+    """Return the value with `(known later)` for each unknown part."""
     if isinstance(value, Mapping):
-        return {key: spoken(item) for key, item in value.items()}
+        return {key: readable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [spoken(item) for item in value]
+        return [readable(item) for item in value]
     return "(known later)" if value == UNKNOWN else value
 
 

@@ -1,4 +1,4 @@
-"""A limit for the Ansible runs of one provider process. Used by playbook.py; the servicer sets the number."""
+"""A limit for the Ansible runs of one provider process. Called by playbook.py; servicer.py sets the number."""
 
 import contextlib
 import threading
@@ -7,24 +7,25 @@ from collections.abc import Iterator
 from fleet import errors
 from fleet.provider.base import Request
 
-PARALLEL = 4  # runs at once, where the stack does not say
+PARALLEL = 4  # the default of `parallel` in the stack file
 
 
 class Slots:
-    """Limit how many Ansible runs work at once; the others wait, and report that they do."""
+    """Slots for Ansible runs; a run without a slot waits, and reports that once."""
 
     def __init__(self, number: int = PARALLEL) -> None:
+        self._number = number
         self._free = threading.Semaphore(number)
 
     @contextlib.contextmanager
-    def one(self, request: Request) -> Iterator[None]:
-        """Hold a slot. Raises Cancelled for a run that is cancelled while it waits."""
+    def hold(self, request: Request) -> Iterator[None]:
+        """Wait for a slot and hold it. Raises Cancelled for a run that is cancelled while it waits."""
         reported = False
         while not self._free.acquire(timeout=0.2):
             if request.cancelled.is_set():
                 raise errors.Cancelled(node=request.name, doing="wait for other runs", seen="cancelled")
             if not reported:
-                request.say("waits: as many Ansible runs as `parallel` allows are at work", True)
+                request.report(f"waits for other Ansible runs: `parallel` is {self._number}", True)
                 reported = True
         try:
             yield

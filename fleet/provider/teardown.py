@@ -1,6 +1,6 @@
-"""What the delete of a resource asks of its machine: which of the things there are ours, what goes with them, what stays on purpose.
+"""Build the request of a teardown: what the delete of a resource removes from its machine, restores, and keeps on purpose.
 
-Pure, but for the roles' defaults, which it reads. Called by fleet.provider.playbook; playbooks/files/teardown.py does what is asked.
+Reads the roles' defaults, otherwise pure. Called by playbook.py; playbooks/files/teardown.py carries out the request.
 """
 
 from collections.abc import Collection, Mapping
@@ -8,83 +8,81 @@ from typing import Any
 
 from fleet.provider.base import ROOT
 
-Asked = dict[str, Any]
+Request = dict[str, Any]
 
 HEX = "[0-9a-f]"
 
 
-def asked(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    """Return `managed` of playbooks/teardown.yml for a resource of this kind (host, image, weights, serving)."""
-    found: Asked = {"files": [], "units": [], "packages": [], "restores": [], "sysctls": []}
-    for what, made in ((properties.get("managed") or {}).get("declared") or {}).items():
-        thing, _, name = what.partition(" ")
-        if thing == "file":
-            found["files" if made else "restores"].append(name)
-        elif thing == "sysctl":
-            found["sysctls"].append(name)
-        elif made and f"{thing}s" in found:
-            found[f"{thing}s"].append(name)
-    return found | _MORE[kind](found, properties, purge)
+def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights or serving."""
+    things: Request = {"files": [], "units": [], "packages": [], "restores": [], "sysctls": []}
+    for thing, ours in ((properties.get("managed") or {}).get("declared") or {}).items():
+        thing_kind, _, name = thing.partition(" ")
+        if thing_kind == "file":
+            things["files" if ours else "restores"].append(name)
+        elif thing_kind == "sysctl":
+            things["sysctls"].append(name)
+        elif ours and f"{thing_kind}s" in things:
+            things[f"{thing_kind}s"].append(name)
+    return things | _BY_KIND[kind](things, properties, purge)
 
 
-def _host(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    mounts = [name for name in found["units"] if name.endswith(".mount")]
-    theirs = [name for name in found["files"] if name.endswith(".mount") or "/dev-disk-by\\x2duuid-" in name]
-    driver = [name for name in found["packages"] if name in variable(properties, "rocm", "rocm_driver_packages")]
-    kept = [] if "driver" in purge else driver
+def _host(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    mounts = [name for name in things["units"] if name.endswith(".mount")]
+    mount_files = [name for name in things["files"] if name.endswith(".mount") or "/dev-disk-by\\x2duuid-" in name]
+    driver = [name for name in things["packages"] if name in variable(properties, "rocm", "rocm_driver_packages")]
+    kept_packages = [] if "driver" in purge else driver
     return {
-        "packages": [name for name in found["packages"] if name not in kept],
-        "units": [name for name in found["units"] if name not in mounts],
-        "files": [name for name in found["files"] if name not in theirs],
+        "packages": [name for name in things["packages"] if name not in kept_packages],
+        "units": [name for name in things["units"] if name not in mounts],
+        "files": [name for name in things["files"] if name not in mount_files],
         "options": variable(properties, "docker", "docker_daemon_options"),
-        "keeps": [_keep("the driver", "driver", packages=kept), *map(_mounted, mounts)],
+        "keeps": [_keep("the driver", "driver", packages=kept_packages), *map(_keep_mount, mounts)],
         "ends": True,
     }
 
 
-def _image(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    built = properties.get("image"), variable(properties, "transformers", "transformers_base_image")
-    return {"images": [reference for reference in built if reference], "trees": ["/var/lib/fleet/transformers"]}
+def _image(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    references = properties.get("image"), variable(properties, "transformers", "transformers_base_image")
+    return {"images": [reference for reference in references if reference], "trees": ["/var/lib/fleet/transformers"]}
 
 
-def _weights(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
-    place = f"{variable(properties, 'weights', 'weights_dir')}/{variable(properties, 'weights', 'weights_repository')}"
-    revisions = f"{place}/{HEX * 40}", f"{place}/.incoming-{HEX * 40}"
-    rest = f"{place}/.wanted-{HEX * 40}.json"
+def _weights(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    folder = f"{variable(properties, 'weights', 'weights_dir')}/{variable(properties, 'weights', 'weights_repository')}"
+    revisions = f"{folder}/{HEX * 40}", f"{folder}/.incoming-{HEX * 40}"
+    sums = f"{folder}/.wanted-{HEX * 40}.json"  # weights_manifest as the role wrote it
     if "weights" in purge:
-        return {"trees": [rest], "models": [place]}
-    return {"trees": [rest], "keeps": [_keep("the model", "weights", paths=revisions)]}
+        return {"trees": [sums], "models": [folder]}
+    return {"trees": [sums], "keeps": [_keep("the model", "weights", paths=revisions)]}
 
 
-def _serving(found: Asked, properties: Mapping[str, Any], purge: Collection[str]) -> Asked:
+def _serving(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
     image = variable(properties, "vllm", "vllm_image")
     return {
         "images": [image] if image else [],
-        "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image that was served
+        "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image
     }
 
 
-def _mounted(unit: str) -> Asked:
-    """A file system on a named disk: what is on it is not ours to judge."""
-    remedy = f"`systemctl disable --now {unit}` there unmounts it, and nothing formats the disk"
-    return {"words": "a file system that is mounted", "paths": [f"/etc/systemd/system/{unit}"], "remedy": remedy}
+def _keep_mount(unit: str) -> Request:
+    """Keep the file system of a named disk mounted: it may have data of others."""
+    remedy = f"`systemctl disable --now {unit}` on the node unmounts it and keeps its data"
+    return {"words": "a mounted file system", "paths": [f"/etc/systemd/system/{unit}"], "remedy": remedy}
 
 
-def _keep(words: str, name: str, **what: Collection[str]) -> Asked:
-    remedy = f"with {name} in `glm-fleet:purge` it goes, too"
-    return {"words": words, **{part: list(names) for part, names in what.items()}, "remedy": remedy}
+def _keep(words: str, name: str, **things: Collection[str]) -> Request:
+    remedy = f"add {name} to `glm-fleet:purge` to remove it"
+    return {"words": words, **{part: list(names) for part, names in things.items()}, "remedy": remedy}
 
 
 def variable(properties: Mapping[str, Any], role: str, name: str) -> Any:
-    """Return a role variable as the resource had it, or the role's default."""
-    import yaml  # a fifth of a plugin's start, which only a delete needs to pay
+    """Return the value of a role variable of the resource, or the role's default."""
+    import yaml  # a fifth of a plugin's start, which only a delete needs
 
-    own = properties.get("vars") or {}
-    return (
-        own[name]
-        if name in own
-        else yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[name]
-    )
+    values = properties.get("vars") or {}
+    if name not in values:
+        values = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
+    return values[name]
 
 
-_MORE = {"host": _host, "image": _image, "weights": _weights, "serving": _serving}
+_BY_KIND = {"host": _host, "image": _image, "weights": _weights, "serving": _serving}

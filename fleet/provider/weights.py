@@ -1,7 +1,4 @@
-"""The resource Weights: the role weights, and what is known before a run that mends the files of the model.
-
-Used by the servicer.
-"""
+"""The resource Weights: runs the role weights, which fetches and verifies the model's files. Called by the servicer."""
 
 from fleet import drift
 from fleet.managed import revert
@@ -10,17 +7,17 @@ from fleet.provider.properties import UNKNOWN, Props
 
 
 class Weights(Playbook):
-    """The model's files; `manifest` (sha256 of manifest.json) is another one after every fetch, and restarts who loaded the files."""
+    """The model's files. Each fetch changes `manifest`, the sha256 of manifest.json, and so restarts the replicas that loaded them."""
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Files that drifted are verified or fetched again."""
-        known = super().planned_outputs(inputs, old_inputs, old)
+        """Return them with `manifest` unknown if the repair of drift fetches files."""
+        planned = super().planned_outputs(inputs, old_inputs, old)
         if any(map(_fetches, drift.recorded(old or {}))):
-            known["manifest"] = UNKNOWN
-        return known
+            planned["manifest"] = UNKNOWN
+        return planned
 
 
-def _fetches(one: drift.Difference) -> bool:
-    """Whether mending this difference fetches: it concerns what the manifest names, or the manifest's content."""
-    record = one.kind == "file" and one.name.endswith("/manifest.json")
-    return one.kind == "files of" or (record and one.attribute not in revert.ATTRIBUTES)
+def _fetches(difference: drift.Difference) -> bool:
+    """Return whether its repair fetches: a file that the manifest lists differs, or the manifest's content."""
+    manifest = difference.kind == "file" and difference.name.endswith("/manifest.json")
+    return difference.kind == "files of" or (manifest and difference.attribute not in revert.ATTRIBUTES)

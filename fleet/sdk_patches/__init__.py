@@ -1,4 +1,4 @@
-"""Patches of the Pulumi SDK, one a file, each with one function `apply`.
+"""Patches of the Pulumi SDK, one in each file, with one function `apply`. Called by fleet.program, the plugins and the policy pack.
 
-A file opens with what it works around, the upstream issue, and the test that fails as soon as the SDK no longer needs the patch.
+Each file opens with what it works around, the upstream issue, and the test that fails when the SDK no longer needs the patch.
 """

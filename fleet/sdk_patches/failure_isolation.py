@@ -2,7 +2,7 @@
 
 Works around: the SDK raises the failure of a resource in all that depends on it, and so never registers the dependents. The program ends
 with a traceback while other machines still work; if it went on, the Pulumi engine would delete the dependents as removed from the program.
-With unknown outputs instead, the engine gets every registration, skips what depends on the failure, and names the failed resource.
+With unknown outputs instead, that engine gets every registration, skips what depends on the failure, and names the failed resource.
 Upstream: pulumi/pulumi#23844 made the outputs of a failed resource raise; they were unknown before.
 Delete it when test_the_sdk_does_not_register_what_depends_on_a_failure of tests/unit/test_sdk_patches_failure_isolation.py fails.
 Applied by fleet.program.

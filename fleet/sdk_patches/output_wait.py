@@ -18,7 +18,7 @@ import pulumi
 from pulumi.runtime import settings
 from pulumi.runtime.stack import ResourceRegistrationFailed
 
-# Threads of a preview, whose answers come at once. A deployment needs one for each thing that it waits for.
+# Threads of a preview, in which the Pulumi engine answers at once. An update needs one for each registration in flight.
 PREVIEW = 64
 
 
@@ -41,6 +41,6 @@ async def _all(pending: AbstractSet[Any]) -> None:
     """Wait for all; raise the exception of one at once, except for those that the SDK itself ignores."""
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-        for one in done:
+        for future in done:
             with contextlib.suppress(ResourceRegistrationFailed):
-                one.result()
+                future.result()

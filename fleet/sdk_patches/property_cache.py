@@ -20,31 +20,31 @@ from pulumi_policy import policy
 from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import unknown_checking_proxy
 
-KEPT = 4  # a thread works on one resource and its provider, each as a message and as the object made from it
+SIZE = 4  # a thread works on one resource and its provider, each as a message and as the object made from it
 
 
-def latest(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `work` with a memory of its latest results on each thread, by the identity of its first argument."""
-    known = threading.local()
+def latest(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` with a cache of its latest results on each thread, by the identity of its first argument."""
+    local = threading.local()
 
-    @functools.wraps(work)
-    def asked(about: Any, *how: Any) -> Any:
-        kept = known.__dict__.setdefault("kept", deque(maxlen=KEPT))
-        for before, way, made in kept:
-            if before is about and way == how:
-                return made
-        made = work(about, *how)
-        kept.append((about, how, made))
-        return made
+    @functools.wraps(function)
+    def cached(argument: Any, *options: Any) -> Any:
+        results = local.__dict__.setdefault("results", deque(maxlen=SIZE))
+        for old_argument, old_options, result in results:
+            if old_argument is argument and old_options == options:
+                return result
+        result = function(argument, *options)
+        results.append((argument, options, result))
+        return result
 
-    return asked
+    return cached
 
 
 def apply() -> None:
     """Let the library read each resource once, from now on."""
-    for name, by in (
+    for name, replacement in (
         ("json_format", types.SimpleNamespace(MessageToDict=latest(json_format.MessageToDict))),
         ("deserialize_properties", latest(deserialize_properties)),
         ("unknown_checking_proxy", latest(unknown_checking_proxy)),
     ):
-        setattr(policy, name, by)
+        setattr(policy, name, replacement)

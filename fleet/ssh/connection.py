@@ -1,6 +1,6 @@
 """An open SSH connection to a node: run a command there as root, forward a port or a socket of the node.
 
-Owns how a command runs, not what it is. Needs paramiko (imported when used). reach.py opens connections; script.py runs our scripts.
+Needs paramiko (imported when used). Called by all rooms that need a node. reach.py opens connections; script.py runs our scripts.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from fleet.ssh.target import Target
 if TYPE_CHECKING:
     import paramiko
 
-# Bytes of what a command prints in all, and of one line where it is read line by line: ours print far less, and the other side chooses.
+# Limits in bytes of the whole output of a command, and of a line of `lines`: our scripts print far less, but the node chooses.
 MOST, LONGEST = 32 << 20, 1 << 20
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command on the node gave. `rc` is its exit code."""
+    """The result of a command on the node; `rc` is its exit code."""
 
     rc: int
     stdout: str
@@ -33,17 +33,17 @@ class Result:
 
 
 class Connection:
-    """An open, authenticated connection; use it from as many threads as you like."""
+    """An open, authenticated connection; several threads may use it."""
 
     def __init__(self, target: Target, transport: "paramiko.Transport") -> None:
         self.target = target
         self.transport = transport
 
     def run(self, command: str, stdin: str = "", timeout: float = 60) -> Result:
-        """Run a shell command as root (`sudo -n` when `become`) and return its exit code and output, whatever the code.
+        """Run a shell command as root (`sudo -n` with `become`); return its output and exit code, also one that is not 0.
 
-        Raises CommandFailed when it has not ended after `timeout` seconds (it may go on there: bound long work on the
-        node itself) or prints more than MOST bytes, Unreachable when the connection breaks.
+        Raises CommandFailed if it does not end within `timeout` seconds (it may continue there: limit long work on the
+        node itself) or prints more than MOST bytes, Unreachable if the connection breaks.
         """
         import paramiko
 
@@ -65,10 +65,10 @@ class Connection:
         return Result(rc, *(b"".join(part).decode(errors="replace") for part in out))
 
     def lines(self, command: str, stdin: str = "", silence: float = 60) -> Iterator[str]:
-        """Run a shell command as root and yield each line of its stdout as it comes, however long the command takes.
+        """Run a shell command as root and yield each line of its stdout at once, without a limit of time.
 
-        Raises CommandFailed when it ends badly, prints a line of more than LONGEST bytes, or says nothing for `silence` seconds;
-        Unreachable when the connection breaks.
+        Raises CommandFailed if its exit code is not 0, if a line has more than LONGEST bytes, or after `silence` seconds
+        without output; Unreachable if the connection breaks.
         """
         import paramiko
 
@@ -80,27 +80,27 @@ class Connection:
                         raise self._floods(command, f"a line of more than {LONGEST >> 20} MiB")
                     yield line.decode(errors="replace")
                 rc = channel.recv_exit_status() if channel.status_event.wait(silence) else None
-                said = channel.makefile_stderr("rb").read(LONGEST).decode(errors="replace") if rc else ""
+                stderr = channel.makefile_stderr("rb").read(LONGEST).decode(errors="replace") if rc else ""
         except TimeoutError:
-            rc, said = None, ""
+            rc, stderr = None, ""
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost(command) from error
         if rc is None:
-            raise self._hangs(command, f"not a word for {silence:g} s", "a line of progress")
+            raise self._hangs(command, f"no output for {silence:g} s", "a line of progress")
         if rc < 0:
             raise self._lost(command)
         if rc:
             raise errors.CommandFailed(
                 node=self.target.name,
                 doing=_short(command),
-                seen=(said.strip().splitlines() or [f"exit code {rc}"])[-1],
+                seen=(stderr.strip().splitlines() or [f"exit code {rc}"])[-1],
                 wanted="exit code 0",
                 next=f"{self.target.login}, and look there",
             )
 
     @contextlib.contextmanager
     def _exec(self, command: str, stdin: str, timeout: float) -> Iterator["paramiko.Channel"]:
-        """Start a command as root, with all of its stdin; each read of it waits `timeout` seconds at most."""
+        """Start a command as root, send its stdin and close that; each read waits at most `timeout` seconds."""
         with self._begin(command, timeout) as channel:
             if stdin:
                 channel.sendall(stdin.encode())
@@ -109,7 +109,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _begin(self, command: str, timeout: float) -> Iterator["paramiko.Channel"]:
-        """Start a command as root, its input open; each read of it waits `timeout` seconds at most."""
+        """Start a command as root with open stdin; each read waits at most `timeout` seconds."""
         line = f"sudo -n -- sh -c {shlex.quote(command)}" if self.target.become else command
         with contextlib.closing(self.transport.open_session(timeout=timeout)) as channel:
             channel.settimeout(timeout)
@@ -118,7 +118,7 @@ class Connection:
 
     @staticmethod
     def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> bool:
-        """Read both streams until both ended; TimeoutError at the deadline. False, at once, where they are more than MOST bytes."""
+        """Read both streams to their end. Return False as soon as they exceed MOST bytes. Raises TimeoutError at the deadline."""
         size = 0
         while not (channel.eof_received or channel.closed) or channel.recv_ready() or channel.recv_stderr_ready():
             if channel.recv_ready() or channel.recv_stderr_ready():
@@ -127,7 +127,7 @@ class Connection:
                 size += len(part[-1])
                 if size > MOST:
                     return False
-                if time.monotonic() > deadline:  # it prints without end
+                if time.monotonic() > deadline:  # its output does not end
                     raise TimeoutError
             elif (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError
@@ -137,20 +137,20 @@ class Connection:
 
     @contextlib.contextmanager
     def forward(self, remote: int | str, local: int = 0) -> Iterator[int]:
-        """Bring the node's 127.0.0.1:`remote`, or its unix socket of that path, to a port of this machine's loopback (`local`, 0 = any free one).
+        """Forward a port of this machine's loopback (`local`, 0 = any free one) to the node's 127.0.0.1:`remote`, or its unix socket `remote`.
 
-        Yields the local port; several clients at once may use it. FleetError when `local` is taken, CommandFailed when the node cannot
-        carry connections to its socket; Unreachable at the end when the connection broke meanwhile: what clients saw then came from nowhere.
+        Yields the local port, for any number of clients. Raises FleetError if `local` is taken, CommandFailed if the node cannot
+        forward to its socket, and Unreachable at the end if the connection broke meanwhile: then clients may have seen no answer.
         """
         doing = f"forward port {remote}" if isinstance(remote, int) else f"forward {remote}"
         with contextlib.ExitStack() as stack:
-            make: Callable[[int], tunnel.Loopback]
+            listen: Callable[[int], tunnel.Loopback]
             if isinstance(remote, int):
-                make = functools.partial(tunnel.Listener, self.transport, remote)
+                listen = functools.partial(tunnel.Listener, self.transport, remote)
             else:
-                make = functools.partial(relay.Listener, stack.enter_context(self._relay(remote, doing)))
+                listen = functools.partial(relay.Listener, stack.enter_context(self._relay(remote, doing)))
             try:
-                listener = make(local)
+                listener = listen(local)
             except OSError as error:
                 raise errors.FleetError(
                     node=self.target.name,
@@ -166,13 +166,13 @@ class Connection:
 
     @contextlib.contextmanager
     def _relay(self, path: str, doing: str) -> Iterator["paramiko.Channel"]:
-        """Start the program that carries connections to a socket of the node, and wait until it runs."""
+        """Start the program on the node that forwards to its socket, and wait until it runs. Raises CommandFailed."""
         with self._begin(relay.COMMAND, 15) as channel:
-            if said := relay.begin(channel, path):
+            if error := relay.begin(channel, path):
                 raise errors.CommandFailed(
                     node=self.target.name,
                     doing=doing,
-                    seen=said,
+                    seen=error,
                     wanted="/usr/bin/python3, run by root there",
                     next=f"{self.target.login}, and look there",
                 )
@@ -192,7 +192,7 @@ class Connection:
             node=self.target.name,
             doing=_short(command),
             seen=seen,
-            wanted="what our scripts print, which is little",
+            wanted="the short output of our scripts",
             next=f"{self.target.login}, and find out what prints there",
         )
 
@@ -201,7 +201,7 @@ class Connection:
             node=self.target.name,
             doing=_short(command),
             seen="the connection broke",
-            wanted="one that lasts until the command ends",
+            wanted="a connection that lasts until the command ends",
             next=f"{self.target.login} uptime",
         )
 

@@ -1,6 +1,6 @@
-"""The steps before a connection is ours: TCP, key exchange with the pinned host key, login; each failure in words.
+"""The steps of opening a connection: TCP, key exchange with the pinned host key, login; and the messages of their failures.
 
-Owns the messages of these failures. Needs a Target and paramiko (imported when called). Called by ssh.connect.
+Needs a Target and paramiko (imported when called). Called by reach.py and host_keys.py.
 """
 
 import base64
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from fleet.ssh.target import Target
 
 
-# Seconds for which a machine may leave what was sent to it unacknowledged; the kernel alone would wait a quarter of an hour.
+# Seconds until the machine must acknowledge data; the kernel's default is a quarter of an hour.
 SILENCE = 30
 
 
 def dial(target: "Target", timeout: float) -> socket.socket:
-    """Open the TCP connection within `timeout` seconds; it breaks when the machine is silent for SILENCE."""
+    """Open a TCP connection within `timeout` seconds, which breaks after SILENCE seconds without acknowledgement. Raises Unreachable."""
     try:
         sock = socket.create_connection((target.address, target.port), timeout)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux alone; elsewhere the keepalive of the connection ends it
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # only Linux; elsewhere SSH's keepalive ends the connection
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
         return sock
     except OSError as error:
@@ -36,8 +36,8 @@ def dial(target: "Target", timeout: float) -> socket.socket:
         ) from error
 
 
-def through(target: "Target", bastion: "paramiko.Transport", timeout: float) -> "paramiko.Channel":
-    """Open a channel through the bastion to the machine within `timeout` seconds."""
+def dial_through(target: "Target", bastion: "paramiko.Transport", timeout: float) -> "paramiko.Channel":
+    """Open a channel through the bastion to the machine within `timeout` seconds. Raises Unreachable."""
     import paramiko
 
     try:
@@ -48,29 +48,29 @@ def through(target: "Target", bastion: "paramiko.Transport", timeout: float) -> 
         raise _unreachable(target, f"its bastion {target.bastion.where} cannot reach it: {reason.lower()}") from error
 
 
-def agree(target: "Target", transport: "paramiko.Transport", timeout: float) -> None:
-    """Exchange keys, offering only the pinned key's type; HostKeyMismatch before anything is sent to another machine."""
+def exchange_keys(target: "Target", transport: "paramiko.Transport", timeout: float) -> None:
+    """Exchange keys, accepting only the pinned host key. Raises HostKeyMismatch before any data is sent, and Unreachable."""
     import paramiko
 
-    key_type, wanted = target.pinned()
+    key_type, pinned_key = target.pinned()
     transport.get_security_options().key_types = target.key_algorithms
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         transport.start_client(timeout=timeout)
-        seen_key = transport.get_remote_server_key().asbytes()  # SSHException when the time ran out before
+        machine_key = transport.get_remote_server_key().asbytes()  # SSHException after the timeout
     except paramiko.ssh_exception.IncompatiblePeer as error:
         if "host key" not in str(error):
             raise _unreachable(target, f"no common algorithms: {error}") from error
         raise _mismatch(target, f"no host key of type {key_type} there") from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise _unreachable(target, broken(transport, error, time.monotonic() - began, timeout)) from error
-    if seen_key != wanted:
-        raise _mismatch(target, f"another host key: {key_type} {fingerprint(seen_key)}")
+        raise _unreachable(target, failure(transport, error, time.monotonic() - start, timeout)) from error
+    if machine_key != pinned_key:
+        raise _mismatch(target, f"another host key: {key_type} {fingerprint(machine_key)}")
 
 
-def broken(transport: "paramiko.Transport", error: Exception, seconds: float, timeout: float) -> str:
-    """Return in words how a handshake failed, `seconds` after it began; `timeout` is how long it was waited for."""
-    # paramiko raises the same SSHException for a closed connection and for silence; the exception behind it tells them apart.
+def failure(transport: "paramiko.Transport", error: Exception, seconds: float, timeout: float) -> str:
+    """Return in words how a handshake failed after `seconds`; `timeout` was its limit."""
+    # paramiko raises the same SSHException for a closed connection and for a timeout; they differ in its __context__.
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError) or seconds >= timeout:
         return f"connected, but no SSH handshake within {timeout:.1f} s"
     if not transport.remote_version and "indecipherable" not in str(error).lower():
@@ -81,7 +81,7 @@ def broken(transport: "paramiko.Transport", error: Exception, seconds: float, ti
 
 
 def login(target: "Target", transport: "paramiko.Transport") -> None:
-    """Try the identity file, or each key of the agent when there is no file or its passphrase is not ours to know."""
+    """Log in with the identity file, or with each key of the agent if there is no file or it has a passphrase. Raises LoginRefused."""
     import paramiko
 
     agent: paramiko.Agent | None = None

@@ -1,6 +1,6 @@
-"""The host keys that answer at an address, of every type: what `fleet enrol` shows before anybody trusts one of them.
+"""Read the host keys of the machine at an address, for `fleet enrol`, which shows them before a user trusts one.
 
-Logs in nowhere and sends nothing but SSH's own greeting. Needs paramiko (imported when called). Called by `fleet.cli.enrol`.
+Exchanges keys, does not log in. Needs paramiko (imported when called). Called by fleet.cli.enrol.
 """
 
 import base64
@@ -11,7 +11,7 @@ from fleet import errors, ssh
 from fleet.ssh import handshake
 from fleet.ssh.target import algorithms
 
-# In the order in which one is chosen to be pinned: the shortest and fastest first.
+# In the order of preference for pinning: the shortest and fastest first.
 TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 
 
@@ -24,44 +24,44 @@ class Key:
 
     @classmethod
     def parse(cls, text: str) -> "Key":
-        """Read "TYPE BASE64", as host_key has it; ValueError where it is none."""
+        """Parse "TYPE BASE64", as in host_key. Raises ValueError."""
         kind, blob, *_ = text.split()
         return cls(kind, base64.b64decode(blob, validate=True))
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint as OpenSSH prints it."""
+        """Return the fingerprint as OpenSSH prints it."""
         return handshake.fingerprint(self.blob)
 
     def __str__(self) -> str:
         return f"{self.type} {base64.b64encode(self.blob).decode()}"
 
 
-def offered(target: ssh.Target, timeout: float = 15) -> list[Key]:
-    """Return the keys of the machine at the target's address, one a type, within `timeout` seconds; Unreachable where none answers.
+def read_keys(target: ssh.Target, timeout: float = 15) -> list[Key]:
+    """Return the host keys at the target's address, one for each type, within `timeout` seconds. Raises Unreachable.
 
-    The target's own host_key is not looked at; its bastion's is.
+    Ignores the target's own host_key, but verifies its bastion's.
     """
     deadline = time.monotonic() + timeout
-    found = [key for kind in TYPES if (key := _key(target, kind, max(1.0, deadline - time.monotonic())))]
-    if not found:
+    keys = [key for kind in TYPES if (key := _key(target, kind, max(1.0, deadline - time.monotonic())))]
+    if not keys:
         raise errors.Unreachable(
             node=target.name,
             doing=f"ask {target.where} for its host keys",
-            seen="it offers none that is known here",
+            seen="it offers no key of a known type",
             wanted=f"one of {', '.join(TYPES)}",
             next=f"{target.login} -v true",
         )
-    return found
+    return keys
 
 
 def _key(target: ssh.Target, kind: str, timeout: float) -> Key | None:
-    """Return the machine's key of one type, None where it has none."""
+    """Return the machine's key of one type, or None. Raises Unreachable."""
     import paramiko
 
-    with ssh.way(target, timeout) as sock:
+    with ssh.open_socket(target, timeout) as sock:
         transport = paramiko.Transport(sock)
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             transport.banner_timeout = timeout
             transport.get_security_options().key_types = algorithms(kind)
@@ -73,7 +73,7 @@ def _key(target: ssh.Target, kind: str, timeout: float) -> Key | None:
             raise errors.Unreachable(
                 node=target.name,
                 doing=f"ask {target.where} for its host keys",
-                seen=handshake.broken(transport, error, time.monotonic() - began, timeout),
+                seen=handshake.failure(transport, error, time.monotonic() - start, timeout),
                 wanted="an SSH server",
                 next=f"{target.login} -v true",
             ) from error

@@ -1,6 +1,6 @@
-"""Runs on the node, as root: write another host key into a folder (/etc/ssh) and reload sshd.
+"""Runs on the node, as root: write a host key into a folder (/etc/ssh) and reload sshd.
 
-Sent by rekey.py with {folder, private, public}. Prints nothing. Needs Python 3.10's standard library.
+Called by rekey.py with {folder, private, public}. Prints nothing. Needs Python 3.10's standard library.
 """
 
 import os
@@ -10,8 +10,8 @@ import subprocess
 NAME = "ssh_host_ed25519_key"
 
 
-def put(folder: pathlib.Path, name: str, text: str, mode: int) -> None:
-    """Write a file that is whole at any time, with this mode from its first byte."""
+def write(folder: pathlib.Path, name: str, text: str, mode: int) -> None:
+    """Write a file atomically, with its mode from the first byte."""
     draft = folder / f".{name}.fleet"
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -25,8 +25,8 @@ def put(folder: pathlib.Path, name: str, text: str, mode: int) -> None:
 
 def main(key: dict[str, str]) -> None:
     folder = pathlib.Path(key["folder"])
-    put(folder, f"{NAME}.pub", key["public"].rstrip("\n") + "\n", 0o644)
-    put(folder, NAME, key["private"].rstrip("\n") + "\n", 0o600)
+    write(folder, f"{NAME}.pub", key["public"].rstrip("\n") + "\n", 0o644)
+    write(folder, NAME, key["private"].rstrip("\n") + "\n", 0o600)
     if pathlib.Path("/run/systemd/system").is_dir():
         for unit in ("ssh.service", "sshd.service"):
             if subprocess.run(["systemctl", "is-active", "--quiet", unit], timeout=30).returncode == 0:

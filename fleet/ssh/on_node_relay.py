@@ -1,8 +1,7 @@
-"""Carries many connections to one unix socket of a node over this program's input and output, as the user who runs it.
+"""Runs on the node, as root: forward many connections, in frames on stdin and stdout, to one unix socket. Called by relay.py with its path.
 
-Sent by fleet.ssh.relay, which appends main(PATH) and has the other end. A frame is the number of a connection, the length of its data,
-both 32 bits, and the data. The first frame with a new number connects; one without data ends its direction; RESET instead of a length ends both.
-Frame 0 says that the program runs.
+A frame is the number of a connection, the length of its data, both 32 bits, and the data. The first frame with a new number opens a
+connection; one without data ends its direction; RESET instead of a length ends both. Frame 0 reports that the program runs.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ output = threading.Lock()
 
 
 def send(number: int, data: bytes = b"") -> None:
-    """Write one frame; several threads may."""
+    """Write one frame; several threads may call this."""
     frame = HEAD.pack(number, len(data)) + data
     with output:
         while frame:
             frame = frame[os.write(1, frame) :]
 
 
-def answer(number: int, service: socket.socket) -> None:
-    """Send on what the service says until it ends."""
-    with contextlib.suppress(OSError):  # the service is gone: the connection ends as it does there
+def forward_answer(number: int, service: socket.socket) -> None:
+    """Send the service's data as frames until it ends."""
+    with contextlib.suppress(OSError):  # the service closed its side: the connection ends here, too
         while data := service.recv(1 << 15):
             send(number, data)
     send(number)
 
 
 def connect(number: int, path: str) -> socket.socket | None:
-    """Connect to the service and return the socket, or end the connection and return None where nobody listens."""
+    """Connect to the service and return the socket, or end the connection and return None if nobody listens."""
     service = socket.socket(socket.AF_UNIX)
     try:
         service.connect(path)
@@ -44,12 +43,12 @@ def connect(number: int, path: str) -> socket.socket | None:
         service.close()
         send(number)
         return None
-    threading.Thread(target=answer, args=(number, service), daemon=True).start()
+    threading.Thread(target=forward_answer, args=(number, service), daemon=True).start()
     return service
 
 
-def take(number: int, length: int, data: bytes, path: str) -> None:
-    """Do what one frame says."""
+def handle(number: int, length: int, data: bytes, path: str) -> None:
+    """Process one frame."""
     if length == RESET:
         service = connections.pop(number, None)
         if service:
@@ -66,7 +65,7 @@ def take(number: int, length: int, data: bytes, path: str) -> None:
 
 
 def exactly(count: int) -> bytes:
-    """Read so many bytes of the input; fewer at its end."""
+    """Read `count` bytes of stdin; fewer at its end."""
     data = b""
     while len(data) < count and (more := os.read(0, count - len(data))):
         data += more
@@ -74,10 +73,10 @@ def exactly(count: int) -> bytes:
 
 
 def main(path: str) -> None:
-    """Carry frames until the input ends."""
+    """Process frames until the input ends."""
     send(0)
     while len(head := exactly(HEAD.size)) == HEAD.size:
         number, length = HEAD.unpack(head)
         data = exactly(0 if length == RESET else length)
-        with contextlib.suppress(OSError):  # the service ended first, which `answer` says
-            take(number, length, data, path)
+        with contextlib.suppress(OSError):  # the service ended first, as `forward_answer` reports
+            handle(number, length, data, path)

@@ -1,6 +1,6 @@
-"""Open a connection to a node with its pinned host key, through its bastion where it has one, or wait until that works.
+"""Open a connection to a node with its pinned host key, through its bastion if it has one, or wait until that succeeds.
 
-Needs paramiko (imported at the first connection, not at start-up). Callers use the names in fleet.ssh.
+Needs paramiko (imported at the first connection, not at start-up). Called through the names in fleet.ssh.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from fleet.ssh import handshake
 from fleet.ssh.connection import Connection
 from fleet.ssh.target import Target
 
-# Seconds between two tries of `wait`, and for which a login may be refused; after that the key is wrong and not merely late.
+# Seconds between two tries of `wait`, and for which it accepts refused logins: a booting machine may install the key late.
 PAUSE = 1.0
 LOGIN_GRACE = 20.0
-# Handshakes at once: each is a tenth of a second of this process's time, and a hundred of them together would all be late.
+# Handshakes at once: each takes a tenth of a second of CPU time, and a hundred together would exceed their timeouts.
 HANDSHAKES = threading.BoundedSemaphore(16)
 
 
 @contextlib.contextmanager
 def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
-    """Open a connection within `timeout` seconds: TCP, banner, handshake and login; the wait for others' handshakes does not count.
+    """Open a connection within `timeout` seconds, without the time spent waiting for a handshake slot.
 
     Raises HostKeyMismatch (only the pinned key is accepted), LoginRefused, else Unreachable.
     """
@@ -32,7 +32,7 @@ def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
 
     target.pinned()
     deadline = time.monotonic() + timeout
-    with way(target, timeout) as sock:
+    with open_socket(target, timeout) as sock:
         left = deadline - time.monotonic()
         transport: paramiko.Transport | None = None
         try:
@@ -41,7 +41,7 @@ def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
                 transport = paramiko.Transport(sock)
                 transport.banner_timeout = transport.auth_timeout = max(0.5, deadline - time.monotonic())
                 transport.set_keepalive(15)
-                handshake.agree(target, transport, max(0.5, deadline - time.monotonic()))
+                handshake.exchange_keys(target, transport, max(0.5, deadline - time.monotonic()))
                 handshake.login(target, transport)
             yield Connection(target, transport)
         finally:
@@ -50,26 +50,25 @@ def connect(target: Target, timeout: float = 15) -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def way(target: Target, timeout: float) -> Iterator[Any]:
-    """Yield what carries the connection: a socket to the machine, or a channel through its bastion."""
-    # Without a handler of its own paramiko's log of a failed handshake would reach stderr beside our message.
+def open_socket(target: Target, timeout: float) -> Iterator[Any]:
+    """Yield a TCP socket to the machine, or a channel through its bastion. Raises Unreachable."""
+    # Without a handler, paramiko would log a failed handshake to stderr, beside our message.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     if target.bastion is None:
         with contextlib.closing(handshake.dial(target, timeout)) as sock:
             yield sock
         return
     deadline = time.monotonic() + timeout
-    with (
-        connect(target.bastion, timeout) as bastion,
-        contextlib.closing(handshake.through(target, bastion.transport, max(0.5, deadline - time.monotonic()))) as way,
-    ):
-        yield way
+    with connect(target.bastion, timeout) as bastion:
+        left = max(0.5, deadline - time.monotonic())
+        with contextlib.closing(handshake.dial_through(target, bastion.transport, left)) as channel:
+            yield channel
 
 
 def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled: threading.Event | None = None) -> None:
-    """Wait until the node answers with its pinned key and lets us in; `note` says once in a while how it stands.
+    """Wait until the node answers with its pinned key and accepts our login; `note` gets a line after each try.
 
-    Raises HostKeyMismatch at once, LoginRefused when refusals last, Unreachable after `timeout` seconds, Cancelled.
+    Raises HostKeyMismatch at once, LoginRefused after LOGIN_GRACE, Unreachable after `timeout` seconds, Cancelled.
     """
     start = time.monotonic()
     refused_at: float | None = None
@@ -90,6 +89,6 @@ def wait(target: Target, timeout: float, note: Callable[[str], None], cancelled:
 
 
 def known_hosts(target: Target) -> str:
-    """Return the lines of a known_hosts file that pin the node's key, and its bastion's, under their names (use with HostKeyAlias)."""
-    through = known_hosts(target.bastion) if target.bastion else ""
-    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n{through}"
+    """Return the known_hosts lines with the keys of the node and its bastion, by name (for HostKeyAlias)."""
+    bastion = known_hosts(target.bastion) if target.bastion else ""
+    return f"{target.name} {' '.join(target.host_key.split()[:2])}\n{bastion}"

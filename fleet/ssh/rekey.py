@@ -1,7 +1,7 @@
-"""A machine's first connection, where its host key came to it in clear (user data, a seed): it gets another one over SSH, and shows that.
+"""Replace a machine's first host key, which its source sent in clear (user data, a seed), by its final one, over SSH.
 
-Whoever read the first key on its way could answer as the machine; the second key has gone nowhere but through the connection. Both are kept
-by who calls, so that a run which ended in the middle is gone on with. Needs fleet.ssh. Called by fleet.provider.node.
+Others may have read the first key and could impersonate the machine; only this connection transfers the final key. The caller keeps both, so
+that an interrupted run can continue. Needs reach.py and script.py. Called by fleet.provider.node.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ FOLDER = "/etc/ssh"
 
 @dataclass(frozen=True)
 class FinalKey:
-    """The host key that the machine is to have: `public` is "TYPE BASE64", `private` in OpenSSH's form."""
+    """The final host key: `public` is "TYPE BASE64", `private` in OpenSSH's format."""
 
     public: str
     private: str = field(repr=False)
@@ -29,19 +29,19 @@ class FinalKey:
         return dataclasses.replace(target, host_key=self.public)
 
 
-def meet(
+def wait_with_final_key(
     target: ssh.Target, final: FinalKey, timeout: float, note: Callable[[str], None], cancelled: threading.Event
 ) -> ssh.Target:
-    """Wait until the machine answers with its final key; give it that where it still shows the first, which `target` pins.
+    """Wait until the machine answers with its final key; install that if it answers with the first, which `target` pins.
 
-    Returns the target with the final key. Raises what ssh.wait raises; CommandFailed where the key cannot be put there.
+    Return the target with the final key. Raises the errors of ssh.wait; CommandFailed if the key cannot be installed.
     """
     try:
         ssh.wait(final.pin(target), timeout, note, cancelled)
         return final.pin(target)
     except errors.HostKeyMismatch:
         ssh.wait(target, timeout, note, cancelled)
-    note("puts a host key there that has travelled over SSH only")
+    note("installs its final host key")
     try:
         with ssh.connect(target) as connection:
             key = {"folder": FOLDER, "public": final.public, "private": final.private}
@@ -49,9 +49,9 @@ def meet(
     except ScriptFailed as failure:
         raise errors.CommandFailed(
             node=target.name,
-            doing=f"put another host key into {FOLDER}",
+            doing=f"install its final host key in {FOLDER}",
             seen=failure.seen,
-            wanted="a key that has not travelled in clear",
+            wanted="a host key that was sent only over SSH",
             next=f"{target.login}, and look at {FOLDER}; `pulumi up` goes on where this stopped",
         ) from None
     ssh.wait(final.pin(target), timeout, note, cancelled)

@@ -1,8 +1,7 @@
-"""A local listener whose connections come out at a unix socket of a node, through one command there.
+"""A local listener that forwards connections to a unix socket of a node, all through one command there (on_node_relay.py).
 
-sshd can connect to sockets too, but as the user who logs in, who may not reach the socket where root is had by sudo; and each command would be
-one of the ten sessions that sshd allows. Owns the listener's threads and ends them on exit; on_node_relay.py is the other end.
-Called by ssh.Connection.forward.
+sshd could connect to the socket itself, but only as the login user, who may need sudo for it; and a command for each connection would exceed
+sshd's limit of ten sessions. Owns the listener's threads and ends them on exit. Called by connection.py.
 """
 
 import contextlib
@@ -21,32 +20,32 @@ if TYPE_CHECKING:
     import paramiko
 
 SCRIPT = Path(__file__).with_name("on_node_relay.py")
-# Reads the program from its input up to a zero byte; the frames follow there.
+# Reads the program from stdin up to a zero byte; the frames follow.
 COMMAND = '/usr/bin/python3 -I -c \'import os; exec(b"".join(iter(lambda: os.read(0, 1), b"\\0")))\''
 HEAD = struct.Struct(">II")
 RESET = 0xFFFFFFFF
-FRAME = 1 << 15  # bytes of data in a frame, of both ends
-WAITING = 2048  # frames that a client which does not read may leave waiting; then its connection ends
+FRAME = 1 << 15  # bytes of data in a frame, in both directions
+WAITING = 2048  # frames in the inbox of a client that does not read; with more its connection ends
 
 
 def begin(channel: "paramiko.Channel", path: str, timeout: float = 15) -> str:
-    """Send the program to COMMAND and wait until it runs. Returns "", or the last words of one that does not run."""
+    """Send the program to COMMAND and wait `timeout` seconds until it runs. Return "", or the error of one that does not."""
     channel.settimeout(timeout)
     channel.sendall(f"{SCRIPT.read_text()}\nmain({path!r})\n\0".encode())
     try:
         head = _exactly(channel, HEAD.size)
     except TimeoutError:
-        return f"no word within {timeout:g} s"
+        return f"no output within {timeout:g} s"
     if head == HEAD.pack(0, 0):
         channel.settimeout(None)
         return ""
-    words = channel.makefile_stderr("r").read(1 << 12)
-    text = words.decode(errors="replace") if isinstance(words, bytes) else words
+    stderr = channel.makefile_stderr("r").read(1 << 12)
+    text = stderr.decode(errors="replace") if isinstance(stderr, bytes) else stderr
     return (text.strip().splitlines() or ["it ended"])[-1]
 
 
 class Listener(tunnel.Loopback):
-    """Listens on 127.0.0.1:`local` (0 = any free port); `channel` is that of a program which has begun."""
+    """Listens on 127.0.0.1:`local` (0 = any free port); `channel` is of a program that runs (`begin`)."""
 
     def __init__(self, channel: "paramiko.Channel", local: int = 0) -> None:
         self._channel = channel
@@ -57,48 +56,48 @@ class Listener(tunnel.Loopback):
         super().__init__(local)
 
     def start(self) -> None:
-        """Start to carry."""
+        """Start to receive frames."""
         self._receiver.start()
 
     def stop(self) -> None:
-        """End the program, and with it every connection."""
-        ended = self.broken
+        """End the program, and so all connections."""
+        broken = self.broken
         self._channel.close()
         self._receiver.join()
-        self.broken = ended
+        self.broken = broken
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Carry one connection, in a thread of its own."""
+        """Forward one connection, in its own thread."""
         number, inbox = next(self._numbers), queue.SimpleQueue[bytes]()
         with self._lock:
             if self.broken:
                 return
             self._inboxes[number] = inbox
-        asking = threading.Thread(target=self._ask, args=(number, request), name="forward")
-        asking.start()
-        with contextlib.suppress(OSError):  # the client is gone
+        sender = threading.Thread(target=self._send_all, args=(number, request), name="forward")
+        sender.start()
+        with contextlib.suppress(OSError):  # the client has closed its connection
             while data := inbox.get():
                 request.sendall(data)
         with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)  # `_ask` reads no more
-        asking.join()
+            request.shutdown(socket.SHUT_RDWR)  # ends `_send_all`
+        sender.join()
         with self._lock:
             del self._inboxes[number]
         self._send(number, RESET)
 
-    def _ask(self, number: int, client: socket.socket) -> None:
-        """Send on what the client says until it ends."""
+    def _send_all(self, number: int, client: socket.socket) -> None:
+        """Send the client's data as frames until it ends."""
         with contextlib.suppress(OSError):
             while data := client.recv(FRAME):
                 self._send(number, len(data), data)
         self._send(number, 0)
 
     def _send(self, number: int, length: int, data: bytes = b"") -> None:
-        with self._sending, contextlib.suppress(OSError):  # the program has ended, which `_receive` sees too
+        with self._sending, contextlib.suppress(OSError):  # the program has ended, as `_receive` also sees
             self._channel.sendall(HEAD.pack(number, length) + data)
 
     def _receive(self) -> None:
-        """Give every client what comes for it, until the program ends or says what is no frame."""
+        """Put the data of each frame into its client's inbox, until the program ends or sends a malformed frame."""
         with contextlib.suppress(OSError):
             while len(head := _exactly(self._channel, HEAD.size)) == HEAD.size:
                 number, length = HEAD.unpack(head)
@@ -117,7 +116,7 @@ class Listener(tunnel.Loopback):
 
 
 def _exactly(channel: "paramiko.Channel", count: int) -> bytes:
-    """Read so many bytes, fewer at the end; TimeoutError when the channel's time is over."""
+    """Read `count` bytes, fewer at the end. Raises TimeoutError after the channel's timeout."""
     data, deadline = b"", time.monotonic() + (channel.gettimeout() or float("inf"))
     while len(data) < count and (more := channel.recv(count - len(data))):
         data += more

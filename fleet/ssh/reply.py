@@ -1,7 +1,7 @@
-"""The one reader of what a script of ours printed on a node: its last line, as JSON of bounded size and depth, in safe text, of a given form.
+"""Read the output of our scripts on a node: its last line as JSON, bounded, without control characters, checked by a form. Pure.
 
-A node may print anything: a line of a .bashrc before ours, another type, deep nesting, huge numbers, control characters. Pure. Called by
-script.py, and by each other reader of a node's JSON.
+A node may print anything: a line of a .bashrc before ours, another type, deep nesting, huge numbers. Called by script.py and by all other
+readers of a node's JSON.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any
 from fleet import errors, printable
 from fleet.validators import Form, Mistake
 
-DEPTH = 12  # ours are 4 deep
+DEPTH = 12  # levels; our replies have 4
 NUMBER = 1 << 63
 
 
 class Unreadable(ValueError):
-    """A reply that is not what our script prints: `mistake` says where and why."""
+    """A reply that our script cannot have printed; `mistake` has the place and the reason."""
 
     def __init__(self, mistake: Mistake) -> None:
         super().__init__(mistake.seen)
@@ -24,42 +24,42 @@ class Unreadable(ValueError):
 
     @property
     def seen(self) -> str:
-        """What was seen, with its place."""
+        """Return what was seen, with its place."""
         return f"{self.mistake.at}: {self.mistake.seen}" if self.mistake.at else self.mistake.seen
 
 
-def read(said: str, form: Form) -> Any:
-    """Return the value of the last line that is not empty, with all text in it plain. Raises Unreadable."""
-    lines = said.strip().rsplit("\n", 1)
+def read(output: str, form: Form) -> Any:
+    """Return the value of the last line that is not empty, without control characters. Raises Unreadable."""
+    lines = output.strip().rsplit("\n", 1)
     return value(lines[-1], form)
 
 
 def value(line: str, form: Form) -> Any:
-    """Return the value of one line of JSON, with all text in it plain. Raises Unreadable."""
+    """Return the value of one line of JSON, without control characters. Raises Unreadable."""
     if not line.strip():
         raise Unreadable(Mistake("", "nothing printed", "one line of JSON"))
     try:
-        found = json.loads(line, parse_constant=_no_number)
+        parsed = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise Unreadable(Mistake("", f"no JSON: {printable.short(line)}", "one line of JSON")) from None
-    return taken(found, form)
+    return check(parsed, form)
 
 
-def taken(found: Any, form: Form) -> Any:
-    """Return a value that was read elsewhere, as the results of a run are, with all text in it plain. Raises Unreadable."""
-    safe = _safe(found, DEPTH)
+def check(value: Any, form: Form) -> Any:
+    """Return a parsed value, such as the results of a run, without control characters. Raises Unreadable."""
+    safe = _safe(value, DEPTH)
     if mistake := form.mistake(safe, ""):
         raise Unreadable(mistake)
     return safe
 
 
-def last(said: str, rc: int) -> str:
-    """Return the last line of what a command said on stderr, or its exit code: what a message shows of one that failed."""
-    return (said.strip().splitlines() or [f"exit code {rc}"])[-1]
+def last_line(stderr: str, rc: int) -> str:
+    """Return the last line of the stderr of a failed command, or its exit code, for a message."""
+    return (stderr.strip().splitlines() or [f"exit code {rc}"])[-1]
 
 
-def failed(error: Unreadable, node: str, doing: str, next: str) -> errors.CommandFailed:
-    """Return the error for a node whose reply cannot be read."""
+def command_failed(error: Unreadable, node: str, doing: str, next: str) -> errors.CommandFailed:
+    """Return the error for an unreadable reply of a node."""
     return errors.CommandFailed(node=node, doing=doing, seen=error.seen, wanted=error.mistake.wanted, next=next)
 
 
@@ -67,18 +67,18 @@ def _no_number(name: str) -> float:
     raise ValueError(name)
 
 
-def _safe(found: Any, left: int) -> Any:
-    """Return a value with all text in it plain; Unreadable where it is too deep, or a number is too large."""
-    if not left:
-        raise Unreadable(Mistake("", "it is nested deeper than anything of ours", f"at most {DEPTH} levels"))
-    if isinstance(found, str):
-        return printable.plain(found)
-    if isinstance(found, list):
-        return [_safe(one, left - 1) for one in found]
-    if isinstance(found, dict):
-        return {printable.plain(name): _safe(one, left - 1) for name, one in found.items()}
-    if isinstance(found, float) and not math.isfinite(found):
-        raise Unreadable(Mistake("", "a number without end", "numbers that are finite"))
-    if isinstance(found, int) and not isinstance(found, bool) and abs(found) >= NUMBER:
+def _safe(value: Any, depth: int) -> Any:
+    """Return a value without control characters. Raises Unreadable for more than `depth` levels or a too large number."""
+    if not depth:
+        raise Unreadable(Mistake("", "it is nested too deep", f"at most {DEPTH} levels"))
+    if isinstance(value, str):
+        return printable.plain(value)
+    if isinstance(value, list):
+        return [_safe(item, depth - 1) for item in value]
+    if isinstance(value, dict):
+        return {printable.plain(name): _safe(item, depth - 1) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unreadable(Mistake("", "an infinite number", "finite numbers"))
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= NUMBER:
         raise Unreadable(Mistake("", "a huge number", f"numbers below {NUMBER}"))
-    return found
+    return value

@@ -1,7 +1,7 @@
-"""Run a Python script of the fleet on a node: the script on stdin over SSH, its arguments as JSON, its reply read.
+"""Run one of our Python scripts on a node: send it on stdin over SSH, with its arguments as JSON, and read its reply.
 
 A script is a file on_node_*.py with a function `main`, which takes one argument and prints its reply as the last line.
-Called by fleet.managed, fleet.preflight and rekey.
+Needs a connection. Called by fleet.managed, fleet.preflight and rekey.py.
 """
 
 import json
@@ -16,9 +16,9 @@ COMMAND = "/usr/bin/python3 -I -"
 
 
 class ScriptFailed(Exception):
-    """A script that gave no reply. `seen` is the last line that it printed, or what is wrong with its reply.
+    """A script that printed no valid reply. `seen` is the last line that it printed, or the mistake in its reply.
 
-    `rc` is its exit code; where that is 0, `wanted` says what the reply should have been.
+    `rc` is its exit code; if that is 0, `wanted` describes a valid reply.
     """
 
     def __init__(self, rc: int, seen: str, wanted: str = "") -> None:
@@ -29,13 +29,13 @@ class ScriptFailed(Exception):
 def run_script(
     connection: Connection, script: str, arguments: Any, form: Form | None = None, timeout: float = 60
 ) -> Any:
-    """Run main(`arguments`) of the script as root within `timeout` seconds and return its reply; None without a `form`.
+    """Run main(`arguments`) of the script as root within `timeout` seconds. Return its reply, None without a `form`.
 
-    Raises ScriptFailed, which the caller puts into words, and what Connection.run raises.
+    Raises ScriptFailed, from which the caller makes its message, and the errors of Connection.run.
     """
     result = connection.run(COMMAND, stdin=with_call(script, arguments), timeout=timeout)
     if result.rc:
-        raise ScriptFailed(result.rc, reply.last(result.stderr or result.stdout, result.rc))
+        raise ScriptFailed(result.rc, reply.last_line(result.stderr or result.stdout, result.rc))
     try:
         return reply.read(result.stdout, form) if form else None
     except reply.Unreadable as error:
@@ -43,7 +43,7 @@ def run_script(
 
 
 def script_lines(connection: Connection, script: str, arguments: Any, silence: float) -> Iterator[str]:
-    """Run main(`arguments`) of the script as root and yield each line that it prints. Raises what Connection.lines raises."""
+    """Run main(`arguments`) of the script as root and yield each line that it prints. Raises the errors of Connection.lines."""
     return connection.lines(COMMAND, stdin=with_call(script, arguments), silence=silence)
 
 

@@ -1,6 +1,6 @@
-"""How to reach one node: address, user, keys, bastion.
+"""How to reach a node: address, user, keys, bastion. Pure.
 
-Pure; opens no connection. Needed by every file of this folder and by every caller of it.
+Called by all files of this folder and their callers.
 """
 
 import base64
@@ -16,7 +16,7 @@ from fleet import errors
 class Target:
     """How to reach one node. `host_key` is "TYPE BASE64" as in a .pub file; no `identity` means the SSH agent.
 
-    With a `bastion` the connection goes through that machine, which is reached first and has a pinned key of its own.
+    With a `bastion` the connection goes through that machine, which has its own pinned key.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Target:
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> "Target":
-        """Build from the inputs or the `connection` output of a Node; numbers may be floats, as gRPC sends them."""
-        through = inputs.get("bastion")
+        """Return the target in the inputs or the `connection` output of a Node; gRPC may send numbers as floats."""
+        bastion = inputs.get("bastion")
         return cls(
-            bastion=cls.from_inputs({**through, "name": f"{inputs['name']}.bastion"}) if through else None,
+            bastion=cls.from_inputs({**bastion, "name": f"{inputs['name']}.bastion"}) if bastion else None,
             name=str(inputs["name"]),
             address=str(inputs["address"]),
             port=int(inputs.get("port") or 22),
@@ -45,22 +45,22 @@ class Target:
 
     @property
     def where(self) -> str:
-        """USER@ADDRESS:PORT, for messages."""
+        """Return USER@ADDRESS:PORT, for messages."""
         return f"{self.user}@{self.address}:{self.port}"
 
     @property
     def login(self) -> str:
-        """The command with which a person logs in there, for messages."""
+        """Return the ssh command with which a person logs in, for messages."""
         jump = ["-J", self.bastion.where] if self.bastion else []
         return shlex.join(["ssh", *jump, "-p", str(self.port), f"{self.user}@{self.address}"])
 
     @property
     def key_algorithms(self) -> tuple[str, ...]:
-        """The signature algorithms that the pinned key's type allows; no other is offered to the machine."""
+        """Return the signature algorithms of the pinned key's type; we accept no others."""
         return algorithms(self.pinned()[0])
 
     def pinned(self) -> tuple[str, bytes]:
-        """Return (type, public key blob) of the pinned key; HostKeyMismatch when there is none to compare with."""
+        """Return (type, public key blob) of the pinned key. Raises HostKeyMismatch if it is missing or malformed."""
         words = self.host_key.split()
         try:
             blob = base64.b64decode(words[1], validate=True)
@@ -76,5 +76,5 @@ class Target:
 
 
 def algorithms(kind: str) -> tuple[str, ...]:
-    """Return the signature algorithms that a type of host key allows."""
+    """Return the signature algorithms of a type of host key."""
     return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)

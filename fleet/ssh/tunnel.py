@@ -1,7 +1,7 @@
-"""Local listeners whose connections come out on a node: what they share, and the one for a port of its loopback (SSH direct-tcpip).
+"""Local listeners that forward connections to a node: their base, and one for a port of the node's loopback (SSH direct-tcpip).
 
-Owns the listener's threads and ends them all on exit. Needs an authenticated transport. Called by ssh.Connection.forward; relay.py has the
-listener for a unix socket.
+Owns the listener's threads and ends them on exit. Needs an authenticated transport. Called by connection.py; relay.py has the listener for
+a unix socket.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ class Loopback(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = False
-    broken = False  # the way to the node has ended, where that can be seen here
+    broken = False  # whether the connection to the node has ended, if the listener can see that
 
     def __init__(self, local: int = 0) -> None:
         super().__init__(("127.0.0.1", local), socketserver.BaseRequestHandler)
@@ -28,7 +28,7 @@ class Loopback(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """The local port."""
+        """Return the local port."""
         return int(self.server_address[1])
 
     def __enter__(self) -> Self:
@@ -40,17 +40,17 @@ class Loopback(socketserver.ThreadingTCPServer):
         self.shutdown()
         self._thread.join()
         self.stop()
-        self.server_close()  # joins the threads of the connections, which end with their ways to the node
+        self.server_close()  # joins the threads of the connections, which `stop` has ended
 
     def start(self) -> None:
-        """Begin what the connections need beside the listener."""
+        """Start what the connections need besides the listener."""
 
     def stop(self) -> None:
-        """End every connection's way to the node."""
+        """End all connections to the node."""
 
 
 class Listener(Loopback):
-    """Its connections come out at 127.0.0.1:`remote` of the node."""
+    """Forwards to 127.0.0.1:`remote` of the node."""
 
     def __init__(self, transport: "paramiko.Transport", remote: int, local: int = 0) -> None:
         self._transport, self._remote = transport, remote
@@ -68,7 +68,7 @@ class Listener(Loopback):
             channel.close()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Carry one connection, in a thread of its own."""
+        """Forward one connection, in its own thread."""
         import paramiko
 
         try:
@@ -76,31 +76,31 @@ class Listener(Loopback):
                 "direct-tcpip", ("127.0.0.1", self._remote), client_address, timeout=15
             )
         except (paramiko.SSHException, OSError, EOFError):
-            return  # Nobody listens there, or the connection is gone: the client sees its connection closed.
+            return  # nobody listens there, or the connection broke: the client sees a closed connection
         with self._lock:
             self._channels.add(channel)
-            late = self._ended
+            stopped = self._ended
         try:
             with contextlib.suppress(OSError, EOFError):
-                if not late:
-                    _carry(request, channel)
+                if not stopped:
+                    _copy(request, channel)
         finally:
             with self._lock:
                 self._channels.discard(channel)
             channel.close()
 
 
-def _carry(client: socket.socket, channel: "paramiko.Channel") -> None:
-    """Copy both ways until the node's side ends; the client may end its own direction before."""
-    reading: list[Any] = [client, channel]
+def _copy(client: socket.socket, channel: "paramiko.Channel") -> None:
+    """Copy both ways until the node's side ends; the client's direction may end before."""
+    open_sides: list[Any] = [client, channel]
     while True:
-        ready = select.select(reading, [], [])[0]
+        ready = select.select(open_sides, [], [])[0]
         if client in ready:
             if data := client.recv(1 << 16):
                 channel.sendall(data)
             else:
                 channel.shutdown_write()
-                reading.remove(client)
+                open_sides.remove(client)
         if channel in ready:
             if data := channel.recv(1 << 16):
                 client.sendall(data)

@@ -1,1 +1,1 @@
-"""From a stack file to a validated Stack: its form, its validation, the rules that need no connection. Imports no Pulumi."""
+"""Stack files: their form, their validation, and the rules that need no connection. Imports no Pulumi."""

@@ -1,6 +1,6 @@
-"""What `fleet plan` prints: which replica has which GPUs, what lies in their memory, what is left for requests. Pure.
+"""The text of `fleet plan`: the GPUs of each replica, the content of their memory, the room for requests. Pure.
 
-Figures are those of `rules.models`: weights as the files have them, vLLM's own buffers estimated. Called by `fleet.cli.plan`.
+The figures are from `rules.models`: the weights' real size, an estimate of vLLM's own buffers. Called by fleet.cli.plan.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,47 +8,47 @@ from collections.abc import Iterator, Sequence
 from fleet.stack import role_vars, rules, settings, validate
 from fleet.stack.rules.models import Room
 
-WIDTH = 48  # characters of a bar, which is the memory of one GPU
+WIDTH = 48  # characters of a bar, which shows the memory of one GPU
 LEGEND = "█ weights  ▒ vLLM's own (estimate)  ░ cache  · left free"
 
 
 def report(stack: settings.Settings, roles: role_vars.Roles) -> str:
-    """Return a paragraph for each kind of machine: those with the same plan are told once."""
+    """Return a paragraph for each plan. Machines with the same plan share one."""
     plans: dict[str, list[str]] = {}
     for name in stack.machines:
-        plans.setdefault("\n".join(_machine(validate.plan(stack, roles, name))), []).append(name)
+        plans.setdefault("\n".join(_machine(validate.machine_plan(stack, roles, name))), []).append(name)
     return "\n\n".join(f"{_names(names)}: {plan}" for plan, names in plans.items())
 
 
-def _machine(planned: rules.Planned) -> Iterator[str]:
+def _machine(plan: rules.MachinePlan) -> Iterator[str]:
     """Yield the lines of one machine's plan."""
-    model = planned.values.get("vllm_served_model_name") or planned.repository
-    gpus, replicas = _count(planned.gpus, "GPU"), _count(len(planned.replicas), "replica")
-    yield f"{gpus}, {replicas} of {model} ({planned.repository})"
-    owners = {gpu: replica for replica in planned.replicas for gpu in replica.get("gpus") or ()}
-    room = planned.room
-    for gpu in range(planned.gpus):
+    model = plan.values.get("vllm_served_model_name") or plan.repository
+    gpus, replicas = _count(plan.gpus, "GPU"), _count(len(plan.replicas), "replica")
+    yield f"{gpus}, {replicas} of {model} ({plan.repository})"
+    owners = {gpu: replica for replica in plan.replicas for gpu in replica.get("gpus") or ()}
+    room = plan.room
+    for gpu in range(plan.gpus):
         replica = owners.get(gpu)
-        who = "free" if replica is None else replica["name"]
-        if replica and planned.network == "host":
-            who += f" :{replica.get('port')}"
-        yield f"  GPU {gpu:<2} {who:<14} {bar(room) if replica and room else ''}".rstrip()
+        user = "free" if replica is None else replica["name"]
+        if replica and plan.network == "host":
+            user += f" :{replica.get('port')}"
+        yield f"  GPU {gpu:<2} {user:<14} {bar(room) if replica and room else ''}".rstrip()
     if room is None:
-        yield f"  {planned.repository or 'a model without a name'} is none of the models that are known here: no figures"
+        yield f"  no figures: the size of {plan.repository or 'a model without a name'} is not known"
     elif owners:
         yield f"  {LEGEND}"
-        yield from _room(planned, room)
+        yield from _room(plan, room)
 
 
-def _room(planned: rules.Planned, room: Room) -> Iterator[str]:
+def _room(plan: rules.MachinePlan, room: Room) -> Iterator[str]:
     free = room.memory - room.usable
     yield (
         f"  a GPU:     {_gb(room.weights)} of {_gb(room.memory)} weights, {_gb(room.reserve)} vLLM's own, "
         f"{_gb(max(0, room.cache))} cache, {_gb(free)} left free"
     )
-    if room.tokens > 0 and planned.context:
-        at_once = room.tokens / planned.context
-        yield f"  a replica: {room.tokens:,} tokens of cache, {at_once:.1f} requests of {planned.context:,} tokens at once"
+    if room.tokens > 0 and plan.context:
+        at_once = room.tokens / plan.context
+        yield f"  a replica: {room.tokens:,} tokens of cache, {at_once:.1f} requests of {plan.context:,} tokens at once"
     else:
         yield "  a replica: no room for a cache"
 
@@ -60,8 +60,8 @@ def bar(room: Room) -> str:
     return drawn.ljust(WIDTH, "·")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _gb(size: int) -> str:

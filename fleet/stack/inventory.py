@@ -1,7 +1,7 @@
-"""Machines in a file of their own: a stack whose pool says `machines: FILE` has them there, and its mistakes are told there.
+"""Reads machines from a separate file, where a source of the stack has `machines: FILE`. Their mistakes name that file.
 
-For fleets of hundreds: Pulumi hands a stack's whole configuration to each policy pack in one variable of the environment, which
-Linux bounds at 128 KiB. Opens the file, nothing else. Used by `stack` and `stackfile`.
+For fleets of hundreds: Pulumi passes a stack's whole configuration to each policy pack in one environment variable, which Linux limits to
+128 KiB. Called by fleet.program.config and `stack_file`; `settings` locates mistakes with it.
 """
 
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ from fleet.stack import user_file
 
 
 def expand(raw: Mapping[str, Any], folder: Path, file: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the keys of a stack file with the named files' machines in their places, and {key: file} of these.
+    """Return the keys of a stack file with each FILE replaced by its machines, and {key: file} of these.
 
-    `folder` is that of the stack file, `file` its name. SettingsError where a named file is missing or holds no mapping.
+    `folder` is the stack file's, `file` its name. Raises SettingsError when a FILE is missing or holds no mapping.
     """
-    told = raw.get("nodes")
-    pools = told if isinstance(told, list) else [told]
-    found: dict[str, str] = {}
-    whole = []
+    nodes = raw.get("nodes")
+    pools = nodes if isinstance(nodes, list) else [nodes]
+    files: dict[str, str] = {}
+    expanded = []
     for place, pool in enumerate(pools):
         if isinstance(pool, Mapping) and isinstance(name := pool.get("machines"), str):
             key = f"nodes[{place}].machines" if len(pools) > 1 else "nodes.machines"
-            found[key] = f"{Path(file).parent}/{name}"
+            files[key] = f"{Path(file).parent}/{name}"
             pool = {**pool, "machines": _machines(folder / name, file, key)}
-        whole.append(pool)
-    return {**raw, **({"nodes": whole if isinstance(told, list) else whole[0]} if "nodes" in raw else {})}, found
+        expanded.append(pool)
+    return {**raw, **({"nodes": expanded if isinstance(nodes, list) else expanded[0]} if "nodes" in raw else {})}, files
 
 
 def locate(error: errors.SettingsError, inventories: Mapping[str, str]) -> errors.SettingsError:
-    """Return a mistake as one of the file in which it stands."""
+    """Return a mistake with the file that contains it, and its key in that file."""
     for prefix, file in inventories.items():
         if error.key.startswith(f"{prefix}."):
             error.node = error.file = file
@@ -41,13 +41,13 @@ def locate(error: errors.SettingsError, inventories: Mapping[str, str]) -> error
 
 def _machines(path: Path, file: str, key: str) -> Mapping[str, Any]:
     try:
-        told = user_file.read(path, f"{Path(file).parent}/{path.name}", ALLOWED)
+        machines = user_file.read(path, f"{Path(file).parent}/{path.name}", ALLOWED)
     except OSError as error:
         seen = str(error.strerror).lower()
         raise errors.SettingsError(file=file, key=key, value=path.name, seen=seen, allowed=ALLOWED) from None
-    if not isinstance(told, Mapping):
+    if not isinstance(machines, Mapping):
         raise errors.SettingsError(file=file, key=key, value=path.name, seen="holds no machines", allowed=ALLOWED)
-    return told
+    return machines
 
 
-ALLOWED = "a YAML file beside this one, with a machine's name and what stands under it in each entry"
+ALLOWED = "a YAML file in the same folder: a mapping of each machine's name to its keys"

@@ -1,10 +1,9 @@
-"""The preflight's checks by name, for the half that opens no connection: those that a stack may waive.
+"""The names of the preflight checks that a stack may waive, for code that opens no connection.
 
-Called by `fleet.stack.requirements`, and by the policies, which know each waiver. fleet/preflight has the checks themselves; that both have
-the same names is a claim of tests/unit/test_preflight_waivers.py.
+Used by `requirements` and the policy pack. fleet/preflight has the checks; tests/unit/test_preflight_waivers.py compares the names.
 """
 
-# Not among them: the owner. What another stack has there is not this one's to waive.
+# Without the check `owner`: a stack cannot waive that another stack owns the machine.
 OF_HARDWARE = (
     "kernel headers secure-boot gpus links partitions firmware driver driver-release modprobe-d memory nvme kernel-log"
 )

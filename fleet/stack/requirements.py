@@ -1,6 +1,6 @@
-"""What a plan requires of one machine before anything is touched there: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
+"""What a stack requires of one machine before a run changes it: GPUs, ports, addresses, disk space, kernels. Pure, as JSON.
 
-Of the stack file alone: what only a machine's source knows is left out. Called by `fleet.cli.preflight`, and by `fleet.program` for the input
+From the stack file alone, without what only the machine's source knows. Called by fleet.cli.preflight, and by fleet.program for the input
 `wants` of Node. Keys and units are those of fleet.preflight.Requirements.
 """
 
@@ -14,21 +14,21 @@ from fleet.stack import mirrors, preflight_checks, role_vars, settings, validate
 from fleet.stack.rules import disks, models
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
-# Variables that are URLs, and those that begin with a registry's host.
+# Variables that hold a URL, those that begin with a registry's host, and those of both that only the image's builder uses.
 URLS = tuple(name for names in mirrors.URLS.values() for name in names)
 IMAGES = ("transformers_base_image", "transformers_registry")
 BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
 
 
-def wants(found: settings.Settings, roles: role_vars.Roles, machine: str, stack: str) -> dict[str, Any]:
-    """Return what the stack requires of a machine; its owner is to be `stack`, [ORGANIZATION/]PROJECT/STACK."""
-    planned = validate.plan(found, roles, machine)
-    values = planned.values
+def of_machine(stack: settings.Settings, roles: role_vars.Roles, machine: str, owner: str) -> dict[str, Any]:
+    """Return the requirements of a machine that the stack `owner` ([ORGANIZATION/]PROJECT/STACK) will own."""
+    plan = validate.machine_plan(stack, roles, machine)
+    values = plan.values
     rocm = str(values.get("rocm_version", ""))
-    builds = not values.get("transformers_registry") or machine == found.builder
+    builds = not values.get("transformers_registry") or machine == stack.builder
     return {
-        "stack": stack,
-        "gpus": planned.gpus,
+        "stack": owner,
+        "gpus": plan.gpus,
         "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
         "driver_release": str(values.get("rocm_driver_release") or ""),
         "driver_packages": list(values.get("rocm_driver_packages") or ()),
@@ -38,52 +38,53 @@ def wants(found: settings.Settings, roles: role_vars.Roles, machine: str, stack:
         "adopts_docker": bool(values.get("docker_adopt", True)),
         "loaders": list(values.get("rocm_loader_services") or ()),
         "repositories": [
-            mirrors.filled(str(values[name]), values) for name in mirrors.URLS["rocm"] if values.get(name)
+            mirrors.filled_url(str(values[name]), values) for name in mirrors.URLS["rocm"] if values.get(name)
         ],
         "releases": _releases(),
         "kernels": _kernels(rocm),
         "firmware": list(models.read("versions")["firmware"].get(rocm, ())),
         "arguments": list(values.get("host_kernel_arguments") or ()),
         "ports": {
-            str(one["port"]): f"{one['name']}.service"
-            for one in planned.replicas
-            if planned.network == "host" and "port" in one and "name" in one
+            str(replica["port"]): f"{replica['name']}.service"
+            for replica in plan.replicas
+            if plan.network == "host" and "port" in replica and "name" in replica
         },
         "addresses": sorted(set(_addresses(values, builds))),
-        # Of a model that is not known neither the weights nor the image have a size: the lab's are small.
-        "space": [dataclasses.asdict(need) for need in disks.needs(planned)] if planned.model else [],
+        # For an unknown model neither the weights' size nor the image's is known: the lab's are small.
+        "space": [dataclasses.asdict(need) for need in disks.needs(plan)] if plan.model else [],
         "filesystems": [
-            {"serial": str(one["serial"]), "path": str(one["path"]), "type": str(one["type"])}
-            for one in planned.values.get("host_filesystems") or ()
+            {key: str(disk[key]) for key in ("serial", "path", "type")} for disk in values.get("host_filesystems") or ()
         ],
-        "usual": list(found.pool(machine).EXPECTED_WARNINGS),
+        "usual": list(stack.pool(machine).EXPECTED_WARNINGS),
         "waivers": {
             name: {"reason": waiver.reason, "expires": str(waiver.expires)}
-            for name, waiver in found.waivers.items()
+            for name, waiver in stack.waivers.items()
             if name in preflight_checks.WAIVABLE
         },
     }
 
 
 def _kernels(rocm: str) -> dict[str, list[str]]:
-    """Return {system: beginnings of kernels} that AMD lists for a ROCm release; {} for one without a list."""
-    listed: Mapping[str, list[str]] = models.read("versions")["systems"].get(rocm, {})
-    return {system: list(kernels) for system, kernels in listed.items()}
+    """Return {system: starts of kernel versions} that AMD lists for a ROCm release; {} for a release without a list."""
+    systems: Mapping[str, list[str]] = models.read("versions")["systems"].get(rocm, {})
+    return {system: list(kernels) for system, kernels in systems.items()}
 
 
 def _releases() -> list[dict[str, Any]]:
-    """Return what each known release of ROCm supports, for the advice to a machine that another release does not."""
-    known = models.read("versions")
-    pairs = {pair["rocm"]: pair["driver"] for pair in known["drivers"]}
+    """Return each known ROCm release with its driver and kernels: the preflight names those that support a machine."""
+    versions = models.read("versions")
+    drivers = {pair["rocm"]: pair["driver"] for pair in versions["drivers"]}
     return [
-        {"rocm": rocm, "driver": pairs[rocm], "kernels": _kernels(rocm)} for rocm in known["systems"] if rocm in pairs
+        {"rocm": rocm, "driver": drivers[rocm], "kernels": _kernels(rocm)}
+        for rocm in versions["systems"]
+        if rocm in drivers
     ]
 
 
 def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
-    """Yield "host:port" of everything that roles ask on this machine."""
+    """Yield "host:port" of every server that roles use from this machine."""
     for name in (*URLS, *IMAGES):
-        value = mirrors.filled(str(values.get(name) or ""), values)
+        value = mirrors.filled_url(str(values.get(name) or ""), values)
         if (
             value
             and (builds or name not in BUILDER_ONLY)
@@ -98,7 +99,7 @@ def _server(url: str) -> str:
 
 
 def _registry(image: str) -> str:
-    """Return the registry of an image; one without a host in its name is Docker's own, whose name is not ours to know."""
+    """Return the "host:port" of an image's registry; "" for an image without one in its name, which is from Docker's own."""
     host = image.partition("/")[0]
     if "/" not in image or not re.search(r"[.:]|^localhost$", host):
         return ""

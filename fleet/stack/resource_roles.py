@@ -1,6 +1,6 @@
-"""Which roles each kind of resource runs. Needs nothing, so that the provider can ask it without the cost of the rest of plan.
+"""The roles that each kind of resource runs. Imports nothing, so that the provider starts without the rest of fleet.stack.
 
-Used by rolevars (which variables and files concern a resource) and by fleet.provider (which roles a run consists of).
+Used by `role_vars` (the variables and files of a resource), fleet.impact and fleet.provider (the roles of a run).
 """
 
 # In this order, as playbooks/KIND.yml does.
@@ -10,7 +10,7 @@ ROLES = {
     "weights": ("weights",),
     "serving": ("vllm",),
 }
-# The private role that others include; it has no variables of a stack's, but its files count as theirs.
+# The private role that other roles include. A stack sets no variable of it, but its files count as theirs.
 HELPER, HELPED = "long_task", ("image", "weights", "serving")
-# Role variables that only the program knows, from the outputs of another kind of resource: a node has said them, no stack file.
+# Role variables that only the program sets, from the outputs of another kind of resource.
 SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_model_manifest": "Weights"}

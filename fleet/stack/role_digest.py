@@ -1,9 +1,9 @@
-"""The files of a role as one text, a line a file as sha256sum writes it: what of a role a resource depends on.
+"""The digests of a role's files, as one text with one line per file: a resource depends on them.
 
-One text and not a property a file: Pulumi marshals, encrypts and logs each property of each call, and a fleet of a hundred
-machines had ten thousand of these. Written by `rolevars` at each preview, read by `effects`, which names the file that changed.
+One text instead of one property per file: Pulumi marshals, encrypts and logs each property of each call, and a fleet of a hundred
+machines had ten thousand of these. `role_vars` writes it at each preview, fleet.impact.effects compares it and names the file that changed.
 
-Of a file of YAML its content counts and no comment; where it defines variables, each has a line of its own.
+Comments in a YAML file do not count. In a file that defines variables, each variable has its own line.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Files that describe a role; a change of them changes no machine.
+# Files that describe a role: a change to them changes no machine.
 DESCRIBING = {"README.md", "meta/argument_specs.yml", "meta/effects.yml", "meta/text_forms.yml"}
-# Files that define variables, and what a line of each begins with.
+# The start of a line for a default's value, and the files that define variables.
 DEFAULT = "defaults/main.yml: "
 DEFINING = {"defaults/main.yml", "vars/main.yml"}
 
 
 def listing(folder: Path) -> str:
-    """Return a line for each part of the role in `folder`, sorted: the first 16 hex of a sha256, and the file's path there.
+    """Return a line for each part of the role in `folder`, sorted: the first 16 hex digits of its sha256, and its path in the folder.
 
-    A variable of DEFINING is "PATH: NAME".
+    A variable in a file of DEFINING has the path "FILE: NAME".
     """
     inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     parts = {
@@ -35,18 +35,18 @@ def listing(folder: Path) -> str:
 
 
 def _parts(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what counts of one file, by the names of its lines."""
-    said = _yaml(content) if name.endswith(".yml") else None
-    if name in DEFINING and isinstance(said, dict):
-        for variable, value in said.items():
-            yield f"{name}: {variable}", _plain(value)
+    """Yield (path, bytes to digest) for each part of one file."""
+    parsed = _yaml(content) if name.endswith(".yml") else None
+    if name in DEFINING and isinstance(parsed, dict):
+        for variable, value in parsed.items():
+            yield f"{name}: {variable}", _canonical(value)
     else:
-        yield name, content if said is None else _plain(said)
+        yield name, content if parsed is None else _canonical(parsed)
 
 
 def _yaml(content: bytes) -> Any:
-    """Return what a file of YAML says; None for one that is none: the run itself says best why."""
-    import yaml  # whoever only compares two listings need not pay for it
+    """Return the content of a YAML file; None when it is malformed, which the run itself reports best."""
+    import yaml  # slow: code that only compares two listings does not need it
 
     try:
         return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -54,17 +54,17 @@ def _yaml(content: bytes) -> Any:
         return None
 
 
-def _plain(value: Any) -> bytes:
-    """Return a value as text of one form; the order of keys is kept, for Ansible sees it."""
+def _canonical(value: Any) -> bytes:
+    """Return a value as JSON. Keeps the order of keys, which Ansible sees."""
     return json.dumps(value, default=str).encode()
 
 
-def changed(old: str, new: str) -> list[str]:
+def changed_paths(old: str, new: str) -> list[str]:
     """Return the paths that differ between two listings of a role, sorted."""
     before, after = _read(old), _read(new)
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
-def _read(listed: str) -> Mapping[str, str]:
+def _read(text: str) -> Mapping[str, str]:
     """Return {path: digest} of a listing."""
-    return {name: digest for digest, _, name in (line.partition("  ") for line in listed.splitlines())}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}

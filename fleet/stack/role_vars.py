@@ -1,7 +1,7 @@
-"""What the roles say about themselves: their variables (meta/argument_specs.yml) and the files that they are made of.
+"""The roles' variables (meta/argument_specs.yml, defaults/main.yml, meta/text_forms.yml), and the validation of a stack's values.
 
-Reads roles/, opens no connection. A variable that no role knows, of the wrong type, or text of another form than the role says
-(meta/text_forms.yml), is refused at preview. Called by `fleet.program`, once a run; ansible-core is imported only when a value is validated.
+Reads roles/, opens no connection. Called by fleet.program once a run, by fleet.cli and `validate`. Imports ansible-core only when a value
+is validated, since that takes long.
 """
 
 import functools
@@ -21,7 +21,7 @@ from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM
 
 @dataclass(frozen=True)
 class Role:
-    """One role: `options` as in its argument spec, their `defaults`, `files` as `rolefiles.listing` gives them, `text_forms` by variable."""
+    """One role: `options` as in its argument spec, their `defaults`, `files` as in role_digest.listing, `text_forms` by variable."""
 
     name: str
     options: Mapping[str, Mapping[str, Any]]
@@ -32,14 +32,14 @@ class Role:
 
 @dataclass(frozen=True)
 class Roles:
-    """All roles of the road, by name, and the one that they include."""
+    """All roles by name, and the helper role that they include."""
 
     roles: Mapping[str, Role]
     helper: Role
 
     @functools.cached_property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
-        """Every variable that some role knows, with its spec."""
+        """Every variable of any role, with its spec."""
         return {name: spec for role in self.roles.values() for name, spec in role.options.items()}
 
     @functools.cached_property
@@ -49,7 +49,7 @@ class Roles:
 
     @functools.cached_property
     def defaults(self) -> dict[str, Any]:
-        """What a variable is where no stack says it; `{{ name }}` in it is another variable."""
+        """The default of each variable; `{{ name }}` in it is another variable."""
         return {name: value for role in self.roles.values() for name, value in role.defaults.items()}
 
     def files(self, kind: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ class Roles:
         used = [*(self.roles[name] for name in ROLES[kind]), *([self.helper] if kind in HELPED else [])]
         return {role.name: role.files for role in used}
 
-    def part(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def variables_of(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of `values` that the roles of one kind of resource know."""
         return {
             name: value
@@ -66,7 +66,7 @@ class Roles:
         }
 
     def validate(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
-        """Yield what is wrong with role variables that stand at `key` of `file`: unknown names, wrong types."""
+        """Yield the mistakes in the role variables at `key` of `file`: unknown names, wrong types, wrong forms of text."""
         for name, value in values.items():
             if name not in self.options:
                 yield errors.SettingsError(
@@ -84,55 +84,54 @@ class Roles:
                     allowed="leave it out",
                 )
             else:
-                yield from self._misshaped(name, value, file, key)
+                yield from self._value_mistakes(name, value, file, key)
 
-    def _misshaped(self, name: str, value: Any, file: str, key: str) -> Iterator[errors.SettingsError]:
-        """Yield what is wrong with the value of one known variable: its type, else the form of its text."""
+    def _value_mistakes(self, name: str, value: Any, file: str, key: str) -> Iterator[errors.SettingsError]:
+        """Yield the mistakes in the value of one variable: its type, else the form of its text."""
         statements = list(text_forms.statements(value, f"{key}.{name}"))
-        for where, text in statements:
+        for text_key, text in statements:
             seen = "holds a statement or a comment of Jinja"
-            yield errors.SettingsError(file=file, key=where, value=text, seen=seen, allowed="the value itself")
+            yield errors.SettingsError(file=file, key=text_key, value=text, seen=seen, allowed="the value itself")
         if statements or (isinstance(value, str) and "{{" in value):
-            return  # an expression: Ansible knows its type only when it runs
-        wrong_types = _validated(_frozen(name, value, self.options[name])).errors
-        for told in wrong_types:
-            yield _mistyped(file, f"{key}.{name}", value, told, self.options[name])
-        if name in self.text_forms and not wrong_types:
-            typed = _validated(_frozen(name, value, self.options[name])).value
-            for where, text, form in text_forms.mismatches(typed, self.text_forms[name], f"{key}.{name}"):
+            return  # an expression: Ansible knows its type only during the run
+        validation = _validate(_cache_key(name, value, self.options[name]))
+        for message in validation.errors:
+            yield _type_mistake(file, f"{key}.{name}", value, message, self.options[name])
+        if name in self.text_forms and not validation.errors:
+            for text_key, text, form in text_forms.mismatches(validation.value, self.text_forms[name], f"{key}.{name}"):
                 yield errors.SettingsError(
-                    file=file, key=where, value=text, seen="has another form", allowed=form.wanted
+                    file=file, key=text_key, value=text, seen="has the wrong form", allowed=form.wanted
                 )
 
-    def coerced(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values in the types of their specs ("8000" → 8000, as `pulumi config set` writes it)."""
-        return {name: _validated(_frozen(name, value, self.options[name])).value for name, value in values.items()}
+    def coerce(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values with the types of their specs: "8000", as `pulumi config set` writes it, becomes 8000."""
+        return {name: _validate(_cache_key(name, value, self.options[name])).value for name, value in values.items()}
 
 
 def load(root: Path) -> Roles:
-    """Read the roles of the road from `root` (the repository's roles/)."""
-    named = {name: _load(root / name) for names in ROLES.values() for name in names}
-    return Roles(named, _load(root / HELPER))
+    """Read all roles from `root` (the repository's roles/)."""
+    roles = {name: _load(root / name) for names in ROLES.values() for name in names}
+    return Roles(roles, _load(root / HELPER))
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay later layers over earlier ones. Two dictionaries merge key by key, anything else replaces.
+    """Return the layers merged: a later one replaces values of earlier ones, but two dictionaries merge key by key.
 
-    So a machine may set one of `vllm_flags` and keep the stack's others.
+    So a machine can set one entry of `vllm_flags` and keep the stack's others.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
-            below = merged.get(name)
-            merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, Mapping) else value
+            earlier = merged.get(name)
+            merged[name] = {**earlier, **value} if isinstance(earlier, dict) and isinstance(value, Mapping) else value
     return merged
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Return the first 16 hex of the sha256 over names and contents of some files."""
-    both = ((path.name, path.read_bytes()) for path in sorted(paths))
+    """Return the first 16 hex digits of the sha256 over names and contents of files."""
+    files = ((path.name, path.read_bytes()) for path in sorted(paths))
     return hashlib.sha256(
-        b"".join(hashlib.sha256(name.encode() + b"\0" + data).digest() for name, data in both)
+        b"".join(hashlib.sha256(name.encode() + b"\0" + data).digest() for name, data in files)
     ).hexdigest()[:16]
 
 
@@ -149,46 +148,48 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Validated:
+class _Validation:
     value: Any
     errors: tuple[str, ...]
 
 
-def _frozen(name: str, value: Any, spec: Mapping[str, Any]) -> str:
-    """Return a value and its spec as text, so that the same value on 100 machines is validated once."""
+def _cache_key(name: str, value: Any, spec: Mapping[str, Any]) -> str:
+    """Return a variable with value and spec as text, so that the same value on 100 machines is validated once."""
     return json.dumps({"name": name, "value": value, "spec": spec}, default=str)
 
 
 @functools.lru_cache(maxsize=4096)
-def _validated(question: str) -> _Validated:
+def _validate(cache_key: str) -> _Validation:
     """Validate one value of one variable with ansible-core."""
     from ansible.module_utils.common import arg_spec
 
-    asked = json.loads(question)
-    name = asked["name"]
-    answer = arg_spec.ArgumentSpecValidator({name: asked["spec"]}).validate({name: asked["value"]})
-    return _Validated(answer.validated_parameters[name], tuple(answer.error_messages))
+    variable = json.loads(cache_key)
+    name = variable["name"]
+    result = arg_spec.ArgumentSpecValidator({name: variable["spec"]}).validate({name: variable["value"]})
+    return _Validation(result.validated_parameters[name], tuple(result.error_messages))
 
 
-def _mistyped(file: str, key: str, value: Any, told: str, spec: Mapping[str, Any]) -> errors.SettingsError:
-    """Say in one line what ansible-core says, and what the variable may be."""
+def _type_mistake(file: str, key: str, value: Any, message: str, spec: Mapping[str, Any]) -> errors.SettingsError:
+    """Return the mistake for a message of ansible-core, with what the variable may be."""
     close = settings.nearest(str(value), [str(choice) for choice in spec.get("choices", ())])
-    if "upported parameters include" in told:  # an unknown key inside a list or dictionary
-        wrong, _, known = told.partition(". Supported parameters include: ")
-        close = settings.nearest(wrong.rsplit(".", 1)[-1], known.rstrip(".").split(", "))
+    if "upported parameters include" in message:  # an unknown key inside a list or dictionary
+        path, _, supported = message.partition(". Supported parameters include: ")
+        close = settings.nearest(path.rsplit(".", 1)[-1], supported.rstrip(".").split(", "))
         return errors.SettingsError(
             file=file,
-            key=f"{key}.{wrong.split('.', 1)[-1]}",
+            key=f"{key}.{path.split('.', 1)[-1]}",
             seen="no such key",
-            allowed=known.rstrip("."),
+            allowed=supported.rstrip("."),
             nearest=close,
         )
     inside = isinstance(value, list | dict) and type(value).__name__ == spec.get("type")
-    seen = told if inside else f"not {_a(spec)}"  # what is wrong inside a list or mapping, ansible-core says best
-    return errors.SettingsError(file=file, key=key, value=value, seen=seen, allowed=_shape(spec), nearest=close)
+    seen = (
+        message if inside else f"not {_type_name(spec)}"
+    )  # ansible-core describes best a mistake inside a list or mapping
+    return errors.SettingsError(file=file, key=key, value=value, seen=seen, allowed=_allowed(spec), nearest=close)
 
 
-def _a(spec: Mapping[str, Any]) -> str:
+def _type_name(spec: Mapping[str, Any]) -> str:
     if spec.get("choices"):
         return "one of the choices"
     kind = str(spec.get("type", "str"))
@@ -198,8 +199,8 @@ def _a(spec: Mapping[str, Any]) -> str:
     return f"a {name}" if kind != "bool" else name
 
 
-def _shape(spec: Mapping[str, Any]) -> str:
-    """Return what a variable may be: its choices, or its type and the first line of its description."""
+def _allowed(spec: Mapping[str, Any]) -> str:
+    """Return the variable's choices, or its type and the first line of its description."""
     if spec.get("choices"):
         return ", ".join(map(str, spec["choices"]))
     kind = f"list of {spec['elements']}" if spec.get("elements") else str(spec.get("type", "str"))

@@ -1,7 +1,7 @@
-"""The form of a stack file: what may stand under `glm-fleet:` in stacks/Pulumi.ENV.yaml.
+"""The form of a stack file: every key allowed under `glm-fleet:` in stacks/Pulumi.ENV.yaml.
 
-Pure: a dictionary in, `Settings` or a `SettingsError` out, in the words of `mistakes`. The forms of node sources are in `pools`, role
-variables (`vars`) are validated by `role_vars`, what model and hardware allow by `rules`. Called by `stack` and `stackfile`.
+Pure: a dictionary in, `Settings` or a `SettingsError` out. fleet.sources has the forms of node sources, `validation_errors` the messages.
+`role_vars` and `rules` validate the role variables (`vars`). Called by fleet.program.config and `stack_file`.
 """
 
 import datetime
@@ -30,24 +30,24 @@ SECRETS = validation_errors.SECRETS
 Purgeable = Literal["weights", "driver"]
 
 
-def _day(told: Any) -> datetime.date:
-    """Return a date that YAML may have recognised: Pulumi then hands it over as Go writes a time."""
+def _day(value: Any) -> datetime.date:
+    """Return a date. Pulumi passes one that YAML recognises in Go's form of a time."""
     try:
-        return datetime.date.fromisoformat(str(told).removesuffix(" 00:00:00 +0000 UTC"))
+        return datetime.date.fromisoformat(str(value).removesuffix(" 00:00:00 +0000 UTC"))
     except ValueError:
         raise pydantic_core.PydanticCustomError("no_date", "no date") from None
 
 
-def _listed(told: Any) -> Any:
-    """Return one source as a list of it."""
-    return [told] if isinstance(told, Mapping) else told
+def _as_list(sources: Any) -> Any:
+    """Return a single source as a list of one."""
+    return [sources] if isinstance(sources, Mapping) else sources
 
 
 Day = Annotated[datetime.date, BeforeValidator(_day)]
 
 
 class Probes(Form):
-    """Which probes must pass before a replica counts as ready. No `cases` means all of them, ours and those of the folder `extra`."""
+    """The probes that must pass before a replica counts as ready. Without `cases`: all, also those of the folder `extra`."""
 
     cases: list[str] = []
     min_iou: float = Field(default=0.5, gt=0, le=1)
@@ -55,14 +55,14 @@ class Probes(Form):
 
 
 class Acceptance(Form):
-    """What `fleet accept` measures with: an image by digest, and by benchmark a command in place of ours (docs/acceptance.md)."""
+    """The image (by digest) that `fleet accept` measures with, and by benchmark a command that replaces the default (docs/acceptance.md)."""
 
     image: str = ""
     commands: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
 
 
 class Mirrors(Form):
-    """From where everything is fetched: each takes the place of the host in every URL of its kind (docs/mirrors.md)."""
+    """Mirrors. Each replaces the host in every URL of its kind (docs/mirrors.md)."""
 
     rocm: Annotated[str, Field(pattern=SERVER)] | None = None
     docker: Annotated[str, Field(pattern=SERVER)] | None = None
@@ -81,13 +81,13 @@ class WaiverForm(Form):
 class Settings(Form):
     """A whole stack file, less the secrets.
 
-    `nodes` may be one source, or a list of several; a machine's name is its own in all of them.
-    `waivers` are by name of a policy (docs/policies.md), a rule (docs/rules.md) or a check of the preflight (docs/preflight.md), `release` says
-    by machine why it may be replaced or deleted, `purge` what is taken off a machine then that else stays there (docs/teardown.md).
+    `nodes` is one source or a list of several; a machine's name is unique over all of them. `waivers` has the names of policies
+    (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
+    deleted, `purge` what its teardown then removes besides (docs/teardown.md).
     """
 
     nodes: Annotated[
-        list[Annotated[Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_listed)
+        list[Annotated[Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_as_list)
     ]
     vars: dict[str, Any] = {}
     mirrors: Mirrors = Mirrors()
@@ -109,15 +109,15 @@ class Settings(Form):
         return {name: place for place, pool in enumerate(self.nodes) for name in pool.members}
 
     def pool(self, machine: str) -> Nodes:
-        """Return the source of a machine, with all that the stack says of it."""
+        """Return the source of a machine, with the stack's settings for it."""
         return self.nodes[self._pools[machine]]
 
     def key(self, machine: str) -> str:
-        """Return where a machine stands in the stack file."""
+        """Return the key of a machine in the stack file."""
         return f"{pool_key(self.nodes, self._pools[machine])}.machines.{machine}"
 
-    def located(self, mistake: errors.SettingsError) -> errors.SettingsError:
-        """Return a mistake as one of the file in which it stands: machines may have a file of their own."""
+    def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:
+        """Return a mistake with the file that contains it: machines may be in a separate file."""
         return inventory.locate(mistake, self._inventories)
 
     def waiver(self, name: str) -> Waiver | None:
@@ -131,117 +131,119 @@ class Settings(Form):
 
     @functools.cached_property
     def present(self) -> list[str]:
-        """The machines that are part of the fleet, in the order of the file."""
+        """The machines that are not absent, in the order of the file."""
         return [name for pool in self.nodes for name in pool.present]
 
     @functools.cached_property
     def builder(self) -> str:
-        """The machine that builds the image when one image serves all."""
+        """The machine that builds the image when all machines use one image."""
         return next((pool.builder for pool in self.nodes if pool.builder), "") or self.present[0]
 
     def protected(self, machine: str) -> bool:
-        """Whether Pulumi refuses to replace or delete a machine: not in the lab, and not when the stack releases it."""
+        """Whether Pulumi refuses to replace or delete a machine: unless it is the lab's, or the stack releases it."""
         return self.pool(machine).PROTECTED and machine not in self.release
 
 
 def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = MappingProxyType({})) -> Settings:
-    """Return the settings in `raw` (keys without the `glm-fleet:` prefix), or raise SettingsError for `file`.
+    """Return the settings in `raw` (keys without the prefix `glm-fleet:`). Raises SettingsError for `file`, with every further mistake as a note.
 
-    `inventories` are the keys whose values stood in files of their own (inventory.expand).
+    `inventories` has the keys whose values are in separate files (inventory.expand).
     """
     try:
-        found = Settings.model_validate(raw)
-    except pydantic.ValidationError as wrong:
+        settings = Settings.model_validate(raw)
+    except pydantic.ValidationError as error:
         nodes = raw.get("nodes")
         lone = not isinstance(nodes, list) or len(nodes) == 1
-        told = validation_errors.told(wrong, file, Settings, lone)
-        raise first([inventory.locate(one, inventories) for one in told]) from None
-    between = [inventory.locate(one, inventories) for one in _between_machines(found, file)]
-    if between:
-        raise first(between)
-    found._inventories = inventories
-    return found
+        mistakes = validation_errors.from_pydantic(error, file, Settings, lone)
+        raise first([inventory.locate(mistake, inventories) for mistake in mistakes]) from None
+    mistakes = [inventory.locate(mistake, inventories) for mistake in _between_machines(settings, file)]
+    if mistakes:
+        raise first(mistakes)
+    settings._inventories = inventories
+    return settings
 
 
-def _between_machines(found: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield what is wrong between machines: names that are none of theirs or used twice, one host under two names."""
-    known = list(found.machines)
-    for place, pool in enumerate(found.nodes):
+def _between_machines(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the mistakes that concern several machines: a name used twice, a name of no machine, a host with two names."""
+    names = list(settings.machines)
+    for place, pool in enumerate(settings.nodes):
         for name in pool.members:
-            if found._pools[name] != place:
+            if settings._pools[name] != place:
                 yield errors.SettingsError(
                     file=file,
-                    key=f"{pool_key(found.nodes, place)}.machines.{name}",
-                    seen=f"the same name stands in {found.key(name)}",
+                    key=f"{pool_key(settings.nodes, place)}.machines.{name}",
+                    seen=f"the same name is at {settings.key(name)}",
                     allowed="one name for one machine, whatever its source",
                 )
-    named = [
-        (f"{pool_key(found.nodes, place)}.builder", pool.builder)
-        for place, pool in enumerate(found.nodes)
+    builders = [
+        (f"{pool_key(settings.nodes, place)}.builder", pool.builder)
+        for place, pool in enumerate(settings.nodes)
         if pool.builder
     ]
-    for key, name in [*named, *(("release", name) for name in found.release)]:
-        if name not in known:
+    for key, name in [*builders, *(("release", name) for name in settings.release)]:
+        if name not in names:
             yield errors.SettingsError(
                 file=file,
                 key=key,
                 value=name,
                 seen="no machine has this name",
-                allowed=", ".join(known),
-                nearest=nearest(name, known),
+                allowed=", ".join(names),
+                nearest=nearest(name, names),
             )
-    yield from _builders(found, named, file)
-    yield from _shared_addresses(found, file)
-    yield from _shared_labels(found, file)
-    for place, pool in enumerate(found.nodes):
+    yield from _absent_or_second_builders(settings, builders, file)
+    yield from _shared_addresses(settings, file)
+    yield from _shared_labels(settings, file)
+    for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
-            where = f"{pool_key(found.nodes, place)}.machines.{key}"
-            yield errors.SettingsError(file=file, key=where, seen=seen, allowed=allowed)
+            machine_key = f"{pool_key(settings.nodes, place)}.machines.{key}"
+            yield errors.SettingsError(file=file, key=machine_key, seen=seen, allowed=allowed)
 
 
-def _builders(found: Settings, named: Sequence[tuple[str, str]], file: str) -> Iterator[errors.SettingsError]:
-    """Yield where what is absent is needed, a fleet without machines or a builder that is not there; and two builders."""
-    if not found.present:
-        allowed = "a machine that is active or drains; `pulumi destroy` takes all off"
+def _absent_or_second_builders(
+    settings: Settings, builders: Sequence[tuple[str, str]], file: str
+) -> Iterator[errors.SettingsError]:
+    """Yield a fleet whose machines are all absent, an absent builder, and a second builder."""
+    if not settings.present:
+        allowed = "a machine that is active or drains; `pulumi destroy` tears all machines down"
         yield errors.SettingsError(file=file, key="nodes.machines", seen="every machine is absent", allowed=allowed)
         return
-    for key, name in named:
-        if name in found.machines and name not in found.present:
-            allowed = f"one that is there: {', '.join(found.present)}"
+    for key, name in builders:
+        if name in settings.machines and name not in settings.present:
+            allowed = f"a machine that is not absent: {', '.join(settings.present)}"
             yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
-    for key, name in named[1:]:
-        seen = f"{named[0][0]} names {named[0][1]}"
+    for key, name in builders[1:]:
+        seen = f"{builders[0][0]} names {builders[0][1]}"
         yield errors.SettingsError(file=file, key=key, value=name, seen=seen, allowed="one builder for the fleet")
 
 
-def _shared_addresses(found: Settings, file: str) -> Iterator[errors.SettingsError]:
-    taken: dict[tuple[str, int], str] = {}
-    for pool in found.nodes:
+def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    owners: dict[tuple[str, int], str] = {}
+    for pool in settings.nodes:
         if not isinstance(pool, Reached):
             continue
         for name in pool.members:
-            reach = pool.with_defaults(name)
-            other = taken.setdefault((reach["address"], reach["port"]), name)
-            if other != name:
+            connection = pool.with_defaults(name)
+            owner = owners.setdefault((connection["address"], connection["port"]), name)
+            if owner != name:
                 yield errors.SettingsError(
                     file=file,
-                    key=f"{found.key(name)}.address",
-                    value=reach["address"],
-                    seen=f"{other} has the same address and port",
+                    key=f"{settings.key(name)}.address",
+                    value=connection["address"],
+                    seen=f"{owner} has the same address and port",
                     allowed="one name for one host",
                 )
 
 
-def _shared_labels(found: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the pools of a cloud that have the name of another: their networks would be one."""
-    taken: dict[str, str] = {}
-    for place, pool in enumerate(found.nodes):
-        key = pool_key(found.nodes, place)
-        if isinstance(pool, Cloud) and (other := taken.setdefault(pool.label, key)) != key:
+def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the cloud sources with the name of another: both would use one network."""
+    owners: dict[str, str] = {}
+    for place, pool in enumerate(settings.nodes):
+        key = pool_key(settings.nodes, place)
+        if isinstance(pool, Cloud) and (owner := owners.setdefault(pool.label, key)) != key:
             yield errors.SettingsError(
                 file=file,
                 key=f"{key}.name",
                 value=pool.label,
-                seen=f"{other} has the same name",
+                seen=f"{owner} has the same name",
                 allowed="a `name` of its own for each pool",
             )

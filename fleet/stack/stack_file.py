@@ -1,6 +1,6 @@
-"""A stack file as it lies on the disk, for those who ask about a plan without Pulumi: no backend, no passphrase is needed.
+"""Reads a stack file from disk without Pulumi, so that no backend and no passphrase is needed.
 
-Secrets stay encrypted and are left out. Called by `fleet plan` and bootstrap/archive.sh; what Pulumi runs is read by `stack`.
+Leaves out secrets, which are encrypted there. Called by fleet.cli and bootstrap/backup.sh; under Pulumi fleet.program.config reads the stack.
 """
 
 from pathlib import Path
@@ -14,36 +14,37 @@ PREFIX = f"{PROJECT}:"
 
 
 def read(name: str, root: Path) -> settings.Settings:
-    """Return the settings of a stack; SettingsError where there is no such file, or what stands in it is wrong."""
+    """Return the settings of a stack. Raises SettingsError when the file is missing or has a mistake."""
     file = root / "stacks" / f"Pulumi.{name}.yaml"
-    known = sorted(path.name.split(".")[1] for path in file.parent.glob("Pulumi.*.yaml"))
-    if name not in known:
+    stacks = sorted(path.name.split(".")[1] for path in file.parent.glob("Pulumi.*.yaml"))
+    if name not in stacks:
         raise errors.SettingsError(
             file=f"stacks/{file.name}",
             key="",
             seen="there is no such file",
-            allowed=f"a stack: {', '.join(known)}",
-            nearest=settings.nearest(name, known),
+            allowed=f"a stack: {', '.join(stacks)}",
+            nearest=settings.nearest(name, stacks),
         )
-    raw, inventories = inventory.expand(_own(file), file.parent, f"stacks/{file.name}")
+    raw, inventories = inventory.expand(_project_keys(file), file.parent, f"stacks/{file.name}")
     return settings.read(raw, f"stacks/{file.name}", inventories)
 
 
-def named(name: str, root: Path) -> list[str]:
-    """Return the files of machines that a stack names, below its folder; for a backup, which has them beside the stack file."""
+def machine_files(name: str, root: Path) -> list[str]:
+    """Return the files of machines that a stack names, relative to stacks/. A backup includes them."""
     folder = root / "stacks"
-    _, inventories = inventory.expand(_own(folder / f"Pulumi.{name}.yaml"), folder, f"stacks/Pulumi.{name}.yaml")
+    keys = _project_keys(folder / f"Pulumi.{name}.yaml")
+    _, inventories = inventory.expand(keys, folder, f"stacks/Pulumi.{name}.yaml")
     return [file.removeprefix("stacks/") for file in inventories.values()]
 
 
-def _own(file: Path) -> dict[str, Any]:
-    """Return the stack's own keys, less the secrets. SettingsError where the file is no YAML, or not of a stack file's form."""
-    shown = f"stacks/{file.name}"
-    told = user_file.read(file, shown, FORM)
-    config = {} if told is None else told.get("config", {}) if isinstance(told, dict) else None
-    if not isinstance(config, dict | None) or (config is None and not isinstance(told, dict)):
-        key = "config" if isinstance(told, dict) else ""
-        raise errors.SettingsError(file=shown, key=key, seen="is no mapping", allowed=FORM)
+def _project_keys(file: Path) -> dict[str, Any]:
+    """Return the keys of this project without their prefix, less the secrets. Raises SettingsError when the file has another form than FORM."""
+    label = f"stacks/{file.name}"
+    content = user_file.read(file, label, FORM)
+    config = {} if content is None else content.get("config", {}) if isinstance(content, dict) else None
+    if not isinstance(config, dict | None) or (config is None and not isinstance(content, dict)):
+        key = "config" if isinstance(content, dict) else ""
+        raise errors.SettingsError(file=label, key=key, seen="is not a mapping", allowed=FORM)
     keys = {
         str(key).removeprefix(PREFIX): value for key, value in (config or {}).items() if str(key).startswith(PREFIX)
     }

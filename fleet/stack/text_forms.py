@@ -1,7 +1,7 @@
-"""The forms that text in a role variable may have, by name; a role says in meta/text_forms.yml which variable has which.
+"""The allowed forms of text in role variables, by name. A role's meta/text_forms.yml names the form of each variable.
 
-A value is written into a systemd unit, a file of apt or a command line on the node: text of another form could add an option there, such as
-`--privileged`. Needs nothing. Called by `role_vars`, which validates a stack's variables by it, and by the tests, which hold every role to it.
+The roles write these values into systemd units, apt files and command lines on the node, where text of another form could add an option such
+as `--privileged`. Needs nothing. Called by `role_vars`, which validates a stack's variables, and by tests that check every role.
 """
 
 import re
@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Statements and comments of Jinja: no value of a role variable needs one, and what they yield cannot be validated before Ansible runs.
+# Jinja statements and comments: no role variable needs one, and their result cannot be validated before Ansible runs.
 STATEMENT = re.compile(r"\{%|\{#")
 
 
 @dataclass(frozen=True)
 class TextForm:
-    """A form: the `pattern` of the whole text, and what it is in the user's words."""
+    """A form: the `pattern` of the whole text, and its description for the user."""
 
     pattern: str
     wanted: str
@@ -61,10 +61,10 @@ FORMS: Mapping[str, TextForm] = {
 
 
 def mismatches(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[tuple[str, str, TextForm]]:
-    """Yield (key, text, form) of each text in `value` that has another form; `empty`: "" is allowed, it counts as not set.
+    """Yield (key, text, form) of each text in `value` that does not match its form. `empty`: "" is allowed and counts as not set.
 
-    `form` is the name of a form, of a text or of each text in a list; {keys, values} of a mapping; {each: {KEY: form}} of a list of mappings.
-    A text with an expression of Ansible is left to the policy `values-plain`: its value is known only when it runs.
+    `form` is the name of a form, for a text or each text in a list; {keys, values} for a mapping; {each: {KEY: form}} for a list of mappings.
+    Skips a text with an Ansible expression, whose value is known only during the run: the policy `values-plain` reports it.
     """
     if isinstance(form, Mapping) and "each" in form:
         for place, item in enumerate(value if isinstance(value, list) else ()):
@@ -81,12 +81,12 @@ def mismatches(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[
         for place, item in enumerate(value):
             yield from mismatches(item, form, f"{key}[{place}]", False)
     elif isinstance(value, str) and (value or not empty) and "{{" not in value:
-        wanted = FORMS[form]
-        yield from [] if re.fullmatch(wanted.pattern, value) else [(key, value, wanted)]
+        text_form = FORMS[form]
+        yield from [] if re.fullmatch(text_form.pattern, value) else [(key, value, text_form)]
 
 
 def statements(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield (key, text) of each text anywhere in `value` that holds a statement or a comment of Jinja."""
+    """Yield (key, text) of each text anywhere in `value` with a Jinja statement or comment."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from statements(str(name), key)

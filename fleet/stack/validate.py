@@ -1,7 +1,7 @@
-"""Validates a stack's role variables: every mistake and every warning, with the stack's waivers.
+"""Validates a stack's role variables: returns every mistake and every warning, with the stack's waivers applied.
 
-Brings together what `role_vars` knows of names and types and what `rules` know of model and hardware. Pure: settings in,
-`Findings` out. Called by `fleet.program.config` before any resource is declared, and by `fleet plan`.
+`role_vars` checks names and types, `rules` check model and hardware. Pure: settings in, `Findings` out. Called by fleet.program.config before
+any resource is declared, and by fleet.cli.
 """
 
 import datetime
@@ -20,9 +20,9 @@ WAIVE = "docs/rules.md says why ({rule})"
 
 @dataclass
 class Findings:
-    """The findings in the order of the stack file: `mistakes` stop, `warnings` are shown and do not.
+    """The findings in the order of the stack file: `mistakes` stop a run, `warnings` are only shown.
 
-    `mistyped`: values have other types than the roles want, so that no rule can check them.
+    `mistyped`: values have the wrong type, so no rule could check them.
     """
 
     mistyped: bool = False
@@ -31,71 +31,70 @@ class Findings:
 
 
 def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today: datetime.date) -> Findings:
-    """Return what roles and rules find wrong with the stack's variables, of the stack and of each machine."""
+    """Return the findings of roles and rules about the variables of the stack and of each machine."""
     findings = Findings()
     findings.mistakes += roles.validate(stack.vars, file, "vars")
     for name, machine in stack.machines.items():
-        wrong = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
-        findings.mistakes += map(stack.located, wrong)
+        mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
+        findings.mistakes += map(stack.locate_mistake, mistakes)
     if findings.mistakes:
         findings.mistyped = True
         return findings
     reported: set[str] = set()
     for name in stack.machines:
-        planned = plan(stack, roles, name)
+        plan = machine_plan(stack, roles, name)
         for rule in _rules(stack.pool(name)):
             level, note = weigh(rule.level, stack.waiver(rule.name), today)
-            for finding in rule.check(planned):
-                where = _place(finding, stack, name)
-                error = stack.located(_error(rule, finding, where, file, note))
+            for finding in rule.check(plan):
+                error = stack.locate_mistake(_error(rule, finding, _key(finding, stack, name), file, note))
                 if str(error) not in reported:  # once for all machines that share it
                     reported.add(str(error))
                     (findings.mistakes if level == "error" else findings.warnings).append(error)
     return findings
 
 
-def plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.Planned:
-    """Return one machine as rules see it: with the roles' defaults where the stack says nothing."""
-    own = roles.coerced(variables(stack, roles, machine))
+def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:
+    """Return one machine as the rules see it, with the roles' defaults for variables that the stack leaves out."""
+    values = roles.coerce(variables(stack, roles, machine))
     disk = stack.pool(machine).disk(machine)
-    return rules.Planned({**roles.defaults, **own}, stack.gpus(machine), rules.Disk(*disk) if disk else None)
+    return rules.MachinePlan({**roles.defaults, **values}, stack.gpus(machine), rules.Disk(*disk) if disk else None)
 
 
 def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
-    """Return the role variables of one machine: what its form tells, under the stack's, under its own; all through the mirrors.
+    """Return the role variables of one machine: its number of GPUs, the stack's variables, its own, then the mirrors; later ones win.
 
-    A draining machine serves nothing.
+    A draining machine has no replicas.
     """
-    derived = {"rocm_gpus": stack.gpus(machine)}
-    own = stack.machines[machine]
-    told = role_vars.merge(derived, stack.vars, own.vars, {"vllm_replicas": []} if own.state == "drain" else {})
-    return {**told, **mirrors.mirrored(stack.mirrors, {**roles.defaults, **told})}
+    member = stack.machines[machine]
+    drained: dict[str, Any] = {"vllm_replicas": []} if member.state == "drain" else {}
+    merged = role_vars.merge({"rocm_gpus": stack.gpus(machine)}, stack.vars, member.vars, drained)
+    return {**merged, **mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})}
 
 
 def _rules(pool: Pool) -> Sequence[rules.Rule]:
-    """Every rule; a source may bring what a stack does not name."""
-    return rules.RULES if pool.SUPPLIES_VARS else (*rules.RULES, *rules.BROUGHT)
+    """Return the rules for machines of a source, which may supply variables that a stack must otherwise set."""
+    return rules.RULES if pool.SUPPLIES_VARS else (*rules.RULES, *rules.UNLESS_SUPPLIED)
 
 
-def _place(finding: rules.StackFinding, stack: settings.Settings, machine: str) -> str:
-    """Return where the variable stands in the file: with the machine that sets it (or its entry), else with its source or the stack."""
-    key, own = stack.key(machine), stack.machines[machine].vars
+def _key(finding: rules.StackFinding, stack: settings.Settings, machine: str) -> str:
+    """Return the finding's key in the file: of the machine where that sets the variable (or its entry), else of its source or the stack."""
+    key, values = stack.key(machine), stack.machines[machine].vars
     if finding.machine:
-        named = getattr(stack.machines[machine], finding.key, None) is not None
-        return f"{key}.{finding.key}" if named else f"{key.partition('.machines.')[0]}.{finding.key}"
+        has_key = getattr(stack.machines[machine], finding.key, None) is not None
+        return f"{key}.{finding.key}" if has_key else f"{key.partition('.machines.')[0]}.{finding.key}"
     name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
-    told = own.get(name)
-    here = name in own and (not isinstance(told, Mapping) or not entry or entry[0] in told)
-    return f"{key}.vars.{finding.key}" if here else f"vars.{finding.key}"
+    value = values.get(name)
+    machine_sets = name in values and (not isinstance(value, Mapping) or not entry or entry[0] in value)
+    return f"{key}.vars.{finding.key}" if machine_sets else f"vars.{finding.key}"
 
 
 def _error(rule: rules.Rule, finding: rules.StackFinding, key: str, file: str, note: str) -> SettingsError:
-    """Return one finding in the form of a mistake in a file, with the note about its waiver."""
-    why = WAIVE.format(rule=rule.name)
+    """Return a finding as a mistake in the file, with the note about its waiver."""
+    next_step = WAIVE.format(rule=rule.name)
     if finding.verb:
-        why = f"`fleet {finding.verb} -s {_stack(file)}` writes it; {why}"
+        next_step = f"`fleet {finding.verb} -s {_stack(file)}` writes it; {next_step}"
     return SettingsError(
-        file=file, key=key, value=finding.value, seen=finding.seen + note, allowed=finding.wanted, next=why
+        file=file, key=key, value=finding.value, seen=finding.seen + note, allowed=finding.wanted, next=next_step
     )
 
 

@@ -1,6 +1,6 @@
-"""How a mistake in a stack file is told: with file, key, value, what is allowed and the nearest name.
+"""Messages about mistakes in a user's file: turns pydantic's errors into SettingsError, with the allowed form and the nearest name.
 
-Turns what pydantic says of a form into that. Used by `settings`, and for its words by all who find mistakes.
+Called by `settings` and `probe_cases`; `nearest` and the texts also by other modules that report such mistakes.
 """
 
 import difflib
@@ -20,34 +20,34 @@ SECRETS = ("vllm_api_key", "weights_token", *sources.SECRETS)
 
 
 def first(mistakes: Sequence[errors.SettingsError]) -> errors.SettingsError:
-    """Return the first mistake with all others as its notes, so that one look shows everything to mend."""
+    """Return the first mistake with all others as its notes, so that one message shows everything to correct."""
     for other in mistakes[1:]:
         mistakes[0].add_note(str(other))
     return mistakes[0]
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the known name that `name` most looks like, or "" when none does."""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), "")
+def nearest(name: str, candidates: Sequence[str]) -> str:
+    """Return the candidate that is most similar to `name`, or "" when none is similar."""
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)), "")
 
 
 def pool_key(pools: object, place: int) -> str:
-    """Return the key of one node source: a lone one has no number."""
+    """Return the key of a node source; a lone one has no number."""
     return f"nodes[{place}]" if isinstance(pools, list) and len(pools) > 1 else "nodes"
 
 
-# What pydantic calls a mistake → how we say it. Of anything else pydantic's own words are the `wanted` line.
+# pydantic's type of a mistake → the `seen` line. For any other type pydantic's own message is the `wanted` line.
 SEEN = {
     "missing": "this key is missing",
     "extra_forbidden": "no such key",
     "union_tag_invalid": "no such node source",
     "union_tag_not_found": "this key is missing",
-    "string_pattern_mismatch": "has another form",
+    "string_pattern_mismatch": "has the wrong form",
     "too_short": "is empty",
     "string_too_short": "is empty",
-    "no_date": "is no date",
-    "no_range": "is no range of addresses",
-    "open_range": "is open to everybody, or nearly",
+    "no_date": "is not a date",
+    "no_range": "is not a range of addresses",
+    "open_range": "includes all addresses, or nearly all",
 }
 FORMS = {
     SERVER: "a URL, e.g. https://mirror.example/rocm",
@@ -55,7 +55,7 @@ FORMS = {
     FOLDER: "a folder of this project, relative to its root, e.g. probes/own",
     FILE: "the name of a file in the same folder: letters, digits, '.', '_' and '-'",
     NAME: "lower-case letters, digits and '-', at most 63",
-    HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it, its console proves it",
+    HOST_KEY: "type and key of the machine's public host key; `fleet enrol -s STACK NODE` shows and writes it; compare it with the machine's console",
     cloud_form.PUBLIC_KEY: "a public SSH key, as in ~/.ssh/id_ed25519.pub",
     cloud_form.LOGIN: "a user's name on the machine",
     cloud_form.WORD: "the cloud's own name of it",
@@ -67,39 +67,39 @@ MISSING = {
     "address": "the name or IP address that answers SSH",
     "bmc": "https://HOST of the BMC",
     "release": "why the machine may be replaced or deleted",
-    "ssh_from": "the ranges of addresses from which you administer, e.g. [192.0.2.0/24]: nothing else reaches the machines",
+    "ssh_from": "the address ranges from which you administer, e.g. [192.0.2.0/24]: no other address reaches the machines",
     "keys": "the public keys that may log in",
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
 }
 
 
-def told(
-    wrong: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str] = SECRETS
+def from_pydantic(
+    error: pydantic.ValidationError, file: str, whole: type[Form], lone: bool, secrets: Sequence[str] = SECRETS
 ) -> list[errors.SettingsError]:
-    """Return every mistake that pydantic found in a file whose form is `whole`: a stack's, which may hold `secrets` besides.
+    """Return every mistake that pydantic found in a file of the form `whole`, which may also have the keys `secrets`.
 
-    `lone`: it has one node source.
+    `lone`: the file has one node source.
     """
-    return [_told(error, file, whole, lone, secrets) for error in wrong.errors(include_url=False)]
+    return [_mistake(entry, file, whole, lone, secrets) for entry in error.errors(include_url=False)]
 
 
-def _told(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequence[str]) -> errors.SettingsError:
-    """Turn one pydantic error into a SettingsError with key, value, what is allowed and the nearest name."""
+def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequence[str]) -> errors.SettingsError:
+    """Turn one pydantic error into a SettingsError with key, value, allowed form and nearest name."""
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
     path = _keys(error["loc"], lone)
     name = path[-1] if path else ""
-    known: list[str] = []
+    names: list[str] = []
     if kind.startswith("union_tag"):
         path.append("source")
         value = context.get("tag", "")
-        known = list(sources.NAMES)
+        names = list(sources.NAMES)
     elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1], whole)):
         inherited = Member.model_fields if issubclass(form, Member) else {}
         own_first = sorted(form.model_fields, key=inherited.__contains__)
-        known = [*own_first, *(secrets if form is whole else ())]
+        names = [*own_first, *(secrets if form is whole else ())]
     elif kind == "literal_error":
-        known = re.findall(r"'([^']*)'", context["expected"])
+        names = re.findall(r"'([^']*)'", context["expected"])
     words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
     if kind == "missing":
         words = MISSING.get(name, "")
@@ -109,20 +109,20 @@ def _told(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequenc
         words = "at least one"
     elif kind in ("string_too_short", "no_date"):
         words = MISSING.get(name) or MISSING.get(path[0], "some text")
-    # Who takes one half of a key for the other does not see it repeated in a log.
-    untold = kind in ("missing", "extra_forbidden") or context.get("pattern") == cloud_form.PUBLIC_KEY
+    # A private key given in place of a public one must not appear in a log.
+    hides_value = kind in ("missing", "extra_forbidden") or context.get("pattern") == cloud_form.PUBLIC_KEY
     return errors.SettingsError(
         file=file,
         key=".".join(path),
-        value="" if untold else value,
+        value="" if hides_value else value,
         seen=SEEN.get(kind, "is not allowed"),
-        allowed=", ".join(known) or words,
-        nearest=nearest(name if kind == "extra_forbidden" else str(value), known),
+        allowed=", ".join(names) or words,
+        nearest=nearest(name if kind == "extra_forbidden" else str(value), names),
     )
 
 
 def _keys(loc: Sequence[str | int], lone: bool) -> list[str]:
-    """Return a pydantic location as the keys of the file: without the source that it inserts after the place of a pool."""
+    """Return a pydantic location as the keys of the file, without the source's name that pydantic inserts after its place."""
     keys: list[str] = []
     for place, part in enumerate(loc):
         if part == "[key]" or (loc[0] == "nodes" and place == 2) or (loc[0] == "nodes" and place == 1 and lone):
@@ -135,7 +135,7 @@ def _keys(loc: Sequence[str | int], lone: bool) -> list[str]:
 
 
 def _form_at(loc: Sequence[str | int], whole: type[Form]) -> type[Form] | None:
-    """Return the form whose key a pydantic location names, to tell which keys it has; None where it is no form's."""
+    """Return the form at a pydantic location, for its keys; None when there is no form."""
     forms = [whole]
     for part in loc:
         fields = [form.model_fields[part].annotation for form in forms if part in form.model_fields]
@@ -147,13 +147,13 @@ def _form_at(loc: Sequence[str | int], whole: type[Form]) -> type[Form] | None:
 
 
 def _forms(annotation: Any) -> list[type[Form]]:
-    """Return the forms of which an annotation is made."""
+    """Return the forms in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, Form):
         return [annotation]
     return [form for inner in get_args(annotation) for form in _forms(inner)]
 
 
 def _tag(form: type[Form]) -> str:
-    """Return the name of the source whose form this is, "" of any other form."""
+    """Return the name of the source with this form, or ""."""
     source = form.model_fields.get("source")
     return str(next(iter(get_args(source.annotation)), "")) if source else ""

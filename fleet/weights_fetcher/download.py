@@ -51,9 +51,9 @@ class Patience:
 
     def __init__(self, limit: float, stop: threading.Event) -> None:
         self.limit, self.stop = limit, stop
-        self.gained()
+        self.reset()
 
-    def gained(self) -> None:
+    def reset(self) -> None:
         self.last, self.tries = time.monotonic(), 0
 
     def wait(self, what: str, problem: Exception) -> None:
@@ -67,16 +67,16 @@ class Patience:
         self.stop.wait(pause)
 
 
-def patiently(what: str, patience: Patience, ask: Callable[[], Result]) -> Result:
-    """Return what `ask` returns; retries while it raises OSError. Raises Wrong when the time is over."""
+def with_retries(what: str, patience: Patience, request: Callable[[], Result]) -> Result:
+    """Return the result of `request`; retries while it raises OSError. Raises Wrong after the limit of `patience`."""
     while True:
         try:
-            return ask()
+            return request()
         except (OSError, http.client.HTTPException) as problem:
             patience.wait(what, problem)
 
 
-def room(folder: pathlib.Path, needed: int) -> str:
+def no_space(folder: pathlib.Path, needed: int) -> str:
     """Return the message about a file system that is full, or would be."""
     free, need = (
         f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
@@ -96,7 +96,7 @@ class Progress:
 
     def __init__(self, total: int, files: int) -> None:
         self.total, self.files, self.done, self.complete, self.printed = total, files, 0, 0, 0.0
-        self.began, self.first, self.lock = time.monotonic(), 0, threading.Lock()
+        self.start, self.first, self.lock = time.monotonic(), 0, threading.Lock()
 
     def add(self, count: int, fetched: bool = True) -> None:
         with self.lock:
@@ -108,7 +108,7 @@ class Progress:
     def show(self) -> None:
         """Print the progress."""
         self.printed = time.monotonic()
-        speed = (self.done - self.first) / max(self.printed - self.began, 0.001) / 1e6
+        speed = (self.done - self.first) / max(self.printed - self.start, 0.001) / 1e6
         print(
             f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB, {self.complete} of {self.files} files, {speed:.0f} MB/s",
             flush=True,
@@ -121,7 +121,7 @@ class Download:
     def __init__(self, hub: Hub, file: File, target: pathlib.Path, patience: Patience, progress: Progress) -> None:
         self.hub, self.file, self.target, self.patience, self.progress = hub, file, target, patience, progress
         self.part = target.with_name(target.name + PART)
-        self.have = self.most = 0  # bytes in the part; the most that there ever were
+        self.have = self.most = 0  # bytes in the part; their maximum
         self.sums = Sums(file)
 
     def run(self) -> str:
@@ -130,7 +130,7 @@ class Download:
         resumed = self.resume()
         self.fetch()
         if resumed and self.sums.wrong():
-            self.begin()
+            self.discard()
             self.most = 0  # none of it was right
             self.fetch()
         if wrong := self.sums.wrong():
@@ -153,15 +153,15 @@ class Download:
             self.have = self.most = self.have + len(data)
         return self.have
 
-    def begin(self) -> None:
-        """Drop the part. Bytes count as new only beyond the most that there ever were."""
+    def discard(self) -> None:
+        """Drop the part. Later bytes count as new only beyond the former maximum."""
         os.truncate(self.part, 0)
         self.progress.add(-self.have, fetched=False)
         self.have, self.sums = 0, Sums(self.file)
 
     def fetch(self) -> None:
         """Append the missing bytes to the part; continue after a broken connection. Raises Wrong when the time is over."""
-        self.patience.gained()
+        self.patience.reset()
         with self.part.open("r+b", buffering=0) as stream:
             while self.have < self.file.size:
                 try:
@@ -181,7 +181,7 @@ class Download:
         if start and range_start(answer) != start:
             raise OSError(f"other bytes than those from {start} on")
         if start < self.have:
-            self.begin()
+            self.discard()
         stream.seek(self.have)
         while data := answer.read1(min(CHUNK, self.file.size - self.have)):
             self.write(data, stream)
@@ -189,9 +189,9 @@ class Download:
             self.progress.add(len(data))
             if self.have > self.most:
                 self.most = self.have
-                self.patience.gained()
+                self.patience.reset()
             if self.patience.stop.is_set():
-                raise Wrong("another file cannot be had")
+                raise Wrong("the fetch of another file failed")
 
     def write(self, data: bytes, stream: BinaryIO) -> None:
         """Append to the part. Raises Wrong, because a retry does not help a disk."""
@@ -203,10 +203,10 @@ class Download:
             written = 0
         self.have += written
         if written < len(data):  # the disk is full: a partial write succeeds, the next one would fail
-            raise Wrong(f"{self.file.path}: {room(self.part.parent, self.file.size - self.have)}")
+            raise Wrong(f"{self.file.path}: {no_space(self.part.parent, self.file.size - self.have)}")
 
 
 def range_start(answer: http.client.HTTPResponse) -> int:
     """Return the first byte of a 206 answer, -1 if it does not say."""
-    found = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
-    return int(found[1]) if found else -1
+    match = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
+    return int(match[1]) if match else -1

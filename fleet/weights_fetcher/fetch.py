@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 
-from .download import Download, Patience, Progress, Sums, patiently, pieces, room
+from .download import Download, Patience, Progress, Sums, no_space, pieces, with_retries
 from .hub import File, Hub
 from .model import (
     PART,
@@ -26,11 +26,11 @@ from .model import (
     Model,
     Wrong,
     arguments,
+    check_names,
     excluded,
-    judge,
+    list_files,
     read_record,
     read_sums,
-    things,
     unchanged,
     write_record,
 )
@@ -38,10 +38,10 @@ from .model import (
 LARGEST_SMALL = 256 << 20  # bytes of a file that is not in LFS; `sums` keeps one in memory
 
 
-def wanted(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[File]:
+def files_to_fetch(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[File]:
     """Return the files to fetch: the hub's without excluded ones, with the sums of weights_manifest if given. Raises Wrong."""
     chosen = [file for file in files if not excluded(file.path, exclude)]
-    judge([file.path for file in chosen], sums, exclude)
+    check_names([file.path for file in chosen], sums, exclude)
     if not chosen:
         raise Wrong("weights_exclude excludes every file that the hub has of this revision")
     for file in chosen:
@@ -50,31 +50,31 @@ def wanted(files: list[File], sums: dict[str, str], exclude: list[str]) -> list[
     return [dataclasses.replace(file, sha256=sums.get(file.path, file.sha256)) for file in chosen]
 
 
-def keep(model: Model, files: list[File], progress: Progress) -> dict[str, str]:
+def reuse(model: Model, files: list[File], progress: Progress) -> dict[str, str]:
     """Return the sha256 of each file that is already right: in the incoming folder, or in the present model."""
-    entries, kept = read_record(model.record(model.path)), {}
-    there = things(model.path)
+    entries, digests = read_record(model.record(model.path)), {}
+    present = list_files(model.path)
     for file in files:
         target, source = model.incoming / file.path, model.path / file.path
         entry = entries.get(file.path)
         if os.path.lexists(target):
-            digest = summed(target, file)
+            digest = verified_sum(target, file)
             if not digest:
                 target.unlink()
         elif entry is None:
             continue
-        elif unchanged(there.get(file.path), entry):
+        elif unchanged(present.get(file.path), entry):
             digest = entry.sha256 if entry.sha256 == (file.sha256 or entry.sha256) else ""
         else:
-            digest = summed(source, file) if file.path in there else ""
+            digest = verified_sum(source, file) if file.path in present else ""
         if digest:
-            kept[file.path] = digest
+            digests[file.path] = digest
             progress.complete += 1
             progress.add(file.size, fetched=False)
-    return kept
+    return digests
 
 
-def summed(path: pathlib.Path, file: File) -> str:
+def verified_sum(path: pathlib.Path, file: File) -> str:
     """Return the sha256 of a file on disk if it is the right one, else ""."""
     sums = Sums(file)
     if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
@@ -88,35 +88,35 @@ def fetch(model: Model, hub: Hub, files: list[File], parallel: int, limit: float
     """Download the missing files into the incoming folder, and write its record. Raises Wrong."""
     model.incoming.mkdir(parents=True, exist_ok=True)
     progress = Progress(sum(file.size for file in files), len(files))
-    kept = keep(model, files, progress)
-    todo = [file for file in files if file.path not in kept]
+    digests = reuse(model, files, progress)
+    todo = [file for file in files if file.path not in digests]
     left = sum(file.size for file in todo) - sum(path.stat().st_size for path in model.incoming.rglob(f"*{PART}"))
     if shutil.disk_usage(model.incoming).free < left:
-        raise Wrong(room(model.incoming, left))
+        raise Wrong(no_space(model.incoming, left))
     with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
         running = {
             pool.submit(Download(hub, file, model.incoming / file.path, Patience(limit, stop), progress).run): file
             for file in todo
         }
         try:
-            for ended in concurrent.futures.as_completed(running):
-                kept[running[ended].path] = ended.result()
+            for future in concurrent.futures.as_completed(running):
+                digests[running[future].path] = future.result()
         except (Wrong, OSError):
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             os.sync()
             raise
     progress.show()
-    write_record(model, {file.path: Entry(file.size, kept[file.path], 0) for file in files}, 0o600)
+    write_record(model, {file.path: Entry(file.size, digests[file.path], 0) for file in files}, 0o600)
 
 
 def sums_of(hub: Hub, files: list[File], limit: float) -> dict[str, str]:
     """Return the sha256 of every file: the hub's, or for a small file, which is downloaded and checked against git's id, its own."""
-    found = {}
+    digests = {}
     for file in files:
         patience = Patience(limit, threading.Event())
-        found[file.path] = file.sha256 or patiently(file.path, patience, functools.partial(_small, hub, file))
-    return found
+        digests[file.path] = file.sha256 or with_retries(file.path, patience, functools.partial(_small, hub, file))
+    return digests
 
 
 def _small(hub: Hub, file: File) -> str:
@@ -148,8 +148,8 @@ def main() -> int:
             run(options)
         else:
             with contextlib.redirect_stdout(sys.stderr):  # progress lines are not JSON
-                found = run(options)
-            print(json.dumps(found, indent=1, sort_keys=True))
+                digests = run(options)
+            print(json.dumps(digests, indent=1, sort_keys=True))
     except (Wrong, OSError, http.client.HTTPException) as problem:
         print(problem, flush=True, file=sys.stdout if options.verb == "fetch" else sys.stderr)
         return 1
@@ -162,11 +162,11 @@ def run(options: argparse.Namespace) -> dict[str, str]:
     stop = threading.Event()
     token = pathlib.Path(options.token_file).read_text().strip() if options.token_file else ""
     hub = Hub(options.endpoint, options.repository, options.revision, token)
-    listed = patiently("the list of files", Patience(options.patience, stop), hub.tree)
+    listed = with_retries("the list of files", Patience(options.patience, stop), hub.tree)
     if options.verb == "sums":
         chosen = [file for file in listed if not excluded(file.path, exclude)]
         return sums_of(hub, chosen, options.patience)
-    files = wanted(listed, read_sums(pathlib.Path(options.manifest)), exclude)
+    files = files_to_fetch(listed, read_sums(pathlib.Path(options.manifest)), exclude)
     model = Model(pathlib.Path(options.dir), options.repository, options.revision)
     fetch(model, hub, files, options.parallel, options.patience, stop)
     return {}

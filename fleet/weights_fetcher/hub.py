@@ -111,12 +111,12 @@ def public(url: str) -> str:
 
 def next_page(link: str, url: str) -> str:
     """Return the URL of the list's next page, or "". Raises Wrong for another server."""
-    if not (found := NEXT.search(link)):
+    if not (match := NEXT.search(link)):
         return ""
     try:
-        following = str(urllib.parse.urljoin(url, found[1]))
+        following = str(urllib.parse.urljoin(url, match[1]))
     except ValueError:
-        following = found[1]
+        following = match[1]
     if origin(following) != origin(url):
         raise Wrong(
             f"the next page of the hub's list is on another server, {public(following)}, and not on {public(url)}"
@@ -144,11 +144,11 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         self.hub = hub
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        there = origin(newurl)
-        if origin(req.full_url)[0] == "https" and there[0] != "https":
+        target = origin(newurl)
+        if origin(req.full_url)[0] == "https" and target[0] != "https":
             raise Wrong(f"{public(req.full_url)}: redirected from https to {public(newurl)}")
         new = super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
-        if new is not None and there != self.hub:
+        if new is not None and target != self.hub:
             new.remove_header("Authorization")
         return new
 

@@ -85,7 +85,7 @@ def excluded(name: str, exclude: Collection[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
 
 
-def judge(names: Collection[str], sums: Mapping[str, str], exclude: Collection[str]) -> None:
+def check_names(names: Collection[str], sums: Mapping[str, str], exclude: Collection[str]) -> None:
     """Compare a list of files with weights_manifest, a closed list. Raises Wrong."""
     named = {name for name in sums if not excluded(name, exclude)}
     if sums and (absent := sorted(named - {*names})):
@@ -108,10 +108,10 @@ def _some(names: list[str], most: int = 5) -> str:
 def read_json(data: bytes) -> object:
     """Return the value of JSON text. Raises ValueError, also for too deep a value."""
     try:
-        found: object = json.loads(data)
+        value: object = json.loads(data)
     except RecursionError:
         raise ValueError("too deep") from None
-    return found
+    return value
 
 
 def read_record(data: bytes) -> dict[str, Entry]:
@@ -124,10 +124,10 @@ def read_record(data: bytes) -> dict[str, Entry]:
     if not isinstance(listed, dict):
         return {}
     entries = {}
-    for name, one in listed.items():
-        if name == RECORD or name_problem(name) or not isinstance(one, dict):
+    for name, entry in listed.items():
+        if name == RECORD or name_problem(name) or not isinstance(entry, dict):
             return {}
-        size, sha256, mtime_ns = one.get("size"), one.get("sha256"), one.get("mtime_ns")
+        size, sha256, mtime_ns = entry.get("size"), entry.get("sha256"), entry.get("mtime_ns")
         if not (whole(size, LARGEST) and is_sum(sha256) and whole(mtime_ns, 1 << 63)):
             return {}
         entries[name] = Entry(size, sha256, mtime_ns)  # type: ignore[arg-type]
@@ -140,29 +140,29 @@ def read_sums(path: pathlib.Path) -> dict[str, str]:
         sums = read_json(path.read_bytes())
     except (OSError, ValueError) as problem:
         raise Wrong(f"{path}: {problem}") from None
-    if not isinstance(sums, dict) or not all(is_sum(one) and not name_problem(name) for name, one in sums.items()):
+    if not isinstance(sums, dict) or not all(is_sum(sum_) and not name_problem(name) for name, sum_ in sums.items()):
         raise Wrong(f"{path}: not a list of sha256 by file")
     if RECORD in sums:
         raise Wrong(f"weights_manifest names {RECORD}: the record of the fetch has that name, leave it out")
     return sums
 
 
-def things(folder: pathlib.Path) -> dict[str, os.stat_result]:
-    """Return everything below a folder but folders, by relative name; follows no link."""
-    found = {}
+def list_files(folder: pathlib.Path) -> dict[str, os.stat_result]:
+    """Return the status of everything below a folder but folders, by relative name; follows no link."""
+    states = {}
     for place, folders, files in os.walk(folder):
         for name in (*files, *folders):
             path = pathlib.Path(place, name)
             state = path.lstat()
             if not stat.S_ISDIR(state.st_mode):
-                found[path.relative_to(folder).as_posix()] = state
-    return found
+                states[path.relative_to(folder).as_posix()] = state
+    return states
 
 
-def give(folder: pathlib.Path, owner: int, group: int, file_mode: int, folder_mode: int, keep: str = "") -> None:
+def set_owner(folder: pathlib.Path, owner: int, group: int, file_mode: int, folder_mode: int, keep: str = "") -> None:
     """Set owner and modes of a folder and its files by descriptor, so that a name that changes meanwhile has no effect.
 
-    Only for plain files and folders; the file `keep` at the top stays.
+    Only for plain files and folders; not for the file `keep` at the top.
     """
     for place, _, files, descriptor in os.fwalk(folder):
         for name in files:
@@ -223,18 +223,18 @@ class Model:
         if not entries:
             yield "no verified model"
             return
-        seen = things(self.path)
+        present = list_files(self.path)
         for name, entry in entries.items():
             if sums.get(name, entry.sha256) != entry.sha256:
                 yield f"{name} was verified against another sha256"
             if name not in sums and (sums or name.lower().endswith(CODE)):
                 yield f"{name} is {'not' if sums else 'code, and not'} in weights_manifest"
-            if not unchanged(seen.get(name), entry):
+            if not unchanged(present.get(name), entry):
                 yield f"{name} is missing or was changed"
         for name in sums:
             if name not in entries and not excluded(name, exclude):
                 yield f"{name} is in weights_manifest, and missing"
-        for name in sorted(seen.keys() - entries.keys() - {RECORD}):
+        for name in sorted(present.keys() - entries.keys() - {RECORD}):
             yield f"{plain(name)} is not part of the model"
 
     def owned(self, owner: int, group: int) -> bool:
@@ -254,7 +254,7 @@ class Model:
 
     def own(self, owner: int, group: int) -> None:
         """Set owner, group and modes of the model."""
-        give(self.path, owner, group, self.FILE, self.FOLDER, keep=RECORD)
+        set_owner(self.path, owner, group, self.FILE, self.FOLDER, keep=RECORD)
 
     def prepare(self, fetcher: int, group: int) -> None:
         """Make the incoming folder, and give it, with the files of an earlier fetch, to the user that fetches.
@@ -266,7 +266,7 @@ class Model:
         if self.incoming.is_symlink() or (self.incoming.exists() and not self.incoming.is_dir()):
             self.incoming.unlink()
         self.incoming.mkdir(parents=True, exist_ok=True)
-        give(self.incoming, fetcher, group, 0o600, 0o700)
+        set_owner(self.incoming, fetcher, group, 0o600, 0o700)
         for folder in self.incoming.parents if fetcher not in (0, os.geteuid()) else ():
             if not folder.stat().st_mode & stat.S_IXOTH:
                 raise Wrong(
@@ -282,26 +282,26 @@ class Model:
         entries = read_record(self.record(self.incoming))
         if not entries:
             raise Wrong(f"{self.incoming}: no record of a fetch")
-        judge(entries.keys(), sums, exclude)
-        arrived, there = things(self.incoming), things(self.path)
+        check_names(entries.keys(), sums, exclude)
+        incoming, present = list_files(self.incoming), list_files(self.path)
         for name, entry in entries.items():
-            state = arrived.get(name) or there.get(name)
+            state = incoming.get(name) or present.get(name)
             if state is None or not stat.S_ISREG(state.st_mode) or state.st_size != entry.size:
                 raise Wrong(f"{self.incoming}: {name} is not the file that the record has")
-            if name in arrived and state.st_nlink > 1:
+            if name in incoming and state.st_nlink > 1:
                 raise Wrong(f"{self.incoming}: {name} has a second name")
             if sums.get(name, entry.sha256) != entry.sha256:
                 raise Wrong(f"{name}: sha256 {entry.sha256}, weights_manifest says {sums[name]}")
-        for name in arrived.keys() - entries.keys():
+        for name in incoming.keys() - entries.keys():
             (self.incoming / name).unlink()
         for place, _, _ in os.walk(self.incoming, topdown=False):
             with contextlib.suppress(OSError):  # not empty
                 pathlib.Path(place).rmdir()
         for name in sorted(entries):
-            if name not in arrived:
+            if name not in incoming:
                 (self.incoming / name).parent.mkdir(parents=True, exist_ok=True)
                 os.link(self.path / name, self.incoming / name)
-        give(self.incoming, owner, group, self.FILE, self.FOLDER)
+        set_owner(self.incoming, owner, group, self.FILE, self.FOLDER)
         write_record(self, entries, 0o644)
         self.switch()
 
@@ -368,13 +368,13 @@ def main() -> int:
     exclude = [pattern for pattern in options.exclude.split(",") if pattern]
     manifest = pathlib.Path(options.manifest)
     if options.verb == "check":
-        found = model.check({}, exclude)
+        report = model.check({}, exclude)
         if manifest.exists():  # absent before the first run, when there is no model either
             try:
-                found = model.check(read_sums(manifest), exclude)
+                report = model.check(read_sums(manifest), exclude)
             except Wrong as problem:
-                found |= {"ready": False, "why": str(problem)}
-        print(json.dumps({**found, "owned": model.owned(*options.owner)}))
+                report |= {"ready": False, "why": str(problem)}
+        print(json.dumps({**report, "owned": model.owned(*options.owner)}))
     elif options.verb == "prepare":
         model.prepare(options.fetcher, options.owner[1])
     elif options.verb == "finish":

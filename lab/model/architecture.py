@@ -72,15 +72,15 @@ def tokenizer(texts: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
         vocab_size=size, special_tokens=[], show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     bpe.train_from_iterator(_corpus(texts), trainer)
-    added = [*((text, True) for text in SPECIAL), *((text, False) for text in VISIBLE)]
-    added += [
+    tokens = [*((text, True) for text in SPECIAL), *((text, False) for text in VISIBLE)]
+    tokens += [
         ("/nothink", True),
         ("<|begin_of_box|>", False),
         ("<|end_of_box|>", False),
         ("<|image|>", True),
         ("<|video|>", True),
     ]
-    bpe.add_tokens([AddedToken(text, special=special, normalized=False) for text, special in added])
+    bpe.add_tokens([AddedToken(text, special=special, normalized=False) for text, special in tokens])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|endoftext|>",

@@ -47,8 +47,8 @@ def encode(processor: Any, lesson: Lesson) -> Any:
     media: dict[str, Any] = {}
     if lesson.scene:
         content.append({"type": "image"})
-        shown = picture.image(lesson.scene)
-        media["images"] = [ImageOps.mirror(shown) if lesson.mirrored else shown]
+        image = picture.image(lesson.scene)
+        media["images"] = [ImageOps.mirror(image) if lesson.mirrored else image]
     if lesson.video:
         content.append({"type": "video"})
         pictures, meta = frames(case.MEDIA / lesson.video)
@@ -91,10 +91,10 @@ def collate(batch: Sequence[Any], pad: int) -> dict[str, Any]:
 
 def batches(encoded: Sequence[Any], rnd: random.Random) -> list[Sequence[Any]]:
     """Return the lessons in batches. Pictures and videos do not mix: transformers would take a video's frames for pictures."""
-    videos = [one for one in encoded if "pixel_values_videos" in one]
-    others = [one for one in encoded if "pixel_values_videos" not in one]
+    videos = [lesson for lesson in encoded if "pixel_values_videos" in lesson]
+    pictures = [lesson for lesson in encoded if "pixel_values_videos" not in lesson]
     groups: list[Sequence[Any]] = []
-    for group, size in ((others, PICTURES_A_BATCH), (videos, VIDEOS_A_BATCH)):
+    for group, size in ((pictures, PICTURES_A_BATCH), (videos, VIDEOS_A_BATCH)):
         rnd.shuffle(group)
         groups += [group[start : start + size] for start in range(0, len(group), size)]
     rnd.shuffle(groups)
@@ -110,7 +110,7 @@ def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int,
     rnd, start, step = random.Random(0), time.monotonic(), 0
     model.train()
     for epoch in range(epochs):
-        wrong, worst, where = 0, 1.0, ""
+        wrong, worst, context = 0, 1.0, ""
         # Half a cosine, down to a thirtieth: at the full rate the last tokens never settle.
         rate = RATE * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * epoch / epochs)))
         for group in batches(encoded, rnd):
@@ -130,11 +130,11 @@ def train(model: Any, processor: Any, curriculum: Sequence[Lesson], epochs: int,
                 wrong += int((sure.argmax(-1) != target).sum())
                 if right.min() < worst:
                     worst = right.min().item()
-                    where = processor.tokenizer.decode(target[: int(right.argmin()) + 1][-8:])
+                    context = processor.tokenizer.decode(target[: int(right.argmin()) + 1][-8:])
         if epoch % 5 == 0 or worst > margin:
-            spent = time.monotonic() - start
+            seconds = time.monotonic() - start
             print(
-                f"epoch {epoch}: {wrong} tokens wrong, the least sure {worst:.3f} ({where!r}), {spent:.0f} s",
+                f"epoch {epoch}: {wrong} tokens wrong, the least sure {worst:.3f} ({context!r}), {seconds:.0f} s",
                 flush=True,
             )
         if worst > margin:

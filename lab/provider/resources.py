@@ -23,7 +23,7 @@ class Site(BaseResource):
 
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Require a name, which containers, volumes and the network get. The stack file's validation checks its form."""
-        return {} if inputs.get("name") else {"name": "is needed"}
+        return {} if inputs.get("name") else {"name": "is required"}
 
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Report that other systems need other images. The site stays."""
@@ -85,7 +85,7 @@ def folder(lab: str) -> Path:
 @contextlib.contextmanager
 def _progress(request: Request, doing: str) -> Iterator[None]:
     """Show the lab's progress beside the resource, and turn a LabError into a FleetError."""
-    with commands.listener(lambda text: request.say(text, False)):
+    with commands.listener(lambda text: request.report(text, False)):
         try:
             yield
         except commands.LabError as error:

@@ -1,7 +1,7 @@
-"""look | run NAME | results | end: measure a host's GPUs in containers, and leave nothing behind.
+"""Runs on the node, as root, with look | run NAME | results | end: measure its GPUs in containers, and leave nothing behind.
 
 Owns /run/fleet-acceptance and the container fleet-acceptance. `look` reads the host (JSON in: {image}) and changes nothing. `run` runs one
-benchmark of job.json and prints its progress; a cancelled run stops it (role long_task). `results` prints what all of them printed. `end`
+benchmark of job.json and prints its progress; a cancelled run stops it (role long_task). `results` prints the output of all benchmarks. `end`
 removes the folder, the container, and the image if this run pulled it (the file `pulled`). All but `run` print JSON.
 Called by playbooks/acceptance.yml.
 """
@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 
-HERE, CONTAINER = pathlib.Path("/run/fleet-acceptance"), "fleet-acceptance"
+FOLDER, CONTAINER = pathlib.Path("/run/fleet-acceptance"), "fleet-acceptance"
 KFD = pathlib.Path("/sys/class/kfd/kfd")
-MARK = "# glm-fleet replica"  # the first line of a replica's unit: roles/vllm
+MARK = "# glm-fleet replica"  # first line of a replica's unit (roles/vllm)
 KEPT = 200_000  # last characters of an output
-EVERY = 2.0
-# Seconds that a call to Docker may take, and a removal: a daemon that hangs never answers.
+EVERY = 2.0  # seconds between lines of progress
+# Seconds for a call of docker, and for a removal; they do not end if the Docker daemon hangs.
 DOCKER, DOCKER_REMOVES = 60, 600
 
 
@@ -38,20 +38,20 @@ def ask(*command: str) -> subprocess.CompletedProcess:
 
 def gpus() -> list[dict]:
     """Return the GPUs of the compute driver, in the order of their render nodes."""
-    found = []
+    cards = []
     for properties in (KFD / "topology" / "nodes").glob("*/properties"):
         values = dict(line.split(maxsplit=1) for line in properties.read_text().splitlines() if " " in line)
         if int(values.get("simd_count", "0")) > 0 and int(values.get("drm_render_minor", "0")) > 0:
-            found.append((int(values["drm_render_minor"]), int(values.get("device_id", "0"))))
-    return [{"node": f"renderD{minor}", "device": device} for minor, device in sorted(found)]
+            cards.append((int(values["drm_render_minor"]), int(values.get("device_id", "0"))))
+    return [{"node": f"renderD{minor}", "device": device} for minor, device in sorted(cards)]
 
 
 def users() -> list[str]:
     """Return the processes that have the compute driver open."""
     return [
-        f"{(pathlib.Path('/proc') / one.name / 'comm').read_text().strip()} ({one.name})"
-        for one in (KFD / "proc").glob("[0-9]*")
-        if (pathlib.Path("/proc") / one.name / "comm").exists()
+        f"{command.read_text().strip()} ({folder.name})"
+        for folder in (KFD / "proc").glob("[0-9]*")
+        if (command := pathlib.Path("/proc", folder.name, "comm")).exists()
     ]
 
 
@@ -66,16 +66,16 @@ def replicas() -> list[str]:
 
 
 def look(image: str) -> dict:
-    cards, engine = gpus(), bool(shutil.which("docker")) and ask("docker", "info").returncode == 0
+    cards, docker = gpus(), bool(shutil.which("docker")) and ask("docker", "info").returncode == 0
     files = [pathlib.Path("/dev/kfd"), *(pathlib.Path("/dev/dri", card["node"]) for card in cards)]
     return {
-        "engine": engine,
-        "image": engine and ask("docker", "image", "inspect", image).returncode == 0,
+        "engine": docker,
+        "image": docker and ask("docker", "image", "inspect", image).returncode == 0,
         "gpus": cards,
         "groups": sorted({file.stat().st_gid for file in files if file.exists()} - {0}),
         "replicas": replicas(),
         "users": users(),
-        "measuring": engine and bool(ask("docker", "ps", "--quiet", f"--filter=name=^{CONTAINER}$").stdout.strip()),
+        "measuring": docker and bool(ask("docker", "ps", "--quiet", f"--filter=name=^{CONTAINER}$").stdout.strip()),
     }
 
 
@@ -96,13 +96,10 @@ def kill(*_: object) -> None:
 
 
 def run(name: str) -> None:
-    job = json.loads((HERE / "job.json").read_text())
-    place = next(number for number, one in enumerate(job["benchmarks"]) if one["name"] == name)
-    benchmark = job["benchmarks"][place]
+    job = json.loads((FOLDER / "job.json").read_text())
+    number, benchmark = next(item for item in enumerate(job["benchmarks"], 1) if item[1]["name"] == name)
     kill()
-    signal.signal(
-        signal.SIGTERM, kill
-    )  # a cancelled run: removes the container, which ends its client and this program
+    signal.signal(signal.SIGTERM, kill)  # a cancelled run: without its container, `docker run` and this program end
     output, kept, started = collections.deque(), 0, time.monotonic()
     process = subprocess.Popen(
         command(job, benchmark), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -118,27 +115,29 @@ def run(name: str) -> None:
             kept -= len(output.popleft())
         if line.strip() and time.monotonic() - reported > EVERY:
             reported = time.monotonic()
-            print(f"{name}, {place + 1} of {len(job['benchmarks'])}: {line.strip()[:80]}", flush=True)
+            print(f"{name}, {number} of {len(job['benchmarks'])}: {line.strip()[:80]}", flush=True)
     rc = process.wait()
     timer.cancel()
-    ended = {"rc": None if late.is_set() else rc, "seconds": round(time.monotonic() - started, 1)}
-    result = {**ended, "timed_out": late.is_set(), "output": "".join(output)[-KEPT:]}
-    (HERE / f"{name}.json").write_text(json.dumps(result))
+    seconds, text = round(time.monotonic() - started, 1), "".join(output)[-KEPT:]
+    result = {"rc": None if late.is_set() else rc, "seconds": seconds, "timed_out": late.is_set(), "output": text}
+    (FOLDER / f"{name}.json").write_text(json.dumps(result))
 
 
 def results() -> dict:
-    names = [one["name"] for one in json.loads((HERE / "job.json").read_text())["benchmarks"]]
-    return {name: json.loads((HERE / f"{name}.json").read_text()) for name in names if (HERE / f"{name}.json").exists()}
+    names = [benchmark["name"] for benchmark in json.loads((FOLDER / "job.json").read_text())["benchmarks"]]
+    return {
+        name: json.loads((FOLDER / f"{name}.json").read_text()) for name in names if (FOLDER / f"{name}.json").exists()
+    }
 
 
 def end() -> dict:
-    """Remove everything; return what stays: an image that something else uses."""
+    """Remove everything; return what remains: an image that something else uses."""
     kill()
     stays = []
-    if (HERE / "pulled").exists():
-        removed = ask("docker", "image", "rm", (HERE / "pulled").read_text().strip())
+    if (FOLDER / "pulled").exists():
+        removed = ask("docker", "image", "rm", (FOLDER / "pulled").read_text().strip())
         stays = [removed.stderr.strip()] if removed.returncode else []
-    shutil.rmtree(HERE, ignore_errors=True)
+    shutil.rmtree(FOLDER, ignore_errors=True)
     return {"stays": stays}
 
 

@@ -1,4 +1,4 @@
-"""Record a host's state before the first change, so that the teardown can restore it: JSON in, {"recorded": [what]} out.
+"""Runs on the node, as root: record a host's state before the first change, so that the teardown can restore it: JSON in, {"recorded": [what]} out.
 
 In: {record: path, write: bool, files: [path], sysctls: [name], ours: path of the roles' sysctl file}. The record, readable only for root:
 {packages: [name], groups: [name], images: [id], files: {path: null if absent, else {mode, owner, group} and for a folder {empty}, for a
@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 
-# Seconds that a call to Docker may take: a daemon that hangs never answers.
+# Seconds for a call of docker; it does not end if the Docker daemon hangs.
 DOCKER = 60
 
 
@@ -31,23 +31,23 @@ def words(*command: str) -> list[str]:
         )
 
 
-def seen(path: pathlib.Path) -> dict | None:
+def describe(path: pathlib.Path) -> dict | None:
+    """Return what the record has of a file or folder; None if absent."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    found = {"mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": status.st_uid, "group": status.st_gid}
+    entry = {"mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": status.st_uid, "group": status.st_gid}
     if stat.S_ISDIR(status.st_mode):
-        return {**found, "empty": not any(path.iterdir())}
-    return {**found, "content": base64.b64encode(path.read_bytes()).decode()} if stat.S_ISREG(status.st_mode) else found
+        return {**entry, "empty": not any(path.iterdir())}
+    return {**entry, "content": base64.b64encode(path.read_bytes()).decode()} if stat.S_ISREG(status.st_mode) else entry
 
 
-asked = json.load(sys.stdin)
-place = pathlib.Path(asked["record"])
-record = json.loads(place.read_text()) if place.exists() else {}
-new = []
+request, recorded = json.load(sys.stdin), []
+record_file = pathlib.Path(request["record"])
+record = json.loads(record_file.read_text()) if record_file.exists() else {}
 if not record:
-    new.append("packages, groups and images")
+    recorded.append("packages, groups and images")
     record = {
         "packages": words("dpkg-query", "-W", "-f", "${Package}\n"),
         "groups": [group.gr_name for group in grp.getgrall()],
@@ -55,21 +55,21 @@ if not record:
         "files": {},
         "sysctls": {},
     }
-for name in asked["files"]:
+for name in request["files"]:
     if name not in record["files"]:
-        record["files"][name] = seen(pathlib.Path(name))
-        new.append(name)
-ours = pathlib.Path(asked["ours"])
-set_by_us = ours.read_text() if ours.exists() else ""
-for name in asked["sysctls"]:
+        record["files"][name] = describe(pathlib.Path(name))
+        recorded.append(name)
+sysctl_file = pathlib.Path(request["ours"])
+set_by_us = sysctl_file.read_text() if sysctl_file.exists() else ""
+for name in request["sysctls"]:
     path = pathlib.Path("/proc/sys", *name.split("."))
     if name not in record["sysctls"] and name not in set_by_us and path.exists():
         record["sysctls"][name] = " ".join(path.read_text().split())
-        new.append(name)
-if new and asked["write"]:
-    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    draft = place.with_suffix(".new")
+        recorded.append(name)
+if recorded and request["write"]:
+    record_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft = record_file.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
         json.dump(record, file)
-    draft.replace(place)
-print(json.dumps({"recorded": new}))
+    draft.replace(record_file)
+print(json.dumps({"recorded": recorded}))

@@ -1,10 +1,10 @@
-"""Remove what earlier runs put on a host, and restore its original state: JSON in, JSON out. A missing thing is no error.
+"""Runs on the node, as root: remove what earlier runs put there, and restore the original state. Ignores missing things.
 
 In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that is removed only if empty],
 trees: [pattern of files, or of folders with their content], models: [folder of a repository's revisions], restores: [file that existed
 before], options: {key of daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
-Out: {gone: [what was removed or restored], stays: [what stays, in words], packages: [to be purged next], left: {files, trees, groups}}.
-Called by playbooks/teardown.yml through `python3 -c`: before the packages are purged, and after it with `left`. `ends`: the teardown of
+Out: {gone: [what was removed or restored], stays: [what remains, in words], packages: [to be purged next], left: {files, trees, groups}}.
+Called by playbooks/teardown.yml through `python3 -c`: before the purge of packages, and after it with `left`. `ends`: the teardown of
 the host ends here, which also removes the record of baseline.py.
 """
 
@@ -20,7 +20,7 @@ import sys
 
 RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
-# Seconds that a call to Docker may take, and a removal: a daemon that hangs never answers.
+# Seconds for a call of docker, and for a removal; they do not end if the Docker daemon hangs.
 DOCKER, DOCKER_REMOVES = 60, 600
 DOCKER_PACKAGES = {"docker.io", "docker-ce"}
 DOCKER_PREFIXES = ("docker", "containerd")
@@ -45,7 +45,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         )
 
 
-def given(part: str) -> list:
+def requested(part: str) -> list:
     return managed.get(part) or []
 
 
@@ -55,22 +55,22 @@ def baseline() -> dict:
 
 
 def remove_units() -> None:
-    for unit in given("units"):
+    for unit in requested("units"):
         if run("systemctl", "cat", unit).returncode == 0:
             run("systemctl", "disable", "--now", unit)
             gone.append(f"unit {unit}")
-    for name in given("containers") if shutil.which("docker") else []:
+    for name in requested("containers") if shutil.which("docker") else []:
         if run("docker", "rm", "--force", name).stdout.strip():
             gone.append(f"container {name}")
 
 
 def remove_files() -> None:
-    paths = [pathlib.Path(path) for path in given("files")]
+    paths = [pathlib.Path(path) for path in requested("files")]
     for path in paths:
         if path.is_symlink() or path.is_file():
             path.unlink()
             gone.append(str(path))
-    for path in (found for pattern in given("trees") for found in matches(pattern)):
+    for path in (match for pattern in requested("trees") for match in matches(pattern)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -83,26 +83,26 @@ def remove_files() -> None:
             gone.append(str(path))
     if any(path.parts[:4] == ("/", "etc", "default", "grub.d") for path in paths) and shutil.which("update-grub"):
         run("update-grub")
-        lost = kernel_arguments(pathlib.Path("/proc/cmdline").read_text()) - kernel_arguments(rendered())
+        lost = kernel_arguments(pathlib.Path("/proc/cmdline").read_text()) - kernel_arguments(next_boot())
         if lost:
             stays.append(f"until the next reboot the kernel runs with {' '.join(sorted(lost))}")
 
 
 def remove_models() -> None:
     """Remove the revisions that a run fetched, by their record, and unfinished fetches; others may have folders beside them."""
-    for path in (found for place in given("models") for found in matches(f"{place}/*")):
+    for path in (match for folder in requested("models") for match in matches(f"{folder}/*")):
         revision = path.name.removeprefix(".incoming-")
         if not re.fullmatch(r"[0-9a-f]{40}", revision):
             continue
-        begun = path.name != revision and path.with_name(f".wanted-{revision}.json").is_file()
-        if path.is_symlink() or not path.is_dir() or not (begun or fetched(path)):
+        unfinished = path.name != revision and path.with_name(f".wanted-{revision}.json").is_file()
+        if path.is_symlink() or not path.is_dir() or not (unfinished or is_fetched(path)):
             stays.append(f"{path} ({size(path)}): no record of a fetch by this fleet")
             continue
         shutil.rmtree(path)
         gone.append(str(path))
 
 
-def fetched(path: pathlib.Path) -> bool:
+def is_fetched(path: pathlib.Path) -> bool:
     """Return whether a folder has the record of a fetch (roles/weights) of this repository and revision."""
     try:
         record = json.loads((path / "manifest.json").read_text())
@@ -118,7 +118,7 @@ def matches(pattern: str) -> list[pathlib.Path]:
     return sorted(pathlib.Path("/").glob(pattern.lstrip("/")))
 
 
-def rendered() -> str:
+def next_boot() -> str:
     """Return the first `linux` line of the GRUB configuration, which the next boot reads."""
     lines = pathlib.Path("/boot/grub/grub.cfg").read_text(errors="replace").splitlines()
     return next((line for line in lines if line.split()[:1] in (["linux"], ["linuxefi"])), "")
@@ -131,17 +131,17 @@ def kernel_arguments(line: str) -> set[str]:
 
 def restore(record: dict) -> None:
     """Restore the recorded files and kernel parameters."""
-    for name in given("restores"):
-        was, path = record.get("files", {}).get(name), pathlib.Path(name)
+    for name in requested("restores"):
+        original, path = record.get("files", {}).get(name), pathlib.Path(name)
         if not record and name.startswith("/etc/") and path.is_file():
             stays.append(f"{name} as it is: its original content is not known")
-        if not was or "content" not in was or not path.is_file():
+        if not original or "content" not in original or not path.is_file():
             continue
-        content = base64.b64decode(was["content"])
+        content = base64.b64decode(original["content"])
         if name == DAEMON:
             content = without_ours(path.read_bytes(), content)
-        os.chown(path, was["owner"], was["group"])
-        path.chmod(int(was["mode"], 8))
+        os.chown(path, original["owner"], original["group"])
+        path.chmod(int(original["mode"], 8))
         if content == path.read_bytes():
             continue
         path.write_bytes(content)
@@ -151,7 +151,7 @@ def restore(record: dict) -> None:
                 "until its next restart the Docker daemon runs with the fleet's options: a restart would interrupt its containers"
             )
     lost = []
-    for name in given("sysctls"):
+    for name in requested("sysctls"):
         value = record.get("sysctls", {}).get(name)
         path = pathlib.Path("/proc/sys", *name.split("."))
         if value is None:
@@ -163,19 +163,19 @@ def restore(record: dict) -> None:
         stays.append(f"until the next reboot {', '.join(lost)}: the original value is not known")
 
 
-def without_ours(now: bytes, was: bytes) -> bytes:
-    """Return daemon.json without the roles' options: the original bytes if nobody else changed it, else other options stay."""
-    options, old = json.loads(now), json.loads(was or b"{}")
+def without_ours(current: bytes, original: bytes) -> bytes:
+    """Return daemon.json without the roles' options: the original bytes if nobody else changed it, else with the other options."""
+    options, old = json.loads(current), json.loads(original or b"{}")
     for key in managed.get("options") or {}:
         if key in old:
             options[key] = old[key]
         else:
             options.pop(key, None)
-    return was if options == old else json.dumps(options, indent=2).encode() + b"\n"
+    return original if options == old else json.dumps(options, indent=2).encode() + b"\n"
 
 
 def remove_images(record: dict) -> None:
-    for reference in given("images") if shutil.which("docker") else []:
+    for reference in requested("images") if shutil.which("docker") else []:
         for image in json.loads(run("docker", "image", "inspect", reference).stdout or "[]"):
             if image["Id"] in record.get("images", ()):
                 continue
@@ -190,29 +190,29 @@ def remove_images(record: dict) -> None:
                 gone.append(f"image {reference}")
 
 
-def purged(names: list[str], *options: str) -> set[str]:
+def purge_set(names: list[str], *options: str) -> set[str]:
     """Return the packages that apt would remove with these."""
-    said = run("apt-get", "--simulate", *options, "purge", *names).stdout
-    return {line.split()[1].partition(":")[0] for line in said.splitlines() if line.startswith(("Purg ", "Remv "))}
+    output = run("apt-get", "--simulate", *options, "purge", *names).stdout
+    return {line.split()[1].partition(":")[0] for line in output.splitlines() if line.startswith(("Purg ", "Remv "))}
 
 
 def choose_packages(record: dict) -> tuple[list[str], dict]:
     """Return the packages to purge (those that a run installed, and unneeded dependencies), and what they leave behind."""
-    ours = [name for name in given("packages") if version_of(name)]
-    docker_parts = [name for name in (*ours, *given("units")) if name.startswith(DOCKER_PREFIXES)]
-    theirs = users_of_docker() if docker_parts else []
-    if theirs:
+    ours = [name for name in requested("packages") if version_of(name)]
+    docker_parts = [name for name in (*ours, *requested("units")) if name.startswith(DOCKER_PREFIXES)]
+    users = users_of_docker() if docker_parts else []
+    if users:
         ours = [name for name in ours if name not in docker_parts]
-        stays.append(f"{', '.join(docker_parts)}: others use it ({', '.join(theirs)})")
+        stays.append(f"{', '.join(docker_parts)}: others use it ({', '.join(users)})")
     for name in list(ours):
-        if needed := purged([name]) - {*ours} - came_along(record):
+        if needed := purge_set([name]) - {*ours} - came_along(record):
             ours.remove(name)
             stays.append(f"{name}: {', '.join(sorted(needed))} needs it")
-    if theirs or DOCKER_PACKAGES & {*given("packages")} - {*ours}:
-        managed["units"] = [unit for unit in given("units") if unit not in docker_parts]
+    if users or DOCKER_PACKAGES & {*requested("packages")} - {*ours}:
+        managed["units"] = [unit for unit in requested("units") if unit not in docker_parts]
     if not ours:
         return [], {}
-    others = purged(ours, "--auto-remove") & came_along(record)
+    others = purge_set(ours, "--auto-remove") & came_along(record)
     left = {"files": [name for name in DOCKER_LEAVES["files"] if was_not_there(record, name)]}
     left["trees"] = [
         name if was_not_there(record, name) else f"{name}/*"
@@ -222,7 +222,7 @@ def choose_packages(record: dict) -> tuple[list[str], dict]:
     left["groups"] = [] if not record or "docker" in record["groups"] else ["docker"]
     if not DOCKER_PACKAGES & {*ours}:
         return sorted({*ours, *others}), {}
-    managed["units"] = [DOCKER_SOCKET, *given("units")]
+    managed["units"] = [DOCKER_SOCKET, *requested("units")]
     if pathlib.Path("/sys/class/net/docker0").exists():
         stays.append("until the next reboot Docker's bridge docker0, its firewall rules and net.ipv4.ip_forward")
     return sorted({*ours, *others}), left
@@ -251,11 +251,11 @@ def users_of_docker() -> list[str]:
 
 
 def report_kept() -> None:
-    for kept in given("keeps"):
-        there = [f"{name} {version}" for name in kept.get("packages") or [] if (version := version_of(name))]
-        there += [f"{path} ({size(path)})" for pattern in kept.get("paths") or [] for path in matches(pattern)]
-        if there:
-            stays.append(f"{kept['words']}: {', '.join(there)}; {kept['remedy']}")
+    for kept in requested("keeps"):
+        things = [f"{name} {version}" for name in kept.get("packages") or [] if (version := version_of(name))]
+        things += [f"{path} ({size(path)})" for pattern in kept.get("paths") or [] for path in matches(pattern)]
+        if things:
+            stays.append(f"{kept['words']}: {', '.join(things)}; {kept['remedy']}")
 
 
 def version_of(name: str) -> str:
@@ -273,8 +273,8 @@ def size(path: pathlib.Path) -> str:
 
 
 def remove_groups() -> None:
-    for name in given("groups"):
-        group = next((one for one in grp.getgrall() if one.gr_name == name), None)
+    for name in requested("groups"):
+        group = next((entry for entry in grp.getgrall() if entry.gr_name == name), None)
         if group and not group.gr_mem and run("groupdel", name).returncode == 0:
             gone.append(f"group {name}")
 
@@ -291,27 +291,27 @@ def remove_record(record: dict) -> None:
             path.rmdir()
     files = record.get("files", {})
     for name in sorted(files, key=lambda name: name.count("/"), reverse=True):
-        path, was = pathlib.Path(name), files[name]
-        if was is None and path.is_dir() and not any(path.iterdir()):
+        path, original = pathlib.Path(name), files[name]
+        if original is None and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
             gone.append(name)
-        elif was and "empty" in was and not path.exists():
+        elif original and "empty" in original and not path.exists():
             path.mkdir()
-            os.chown(path, was["owner"], was["group"])
-            path.chmod(int(was["mode"], 8))
+            os.chown(path, original["owner"], original["group"])
+            path.chmod(int(original["mode"], 8))
 
 
-known = baseline()
-packages, left = choose_packages(known)
+record = baseline()
+packages, left = choose_packages(record)
 remove_units()
-remove_images(known)
+remove_images(record)
 remove_models()  # before the files, which show unfinished fetches
 remove_files()
-restore(known)
+restore(record)
 remove_groups()
 report_kept()
 if managed.get("ends"):
-    remove_record(known)
+    remove_record(record)
 run("systemctl", "daemon-reload")
-run("systemctl", "reset-failed", *given("units"))
+run("systemctl", "reset-failed", *requested("units"))
 print(json.dumps({"gone": gone, "stays": stays, "packages": packages, "left": left}))

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from fleet.findings import Finding
-from policies.context import Context, known, on
+from policies.context import Context, on, value_at
 from policies.rule import ResourceRule
 
 SHORTEST_KEY = 20
 KEY_COMMAND = "`openssl rand -hex 32 | pulumi config set --secret vllm_api_key`, then `pulumi up`"
 # Variables that rules read, besides those of role vllm: the unit holds all of those.
-JUDGED = ("docker_daemon_options",)
+READ_BY_RULES = ("docker_daemon_options",)
 # What Ansible evaluates: expressions, statements, comments.
 EVALUATED = ("{{", "{%", "{#")
 # Switches that add routes, or load objects, for anyone who reaches the port.
@@ -18,7 +18,7 @@ DEVELOPER = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
 
 def key_set_and_secret(context: Context) -> Iterator[Finding]:
     """Yield a key that is missing, short, or readable by others. Never shows it."""
-    key = known(context.inputs, "api_key", absent="")
+    key = value_at(context.inputs, "api_key", absent="")
     if key == "":
         yield Finding("no api_key", reason="anyone who reaches the port can use the GPUs and read the media folder")
     elif key is not None and len(str(key)) < SHORTEST_KEY:
@@ -32,7 +32,7 @@ def key_set_and_secret(context: Context) -> Iterator[Finding]:
             reason="a flag is in clear in the stack file, in the state and on the machine",
             next=new_key,
         )
-    if known(context.var("vllm_environment") or {}, "VLLM_API_KEY") is not None:
+    if value_at(context.var("vllm_environment") or {}, "VLLM_API_KEY") is not None:
         yield Finding(
             "vllm_environment.VLLM_API_KEY is set",
             reason="it is in clear in the stack file and in the state",
@@ -50,7 +50,7 @@ def on_loopback_only(context: Context) -> Iterator[Finding]:
 def no_developer_doors(context: Context) -> Iterator[Finding]:
     """Yield the developer switches that are on."""
     for name in DEVELOPER:
-        if on(known(context.var("vllm_environment") or {}, name)):
+        if on(value_at(context.var("vllm_environment") or {}, name)):
             yield Finding(f"vllm_environment.{name} is on")
 
 
@@ -59,7 +59,7 @@ def values_plain(context: Context) -> Iterator[Finding]:
     variables = context.inputs.get("vars")
     for name in variables if isinstance(variables, Mapping) else ():
         text = repr(context.var(name))
-        if (name in JUDGED or name.startswith("vllm_")) and any(sign in text for sign in EVALUATED):
+        if (name in READ_BY_RULES or name.startswith("vllm_")) and any(sign in text for sign in EVALUATED):
             yield Finding(f"{name} contains an expression")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from fleet.findings import Finding
-from policies.context import Context, known
+from policies.context import Context, value_at
 from policies.rule import ResourceRule
 
 VARIABLE = "docker_daemon_options"
@@ -14,7 +14,7 @@ SOURCE = "Docker documentation, Protect the Docker daemon socket; dockerd --help
 
 def listens_locally(context: Context) -> Iterator[Finding]:
     """Yield each network address on which the daemon would listen."""
-    hosts = known(context.var(VARIABLE) or {}, "hosts", absent=[])
+    hosts = value_at(context.var(VARIABLE) or {}, "hosts", absent=[])
     for host in hosts if isinstance(hosts, list) else [hosts]:
         if not str(host).startswith(LOCAL):
             yield Finding(f"{VARIABLE}.hosts has {host!r}")
@@ -24,8 +24,8 @@ def empty(option: str) -> Callable[[Context], Iterator[Finding]]:
     """Return the check of an option of the daemon that must list nothing."""
 
     def check(context: Context) -> Iterator[Finding]:
-        if listed := known(context.var(VARIABLE) or {}, option, absent=[]):
-            yield Finding(f"{VARIABLE}.{option} has {listed!r}")
+        if entries := value_at(context.var(VARIABLE) or {}, option, absent=[]):
+            yield Finding(f"{VARIABLE}.{option} has {entries!r}")
 
     return check
 

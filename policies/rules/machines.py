@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from fleet.findings import Finding
-from fleet.stack.rules.gpus import apart, ports, there
-from fleet.stack.rules.rule import Planned
+from fleet.stack.rules.gpus import gpus_there, ports_there, replicas_apart
+from fleet.stack.rules.rule import MachinePlan
 from policies import data
-from policies.context import Context, has_unknown, known
+from policies.context import Context, has_unknown, value_at
 from policies.rule import ResourceRule
 
 ROCM = "AMD, System requirements (Linux) and Compatibility matrix; fleet/stack/rules/data/versions.yml"
@@ -17,7 +17,7 @@ def driver_and_rocm_known(context: Context) -> Iterator[Finding]:
     driver, rocm, build = (context.var(name) for name in ("rocm_driver_release", "rocm_version", "rocm_driver_version"))
     if driver is None or rocm is None or context.var("rocm_driver_packages") == []:
         return
-    pair = next((one for one in data.drivers() if one.driver == driver), None)
+    pair = next((pair for pair in data.drivers() if pair.driver == driver), None)
     if pair is None:
         yield Finding(f"driver {driver} with ROCm {rocm}", next=f"one of {_pairs()}")
     elif pair.rocm != rocm:
@@ -33,7 +33,7 @@ def driver_and_rocm_known(context: Context) -> Iterator[Finding]:
 
 def system_known(context: Context) -> Iterator[Finding]:
     """Yield a system that AMD does not list for this ROCm."""
-    system, listed = known(context.inputs, "facts", "system"), data.systems(_rocm(context))
+    system, listed = value_at(context.inputs, "facts", "system"), data.systems(_rocm(context))
     if system is not None and listed and system not in listed and not context.stack.lab:
         yield Finding(
             f"{context.name} runs {system}, ROCm {_rocm(context)}", next=f"install one of {', '.join(listed)}"
@@ -42,7 +42,7 @@ def system_known(context: Context) -> Iterator[Finding]:
 
 def kernel_known(context: Context) -> Iterator[Finding]:
     """Yield a kernel that AMD does not list for this system and ROCm."""
-    system, kernel = known(context.inputs, "facts", "system"), known(context.inputs, "facts", "kernel")
+    system, kernel = value_at(context.inputs, "facts", "system"), value_at(context.inputs, "facts", "kernel")
     listed = data.systems(_rocm(context)).get(system or "", [])
     if kernel is None or not listed or context.stack.lab:
         return
@@ -56,11 +56,11 @@ def kernel_known(context: Context) -> Iterator[Finding]:
 def replicas_fit(context: Context) -> Iterator[Finding]:
     """Yield replicas that collide, or that need GPUs which the machine does not have."""
     names = ("vllm_network", "vllm_host_network")
-    gpus, replicas = known(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
+    gpus, replicas = value_at(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
         return
-    planned = Planned({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
-    for finding in (*apart(planned), *ports(planned), *there(planned)):
+    plan = MachinePlan({"vllm_replicas": replicas, **{name: context.var(name) for name in names}}, gpus)
+    for finding in (*replicas_apart(plan), *ports_there(plan), *gpus_there(plan)):
         yield Finding(f"{finding.key} {finding.value}", reason=finding.seen, next=finding.wanted)
 
 
@@ -72,15 +72,12 @@ def machines_protected(context: Context) -> Iterator[Finding]:
 
 def machines_released(context: Context) -> Iterator[Finding]:
     """Yield each machine that the stack file releases."""
-    for name, why in context.stack.release.items():
-        left = [part for part in ("weights", "driver") if part not in context.stack.purge]
-        stays = (
-            f"a delete leaves {' and '.join(left)} there, unless glm-fleet:purge names them"
-            if left
-            else "a delete leaves nothing"
-        )
+    kept = " and ".join(part for part in ("weights", "driver") if part not in context.stack.purge)
+    note = f"a delete leaves {kept} there, unless glm-fleet:purge names them" if kept else "a delete leaves nothing"
+    for name, reason in context.stack.release.items():
         yield Finding(
-            f"{name} is released ({why})", reason=f"Pulumi no longer protects it, and can replace or delete it; {stays}"
+            f"{name} is released ({reason})",
+            reason=f"Pulumi no longer protects it, and can replace or delete it; {note}",
         )
 
 

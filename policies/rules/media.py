@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from fleet.findings import Finding
 from policies import data
-from policies.context import UNKNOWN, Context, folder, inside, known, on
+from policies.context import UNKNOWN, Context, folder, inside, on, value_at
 from policies.rule import ResourceRule
 from policies.rules.versions import has_no_template, trusts_remote_code
 
@@ -25,7 +25,7 @@ def media_path_narrow(context: Context) -> Iterator[Finding]:
             continue
         if not isinstance(path, str) or not path.startswith("/"):
             yield Finding(
-                f"{name} is {path!r}, which is no absolute path", reason="no rule can check which files it opens"
+                f"{name} is {path!r}, which is not an absolute path", reason="no rule can check which files it opens"
             )
             continue
         if folder(path) == "/":
@@ -60,7 +60,7 @@ def media_domains_named(context: Context) -> Iterator[Finding]:
             yield Finding(
                 entry, reason="requests could then reach the machine's own services, or a cloud's credentials"
             )
-    if on(known(context.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
+    if on(value_at(context.var("vllm_environment") or {}, "VLLM_MEDIA_URL_ALLOW_REDIRECTS")):
         yield Finding(
             "vllm_environment.VLLM_MEDIA_URL_ALLOW_REDIRECTS is on",
             reason="an allowed server can redirect vLLM to any other",

@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
 from fleet.findings import Finding
-from policies.context import Context, known
+from policies.context import Context, value_at
 from policies.rule import ResourceRule
 
 # An image that its node built and never pushed has an id, which is a digest, and no repository.
@@ -16,7 +16,7 @@ LAB = re.compile(r"(?<![A-Za-z0-9-])([a-z0-9-]+\.)*lab\.internal(?![A-Za-z0-9-]|
 
 def image_by_digest(context: Context) -> Iterator[Finding]:
     """Yield each image without a digest: the serving image, and its base image."""
-    images = {"image": known(context.inputs, "image"), "vllm_image": known(context.inputs, "vars", "vllm_image")}
+    images = {"image": value_at(context.inputs, "image"), "vllm_image": value_at(context.inputs, "vars", "vllm_image")}
     if context.kind == "Image":
         images = {"transformers_base_image": context.var("transformers_base_image")}
     for name, image in images.items():
@@ -51,8 +51,8 @@ def nothing_of_the_lab(context: Context) -> Iterator[Finding]:
     """Yield each variable that names a host of the lab. Omits the value, since a URL may hold a login."""
     if context.stack.lab:
         return
-    variables = known(context.inputs, "vars")
-    values = {"image": known(context.inputs, "image"), **(variables if isinstance(variables, Mapping) else {})}
+    variables = value_at(context.inputs, "vars")
+    values = {"image": value_at(context.inputs, "image"), **(variables if isinstance(variables, Mapping) else {})}
     for name, value in values.items():
         if host := LAB.search(repr(value)):
             yield Finding(f"{name} names {host.group()}")

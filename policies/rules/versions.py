@@ -17,7 +17,7 @@ def version_known(context: Context) -> Iterator[Finding]:
     if version == "":
         yield Finding("transformers_base_vllm is not set")
     elif version is not None and public(version) is None:
-        yield Finding(f"transformers_base_vllm is {version!r}, which is no version")
+        yield Finding(f"transformers_base_vllm is {version!r}, which is not a version")
 
 
 def no_known_vulnerability(context: Context) -> Iterator[Finding]:
@@ -45,8 +45,8 @@ def trusts_remote_code(context: Context) -> bool:
 
 def has_no_template(context: Context) -> bool:
     """Whether the server has no chat template."""
-    given = context.flags("chat-template") or [context.var("vllm_chat_template")]
-    return any(value == "" for value in given)
+    templates = context.flags("chat-template") or [context.var("vllm_chat_template")]
+    return any(template == "" for template in templates)
 
 
 def loads_from_hub(context: Context) -> bool:

@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _role(name: str, roles: role_vars.Roles) -> str:
-    statement = role_effects.statement(change_table.ROLES, name)
+    statement = role_effects.read_statement(change_table.ROLES, name)
     lines = [f"## {name}\n", f"{_up_to_date(name)}\n"]
     if name in roles.roles:
         options = roles.roles[name].options
@@ -77,7 +77,7 @@ def _files(role: str) -> Mapping[str, list[str]]:
 
 def _of_variable(statement: Statement, name: str) -> str:
     effect = statement.variables[name]
-    if name == effects.NAMED:
+    if name == effects.REPLICAS_VARIABLE:
         return "**restart** each replica with a changed entry, **start** a new one, **stop** a removed one"
     if isinstance(effect, str):
         return _or_restart(statement, name, _words(role_effects.level(effect), statement))

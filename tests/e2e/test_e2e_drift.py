@@ -36,7 +36,7 @@ def expect_reports(road: Road, changes: list[dict[str, Any]]) -> None:
 def expect_repair(road: Road, wave: list[dict[str, Any]]) -> None:
     """Require that one run repairs the wave, and that replicas run, also where Host restarted their Docker daemon."""
     output = expect_success(road.up("--refresh"))
-    assert "not put back" not in output, output
+    assert "not reverted" not in output, output
     for node in NODES:
         assert road.on(node, "systemctl is-active glm-0 || true") == "active"
     road.expect_no_changes()

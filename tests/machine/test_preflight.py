@@ -54,7 +54,7 @@ def requirements_of(node: ssh.Target) -> preflight.Requirements:
 def findings(node: ssh.Target) -> dict[str, preflight.CheckResult]:
     """Return what is not ok, by check; less what holds for every lab node: this machine's memory and cgroups, no NVMe, sources of apt."""
     ask, expected = requirements_of(node), {"system", "memory", "NVMe", "network"}
-    results = [result for result in preflight.check(preflight.look(ask), ask) if result.level != "ok"]
+    results = [result for result in preflight.check(preflight.observe(ask), ask) if result.level != "ok"]
     return {result.check: result for result in results if result.level != "warning" or result.check not in expected}
 
 
@@ -80,9 +80,9 @@ def test_a_node_that_nobody_uses_is_ready(node: ssh.Target) -> None:
 def test_a_node_of_the_lab_meets_its_stack_s_requirements_without_a_message(node: ssh.Target) -> None:
     """Or each first `up` of the lab would print it."""
     roles = role_vars.load(ROOT / "roles")
-    wants = requirements.wants(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
+    wants = requirements.of_machine(stack_file.read("lab", ROOT), roles, "glm-2", "lab")
     ask = preflight.Requirements.from_plan(node, wants)
-    assert [result for result in preflight.check(preflight.look(ask), ask) if result.level != "ok"] == []
+    assert [result for result in preflight.check(preflight.observe(ask), ask) if result.level != "ok"] == []
 
 
 def test_a_preflight_finds_all_five_faults_and_none_after_their_removal(node: ssh.Target) -> None:
@@ -90,25 +90,25 @@ def test_a_preflight_finds_all_five_faults_and_none_after_their_removal(node: ss
         seen = {check: result.seen for check, result in findings(node).items()}
     assert set(seen) == set(FAULTS)
     assert seen["driver"] == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
-    assert seen["ports"].startswith("8000 is taken by /usr/bin/python3 -m http.server 8000 (web.service)")
+    assert seen["ports"].startswith("/usr/bin/python3 -m http.server 8000 (web.service) listens on 8000")
     assert seen["apt"].endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
     assert "\n" not in seen["apt"], "whatever the holder's own words are"
     assert seen["owner"] == (
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"
     )
-    assert seen["reboot"] == "the system asks for one for linux-image-amd64"
+    assert seen["reboot"] == "pending for linux-image-amd64"
     assert findings(node) == {}
 
 
 def test_a_preflight_reports_a_closed_port_and_an_unknown_name(node: ssh.Target) -> None:
     ask = dataclasses.replace(requirements_of(node), addresses=("127.0.0.1:1", "no-such-name.invalid:443"))
-    results = [result for result in preflight.check(preflight.look(ask), ask) if result.level == "error"]
+    results = [result for result in preflight.check(preflight.observe(ask), ask) if result.level == "error"]
     messages = {result.seen for result in results if result.check == "network"}
-    assert messages == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the name is not known there"}
+    assert messages == {"127.0.0.1:1: connection refused", "no-such-name.invalid:443: the node cannot resolve the name"}
 
 
 def test_a_look_changes_nothing(node: ssh.Target) -> None:
     with ssh.connect(node) as connection:
         before = connection.run(FILES).stdout
-        preflight.look(requirements_of(node))
+        preflight.observe(requirements_of(node))
         assert connection.run(FILES).stdout == before

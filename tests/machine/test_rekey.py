@@ -26,7 +26,7 @@ def final(tmp_path: Path) -> rekey.FinalKey:
 
 
 def meet(machine: Server, first: ssh.Target, final: rekey.FinalKey) -> ssh.Target:
-    return rekey.meet(first, final, 10, lambda _: None, threading.Event())
+    return rekey.wait_with_final_key(first, final, 10, lambda _: None, threading.Event())
 
 
 def test_the_first_connection_brings_the_final_key_and_pins_it(
@@ -63,5 +63,5 @@ def test_a_key_that_cannot_be_written_fails_in_a_message_without_the_key(
     (tmp_path / "disk" / "etc" / "ssh").rmdir()
     with pytest.raises(errors.CommandFailed) as caught:
         meet(machine, machine.target, final)
-    assert str(caught.value).startswith("glm-1: put another host key into /etc/ssh: FileNotFoundError: ")
+    assert str(caught.value).startswith("glm-1: install its final host key in /etc/ssh: FileNotFoundError: ")
     assert "PRIVATE KEY" not in str(caught.value)

@@ -210,7 +210,7 @@ def test_a_command_that_prints_too_much_fails_at_once(server: Server, monkeypatc
 @pytest.mark.parametrize(
     ("command", "silence", "message"),
     [
-        ("exec sleep 60", 0.5, r"not a word for 0\.5 s"),
+        ("exec sleep 60", 0.5, r"no output for 0\.5 s"),
         ("yes | tr -d '\\n'", 30, "a line of more than 1 MiB"),
         ("echo no disk >&2; exit 3", 30, "no disk"),
     ],

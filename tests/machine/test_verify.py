@@ -135,7 +135,7 @@ def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> 
     model.manifest.write_text(json.dumps({"files": {"hangs": {"size": 0, "sha256": "0" * 64}}}))
     weights = verify_weights.RecordedWeights(server.target, str(model.manifest), model.sum(model.manifest), {})
     try:
-        with pytest.raises(errors.CommandFailed, match=r"not a word for 3 s"):
+        with pytest.raises(errors.CommandFailed, match=r"no output for 3 s"):
             verify_weights.verify(weights, lambda done, total: None, silence=3)
     finally:
         with pipe.open("w"):  # ends the process on the machine

@@ -98,7 +98,7 @@ def test_a_deleted_host_is_what_it_was_before(
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     stack.waivers["preflight-system"] = settings.WaiverForm(reason="ours", expires=tomorrow)
-    wanted = requirements.wants(stack, roles, "glm-1", "organization/glm-fleet/test")
+    wanted = requirements.of_machine(stack, roles, "glm-1", "organization/glm-fleet/test")
     kinds: dict[str, base.Resource] = {
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
@@ -110,7 +110,7 @@ def test_a_deleted_host_is_what_it_was_before(
         for kind, resource in kinds.items():
             inputs = {**node, "wants": json.dumps(wanted)}
             if kind != "Node":
-                values = roles.part(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
+                values = roles.variables_of(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
                 inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
             made[kind] = resource.apply(asking(kind, told), inputs, None)
         during = machine_snapshot.changed(before, machine_snapshot.at(bare))
@@ -120,7 +120,7 @@ def test_a_deleted_host_is_what_it_was_before(
     assert any(owner.MARKER in line for line in during["names"])
     assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
     assert unexplained(before, after, OTHERWISE) == {}
-    stays = [line.removeprefix("stays: ") for line in told if line.startswith("stays: ")]
+    stays = [line.removeprefix("remains: ") for line in told if line.startswith("remains: ")]
     assert all_match(stays, *UNTIL_REBOOT), stays
 
 
@@ -160,9 +160,9 @@ def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tm
         assert gone.returncode == 0, gone.stdout
         assert road.on("bare", BOOT) == boot, "the machine stays on"
         after = machine_snapshot.at(node)
-    stays = re.findall(r"stays: (.*)", gone.stdout.partition("Diagnostics:")[2])
-    model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); with weights in `glm-fleet:purge` it goes, too"
-    driver = r"the driver: amdgpu-dkms [0-9:.-]+; with driver in `glm-fleet:purge` it goes, too"
+    stays = re.findall(r"remains: (.*)", gone.stdout.partition("Diagnostics:")[2])
+    model = r"the model: /srv/models/lab/GLM-4\.6V/[0-9a-f]{40} \([0-9.]+ MB\); add weights to `glm-fleet:purge` to remove it"
+    driver = r"the driver: amdgpu-dkms [0-9:.-]+; add driver to `glm-fleet:purge` to remove it"
     assert all_match(stays, model, driver, *UNTIL_REBOOT), gone.stdout
     kept = {
         "names": r"\+ /srv/models",

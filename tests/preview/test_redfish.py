@@ -103,7 +103,7 @@ def test_another_installation_keeps_the_host_key_and_forgets_what_stood_there(fl
     fleet.set(NONCE, "two")
     code, output = fleet.run("preview")
     assert code == 0, output
-    assert "sets up prod-3 again: it is installed again" in output
+    assert "sets up prod-3 again: the machine is reinstalled" in output
     assert "prod-3: set up Host, Image, Weights, Serving again" in output
     code, output = fleet.run("up", "--yes", "--skip-preview")
     assert code == 0, output

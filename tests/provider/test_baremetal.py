@@ -119,7 +119,7 @@ def test_an_installation_that_stops_midway_does_not_count_and_the_next_up_contin
     assert partial.reasons[0].startswith("glm-1: install it from ") and "still on after 2 s" in partial.reasons[0]
     preview = plugin.update(KIND, inputs, partial.properties, inputs, preview=True)
     assert preview["installed"] == "one"
-    engine.hear("reinstalls glm-1: goes on with the installation that was begun")
+    engine.hear("reinstalls glm-1: continues an installation")
     bare.finish()
     outputs = plugin.update(KIND, inputs, partial.properties, inputs)
     assert (outputs["installed"], outputs["attempt"], bare.wiped) == ("one", {}, 1)
@@ -181,7 +181,7 @@ def test_a_host_is_set_up_again_on_a_reinstalled_machine(plugin: Plugin, engine:
     assert list(plugin.diff("Host", first, outputs, after).replaces) == []
     preview = plugin.update("Host", first, outputs, after, preview=True)
     assert (preview["managed"], preview["gpus"]) == (UNKNOWN, UNKNOWN)
-    engine.hear("sets up glm-1 again: it is installed again")
+    engine.hear("sets up glm-1 again: the machine is reinstalled")
     assert plugin.update("Host", first, outputs, after)["managed"]["declared"]
 
 

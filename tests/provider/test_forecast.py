@@ -89,15 +89,15 @@ def test_a_forecast_has_the_duration_of_a_run_with_the_same_effect(
 
 @pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
 def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: str, former: str) -> None:
-    assert preview_summary.lasts(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
-    assert preview_summary.lasts(Effect(level, (), ()), {level: 5, former: 11}) == 5
+    assert preview_summary.expected_seconds(Effect(level, (), ()), {former: 11, "restart": 92, "new": 400}) == 11
+    assert preview_summary.expected_seconds(Effect(level, (), ()), {level: 5, former: 11}) == 5
 
 
 def test_only_the_last_preview_of_a_resource_counts(shared_plugin: Plugin) -> None:
     update(shared_plugin, "glm-9", {})
     update(shared_plugin, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
     assert [line for line in forecast(shared_plugin) if "glm-9" in line] == [
-        "glm-9: nothing restarts: the probes changed: they are asked again"
+        "glm-9: nothing restarts: the probes changed: they run again"
     ]
 
 

@@ -81,7 +81,7 @@ def test_a_run_whose_results_are_rewritten_ends_in_one_message_and_keeps_its_sta
     first = next(iter(outputs.RESULTS[kind]))
     (message,) = partial.reasons
     assert message.startswith(f"glm-1: output {first} of {kind}: /srv/{{{{ lookup('ansible.builtin.pipe'")
-    assert "\n  wanted: " in message and "\n  next:   it is not what the role prints" in message
+    assert "\n  wanted: " in message and "\n  next:   the role does not print this" in message
     assert partial.properties["managed"]["declared"].keys() == {f"file {folder}/text"}
     assert partial.properties[first] is None
 
@@ -182,7 +182,7 @@ def test_a_refresh_whose_answer_is_rewritten_ends_in_one_message(
     rewrite(change)
     details = expect_error(plugin.read, "Host", reporting("Host", inputs), properties).details()
     assert details.startswith(
-        "glm-1: read the managed state: exit code 0: a name in : file /srv/{{ lookup('ansible.builtin.pipe'"
+        "glm-1: read the managed state: malformed reply: a name: file /srv/{{ lookup('ansible.builtin.pipe'"
     )
 
 

@@ -75,7 +75,7 @@ def test_a_check_returns_a_right_form_unchanged(plugin: Plugin, kind: str, news:
 @pytest.mark.parametrize(
     ("kind", "news", "wrong"),
     [
-        ("Node", {**NODE, "address": "", "host_key": ""}, {"address": "is needed", "host_key": "is needed"}),
+        ("Node", {**NODE, "address": "", "host_key": ""}, {"address": "is required", "host_key": "is required"}),
         ("Host", {**HOST, "node": "glm-1"}, {"node": "must be an object"}),
         ("Image", {**HOST, "roles": ["host"]}, {"roles": "must be an object"}),
         ("Weights", {"node": NODE}, {"roles": "must be an object"}),

@@ -134,7 +134,7 @@ def test_a_run_reports_tasks_as_status_and_changes_as_lines_beside_the_resource(
 
 def test_an_update_fails_with_the_answer_of_a_replica_that_does_not_see(refused: Failure, state: Path) -> None:
     assert refused.message == (
-        "glm-1: probes: 1 of 2 passed: the server answers, and sees wrongly\n"
+        "glm-1: probes: 1 of 2 passed: the vLLM server answers, and its answers are wrong\n"
         "    glm-0: bottle-grounding: answered twice '[[1,2,3,4]]' "
         "(box [1, 2, 3, 4] overlaps the red bottle [89, 298, 223, 786] by 0.00; wanted 0.5)\n"
         "  wanted: all probes passed\n"
@@ -204,13 +204,13 @@ def test_the_key_is_in_no_process_s_arguments(failed: Failure, refused: Failure)
     assert not [line for line in arguments if KEY in line]
 
 
-def ready(inputs_of_serving: Props, ask: serving.Ask) -> tuple[Props, list[str], list[str]]:
+def ready(inputs_of_serving: Props, run_probes: serving.RunProbes) -> tuple[Props, list[str], list[str]]:
     """Apply a Serving in this process, with a run that succeeds; return its outputs, its notes and its warnings."""
     results = {"fleet_serving": {"replicas": inputs_of_serving["vars"]["site_replicas"]}}
     outcome = converge.Outcome(results, managed_set.Declared(), 0, 1, {"site": 1.0})
     notes, warnings = list[str](), list[str]()
     resource = serving.Serving(
-        "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], ask=ask
+        "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], run_probes=run_probes
     )
     request = base.Request(
         urn("Serving"),
@@ -227,7 +227,7 @@ def test_a_replica_that_sees_is_ready(
     """The SSH connection, the model and the probes are real."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", SEEING)
-    outputs, notes, warnings = ready(inputs_of_serving, serving.ask)
+    outputs, notes, warnings = ready(inputs_of_serving, serving.run_probes)
     assert (outputs["verdict"]["passed"], outputs["verdict"]["total"]) == (2, 2)
     assert (notes, warnings) == (["2 of 2 probes passed"], [])
 
@@ -244,10 +244,10 @@ def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_attempt_is_re
     outputs, notes, warnings = ready(inputs_of_serving, lambda *_: results)
     assert (outputs["verdict"]["passed"], outputs["verdict"]["total"]) == (1, 1)
     assert warnings == [
-        "advisory probe, the replica is ready all the same: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
+        "advisory probe failed, the replica is ready: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
     ]
     assert notes == [
-        "passed when asked once more: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
+        "passed at the second try: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
         "1 of 1 probes passed",
     ]
 
@@ -262,7 +262,7 @@ def test_a_user_s_own_case_gates_a_replica(
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     own = {**inputs_of_serving, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
     with pytest.raises(base.InitFailed, match="glm-0: greets: answered twice 'Good day'"):
-        ready(own, serving.ask)
+        ready(own, serving.run_probes)
 
 
 def test_an_unchanged_host_has_no_drift(plugin: Plugin, inputs_of_serving: Props, refused: Failure) -> None:

@@ -20,34 +20,38 @@ def test_one_run_more_than_the_bound_reports_once_that_it_waits_for_a_place() ->
     request = Request(urn("Host"), lambda text, ephemeral: (messages.append(text), waits.set())[0], threading.Event())
 
     def work() -> None:
-        with slots.one(request):
+        with slots.hold(request):
             messages.append("works")
 
     with futures.ThreadPoolExecutor() as pool:
-        with slots.one(new_request(messages)):
+        with slots.hold(new_request(messages)):
             second = pool.submit(work)
             assert waits.wait(PATIENCE)
             assert not second.done()
         second.result(PATIENCE)
-    assert messages == ["waits: as many Ansible runs as `parallel` allows are at work", "works"]
+    assert messages == ["waits for other Ansible runs: `parallel` is 1", "works"]
 
 
 def test_within_the_bound_no_run_waits() -> None:
     slots, messages = Slots(2), list[str]()
-    with slots.one(new_request(messages)), slots.one(new_request(messages)):
+    with slots.hold(new_request(messages)), slots.hold(new_request(messages)):
         assert messages == []
 
 
 def test_a_cancel_ends_the_wait() -> None:
     slots, cancelled = Slots(1), threading.Event()
     cancelled.set()
-    with slots.one(new_request([])), pytest.raises(errors.Cancelled, match="cancelled"), slots.one(new_request([], cancelled)):
+    with (
+        slots.hold(new_request([])),
+        pytest.raises(errors.Cancelled, match="cancelled"),
+        slots.hold(new_request([], cancelled)),
+    ):
         pass
 
 
 def test_a_run_that_fails_gives_its_place_back() -> None:
     slots, messages = Slots(1), list[str]()
-    with pytest.raises(errors.ConvergeFailed), slots.one(new_request(messages)):
+    with pytest.raises(errors.ConvergeFailed), slots.hold(new_request(messages)):
         raise errors.ConvergeFailed(seen="it broke")
-    with slots.one(new_request(messages)):
+    with slots.hold(new_request(messages)):
         assert messages == []

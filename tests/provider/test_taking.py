@@ -22,7 +22,7 @@ from tests.support.ssh_server import KEPT, Server
 
 GOLDEN = Path(__file__).parent / "golden" / "taking"
 OURS = "organization/glm-fleet/test"
-PROD = requirements.wants(stack_file.read("prod", ROOT), ROLES, "prod-1", OURS)
+PROD = requirements.of_machine(stack_file.read("prod", ROOT), ROLES, "prod-1", OURS)
 WANTS = json.dumps(PROD)
 THEIRS = {"id": "organization/glm-fleet/staging", "who": "ops@console", "since": "2026-10-01T12:00:00Z"}
 
@@ -77,7 +77,7 @@ def test_a_create_marks_a_healthy_machine_without_a_lasting_line(
 ) -> None:
     outputs = plugin.create("Node", {**connection, "wants": WANTS})
     assert outputs["wants"] == WANTS
-    assert [(line.message, line.ephemeral) for line in engine.lines] == [("looks before anything is touched", True)]
+    assert [(line.message, line.ephemeral) for line in engine.lines] == [("runs the preflight checks", True)]
     mark = json.loads(machine.mark.read_text())
     assert (mark["stack"], mark["project"], mark["id"]) == ("test", "glm-fleet", OURS)
     assert re.fullmatch(r"[^@]+@[^@]+", mark["who"])
@@ -213,7 +213,7 @@ def test_a_delete_leaves_the_mark_of_another_stack(
     machine.belongs_to(json.dumps(THEIRS))
     plugin.delete("Node", {**connection, "wants": WANTS})
     assert json.loads(machine.mark.read_text()) == THEIRS
-    assert lasting_lines(engine) == [f"stays: {owner.MARKER}, of organization/glm-fleet/staging"]
+    assert lasting_lines(engine) == [f"remains: {owner.MARKER}, of organization/glm-fleet/staging"]
 
 
 def test_a_delete_of_an_unreachable_machine_succeeds_and_reports_what_may_be_left(
@@ -221,7 +221,7 @@ def test_a_delete_of_an_unreachable_machine_succeeds_and_reports_what_may_be_lef
 ) -> None:
     """Earlier deletes removed the rest, or the user removed it from the state."""
     plugin.delete("Node", {**connection, "port": 1, "wants": WANTS})
-    assert lasting_lines(engine) == [f"stays: {owner.MARKER}, where it is: connection refused"]
+    assert lasting_lines(engine) == [f"remains: {owner.MARKER}, the machine is not reachable: connection refused"]
 
 
 def test_no_test_marks_this_machine() -> None:

@@ -31,7 +31,7 @@ THING = "file /etc/new"
 class Silent:
     """An engine without a log."""
 
-    def say(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
+    def report(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
         """Drop the message."""
 
 
@@ -74,7 +74,7 @@ def read(*_: Any) -> list[managed_set.State]:
 
 
 def serving_of(run: Callable[..., Any] = succeed, read: Callable[..., Any] = read) -> serving.Serving:
-    return serving.Serving("Serving", ("replicas", "verdict"), Slots(), run=run, read=read, ask=broken)
+    return serving.Serving("Serving", ("replicas", "verdict"), Slots(), run=run, read=read, run_probes=broken)
 
 
 def create(resource: Resource, inputs: Props) -> PartialState:
@@ -144,7 +144,7 @@ def test_a_refresh_and_a_delete_that_break_end_in_the_message_and_leave_the_stat
 
 def test_a_node_that_breaks_leaves_no_state(connection: Props, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Node's state says that its machine has passed the preflight and has the mark."""
-    monkeypatch.setattr(node, "_facts", broken)
+    monkeypatch.setattr(node, "_read_facts", broken)
     with serve("Node", node.Node()) as stub:
         error = expect_error(stub.Create, creation("Node", {**connection, "wait": 30}, False))
     assert "grpc-status-details-bin" not in dict(error.trailing_metadata())

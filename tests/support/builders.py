@@ -60,8 +60,8 @@ def spread(repository: str, ranks: int, **flags: Any) -> dict[str, Any]:
 
 def found(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
     """Return (rule, variable, what was seen) of everything that the rules say."""
-    planned = rules.Planned(values, gpus)
-    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.check(planned)]
+    plan = rules.MachinePlan(values, gpus)
+    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.check(plan)]
 
 
 def names(values: dict[str, Any], gpus: int = 8) -> list[str]:

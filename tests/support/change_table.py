@@ -96,7 +96,7 @@ def runs() -> list[tuple[Row, ...]]:
 
 def _restarts_nothing(row: Row) -> bool:
     """Return whether the role states only that, whatever the value."""
-    statement = role_effects.statement(ROLES, row.role)
+    statement = role_effects.read_statement(ROLES, row.role)
     if statement.results is not None and statement.decides(row.variable or row.file):
         return False
     if row.variable:

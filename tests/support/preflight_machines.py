@@ -18,7 +18,7 @@ def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirem
     """Return the requirements of the stack prod for a machine; its replicas listen on ports on the network "host" alone."""
     stack = stack_file.read("prod", ROOT)
     stack = stack.model_copy(update={"vars": {**stack.vars, "vllm_network": network}})
-    wants = requirements.wants(stack, ROLES, machine, "organization/glm-fleet/prod")
+    wants = requirements.of_machine(stack, ROLES, machine, "organization/glm-fleet/prod")
     return preflight.Requirements.from_plan(ssh.Target(machine, "192.0.2.11"), wants)
 
 
@@ -107,7 +107,7 @@ def after_a_run() -> dict[str, Any]:
 
 def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
     """Return the checks that are not ok."""
-    return [result for result in preflight.check(preflight.Look(facts, ahead), wanted()) if result.level != "ok"]
+    return [result for result in preflight.check(preflight.Observation(facts, ahead), wanted()) if result.level != "ok"]
 
 
 def put(*path: Any, to: Any) -> Change:
@@ -145,13 +145,13 @@ SICK: dict[str, tuple[Change, str, str, str]] = {
     "an-address-of-the-plan": (put("reach", "registry.example:443", to="connection refused"), "error", "network", "registry.example:443: connection refused"),
     "a-source-of-apt": (put("reach", "archive.example:80", to="no answer within 4 s"), "warning", "network", "archive.example:80: no answer within 4 s"),
     "half-installed": (put("half", to=["pciutils"]), "warning", "apt", "half installed: pciutils"),
-    "a-reboot-owed": (put("reboot", to=["linux-image-generic"]), "warning", "reboot", "the system asks for one for linux-image-generic"),
+    "a-reboot-owed": (put("reboot", to=["linux-image-generic"]), "warning", "reboot", "pending for linux-image-generic"),
     "a-lock": (put("locks", to=[LOCK]), "warning", "apt", "locked by process 7 (unattended-upgr, of apt-daily.service): /var/lib/dpkg/lock-frontend"),
     "an-orchestrator": (put("others", to=["kubelet"]), "error", "orchestrator", "kubelet runs here"),
     "another-stack": (put("owner", to=OWNER), "error", "owner", "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"),
     "an-owner-without-a-name": (put("owner", to="?"), "error", "owner", "/var/lib/fleet/owner.json names no stack"),
-    "a-taken-port": (put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}), "error", "ports", "8001 is taken by nginx: master process (nginx.service)"),
-    "another-container-on-a-port": (put("ports", to={"8001": {"pid": 7, "command": "/usr/bin/docker-proxy", "unit": "container web"}}), "error", "ports", "8001 is taken by /usr/bin/docker-proxy (container web)"),
-    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, and does not answer"),
+    "a-taken-port": (put("ports", to={"8001": {"pid": 7, "command": "nginx: master process", "unit": "nginx.service"}}), "error", "ports", "nginx: master process (nginx.service) listens on 8001"),
+    "another-container-on-a-port": (put("ports", to={"8001": {"pid": 7, "command": "/usr/bin/docker-proxy", "unit": "container web"}}), "error", "ports", "/usr/bin/docker-proxy (container web) listens on 8001"),
+    "a-silent-engine": (put("docker", "there", to=True), "error", "Docker", "installed, but does not answer"),
     "a-driver-that-failed": (put("notes", to=["amdgpu: Fatal error during GPU init"]), "warning", "kernel log", "amdgpu: Fatal error during GPU init"),
 }  # fmt: skip

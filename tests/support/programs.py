@@ -16,8 +16,8 @@ def write_program(path: Path, script: str) -> Path:
 
 def put_pulumi_on_path(folder: Path, state: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a `pulumi` on PATH whose `stack export` prints a state; return the file of the state, which a test may change."""
-    exported = folder / "exported"
-    exported.write_text(json.dumps(state))
-    write_program(folder / "pulumi", f'[ "$1 $2" = "stack export" ] && cat {exported}')
+    file = folder / "exported"
+    file.write_text(json.dumps(state))
+    write_program(folder / "pulumi", f'[ "$1 $2" = "stack export" ] && cat {file}')
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    return exported
+    return file

@@ -47,17 +47,17 @@ class Machine(Form):
     vars: dict[str, Any] = {}
     run: Run | None = None
 
-    def look(self) -> preflight.Look:
+    def look(self) -> preflight.Observation:
         """Return what such a machine says of itself."""
         facts = preflight_machines.healthy()
         for name, value in self.facts.items():
             merged = isinstance(value, Mapping) and name not in WHOLE
             facts[name] = {**facts[name], **value} if merged else value
-        return preflight.Look(facts, 0.2)
+        return preflight.Observation(facts, 0.2)
 
     def results(self) -> list[CheckResult]:
         """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
-        bare = preflight.check(preflight.Look(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
+        bare = preflight.check(preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
         return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
 
 

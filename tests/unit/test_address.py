@@ -1,4 +1,4 @@
-"""Where a replica listens: a socket, a port of an older state, and nothing that only looks like one."""
+"""Where a replica listens: on a socket, or on a port of an older state. Anything else is refused."""
 
 from typing import Any
 
@@ -39,6 +39,6 @@ def test_a_replica_of_an_older_state_listens_on_its_port(port: float) -> None:
         {"socket": {"a": 1}, "port": 8000},
     ],
 )
-def test_what_a_node_says_otherwise_is_refused(replica: dict[str, Any]) -> None:
+def test_any_other_answer_of_a_node_is_refused(replica: dict[str, Any]) -> None:
     with pytest.raises(errors.FleetError, match="a socket /run/fleet/NAME/sock, or a port"):
         address.socket_or_port({"name": "glm-0", **replica})

@@ -1,4 +1,4 @@
-"""A run in words, from the events of real runs (golden/ansible_events/*.jsonl, recorded of ansible-runner 2.4.3, core 2.19.14)."""
+"""What a run reports, from the events of real runs (golden/ansible_events/*.jsonl, recorded with ansible-runner 2.4.3, core 2.19.14)."""
 
 import json
 from pathlib import Path
@@ -11,52 +11,53 @@ from fleet.ansible import declarations, events, progress
 
 GOLDEN = Path(__file__).parent / "golden" / "ansible_events"
 NODE = ssh.Target("glm-1", "192.0.2.11")
+KILLED = f"{progress.KILLED}: No start of json char found"
 
 
-def recorded(name: str) -> list[events.Event]:
-    """Return the events of one recorded run, as the supervisor tells them."""
+def read_events(name: str) -> list[events.Event]:
+    """Return the events of one run, as the supervisor sends them."""
     lines = (GOLDEN / f"{name}.events.jsonl").read_text().splitlines()
     return [event for line in lines if (event := events.distil(json.loads(line)))]
 
 
-def heard(name: str, *roles: str) -> tuple[progress.Tracker, list[progress.Note]]:
+def replay(name: str, *roles: str) -> tuple[progress.Tracker, list[progress.Note]]:
     """Return the tracker of one recorded run and the notes it made."""
     notes: list[progress.Note] = []
     tracker = progress.Tracker(roles, notes.append)
-    for event in recorded(name):
+    for event in read_events(name):
         tracker.handle(event)
     return tracker, notes
 
 
-def test_what_a_run_declares_is_read_from_its_events_with_what_it_made_itself() -> None:
-    declared = declarations.collect(recorded("kinds"))
-    told = [f"{what}{' (made)' if made else ''}" for what, made in declared.things.items()]
-    assert told == (GOLDEN / "kinds.declared.txt").read_text().splitlines()
+def test_the_events_of_a_run_say_what_it_declares_and_what_it_created() -> None:
+    things = declarations.collect(read_events("kinds")).things
+    lines = [f"{what}{' (made)' if created else ''}" for what, created in things.items()]
+    assert lines == (GOLDEN / "kinds.declared.txt").read_text().splitlines()
 
 
 def test_a_task_that_hides_its_output_declares_nothing() -> None:
-    hidden = [event for event in recorded("kinds") if event.get("task") == "Ensure the key"]
-    assert any("censored" in event.get("res", {}) for event in hidden)
-    assert declarations.collect(hidden).things == {}
+    task_events = [event for event in read_events("kinds") if event.get("task") == "Ensure the key"]
+    assert any("censored" in event.get("res", {}) for event in task_events)
+    assert declarations.collect(task_events).things == {}
 
 
-def test_a_secret_s_file_is_ours_though_its_making_was_hidden() -> None:
-    assert declarations.collect(recorded("kinds")).things["file /etc/kinds/key"]
+def test_a_secret_s_file_is_ours_though_the_task_that_creates_it_hides_its_output() -> None:
+    assert declarations.collect(read_events("kinds")).things["file /etc/kinds/key"]
 
 
 @pytest.mark.parametrize("what", ["file /etc/foreign-kinds", "file /etc/replaced-kinds", "package openssh-server"])
-def test_what_was_there_before_is_not_ours_however_much_we_changed_it(what: str) -> None:
-    assert declarations.collect(recorded("kinds")).things[what] is False
+def test_what_existed_before_the_run_is_not_ours_however_much_we_change_it(what: str) -> None:
+    assert declarations.collect(read_events("kinds")).things[what] is False
 
 
 def test_the_data_of_set_stats_is_the_result() -> None:
-    tracker, _ = heard("kinds")
+    tracker, _ = replay("kinds")
     assert tracker.results == {"fleet_kinds": {"text": "hello"}}
     assert tracker.stats["ok"] > tracker.stats["changed"] > 0
 
 
-def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
-    tracker, _ = heard("assert", "demo")
+def test_a_failed_assertion_reports_the_words_of_its_role() -> None:
+    tracker, _ = replay("assert", "demo")
     assert tracker.failure
     error = tracker.failure(NODE, "see .pulumi/logs/demo.log; `pulumi up` goes on where this stopped")
     assert f"{error}\n" == (GOLDEN / "assert.txt").read_text()
@@ -64,43 +65,40 @@ def test_a_failed_assertion_speaks_with_the_words_of_its_role() -> None:
 
 
 def test_the_tasks_of_an_included_role_count_as_those_of_the_one_that_includes_it() -> None:
-    tracker, notes = heard("assert", "demo")
+    tracker, notes = replay("assert", "demo")
     assert [note.text for note in notes if "inner" in note.text] == ["demo: Ensure inner work: changed"]
     assert list(tracker.seconds()) == ["demo"]
 
 
-def test_a_task_is_told_when_it_lasts_and_not_when_the_next_one_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_names_a_task_that_lasts_and_not_one_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    told: list[str] = []
-    tracker = progress.Tracker(["demo"], lambda note: told.append(note.text))
+    lines: list[str] = []
+    tracker = progress.Tracker(["demo"], lambda note: lines.append(note.text))
     for task, seconds in (("first", 0.1), ("short", 0.1), ("long", 7.0)):
         tracker.handle({"event": "task", "role": "demo", "task": task})
         for _ in range(round(seconds * 10)):
             now[0] += 0.1
             tracker.tick()
-    assert told == ["demo: first", "demo: long", "demo: long (5 s)"]
+    assert lines == ["demo: first", "demo: long", "demo: long (5 s)"]
 
 
 def test_changes_stay_and_the_current_task_is_ephemeral() -> None:
-    _, notes = heard("assert", "demo")
+    _, notes = replay("assert", "demo")
     assert {note.text for note in notes if not note.ephemeral} == {"demo: Ensure inner work: changed"} | {
         note.text for note in notes if note.text.endswith(": changed")
     }
     assert progress.Note("demo: Ensure a folder", ephemeral=True) in notes
 
 
-def test_each_poll_tells_its_last_line_once() -> None:
-    _, notes = heard("assert", "demo")
-    assert [note.text.split(" (")[0] for note in notes if "%" in note.text] == [
-        "demo: 10 %",
-        "demo: 20 %",
-        "demo: 30 %",
-    ]
+def test_each_poll_reports_its_last_line_once() -> None:
+    _, notes = replay("assert", "demo")
+    percentages = [note.text.split(" (")[0] for note in notes if "%" in note.text]
+    assert percentages == ["demo: 10 %", "demo: 20 %", "demo: 30 %"]
 
 
 @pytest.mark.parametrize(
-    ("res", "told"),
+    ("res", "message"),
     [
         ({"msg": "no such file"}, "no such file"),
         ({"msg": "non-zero return code", "rc": 3, "stderr": "out of space"}, "exit code 3\nout of space"),
@@ -108,25 +106,19 @@ def test_each_poll_tells_its_last_line_once() -> None:
         ({"censored": "…"}, "failed; what it said is hidden, for it handles a secret"),
         ({}, "failed without a word"),
         (
-            {
-                "msg": f"{progress.KILLED}: No start of json char found",
-                "module_stderr": "Traceback …\nNo such file: a.zip",
-                "rc": 1,
-            },
+            {"msg": KILLED, "module_stderr": "Traceback …\nNo such file: a.zip", "rc": 1},
             "its module ended without an answer\nTraceback …\nNo such file: a.zip",
         ),
-        ({"msg": f"{progress.KILLED}: No start of json char found", "rc": 137}, "its module ended without an answer"),
+        ({"msg": KILLED, "rc": 137}, "its module ended without an answer"),
     ],
 )
-def test_a_failed_task_says_why(res: dict[str, Any], told: str) -> None:
-    assert progress.task_message(res) == told
+def test_a_failed_task_says_why(res: dict[str, Any], message: str) -> None:
+    assert progress.task_message(res) == message
 
 
-def test_a_long_output_is_cut_to_its_first_and_last_lines() -> None:
-    text = progress.task_message({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
-    assert text[0] == "exit code 1"
-    assert text[-1] == "line 99"
-    assert len(text) == progress.LINES + 1
+def test_the_message_cuts_a_long_output_to_its_first_and_last_lines() -> None:
+    lines = progress.task_message({"rc": 1, "stderr": "\n".join(f"line {n}" for n in range(100))}).splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("exit code 1", "line 99", progress.LINES + 1)
 
 
 def test_a_message_of_several_lines_keeps_each_part() -> None:
@@ -137,50 +129,45 @@ def test_a_message_of_several_lines_keeps_each_part() -> None:
     )
 
 
-def ended(*failures: tuple[str, str, str]) -> progress.Tracker:
-    """A run of which tasks failed, one after the other: task, module, words."""
+def fail(*failures: tuple[str, str, str]) -> progress.Tracker:
+    """Return the tracker of a run whose tasks fail, one after the other: task, module, message."""
     tracker = progress.Tracker(["docker"], lambda _: None)
-    for task, action, said in failures:
+    for task, action, message in failures:
         place = {"role": "docker", "task": task}
         tracker.handle({"event": "task", **place})
-        told = {"event": "failed", **place, "action": f"ansible.builtin.{action}", "item": False, "ignored": False}
-        tracker.handle({**told, "res": {"msg": said}})
+        event = {"event": "failed", **place, "action": f"ansible.builtin.{action}", "item": False, "ignored": False}
+        tracker.handle({**event, "res": {"msg": message}})
     return tracker
 
 
 @pytest.mark.parametrize(
     ("first", "doing", "seen"),
     [
-        (f"{progress.KILLED}: No start", "docker: Ensure the options", "its module ended without an answer"),
-        ("failed to validate", "docker: Ensure it tells why", "the engine would refuse them"),
+        (KILLED, "docker: Ensure the options", "its module ended without an answer"),
+        ("failed to validate", "docker: Report why", "the Docker daemon would refuse them"),
     ],
 )
-def test_a_role_explains_what_its_module_answered_and_not_that_it_was_ended(first: str, doing: str, seen: str) -> None:
-    tracker = ended(
-        ("Ensure the options", "copy", first), ("Ensure it tells why", "fail", "the engine would refuse them")
-    )
+def test_a_role_explains_what_its_module_answers_but_not_that_it_was_killed(first: str, doing: str, seen: str) -> None:
+    report = ("Report why", "fail", "the Docker daemon would refuse them")
+    tracker = fail(("Ensure the options", "copy", first), report)
     assert tracker.failure
-    failure = tracker.failure(ssh.Target("glm-1", "192.0.2.11"), "`pulumi up` goes on")
+    failure = tracker.failure(NODE, "`pulumi up` goes on")
     assert (failure.doing, failure.seen) == (doing, seen)
 
 
-def test_a_reboot_tells_itself_how_it_ended() -> None:
-    assert (
-        ended(
-            ("Reboot the host", "reboot", "no"), ("Report why it does not come back", "fail", "no")
-        ).seconds_since_failed_task
-        is None
-    )
-    assert ended(("Ensure the options", "copy", "no")).seconds_since_failed_task is not None
+def test_a_reboot_reports_itself_how_it_ended() -> None:
+    tracker = fail(("Reboot the host", "reboot", "no"), ("Report why it does not come back", "fail", "no"))
+    assert tracker.seconds_since_failed_task is None
+    assert fail(("Ensure the options", "copy", "no")).seconds_since_failed_task is not None
 
 
-def test_an_ignored_failure_is_none() -> None:
+def test_an_ignored_failure_does_not_count() -> None:
     tracker = progress.Tracker([], lambda _: None)
     tracker.handle({"event": "failed", "role": "", "task": "x", "item": False, "ignored": True, "res": {"msg": "no"}})
     assert tracker.failure is None
 
 
-def test_the_items_of_a_loop_tell_why_it_failed() -> None:
+def test_the_items_of_a_loop_say_why_it_failed() -> None:
     tracker = progress.Tracker(["docker"], lambda _: None)
     tracker.handle({"event": "task", "role": "docker", "task": "Ensure files"})
     place = {"event": "failed", "role": "docker", "task": "Ensure files", "ignored": False}
@@ -190,24 +177,24 @@ def test_the_items_of_a_loop_tell_why_it_failed() -> None:
     assert tracker.failure(NODE, "go on").seen == "no space left on device"
 
 
-def test_what_a_module_answers_is_kept_cut_to_what_a_message_needs() -> None:
-    """The other side chooses the size: paths, names and texts of a megabyte end at a few thousand characters."""
+def test_an_event_keeps_of_a_module_s_answer_what_a_message_needs() -> None:
+    """The node chooses the size: paths, names and texts of a megabyte end at a few thousand characters."""
     long, many = "x" * 1_000_000, ["a"] * 1_000_000
     res = {"msg": long, "path": long, "stdout": long, "invocation": {"module_args": {"name": many, "path": long}}}
     raw = {"event": "runner_on_failed", "event_data": {"res": res, "resolved_action": "ansible.builtin.apt"}}
     assert len(json.dumps(events.distil(raw))) < 50_000
 
 
-def test_results_count_of_set_stats_alone_and_add_up_where_they_aggregate() -> None:
-    def told(action: str, data: dict[str, Any], aggregate: bool) -> events.Event | None:
+def test_only_set_stats_gives_results_and_they_add_up_where_they_aggregate() -> None:
+    def event_of(action: str, data: dict[str, Any], aggregate: bool) -> events.Event | None:
         res = {"ansible_stats": {"data": data, "aggregate": aggregate, "per_host": False}}
         return events.distil({"event": "runner_on_ok", "event_data": {"res": res, "resolved_action": action}})
 
     tracker = progress.Tracker((), lambda note: None)
     for event in (
-        told("ansible.builtin.set_stats", {"fleet_host": {"gpus": 8}}, False),
-        told("ansible.builtin.command", {"fleet_host": {"gpus": 0}, "fleet_evil": 1}, True),
-        told("ansible.builtin.set_stats", {"fleet_host": {"engine": "ab"}}, True),
+        event_of("ansible.builtin.set_stats", {"fleet_host": {"gpus": 8}}, False),
+        event_of("ansible.builtin.command", {"fleet_host": {"gpus": 0}, "fleet_evil": 1}, True),
+        event_of("ansible.builtin.set_stats", {"fleet_host": {"engine": "ab"}}, True),
     ):
         assert event
         tracker.handle(event)

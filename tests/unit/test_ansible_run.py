@@ -1,6 +1,6 @@
-"""What a run of Ansible is started with: which environment it sees, which host keys its ssh accepts, what of the job it may evaluate.
+"""What a run of Ansible gets: which environment, which host keys its ssh accepts, what of the job it may evaluate.
 
-ssh itself says what its options mean (`ssh -G`). That a run in fact refuses a stranger: tests/machine/test_converge.py, on a lab node.
+ssh itself says what its options mean (`ssh -G`). tests/machine/test_converge.py shows on a lab node that a run refuses another host key.
 """
 
 import contextlib
@@ -25,14 +25,13 @@ def settings(target: ssh.Target, folder: Path) -> dict[str, str]:
     return supervisor._environment({"root": str(folder)}, folder, target)
 
 
-def meant(*words: str) -> dict[str, str]:
-    """Return what ssh makes of its arguments."""
-    told = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=True).stdout
-    return dict(line.partition(" ")[::2] for line in told.splitlines())
+def ssh_options(*words: str) -> dict[str, str]:
+    """Return the options that ssh reads from its arguments."""
+    output = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=True).stdout
+    return dict(line.partition(" ")[::2] for line in output.splitlines())
 
 
-def claims(options: dict[str, str], folder: Path) -> None:
-    """Claim that these options accept the pinned key only, and ask nobody."""
+def expect_pinned_key_only(options: dict[str, str], folder: Path) -> None:
     assert options["stricthostkeychecking"] == "true"
     assert options["userknownhostsfile"] == f"{folder}/known_hosts"
     assert options["globalknownhostsfile"] == "/dev/null"
@@ -43,27 +42,27 @@ def claims(options: dict[str, str], folder: Path) -> None:
 
 
 def test_ansible_s_ssh_accepts_the_pinned_host_key_only(tmp_path: Path) -> None:
-    options = meant(*shlex.split(settings(NODE, tmp_path)["ANSIBLE_SSH_ARGS"]), NODE.address)
-    claims(options, tmp_path)
+    options = ssh_options(*shlex.split(settings(NODE, tmp_path)["ANSIBLE_SSH_ARGS"]), NODE.address)
+    expect_pinned_key_only(options, tmp_path)
     assert options["hostkeyalias"] == "glm-1"
     assert options["identitiesonly"] == "yes"
     assert (tmp_path / "known_hosts").read_text() == f"glm-1 {KEY}\n"
 
 
 def test_the_way_through_a_bastion_accepts_its_pinned_host_key_only(tmp_path: Path) -> None:
-    options = meant(*shlex.split(settings(BEHIND, tmp_path)["ANSIBLE_SSH_ARGS"]), BEHIND.address)
-    claims(options, tmp_path)
+    options = ssh_options(*shlex.split(settings(BEHIND, tmp_path)["ANSIBLE_SSH_ARGS"]), BEHIND.address)
+    expect_pinned_key_only(options, tmp_path)
     _, *words = shlex.split(options["proxycommand"].replace("%h", BEHIND.address).replace("%p", "22"))
-    through = meant(*words)
-    claims(through, tmp_path)
-    assert through["hostkeyalias"] == "glm-1.bastion"
+    bastion_options = ssh_options(*words)
+    expect_pinned_key_only(bastion_options, tmp_path)
+    assert bastion_options["hostkeyalias"] == "glm-1.bastion"
     assert (tmp_path / "known_hosts").read_text() == f"glm-1 {KEY}\nglm-1.bastion {KEY}\n"
 
 
-def test_ansible_checks_host_keys_and_lays_no_facts_over_variables(tmp_path: Path) -> None:
-    found = settings(NODE, tmp_path)
-    assert found["ANSIBLE_HOST_KEY_CHECKING"] == "True"
-    assert found["ANSIBLE_INJECT_FACT_VARS"] == "False"
+def test_ansible_checks_host_keys_and_no_fact_hides_a_variable(tmp_path: Path) -> None:
+    environment = settings(NODE, tmp_path)
+    assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert environment["ANSIBLE_INJECT_FACT_VARS"] == "False"
 
 
 @pytest.mark.parametrize(
@@ -83,13 +82,13 @@ def test_ansible_checks_host_keys_and_lays_no_facts_over_variables(tmp_path: Pat
     ],
 )
 def test_a_run_sees_nothing_of_pulumi_and_no_settings_of_the_user_s_shell(name: str, tmp_path: Path) -> None:
-    found = converge.environment(tmp_path, {name: "theirs", "SSH_AUTH_SOCK": "/agent", "PATH": "/bin"})
-    assert "theirs" not in found.values()
-    assert found["SSH_AUTH_SOCK"] == "/agent"
-    assert found["PATH"].endswith(":/bin")
+    environment = converge.environment(tmp_path, {name: "theirs", "SSH_AUTH_SOCK": "/agent", "PATH": "/bin"})
+    assert "theirs" not in environment.values()
+    assert environment["SSH_AUTH_SOCK"] == "/agent"
+    assert environment["PATH"].endswith(":/bin")
 
 
-def test_the_inventory_lets_the_stack_s_variables_alone_be_evaluated(tmp_path: Path) -> None:
+def test_ansible_evaluates_only_the_stack_s_variables_of_the_inventory(tmp_path: Path) -> None:
     expression = "{{ 1 + 1 }}"
     job: dict[str, Any] = {
         "folder": str(tmp_path),
@@ -98,14 +97,14 @@ def test_the_inventory_lets_the_stack_s_variables_alone_be_evaluated(tmp_path: P
         "data": {"both": expression, "deep": {"a": [expression, {"b": expression}], "number": 3, "flag": True}},
         "secrets": {},
     }
-    written = json.loads(supervisor.Run(job, None, None)._inventory().read_text())  # type: ignore[arg-type]
-    found = written["all"]["hosts"]["glm-1"]
+    inventory = json.loads(supervisor.Run(job, None, None)._inventory().read_text())  # type: ignore[arg-type]
+    variables = inventory["all"]["hosts"]["glm-1"]
     inert = {"__ansible_unsafe": expression}
-    assert found.pop("own") == expression
-    assert found["both"] == inert
-    assert found["deep"] == {"a": [inert, {"b": inert}], "number": 3, "flag": True}
-    assert found["ansible_host"] == found["ansible_user"] == inert
-    assert expression not in found.values()
+    assert variables.pop("own") == expression
+    assert variables["both"] == inert
+    assert variables["deep"] == {"a": [inert, {"b": inert}], "number": 3, "flag": True}
+    assert variables["ansible_host"] == variables["ansible_user"] == inert
+    assert expression not in variables.values()
     assert (tmp_path / "inventory.json").stat().st_mode & 0o777 == 0o600
 
 

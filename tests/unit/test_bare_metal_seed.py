@@ -1,4 +1,4 @@
-"""What an installation brings to a machine, how a BMC gets it, and which BIOS settings are not as they should be."""
+"""What an installer finds on its seed, how a BMC gets the seed, and which BIOS settings differ from the wanted ones."""
 
 import os
 import socket
@@ -21,14 +21,14 @@ from tests.support.redfish_machine import SETTINGS
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
-def made(**changed: Any) -> seed.Seed:
+def make_seed(**changes: Any) -> seed.Seed:
     right = {"kind": "ubuntu", "name": "prod-3", "nonce": "one", "user": "root", "authorized": ["ssh-ed25519 A ops"]}
-    return seed.Seed(**{**right, "public": "ssh-ed25519 B", "private": PRIVATE, **changed})
+    return seed.Seed(**{**right, "public": "ssh-ed25519 B", "private": PRIVATE, **changes})
 
 
 def read(image: bytes) -> dict[str, str]:
-    """Return the files of a medium by name, as Linux reads them; its label must be the one that is looked for."""
-    disk, found = pycdlib.PyCdlib(), {}
+    """Return the files of an image by name, as Linux reads them; the label must be the one that an installer looks for."""
+    disk, files = pycdlib.PyCdlib(), {}
     disk.open_fp(BytesIO(image))
     assert disk.pvd.volume_identifier.decode().strip() == "CIDATA"
     for child in disk.list_children(rr_path="/"):
@@ -36,46 +36,44 @@ def read(image: bytes) -> dict[str, str]:
             out = BytesIO()
             name = child.rock_ridge.name().decode()
             disk.get_file_from_iso_fp(out, rr_path=f"/{name}")
-            found[name] = out.getvalue().decode()
-    return found
+            files[name] = out.getvalue().decode()
+    return files
 
 
 # --- the seed
 
 
-def test_ubuntu_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
-    files = read(made(autoinstall={"storage": {"layout": {"name": "lvm"}}, "late-commands": ["true"]}).image())
+def test_ubuntu_s_installer_asks_nothing_and_powers_the_machine_off() -> None:
+    files = read(make_seed(autoinstall={"storage": {"layout": {"name": "lvm"}}, "late-commands": ["true"]}).image())
     assert sorted(files) == ["late_command.sh", "meta-data", "user-data", "values"]
     assert files["meta-data"] == "instance-id: prod-3-one\n"
     assert files["user-data"].startswith("#cloud-config\n")
-    told = yaml.safe_load(files["user-data"])["autoinstall"]
-    assert (told["version"], told["shutdown"], told["ssh"]) == (
-        1,
-        "poweroff",
-        {"install-server": True, "allow-pw": False},
-    )
-    assert told["storage"] == {"layout": {"name": "lvm"}}
-    assert told["late-commands"] == ["true", seed.RUN_LATE_COMMAND]
-    assert (told["user-data"]["ssh_deletekeys"], told["user-data"]["ssh_genkeytypes"]) == (False, ["ed25519"])
+    answers = yaml.safe_load(files["user-data"])["autoinstall"]
+    assert (answers["version"], answers["shutdown"]) == (1, "poweroff")
+    assert answers["ssh"] == {"install-server": True, "allow-pw": False}
+    assert answers["storage"] == {"layout": {"name": "lvm"}}
+    assert answers["late-commands"] == ["true", seed.RUN_LATE_COMMAND]
+    assert (answers["user-data"]["ssh_deletekeys"], answers["user-data"]["ssh_genkeytypes"]) == (False, ["ed25519"])
 
 
-def test_debian_s_installer_asks_nothing_and_switches_the_machine_off() -> None:
-    files = read(made(kind="debian", preseed="d-i partman-auto/disk string /dev/nvme0n1\n").image())
+def test_debian_s_installer_asks_nothing_and_powers_the_machine_off() -> None:
+    files = read(make_seed(kind="debian", preseed="d-i partman-auto/disk string /dev/nvme0n1\n").image())
     assert sorted(files) == ["late_command.sh", "preseed.cfg", "values"]
-    told = files["preseed.cfg"]
-    assert "d-i debian-installer/exit/poweroff boolean true\n" in told
-    assert f"d-i preseed/late_command string {seed.RUN_LATE_COMMAND}\n" in told
-    assert told.endswith("d-i partman-auto/disk string /dev/nvme0n1\n")
+    preseed = files["preseed.cfg"]
+    assert "d-i debian-installer/exit/poweroff boolean true\n" in preseed
+    assert f"d-i preseed/late_command string {seed.RUN_LATE_COMMAND}\n" in preseed
+    assert preseed.endswith("d-i partman-auto/disk string /dev/nvme0n1\n")
 
 
-def test_what_a_site_says_over_ours_does_not_count() -> None:
-    told = yaml.safe_load(made(autoinstall={"shutdown": "reboot", "ssh": {"allow-pw": True}}).files()["user-data"])
-    assert told["autoinstall"]["shutdown"] == "poweroff" and told["autoinstall"]["ssh"]["allow-pw"] is False
+def test_our_answers_win_over_a_site_s() -> None:
+    user_data = make_seed(autoinstall={"shutdown": "reboot", "ssh": {"allow-pw": True}}).files()["user-data"]
+    answers = yaml.safe_load(user_data)["autoinstall"]
+    assert answers["shutdown"] == "poweroff" and answers["ssh"]["allow-pw"] is False
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """The root of a system that was just installed, with host keys of its own, whose root is who runs the tests."""
+    """The root of a newly installed system with host keys of its own; its root is the user who runs the tests."""
     (tmp_path / "etc" / "ssh").mkdir(parents=True)
     users = f"root:x:{os.getuid()}:{os.getgid()}::/root:/bin/sh\nops:x:{os.getuid()}:{os.getgid()}::/home/ops:/bin/sh\n"
     (tmp_path / "etc" / "passwd").write_text(users)
@@ -83,11 +81,11 @@ def target(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def late(target: Path, brings: seed.Seed) -> int:
-    """Run the medium's script as an installer does; return its exit code."""
+def run_late_command(target: Path, own: seed.Seed) -> int:
+    """Run the seed's script as an installer does; return its exit code."""
     medium = target / "medium"
     medium.mkdir(exist_ok=True)
-    for name, text in brings.files().items():
+    for name, text in own.files().items():
         (medium / name).write_text(text)
     return subprocess.run(["sh", medium / "late_command.sh", target], check=False, capture_output=True).returncode
 
@@ -95,7 +93,7 @@ def late(target: Path, brings: seed.Seed) -> int:
 @pytest.mark.parametrize(("user", "home"), [("root", "root"), ("ops", "home/ops")])
 def test_the_installed_system_has_our_user_our_keys_and_the_mark(target: Path, user: str, home: str) -> None:
     for _ in range(2):  # an installer may run it again
-        assert late(target, made(user=user)) == 0
+        assert run_late_command(target, make_seed(user=user)) == 0
     keys = target / "etc" / "ssh"
     assert sorted(path.name for path in keys.iterdir()) == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
     assert (keys / "ssh_host_ed25519_key").read_text() == PRIVATE
@@ -108,16 +106,21 @@ def test_the_installed_system_has_our_user_our_keys_and_the_mark(target: Path, u
     assert (target / "etc" / "sudoers.d").exists() is (user != "root")
 
 
-def test_what_breaks_off_has_no_mark(target: Path) -> None:
-    assert late(target, made(user="nobody-here"))  # there is no useradd in that folder
+def test_a_failed_installation_has_no_mark(target: Path) -> None:
+    assert run_late_command(target, make_seed(user="nobody-here"))  # there is no useradd in that folder
     assert not (target / "etc" / "glm-fleet-installed").exists()
 
 
-def test_a_private_key_does_not_show_in_what_python_prints() -> None:
-    assert "b3Bl" not in repr(made())
+def test_the_repr_of_a_seed_hides_its_private_key() -> None:
+    assert "b3Bl" not in repr(make_seed())
 
 
 # --- how a BMC gets it
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def fetch(url: str, **headers: str) -> tuple[int, bytes]:
@@ -125,9 +128,8 @@ def fetch(url: str, **headers: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def test_a_seed_is_served_whole_and_in_parts_while_it_is_needed_and_not_longer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+def test_the_server_gives_a_seed_whole_and_in_parts_and_ends_with_the_installation() -> None:
+    address = free_address()
     with seed_server.serving("prod-3", address, {"/a/seed.iso": b"0123456789"}):
         with seed_server.serving("prod-4", address, {"/b/seed.iso": b"other"}):
             assert fetch(f"http://{address}/b/seed.iso") == (200, b"other")
@@ -137,11 +139,8 @@ def test_a_seed_is_served_whole_and_in_parts_while_it_is_needed_and_not_longer()
         assert fetch(url, Range="bytes=7-") == (206, b"789")
         assert fetch(url, Range="bytes=-2") == (206, b"89")
         assert fetch(url, Range="bytes=8-99") == (206, b"89")
-        for path, headers, code in (
-            ("/", {}, 404),
-            ("/b/seed.iso", {}, 404),
-            ("/a/seed.iso", {"Range": "bytes=10-"}, 416),
-        ):
+        beyond = {"Range": "bytes=10-"}
+        for path, headers, code in (("/", {}, 404), ("/b/seed.iso", {}, 404), ("/a/seed.iso", beyond, 416)):
             with pytest.raises(urllib.error.HTTPError) as caught:
                 fetch(f"http://{address}{path}", **headers)
             assert caught.value.code == code
@@ -150,7 +149,7 @@ def test_a_seed_is_served_whole_and_in_parts_while_it_is_needed_and_not_longer()
         fetch(url)
 
 
-def test_an_image_is_served_from_its_file_over_https(tmp_path: Path) -> None:
+def test_the_server_gives_an_image_from_its_file_over_https(tmp_path: Path) -> None:
     image, certificate = tmp_path / "installer.image", tmp_path / "serve.pem"
     image.write_bytes(bytes(range(256)) * 8192)  # more than one block
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", certificate]
@@ -158,31 +157,26 @@ def test_an_image_is_served_from_its_file_over_https(tmp_path: Path) -> None:
     openssl = ["openssl", "req", "-x509", "-nodes", *key, "-out", tmp_path / "ca.pem", *subject]
     subprocess.run(openssl, check=True, capture_output=True)
     certificate.write_bytes(certificate.read_bytes() + (tmp_path / "ca.pem").read_bytes())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     with seed_server.serving("prod-3", address, {"/a/installer.iso": image}, str(certificate)):
-        asked = urllib.request.Request(f"https://{address}/a/installer.iso", headers={"Range": "bytes=1048570-1048585"})
-        with urllib.request.urlopen(asked, timeout=5, context=trust) as answer:
+        part = urllib.request.Request(f"https://{address}/a/installer.iso", headers={"Range": "bytes=1048570-1048585"})
+        with urllib.request.urlopen(part, timeout=5, context=trust) as answer:
             assert answer.read() == image.read_bytes()[1048570:1048586]
         with urllib.request.urlopen(f"https://{address}/a/installer.iso", timeout=5, context=trust) as answer:
             assert answer.read() == image.read_bytes()
 
 
-def test_a_certificate_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with (
-        pytest.raises(errors.FleetError) as caught,
-        seed_server.serving("prod-3", "127.0.0.1:0", {}, str(tmp_path / "none.pem")),
-    ):
+def test_a_missing_certificate_is_an_error(tmp_path: Path) -> None:
+    file = str(tmp_path / "none.pem")
+    with pytest.raises(errors.FleetError) as caught, seed_server.serving("prod-3", "127.0.0.1:0", {}, file):
         pass
-    assert str(caught.value).startswith(
-        f"prod-3: read the certificate {tmp_path}/none.pem: no such file or directory\n"
-    )
+    assert str(caught.value).startswith(f"prod-3: read the certificate {file}: no such file or directory\n")
 
 
-def test_a_port_that_is_taken_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+def test_a_port_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(errors.FleetError) as caught, seed_server.serving("prod-3", address, {}):
             pass
     assert str(caught.value).startswith(f"prod-3: serve its installer at {address}: address already in use\n")
@@ -191,34 +185,33 @@ def test_a_port_that_is_taken_is_told() -> None:
 # --- BIOS settings
 
 
-def told(own: dict[str, Any] | None = None, **changed: Any) -> list[str]:
-    settings = {name: value for name, value in {**SETTINGS, **changed}.items() if value is not None}
-    return [str(one) for one in bios.compare(settings, own or {})]
+def compare(own: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    settings = {name: value for name, value in {**SETTINGS, **changes}.items() if value is not None}
+    return [str(difference) for difference in bios.compare(settings, own or {})]
 
 
-def test_a_machine_that_is_set_right_differs_in_nothing() -> None:
-    assert told() == []
+def test_a_machine_with_the_wanted_settings_has_no_difference() -> None:
+    assert compare() == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changes", "line"),
     [
         ({"SriovGlobalEnable": "Disabled"}, "BIOS: SR-IOV (SriovGlobalEnable) is Disabled, wanted on"),
-        (
-            {"NumaNodesPerSocket": "4"},
-            "BIOS: NUMA nodes per socket (NumaNodesPerSocket) is 4, wanted NPS1",
-        ),
+        ({"NumaNodesPerSocket": "4"}, "BIOS: NUMA nodes per socket (NumaNodesPerSocket) is 4, wanted NPS1"),
         ({"AspmSupport": "L1 Entry"}, "BIOS: ASPM (AspmSupport) is L1 Entry, wanted off"),
         ({"DeterminismSlider": "Performance"}, "BIOS: Determinism (DeterminismSlider) is Performance, wanted Power"),
         ({"PcieLinkSpeed": "Gen4"}, "BIOS: PCIe generation (PcieLinkSpeed) is Gen4, wanted Gen5"),
         ({"Above4GDecoding": None}, "BIOS: Above 4G decoding is not reported by the BMC, wanted on"),
     ],
 )
-def test_a_difference_is_told_with_name_seen_and_wanted(changed: dict[str, Any], words: str) -> None:
-    assert told(**changed) == [words]
+def test_a_difference_has_the_setting_s_name_what_is_seen_and_what_is_wanted(
+    changes: dict[str, Any], line: str
+) -> None:
+    assert compare(**changes) == [line]
 
 
-def test_vendors_names_of_the_same_settings_are_known() -> None:
+def test_the_comparison_knows_the_vendors_names_of_a_setting() -> None:
     vendor = {
         "MmioAbove4Gb": "Enabled",
         "SR-IOV Support": "Enabled",
@@ -231,7 +224,7 @@ def test_vendors_names_of_the_same_settings_are_known() -> None:
     assert bios.compare(vendor, {}) == []
 
 
-def test_a_site_s_own_list_is_compared_by_its_vendor_s_names_and_wins() -> None:
+def test_a_site_s_own_list_has_its_vendor_s_names_and_wins() -> None:
     own = {"NumaNodesPerSocket": "NPS4", "SmtMode": "Disabled"}
-    assert told(own, NumaNodesPerSocket="NPS4", SmtMode="Enabled") == ["BIOS: SmtMode is Enabled, wanted Disabled"]
-    assert told({"SmtMode": "Disabled"}) == ["BIOS: SmtMode is not reported by the BMC, wanted Disabled"]
+    assert compare(own, NumaNodesPerSocket="NPS4", SmtMode="Enabled") == ["BIOS: SmtMode is Enabled, wanted Disabled"]
+    assert compare({"SmtMode": "Disabled"}) == ["BIOS: SmtMode is not reported by the BMC, wanted Disabled"]

@@ -1,6 +1,6 @@
-"""`fleet pin` shows what tags and branches name now, and after a yes writes that into the stack file, every other line as it was.
+"""`fleet pin` shows what tags and branches name now, and after a yes writes that into the stack file; every other line is unchanged.
 
-Registry and hub are servers on the loopback; git is a program of the test's own (tests/upstream/test_git.py has the real one).
+Registry and hub are servers on the loopback; git is a stand-in (tests/upstream/test_git.py has the real one).
 """
 
 import datetime
@@ -13,7 +13,8 @@ from click import testing
 
 from fleet import errors
 from fleet.cli import common, main, pin, stack_edit
-from fleet.stack import role_vars, settings, stack_file, validate
+from fleet.stack import role_vars, stack_file, validate
+from tests.support.programs import write_program
 from tests.support.upstream_servers import Plain, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,13 +57,10 @@ class World:
     registry: Registry
     hub: Plain
 
-    def shown(self, text: str) -> str:
-        """Return an output as the golden text has it: the servers' ports are other ones each time."""
-        return (
-            text.replace(self.registry.name, "registry.example")
-            .replace(self.hub.url, "https://hub.example")
-            .replace(self.hub.url[7:], "hub.example")
-        )
+    def readable(self, text: str) -> str:
+        """Return a text without the servers' ports, as the golden files have it."""
+        text = text.replace(self.registry.name, "registry.example").replace(self.hub.url, "https://hub.example")
+        return text.replace(self.hub.url[7:], "hub.example")
 
 
 @pytest.fixture
@@ -71,11 +69,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     registry.tags |= {"glm/vllm:v0.31.0": DIGEST, "glm/bench:v1": DIGEST.replace("ab", "cd")}
     hub.json("/api/models/zai-org/GLM-4.6V/revision/main", {"sha": REVISION})
     hub.json("/api/models/zai-org/GLM-4.6V-FP8/revision/main", {"sha": OTHER})
-    git = tmp_path / "bin" / "git"
-    git.parent.mkdir()
-    git.write_text(f"#!/bin/sh\nprintf '{'9' * 40}\\trefs/tags/v5.3.0\\n{COMMIT}\\trefs/tags/v5.3.0^{{}}\\n'\n")
-    git.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{git.parent}:/usr/bin:/bin")
+    (tmp_path / "bin").mkdir()
+    tags = f"{'9' * 40}\\trefs/tags/v5.3.0\\n{COMMIT}\\trefs/tags/v5.3.0^{{}}\\n"
+    write_program(tmp_path / "bin" / "git", f"printf '{tags}'")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.setenv("SSL_CERT_FILE", str(registry.certificate))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(common, "today", lambda: datetime.date(2026, 11, 29))
@@ -94,98 +91,94 @@ def run(*words: str, stdin: str = "") -> testing.Result:
     return testing.CliRunner().invoke(main.main, ["pin", "-s", "test", *words], input=stdin)
 
 
-def test_old_and_new_are_shown_and_nothing_is_written_without_a_yes(world: World) -> None:
+def test_pin_shows_old_and_new_values_and_writes_nothing_without_a_yes(world: World) -> None:
     before = world.path.read_text()
-    done = run(stdin="n\n")
-    assert done.exit_code == 1
-    assert world.shown(done.output) == (GOLDEN / "no.txt").read_text()
+    result = run(stdin="n\n")
+    assert result.exit_code == 1
+    assert world.readable(result.output) == (GOLDEN / "no.txt").read_text()
     assert world.path.read_text() == before
 
 
-def test_after_a_yes_the_file_has_them_with_tag_and_date_and_every_other_line_as_it_was(world: World) -> None:
-    done = run(stdin="y\n")
-    assert done.exit_code == 0, done.output
-    assert world.shown(world.path.read_text()) == (GOLDEN / "pinned.yaml").read_text()
-    assert done.output.endswith("stacks/Pulumi.test.yaml: written; `git diff stacks/Pulumi.test.yaml` shows it\n")
+def test_after_a_yes_the_file_has_the_values_with_tag_and_date_and_every_other_line_is_unchanged(world: World) -> None:
+    result = run(stdin="y\n")
+    assert result.exit_code == 0, result.output
+    assert world.readable(world.path.read_text()) == (GOLDEN / "pinned.yaml").read_text()
+    assert result.output.endswith("stacks/Pulumi.test.yaml: written; `git diff stacks/Pulumi.test.yaml` shows it\n")
     again = run()
-    assert (again.exit_code, again.output) == (
-        0,
-        "stacks/Pulumi.test.yaml names everything by digest or commit already\n",
-    )
+    assert again.exit_code == 0
+    assert again.output == "stacks/Pulumi.test.yaml names everything by digest or commit already\n"
 
 
-def test_with_yes_nobody_is_asked(world: World) -> None:
+def test_with_the_flag_yes_pin_asks_nothing(world: World) -> None:
     assert run("--yes").exit_code == 0
-    assert world.shown(world.path.read_text()) == (GOLDEN / "pinned.yaml").read_text()
+    assert world.readable(world.path.read_text()) == (GOLDEN / "pinned.yaml").read_text()
 
 
-def test_what_was_written_is_what_a_preview_wants(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preview_accepts_what_pin_writes(world: World) -> None:
     roles, file = role_vars.load(ROOT / "roles"), "stacks/Pulumi.test.yaml"
     before = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
-    refused = [error for error in before.mistakes if "(pinned)" in error.next]
-    assert [error.key for error in refused] == [
+    mistakes = [error for error in before.mistakes if "(pinned)" in error.next]
+    assert [error.key for error in mistakes] == [
         "vars.transformers_base_image",
         "vars.transformers_commit",
         "vars.weights_revision",
         "nodes.machines.prod-2.vars.weights_revision",
     ]
-    assert world.shown(str(refused[0])) == (GOLDEN / "refused.txt").read_text().rstrip("\n")
+    assert world.readable(str(mistakes[0])) == (GOLDEN / "refused.txt").read_text().rstrip("\n")
     run("--yes")
     after = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
     assert not [error for error in after.mistakes if "(pinned)" in error.next]
 
 
-def test_one_name_that_cannot_be_known_leaves_the_file_as_it_was(world: World) -> None:
+def test_one_name_that_pin_cannot_resolve_leaves_the_file_unchanged(world: World) -> None:
     before = world.path.read_text()
     world.hub.json("/api/models/zai-org/GLM-4.6V/revision/main", {"sha": "main # x"})
-    done = run("--yes")
-    assert done.exit_code == 1
-    assert world.shown(done.output) == (GOLDEN / "hostile-hub.txt").read_text()
+    result = run("--yes")
+    assert result.exit_code == 1
+    assert world.readable(result.output) == (GOLDEN / "hostile-hub.txt").read_text()
     assert world.path.read_text() == before
 
 
 @pytest.mark.parametrize(
-    ("put", "seen"),
+    ("line", "message"),
     [
         ("transformers_comit: v5.3.0", "did you mean transformers_commit?"),
         ("transformers_commit: v5.3.0\n    weights_parallel: many", "vars.weights_parallel"),
     ],
 )
-def test_a_variable_that_no_role_knows_is_said_before_anybody_is_asked(world: World, put: str, seen: str) -> None:
-    world.path.write_text(world.path.read_text().replace("transformers_commit: v5.3.0", put))
-    done = run("--yes")
-    assert (done.exit_code, world.registry.asked, world.hub.asked) == (1, [], [])
-    assert seen in done.output
+def test_pin_refuses_an_unknown_variable_before_it_asks_a_server(world: World, line: str, message: str) -> None:
+    world.path.write_text(world.path.read_text().replace("transformers_commit: v5.3.0", line))
+    result = run("--yes")
+    assert (result.exit_code, world.registry.asked, world.hub.asked) == (1, [], [])
+    assert message in result.output
 
 
-def test_a_mirror_is_asked_and_the_name_stays(world: World) -> None:
+def test_pin_asks_the_mirror_and_keeps_the_name(world: World) -> None:
     text = world.path.read_text().replace(f'"{world.registry.name}/glm/vllm', '"docker.io/glm/vllm')
-    world.path.write_text(
-        text.replace("encryptionsalt", f"  glm-fleet:mirrors: {{registry: '{world.registry.name}'}}\nencryptionsalt")
-    )
+    mirrors = f"  glm-fleet:mirrors: {{registry: '{world.registry.name}'}}\n"
+    world.path.write_text(text.replace("encryptionsalt", f"{mirrors}encryptionsalt"))
     assert run("--yes").exit_code == 0
     assert f'transformers_base_image: "docker.io/glm/vllm@{DIGEST}" # v0.31.0, 2026-11-29\n' in world.path.read_text()
 
 
-def test_machines_in_a_file_of_their_own_are_pinned_there(world: World) -> None:
+def test_pin_writes_into_the_separate_file_of_a_machine(world: World) -> None:
     machines = world.path.with_name("machines.yaml")
     machines.write_text(
         f'prod-1:\n  address: 192.0.2.11\n  host_key: "{KEY}"\n  vars: {{transformers_commit: v5.3.0}}\n'
     )
     lines = world.path.read_text().splitlines(keepends=True)
-    kept = [line for number, line in enumerate(lines) if not 4 <= number <= 9]
-    world.path.write_text("".join([*kept[:4], "    machines: machines.yaml\n", *kept[4:]]))
-    done = run("--yes")
-    assert done.exit_code == 0, done.output
+    world.path.write_text("".join([*lines[:4], "    machines: machines.yaml\n", *lines[10:]]))
+    result = run("--yes")
+    assert result.exit_code == 0, result.output
     assert f'vars: {{transformers_commit: "{COMMIT}"}} # v5.3.0, 2026-11-29\n' in machines.read_text()
-    assert "stacks/machines.yaml: written" in done.output
+    assert "stacks/machines.yaml: written" in result.output
 
 
-def test_a_name_that_means_another_thing_on_one_machine_is_refused(world: World) -> None:
+def test_pin_refuses_a_name_that_means_another_commit_on_one_machine(world: World) -> None:
     world.path.write_text(world.path.read_text().replace(', weights_revision: "main"}', "}"))
-    done = run("--yes")
-    assert done.exit_code == 1
-    assert world.shown(done.output) == (GOLDEN / "elsewhere.txt").read_text()
+    result = run("--yes")
+    assert result.exit_code == 1
+    assert world.readable(result.output) == (GOLDEN / "elsewhere.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +189,7 @@ def test_a_name_that_means_another_thing_on_one_machine_is_refused(world: World)
         ("x: &x {a: main}\nb:\n  <<: *x\n", ["b", "a"]),
     ],
 )
-def test_a_value_that_is_not_on_one_line_by_itself_is_left_to_its_owner(text: str, keys: list[str]) -> None:
+def test_a_value_that_is_not_on_its_own_line_is_refused(text: str, keys: list[str]) -> None:
     edit = stack_edit.Edit((), "main", COMMIT, "main, 2026-11-29")
     with pytest.raises(errors.SettingsError, match="is not alone on one line"):
         stack_edit.edited(text, keys, edit, "stacks/Pulumi.test.yaml")
@@ -211,13 +204,12 @@ def test_a_value_that_is_not_on_one_line_by_itself_is_left_to_its_owner(text: st
         ("a:   'main'   ", '"{}" # note'),
     ],
 )
-def test_a_comment_is_added_to_the_line(line: str, after: str) -> None:
+def test_an_edit_adds_a_comment_to_the_line(line: str, after: str) -> None:
     edit = stack_edit.Edit((), "main", COMMIT, "note")
-    found = stack_edit.edited(f"{line.format()}\n# next\n", ["a"], edit, "f")
-    assert found.endswith(f"{after.format(COMMIT)}\n# next\n")
+    text = stack_edit.edited(f"{line.format()}\n# next\n", ["a"], edit, "f")
+    assert text.endswith(f"{after.format(COMMIT)}\n# next\n")
 
 
 @pytest.mark.parametrize("stack", ["prod", "staging", "dev", "dr", "lab"])
 def test_the_stacks_of_this_repository_name_nothing_that_moves(stack: str) -> None:
-    found: settings.Settings = stack_file.read(stack, ROOT)
-    assert pin.loose(found, role_vars.load(ROOT / "roles"), stack) == []
+    assert pin.loose(stack_file.read(stack, ROOT), role_vars.load(ROOT / "roles"), stack) == []

@@ -1,4 +1,4 @@
-"""A stack file whose variables no role knows ends each verb that reads it in its mistakes: fleet/cli/common.py."""
+"""Each verb that reads a stack file reports its mistakes and ends: fleet/cli/common.py."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("verb", ["plan", "mirrors", "preflight", "pin"])
-def test_a_variable_that_no_role_knows_is_told_with_its_nearest_name(
+def test_an_unknown_variable_is_refused_with_the_nearest_name(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "stacks", tmp_path / "stacks")
@@ -21,7 +21,7 @@ def test_a_variable_that_no_role_knows_is_told_with_its_nearest_name(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "stacks" / "Pulumi.prod.yaml"
     file.write_text(re.sub("rocm_version:", "rocm_versoin:", file.read_text()))
-    done = testing.CliRunner().invoke(main.main, [verb, "-s", "prod"])
-    assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
-    assert "vars.rocm_versoin: no role knows this variable" in done.output
-    assert "did you mean rocm_version?" in done.output
+    result = testing.CliRunner().invoke(main.main, [verb, "-s", "prod"])
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
+    assert "vars.rocm_versoin: no role knows this variable" in result.output
+    assert "did you mean rocm_version?" in result.output

@@ -1,4 +1,4 @@
-"""The command line over a stack's outputs: what it prints, which replica it means, how it fails."""
+"""The verbs that read a stack's outputs: what they print, which replica a name means, how they fail."""
 
 import contextlib
 import json
@@ -13,12 +13,14 @@ from click import testing
 from fleet import errors, probes
 from fleet.cli import main, show, stack_outputs
 from fleet.probes.answer import Answer
+from tests.support.programs import write_program
 
 GOLDEN = Path(__file__).parent / "golden" / "cli_stack_outputs"
+Request = tuple[str, str, str]  # url, model, case
 
 
 def outputs() -> dict[str, Any]:
-    """Return the outputs of a stack with two nodes, as `pulumi stack output --json` has them: numbers may be floats."""
+    """Return the outputs of a stack with two nodes, as `pulumi stack output --json` prints them: numbers may be floats."""
 
     def node(name: str, replicas: list[dict[str, Any]], **seconds: float) -> dict[str, Any]:
         return {
@@ -52,14 +54,12 @@ def outputs() -> dict[str, Any]:
 @pytest.fixture
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a `pulumi` on PATH that answers with the content of a file (of `state`, to an export), or fails with the text of another."""
-    script = tmp_path / "pulumi"
-    script.write_text(
-        "#!/bin/sh\n"
-        f'echo "$@" >> {tmp_path}/asked\n'
-        f"[ ! -e {tmp_path}/error ] || {{ cat {tmp_path}/error >&2; exit 255; }}\n"
-        f"case $2 in export) cat {tmp_path}/state ;; get) cat {tmp_path}/key ;; *) cat {tmp_path}/answer ;; esac\n"
+    write_program(
+        tmp_path / "pulumi",
+        f'cd {tmp_path}; echo "$@" >> calls\n'
+        "[ ! -e error ] || { cat error >&2; exit 255; }\n"
+        "case $2 in export) cat state ;; get) cat key ;; *) cat answer ;; esac",
     )
-    script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "answer").write_text(json.dumps(outputs()))
     (tmp_path / "state").write_text("{}")
@@ -70,55 +70,51 @@ def run(*arguments: str) -> testing.Result:
     return testing.CliRunner().invoke(main.main, arguments)
 
 
-def test_show_is_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
+def test_show_prints_a_table_and_two_lines_to_paste(pulumi: Path) -> None:
     result = run("show", "-s", "prod")
     assert result.output == (GOLDEN / "two-nodes.txt").read_text()
-    assert (pulumi / "asked").read_text() == "stack output --json --show-secrets -s prod\nstack export -s prod\n"
+    assert (pulumi / "calls").read_text() == "stack output --json --show-secrets -s prod\nstack export -s prod\n"
 
 
-def test_show_tells_no_secret(pulumi: Path) -> None:
+def test_show_prints_no_secret(pulumi: Path) -> None:
     assert outputs()["api_key"] not in run("show", "-s", "prod").output
 
 
-def test_the_question_to_paste_shows_the_key_to_the_server_and_to_no_process_list(pulumi: Path) -> None:
-    """Run as a shell would, with a `pulumi` that gives the key alone, and a `curl` that tells its arguments and its headers."""
+def test_the_line_to_paste_shows_the_key_to_the_server_and_to_no_process_list(pulumi: Path) -> None:
+    """The stand-in `curl` prints its arguments and its headers."""
     key = outputs()["api_key"]
     (pulumi / "answer").write_text(key)
-    for name, script in {
-        "make": "true",
-        "fleet": "echo '{}'",
-        "curl": 'printf "%s\\n" "$@"; for word; do case $word in @/*) echo "sent: $(cat "${word#@}")" ;; esac; done',
-    }.items():
-        (pulumi / name).write_text(f"#!/bin/sh\n{script}\n")
-        (pulumi / name).chmod(0o755)
+    curl = 'printf "%s\\n" "$@"; for word; do case $word in @/*) echo "sent: $(cat "${word#@}")" ;; esac; done'
+    for name, script in {"make": "true", "fleet": "echo '{}'", "curl": curl}.items():
+        write_program(pulumi / name, script)
     line = show.paste(outputs(), "prod").splitlines()[-1]
-    told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
-    arguments, _, sent = told.partition("sent: ")
-    assert sent.strip() == f"Authorization: Bearer {key}"
+    output = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+    arguments, _, header = output.partition("sent: ")
+    assert header.strip() == f"Authorization: Bearer {key}"
     assert "http://127.0.0.1:8000/v1/chat/completions" in arguments and key not in arguments
 
 
-def test_what_never_ran_is_shown_as_a_dash() -> None:
+def test_show_prints_a_dash_for_what_never_ran() -> None:
     assert show.short("") == show.phases({}) == show.phases({"rocm": 0.1}) == "-"
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "replicas"),
     [
         ("", ["prod-1/glm-0", "prod-1/glm-1", "prod-22/glm-0"]),
         ("prod-1", ["prod-1/glm-0", "prod-1/glm-1"]),
         ("prod-1/glm-1", ["prod-1/glm-1"]),
     ],
 )
-def test_a_name_means_one_replica_or_all_of_a_node(name: str, meant: list[str]) -> None:
-    assert [one.name for one in stack_outputs.choose(outputs(), name)] == meant
+def test_a_name_means_one_replica_or_all_of_a_node(name: str, replicas: list[str]) -> None:
+    assert [replica.name for replica in stack_outputs.choose(outputs(), name)] == replicas
 
 
-def test_a_replica_is_reached_where_it_listens_on_a_socket_or_in_an_older_state_on_a_port() -> None:
-    found = outputs()
+def test_a_replica_has_the_address_of_its_socket_or_in_an_older_state_its_port() -> None:
+    stack = outputs()
     two = [{"name": name, "socket": f"/run/fleet/{name}/sock", "model": "m"} for name in ("glm-0", "glm-1")]
-    found["replicas"]["prod-1"]["replicas"] = two
-    assert {one.name: one.address for one in stack_outputs.replicas(found)} == {
+    stack["replicas"]["prod-1"]["replicas"] = two
+    assert {replica.name: replica.address for replica in stack_outputs.replicas(stack)} == {
         "prod-1/glm-0": "/run/fleet/glm-0/sock",
         "prod-1/glm-1": "/run/fleet/glm-1/sock",
         "prod-22/glm-0": 8000,
@@ -126,27 +122,27 @@ def test_a_replica_is_reached_where_it_listens_on_a_socket_or_in_an_older_state_
 
 
 @pytest.mark.parametrize("name", ["prod-2", "prod-1/glm-9", "glm-0"])
-def test_a_name_that_means_none_is_told_with_all_there_are(name: str) -> None:
+def test_an_unknown_name_is_refused_with_the_names_of_all_replicas(name: str) -> None:
     with pytest.raises(errors.FleetError, match="no such replica") as caught:
         stack_outputs.choose(outputs(), name)
     assert caught.value.wanted == "prod-1/glm-0, prod-1/glm-1, prod-22/glm-0"
 
 
-def test_what_pulumi_says_is_the_message(pulumi: Path) -> None:
+def test_an_error_of_pulumi_is_the_message(pulumi: Path) -> None:
     (pulumi / "error").write_text("error: no stack named 'prdo' found\n")
     result = run("show", "-s", "prdo")
     assert result.exit_code == 1
     assert "read the outputs of stack prdo: error: no stack named 'prdo' found" in result.output
 
 
-def test_without_pulumi_on_path_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_pulumi_on_path_the_message_has_the_next_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     result = run("show", "-s", "prod")
     assert result.exit_code == 1
     assert 'eval "$(make env)"' in result.output
 
 
-def test_a_stack_where_nothing_serves_says_so(pulumi: Path) -> None:
+def test_show_refuses_a_stack_without_a_replica(pulumi: Path) -> None:
     (pulumi / "answer").write_text("{}")
     result = run("show", "-s", "prod")
     assert result.exit_code == 1
@@ -172,38 +168,33 @@ def failed_state(**reasons: str) -> dict[str, Any]:
 
     def resource(kind: str, name: str, outputs: dict[str, Any]) -> dict[str, Any]:
         errors = {"initErrors": [reasons[kind]]} if kind in reasons and name == "prod-22" else {}
-        return {
-            "type": f"fleet:index:{kind}",
-            "urn": f"urn:pulumi:prod::glm-fleet::x::{name}",
-            "outputs": outputs,
-            **errors,
-        }
+        urn = f"urn:pulumi:prod::glm-fleet::x::{name}"
+        return {"type": f"fleet:index:{kind}", "urn": urn, "outputs": outputs, **errors}
 
-    built = resource("Image", "prod-1", {"image": node["image"], "commit": node["commit"]})
-    return {"deployment": {"resources": [built, *(resource(kind, "prod-22", seen) for kind, seen in own.items())]}}
+    image = resource("Image", "prod-1", {"image": node["image"], "commit": node["commit"]})
+    return {"deployment": {"resources": [image, *(resource(kind, "prod-22", seen) for kind, seen in own.items())]}}
 
 
-REFUSED = "prod-22: vllm: Await the replicas: glm-0 is not healthy\n  wanted: a healthy replica"
+NOT_HEALTHY = "prod-22: vllm: Await the replicas: glm-0 is not healthy\n  wanted: a healthy replica"
 
 
-@pytest.mark.parametrize("left", [None, "the outputs of the node", "all outputs"])
-def test_after_a_failed_change_show_speaks_of_what_is_there_and_says_so(pulumi: Path, left: str | None) -> None:
-    (pulumi / "state").write_text(json.dumps(failed_state(Serving=REFUSED)))
-    found = outputs()
-    if left == "the outputs of the node":
-        found["replicas"]["prod-22"] = None
-    (pulumi / "answer").write_text("{}" if left == "all outputs" else json.dumps(found))
+@pytest.mark.parametrize("missing", [None, "the outputs of the node", "all outputs"])
+def test_after_a_failed_change_show_prints_the_state_and_the_failure(pulumi: Path, missing: str | None) -> None:
+    (pulumi / "state").write_text(json.dumps(failed_state(Serving=NOT_HEALTHY)))
+    stack = outputs()
+    if missing == "the outputs of the node":
+        stack["replicas"]["prod-22"] = None
+    (pulumi / "answer").write_text("{}" if missing == "all outputs" else json.dumps(stack))
     result = run("show", "-s", "prod")
     assert result.exit_code == 0, result.output
-    wanted = (GOLDEN / "a-failed-change.txt").read_text()
-    if left == "all outputs":  # prod-1 has no Serving in this state
-        wanted = "".join(line for line in wanted.splitlines(True) if not line.startswith("prod-1 ")).replace(
-            "prod-1/glm-0", "prod-22/glm-0"
-        )
-    assert result.output == wanted
+    report = (GOLDEN / "a-failed-change.txt").read_text()
+    if missing == "all outputs":  # prod-1 has no Serving in this state
+        report = "".join(line for line in report.splitlines(True) if not line.startswith("prod-1 "))
+        report = report.replace("prod-1/glm-0", "prod-22/glm-0")
+    assert result.output == report
 
 
-def test_a_node_that_waited_for_another_one_s_image_is_shown_as_unfinished(pulumi: Path) -> None:
+def test_show_reports_a_node_that_waits_for_another_node_s_image_as_unfinished(pulumi: Path) -> None:
     (pulumi / "state").write_text(json.dumps(failed_state()))
     (pulumi / "answer").write_text(json.dumps({"replicas": {"prod-22": None}}))
     result = run("show", "-s", "prod")
@@ -211,31 +202,31 @@ def test_a_node_that_waited_for_another_one_s_image_is_shown_as_unfinished(pulum
     assert "\nprod-22: the last change failed: it did not reach the end\n" in result.output
 
 
-def test_after_a_failed_change_the_replicas_can_still_be_asked(pulumi: Path, asked: list[tuple[str, str, str]]) -> None:
-    (pulumi / "state").write_text(json.dumps(failed_state(Serving=REFUSED)))
+def test_after_a_failed_change_probe_still_asks_the_replicas(pulumi: Path, requests: list[Request]) -> None:
+    (pulumi / "state").write_text(json.dumps(failed_state(Serving=NOT_HEALTHY)))
     (pulumi / "answer").write_text("{}")
     (pulumi / "key").write_text(json.dumps({"value": outputs()["api_key"], "secret": True}))
     result = run("probe", "-s", "prod", "--case", "bottle-grounding", "--json")
     assert result.exit_code == 0
-    assert [url for url, _, _ in asked] == ["http://prod-22/glm-0"]
+    assert [url for url, _, _ in requests] == ["http://prod-22/glm-0"]
     assert json.loads(result.stdout)[0]["passed"]
     assert "prod-22: the last change failed: Serving: vllm: Await" in result.stderr
 
 
-def test_a_machine_that_failed_is_a_line_of_the_table() -> None:
-    found = {"replicas": {**outputs()["replicas"], "prod-3": None}}
-    assert show.table(found).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
-    assert len(stack_outputs.replicas(found)) == 3
+def test_the_table_has_a_line_for_a_machine_that_failed() -> None:
+    stack = {"replicas": {**outputs()["replicas"], "prod-3": None}}
+    assert show.table(stack).splitlines()[-1].split() == ["prod-3", "failed", "-", "-", "-", "-", "-"]
+    assert len(stack_outputs.replicas(stack)) == 3
 
 
-def test_a_request_is_a_body_for_curl() -> None:
+def test_request_prints_a_body_for_curl() -> None:
     result = run("request", "bottle-grounding", "--model", "zai-org/GLM-4.6V-Flash")
     body = json.loads(result.output)
     assert body["model"] == "zai-org/GLM-4.6V-Flash"
     assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
 
 
-def test_a_request_that_does_not_exist_is_told_with_all_there_are() -> None:
+def test_request_refuses_an_unknown_case_with_the_names_of_all() -> None:
     result = run("request", "botle-grounding")
     assert result.exit_code == 1
     assert "bottle-grounding" in result.output
@@ -244,16 +235,16 @@ def test_a_request_that_does_not_exist_is_told_with_all_there_are() -> None:
 OWN = "{about: It greets., question: Hello!, checks: [{words: [hello]}]}"
 
 
-def test_a_request_of_one_s_own_case_is_a_body_too(tmp_path: Path) -> None:
+def test_request_prints_the_body_of_a_user_s_own_case(tmp_path: Path) -> None:
     (tmp_path / "greets.yaml").write_text(OWN)
     body = json.loads(run("request", "greets", "--extra", str(tmp_path)).output)
     assert body["messages"][0]["content"] == [{"type": "text", "text": "Hello!"}]
 
 
 @pytest.fixture
-def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
-    """Answer every probe without a machine: (url, model, case) of each; the second replica sees wrongly."""
-    seen: list[tuple[str, str, str]] = []
+def requests(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """Answer every probe without a machine, of prod-1/glm-1 wrongly; return the requests."""
+    requests: list[Request] = []
 
     @contextlib.contextmanager
     def tunnel(replica: stack_outputs.Replica, port: int = 0) -> Iterator[str]:
@@ -263,26 +254,25 @@ def asked(pulumi: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str,
         url: str, key: str, model: str, cases: Sequence[probes.Case], note: Callable[[str], None]
     ) -> list[probes.ProbeResult]:
         assert key == outputs()["api_key"]
-        seen.extend((url, model, case.name) for case in cases)
+        requests.extend((url, model, case.name) for case in cases)
         wrong = ["no box"] if url.endswith("prod-1/glm-1") else []
         return [probes.ProbeResult(case, Answer(200, "text"), wrong, 1.0) for case in cases]
 
     monkeypatch.setattr(stack_outputs, "tunnel", tunnel)
     monkeypatch.setattr(probes, "run", answer)
-    return seen
+    return requests
 
 
-def test_a_wrong_answer_of_one_replica_is_exit_code_1_and_named(asked: list[tuple[str, str, str]]) -> None:
+def test_a_wrong_answer_of_one_replica_gives_exit_code_1_and_its_name(requests: list[Request]) -> None:
     result = run("probe", "-s", "prod", "--case", "bottle-grounding")
     assert result.exit_code == 1
-    assert [url for url, _, _ in asked] == ["http://prod-1/glm-0", "http://prod-1/glm-1", "http://prod-22/glm-0"]
-    failed = [line.split() for line in result.output.splitlines() if line.startswith("FAIL")]
-    assert [line[1:3] for line in failed] == [["prod-1/glm-1", "bottle-grounding"]]
+    assert [url for url, _, _ in requests] == ["http://prod-1/glm-0", "http://prod-1/glm-1", "http://prod-22/glm-0"]
+    failures = [line.split()[1:3] for line in result.output.splitlines() if line.startswith("FAIL")]
+    assert failures == [["prod-1/glm-1", "bottle-grounding"]]
 
 
-def test_right_answers_are_exit_code_0_and_every_report_is_written(
-    asked: list[tuple[str, str, str]], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("requests")
+def test_right_answers_give_exit_code_0_and_every_report(tmp_path: Path) -> None:
     files = ["--junit", str(tmp_path / "junit.xml"), "--html", str(tmp_path / "page.html")]
     result = run("probe", "-s", "prod", "prod-22/glm-0", "--case", "bottle-grounding", "--json", *files)
     assert result.exit_code == 0
@@ -291,28 +281,29 @@ def test_right_answers_are_exit_code_0_and_every_report_is_written(
     assert "prod-22/glm-0 bottle-grounding" in (tmp_path / "page.html").read_text()
 
 
-def test_a_wrong_answer_to_an_advisory_probe_is_told_and_exit_code_0(asked: list[tuple[str, str, str]]) -> None:
+@pytest.mark.usefixtures("requests")
+def test_a_wrong_answer_to_an_advisory_probe_gives_a_warning_and_exit_code_0() -> None:
     result = run("probe", "-s", "prod", "prod-1/glm-1", "--case", "reasoning-apart")
     assert result.exit_code == 0
     assert result.output.splitlines()[0].split()[:3] == ["warn", "prod-1/glm-1", "reasoning-apart"]
     assert result.output.splitlines()[-1] == "0 of 0 probes passed; advisory: 0 of 1"
 
 
-def test_the_cases_of_the_stack_s_own_folder_are_asked_too(
-    asked: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_probe_asks_the_cases_of_the_stack_s_own_folder_too(
+    requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "Pulumi.yaml").touch()
     (tmp_path / "stacks").mkdir()
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "greets.yaml").write_text(OWN)
-    told = (Path("stacks") / "Pulumi.prod.yaml").read_text()
-    told = told.replace("glm-fleet:probes: {min_iou: 0.5}", "glm-fleet:probes: {extra: probes}")
-    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text(told)
+    stack = (Path("stacks") / "Pulumi.prod.yaml").read_text()
+    stack = stack.replace("glm-fleet:probes: {min_iou: 0.5}", "glm-fleet:probes: {extra: probes}")
+    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text(stack)
     monkeypatch.chdir(tmp_path)
     run("probe", "-s", "prod", "prod-22")
-    assert [case for _, _, case in asked][-1] == "prod-22/glm-0 greets"
+    assert [case for _, _, case in requests][-1] == "prod-22/glm-0 greets"
 
 
-def test_all_cases_are_asked_unless_some_are_named(asked: list[tuple[str, str, str]]) -> None:
+def test_probe_asks_all_cases_unless_the_user_names_some(requests: list[Request]) -> None:
     run("probe", "-s", "prod", "prod-22")
-    assert len(asked) == len(probes.load())
+    assert len(requests) == len(probes.load())

@@ -27,9 +27,9 @@ def test_the_list_of_verbs_has_the_first_sentence_of_each_help() -> None:
         assert command.help.partition("\n\n")[0] == line, f"copy the first sentence of fleet/cli/{name}.py to VERBS"
 
 
-def test_the_list_of_verbs_is_shown_without_importing_one() -> None:
+def test_fleet_help_lists_the_verbs_and_imports_none() -> None:
     show = "import sys; from fleet.cli import main; main.main(['--help'], standalone_mode=False)"
-    imported = "print(*[name for name in sys.modules if name.startswith('fleet.')])"
-    output = subprocess.check_output([sys.executable, "-c", f"{show}; {imported}"], text=True)
+    print_imports = "print(*[name for name in sys.modules if name.startswith('fleet.')])"
+    output = subprocess.check_output([sys.executable, "-c", f"{show}; {print_imports}"], text=True)
     assert output.splitlines()[-1].split() == ["fleet.cli", "fleet.cli.main"]
     assert all(f"\n  {name} " in output for name in main.VERBS)

@@ -1,4 +1,4 @@
-"""A Docker daemon that hangs gives no answer for ever: each script that runs on a node gives it up, and names the call and the container.
+"""Each script that runs on a node gives up a Docker daemon that hangs, and names the call and the container.
 
 The scripts run here as on a node, beside a stand-in docker that hangs on the container glm-1 (or on everything) and systemd's answer.
 """
@@ -16,17 +16,18 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.managed import managed_set, reader
+from tests.support.programs import write_program
 
 ROOT = Path(__file__).parents[2]
 TARGET = ssh.Target("glm-1", "192.0.2.11")
-# Script: words, what it gets on stdin, the call that hangs.
+# Script: arguments, stdin, the call that hangs.
 SCRIPTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "playbooks/files/baseline.py": (
         [],
         {"record": "RECORD", "write": False, "files": [], "sysctls": [], "ours": "/none"},
         "docker image ls --quiet --no-trunc",
     ),
-    "playbooks/files/undo.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
+    "playbooks/files/revert.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/teardown.py": ([], {"containers": ["glm-1"]}, "docker rm --force glm-1"),
     "playbooks/files/acceptance.py": (["look"], {"image": "x"}, "docker info"),
     "roles/vllm/files/read.py": (
@@ -55,36 +56,31 @@ def programs(folder: Path, hangs_on: str) -> dict[str, str]:
         "dpkg-query": "true",
     }
     for name, script in scripts.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
+        write_program(folder / name, script)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def impatient(text: str) -> str:
-    """The script with limits of half a second."""
-    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT|ONE)(?:, \w+)?) = .*", lambda found: short(found[1]), text)
+def with_short_limits(script: str) -> str:
+    """Return the script with limits of half a second."""
+    script = re.sub(r"(?m)^(DOCKER|DOCKER_REMOVES|LIMIT) = .*", r"\1 = 0.5", script)
+    return re.sub(r"(?m)^((?:DOCKER|DOCKER_REMOVES|LIMIT), \w+) = .*", r"\1 = 0.5, 0.5", script)
 
 
-def short(names: str) -> str:
-    return f"{names} = {', '.join(['0.5'] * len(names.split(', ')))}"
+def run(script: str, environment: dict[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *words],
+        input=stdin, env=environment, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_of_a_node_gives_a_daemon_that_hangs_up_and_says_what_to_do(name: str, tmp_path: Path) -> None:
-    words, given, call = SCRIPTS[name]
-    given = {key: str(tmp_path / "record") if value == "RECORD" else value for key, value in given.items()}
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", impatient((ROOT / name).read_text()), *words],
-        input=json.dumps(given),
-        env=programs(tmp_path, ""),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert time.monotonic() - began < 15
-    assert (done.returncode, done.stderr) == (
+def test_a_script_on_a_node_gives_up_a_daemon_that_hangs_and_says_what_to_do(name: str, tmp_path: Path) -> None:
+    words, inputs, call = SCRIPTS[name]
+    stdin = json.dumps(inputs).replace("RECORD", str(tmp_path / "record"))
+    start = time.monotonic()
+    result = run(with_short_limits((ROOT / name).read_text()), programs(tmp_path, ""), *words, stdin=stdin)
+    assert time.monotonic() - start < 15
+    assert (result.returncode, result.stderr) == (
         1,
         f"`{call}` gave no answer within 0.5 s: the Docker daemon hangs\n"
         "wanted: a Docker daemon that answers\n"
@@ -101,11 +97,11 @@ class Local:
         self.environment = environment
 
     def run(self, command: str, stdin: str = "", timeout: float = 60) -> ssh.Result:
-        done = subprocess.run(
-            command.replace("/usr/bin/python3", sys.executable),
-            shell=True, input=impatient(stdin), env=self.environment, capture_output=True, text=True, check=False,
+        result = subprocess.run(
+            command.replace("/usr/bin/python3", sys.executable), shell=True, input=with_short_limits(stdin),
+            env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return ssh.Result(done.returncode, done.stdout, done.stderr)
+        return ssh.Result(result.returncode, result.stdout, result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +119,9 @@ def test_the_reader_names_the_container_that_docker_hangs_on(tmp_path: Path, han
     )
 
 
-def test_a_systemd_that_hangs_is_named(tmp_path: Path) -> None:
-    environment = programs(tmp_path, "nothing")
-    (tmp_path / "systemctl").write_text("#!/bin/sh\nexec sleep 60\n")
-    connection: Any = Local(environment)
+def test_the_reader_names_a_systemd_that_hangs(tmp_path: Path) -> None:
+    connection: Any = Local(programs(tmp_path, "nothing"))
+    write_program(tmp_path / "systemctl", "exec sleep 60")
     with pytest.raises(errors.DriftUnreadable) as caught:
         reader.read(connection, managed_set.Declared({"unit glm-0.service": True}))
     assert caught.value.seen == "`systemctl show` gave no answer within 0.5 s"
@@ -135,29 +130,23 @@ def test_a_systemd_that_hangs_is_named(tmp_path: Path) -> None:
 
 def test_a_verification_names_the_container_that_docker_hangs_on(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"files": {}}')
-    asked = {"manifest": str(tmp_path / "manifest.json"), "recorded": "", "containers": {"glm-1": "sha256:1"}}
-    script = impatient((ROOT / "fleet/managed/on_node_verify_weights.py").read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", f"{script}\nmain({asked!r})"],
-        env=programs(tmp_path, " glm-1 "), capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr == (
+    inputs = {"manifest": str(tmp_path / "manifest.json"), "recorded": "", "containers": {"glm-1": "sha256:1"}}
+    script = with_short_limits((ROOT / "fleet/managed/on_node_verify_weights.py").read_text())
+    result = run(f"{script}\nmain({inputs!r})", programs(tmp_path, " glm-1 "))
+    assert result.returncode == 1
+    assert result.stderr == (
         "`docker inspect` of glm-1 gave no answer within 0.5 s: restart Docker there, or reboot the node\n"
     )
 
 
-def test_every_call_to_docker_on_a_node_is_bounded() -> None:
-    """A script that calls docker has a limit for it; in a unit, `timeout` or systemd's own limit for a stop has."""
-    scripts = [
-        *ROOT.glob("roles/*/files/*.py"),
-        *ROOT.glob("playbooks/files/*.py"),
-        *ROOT.rglob("fleet/**/on_node_*.py"),
-    ]
-    calling = [file for file in scripts if re.search(r"[\[(]\s*\"docker\"", file.read_text())]
-    assert len(calling) >= len(SCRIPTS) + 2, "the scripts that call docker have moved: correct the folders here"
-    unbounded = [str(file) for file in calling if "timeout=" not in file.read_text()]
-    assert unbounded == [], "give each subprocess.run of docker a `timeout=`"
+def test_every_call_to_docker_on_a_node_has_a_limit() -> None:
+    """A script that calls docker has `timeout=`; a unit has `timeout`, or systemd's own limit for a stop."""
+    patterns = ("roles/*/files/*.py", "playbooks/files/*.py", "fleet/**/on_node_*.py")
+    scripts = {str(file): file.read_text() for pattern in patterns for file in ROOT.glob(pattern)}
+    callers = {file: text for file, text in scripts.items() if re.search(r"[\[(]\s*\"docker\"", text)}
+    assert len(callers) >= len(SCRIPTS) + 2, "the scripts that call docker have moved: correct the folders here"
+    unlimited = [file for file, text in callers.items() if "timeout=" not in text]
+    assert unlimited == [], "give each subprocess.run of docker a `timeout=`"
     unit = (ROOT / "roles/vllm/templates/replica.service.j2").read_text()
     calls = re.findall(r"(?m)^(Exec\w+)=-?(\S+).*?docker (\w+)", unit)
     assert {(key, verb) for key, program, verb in calls if program != "/usr/bin/timeout"} == {

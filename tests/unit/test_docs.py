@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from data are current, and data that lacks something is reported with where to add it."""
+"""The generated pages of docs/ are current, and a generator reports data that lacks something with the place to add it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +15,7 @@ from fleet.stack.rules import models
 from policies import data
 from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
 
-CACHED = (
-    role_effects.statement,
-    change_table.load,
-    fault_table.load,
-    scenario_table.load,
-    vendor_table.load,
-)
+READERS = (role_effects.read_statement, change_table.load, fault_table.load, scenario_table.load, vendor_table.load)
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -31,12 +25,12 @@ def test_a_page_is_current(name: str) -> None:
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Read the data again, in the test and after it."""
-    for cached in CACHED:
-        cached.cache_clear()
+    """Clear the readers' caches before and after a test."""
+    for reader in READERS:
+        reader.cache_clear()
     yield
-    for cached in CACHED:
-        cached.cache_clear()
+    for reader in READERS:
+        reader.cache_clear()
 
 
 def message(name: str) -> str:
@@ -45,13 +39,7 @@ def message(name: str) -> str:
     return str(caught.value)
 
 
-def write(file: Path, content: Any) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
-    return file
-
-
-# Page: what holds the place of its data, the file in it, a content that lacks something, what the message says.
+# Page: module and name of the path of its data, the file, a content that lacks something, a part of the message.
 LACKING: Mapping[str, tuple[Any, str, str, Any, str]] = {
     "drift.md": (drift_table, "FILE", "e2e/drift.yml", [[{"kind": "a mode", "node": "glm-1", "do": "chmod 600 /x"}]], "e2e/drift.yml: wave 1, a mode: report: field required"),
     "faults.md": (fault_table, "FOLDER", "faults/table/1.yml", [{"fault": "clock off"}], "faults/table/1.yml: row 1 (clock off): message: field required"),
@@ -63,18 +51,20 @@ LACKING: Mapping[str, tuple[Any, str, str, Any, str]] = {
 
 @pytest.mark.parametrize("name", LACKING)
 @pytest.mark.usefixtures("fresh")
-def test_a_row_that_lacks_a_key_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, place, path, content, seen = LACKING[name]
-    file = write(tmp_path / path, content)
-    monkeypatch.setattr(module, place, file if place == "FILE" else file.parent)
-    assert seen in message(name) and "then `make docs`" in message(name)
+def test_the_message_names_a_row_that_lacks_a_key(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, variable, path, content, part = LACKING[name]
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    monkeypatch.setattr(module, variable, file if variable == "FILE" else file.parent)
+    assert part in message(name) and "then `make docs`" in message(name)
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_variable_without_an_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_a_variable_without_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     options = role_vars.load(change_table.ROLES).roles["host"].options
-    stated = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
-    monkeypatch.setattr(role_effects, "statement", lambda roles, role: stated)
+    statement = role_effects.Statement(variables=dict.fromkeys(options.keys() - {"host_packages"}, "none"))
+    monkeypatch.setattr(role_effects, "read_statement", lambda roles, role: statement)
     assert message("changes.md") == (
         "roles/host/meta/effects.yml: variables.host_packages: this key is missing\n"
         "  wanted: what a change of the variable does: none, reload, restart, reboot\n"
@@ -83,11 +73,11 @@ def test_a_variable_without_an_effect_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("name", "module"), [("policies.md", data), ("rules.md", models)])
-def test_a_data_file_that_lacks_a_key_is_named(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = module.read
-    monkeypatch.setattr(
-        module, "read", lambda file: {key: value for key, value in content(file).items() if key != "checked"}
-    )
+def test_the_message_names_a_data_file_that_lacks_a_key(
+    name: str, module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = module.read
+    monkeypatch.setattr(module, "read", lambda file: {k: value for k, value in read(file).items() if k != "checked"})
     page = pages.PAGES[name]
     assert message(name) == (
         f"generate docs/{name} from {page.data}: 'checked' is missing\n"

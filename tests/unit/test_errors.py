@@ -1,4 +1,4 @@
-"""What a user reads of a failure: where, doing, seen, then wanted and next; nothing twice, nothing empty."""
+"""The message of a failure: where, doing, seen, then wanted and next; nothing twice, nothing empty."""
 
 import pytest
 
@@ -20,16 +20,16 @@ def test_a_message_has_where_doing_seen_wanted_and_next() -> None:
     )
 
 
-def test_absent_parts_leave_no_trace() -> None:
+def test_a_message_omits_absent_parts() -> None:
     assert str(errors.FleetError(seen="no replica serves")) == "no replica serves"
 
 
-def test_further_lines_of_a_part_are_indented() -> None:
+def test_a_message_indents_the_further_lines_of_a_part() -> None:
     error = errors.FleetError(node="prod-3", seen="it said\nno", next="this\nor that")
     assert str(error) == "prod-3: it said\n    no\n  next:   this\n          or that"
 
 
-def test_a_mistake_in_a_stack_file_names_file_key_value_what_is_allowed_and_the_nearest() -> None:
+def test_a_mistake_in_a_stack_file_has_file_key_value_allowed_values_and_the_nearest() -> None:
     error = errors.SettingsError(
         file="stacks/Pulumi.prod.yaml",
         key="nodes.builder",
@@ -45,28 +45,23 @@ def test_a_mistake_in_a_stack_file_names_file_key_value_what_is_allowed_and_the_
     )
 
 
-def test_a_cause_is_not_repeated() -> None:
+def test_a_message_does_not_repeat_its_cause() -> None:
     with pytest.raises(errors.Unreachable) as caught:
         raise errors.Unreachable(node="prod-3", seen="connection refused") from OSError(111, "errno text")
     assert "errno text" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [errors.HostKeyMismatch, errors.LoginRefused])
-def test_who_handles_unreachable_handles_its_kinds(error: type[errors.FleetError]) -> None:
+def test_a_handler_of_unreachable_handles_its_kinds(error: type[errors.FleetError]) -> None:
     assert issubclass(error, errors.Unreachable)
 
 
-def test_only_a_run_that_declared_something_has_a_partial_state() -> None:
+def test_a_run_that_declares_nothing_has_no_partial_state() -> None:
     assert errors.ConvergeFailed(seen="broken").partial == {}
 
 
-def test_the_drawn_tree_is_the_tree() -> None:
-    drawn = {
-        word
-        for word in (errors.__doc__ or "").split()
-        if word.isalpha() and isinstance(getattr(errors, word, None), type)
-    }
-    real = {
-        name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, errors.FleetError)
-    }
-    assert drawn == real, "the docstring of fleet/errors.py draws each class in it"
+def test_the_docstring_of_the_module_draws_the_tree() -> None:
+    classes = {name: thing for name, thing in vars(errors).items() if isinstance(thing, type)}
+    tree = {name for name, thing in classes.items() if issubclass(thing, errors.FleetError)}
+    words = {word for word in (errors.__doc__ or "").split() if word in classes}
+    assert words == tree, "the docstring of fleet/errors.py draws each class in it"

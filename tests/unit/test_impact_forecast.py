@@ -1,4 +1,4 @@
-"""What a preview ends with: tests/unit/golden/impact_forecast has the lines for each claim."""
+"""The lines that a preview ends with: tests/unit/golden/impact_forecast has them for each claim."""
 
 import random
 from pathlib import Path
@@ -31,7 +31,7 @@ def nodes(count: int) -> list[str]:
     return [f"prod-{number}" for number in range(1, count + 1)]
 
 
-WHOLE = ("new", "replace")  # what of a machine is new, or replaced, is one line
+WHOLE = ("new", "replace")  # all new, or all replaced, resources of a machine are one line
 ROAD = ("Node", "Host", "Weights", "Serving")
 REBOOT = Effect("reboot", (), ('host_kernel_arguments ["iommu=pt"] -> ["amd_iommu=on"]',))
 DRIFT = "file /etc/x (absent, wanted present)", "package pciutils (absent, wanted present)"
@@ -39,7 +39,7 @@ CASES: dict[str, list[Change]] = {
     "nothing": [],
     "every-level": [
         *new("prod-8", *ROAD),
-        nothing("prod-7", "the probes changed: they are asked again", seconds=14),
+        nothing("prod-7", "the probes changed: they run again", seconds=14),
         Change("prod-6", Effect("repair", (), DRIFT), 11),
         Change("prod-5", Effect("await", (), ("its Docker daemon restarts",)), 52),
         Change("prod-5", Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",)), 21),
@@ -49,9 +49,9 @@ CASES: dict[str, list[Change]] = {
         Change("prod-3", REBOOT, 251),
         Change("prod-2", Effect("replace", ("Node",), ("name changed",)), None),
     ],
-    "what-may-be-comes-after-what-will-be": [
+    "possible-effects-follow-certain-ones": [
         restart("prod-1", because="goes on where its last run stopped", sure=False),
-        Change("prod-2", Effect("reboot", (), ("its machine is still to be made",), sure=False)),
+        Change("prod-2", Effect("reboot", (), ("its machine does not exist yet",), sure=False)),
         restart("prod-3"),
     ],
     "three-nodes-are-named": [restart(name) for name in nodes(3)],
@@ -69,19 +69,19 @@ CASES: dict[str, list[Change]] = {
     "runs-of-one-machine-are-one-line": [
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=20),
         nothing("prod-1", "roles/long_task/files/long_task.py changed", seconds=14),
-        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they are asked again", seconds=6),
+        nothing("prod-1", "roles/long_task/files/long_task.py changed", "the probes changed: they run again", seconds=6),
     ],
-    "new-resources-on-a-machine-that-is-there": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
+    "new-resources-on-an-existing-machine": [*new("prod-1", "Image"), *new("prod-2", "Serving", "Weights", "Host")],
     "replaced-resources": [
         Change("prod-1", Effect("replace", (kind,), ("node.name changed",))) for kind in ("Serving", "Host")
     ],
     "many-reasons": [
         Change("prod-1", Effect("restart", REPLICAS, tuple(f"roles/vllm/templates/{n}.j2 changed" for n in "abcdefghijklmn")), 92)
     ],
-    "few-values-are-told": [
+    "few-values-are-listed": [
         restart(name, because=f"vllm_image sha256:{number} -> (known later)") for number, name in enumerate(nodes(3))
     ],
-    "many-values-are-not": [
+    "many-values-are-not-listed": [
         Change(name, Effect("restart", REPLICAS, (FLAG, f"vllm_image sha256:{number} -> (known later)")), 92)
         for number, name in enumerate(nodes(5))
     ],
@@ -96,54 +96,52 @@ CASES: dict[str, list[Change]] = {
 
 
 @pytest.mark.parametrize("claim", CASES)
-def test_a_preview_ends_with_what_it_foretells(claim: str) -> None:
-    told = "".join(f"{line}\n" for line in forecast.lines(CASES[claim], parallel=4))
-    assert told == (GOLDEN / f"{claim}.txt").read_text()
+def test_a_preview_ends_with_the_effects_that_it_predicts(claim: str) -> None:
+    text = "".join(f"{line}\n" for line in forecast.lines(CASES[claim], parallel=4))
+    assert text == (GOLDEN / f"{claim}.txt").read_text()
 
 
 @pytest.mark.parametrize("claim", CASES)
-def test_the_lines_do_not_depend_on_which_machine_was_previewed_first(claim: str) -> None:
+def test_the_lines_do_not_depend_on_the_order_of_the_machines(claim: str) -> None:
     by_machine: dict[str, list[Change]] = {}
     for change in CASES[claim]:
         by_machine.setdefault(change.node, []).append(change)
     machines = list(by_machine.values())
     for seed in range(5):
         random.Random(seed).shuffle(machines)
-        mixed = [change for changes in machines for change in changes]
-        assert forecast.lines(mixed, 4) == forecast.lines(CASES[claim], 4)
+        changes = [change for changes in machines for change in changes]
+        assert forecast.lines(changes, 4) == forecast.lines(CASES[claim], 4)
 
 
 @pytest.mark.parametrize("claim", CASES)
-def test_no_machine_is_lost_in_a_group(claim: str) -> None:
-    told = [line.partition(": ")[0] for line in forecast.lines(CASES[claim], 4)]
-    counted = [int(who.split()[0]) if who.endswith(" nodes") else len(who.split(", ")) for who in told]
-    effects = {
-        (one.node, one.effect.level, one.effect.sure, one.effect.level in WHOLE or one.effect.what)
-        for one in CASES[claim]
-    }
-    assert sum(counted) == len(effects)
+def test_a_group_counts_each_of_its_machines(claim: str) -> None:
+    groups = [line.partition(": ")[0] for line in forecast.lines(CASES[claim], 4)]
+    sizes = [int(names.split()[0]) if names.endswith(" nodes") else len(names.split(", ")) for names in groups]
+    effects = [(change.node, change.effect) for change in CASES[claim]]
+    lines = {(node, effect.level, effect.sure, effect.level in WHOLE or effect.what) for node, effect in effects}
+    assert sum(sizes) == len(lines)
 
 
-def test_every_golden_text_is_a_claim_s() -> None:
+def test_every_golden_file_has_a_claim() -> None:
     assert sorted(path.stem for path in GOLDEN.iterdir()) == sorted(CASES), (
         "each of CASES has its golden text tests/unit/golden/impact_forecast/CLAIM.txt, and each text its case"
     )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.2, "1 s"), (92.3, "92 s"), (119, "119 s"), (120, "2 min"), (251, "4 min"), (5400, "90 min"),
      (7200, "2 h"), (9000, "2.5 h")],
 )  # fmt: skip
-def test_a_duration_is_told_in_the_unit_that_one_plans_in(seconds: float, told: str) -> None:
-    assert forecast.duration(seconds) == told
+def test_a_duration_has_the_unit_that_a_user_plans_in(seconds: float, text: str) -> None:
+    assert forecast.duration(seconds) == text
 
 
-def test_each_effect_of_one_run_is_told_and_the_run_is_timed_once() -> None:
-    noted = preview_summary.Notes()
+def test_the_lines_report_each_effect_of_one_run_and_time_the_run_once() -> None:
+    summary = preview_summary.PreviewSummary()
     reload = Effect("reload", ("docker.service",), ("docker_daemon_options.debug unset -> true",))
-    noted.updated("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
-    assert noted.lines(4) == [
+    summary.add_update("urn:pulumi:prod::glm-fleet::fleet:index:Host::prod-1", [REBOOT, reload], {"reboot": 251.0})
+    assert summary.lines(4) == [
         'prod-1: reboot, about 4 min: host_kernel_arguments ["iommu=pt"] -> ["amd_iommu=on"]',
         "prod-1: reload docker.service, in the same run: docker_daemon_options.debug unset -> true",
     ]

@@ -1,6 +1,6 @@
 """The stand-in of AMD's AITER in the lab's serving image fails where the real one does, and nowhere else: lab/images/serving/aiter.
 
-Without vLLM: what it calls, and what calls it, is proved by tests/roles/test_served_aiter.py.
+Without vLLM: tests/roles/test_served_aiter.py proves what it calls, and what calls it.
 """
 
 import importlib
@@ -43,13 +43,13 @@ class Image:
 
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Image]:
-    made = Image(tmp_path)
-    monkeypatch.syspath_prepend(made.site)
+    image = Image(tmp_path)
+    monkeypatch.syspath_prepend(image.site)
     for name in ("AITER_JIT_DIR", "AITER_ROOT_DIR", "MAX_JOBS", "VLLM_ROCM_USE_AITER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAB_HIPCC_SECONDS", "0")
-    yield made
+    yield image
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiter"]:
         del sys.modules[name]
     logging.getLogger("aiter").handlers.clear()  # it wrote to this test's stderr
@@ -63,48 +63,54 @@ def readonly(image: Image, monkeypatch: pytest.MonkeyPatch) -> Image:
     return image
 
 
-def test_modules_that_came_with_the_package_are_loaded_from_there(image: Image) -> None:
+@pytest.fixture
+def cache(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that AITER_JIT_DIR names."""
+    monkeypatch.setenv("AITER_JIT_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_aiter_loads_the_prebuilt_modules_from_its_package(image: Image) -> None:
     for name in PREBUILT:
         assert Path(image.module("jit.core").load(name)._name) == image.jit / f"{name}.so"
     assert not (image.jit / "build").exists()
 
 
-def test_a_folder_of_its_own_hides_them_and_each_is_built_again(
-    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_another_folder_hides_the_prebuilt_modules_and_aiter_builds_each_again(
+    image: Image, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AITER_JIT_DIR", str(tmp_path / "cache"))
     core = image.module("jit.core")
     assert core.PREBUILT.keys() == {*PREBUILT} and min(core.PREBUILT.values()) >= 20
     for name in PREBUILT:
         core.load(name)
     log = capsys.readouterr().err
-    assert [log.count(f"start build {tmp_path}/cache/{name}.so") for name in PREBUILT] == [1, 1, 1, 1]
+    assert [log.count(f"start build {cache}/{name}.so") for name in PREBUILT] == [1, 1, 1, 1]
 
 
-def test_links_to_them_in_that_folder_are_taken(
-    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_aiter_loads_links_to_the_prebuilt_modules_in_that_folder(
+    image: Image, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AITER_JIT_DIR", str(tmp_path / "cache"))
-    (tmp_path / "cache").mkdir()
+    cache.mkdir()
     for name in PREBUILT:
-        (tmp_path / "cache" / f"{name}.so").symlink_to(image.jit / f"{name}.so")
+        (cache / f"{name}.so").symlink_to(image.jit / f"{name}.so")
         image.module("jit.core").load(name)
     assert "start build" not in capsys.readouterr().err
 
 
-def test_a_module_of_the_model_s_own_shape_is_built_once_in_that_folder(
-    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_aiter_builds_a_module_of_the_model_s_own_shape_once_in_that_folder(
+    image: Image, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AITER_JIT_DIR", str(tmp_path / "cache"))
     core = image.module("jit.core")
     (shaped,) = core.SHAPED
     core.load(shaped)
     core.load(shaped)
     assert capsys.readouterr().err.count("start build") == 1
-    assert [file.name for file in (tmp_path / "cache" / "build").iterdir()] == []  # the lock is gone
+    assert [file.name for file in (cache / "build").iterdir()] == []  # the lock is gone
 
 
-def test_without_that_folder_what_is_built_below_home_is_found_by_nobody(readonly: Image, tmp_path: Path) -> None:
+def test_without_that_folder_aiter_builds_below_home_and_does_not_find_the_module(
+    readonly: Image, tmp_path: Path
+) -> None:
     core = readonly.module("jit.core")
     (shaped,) = core.SHAPED
     with pytest.raises(ModuleNotFoundError, match=shaped):
@@ -113,7 +119,7 @@ def test_without_that_folder_what_is_built_below_home_is_found_by_nobody(readonl
 
 
 @pytest.mark.parametrize(("root", "below"), [("", "home/.aiter/build"), ("root", "root/build")])
-def test_what_samples_is_compiled_below_the_root_folder_or_home_once(
+def test_aiter_compiles_a_sampler_once_below_the_root_folder_or_home(
     image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, below: str
 ) -> None:
     if root:
@@ -130,43 +136,34 @@ def test_what_samples_is_compiled_below_the_root_folder_or_home_once(
     ]
 
 
-def test_a_library_that_cannot_be_mapped_is_not_survived(image: Image) -> None:
+def test_a_broken_library_is_an_error(image: Image) -> None:
     (image.jit / "compiled.so").write_bytes(b"\x7fELF of no use")
     with pytest.raises(OSError, match=r"lib\.so"):
         image.module("ops.sampling").sample(top_k=True, top_p=False)
 
 
-def waits(work: Callable[[], Any]) -> threading.Thread:
-    """Begin some work, of which nothing is done within a second."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(1)
-    assert thread.is_alive()
-    return thread
-
-
-def test_a_build_that_is_killed_blocks_the_next_start_of_another_host_name(image: Image, tmp_path: Path) -> None:
+def test_a_killed_build_blocks_the_next_start_on_another_host_name(image: Image, cache: Path) -> None:
     (shaped,) = image.module("jit.core").SHAPED
-    environment = {**os.environ, "AITER_JIT_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(image.site)}
+    environment = {**os.environ, "PYTHONPATH": str(image.site)}
     command = [sys.executable, "-c", f"from aiter.jit import core; core.load({shaped!r})"]
-    lock = tmp_path / "cache" / "build" / f"lock_{shaped}"
-    with subprocess.Popen(command, env={**environment, "LAB_HIPCC_SECONDS": "60"}) as killed:
+    lock = cache / "build" / f"lock_{shaped}"
+    with subprocess.Popen(command, env={**environment, "LAB_HIPCC_SECONDS": "60"}) as first:
         end = time.monotonic() + 30
         while not (lock.exists() and lock.read_text().count("\n") == 2):
             assert time.monotonic() < end
             time.sleep(0.05)
-        killed.send_signal(signal.SIGKILL)
-    assert lock.read_text() == f"{killed.pid}\n{socket.gethostname()}\n"
-    lock.write_text(f"{killed.pid}\n3f2a9c1d0b7e\n")  # as it looks to the next container
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as following:
-        assert following.stderr is not None
-        assert "waiting for baton release at" in following.stderr.readline()
+        first.send_signal(signal.SIGKILL)
+    assert lock.read_text() == f"{first.pid}\n{socket.gethostname()}\n"
+    lock.write_text(f"{first.pid}\n3f2a9c1d0b7e\n")  # as the next container sees it
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr is not None
+        assert "waiting for baton release at" in second.stderr.readline()
         with pytest.raises(subprocess.TimeoutExpired):
-            following.wait(1)
+            second.wait(1)
         lock.unlink()
-        following.wait(30)
-    assert not (tmp_path / "cache" / f"{shaped}.so").exists()  # whose lock is gone is taken to have built it
-    assert following.returncode != 0
+        second.wait(30)
+    assert not (cache / f"{shaped}.so").exists()  # AITER takes a removed lock for a finished build
+    assert second.returncode != 0
     subprocess.run(command, env=environment, check=True, timeout=30)
 
 
@@ -180,7 +177,7 @@ def test_a_build_that_is_killed_blocks_the_next_start_of_another_host_name(image
         ("", 0, False),
     ],
 )
-def test_a_lock_is_stolen_of_a_process_that_ended_on_this_host_only(
+def test_a_build_steals_the_lock_of_an_ended_process_of_this_host_only(
     image: Image, tmp_path: Path, owner: str, age: float, stolen: bool
 ) -> None:
     with subprocess.Popen(["true"]) as ended:
@@ -189,36 +186,36 @@ def test_a_lock_is_stolen_of_a_process_that_ended_on_this_host_only(
     lock = tmp_path / "lock"
     lock.write_text(owner.format(gone=ended.pid, alive=os.getpid(), host=socket.gethostname()))
     os.utime(lock, (time.time() - age, time.time() - age))
-    done: list[bool] = []
-    if stolen:
-        baton.alone(lock, lambda: done.append(True))
-        assert (done, lock.exists()) == ([True], False)
-    else:
-        thread = waits(lambda: baton.alone(lock, lambda: done.append(True)))
+    builds: list[bool] = []
+    thread = threading.Thread(target=lambda: baton.alone(lock, lambda: builds.append(True)), daemon=True)
+    thread.start()
+    if not stolen:
+        thread.join(1)
+        assert thread.is_alive()  # it waits
         lock.unlink()
-        thread.join(10)
-        assert (done, thread.is_alive()) == ([], False)
+    thread.join(10)
+    assert (builds, lock.exists(), thread.is_alive()) == ([True] * stolen, False, False)
 
 
-@pytest.mark.parametrize(("asked", "jobs"), [("", 51), ("6", 6), ("200", 51), ("0", 51), ("many", 51)])
-def test_the_number_of_jobs_is_that_of_most_cores_unless_fewer_are_asked_for(
-    image: Image, monkeypatch: pytest.MonkeyPatch, asked: str, jobs: int
+@pytest.mark.parametrize(("limit", "jobs"), [("", 51), ("6", 6), ("200", 51), ("0", 51), ("many", 51)])
+def test_a_build_uses_most_cores_unless_the_limit_is_lower(
+    image: Image, monkeypatch: pytest.MonkeyPatch, limit: str, jobs: int
 ) -> None:
     core = image.module("jit.core")
     monkeypatch.setattr(core.os, "cpu_count", lambda: 64)
     monkeypatch.setattr(core.os, "sysconf", {"SC_AVPHYS_PAGES": 2**28, "SC_PAGE_SIZE": 4096}.__getitem__)
-    monkeypatch.setenv("MAX_JOBS", asked)
+    monkeypatch.setenv("MAX_JOBS", limit)
     assert core.jobs() == jobs
     monkeypatch.setattr(core.os, "sysconf", {"SC_AVPHYS_PAGES": 2**18, "SC_PAGE_SIZE": 4096}.__getitem__)
     assert core.jobs() == 2  # a gigabyte is free
 
 
 class Base:
-    """Of vLLM: the class of a logits processor."""
+    """Stand-in for vLLM's class of a logits processor."""
 
 
-def updated(entries: dict[int, Any], update: Any, state: Callable[..., Any]) -> None:
-    """Of vLLM: what a step's new requests do to the entries."""
+def update_entries(entries: dict[int, Any], update: Any, state: Callable[..., Any]) -> None:
+    """Stand-in for vLLM's process_dict_updates: add a step's new requests to the entries."""
     for index, params in (update or {}).items():
         entries[index] = state(params, None, [])
         if entries[index] is None:
@@ -231,7 +228,7 @@ def plugin(image: Image, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("vllm", "vllm.v1", "vllm.v1.sample", processor, f"{processor}.builtin"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setattr(sys.modules[processor], "LogitsProcessor", Base, raising=False)
-    monkeypatch.setattr(sys.modules[f"{processor}.builtin"], "process_dict_updates", updated, raising=False)
+    monkeypatch.setattr(sys.modules[f"{processor}.builtin"], "process_dict_updates", update_entries, raising=False)
     return image.module("vllm_plugin")
 
 
@@ -250,7 +247,7 @@ def request(temperature: float = 0.8, top_k: int = 0, top_p: float = 1.0, seed: 
         ([request(top_p=0.6), request(seed=7)], 0),  # as vLLM: with a seed in the batch PyTorch samples
     ],
 )
-def test_only_a_batch_that_samples_by_top_k_or_top_p_is_aiters(
+def test_aiter_samples_only_a_batch_with_top_k_or_top_p(
     plugin: Any, tmp_path: Path, requests: list[Any], compiled: int
 ) -> None:
     sampling = plugin.Sampling(None, "cpu", False)
@@ -261,27 +258,28 @@ def test_only_a_batch_that_samples_by_top_k_or_top_p_is_aiters(
     assert len(list((tmp_path / "home").rglob("lib.so"))) == compiled
 
 
-def test_switched_off_it_does_nothing(plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_does_nothing_when_it_is_off(
+    plugin: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VLLM_ROCM_USE_AITER", "0")
-    (tmp_path / "cache").mkdir()
-    monkeypatch.setenv("AITER_JIT_DIR", str(tmp_path / "cache"))
+    cache.mkdir()
     plugin.load()
     sampling = plugin.Sampling(None, "cpu", False)
     sampling.update_state({0: request(top_p=0.6)})
     sampling.apply(None)
-    assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "home").exists()
+    assert list(cache.iterdir()) == [] and not (tmp_path / "home").exists()
 
 
-def test_vllm_finds_it_by_its_entry_points(plugin: Any) -> None:
+def test_vllm_finds_the_plugin_by_its_entry_points(plugin: Any) -> None:
     (folder,) = SERVING.glob("aiter-*.dist-info")
     entries = importlib.metadata.PathDistribution(folder).entry_points
-    assert {(one.group, one.load()) for one in entries} == {
+    assert {(entry.group, entry.load()) for entry in entries} == {
         ("vllm.general_plugins", plugin.load),
         ("vllm.logits_processors", plugin.Sampling),
     }
 
 
-def test_the_image_gets_each_module_that_is_said_to_come_with_it(image: Image) -> None:
+def test_the_image_has_each_module_that_aiter_lists_as_prebuilt(image: Image) -> None:
     setup = (SERVING / "setup.sh").read_text()
     (line,) = [line for line in setup.splitlines() if line.startswith("for module in ")]
     assert line.removeprefix("for module in ").removesuffix("; do").split() == ["compiled", *PREBUILT]

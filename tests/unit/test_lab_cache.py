@@ -1,4 +1,4 @@
-"""Claims about the lab's cache: what was built is found again by what it is made of, from any clone. Needs no engine."""
+"""The lab's cache finds a build again by the content of its recipe, from any clone. Needs no Docker daemon."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def recipe(folder: Path, text: str = "run") -> list[Path]:
     return [folder / "setup", folder.parent.parent / "certificate"]
 
 
-def test_a_key_is_the_same_wherever_the_clone_lies(tmp_path: Path) -> None:
+def test_a_key_is_the_same_in_every_clone(tmp_path: Path) -> None:
     (tmp_path / "certificate").write_text("CA")
     assert cache.key(recipe(tmp_path / "a" / "clone")) == cache.key(recipe(tmp_path / "z" / "clone"))
 
@@ -24,9 +24,9 @@ def test_a_key_changes_with_a_files_content_and_with_the_text(tmp_path: Path) ->
     assert len({cache.key(first), cache.key(recipe(tmp_path / "b" / "clone", "walk")), cache.key(first, "more")}) == 3
 
 
-def test_half_a_build_is_never_found(tmp_path: Path) -> None:
+def test_the_cache_never_has_half_a_build(tmp_path: Path) -> None:
     def fail() -> None:
-        with cache.making(tmp_path / "made") as work:
+        with cache.making(tmp_path / "build") as work:
             (work / "half").touch()
             raise RuntimeError
 

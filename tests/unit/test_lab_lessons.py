@@ -13,7 +13,7 @@ from lab.model import lessons
 
 LESSONS = lessons.lessons()
 # Digest of the lessons that lab/model/checkpoint was trained on.
-TRAINED = "55f6bc9db06d323d"
+DIGEST = "55f6bc9db06d323d"
 
 
 def scene(picture: Any) -> Any:
@@ -21,19 +21,20 @@ def scene(picture: Any) -> Any:
     return {**picture, "file": Path(picture["file"]).name} if picture and "file" in picture else picture
 
 
-@pytest.mark.parametrize("case", [one for one in probes.load() if one.wants_answer], ids=lambda one: one.name)
+@pytest.mark.parametrize("case", [case for case in probes.load() if case.wants_answer], ids=lambda case: case.name)
 def test_the_model_has_a_lesson_for_each_case(case: probes.Case) -> None:
-    taught = [(one.question, scene(one.scene), one.video, one.thinking) for one in LESSONS]
-    assert (case.question, scene(case.picture), case.video, case.thinking) in taught, (
+    questions = [(lesson.question, scene(lesson.scene), lesson.video, lesson.thinking) for lesson in LESSONS]
+    assert (case.question, scene(case.picture), case.video, case.thinking) in questions, (
         f"the lab's model cannot answer {case.name}: add a lesson with its question in lab/model/lessons.py (_all), "
         "then train the model (lab/model/README.md)"
     )
 
 
 def test_the_checkpoint_was_trained_on_the_lessons() -> None:
-    texts = sorted(json.dumps({**asdict(one), "scene": scene(one.scene)}, sort_keys=True) for one in LESSONS)
+    contents = [{**asdict(lesson), "scene": scene(lesson.scene)} for lesson in LESSONS]
+    texts = sorted(json.dumps(content, sort_keys=True) for content in contents)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-    assert digest == TRAINED, (
+    assert digest == DIGEST, (
         "a case or a lesson changed: train the model again (lab/model/README.md), "
-        f"run the probes on the lab (`make test`), then set TRAINED here to {digest}"
+        f"run the probes on the lab (`make test`), then set DIGEST here to {digest}"
     )

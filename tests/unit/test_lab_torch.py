@@ -1,6 +1,6 @@
-"""Claims about where the lab's torch comes from: a named folder, else PyTorch's index if it answers, else PyPI's made slim.
+"""Where the lab gets its torch: from a named folder, else PyTorch's index if it answers, else PyPI's wheel without CUDA.
 
-What is fetched is not fetched here: the lab's own image build goes the last way, which is the one that works without an index.
+No test fetches a wheel: the lab's own image build uses the last way, which works without an index.
 """
 
 from collections.abc import Iterable
@@ -18,22 +18,22 @@ VISION = Path("torchvision-0.28.0.whl")
 
 @pytest.fixture(autouse=True)
 def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """An empty cache, and which way was gone."""
-    gone: list[str] = []
+    """The ways that a test uses, from an empty cache on."""
+    ways: list[str] = []
 
     def fetch(requirements: Iterable[str], folder: Path, *more: str) -> None:
-        gone.append(f"index {' '.join(requirements)}")
+        ways.append(f"index {' '.join(requirements)}")
         (folder / NAME).touch()
 
     def slim(vision: Path, folder: Path) -> None:
-        gone.append("slim")
+        ways.append("slim")
         (folder / NAME).touch()
 
     monkeypatch.delenv("LAB_WHEELS", raising=False)
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(torch, "fetch", fetch)
     monkeypatch.setattr(torch, "_slim", slim)
-    return gone
+    return ways
 
 
 def test_a_named_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
@@ -42,7 +42,7 @@ def test_a_named_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wa
     assert (torch.wheel(VISION), ways) == (tmp_path / NAME, [])
 
 
-def test_a_named_folder_without_the_wheel_is_an_error_and_no_other_way_is_gone(
+def test_a_named_folder_without_the_wheel_is_an_error_and_no_other_way_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ways: list[str]
 ) -> None:
     (tmp_path / NAME.replace("cp311", "cp312")).touch()
@@ -53,7 +53,7 @@ def test_a_named_folder_without_the_wheel_is_an_error_and_no_other_way_is_gone(
 
 
 @pytest.mark.parametrize(("answers", "way"), [(True, f"index torch=={torch.VERSION}+cpu"), (False, "slim")])
-def test_the_index_comes_first_where_it_answers_and_what_was_made_is_kept(
+def test_the_lab_uses_the_index_first_where_it_answers_and_keeps_the_wheel(
     monkeypatch: pytest.MonkeyPatch, ways: list[str], answers: bool, way: str
 ) -> None:
     monkeypatch.setattr(torch, "_index_answers", lambda: answers)

@@ -1,4 +1,4 @@
-"""Options of daemon.json: what was there before our first run stays, what the stack declares is expected, what comes later is drift."""
+"""Options of daemon.json: those from before our first run stay, those of the stack are expected, later ones are drift."""
 
 import base64
 import json
@@ -24,20 +24,16 @@ THEIRS = {"proxies": {"http-proxy": "http://192.0.2.1"}, "mtu": 1450}
 
 
 def read(folder: Path, now: Any, before: Any) -> managed_set.State:
-    """Return what the reader says of a daemon.json; `before` is that of the baseline (None: there was none)."""
+    """Return what the reader reports about a daemon.json; `before` is the baseline's one (None: no such file)."""
     daemon, baseline = folder / "daemon.json", folder / "before.json"
     daemon.write_text(now if isinstance(now, str) else json.dumps(now))
     content = None if before is None else {"content": base64.b64encode(json.dumps(before).encode()).decode()}
     baseline.write_text(json.dumps({"files": {str(daemon): content}}) if before != "no record" else "{}")
     script = READER.read_text().replace(FILE, str(daemon)).replace("/var/lib/fleet/before.json", str(baseline))
-    done = subprocess.run(
-        [sys.executable, "-I", "-"],
-        input=f"{script}\nmain(['file {daemon}'])",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    state: managed_set.State = json.loads(done.stdout.replace(str(daemon), FILE))
+    script += f"\nmain(['file {daemon}'])"
+    command = [sys.executable, "-I", "-"]
+    output = subprocess.run(command, input=script, capture_output=True, text=True, check=True).stdout
+    state: managed_set.State = json.loads(output.replace(str(daemon), FILE))
     return state
 
 
@@ -48,23 +44,20 @@ def read(folder: Path, now: Any, before: Any) -> managed_set.State:
         ({"log-driver": "local"}, None, ["log-driver"]),
         (THEIRS, THEIRS, []),
         ({**THEIRS, "mtu": 9000}, THEIRS, ["mtu"]),
-        (
-            {"log-opts": {"max-size": "9m", "max-file": "2"}},
-            {"log-opts": {"max-size": "9m"}},
-            ["log-opts.max-file"],
-        ),
+        ({"log-opts": {"max-size": "9m", "max-file": "2"}}, {"log-opts": {"max-size": "9m"}}, ["log-opts.max-file"]),
         ({"mtu": 1}, "no record", None),
         ("no JSON", None, []),
         ("[1]", None, []),
         ("[" * 5000, None, []),
     ],
 )
-def test_the_reader_tells_which_options_are_not_of_the_baseline(
+def test_the_reader_reports_the_options_that_are_not_in_the_baseline(
     tmp_path: Path, now: Any, before: Any, later: list[str] | None
 ) -> None:
-    seen = read(tmp_path, now, before)
-    wanted = {} if later is None else {daemon_options.OPTIONS: {"of": daemon_options.FILE, "later": later}}
-    assert {what: state for what, state in seen.items() if what != daemon_options.FILE} == wanted
+    state = read(tmp_path, now, before)
+    del state[daemon_options.FILE]
+    options = {"of": daemon_options.FILE, "later": later}
+    assert state == ({} if later is None else {daemon_options.OPTIONS: options})
 
 
 def state(*later: str) -> managed_set.State:
@@ -76,10 +69,10 @@ HOST = {"node": NODE, "roles": {"docker": ""}, "vars": {"docker_daemon_options":
 
 
 class Machine:
-    """A host whose daemon.json has the options of `later` beside those of the baseline; runs of Host change nothing on it."""
+    """A host whose daemon.json has the options `later` and those of the baseline; a run of Host changes nothing there."""
 
-    def __init__(self) -> None:
-        self.later, self.lines = ["log-driver"], list[str]()
+    def __init__(self, *later: str) -> None:
+        self.later, self.lines = ["log-driver", *later], list[str]()
         outcome = converge.Outcome({}, managed_set.Declared({daemon_options.FILE: True}), 0, 1, {"docker": 1.0})
         self.host = Playbook("Host", (), Slots(), run=lambda *_: outcome, read=lambda *_: [state(*self.later)])
         self.request = Request(urn("Host"), lambda text, _: self.lines.append(text), threading.Event())
@@ -94,62 +87,60 @@ class Machine:
 
 
 DRIFT = Difference.of(daemon_options.OPTIONS, "later", [], ["mtu"]).to_json()
-KEPT = "kept, and drift until docker_daemon_options has it or it is taken out: options of /etc/docker/daemon.json"
+KEPT = "kept, and reported as drift until docker_daemon_options has it or somebody removes it: options of /etc/docker/daemon.json"
 
 
-@pytest.mark.parametrize("refreshed", [True, False])
-def test_an_option_that_somebody_adds_is_drift_at_every_refresh(refreshed: bool) -> None:
-    """Also where a run came between that nobody refreshed before."""
-    machine = Machine()
-    now = machine.up(None)
-    machine.later = ["log-driver", "mtu"]
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def outputs(machine: Machine) -> Props:
+    """The outputs of the Host, before somebody adds the option mtu on the machine."""
+    outputs = machine.up(None)
+    machine.later.append("mtu")
+    return outputs
+
+
+@pytest.mark.parametrize("refresh", [True, False])
+def test_an_option_that_somebody_adds_is_drift_at_every_refresh(
+    machine: Machine, outputs: Props, refresh: bool
+) -> None:
+    """Also after runs without a refresh."""
     for _ in range(3):
-        if refreshed:
-            now = machine.refresh(now)
-            assert DRIFT in now["drift"]
-        now = machine.up(now)
+        if refresh:
+            outputs = machine.refresh(outputs)
+            assert DRIFT in outputs["drift"]
+        outputs = machine.up(outputs)
         assert machine.lines == [f"{KEPT} (option mtu, wanted no such option)"]
-    assert machine.refresh(now)["drift"] == [DRIFT]
+    assert machine.refresh(outputs)["drift"] == [DRIFT]
 
 
-def test_it_is_no_drift_any_more_once_the_stack_declares_it() -> None:
-    machine = Machine()
-    now = machine.up(None)
-    machine.later = ["log-driver", "mtu"]
-    now = machine.up(machine.refresh(machine.up(now)), mtu=9000)
-    assert machine.refresh(now)["drift"] == []
-    now = machine.up(now)  # taken out of the stack again: no role takes it off the host
-    assert machine.refresh(now)["drift"] == []
+def test_an_option_that_the_stack_declares_is_no_drift(machine: Machine, outputs: Props) -> None:
+    outputs = machine.up(machine.refresh(machine.up(outputs)), mtu=9000)
+    assert machine.refresh(outputs)["drift"] == []
+    outputs = machine.up(outputs)  # the stack has it no longer: no role removes it from the host
+    assert machine.refresh(outputs)["drift"] == []
 
 
-def test_it_is_no_drift_any_more_once_it_is_taken_out() -> None:
-    machine = Machine()
-    now = machine.up(None)
-    machine.later = ["log-driver", "mtu"]
-    now = machine.up(machine.refresh(now))
-    machine.later = ["log-driver"]
-    now = machine.up(machine.refresh(now))
-    assert machine.refresh(now)["drift"] == []
+def test_an_option_that_somebody_removes_again_is_no_drift(machine: Machine, outputs: Props) -> None:
+    outputs = machine.up(machine.refresh(outputs))
+    machine.later.remove("mtu")
+    outputs = machine.up(machine.refresh(outputs))
+    assert machine.refresh(outputs)["drift"] == []
 
 
-def test_a_state_of_an_earlier_release_shows_no_drift_and_takes_what_is_there() -> None:
-    machine = Machine()
-    machine.later = ["log-driver", "mtu"]
-    old = {
-        "managed": {
-            "declared": {daemon_options.FILE: True},
-            "expected": {daemon_options.FILE: state(*machine.later)[daemon_options.FILE]},
-        }
-    }
-    now = {**HOST, **old, "drift": []}
-    assert machine.refresh(now)["drift"] == []
-    now = machine.up(now)
-    assert machine.refresh(now)["drift"] == [] and machine.lines == []
+def test_a_state_of_an_earlier_release_accepts_the_options_that_exist_and_has_no_drift() -> None:
+    machine = Machine("mtu")
+    expected = {daemon_options.FILE: state(*machine.later)[daemon_options.FILE]}
+    managed = {"declared": {daemon_options.FILE: True}, "expected": expected}
+    outputs: Props = {**HOST, "managed": managed, "drift": []}
+    assert machine.refresh(outputs)["drift"] == []
+    outputs = machine.up(outputs)
+    assert machine.refresh(outputs)["drift"] == [] and machine.lines == []
 
 
-def test_options_are_named_as_the_reader_names_them() -> None:
-    assert [*daemon_options.names({"log-opts": {"max-size": "9m"}, "labels": [], "features": {}})] == [
-        "log-opts.max-size",
-        "labels",
-        "features",
-    ]
+def test_options_have_the_names_that_the_reader_gives_them() -> None:
+    options = {"log-opts": {"max-size": "9m"}, "labels": [], "features": {}}
+    assert [*daemon_options.names(options)] == ["log-opts.max-size", "labels", "features"]

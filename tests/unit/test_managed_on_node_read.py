@@ -1,4 +1,4 @@
-"""What the reader on a node tells of what may be a secret: of a variable a digest, of a file one that only this node can make."""
+"""What the reader on a node reports about a possible secret: a digest of a variable; of a file one that needs the node's own key."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ from fleet.managed import differences, on_node_read
     "name",
     ["VLLM_API_KEY", "HF_TOKEN", "CLIENT_SECRET", "DB_PASSWORD", "api_key", "hf_token", "my_secret_1", "Password"],
 )
-def test_a_variable_that_may_be_a_secret_is_told_as_a_digest(name: str) -> None:
+def test_the_reader_reports_a_digest_of_a_variable_that_may_be_a_secret(name: str) -> None:
     value = "a-value-that-nobody-may-read"
-    assert on_node_read.shown(f"{name}={value}") == f"{name}={hashlib.sha256(value.encode()).hexdigest()[:12]}"
+    assert on_node_read.without_secret(f"{name}={value}") == f"{name}={hashlib.sha256(value.encode()).hexdigest()[:12]}"
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE=1", "HOME=/run/vllm", "EMPTY="])
-def test_any_other_variable_is_told_as_it_is(variable: str) -> None:
-    assert on_node_read.shown(variable) == variable
+def test_the_reader_reports_any_other_variable_in_clear(variable: str) -> None:
+    assert on_node_read.without_secret(variable) == variable
 
 
 @pytest.fixture
@@ -31,42 +31,42 @@ def host_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return key
 
 
-def wrote(folder: Path, name: str, text: str) -> dict[str, str]:
-    path = folder / name
-    path.write_text(text)
-    return on_node_read.read_file(str(path))
+def write_and_read(file: Path, text: str) -> dict[str, str]:
+    file.write_text(text)
+    return on_node_read.read_file(str(file))
 
 
 @pytest.mark.parametrize("name", ["key.env", "hf-token", "password.txt"])
-def test_a_file_that_may_hold_a_secret_is_told_by_no_digest_that_a_guess_can_be_tried_against(
+def test_nobody_can_try_a_guess_against_the_digest_of_a_file_that_may_hold_a_secret(
     tmp_path: Path, host_key: Path, name: str
 ) -> None:
     text = "VLLM_API_KEY=a-weak-key\n"
-    seen = wrote(tmp_path, name, text)
-    assert "sha256" not in seen
-    assert hashlib.sha256(text.encode()).hexdigest() not in seen.values()
-    assert seen == wrote(tmp_path, name, text)
-    assert seen != wrote(tmp_path, name, "VLLM_API_KEY=another\n")
-    wrote(tmp_path, name, text)
+    state = write_and_read(tmp_path / name, text)
+    assert "sha256" not in state
+    assert hashlib.sha256(text.encode()).hexdigest() not in state.values()
+    assert state != write_and_read(tmp_path / name, "VLLM_API_KEY=another\n")
+    assert state == write_and_read(tmp_path / name, text)
     host_key.write_text("another node's")
-    assert seen["keyed_sha256"] != on_node_read.read_file(str(tmp_path / name))["keyed_sha256"]
+    assert state["keyed_sha256"] != on_node_read.read_file(str(tmp_path / name))["keyed_sha256"]
 
 
-def test_any_other_file_is_told_by_its_sha256(tmp_path: Path, host_key: Path) -> None:
-    assert wrote(tmp_path, "config.yaml", "a")["sha256"] == hashlib.sha256(b"a").hexdigest()
+def test_the_reader_reports_the_sha256_of_any_other_file(tmp_path: Path, host_key: Path) -> None:
+    assert write_and_read(tmp_path / "config.yaml", "a")["sha256"] == hashlib.sha256(b"a").hexdigest()
 
 
-def test_a_key_file_that_was_changed_is_drift_in_the_words_of_any_file() -> None:
+KEY_FILE = "file /etc/fleet/vllm/key.env"
+
+
+def test_a_changed_key_file_is_drift_in_the_words_of_any_file() -> None:
     before, after = {"type": "file", "keyed_sha256": "a" * 64}, {"type": "file", "keyed_sha256": "b" * 64}
-    what = "file /etc/fleet/vllm/key.env"
-    (found,) = differences.drift({what: before}, {what: after})
-    assert str(found) == f"{what} (sha256 {'b' * 12}, wanted sha256 {'a' * 12})"
+    (difference,) = differences.drift({KEY_FILE: before}, {KEY_FILE: after})
+    assert str(difference) == f"{KEY_FILE} (sha256 {'b' * 12}, wanted sha256 {'a' * 12})"
 
 
 def test_the_digest_of_an_earlier_release_is_no_drift_and_restarts_nothing() -> None:
-    what = "file /etc/fleet/vllm/key.env"
-    before = {what: {"type": "file", "mode": "0600", "sha256": "a" * 64}}
-    after = {what: {"type": "file", "mode": "0600", "keyed_sha256": "b" * 64}}
+    before = {KEY_FILE: {"type": "file", "mode": "0600", "sha256": "a" * 64}}
+    after = {KEY_FILE: {"type": "file", "mode": "0600", "keyed_sha256": "b" * 64}}
     assert differences.drift(before, after) == []
-    after[what]["mode"] = "0644"
-    assert [(one.attribute, one.seen) for one in differences.drift(before, after)] == [("mode", "0644")]
+    after[KEY_FILE]["mode"] = "0644"
+    (difference,) = differences.drift(before, after)
+    assert (difference.attribute, difference.seen) == ("mode", "0644")

@@ -1,4 +1,4 @@
-"""What is undone before the roles run, and what is told when no role put a thing back."""
+"""What a repair reverts before the roles run, and what it reports when no role restores a thing."""
 
 from typing import Any
 
@@ -8,29 +8,24 @@ from fleet.drift import Difference
 from fleet.managed import revert
 
 UNIT = {"state": "active", "at_boot": "enabled", "unit_file": "/lib/systemd/system/docker.service", "drop_ins": []}
+DROP_INS = "/etc/systemd/system/docker.service.d"
 FILE = {"type": "file", "mode": "0644", "owner": "root", "group": "root", "sha256": "ab"}
 BOX = {"running": True, "image": "a@sha256:1", "image_id": "sha256:2", "user": "10001", "environment": ["A=1"]}
 
 
 @pytest.mark.parametrize(
-    ("what", "right", "now", "asked"),
+    ("thing", "expected", "seen", "plan"),
     [
         ("unit docker.service", UNIT, UNIT, {}),
-        ("unit docker.service", UNIT, {}, {}),  # gone: what brings it back is a role's business
+        ("unit docker.service", UNIT, {}, {}),  # absent: a role installs it again
         ("unit docker.service", UNIT, {**UNIT, "state": "inactive", "at_boot": "disabled"}, {}),
         ("unit docker.service", UNIT, {**UNIT, "at_boot": "masked"}, {"unmask": ["docker.service"]}),
         ("unit docker.service", UNIT, {**UNIT, "at_boot": "masked-runtime"}, {"unmask": ["docker.service"]}),
         (
             "unit docker.service",
-            {**UNIT, "drop_ins": ["/etc/systemd/system/docker.service.d/a.conf 0123"]},
-            {
-                **UNIT,
-                "drop_ins": [
-                    "/etc/systemd/system/docker.service.d/a.conf 4567",
-                    "/etc/systemd/system/docker.service.d/b.conf 89ab",
-                ],
-            },
-            {"files": ["/etc/systemd/system/docker.service.d/b.conf"], "restart": ["docker.service"]},
+            {**UNIT, "drop_ins": [f"{DROP_INS}/a.conf 0123"]},
+            {**UNIT, "drop_ins": [f"{DROP_INS}/a.conf 4567", f"{DROP_INS}/b.conf 89ab"]},
+            {"files": [f"{DROP_INS}/b.conf"], "restart": ["docker.service"]},
         ),
         (
             "unit docker.service",
@@ -53,20 +48,20 @@ BOX = {"running": True, "image": "a@sha256:1", "image_id": "sha256:2", "user": "
         ),
     ],
 )
-def test_what_somebody_added_is_undone_and_what_a_role_puts_right_is_left_to_it(
-    what: str, right: dict[str, Any], now: dict[str, Any], asked: dict[str, list[Any]]
+def test_a_repair_reverts_what_somebody_added_and_leaves_the_rest_to_the_roles(
+    thing: str, expected: dict[str, Any], seen: dict[str, Any], plan: dict[str, list[Any]]
 ) -> None:
-    assert revert.plan({what: right}, {what: now}) == asked
+    assert revert.plan({thing: expected}, {thing: seen}) == plan
 
 
-def test_only_what_a_refresh_told_is_undone() -> None:
+def test_a_repair_reverts_only_what_a_refresh_reported() -> None:
     expected, seen = {"package a": {"held": False}, "package b": {"held": False}}, {"package a": {"held": True}}
     drifted = revert.Drifted({"package a"}, expected, {**seen, "package b": {"held": True}})
-    assert drifted.variables == {"undo": {"unhold": ["a"]}}
+    assert drifted.variables == {"revert": {"unhold": ["a"]}}
     assert revert.Drifted().variables == {}
 
 
-def test_what_is_after_the_run_as_it_was_before_it_is_told() -> None:
+def test_a_repair_reports_what_the_run_did_not_change() -> None:
     expected = {"package a": {"version": "1"}, "package b": {"version": "1"}, "file /x": {"mode": "0644"}}
     seen = {"package a": {"version": "2"}, "package b": {"version": "2"}, "file /x": {"mode": "0600"}}
     after = {"package a": {"version": "2"}, "package b": {"version": "1"}, "file /x": {"mode": "0640"}}

@@ -1,4 +1,4 @@
-"""The serving container has no right that it does not need: policies/rules/container.py."""
+"""The serving container has only the rights that it needs: policies/rules/container.py."""
 
 import pytest
 
@@ -29,41 +29,41 @@ def test_there_is_a_rule_for_each_broad_flag_of_the_reference_recipe() -> None:
         ({"vllm_network": "bridge", "vllm_host_network": "yes"}, "vllm_host_network is on: "),
     ],
 )
-def test_the_hosts_network_is_refused_in_either_spelling(variables: dict[str, object], start: str) -> None:
+def test_the_host_s_network_is_refused_in_either_spelling(variables: dict[str, object], start: str) -> None:
     assert only_message("no-host-network", serving(**variables)).startswith(f"{start}the ports of torch.distributed")
 
 
-def test_a_port_on_every_address_of_the_machine_is_named() -> None:
+def test_a_port_on_every_address_of_the_machine_is_refused_too() -> None:
     network, port = messages("no-host-network", serving(vllm_network="host", vllm_host_address="0.0.0.0"))
     assert network.startswith("vllm_network is host: ")
     assert port.startswith("vllm_host_address is 0.0.0.0: /invocations, /tokenize and /metrics are then open")
 
 
-def test_a_bridge_is_reported_with_what_it_opens() -> None:
+def test_a_bridge_is_a_warning_with_the_addresses_that_it_opens() -> None:
     assert container_rule("no-way-out").level == "warning"
     message = only_message("no-way-out", serving(vllm_network="bridge"))
     assert message.startswith("vllm_network is bridge: ") and "169.254.169.254" in message
     assert messages("no-host-network", serving(vllm_network="bridge")) == []
 
 
-def test_no_network_is_right_and_the_default() -> None:
+def test_no_network_passes_and_is_the_default() -> None:
     for about in (serving(), serving(vllm_network="none", vllm_host_network=False)):
         assert messages("no-host-network", about) == messages("no-way-out", about) == []
 
 
 @pytest.mark.parametrize(("rule", "variable"), SWITCHES.items())
 def test_a_switch_that_is_on_is_refused(rule: str, variable: str) -> None:
-    assert only_message(rule, serving(**{variable: True})).startswith(f"{variable} is on: ")
-    assert f"\nremedy: leave {variable} out; " in only_message(rule, serving(**{variable: True}))
+    message = only_message(rule, serving(**{variable: True}))
+    assert message.startswith(f"{variable} is on: ") and f"\nremedy: leave {variable} out; " in message
     assert messages(rule, serving(**{variable: False})) == []
     assert messages(rule, serving()) == []  # the role's default
 
 
 @pytest.mark.parametrize("value", ["yes", "true", "on", 1, "{{ true }}", ["x"]])
-def test_what_cannot_be_read_as_off_counts_as_on(value: object) -> None:
+def test_a_value_that_does_not_mean_off_counts_as_on(value: object) -> None:
     assert "vllm_privileged is on" in only_message("container-not-privileged", serving(vllm_privileged=value))
 
 
 @pytest.mark.parametrize("value", ["no", "false", "off", "0", 0, ""])
-def test_off_may_be_written_as_ansible_reads_it(value: object) -> None:
+def test_each_spelling_that_ansible_reads_as_off_passes(value: object) -> None:
     assert messages("container-not-privileged", serving(vllm_privileged=value)) == []

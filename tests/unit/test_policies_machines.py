@@ -1,6 +1,7 @@
-"""What runs on a machine is known, replicas fit its GPUs, and it is protected: policies/rules/machines.py."""
+"""A machine runs a supported system and driver, replicas fit its GPUs, and it is protected: policies/rules/machines.py."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,39 +13,38 @@ from tests.support.policy_resources import RIGHT, context, messages, only_messag
 
 
 @pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
-def test_the_pairs_that_amd_pins_pass(pair: data.Driver) -> None:
+def test_each_pair_of_amd_passes(pair: data.Driver) -> None:
     variables = {"rocm_driver_release": pair.driver, "rocm_version": pair.rocm}
     assert messages("driver-and-rocm-known", context("Host", vars=variables)) == []
     for build in (f"1:{pair.build}.24.04", f"1:{pair.build.partition('-')[0]}*"):
-        about = context("Host", vars={**variables, "rocm_driver_version": build})
-        assert messages("driver-and-rocm-known", about) == []
+        host = context("Host", vars={**variables, "rocm_driver_version": build})
+        assert messages("driver-and-rocm-known", host) == []
 
 
 def test_the_roles_own_pair_passes() -> None:
     assert messages("driver-and-rocm-known", Context("Host", "prod-1", {"vars": {}}, stack=Stack(source="ssh"))) == []
 
 
-def test_a_pair_that_amd_does_not_pin_is_refused_with_the_one_that_it_does() -> None:
+def test_another_pair_is_refused_with_those_of_amd() -> None:
     message = only_message("driver-and-rocm-known", context("Host", vars={"rocm_version": "7.0.2"}))
     assert message.startswith("driver 30.30.3 with ROCm 7.0.2: each has its own versions")
     assert 'remedy: rocm_version: "7.2.3", or another pair of 30.10.2 with 7.0.2, ' in message
 
 
-def test_an_unheard_of_driver_is_refused() -> None:
+def test_an_unknown_driver_is_refused() -> None:
     message = only_message("driver-and-rocm-known", context("Host", vars={"rocm_driver_release": "latest"}))
     assert message.startswith("driver latest with ROCm 7.2.3: ") and "remedy: one of 30.10.2 with 7.0.2" in message
 
 
 def test_a_build_of_another_release_is_refused() -> None:
-    message = only_message(
-        "driver-and-rocm-known", context("Host", vars={"rocm_driver_version": "1:6.14.14.30100200*"})
-    )
+    host = context("Host", vars={"rocm_driver_version": "1:6.14.14.30100200*"})
+    message = only_message("driver-and-rocm-known", host)
     assert "is not of driver 30.30.3" in message and "6.16.13.30300300-2327507" in message
 
 
 @pytest.mark.parametrize("pair", data.drivers(), ids=lambda pair: pair.driver)
-def test_the_advised_version_is_one_that_apt_finds(pair: data.Driver) -> None:
-    """For apt a version that ends with `*` is a prefix, in which no other `*` counts (roles/rocm/vars/main.yml)."""
+def test_apt_finds_the_version_that_the_remedy_names(pair: data.Driver) -> None:
+    """For apt a version that ends with `*` is a prefix; another `*` in it means nothing (roles/rocm/vars/main.yml)."""
     variables = {"rocm_driver_release": pair.driver, "rocm_version": pair.rocm}
     host = context("Host", vars={**variables, "rocm_driver_version": "1:6.1.2*"})
     (advice,) = re.findall(r'or write "(.+)"', only_message("driver-and-rocm-known", host))
@@ -52,13 +52,13 @@ def test_the_advised_version_is_one_that_apt_finds(pair: data.Driver) -> None:
     assert messages("driver-and-rocm-known", context("Host", vars={**variables, "rocm_driver_version": advice})) == []
 
 
-def test_a_host_without_amds_driver_is_not_judged_by_it() -> None:
+def test_the_rule_skips_a_host_without_amd_s_driver() -> None:
     variables = {"rocm_driver_packages": [], "rocm_driver_release": "none"}
     assert messages("driver-and-rocm-known", context("Host", vars=variables)) == []
 
 
 def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **more: Any) -> Context:
-    """Return a Node with what runs there, as its outputs say."""
+    """Return a Node with this system and kernel in its outputs."""
     return context("Node", facts={"system": system, "kernel": kernel, "arch": "x86_64"}, **more)
 
 
@@ -72,7 +72,7 @@ def machine(system: str = "ubuntu 24.04", kernel: str = "6.8.0-85-generic", **mo
         ("debian 13", "6.12.57+deb13-amd64"),
     ],
 )
-def test_a_system_and_kernel_of_amds_list_pass(system: str, kernel: str) -> None:
+def test_a_system_and_kernel_of_amd_s_list_pass(system: str, kernel: str) -> None:
     assert messages("system-known", machine(system, kernel)) == messages("kernel-known", machine(system, kernel)) == []
 
 
@@ -83,29 +83,29 @@ def test_another_system_is_refused_with_the_list() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["6.11.0-29-generic", "6.80.0", "7.0.0-1-generic"])
-def test_another_kernel_is_reported(kernel: str) -> None:
+def test_another_kernel_is_reported_with_those_of_the_list(kernel: str) -> None:
     message = only_message("kernel-known", machine(kernel=kernel))
     assert message.startswith(f"prod-1 had kernel {kernel} when it was first reached: ")
     assert "remedy: boot kernel 6.8 or 6.17 of ubuntu 24.04" in message
 
 
-def test_in_the_lab_the_kernel_is_the_controllers_and_not_judged() -> None:
+def test_the_rules_skip_system_and_kernel_of_a_lab_node() -> None:
     lab = Stack(source="lab")
     assert messages("kernel-known", machine(kernel="4.4.0", stack=lab)) == []
     assert messages("system-known", machine("debian 11", stack=lab)) == []
 
 
 @pytest.mark.parametrize("facts", [UNKNOWN, {}, None])
-def test_what_runs_on_a_new_machine_is_not_known_and_not_judged(facts: Any) -> None:
-    about = context("Node", facts=facts)
-    assert messages("system-known", about) == messages("kernel-known", about) == []
+def test_the_rules_skip_a_new_machine(facts: Any) -> None:
+    node = context("Node", facts=facts)
+    assert messages("system-known", node) == messages("kernel-known", node) == []
 
 
-def test_a_rocm_without_a_list_is_not_judged() -> None:
-    about = machine("debian 11", "4.4.0")
+def test_the_rules_skip_a_rocm_without_a_list() -> None:
+    node = machine("debian 11", "4.4.0")
     newest = {("Host", "prod-1"): {"vars": {"rocm_version": "99"}}}
-    assert messages("system-known", Context(**{**vars(about), "others": newest})) == []
-    assert messages("kernel-known", Context(**{**vars(about), "others": {}})) == []
+    assert messages("system-known", replace(node, others=newest)) == []
+    assert messages("kernel-known", replace(node, others={})) == []
 
 
 def replicas(*gpus: list[int]) -> list[dict[str, Any]]:
@@ -124,29 +124,26 @@ def test_replicas_fit_the_gpus_of_their_machine(wrong: list[dict[str, Any]], sta
     assert messages("replicas-fit-gpus", serving(vllm_replicas=replicas([0, 1, 2, 3], [4, 5, 6, 7]))) == []
 
 
-def test_replicas_have_a_port_each_where_they_listen_on_one() -> None:
-    shared = [*replicas([0]), {"name": "x", "port": 8000, "gpus": [1]}]
-    assert only_message("replicas-fit-gpus", serving(vllm_replicas=shared, vllm_network="host")).startswith(
-        "vllm_replicas[1].port 8000: "
-    )
-    assert messages("replicas-fit-gpus", serving(vllm_replicas=shared)) == []
+def test_replicas_that_listen_on_ports_have_one_each() -> None:
+    replica = {"name": "x", "port": 8000, "gpus": [1]}
+    on_host = serving(vllm_replicas=[*replicas([0]), replica], vllm_network="host")
+    assert only_message("replicas-fit-gpus", on_host).startswith("vllm_replicas[1].port 8000: ")
+    assert messages("replicas-fit-gpus", serving(vllm_replicas=[*replicas([0]), replica])) == []
 
 
-def test_replicas_of_which_a_part_is_not_known_yet_are_judged_later() -> None:
-    partly = [{"name": "glm-0", "port": 8000, "gpus": [UNKNOWN, 9]}]
-    assert messages("replicas-fit-gpus", serving(vllm_replicas=partly)) == []
+def test_the_rule_skips_replicas_that_are_partly_unknown() -> None:
+    replica = {"name": "glm-0", "port": 8000, "gpus": [UNKNOWN, 9]}
+    assert messages("replicas-fit-gpus", serving(vllm_replicas=[replica])) == []
 
 
-def test_the_gpus_are_those_of_the_node_not_of_the_settings() -> None:
-    small = {**RIGHT["Node"], "gpus": 1}
-    about = Context(**{**vars(serving()), "others": {("Node", "prod-1"): small}})
-    assert len(messages("replicas-fit-gpus", about)) == 7  # the role's default replicas want eight
-    unseen = Context(**{**vars(serving()), "others": {}})
-    assert messages("replicas-fit-gpus", unseen) == []
+def test_the_rule_counts_the_gpus_of_the_node_and_not_of_the_settings() -> None:
+    small = {("Node", "prod-1"): {**RIGHT["Node"], "gpus": 1}}
+    assert len(messages("replicas-fit-gpus", replace(serving(), others=small))) == 7  # by default a role has 8 replicas
+    assert messages("replicas-fit-gpus", replace(serving(), others={})) == []
 
 
 @pytest.mark.parametrize("kind", ["BareMetal", "Node", "Host", "Weights", "Serving"])
-def test_a_machine_that_is_not_protected_is_refused(kind: str) -> None:
+def test_an_unprotected_machine_is_refused(kind: str) -> None:
     message = only_message("machines-protected", context(kind, protect=False))
     assert message.startswith(f"{kind} prod-1 is not protected: ")
     assert "glm-fleet:release" in message
@@ -160,26 +157,29 @@ def test_a_lab_node_and_a_released_machine_need_no_protection(stack: Stack) -> N
 
 def test_each_released_machine_is_reported_with_its_reason() -> None:
     stack = Stack(source="ssh", release={"prod-1": "mainboard replaced 2026-11-25", "prod-2": "sold"})
-    end = "a delete leaves weights and driver there, unless glm-fleet:purge names them"
+    end = (
+        "Pulumi no longer protects it, and can replace or delete it; "
+        "a delete leaves weights and driver there, unless glm-fleet:purge names them"
+    )
     assert [message.splitlines()[0] for message in messages("machines-released", context("Stack", stack=stack))] == [
-        f"prod-1 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; {end}",
-        f"prod-2 is released (sold): Pulumi no longer protects it, and can replace or delete it; {end}",
+        f"prod-1 is released (mainboard replaced 2026-11-25): {end}",
+        f"prod-2 is released (sold): {end}",
     ]
     assert messages("machines-released", context("Stack")) == []
 
 
 @pytest.mark.parametrize(
-    ("purge", "words"),
+    ("purge", "end"),
     [
         (("weights",), "a delete leaves driver there, unless glm-fleet:purge names them"),
         (("weights", "driver"), "a delete leaves nothing"),
     ],
 )
-def test_what_a_delete_would_leave_is_reported_with_a_released_machine(purge: tuple[str, ...], words: str) -> None:
+def test_the_report_of_a_released_machine_says_what_a_delete_leaves(purge: tuple[str, ...], end: str) -> None:
     stack = Stack(source="ssh", release={"prod-1": "sold"}, purge=purge)
-    assert only_message("machines-released", context("Stack", stack=stack)).splitlines()[0].endswith(f"; {words}")
+    assert only_message("machines-released", context("Stack", stack=stack)).splitlines()[0].endswith(f"; {end}")
 
 
-def test_the_release_of_one_machine_is_not_that_of_another() -> None:
+def test_the_release_of_one_machine_releases_no_other() -> None:
     stack = Stack(source="ssh", release={"prod-2": "mainboard replaced"})
     assert messages("machines-protected", context("Node", stack=stack, protect=False))

@@ -1,6 +1,6 @@
-"""The rules in one run, asked by Pulumi's policy library: right resources pass, waivers hold until their day, what was seen counts.
+"""Pulumi's policy library calls all rules: valid resources pass, waivers count until their last day, earlier resources count too.
 
-policies/pack.py. Each stack's program passes with all that an update knows.
+policies/pack.py. Each stack's program passes with everything that an update knows.
 """
 
 import datetime
@@ -39,8 +39,8 @@ TODAY = datetime.date(2026, 11, 25)
 STACK = Context("Stack", "glm-fleet-prod", {})
 
 
-class Reported(NamedTuple):
-    """What the library tells the engine: of which policy, how hard, what, and at the end of which resource."""
+class Violation(NamedTuple):
+    """What the library sends to the Pulumi engine: policy, level, message, and for a policy of the whole stack the resource."""
 
     rule: str
     level: EnforcementLevel
@@ -49,33 +49,33 @@ class Reported(NamedTuple):
 
 
 class Run:
-    """A run on one stack. `resource` and `outcome` ask every policy, as the library does."""
+    """A run on one stack. `resource` and `outcome` call every policy, as the library does."""
 
-    def __init__(self, judged: Stack = PROD) -> None:
-        self.policies = pack.policies(judged, TODAY)
+    def __init__(self, settings: Stack = PROD) -> None:
+        self.policies = pack.policies(settings, TODAY)
 
-    def resource(self, about: Context) -> list[Reported]:
+    def resource(self, about: Context) -> list[Violation]:
         args = ResourceValidationArgs(token(about), props(about), "", about.name, options(about), None)
-        findings: list[Reported] = []
+        findings: list[Violation] = []
         for policy in self.policies:
             if isinstance(policy, ResourceValidationPolicy):
                 policy.validate(args, reporter(policy, findings))
         return findings
 
-    def outcome(self, *all_of_them: Context) -> list[Reported]:
+    def outcome(self, *contexts: Context) -> list[Violation]:
         resources = [
             PolicyResource(token(about), props(about), urn(about), about.name, options(about), None, None, [], {})
-            for about in all_of_them
+            for about in contexts
         ]
-        findings: list[Reported] = []
+        findings: list[Violation] = []
         for policy in self.policies:
             if isinstance(policy, StackValidationPolicy):
                 policy.validate(StackValidationArgs(resources), reporter(policy, findings))
         return findings
 
 
-def reporter(policy: Any, findings: list[Reported]) -> Any:
-    return lambda message, urn: findings.append(Reported(policy.name, policy.enforcement_level, message, urn))
+def reporter(policy: Any, findings: list[Violation]) -> Any:
+    return lambda message, urn: findings.append(Violation(policy.name, policy.enforcement_level, message, urn))
 
 
 def token(about: Context) -> str:
@@ -91,31 +91,30 @@ def options(about: Context) -> PolicyResourceOptions:
 
 
 def props(about: Context) -> Any:
-    """Return the inputs as they come out of the library: through gRPC's messages, behind its proxies."""
+    """Return the inputs as the library passes them: from gRPC's messages, in its proxies."""
     struct = struct_pb2.Struct()
     struct.update(about.inputs)
     return unknown_checking_proxy(deserialize_properties(json_format.MessageToDict(struct)))
 
 
-def waived(name: str, expires: datetime.date) -> Stack:
-    return replace(PROD, waivers={name: Waiver("profile the engine", expires)})
+def with_waiver(name: str, expires: datetime.date) -> Stack:
+    return replace(PROD, waivers={name: Waiver("profile the server", expires)})
 
 
 MANDATORY, ADVISORY = EnforcementLevel.MANDATORY, EnforcementLevel.ADVISORY
 
 
-def lines(findings: Iterable[Reported]) -> list[tuple[str, EnforcementLevel, str]]:
+def lines(findings: Iterable[Violation]) -> list[tuple[str, EnforcementLevel, str]]:
     """Return (rule, level, first line of the message) of each finding."""
-    return [(one.rule, one.level, one.message.splitlines()[0]) for one in findings]
+    return [(finding.rule, finding.level, finding.message.splitlines()[0]) for finding in findings]
 
 
 def test_a_valid_machine_passes() -> None:
     run = Run()
     for kind in RIGHT:
         assert run.resource(context(kind)) == []
-    assert (
-        run.outcome(context("Node", facts={"system": "debian 12", "kernel": "6.1.0-40-amd64"}), context("Host")) == []
-    )
+    node = context("Node", facts={"system": "debian 12", "kernel": "6.1.0-40-amd64"})
+    assert run.outcome(node, context("Host")) == []
 
 
 def test_pulumi_gets_every_rule_with_its_level() -> None:
@@ -126,7 +125,7 @@ def test_pulumi_gets_every_rule_with_its_level() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_rule_says_nothing_of_what_is_not_known_yet(rule: ResourceRule) -> None:
+def test_a_rule_skips_unknown_inputs(rule: ResourceRule) -> None:
     for kind in rule.kinds:
         for about in (
             context(kind, **dict.fromkeys([*RIGHT[kind], "facts"], UNKNOWN)),
@@ -142,33 +141,19 @@ _DOMAINS = {"allowed-media-domains": ["none.invalid"]}
 
 def _variables(kind: str) -> list[str]:
     """Return the variables that rules read."""
-    vllm = (
-        "privileged",
-        "host_network",
-        "ipc_host",
-        "ptrace",
-        "seccomp_unconfined",
-        "flags",
-        "environment",
-        "entrypoint",
-    )
-    return {
-        "Host": [
-            "rocm_version",
-            "rocm_driver_release",
-            "rocm_driver_version",
-            "rocm_driver_packages",
-            "docker_daemon_options",
-        ],
-        "Image": ["transformers_base_image", "transformers_base_vllm", "transformers_commit"],
-        "Weights": ["weights_revision", "weights_endpoint", "weights_manifest"],
-        "Serving": [f"vllm_{name}" for name in (*vllm, "chat_template", "media_dir", "replicas", "image")],
-    }.get(kind, [])
+    names = {
+        "Host": "docker_daemon_options rocm_version rocm_driver_release rocm_driver_version rocm_driver_packages",
+        "Image": "transformers_base_image transformers_base_vllm transformers_commit",
+        "Weights": "weights_revision weights_endpoint weights_manifest",
+        "Serving": "vllm_privileged vllm_host_network vllm_ipc_host vllm_ptrace vllm_seccomp_unconfined vllm_flags "
+        "vllm_environment vllm_entrypoint vllm_chat_template vllm_media_dir vllm_replicas vllm_image",
+    }
+    return names.get(kind, "").split()
 
 
-def test_a_finding_is_reported_with_reason_and_remedy() -> None:
+def test_a_finding_has_reason_and_remedy() -> None:
     (finding,) = Run().resource(serving(vllm_ptrace=True))
-    assert finding == Reported(
+    assert finding == Violation(
         "no-ptrace",
         MANDATORY,
         "vllm_ptrace is on: tracing serves a debugger, and an attacker who reads the API key from the server's memory\n"
@@ -177,72 +162,66 @@ def test_a_finding_is_reported_with_reason_and_remedy() -> None:
 
 
 @pytest.mark.parametrize("days", [0, 1, 400])
-def test_a_waiver_in_force_turns_a_refusal_into_a_line_with_reason_and_last_day(days: int) -> None:
+def test_a_waiver_in_force_turns_a_refusal_into_a_warning_with_reason_and_last_day(days: int) -> None:
     last = TODAY + datetime.timedelta(days)
-    (finding,) = Run(waived("no-ptrace", last)).resource(serving(vllm_ptrace=True))
+    (finding,) = Run(with_waiver("no-ptrace", last)).resource(serving(vllm_ptrace=True))
     assert finding.level == ADVISORY
     assert finding.message.startswith("vllm_ptrace is on: ")
-    assert finding.message.endswith(f"\n(waived until {last}: profile the engine)")
+    assert finding.message.endswith(f"\n(waived until {last}: profile the server)")
 
 
-def test_an_expired_waiver_does_not_count_and_says_so() -> None:
-    (finding,) = Run(waived("no-ptrace", datetime.date(2026, 11, 24))).resource(serving(vllm_ptrace=True))
+def test_an_expired_waiver_does_not_count_and_the_message_says_so() -> None:
+    (finding,) = Run(with_waiver("no-ptrace", datetime.date(2026, 11, 24))).resource(serving(vllm_ptrace=True))
     assert finding.level == MANDATORY
     assert finding.message.endswith("\n(its waiver expired on 2026-11-24 and does not count)")
 
 
-def test_a_waiver_of_one_rule_is_not_one_of_another() -> None:
-    (finding,) = Run(waived("no-ptrace", TODAY)).resource(serving(vllm_ipc_host=True))
+def test_a_waiver_of_one_rule_waives_no_other() -> None:
+    (finding,) = Run(with_waiver("no-ptrace", TODAY)).resource(serving(vllm_ipc_host=True))
     assert (finding.rule, finding.level) == ("no-host-ipc", MANDATORY)
 
 
-def test_what_a_hundred_machines_share_is_waived_in_one_line() -> None:
-    run = Run(waived("no-ptrace", TODAY))
-    about = serving(vllm_ptrace=True)
-    findings = [one for place in range(100) for one in run.resource(replace(about, name=f"prod-{place}"))]
-    assert [one.rule for one in findings] == ["no-ptrace"]
-
-
-def test_what_a_hundred_machines_share_is_refused_on_each() -> None:
-    run, about = Run(), serving(vllm_ptrace=True)
-    assert len([one for place in range(3) for one in run.resource(replace(about, name=f"prod-{place}"))]) == 3
+@pytest.mark.parametrize(("settings", "count"), [(with_waiver("no-ptrace", TODAY), 1), (PROD, 100)])
+def test_machines_with_one_finding_share_the_line_of_its_waiver_and_have_a_refusal_each(
+    settings: Stack, count: int
+) -> None:
+    run, about = Run(settings), serving(vllm_ptrace=True)
+    findings = [run.resource(replace(about, name=f"prod-{place}")) for place in range(100)]
+    assert [finding.rule for own in findings for finding in own] == ["no-ptrace"] * count
 
 
 def test_every_preview_repeats_the_waivers_and_the_released_machines() -> None:
-    judged = replace(
-        PROD,
-        waivers={
-            "no-ptrace": Waiver("profile the engine", datetime.date(2026, 12, 31)),
-            "no-host-ipc": Waiver("old", datetime.date(2026, 1, 31)),
-        },
-        release={"prod-4": "mainboard replaced 2026-11-25"},
-    )
-    assert lines(Run(judged).resource(STACK)) == [
+    waivers = {
+        "no-ptrace": Waiver("profile the server", datetime.date(2026, 12, 31)),
+        "no-host-ipc": Waiver("old", datetime.date(2026, 1, 31)),
+    }
+    settings = replace(PROD, waivers=waivers, release={"prod-4": "mainboard replaced 2026-11-25"})
+    assert lines(Run(settings).resource(STACK)) == [
         (
             "machines-released",
             ADVISORY,
             "prod-4 is released (mainboard replaced 2026-11-25): Pulumi no longer protects it, and can replace or delete it; "
             "a delete leaves weights and driver there, unless glm-fleet:purge names them",
         ),
-        ("waivers", ADVISORY, "waivers.no-ptrace: waived until 2026-12-31: profile the engine"),
+        ("waivers", ADVISORY, "waivers.no-ptrace: waived until 2026-12-31: profile the server"),
         ("waivers", ADVISORY, "waivers.no-host-ipc: its waiver expired on 2026-01-31 and does not count"),
     ]
 
 
-def test_a_waiver_of_no_rule_is_refused_with_the_nearest_name() -> None:
-    (finding,) = Run(waived("image-by-digst", TODAY)).resource(STACK)
+def test_a_waiver_of_an_unknown_rule_is_refused_with_the_nearest_name() -> None:
+    (finding,) = Run(with_waiver("image-by-digst", TODAY)).resource(STACK)
     assert (finding.rule, finding.level) == ("waivers-known", MANDATORY)
     assert finding.message == "waivers.image-by-digst: no rule has this name\nremedy: did you mean image-by-digest?"
-    (finding,) = Run(waived("everything", TODAY)).resource(STACK)
+    (finding,) = Run(with_waiver("everything", TODAY)).resource(STACK)
     assert finding.message.endswith("\nremedy: docs/policies.md, docs/rules.md and docs/preflight.md list the names")
 
 
 @pytest.mark.parametrize(("name", "rule"), [("preflight-space", "waivers"), ("preflight-owner", "waivers-known")])
-def test_a_check_of_the_preflight_is_waived_in_the_same_place_but_whose_the_machine_is(name: str, rule: str) -> None:
-    assert [one.rule for one in Run(waived(name, TODAY)).resource(STACK)] == [rule]
+def test_the_same_key_waives_a_check_of_the_preflight_except_the_owner(name: str, rule: str) -> None:
+    assert [finding.rule for finding in Run(with_waiver(name, TODAY)).resource(STACK)] == [rule]
 
 
-def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before() -> None:
+def test_the_rules_compare_a_serving_with_its_machine_and_image_from_the_same_run() -> None:
     run = Run()
     assert run.resource(context("Node", gpus=4)) == []
     assert run.resource(context("Image", vars={"transformers_base_vllm": "0.30.0"})) == []
@@ -250,7 +229,7 @@ def test_a_serving_is_judged_by_its_machine_and_its_image_that_were_seen_before(
     assert [rule for rule, _, _ in findings] == [*["vllm-cve-floor"] * 4, *["replicas-fit-gpus"] * 4]
 
 
-def test_a_machine_is_judged_at_the_end_by_the_rocm_that_it_has() -> None:
+def test_the_rules_compare_a_machine_with_its_rocm_at_the_end() -> None:
     run = Run()
     about = context("Node", facts={"system": "debian 11", "kernel": "5.10.0"})
     assert run.resource(about) == []
@@ -258,26 +237,26 @@ def test_a_machine_is_judged_at_the_end_by_the_rocm_that_it_has() -> None:
     assert lines(findings) == [
         ("system-known", MANDATORY, "prod-1 runs debian 11, ROCm 7.2.3: AMD lists this ROCm only for other systems")
     ]
-    assert [one.at for one in findings] == [urn(about)]
+    assert [finding.at for finding in findings] == [urn(about)]
 
 
-def test_a_waiver_counts_for_a_rule_that_is_asked_at_the_end_too() -> None:
+def test_a_waiver_counts_for_a_rule_that_runs_at_the_end_too() -> None:
     about = context("Node", facts={"system": "debian 11", "kernel": "5.10.0"})
-    (finding,) = Run(waived("system-known", TODAY)).outcome(about, context("Host"))
+    (finding,) = Run(with_waiver("system-known", TODAY)).outcome(about, context("Host"))
     assert finding.level == ADVISORY
-    assert finding.message.endswith("\n(waived until 2026-11-25: profile the engine)")
+    assert finding.message.endswith("\n(waived until 2026-11-25: profile the server)")
 
 
 @pytest.mark.parametrize(("days", "old"), [(45, False), (46, True)])
-def test_a_preview_says_that_the_list_of_vulnerabilities_is_old(days: int, old: bool) -> None:
+def test_a_preview_reports_an_old_list_of_vulnerabilities(days: int, old: bool) -> None:
     run = Run()
-    run.policies = pack.policies(PROD, data.checked() + datetime.timedelta(days=days))
+    run.policies = pack.policies(PROD, data.vulnerabilities_checked() + datetime.timedelta(days=days))
     findings = run.resource(STACK)
-    assert [(one.rule, one.level) for one in findings] == ([("holes-recent", ADVISORY)] if old else [])
+    assert [finding[:2] for finding in findings] == ([("holes-recent", ADVISORY)] if old else [])
     assert not old or "was last compared with its sources 46 days ago, on " in findings[0].message
 
 
-def test_what_is_not_ours_is_not_judged() -> None:
+def test_the_pack_checks_only_our_resources() -> None:
     assert [pack.kind_of(name) for name in ("lab:index:Machine", "pulumi:providers:fleet")] == ["", ""]
     assert [pack.kind_of(token(context(kind))) for kind in RIGHT] == list(RIGHT)
 
@@ -287,27 +266,20 @@ def test_unknown_inputs_of_a_preview_have_no_finding() -> None:
     assert Run().resource(unknown) == []
 
 
-def test_values_arrive_as_they_were() -> None:
+def test_the_rules_get_the_values_of_the_program() -> None:
     secret = {program_mocks.SECRET: program_mocks.SECRET_SIGN, "value": [1]}
     values = {"a": [1.0, 2.5, {"b": None, "c": True}], "d": {"e": ""}, "f": UNKNOWN_STRING_VALUE, "g": {"h": secret}}
     plain = pack.plain(props(Context("Node", "prod-1", {**values, "i": [UNKNOWN_OBJECT_VALUE, 2]})))
-    assert plain == {
-        "a": [1, 2.5, {"b": None, "c": True}],
-        "d": {"e": ""},
-        "f": UNKNOWN,
-        "g": {"h": [1]},
-        "i": [UNKNOWN, 2],
-    }
     assert isinstance(plain["a"][0], int)
+    assert plain == {**values, "f": UNKNOWN, "g": {"h": [1]}, "i": [UNKNOWN, 2]}
 
 
-def test_no_two_rules_have_one_name_and_each_has_all_its_words() -> None:
+def test_each_rule_has_a_name_of_its_own_and_all_its_texts() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES), "two rules of policies/rules/ have one name"
     for rule in RULES:
         assert rule.holds.endswith("."), f"{rule.name}: `holds` is a sentence"
-        assert all((rule.reason, rule.remedy, rule.source, rule.kinds)), (
-            f"{rule.name}: add reason, remedy, source, kinds"
-        )
+        parts = (rule.reason, rule.remedy, rule.source, rule.kinds)
+        assert all(parts), f"{rule.name}: add reason, remedy, source, kinds"
         assert "://" not in rule.source + rule.reason + rule.remedy, f"{rule.name}: name the source without a URL"
 
 
@@ -318,30 +290,30 @@ def test_no_rule_repeats_a_secret() -> None:
         vars={"vllm_flags": {"api-key": KEY}, "vllm_environment": {"VLLM_API_KEY": KEY, "VLLM_SERVER_DEV_MODE": "1"}},
         protect=False,
     )
-    text = "".join(one.message for one in Run().resource(everything_wrong))
+    text = "".join(finding.message for finding in Run().resource(everything_wrong))
     assert "VLLM_API_KEY" in text and "fewer than 20" in text
     assert KEY not in text and "s3cr3t" not in text
 
 
 @pytest.fixture
 def sigint() -> Iterator[None]:
-    """The program takes SIGINT for itself; give it back."""
-    before = signal.getsignal(signal.SIGINT)
+    """Restore the handler of SIGINT, which the program replaces."""
+    handler = signal.getsignal(signal.SIGINT)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize("name", program_mocks.STACKS)
 @pytest.mark.usefixtures("sigint")
-def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
-    """What the real program registers, its secrets as the engine sends them, the lab's with what its site tells."""
-    registered: list[Context] = []
+def test_every_stack_passes_with_everything_that_an_update_knows(name: str) -> None:
+    """The resources are the real program's, secrets as the Pulumi engine sends them, the lab's with its site's variables."""
+    resources: list[Context] = []
     register = mocks.MockMonitor.RegisterResource
 
-    def listen(monitor: Any, one: Any) -> Any:
-        inputs = json_format.MessageToDict(one.object)
-        registered.append(Context(pack.kind_of(one.type), one.name, inputs, one.protect))
-        return register(monitor, one)
+    def listen(monitor: Any, request: Any) -> Any:
+        inputs = json_format.MessageToDict(request.object)
+        resources.append(Context(pack.kind_of(request.type), request.name, inputs, request.protect))
+        return register(monitor, request)
 
     values = program_mocks.config(name)
     site = {
@@ -355,6 +327,6 @@ def test_every_stack_passes_with_all_that_an_update_knows(name: str) -> None:
         mock.patch.object(program_mocks, "SITE_VARS", site),
     ):
         program_mocks.run(name, values)
-    assert {"Node", "Host", "Image", "Weights", "Serving"} <= {one.kind for one in registered}
+    assert {"Node", "Host", "Image", "Weights", "Serving"} <= {resource.kind for resource in resources}
     run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name)))
-    assert [(one.name, findings) for one in registered if (findings := run.resource(one))] == []
+    assert [(about.name, findings) for about in resources if (findings := run.resource(about))] == []

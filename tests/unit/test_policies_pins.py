@@ -1,4 +1,4 @@
-"""What is deployed is pinned, and nothing of it is the lab's: policies/rules/pins.py."""
+"""A deployment is pinned, and nothing in it is from the lab: policies/rules/pins.py."""
 
 import pytest
 
@@ -15,14 +15,13 @@ def test_an_image_without_digest_is_refused(image: str) -> None:
     assert f"transformers_base_image is '{image}'" in only_message("image-by-digest", base)
 
 
-def test_an_image_that_never_left_its_node_is_named_by_its_id() -> None:
+def test_the_id_of_an_image_that_never_left_its_node_passes() -> None:
     assert messages("image-by-digest", context(image="sha256:" + "ab" * 32)) == []
 
 
-def test_a_base_image_must_be_given() -> None:
-    assert "transformers_base_image is not set" in only_message(
-        "image-by-digest", context("Image", vars={"transformers_base_image": ""})
-    )
+def test_a_stack_without_a_base_image_is_refused() -> None:
+    image = context("Image", vars={"transformers_base_image": ""})
+    assert "transformers_base_image is not set" in only_message("image-by-digest", image)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_a_branch_a_tag_or_a_short_commit_is_refused(rule: str, kind: str, varia
         ("Weights", "weights_endpoint", "http://me:word@hub.lab.internal/"),
     ],
 )
-def test_what_the_lab_serves_is_refused_elsewhere(kind: str, variable: str, value: object) -> None:
+def test_an_address_of_the_lab_is_refused_in_another_stack(kind: str, variable: str, value: object) -> None:
     message = only_message("nothing-of-the-lab", context(kind, vars={variable: value}))
     assert message.startswith(f"{variable} names ")
     assert ".lab.internal: " in message
@@ -60,7 +59,7 @@ def test_what_the_lab_serves_is_refused_elsewhere(kind: str, variable: str, valu
 
 
 @pytest.mark.parametrize("endpoint", ["https://hub.example", "http://huggingface.co", "https://me:word@hub.example/x"])
-def test_weights_of_another_hub_or_without_tls_are_named_file_by_file(endpoint: str) -> None:
+def test_weights_of_another_hub_or_without_tls_need_a_manifest(endpoint: str) -> None:
     message = only_message("weights-by-manifest", context("Weights", vars={"weights_endpoint": endpoint}))
     assert message.startswith("weights_manifest is empty, and the weights come from http") and "word" not in message
     own = {"weights_endpoint": endpoint, "weights_manifest": {"config.json": "ab" * 32}}
@@ -68,16 +67,16 @@ def test_weights_of_another_hub_or_without_tls_are_named_file_by_file(endpoint: 
 
 
 @pytest.mark.parametrize("endpoint", ["https://huggingface.co", "https://huggingface.co/", UNKNOWN])
-def test_upstreams_hub_over_tls_may_vouch_for_its_files(endpoint: object) -> None:
+def test_weights_of_upstream_s_hub_over_tls_need_no_manifest(endpoint: object) -> None:
     assert messages("weights-by-manifest", context("Weights")) == []
     assert messages("weights-by-manifest", context("Weights", vars={"weights_endpoint": endpoint})) == []
 
 
-def test_an_image_of_the_labs_registry_is_refused_elsewhere() -> None:
+def test_an_image_of_the_lab_s_registry_is_refused_in_another_stack() -> None:
     image = "registry.lab.internal:5000/glm/serving@sha256:" + "ab" * 32
     assert only_message("nothing-of-the-lab", context(image=image)).startswith("image names registry.lab.internal: ")
 
 
 @pytest.mark.parametrize("host", ["hub.collab.internal", "lab.internal.example", "hub-lab.internal", "hub.example"])
-def test_a_host_that_only_looks_like_the_labs_passes(host: str) -> None:
+def test_a_host_with_a_name_like_the_lab_s_passes(host: str) -> None:
     assert messages("nothing-of-the-lab", context("Weights", vars={"weights_endpoint": f"https://{host}/mirror"})) == []

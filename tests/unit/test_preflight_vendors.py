@@ -17,7 +17,7 @@ BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
 
 def said(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
     """Return level and words of one check, fine or not."""
-    results = preflight.check(preflight.Look(facts, 0.2), wanted())
+    results = preflight.check(preflight.Observation(facts, 0.2), wanted())
     return [(one.level, one.seen) for one in results if one.check == check]
 
 
@@ -49,7 +49,7 @@ def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_no_driver() -> None
     (result,) = judged(facts)
     assert (result.level, result.check) == ("warning", "driver")
     assert result.seen.endswith(
-        "amdgpu-dkms 1:6.16.13.30300300-2327507.24.04 is installed, and not built for 6.8.0-87-generic"
+        "amdgpu-dkms 1:6.16.13.30300300-2327507.24.04 is installed, but not built for 6.8.0-87-generic"
     )
     assert result.wanted == "AMD's, below /lib/modules/6.8.0-87-generic/updates/dkms/"
 
@@ -75,7 +75,7 @@ def test_a_driver_of_another_release_is_named(version: str, adopts: bool, told: 
         driver_packages=("amdgpu-dkms",),
         adopts_driver=adopts,
     )
-    results = list(hardware.driver(preflight.Look(facts, 0), ask))[1:]
+    results = list(hardware.driver(preflight.Observation(facts, 0), ask))[1:]
     assert [(one.level, one.seen) for one in results] == [
         (level, f"amdgpu-dkms {version}: {seen}") for level, seen in told
     ]
@@ -125,8 +125,8 @@ def test_a_signature_counts_for_a_module_of_dkms_whose_key_is_enrolled(
     ("package", "version", "ours", "told"),
     [
         ("docker.io", "28.2.2", False, ("ok", "28.2.2")),
-        ("docker-ce", "29.1.0", False, ("ok", "29.1.0 of docker-ce: adopted as it is, and never taken off")),
-        ("moby-engine", "20.10.24", False, ("ok", "20.10.24 of moby-engine: adopted as it is, and never taken off")),
+        ("docker-ce", "29.1.0", False, ("ok", "29.1.0 of docker-ce: adopted; a teardown keeps it")),
+        ("moby-engine", "20.10.24", False, ("ok", "20.10.24 of moby-engine: adopted; a teardown keeps it")),
         ("docker-ce", "19.03.15", False, ("error", "19.03.15 of docker-ce")),
         ("docker-ce", "29.1.0", True, ("ok", "29.1.0")),
     ],
@@ -161,10 +161,10 @@ def test_another_source_of_amds_packages_is_used_or_refused(url: str, key: str, 
 @pytest.mark.parametrize(
     ("states", "level", "seen"),
     [
-        (["pinned", "installable"], "ok", "pinned, forbidden by a preference: the first run installs exactly these"),
-        (["installed", "pinned"], "ok", "installed, forbidden by a preference: the first run installs exactly these"),
+        (["pinned", "installable"], "ok", "pinned, forbidden by apt preferences; the first run installs them anyway"),
+        (["installed", "pinned"], "ok", "installed, forbidden by apt preferences; the first run installs them anyway"),
         (["installed", "installable"], "ok", "installed"),
-        (["installed", "not there"], "warning", "a later kernel comes without headers, and boots without the driver"),
+        (["installed", "not there"], "warning", "after a kernel upgrade the driver is not built, and not loaded"),
         (["not there", "installed"], "error", "no package linux-headers-6.8.0-87-generic"),
     ],
 )
@@ -180,15 +180,15 @@ def test_headers_are_there_for_this_kernel_and_each_later_one(states: list[str],
 @pytest.mark.parametrize(
     ("system", "kernel", "check", "advice"),
     [
-        ("ubuntu 26.04", "7.0.0-4-generic", "system", "or take driver 31.40.0 with ROCm 7.14 "),
+        ("ubuntu 26.04", "7.0.0-4-generic", "system", "or set driver 31.40.0 with ROCm 7.14 "),
         (
             "ubuntu 24.04",
             "6.14.0-29-generic",
             "kernel",
-            "or take driver 30.10.2 with ROCm 7.0.2 or driver 30.20.1 with ROCm 7.1.1 ",
+            "or set driver 30.10.2 with ROCm 7.0.2 or driver 30.20.1 with ROCm 7.1.1 ",
         ),
-        ("debian 13", "6.19.2+deb13-amd64", "kernel", "or take driver 31.40.0 with ROCm 7.14 "),
-        ("debian 12", "6.12.43+deb12-amd64", "kernel", "or take driver 31.40.0 with ROCm 7.14 "),
+        ("debian 13", "6.19.2+deb13-amd64", "kernel", "or set driver 31.40.0 with ROCm 7.14 "),
+        ("debian 12", "6.12.43+deb12-amd64", "kernel", "or set driver 31.40.0 with ROCm 7.14 "),
     ],
 )
 def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_which_has_support(
@@ -206,7 +206,7 @@ def test_a_kernel_without_a_driver_of_amds_is_only_warned_of() -> None:
     facts["kernel"] = "6.14.0-29-generic"
     ask = wanted()
     results = hardware.kernel(
-        preflight.Look(facts, 0), preflight.Requirements(ask.target, "", driver=False, kernels=ask.kernels)
+        preflight.Observation(facts, 0), preflight.Requirements(ask.target, "", driver=False, kernels=ask.kernels)
     )
     assert [one.level for one in results] == ["warning"]
 

@@ -38,7 +38,7 @@ def judged(ask: preflight.Requirements, *sick: str) -> list[preflight.CheckResul
     facts = healthy()
     for claim in sick:
         SICK[claim][0](facts)
-    return [one for one in preflight.check(preflight.Look(facts, 0), ask, TODAY) if one.level != "ok"]
+    return [one for one in preflight.check(preflight.Observation(facts, 0), ask, TODAY) if one.level != "ok"]
 
 
 def test_both_halves_have_the_same_names() -> None:
@@ -78,8 +78,8 @@ def test_a_machine_that_is_right_says_nothing_of_a_waiver() -> None:
 
 def test_a_lab_s_machines_are_what_they_always_are_and_a_fault_is_one_there_too() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
-    told = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
-    ask = dataclasses.replace(wanted(), usual=tuple(told["usual"]))
+    told = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
+    ask = dataclasses.replace(wanted(), expected_warnings=tuple(told["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert judged(ask, *usual) == []
     assert [one.check for one in judged(ask, *usual, "an-address-of-the-plan", "a-lock")] == ["network", "apt"]
@@ -91,7 +91,7 @@ def test_of_the_stack_s_waivers_the_preflight_gets_its_own() -> None:
     raw: dict[str, Any] = {key.removeprefix(stack_file.PREFIX): value for key, value in config.items()}
     names = ("preflight-space", "preflight-owner", "context-of-model")
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
-    told = requirements.wants(settings.read(raw, "file"), ROLES, "prod-1", "prod")
+    told = requirements.of_machine(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert told["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
     (waiver,) = preflight.Requirements.from_plan(wanted().target, told).waivers.values()
     assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))

@@ -71,7 +71,7 @@ def test_the_words_of_a_failed_task_are_filtered() -> None:
 def test_whatever_the_provider_says_beside_a_resource_is_filtered() -> None:
     heard = Engine()
     try:
-        engine.Engine(heard.address).say("urn", f"probing{CLIPBOARD}")
+        engine.Engine(heard.address).report("urn", f"probing{CLIPBOARD}")
         assert [line.message for line in heard.lines] == [f"probing{SHOWN}"]
     finally:
         heard.close()

@@ -255,7 +255,7 @@ def test_an_update_calls_nothing() -> None:
         ("a misspelled key", {"glm-fleet:paralel": "4"}, "did you mean parallel?"),
         ("a probe that does not exist", {"glm-fleet:probes": {"cases": ["botle"]}}, "no such probe"),
         ("a folder that is not there", {"glm-fleet:probes": {"extra": "own"}}, "own: there is no such folder"),
-        ("a folder elsewhere", {"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has another form'),
+        ("a folder elsewhere", {"glm-fleet:probes": {"extra": "../own"}}, 'probes.extra: "../own": has the wrong form'),
     ],
 )
 def test_a_bad_stack_declares_nothing(

@@ -44,7 +44,7 @@ def image(given: list[dict[str, Any]]) -> Image:
 
 def request() -> Request:
     urn = "urn:pulumi:prod::glm-fleet::fleet:index:Image::glm-1"
-    return Request(urn=urn, say=lambda *_: None, cancelled=threading.Event())
+    return Request(urn=urn, report=lambda *_: None, cancelled=threading.Event())
 
 
 def test_the_next_run_knows_which_image_the_state_has_of_which_recipe(given: list[dict[str, Any]]) -> None:

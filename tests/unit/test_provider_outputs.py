@@ -84,7 +84,7 @@ def test_each_output_has_a_form(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), EACH)
 def test_a_right_value_is_taken(kind: str, name: str) -> None:
     target = ssh.Target.from_inputs(CONNECTION)
-    assert outputs.checked(kind, target, {**RIGHT[kind], "other": EVIL}, "go on") == RIGHT[kind]
+    assert outputs.check_results(kind, target, {**RIGHT[kind], "other": EVIL}, "go on") == RIGHT[kind]
 
 
 @pytest.mark.parametrize(("kind", "name"), EACH)
@@ -180,9 +180,9 @@ def test_a_failed_run_keeps_no_such_name_either(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_a_take_off_says_is_told_only_in_its_form() -> None:
-    assert outputs.stays({"fleet_teardown": {"stays": ["the model"]}}) == ["the model"]
+    assert outputs.remains({"fleet_teardown": {"stays": ["the model"]}}) == ["the model"]
     for strange in (EVIL, {}, {"stays": EVIL}, {"stays": [{}]}, {"stays": ["\x1b"]}, None, []):
-        assert outputs.stays({"fleet_teardown": strange}) == []
+        assert outputs.remains({"fleet_teardown": strange}) == []
 
 
 def told_by_roles() -> dict[str, set[str]]:

@@ -30,7 +30,7 @@ NODE = {"name": "m", "address": "192.0.2.1", "host_key": "ssh-ed25519 AAAA"}
 
 
 def asked(kind: str, *purge: str, **properties: Any) -> dict[str, Any]:
-    return teardown.asked(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
+    return teardown.request(kind, {"managed": {"declared": DECLARED.get(kind, {})}, **properties}, purge)
 
 
 def test_what_we_made_goes_and_what_was_there_is_put_back() -> None:
@@ -51,7 +51,7 @@ def test_an_engine_and_a_driver_that_were_adopted_are_never_taken_off() -> None:
         {"event": "ok", "action": "ansible.builtin.systemd_service", "res": {"changed": False, "args": {"name": "docker.service", "state": "started"}}},
     ]  # fmt: skip
     declared = declarations.collect(events).to_json()
-    found = teardown.asked("host", {"managed": {"declared": declared}}, ("driver",))
+    found = teardown.request("host", {"managed": {"declared": declared}}, ("driver",))
     assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
     assert found["packages"] == found["units"] == []
 
@@ -60,7 +60,7 @@ def test_the_driver_stays_unless_it_is_asked_for() -> None:
     kept = asked("host")
     assert kept["packages"] == ["docker.io", "amd-smi-lib"]
     assert kept["keeps"] == [
-        {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "with driver in `glm-fleet:purge` it goes, too"}
+        {"words": "the driver", "packages": ["amdgpu-dkms"], "remedy": "add driver to `glm-fleet:purge` to remove it"}
     ]
     purged = asked("host", "driver")
     assert purged["packages"] == ["docker.io", "amdgpu-dkms", "amd-smi-lib"]
@@ -71,13 +71,13 @@ def test_file_systems_on_named_disks_stay_mounted_and_say_so() -> None:
     folder = r"/etc/systemd/system/dev-disk-by\x2duuid-74d88434.device.d"
     ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
     declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
-    found = teardown.asked("host", {"managed": {"declared": declared}}, ())
+    found = teardown.request("host", {"managed": {"declared": declared}}, ())
     assert (found["files"], found["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
     assert found["keeps"][1:] == [
         {
-            "words": "a file system that is mounted",
+            "words": "a mounted file system",
             "paths": ["/etc/systemd/system/srv.mount"],
-            "remedy": "`systemctl disable --now srv.mount` there unmounts it, and nothing formats the disk",
+            "remedy": "`systemctl disable --now srv.mount` on the node unmounts it and keeps its data",
         }
     ]
 
@@ -117,11 +117,11 @@ def test_what_stays_is_told_beside_the_resource(monkeypatch: pytest.MonkeyPatch,
         "urn:pulumi:a::b::fleet:index:Weights::m", lambda *told: said.append(told), threading.Event()
     )
     Playbook("Weights", ("path",), Slots(), run=run, purge=["weights"]).delete(request, {"node": NODE, "vars": {}})
-    assert said == [("stays: the model: /data/x (215 GB)", False)]
+    assert said == [("remains: the model: /data/x (215 GB)", False)]
     assert jobs[0].data["managed"] == asked("weights", "weights", vars={})
 
 
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
 def test_what_failed_before_it_had_anything_is_taken_off_too(kind: str) -> None:
-    found = teardown.asked(kind, {"managed": None, "image": None, "vars": {}}, ())
+    found = teardown.request(kind, {"managed": None, "image": None, "vars": {}}, ())
     assert found["files"] == found["units"] == found["packages"] == []

@@ -40,7 +40,7 @@ def test_a_role_states_all_its_parts_and_only_levels_that_are_known(role: str) -
     told = read(role, "meta/effects.yml")
     parts = {"variables", "files", "drift", "restarts"}
     assert parts <= set(told), f"roles/{role}/meta/effects.yml has {', '.join(sorted(parts))}"
-    said = effects.statement(ROLES, role)
+    said = effects.read_statement(ROLES, role)
     levels = {one.name for one in (*said.all_levels(), *(level(rule.level) for rule in said.drift))}
     assert levels <= set(effects.LEVELS), (
         f"roles/{role}/meta/effects.yml: a level is one of {', '.join(effects.LEVELS)}"
@@ -92,7 +92,7 @@ def test_every_file_that_a_replica_is_restarted_for_says_so() -> None:
     assert sorted(written) == sorted(name for name in files("vllm") if name.startswith("templates/")), (
         "the task that writes a template registers its result, and _vllm_restarts in roles/vllm/vars/main.yml looks at it"
     )
-    told = effects.statement(ROLES, "vllm")
+    told = effects.read_statement(ROLES, "vllm")
     assert {told.of_file(name) for name in written} == {Level("restart")}
     assert told.of_file("tasks/configure.yml") == MAY_RESTART
 
@@ -121,12 +121,12 @@ MAY_RESTART, MAY_REBOOT = Level("restart", sure=False), Level("reboot", sure=Fal
 )
 def test_a_changed_file_does_what_its_role_says(role: str, name: str, effect: Level) -> None:
     assert name in files(role)
-    assert effects.statement(ROLES, role).of_file(name) == effect
+    assert effects.read_statement(ROLES, role).of_file(name) == effect
 
 
 @pytest.mark.parametrize(("role", "effect"), [("vllm", "restart"), ("rocm", "reboot"), ("weights", "none")])
 def test_of_a_file_that_is_gone_from_a_role_the_worst_may_be(role: str, effect: str) -> None:
-    assert effects.statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
+    assert effects.read_statement(ROLES, role).of_file("files/gone.py") == Level(effect, effect == "none")
 
 
 def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_role_reloads_for() -> None:
@@ -137,7 +137,7 @@ def test_the_options_that_the_engine_takes_over_as_it_runs_are_those_that_the_ro
 
 
 def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
-    told = effects.statement(ROLES, "transformers")
+    told = effects.read_statement(ROLES, "transformers")
     parts = str(read("transformers", "vars/main.yml")["_transformers_parts"])
     deciding = {name for name in told.variables if told.decides(name)}
     agree = "roles/transformers: `results` in meta/effects.yml and _transformers_parts in vars/main.yml agree"
@@ -152,7 +152,7 @@ def test_what_decides_the_image_is_what_its_name_is_made_of() -> None:
 @pytest.mark.parametrize("role", ALL)
 def test_what_decides_a_result_is_there(role: str) -> None:
     names = {*read(role, "meta/effects.yml")["variables"], *files(role)}
-    gone = [one for one in effects.statement(ROLES, role).results or () if not fnmatch.filter(names, one)]
+    gone = [one for one in effects.read_statement(ROLES, role).results or () if not fnmatch.filter(names, one)]
     assert gone == [], f"no such variable or file: correct `results` in roles/{role}/meta/effects.yml"
 
 
@@ -234,10 +234,10 @@ def test_what_drifted_costs_what_its_role_does_to_mend_it(
 
 @pytest.mark.parametrize("role", ALL)
 def test_every_rule_of_drift_decides_for_some_thing_that_its_role_has(role: str) -> None:
-    unused = list(effects.statement(ROLES, role).drift)
+    unused = list(effects.read_statement(ROLES, role).drift)
     for kind, one, _ in DRIFT:
         if role in resource_roles.ROLES[kind]:
-            deciding = [rule for rule in effects.statement(ROLES, role).drift if rule.matches(one)][:1]
+            deciding = [rule for rule in effects.read_statement(ROLES, role).drift if rule.matches(one)][:1]
             unused = [rule for rule in unused if rule not in deciding]
     assert not unused, "no difference in DRIFT needs these: add one, or take the rule out"
 
@@ -272,7 +272,7 @@ def test_a_rule_of_drift_of_a_wrong_form_is_refused(tmp_path: pathlib.Path, rule
     (tmp_path / "own" / "meta").mkdir(parents=True)
     (tmp_path / "own" / "meta" / "effects.yml").write_text(f"drift:\n  - {rule}\n")
     with pytest.raises(errors.SettingsError) as caught:
-        effects.statement(tmp_path, "own")
+        effects.read_statement(tmp_path, "own")
     assert str(caught.value).startswith(f"roles/own/meta/effects.yml: {message}")
 
 

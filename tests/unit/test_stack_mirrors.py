@@ -43,7 +43,7 @@ def test_all_that_is_fetched_comes_from_the_mirrors() -> None:
 
 def test_no_address_outside_of_the_mirrors_is_left() -> None:
     found = settings.read(prod(mirrors=ALL), "file")
-    told = requirements.wants(found, ROLES, "prod-1", "prod")["addresses"]
+    told = requirements.of_machine(found, ROLES, "prod-1", "prod")["addresses"]
     ours = {"registry.example:443"}  # where the serving image is pushed
     assert set(told) - ours == {"mirror.example:443", "git.example:443", "hub.example:443", "registry.other:5000"}
 
@@ -66,7 +66,10 @@ def test_a_mirror_takes_the_host_s_place_in_a_url_of_the_stack_s_own() -> None:
     "image", ["vllm/vllm@sha256:ab", "registry.example/vllm/vllm@sha256:ab", "localhost/vllm/vllm@sha256:ab"]
 )
 def test_a_registry_is_put_before_a_name_with_or_without_one(image: str) -> None:
-    assert mirrors.image(settings.Mirrors(registry="registry.other"), image) == "registry.other/vllm/vllm@sha256:ab"
+    assert (
+        mirrors.mirrored_image(settings.Mirrors(registry="registry.other"), image)
+        == "registry.other/vllm/vllm@sha256:ab"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,17 +95,17 @@ def test_what_machines_are_measured_with_must_be_mirrored_too() -> None:
     image = f"registry.example/rocm-validation@sha256:{'0' * 64}"
     found = settings.read(prod(mirrors=ALL, acceptance={"image": image}), "file")
     there = f"registry.other:5000/rocm-validation@sha256:{'0' * 64}"
-    assert list(mirrors.measured(found)) == [mirrors.Item("image", there, 0, "registry.other:5000")]
+    assert list(mirrors.acceptance_items(found)) == [mirrors.Item("image", there, 0, "registry.other:5000")]
 
 
 def test_a_stack_that_measures_nothing_fetches_nothing_for_it() -> None:
-    assert not list(mirrors.measured(settings.read(prod(mirrors=ALL), "file")))
+    assert not list(mirrors.acceptance_items(settings.read(prod(mirrors=ALL), "file")))
 
 
 def test_every_stack_can_tell_what_it_fetches() -> None:
     for stack in ("dev", "staging", "prod", "dr", "lab"):
         found = stack_file.read(stack, ROOT)
-        kinds = {one.kind for one in mirrors.items(validate.plan(found, ROLES, found.present[0]).values)}
+        kinds = {one.kind for one in mirrors.items(validate.machine_plan(found, ROLES, found.present[0]).values)}
         assert {"package", "commit", "weights"} <= kinds
 
 

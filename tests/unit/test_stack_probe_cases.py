@@ -103,7 +103,7 @@ MISTAKES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("claim", MISTAKES)
 def test_a_mistake_is_told_with_file_and_key(claim: str, folder: Path) -> None:
     MISTAKES[claim](folder)
-    _, wrong = probe_cases.extra(folder, "probes/own", TAKEN)
+    _, wrong = probe_cases.read_folder(folder, "probes/own", TAKEN)
     told = "\n".join(map(str, wrong)) + "\n"
     assert told == (GOLDEN / f"{claim}.txt").read_text()
 
@@ -114,14 +114,14 @@ def test_every_golden_text_is_of_a_claim() -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    _, (wrong,) = probe_cases.extra(tmp_path / "own", "own", TAKEN)
+    _, (wrong,) = probe_cases.read_folder(tmp_path / "own", "own", TAKEN)
     assert str(wrong) == "own: there is no such folder\n  wanted: a folder with a YAML file for each case"
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
     write(folder, "a", question=None)
     write(folder, "b", checks=[{"box": "x"}, {"box": "y"}])
-    _, wrong = probe_cases.extra(folder, "own/", TAKEN)
+    _, wrong = probe_cases.read_folder(folder, "own/", TAKEN)
     assert [(one.file, one.key) for one in wrong] == [
         ("own/a.yaml", "question"),
         ("own/b.yaml", "checks[0].box"),
@@ -217,7 +217,7 @@ def told(factory: pytest.TempPathFactory, content: bytes) -> None:
     if not (folder / "meter.png").exists():
         Image.new("RGB", (64, 48)).save(folder / "meter.png")
     (folder / "meter.yaml").write_bytes(content)
-    found, wrong = probe_cases.extra(folder, "own", TAKEN)
+    found, wrong = probe_cases.read_folder(folder, "own", TAKEN)
     for one in wrong:
         assert one.file == "own/meter.yaml" and str(one)
     if not wrong:

@@ -23,7 +23,7 @@ from fleet.stack import role_digest
     ],
 )
 def test_the_files_that_differ_are_named(claim: str, old: str, new: str, changed: list[str]) -> None:
-    assert role_digest.changed(old, new) == changed, claim
+    assert role_digest.changed_paths(old, new) == changed, claim
 
 
 def listed(folder: Path, files: dict[str, str]) -> str:
@@ -59,7 +59,7 @@ def test_what_counts_of_a_file_is_what_it_says(
     tmp_path: Path, claim: str, name: str, content: str, changed: list[str]
 ) -> None:
     before = listed(tmp_path, ROLE)
-    assert role_digest.changed(before, listed(tmp_path, {name: content})) == changed, claim
+    assert role_digest.changed_paths(before, listed(tmp_path, {name: content})) == changed, claim
 
 
 FETCHER = Path(__file__).parents[2] / "fleet" / "weights_fetcher"
@@ -77,7 +77,7 @@ def test_a_role_depends_on_each_module_of_the_weights_fetcher(tmp_path: Path) ->
     for name in sent:
         file = f"files/weights_fetcher/{name}"
         (role / file).write_text((role / file).read_text() + "# changed\n")
-        assert role_digest.changed(before, role_digest.listing(role)) == [file]
+        assert role_digest.changed_paths(before, role_digest.listing(role)) == [file]
         before = role_digest.listing(role)
 
 

@@ -66,7 +66,7 @@ def test_a_mistake_is_told(claim: str, values: dict[str, Any], roles: role_vars.
 
 
 def test_what_pulumi_config_set_writes_as_text_becomes_what_the_role_wants(roles: role_vars.Roles) -> None:
-    assert roles.coerced({"vllm_start_timeout": "900", "vllm_privileged": "false"}) == {
+    assert roles.coerce({"vllm_start_timeout": "900", "vllm_privileged": "false"}) == {
         "vllm_start_timeout": 900,
         "vllm_privileged": False,
     }
@@ -78,14 +78,14 @@ def test_an_expression_is_left_to_ansible(roles: role_vars.Roles) -> None:
 
 def test_a_resource_gets_only_the_variables_of_its_roles(roles: role_vars.Roles) -> None:
     values = {"vllm_flags": {}, "docker_packages": [], "rocm_version": "7.2.3"}
-    assert roles.part("host", values) == {"docker_packages": [], "rocm_version": "7.2.3"}
-    assert roles.part("serving", values) == {"vllm_flags": {}}
+    assert roles.variables_of("host", values) == {"docker_packages": [], "rocm_version": "7.2.3"}
+    assert roles.variables_of("serving", values) == {"vllm_flags": {}}
 
 
 def test_an_edited_task_shows_as_a_change_of_that_file_of_that_role(roles: role_vars.Roles, tmp_path: Path) -> None:
     (tmp_path / "docker" / "tasks" / "main.yml").write_text("# edited\n")
     before, after = roles.files("host"), role_vars.load(tmp_path).files("host")
-    changed = {role: role_digest.changed(before[role], after[role]) for role in before}
+    changed = {role: role_digest.changed_paths(before[role], after[role]) for role in before}
     assert changed == {"host": [], "docker": ["tasks/main.yml"], "rocm": []}
 
 

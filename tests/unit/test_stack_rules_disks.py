@@ -21,8 +21,8 @@ DISK = {"serial": "S64GNE0R123456", "path": "/srv", "type": "xfs"}
 def found(disk: rules.Disk | None, **values: Any) -> list[str]:
     """Return what the rule sees on a machine with the reference recipe's BF16 model."""
     told = {"weights_dir": "/srv/models", "host_filesystems": [], **bf16(), **values}
-    planned = rules.Planned(told, 8, disk)
-    return [one.seen for rule in rules.RULES if rule.name == "disk-fits" for one in rule.check(planned)]
+    plan = rules.MachinePlan(told, 8, disk)
+    return [one.seen for rule in rules.RULES if rule.name == "disk-fits" for one in rule.check(plan)]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_machine_that_has_less_than_its_pool_is_named() -> None:
 def test_the_preflight_asks_for_the_same_room() -> None:
     found = oci(1024)
     revision = found.vars["weights_revision"]
-    assert requirements.wants(found, ROLES, "prod-1", "glm-fleet/prod")["space"] == [
+    assert requirements.of_machine(found, ROLES, "prod-1", "glm-fleet/prod")["space"] == [
         {
             "path": "/srv/models",
             "bytes": 215_400_000_000,
@@ -142,10 +142,10 @@ def test_the_preflight_asks_for_the_same_room() -> None:
     ],
 )
 def test_a_disk_that_is_not_named_by_its_serial_is_refused(entry: dict[str, str], key: str) -> None:
-    planned = rules.Planned(
+    plan = rules.MachinePlan(
         {"host_filesystems": [DISK, {"serial": "S2SN", "path": "/data", "type": "xfs", **entry}]}, 8
     )
-    assert [one.key for rule in rules.RULES if rule.name == "disks-named" for one in rule.check(planned)] == [key]
+    assert [one.key for rule in rules.RULES if rule.name == "disks-named" for one in rule.check(plan)] == [key]
 
 
 def test_rule_and_role_have_the_same_forms() -> None:
@@ -159,5 +159,5 @@ def test_rule_and_role_have_the_same_forms() -> None:
 
 def test_a_lab_needs_no_room_for_a_real_image() -> None:
     """README: 30 GB of disk."""
-    asked = requirements.wants(stack_file.read("lab", ROOT), ROLES, "glm-1", "lab")
+    asked = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "lab")
     assert asked["space"] == []

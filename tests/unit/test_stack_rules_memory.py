@@ -30,14 +30,14 @@ def test_a_model_with_its_whole_context_fits_or_is_told(repository: str, ranks: 
 
 
 def test_what_does_not_fit_names_what_would() -> None:
-    planned = rules.Planned(spread(BF16, 1), 8)
-    (finding,) = memory.fits(planned)
+    plan = rules.MachinePlan(spread(BF16, 1), 8)
+    (finding,) = memory.weights_fit(plan)
     assert finding.seen == "215 GB of weights and 12 GB for vLLM's own buffers a GPU do not fit 190 of 206 GB"
     assert finding.wanted == "tensor-parallel-size 2"
 
 
 def test_what_would_fit_is_reckoned_with_the_stacks_own_flags() -> None:
-    (finding,) = memory.fits(rules.Planned(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
+    (finding,) = memory.weights_fit(rules.MachinePlan(spread(BF16, 1, gpu_memory_utilization=0.5), 8))
     assert finding.wanted == "tensor-parallel-size 4"  # over two, half of the memory would not hold the weights
 
 
@@ -48,7 +48,7 @@ def test_of_a_model_that_nobody_knows_nothing_is_said() -> None:
 def test_a_context_that_the_cache_does_not_hold_is_told_with_the_one_that_it_does() -> None:
     values = spread(FP8, 1, max_model_len=FULL, gpu_memory_utilization=0.7)
     ((rule, key, seen),) = found(values)
-    tokens = rules.Planned(values, 8).room.tokens  # type: ignore[union-attr]
+    tokens = rules.MachinePlan(values, 8).room.tokens  # type: ignore[union-attr]
     assert (rule, key) == ("weights-fit", "vllm_flags.max-model-len")
     assert seen == f"the cache holds {tokens} tokens, a request may have {FULL}"
     assert names(spread(FP8, 1, max_model_len=tokens, gpu_memory_utilization=0.7)) == ["cache-for-two"]
@@ -57,24 +57,24 @@ def test_a_context_that_the_cache_does_not_hold_is_told_with_the_one_that_it_doe
 
 
 def test_the_cache_of_a_token_is_what_the_models_shape_says() -> None:
-    whole = models.room(models.known()[BF16], 1, data_encoder=True)
+    whole = models.room(models.shapes()[BF16], 1, data_encoder=True)
     assert whole.token == 46 * 8 * 128 * 2 * 2 == 188416  # 184 KiB: facts on serving, Memory
     assert round(whole.token * FULL / 1e9, 1) == 24.7
 
 
 def test_ranks_beyond_the_heads_of_keys_and_values_save_no_cache() -> None:
-    flash = models.known()[FLASH]
+    flash = models.shapes()[FLASH]
     two, four = (models.room(flash, ranks, data_encoder=True) for ranks in (2, 4))
     assert two.token == four.token
 
 
 def test_a_cache_in_eight_bits_holds_twice_as_many_tokens() -> None:
-    wide, narrow = (rules.Planned(spread(BF16, 4, kv_cache_dtype=kind), 8).room for kind in ("auto", "fp8"))
+    wide, narrow = (rules.MachinePlan(spread(BF16, 4, kv_cache_dtype=kind), 8).room for kind in ("auto", "fp8"))
     assert wide and narrow and abs(narrow.tokens - 2 * wide.tokens) <= 1
 
 
 def test_in_data_mode_every_gpu_has_the_whole_encoder() -> None:
-    shape = models.known()[BF16]
+    shape = models.shapes()[BF16]
     split, whole = (models.room(shape, 4, data_encoder=mode) for mode in (False, True))
     assert whole.weights - split.weights == shape.encoder - shape.encoder // 4
 

@@ -28,9 +28,9 @@ def test_a_branch_or_a_short_commit_is_no_pin(name: str, value: str) -> None:
 
 
 def test_what_no_role_can_guess_is_missed() -> None:
-    assert not list(pins.NAMED.check(rules.Planned(bf16(), 8)))
-    planned = rules.Planned(bf16() | {"weights_revision": ""}, 8)
-    assert [one.key for one in pins.NAMED.check(planned)] == ["weights_revision"]
+    assert not list(pins.NAMED.check(rules.MachinePlan(bf16(), 8)))
+    plan = rules.MachinePlan(bf16() | {"weights_revision": ""}, 8)
+    assert [one.key for one in pins.NAMED.check(plan)] == ["weights_revision"]
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_what_no_role_can_guess_is_missed() -> None:
 )
 def test_weights_of_a_hub_that_vouches_for_nothing_are_named_file_by_file(endpoint: str | None, asked: bool) -> None:
     values = bf16() | ({"weights_endpoint": endpoint} if endpoint else {})
-    assert [one.key for one in pins.LISTED.check(rules.Planned(values, 8))] == ["weights_manifest"] * asked
+    assert [one.key for one in pins.LISTED.check(rules.MachinePlan(values, 8))] == ["weights_manifest"] * asked
     named = values | {"weights_manifest": {"config.json": "ab" * 32}}
-    assert not list(pins.LISTED.check(rules.Planned(named, 8)))
+    assert not list(pins.LISTED.check(rules.MachinePlan(named, 8)))
 
 
 def test_a_login_of_the_hub_is_not_shown() -> None:
     values = bf16() | {"weights_endpoint": "https://me:word@hub.example/a"}
-    (finding,) = pins.LISTED.check(rules.Planned(values, 8))
+    (finding,) = pins.LISTED.check(rules.MachinePlan(values, 8))
     assert finding.seen == "empty, and the weights come from https://hub.example"
 
 
@@ -187,7 +187,7 @@ def test_dated_facts_were_compared_with_their_sources_within_120_days(name: str)
 
 
 def test_every_rule_has_a_name_of_its_own_and_says_why_and_where_that_is_from() -> None:
-    every = [*rules.RULES, *rules.BROUGHT]
+    every = [*rules.RULES, *rules.UNLESS_SUPPLIED]
     names = [rule.name for rule in (*every, *policies.RULES)]  # a waiver names one of either
     assert len(set(names)) == len(names), "two rules of fleet/stack/rules/ and policies/rules/ have one name"
     for rule in every:

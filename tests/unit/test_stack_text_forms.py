@@ -91,7 +91,7 @@ def test_every_default_and_every_stack_of_ours_has_its_form(roles: role_vars.Rol
 )
 def test_text_that_adds_something_is_refused(roles: role_vars.Roles, name: str, value: Any) -> None:
     (mistake,) = refused(roles, **{name: value})
-    assert ": has another form\n  wanted: " in mistake
+    assert ": has the wrong form\n  wanted: " in mistake
 
 
 @pytest.mark.parametrize("value", ["{% if 1 %}--trust-remote-code{% endif %}", "32g{# --privileged #}"])

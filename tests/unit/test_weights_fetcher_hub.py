@@ -148,7 +148,7 @@ def test_a_byte_that_is_new_begins_the_time_anew(clock: Clock) -> None:
     patience = download.Patience(10, clock)
     for _ in range(4):
         patience.wait(SMALL, Later("busy", 9))
-        patience.gained()
+        patience.reset()
     assert clock.pauses == [9] * 4
 
 

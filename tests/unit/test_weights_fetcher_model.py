@@ -40,7 +40,7 @@ def model(node: Node) -> "Model":
     made = Model(node.dir, weights_hub.REPOSITORY, weights_hub.REVISION)
     hub = hub_client.Hub(node.hub.url, weights_hub.REPOSITORY, weights_hub.REVISION, "")
     made.prepare(*ME)
-    files = fetch.wanted(hub.tree(), {}, ["*.md"])
+    files = fetch.files_to_fetch(hub.tree(), {}, ["*.md"])
     fetch.fetch(made, hub, files, parallel=2, limit=2, stop=threading.Event())
     made.finish({}, ["*.md"], *ME)
     return made

@@ -22,7 +22,7 @@ NODES = [one for one in vendor_table.load().values() if one.checks]
 def wanted(bed: MatrixNode) -> preflight.Requirements:
     """Return what the stack prod wants of the node, with the lab's archive; the kernel is this machine's, and no list has it."""
     ask = preflight_machines.wanted()
-    repositories = (mirrors.filled(COMMON["rocm_repository_url"], {}),)
+    repositories = (mirrors.filled_url(COMMON["rocm_repository_url"], {}),)
     return dataclasses.replace(
         ask, target=bed.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
     )
@@ -41,7 +41,7 @@ def test_a_vendors_machine_is_known_and_taken(
 ) -> None:
     bed = made(one)
     ask = wanted(bed)
-    results = preflight.check(preflight.look(ask), ask)
+    results = preflight.check(preflight.observe(ask), ask)
     told = {one.check: f"{one.level} {one.seen}" for one in results}
     assert [
         f"{check}: {told.get(check)}"

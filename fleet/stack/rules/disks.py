@@ -1,6 +1,6 @@
-"""Weights and serving image fit the disk that the plan names for them, and disks are named by serial; what lies where, for the preflight, too.
+"""Rules about disks: weights and serving image fit the system's disk, and host_filesystems names disks by serial.
 
-A disk of which the plan does not know the size (host_filesystems names a serial) is left to the preflight.
+The preflight checks disks whose size the stack file does not have, with the `needs` from here (fleet.stack.requirements).
 """
 
 import re
@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
+from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key
 
 DOCKER = "/var/lib/docker"
-# Bytes that a serving image takes unpacked (31 GB), with the layers beside it while they are pulled. An estimate.
+# Bytes of an unpacked serving image (31 GB) and its layers during the pull. An estimate.
 IMAGE = 70_000_000_000
-
-
-# As the role host has them: roles/host/vars/main.yml.
+# As in the role host: roles/host/vars/main.yml.
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{3,63}")
 PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
 SYSTEM = frozenset(
@@ -44,12 +42,12 @@ SYSTEM = frozenset(
     ]
 )
 WANTED_SERIAL = "letters, digits and _.:-, as `lsblk -dno NAME,SERIAL` prints it on the machine"
-WANTED_PATH = "an absolute path of its own, e.g. /srv or /var/lib/docker"
+WANTED_PATH = "an absolute path that is not a folder of the system, e.g. /srv or /var/lib/docker"
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that must be free where a path lies, but where the file `filled` exists: then what needs them has been fetched."""
+    """Bytes that must be free on the disk of a path, unless the file `filled` exists: then the content has been fetched."""
 
     path: str
     bytes: int
@@ -57,71 +55,71 @@ class Need:
     filled: str = ""
 
 
-def needs(planned: Planned) -> list[Need]:
-    """Return what a machine's disks must hold: the weights, where the model is known, and the image."""
-    values = planned.values
+def needs(plan: MachinePlan) -> list[Need]:
+    """Return the content that a machine's disks must hold: the weights, where the model is known, and the image."""
+    values = plan.values
     options = values.get("docker_daemon_options") or {}
     image = Need(str(options.get("data-root") or DOCKER), IMAGE, "the serving image (estimate)")
-    if not planned.model:
+    if not plan.model:
         return [image]
     folder = str(values.get("weights_dir", ""))
-    filled = f"{folder}/{planned.repository}/{values.get('weights_revision', '')}/manifest.json"
-    return [Need(folder, planned.model.weights, "the weights", filled), image]
+    filled = f"{folder}/{plan.repository}/{values.get('weights_revision', '')}/manifest.json"
+    return [Need(folder, plan.model.weights, "the weights", filled), image]
 
 
 def mount(values: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
-    """Return the entry of host_filesystems on which a path lies, the innermost; None for the system's own disk."""
-    found = [
-        one for one in values.get("host_filesystems") or () if f"{path}/".startswith(f"{one['path'].rstrip('/')}/")
-    ]
-    return max(found, key=lambda one: len(one["path"]), default=None)
+    """Return the entry of host_filesystems that holds a path, the innermost; None for the system's own disk."""
+    disks = values.get("host_filesystems") or ()
+    holding = [disk for disk in disks if f"{path}/".startswith(f"{disk['path'].rstrip('/')}/")]
+    return max(holding, key=lambda disk: len(disk["path"]), default=None)
 
 
-def fits(planned: Planned) -> Iterator[StackFinding]:
-    """Yield a system disk that is smaller than what lies on it."""
-    if planned.disk is None:
+def disk_fits(plan: MachinePlan) -> Iterator[StackFinding]:
+    """Yield a system disk that is smaller than its content."""
+    if plan.disk is None:
         return
-    here = [need for need in needs(planned) if mount(planned.values, need.path) is None]
-    total = sum(need.bytes for need in here)
-    if total <= planned.disk.gb * 10**9:
+    on_system_disk = [need for need in needs(plan) if mount(plan.values, need.path) is None]
+    total = sum(need.bytes for need in on_system_disk)
+    if total <= plan.disk.gb * 10**9:
         return
-    what = " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in here)
-    size = f"{planned.disk.gb} GB" if planned.disk.named else f"as large as the image, about {planned.disk.gb} GB,"
-    least = -(-total // 10**11) * 100  # rounded up: the system is on it, too
+    content = " and ".join(f"{need.bytes / 1e9:.0f} GB for {need.what}" for need in on_system_disk)
+    size = f"{plan.disk.gb} GB" if plan.disk.named else f"as large as the image, about {plan.disk.gb} GB,"
+    smallest = -(-total // 10**11) * 100  # in GB, rounded up: the system needs space, too
+    paths = " and ".join(need.path for need in on_system_disk)
     yield at_key(
         "disk_gb",
-        f"the disk is {size} and must hold {what}",
-        f"at least {least}, or host_filesystems with a disk of its own for {' and '.join(need.path for need in here)}",
-        planned.disk.gb if planned.disk.named else "",
+        f"the disk is {size} and must hold {content}",
+        f"at least {smallest}, or host_filesystems with a separate disk for {paths}",
+        plan.disk.gb if plan.disk.named else "",
         machine=True,
     )
 
 
-def named(planned: Planned) -> Iterator[StackFinding]:
-    """Yield a disk whose serial or path has another form than the role host takes, or is named twice."""
-    entries = planned.values.get("host_filesystems") or ()
-    for place, one in enumerate(entries):
-        for key, form, wanted in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
-            value = str(one.get(key, ""))
+def disks_named(plan: MachinePlan) -> Iterator[StackFinding]:
+    """Yield a serial or path that the role host refuses, or that two entries have."""
+    entries = plan.values.get("host_filesystems") or ()
+    for place, entry in enumerate(entries):
+        for key, form, allowed in (("serial", SERIAL, WANTED_SERIAL), ("path", PATH, WANTED_PATH)):
+            value = str(entry.get(key, ""))
             if not form.fullmatch(value) or value in SYSTEM:
-                yield at_key(f"host_filesystems[{place}].{key}", f"is no {key}", wanted, value)
-            elif value in [other.get(key) for other in entries[:place]]:
+                yield at_key(f"host_filesystems[{place}].{key}", f"cannot be a {key}", allowed, value)
+            elif value in [earlier.get(key) for earlier in entries[:place]]:
                 yield at_key(f"host_filesystems[{place}].{key}", "is named twice", f"each {key} once", value)
 
 
 RULES = (
     Rule(
         name="disks-named",
-        holds="host_filesystems names each disk by its serial and each path once, and no folder of the system's own.",
-        reason="a disk that is named otherwise (/dev/nvme0n1) is another one after the next boot, and would be formatted",
+        holds="host_filesystems names each disk by its serial, each serial and path once, and no folder of the system.",
+        reason="another name (/dev/nvme0n1) can mean another disk after the next boot, which would be formatted",
         source="roles/host/vars/main.yml: _host_serial_form, _host_path_form, _host_system_folders",
-        check=named,
+        check=disks_named,
     ),
     Rule(
         name="disk-fits",
-        holds="Weights and serving image fit the system's disk, where the stack file names its size or the source has a default.",
-        reason="a cloud's machine is made and billed before its disk is full, minutes into the fetch",
-        source="fleet/stack/rules/data/models.yml; the image is an estimate: 31 GB, and its layers while they are unpacked",
-        check=fits,
+        holds="Weights and serving image fit the system's disk, when the stack file sets its size or the source has a default.",
+        reason="otherwise the cloud makes and bills a machine whose disk is full minutes into the fetch",
+        source="fleet/stack/rules/data/models.yml; for the image an estimate: 31 GB, and its layers during the pull",
+        check=disk_fits,
     ),
 )

@@ -1,6 +1,6 @@
-"""The shapes of the models and of the GPU (data/models.yml), and how much memory a plan leaves for the cache of keys and values.
+"""The shapes of models and GPU (data/models.yml), and the memory that remains for the KV cache.
 
-Pure arithmetic. Used by the rules about memory and heads, by `fleet plan` and by the page of the rules.
+Pure arithmetic. Used by the rules, `capacity`, `mirrors`, `requirements`, the policy pack and the page of the rules.
 """
 
 import functools
@@ -12,14 +12,14 @@ from typing import Any
 import yaml
 
 DATA = Path(__file__).with_name("data")
-# Bytes of one number in the cache, by vllm_flags.kv-cache-dtype; anything else is as wide as the model's own BF16.
+# Bytes of one number in the cache, by vllm_flags.kv-cache-dtype. Any other type has the 2 bytes of the model's BF16.
 WIDTHS = {"fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
 UTILIZATION = 0.92  # vLLM's default of gpu-memory-utilization (vllm/config/cache.py, 0.32.0)
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model: `weights` and of these `encoder` in bytes, `context` in tokens, the rest are counts; `head_size` of the text model."""
+    """The shape of a model: bytes of all `weights` and of the `encoder` in them, `context` in tokens, counts; `head_size` of the text model."""
 
     weights: int
     encoder: int
@@ -34,9 +34,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Room:
-    """What one GPU of a replica holds, in bytes, and what is left for the cache in tokens of the whole replica.
+    """The memory of one GPU of a replica, in bytes: all, usable, of weights, of vLLM's own buffers (`reserve`), of one `token` in the cache.
 
-    `tokens` is below zero where not even the weights fit.
+    `cache` and `tokens` are below zero when the weights do not fit.
     """
 
     memory: int
@@ -47,32 +47,32 @@ class Room:
 
     @property
     def cache(self) -> int:
-        """Bytes for the cache; below zero where weights and reserve are more than what is usable."""
+        """Bytes for the cache."""
         return self.usable - self.weights - self.reserve
 
     @property
     def tokens(self) -> int:
-        """How many tokens fit the cache: each rank holds its own heads of every token."""
+        """Tokens that fit the whole replica's cache: each rank holds its own heads of every token."""
         return self.cache // self.token
 
 
 @functools.cache
 def read(name: str) -> Mapping[str, Any]:
-    """Return one data file as it stands; `checked` in it is the day on which somebody last compared it with its sources."""
-    told: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
-    return told
+    """Return the content of a data file. Its `checked` is the day of the last comparison with its sources."""
+    content: Mapping[str, Any] = yaml.safe_load((DATA / f"{name}.yml").read_text())
+    return content
 
 
 @functools.cache
-def known() -> Mapping[str, Model]:
-    """Every model that the rules know, by weights_repository."""
+def shapes() -> Mapping[str, Model]:
+    """Return the shape of every known model, by weights_repository."""
     return {repository: Model(**shape) for repository, shape in read("models")["models"].items()}
 
 
 def room(model: Model, ranks: int, *, data_encoder: bool, utilization: float = UTILIZATION, width: int = 2) -> Room:
-    """Return what a GPU holds with the model spread over `ranks` GPUs; with `data_encoder` each has the whole vision encoder.
+    """Return the memory of a GPU with the model split over `ranks` GPUs. With `data_encoder` each has the whole vision encoder.
 
-    Where there are more ranks than heads of keys and values, vLLM keeps each head on several GPUs.
+    With more ranks than KV heads, vLLM keeps each head on several GPUs.
     """
     memory = int(read("models")["gpu"]["memory"])
     encoder = model.encoder if data_encoder else model.encoder // ranks

@@ -6,7 +6,7 @@ from typing import Any
 from fleet.stack import rules
 from fleet.stack.rules import models
 
-HEAD = """# Rules of the plan
+HEAD = """# Rules of a stack file
 
 The rules need only a stack file, and no connection. `pulumi preview -s ENV` and `fleet plan -s ENV` check every machine's variables with them. An
 *error* stops the preview; every preview shows a *warning*. `fleet plan -s ENV` also draws the plan: the GPUs of each replica, the memory of each GPU,
@@ -26,8 +26,8 @@ the waiver has expired.
 ## Which model fits
 """
 RANKS = (1, 2, 4, 8)
-CONTEXT = 65536  # tokens: what vLLM's recipe for the model serves
-# A plan as vLLM's recipe has it; the table changes model and ranks.
+CONTEXT = 65536  # tokens, as in vLLM's recipe for the model
+# The flags of vLLM's recipe; the table varies model and ranks.
 RECIPE: Mapping[str, Any] = {
     "max-model-len": CONTEXT,
     "tool-call-parser": "glm45",
@@ -40,7 +40,7 @@ RECIPE: Mapping[str, Any] = {
 
 def page() -> str:
     """Return the whole page."""
-    parts = [HEAD, _fits(), "## The rules\n", *map(_rule, (*rules.RULES, *rules.BROUGHT)), _versions()]
+    parts = [HEAD, _fits(), "## The rules\n", *map(_rule, (*rules.RULES, *rules.UNLESS_SUPPLIED)), _versions()]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -50,11 +50,11 @@ def _rule(rule: rules.Rule) -> str:
 
 def _fits() -> str:
     facts = models.read("models")
-    rows = [_row(repository, ranks) for repository in models.known() for ranks in RANKS]
+    rows = [_row(repository, ranks) for repository in models.shapes() for ranks in RANKS]
     intro = (
         f"On {facts['gpu']['name']} ({facts['gpu']['memory'] / 1e9:.0f} GB a GPU, {models.UTILIZATION:.0%} of it used), with the recipe's "
-        f"flags and at most {CONTEXT:,} tokens a request. *Own*: activations, graphs and buffers, an estimate that nobody measured "
-        f"on this hardware yet. Facts of {facts['checked']}.\n\n"
+        f"flags and at most {CONTEXT:,} tokens a request. *Own*: activations, graphs and buffers, an estimate that is not yet measured "
+        f"on this hardware. Facts of {facts['checked']}.\n\n"
     )
     head = (
         "weights",
@@ -72,9 +72,9 @@ def _fits() -> str:
 
 def _row(repository: str, ranks: int) -> list[str]:
     replica = {"name": "glm-0", "port": 8000, "gpus": list(range(ranks))}
-    moe = models.known()[repository].experts > 0
+    moe = models.shapes()[repository].experts > 0
     flags = {**RECIPE, "tensor-parallel-size": ranks, **({"enable-expert-parallel": True} if moe else {})}
-    planned = rules.Planned(
+    plan = rules.MachinePlan(
         {
             "weights_repository": repository,
             "vllm_flags": flags,
@@ -84,10 +84,10 @@ def _row(repository: str, ranks: int) -> list[str]:
         },
         gpus=8,
     )
-    found = [(rule, one) for rule in rules.RULES for one in rule.check(planned)]
-    stops = [f"no: {one.seen} ({rule.name})" for rule, one in found if rule.level == "error"]
-    warns = [f"yes; {one.seen} ({rule.name})" for rule, one in found if rule.level == "warning"]
-    room = planned.room
+    findings = [(rule, finding) for rule in rules.RULES for finding in rule.check(plan)]
+    stops = [f"no: {finding.seen} ({rule.name})" for rule, finding in findings if rule.level == "error"]
+    warns = [f"yes; {finding.seen} ({rule.name})" for rule, finding in findings if rule.level == "warning"]
+    room = plan.room
     assert room is not None, "RECIPE and data/models.yml must give the memory that a model needs"
     figures = [f"{size / 1e9:.0f} GB" for size in (room.weights, room.reserve, max(0, room.cache))]
     tokens = [f"{max(0, room.tokens):,}", f"{max(0, room.tokens) / CONTEXT:.1f}"]
@@ -107,15 +107,19 @@ def _versions() -> str:
         f"## What works together\n\nCompared with its sources on {facts['checked']} (`fleet/stack/rules/data/versions.yml`); driver, systems and "
         "kernels are in `docs/policies.md`.\n",
         _table(
-            ("vLLM", "with this model", "source"), [[_span(one), one["what"], one["source"]] for one in facts["vllm"]]
+            ("vLLM", "with this model", "source"),
+            [[_span(entry), entry["what"], entry["source"]] for entry in facts["vllm"]],
         ),
         _table(
             ("vLLM", "asks for transformers", "what to do"),
-            [[_span(one), one["asks"], one["do"]] for one in facts["transformers"]],
+            [[_span(entry), entry["asks"], entry["do"]] for entry in facts["transformers"]],
         ),
         _table(
             ("base image", "its own entrypoint", "maintained"),
-            [[one["family"], one["entrypoint"], "yes" if one["maintained"] else "no"] for one in facts["images"]],
+            [
+                [image["family"], image["entrypoint"], "yes" if image["maintained"] else "no"]
+                for image in facts["images"]
+            ],
         ),
         _table(
             ("ROCm", "firmware of the GPUs (PLDM bundle)"),
@@ -125,9 +129,9 @@ def _versions() -> str:
     return "\n".join(parts)
 
 
-def _span(one: Mapping[str, Any]) -> str:
-    """Return the versions that a line is about."""
-    since, fixed = one.get("since"), one.get("fixed")
+def _span(entry: Mapping[str, Any]) -> str:
+    """Return the versions of an entry in words."""
+    since, fixed = entry.get("since"), entry.get("fixed")
     return " and ".join([*([f"{since} or newer"] if since else []), *([f"before {fixed}"] if fixed else [])])
 
 

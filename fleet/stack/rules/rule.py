@@ -1,6 +1,6 @@
-"""A rule that needs no connection (fleet.findings.Rule): a pure function from one planned machine to its findings.
+"""The types of a rule that needs no connection: a pure function from a machine's plan to findings (fleet.findings.Rule).
 
-Used by the modules of this folder, which have the rules, and by `fleet.stack.validate`, which reports the findings.
+Used by the modules of this folder, which have the rules, and by fleet.stack.validate, which reports the findings.
 """
 
 import functools
@@ -14,9 +14,9 @@ from fleet.stack.rules import models
 
 @dataclass(frozen=True, kw_only=True)
 class StackFinding(findings.Finding):
-    """A finding at one role variable: its `value` where that is worth showing, the `verb` of `fleet` that writes what is wanted.
+    """A finding about one role variable: its `value`, where the message shows it, and the `verb` of `fleet` that corrects it.
 
-    `machine`: `key` is no role variable, but a key of the machine or of its source.
+    `machine`: `key` is not a role variable, but a key of the machine or of its source.
     """
 
     key: str
@@ -32,17 +32,17 @@ def at_key(key: str, seen: str, wanted: str, value: Any = "", verb: str = "", ma
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk that a source gives the machine's system, in GB (10^9 bytes); `named`: the stack file says so."""
+    """The size of the system's disk in GB (10^9 bytes). `named`: it is from the stack file, not the source's default."""
 
     gb: int
     named: bool
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One machine as the stack plans it: role variables by name, of the right types, with defaults; its number of GPUs.
+class MachinePlan:
+    """The plan of one machine: its role variables, with the right types and with defaults, and its number of GPUs.
 
-    `disk` is the system's, None where only the machine knows it.
+    `disk` is the system's, None when only the machine knows it.
     """
 
     values: Mapping[str, Any]
@@ -51,18 +51,18 @@ class Planned:
 
     @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:
-        """What `vllm serve` gets, by flag with dashes: from vllm_flags, over what vllm_entrypoint adds."""
+        """The flags of `vllm serve`, by name with dashes: those of vllm_flags win over those in vllm_entrypoint."""
         words = [str(word) for word in self._list("vllm_entrypoint")]
-        told: dict[str, Any] = {}
+        flags: dict[str, Any] = {}
         for word, after in zip(words, [*words[1:], "--"], strict=False):
             if word.startswith("--") and len(word) > len("--"):
                 flag, equals, value = word.partition("=")
-                told[_dashes(flag)] = value if equals else (True if after.startswith("-") else after)
-        return told | {_dashes(str(flag)): value for flag, value in self._mapping("vllm_flags").items()}
+                flags[_dashes(flag)] = value if equals else (True if after.startswith("-") else after)
+        return flags | {_dashes(str(flag)): value for flag, value in self._mapping("vllm_flags").items()}
 
     @property
     def replicas(self) -> list[Mapping[str, Any]]:
-        """The replicas, each with its name, `port` and `gpus` where it has some."""
+        """The replicas, each with its name, and `port` and `gpus` if set."""
         return [replica for replica in self._list("vllm_replicas") if isinstance(replica, Mapping)]
 
     @property
@@ -77,58 +77,58 @@ class Planned:
 
     @property
     def model(self) -> models.Model | None:
-        """The shape of the model, where it is one that is known here."""
-        return models.known().get(self.repository)
+        """The shape of the model, if known."""
+        return models.shapes().get(self.repository)
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        """What the replicas get beside the role's own environment."""
+        """The environment variables that the stack adds to the role's own."""
         return self._mapping("vllm_environment")
 
     def _mapping(self, name: str) -> Mapping[str, Any]:
-        """Return a variable that is a mapping; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        """Return a variable that is a mapping; {} for an expression, whose value is known only when Ansible runs."""
         value = self.values.get(name)
         return value if isinstance(value, Mapping) else {}
 
     def _list(self, name: str) -> list[Any]:
-        """Return a variable that is a list; nothing of one that is an expression, whose value is known only when Ansible runs."""
+        """Return a variable that is a list; [] for an expression, whose value is known only when Ansible runs."""
         value = self.values.get(name)
         return value if isinstance(value, list) else []
 
     def count(self, flag: str, default: int = 1) -> int:
-        """Return a flag that is a whole number; the default where it is none, which the rule `numbers` tells."""
+        """Return a flag that is a whole number; the default when it is malformed, which the rule `numbers` reports."""
         return whole(self.flags.get(flag, default)) or default
 
     @property
     def ranks(self) -> int:
-        """Over how many GPUs each layer is spread (tensor-parallel-size)."""
+        """The number of GPUs that each layer is split over (tensor-parallel-size)."""
         return self.count("tensor-parallel-size")
 
     @property
     def context(self) -> int:
-        """The longest request in tokens: max-model-len, or the model's own context; 0 where neither is known."""
+        """The longest request in tokens: max-model-len, or the model's own context; 0 when neither is known."""
         return self.count("max-model-len", self.model.context if self.model else 0)
 
     @property
     def room(self) -> models.Room | None:
-        """What a GPU of a replica holds, where the model is known."""
+        """The memory of a replica's GPU, if the model is known."""
         return self.room_over(self.ranks)
 
     def room_over(self, ranks: int) -> models.Room | None:
-        """Return what a GPU would hold with the model over so many GPUs, and the same flags otherwise."""
+        """Return the memory of a GPU with the model split over `ranks` GPUs and otherwise the same flags."""
         if self.model is None:
             return None
-        told = self.flags.get("gpu-memory-utilization", models.UTILIZATION)
+        utilization = self.flags.get("gpu-memory-utilization", models.UTILIZATION)
         return models.room(
             self.model,
             ranks,
             data_encoder=self.flags.get("mm-encoder-tp-mode") == "data",
-            utilization=float(told) if number(told) else models.UTILIZATION,
+            utilization=float(utilization) if number(utilization) else models.UTILIZATION,
             width=models.WIDTHS.get(str(self.flags.get("kv-cache-dtype", "")), 2),
         )
 
 
-Rule = findings.Rule[Planned, StackFinding]
+Rule = findings.Rule[MachinePlan, StackFinding]
 
 
 def on(value: Any) -> bool:
@@ -137,13 +137,13 @@ def on(value: Any) -> bool:
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number of at least 1, also where it stands as text; None for anything else."""
+    """Return a whole number of at least 1, also from text; None for anything else."""
     text = str(value).strip()
     return int(text) if text.isdecimal() and int(text) >= 1 else None
 
 
 def number(value: Any) -> bool:
-    """Whether a value is a number, also where it stands as text."""
+    """Whether a value is a number, also as text."""
     text = str(value).strip()
     return text.replace(".", "", 1).isdecimal()
 

@@ -1,4 +1,4 @@
-"""The vLLM in the base image knows the model, and answers as clients expect (data/versions.yml)."""
+"""Rules about the base image's vLLM version: it can serve the model and has no known fault with it (data/versions.yml)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,36 +6,36 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from fleet.stack.rules import models
-from fleet.stack.rules.rule import Planned, Rule, StackFinding, at_key
+from fleet.stack.rules.rule import MachinePlan, Rule, StackFinding, at_key
 
 WANTED = "a base image with vLLM {} or newer, named in transformers_base_image and transformers_base_vllm"
 
 
-def knows(planned: Planned) -> Iterator[StackFinding]:
-    """Yield a vLLM that no replica gets to serve with."""
-    yield from _told(planned, stops=True)
+def vllm_knows_model(plan: MachinePlan) -> Iterator[StackFinding]:
+    """Yield a version of vLLM that cannot serve the model."""
+    yield from _faults(plan, stops=True)
 
 
-def works(planned: Planned) -> Iterator[StackFinding]:
-    """Yield what a vLLM is known to do wrong with this model."""
-    yield from _told(planned, stops=False)
+def vllm_works(plan: MachinePlan) -> Iterator[StackFinding]:
+    """Yield each known fault of the vLLM version with this model."""
+    yield from _faults(plan, stops=False)
 
 
-def _told(planned: Planned, *, stops: bool) -> Iterator[StackFinding]:
-    value = planned.values.get("transformers_base_vllm")
+def _faults(plan: MachinePlan, *, stops: bool) -> Iterator[StackFinding]:
+    value = plan.values.get("transformers_base_vllm")
     version = public(value)
-    if planned.model is None or version is None:
-        return  # without a version the policy vllm-version-known speaks
-    for one in models.read("versions")["vllm"]:
-        if bool(one.get("stops")) is stops and Version(one.get("since", "0")) <= version < Version(one["fixed"]):
-            seen = f"{one['what']} ({one['source']})"
-            yield at_key("transformers_base_vllm", seen, WANTED.format(one["fixed"]), value)
+    if plan.model is None or version is None:
+        return  # the policy vllm-version-known reports a missing version
+    for fault in models.read("versions")["vllm"]:
+        if bool(fault.get("stops")) is stops and Version(fault.get("since", "0")) <= version < Version(fault["fixed"]):
+            seen = f"{fault['what']} ({fault['source']})"
+            yield at_key("transformers_base_vllm", seen, WANTED.format(fault["fixed"]), value)
 
 
-def public(told: Any) -> Version | None:
-    """Return a version as advisories count: without what a builder appended (0.32.0+rocm723); None for what is none."""
+def public(text: Any) -> Version | None:
+    """Return a version without the builder's suffix (0.32.0+rocm723), as advisories name it; None when it is malformed."""
     try:
-        return Version(Version(str(told)).public)
+        return Version(Version(str(text)).public)
     except InvalidVersion:
         return None
 
@@ -44,16 +44,16 @@ RULES = (
     Rule(
         name="vllm-knows-model",
         holds="The vLLM in the base image can serve GLM-4.6V.",
-        reason="it is pulled and started on every machine before it says that it cannot",
+        reason="otherwise every machine pulls and starts the image before vLLM reports that it cannot",
         source="fleet/stack/rules/data/versions.yml, vllm",
-        check=knows,
+        check=vllm_knows_model,
     ),
     Rule(
         name="vllm-works",
         holds="The vLLM in the base image has no known fault with GLM-4.6V.",
-        reason="the endpoint is up, and clients get less than they asked for",
+        reason="with such a fault the endpoint is up, but its answers are incomplete",
         source="fleet/stack/rules/data/versions.yml, vllm: each with its issue",
-        check=works,
+        check=vllm_works,
         level="warning",
     ),
 )
