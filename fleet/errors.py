@@ -44,13 +44,8 @@ class FleetError(Exception):
         self.seen, self.node, self.doing, self.wanted, self.next = seen, node, doing, wanted, next
 
     def __str__(self) -> str:
-        lines = [
-            ": ".join(
-                part
-                for part in (printable.plain(self.node), printable.plain(self.doing), _indented(self.seen, 4))
-                if part
-            )
-        ]
+        parts = (printable.plain(self.node), printable.plain(self.doing), _indented(self.seen, 4))
+        lines = [": ".join(filter(None, parts))]
         lines += [f"  wanted: {_indented(self.wanted, 10)}"] if self.wanted else []
         lines += [f"  next:   {_indented(self.next, 10)}"] if self.next else []
         return "\n".join(lines)

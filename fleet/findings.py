@@ -55,6 +55,11 @@ class Waiver:
         return f"its waiver expired on {self.expires} and does not count"
 
 
+def today() -> datetime.date:
+    """Return the day in UTC, by which waivers end."""
+    return datetime.datetime.now(tz=datetime.UTC).date()
+
+
 def weigh(level: Level, waiver: Waiver | None, today: datetime.date) -> tuple[Level, str]:
     """Return the level after a waiver, and the line to add to a finding's `seen` ("" without a waiver)."""
     if waiver is None:

@@ -169,7 +169,7 @@ class Image(_Run):
     version: pulumi.Output[str]
     recipe: pulumi.Output[
         str
-    ]  # digest of the build's inputs: for the same recipe a registry must not return another image
+    ]  # digest of the build's inputs: the same recipe must not get another image from a registry
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("image", "commit", "version", "recipe"), after=[host], protect=False)

@@ -49,15 +49,12 @@ class Text(Form):
     lines: bool = False  # allow line feeds and tabs
 
     def mistake(self, value: Any, at: str) -> Mistake | None:
-        wanted = self.wanted or f"printable text of at most {self.most} characters"
-        if not isinstance(value, str) or len(value) > self.most:
-            return _mistake(at, value, wanted)
-        line = value.replace("\n", "").replace("\t", "") if self.lines else value
-        if printable.plain(line) != line or not {"\n", "\t"}.isdisjoint(line):
-            return _mistake(at, value, wanted)
-        if self.pattern and not re.fullmatch(self.pattern, value):
-            return _mistake(at, value, wanted)
-        return None
+        if isinstance(value, str) and len(value) <= self.most:
+            line = value.replace("\n", "").replace("\t", "") if self.lines else value
+            plain = printable.plain(line) == line and {"\n", "\t"}.isdisjoint(line)
+            if plain and (not self.pattern or re.fullmatch(self.pattern, value)):
+                return None
+        return _mistake(at, value, self.wanted or f"printable text of at most {self.most} characters")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ WIDTH = 160  # characters of such a line
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """One run of a benchmark, a result of playbooks/files/acceptance.py: exit code (None where its container was stopped or never started), seconds, whole output."""
+    """One result of playbooks/files/acceptance.py: exit code (None: stopped, or never started), seconds, whole output."""
 
     rc: int | None
     seconds: float

@@ -68,30 +68,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer(True)
-
-    def do_HEAD(self) -> None:
-        self._answer(False)
-
-    def _answer(self, body: bool) -> None:
         content = self.server.contents.get(self.path.partition("?")[0])
         if content is None:
-            self._send(HTTPStatus.NOT_FOUND, b"", body)
+            self._send(HTTPStatus.NOT_FOUND, b"")
             return
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         if bounds := re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", self.headers.get("Range", "")):
             first, last = _range(bounds[1], bounds[2], size)
             if first > last:
-                self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", body, f"bytes */{size}")
+                self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", f"bytes */{size}")
             else:
                 part = f"bytes {first}-{last}/{size}"
-                self._send(HTTPStatus.PARTIAL_CONTENT, content, body, part, first, last + 1 - first)
+                self._send(HTTPStatus.PARTIAL_CONTENT, content, part, first, last + 1 - first)
         else:
-            self._send(HTTPStatus.OK, content, body, length=size)
+            self._send(HTTPStatus.OK, content, length=size)
 
-    def _send(
-        self, code: HTTPStatus, content: bytes | Path, body: bool, part: str = "", first: int = 0, length: int = 0
-    ) -> None:
+    do_HEAD = do_GET
+
+    def _send(self, code: HTTPStatus, content: bytes | Path, part: str = "", first: int = 0, length: int = 0) -> None:
         self.send_response(code)
         self.send_header("Content-Length", str(length))
         self.send_header("Content-Type", "application/octet-stream")
@@ -101,7 +95,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as stream:
             stream.seek(first)
-            while body and length > 0 and (block := stream.read(min(BLOCK, length))):
+            while self.command != "HEAD" and length > 0 and (block := stream.read(min(BLOCK, length))):
                 self.wfile.write(block)
                 length -= len(block)
 

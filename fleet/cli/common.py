@@ -3,7 +3,6 @@
 Needs click; a function that reads a stack file imports the reader itself, so that other verbs start fast. Called by each verb.
 """
 
-import datetime
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet import errors
+from fleet import errors, findings
 
 if TYPE_CHECKING:
     from fleet.stack import role_vars, settings
@@ -53,7 +52,7 @@ def load_typed_stack(stack: str) -> "tuple[settings.Settings, role_vars.Roles]":
     from fleet.stack import validate
 
     loaded, roles = load_stack(stack)
-    result = validate.validate(loaded, roles, f"stacks/Pulumi.{stack}.yaml", today())
+    result = validate.validate(loaded, roles, f"stacks/Pulumi.{stack}.yaml", findings.today())
     if result.mistyped:
         raise errors.first(result.mistakes)
     return loaded, roles
@@ -70,19 +69,10 @@ def chosen(
     return [node for node in nodes if not names or node in names]
 
 
-def today() -> datetime.date:
-    """Return the date in UTC."""
-    return datetime.datetime.now(tz=datetime.UTC).date()
-
-
 def root() -> Path:
     """Return the project folder: the nearest one upwards with a Pulumi.yaml, as for Pulumi, else that of this installation."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), ROOT)
-
-
-def quiet(_text: str) -> None:
-    """Discard a progress line: the output is for a program."""
 
 
 def progress(text: str) -> None:

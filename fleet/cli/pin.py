@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from fleet import errors
+from fleet import errors, findings
 from fleet.cli import common, stack_edit, table
 from fleet.stack import mirrors, role_vars, rules, settings, validate
 from fleet.stack.rules.pins import COMMIT, IMAGE
@@ -46,7 +46,7 @@ def command(stack: str, yes: bool) -> None:
     if not yes and not click.confirm(f"Write these into {file}"):
         click.echo("nothing was written")
         sys.exit(1)
-    for name in stack_edit.write(common.root() / file, file, [pin.edit(common.today()) for pin in pins]):
+    for name in stack_edit.write(common.root() / file, file, [pin.edit(findings.today()) for pin in pins]):
         click.echo(f"{name}: written; `git diff {name}` shows it")
 
 

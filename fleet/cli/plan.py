@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from fleet import findings
 from fleet.cli import common
 from fleet.stack import capacity, validate
 
@@ -18,11 +19,11 @@ def command(stack: str) -> None:
     error.
     """
     settings, roles = common.load_stack(stack)
-    result = validate.validate(settings, roles, f"stacks/Pulumi.{stack}.yaml", common.today())
+    result = validate.validate(settings, roles, f"stacks/Pulumi.{stack}.yaml", findings.today())
     if not result.mistyped:
         click.echo(capacity.report(settings, roles))
-    for level, findings in (("error", result.mistakes), ("warning", result.warnings)):
-        for finding in findings:
+    for level, results in (("error", result.mistakes), ("warning", result.warnings)):
+        for finding in results:
             click.echo(f"\n{level}: {finding}")
     if result.mistakes:
         sys.exit(1)

@@ -46,7 +46,7 @@ def command(
     for chosen in stack_outputs.choose(outputs, replica):
         named = [replace(case, name=f"{chosen.name} {case.name}") for case in loaded]
         with stack_outputs.tunnel(chosen) as url:
-            results += probes.run(url, key, chosen.model, named, common.quiet if as_json else common.progress)
+            results += probes.run(url, key, chosen.model, named, (lambda _: None) if as_json else common.progress)
     click.echo(report.to_json(results) if as_json else report.table(results))
     if junit:
         junit.write_text(report.to_junit(results))

@@ -8,12 +8,10 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fleet import address, errors, ssh
-
-ROOT = Path(__file__).resolve().parents[2]
+from fleet.cli import common
 
 Outputs = Mapping[str, Any]
 
@@ -135,19 +133,15 @@ def _failures(state: Sequence[Mapping[str, Any]], unfinished: Sequence[str]) -> 
 
 def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
     """Return the JSON that a `pulumi` command prints about the stack. Raises FleetError without `pulumi`, and when the command fails."""
+    doing, command = f"read the {what} of stack {stack}", ["pulumi", *arguments, "-s", stack]
     try:
-        answer = subprocess.run(
-            ["pulumi", *arguments, "-s", stack], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise errors.FleetError(
-            doing=f"read the {what} of stack {stack}",
-            seen="no `pulumi` on PATH",
-            next='`eval "$(make env)"`, once in each shell',
-        ) from None
+        todo = '`eval "$(make env)"`, once in each shell'
+        raise errors.FleetError(doing=doing, seen="no `pulumi` on PATH", next=todo) from None
     if answer.returncode:
         raise errors.FleetError(
-            doing=f"read the {what} of stack {stack}",
+            doing=doing,
             seen=(answer.stderr.strip().splitlines() or [f"`pulumi` ended with {answer.returncode}"])[-1],
             next='`pulumi stack ls` shows the stacks; `eval "$(make env)"` sets where Pulumi keeps them',
         )

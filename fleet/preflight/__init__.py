@@ -12,8 +12,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleet import errors, ssh
-from fleet.findings import weigh
+from fleet import errors, findings, ssh
 from fleet.managed import owner
 from fleet.preflight import answer, hardware, host
 from fleet.preflight.form import Check, CheckResult, Filesystem, Observation, Requirements, Space
@@ -81,7 +80,7 @@ def check(
     observation: Observation, requirements: Requirements, today: datetime.date | None = None
 ) -> list[CheckResult]:
     """Return the results of all checks of one machine, with the stack's waivers of that day (default: today)."""
-    day = today or datetime.datetime.now(tz=datetime.UTC).date()
+    day = today or findings.today()
     return [_weigh(result, requirements, day) for run in CHECKS for result in run(observation, requirements)]
 
 
@@ -91,5 +90,5 @@ def _weigh(result: CheckResult, requirements: Requirements, today: datetime.date
         return result
     if result.level == "warning" and result.check in requirements.expected_warnings:
         return dataclasses.replace(result, level="ok", wanted="", next="")
-    level, note = weigh(result.level, requirements.waivers.get(result.name), today)
+    level, note = findings.weigh(result.level, requirements.waivers.get(result.name), today)
     return dataclasses.replace(result, level=level, seen=result.seen + note)

@@ -5,8 +5,7 @@ Called by __init__. To add a check: a function here, and a machine that fails it
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fleet.managed.owner import Owner, refusal
 from fleet.preflight import form, hardware
@@ -135,7 +134,7 @@ def other_users(observation: Observation, requirements: Requirements) -> Iterato
         )
     for port, unit in requirements.ports.items():
         process = facts["ports"].get(str(port))
-        if process and not _is_replica(process, unit):
+        if process and process["unit"] not in (unit, f"container {unit.removesuffix('.service')}"):
             command = process["command"] or "a process without a visible command"
             seen = f"{command}{' (' + process['unit'] + ')' if process['unit'] else ''} listens on {port}"
             yield error("ports", seen, f"{port} free for {unit}", "stop that process, or give the replica another port")
@@ -178,11 +177,6 @@ def sources(observation: Observation, requirements: Requirements) -> Iterator[Ch
     elif repositories:
         file, key = repositories[0]["file"], repositories[0]["key"]
         yield ok("sources", f"{file} has the same repository: the first run uses its key file {key}")
-
-
-def _is_replica(process: Mapping[str, Any], unit: str) -> bool:
-    """Whether a process is of the replica's unit, or of the container with its name."""
-    return process["unit"] in (unit, f"container {unit.removesuffix('.service')}")
 
 
 FIRST: Sequence[form.Check] = (owner, system)

@@ -4,7 +4,6 @@ Needs Pulumi's configuration in this process, the roles and the names of the pro
 stack.settings, types of role variables in stack.role_vars, rules in stack.rules, which stack.validate applies. Called by `fleet.program`.
 """
 
-import datetime
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pulumi
 from pulumi.runtime import config as runtime_config
 
-from fleet import errors
+from fleet import errors, findings
 from fleet.stack import inventory, probe_cases, role_vars, settings, validate
 
 
@@ -30,11 +29,11 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
     }
     raw, inventories = inventory.expand(plain, Path("stacks"), file)  # Pulumi runs the program in its folder
     stack = settings.read(raw, file, inventories)
-    findings = validate.validate(stack, roles, file, datetime.datetime.now(tz=datetime.UTC).date())
-    for warning in findings.warnings:
+    result = validate.validate(stack, roles, file, findings.today())
+    for warning in result.warnings:
         pulumi.log.warn(str(warning))
     mistakes = [
-        *findings.mistakes,
+        *result.mistakes,
         *_missing_secrets(stack, keys, file),
         *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]

@@ -69,7 +69,7 @@ class Cloud(Pool):
     Only SSH reaches the machines, and only from the addresses `ssh_from`.
     """
 
-    # The keys with the cloud's name of a machine's size, and of its zone.
+    # The keys of a machine's size and of its zone.
     SIZE: ClassVar[str] = "size"
     ZONE: ClassVar[str]
 

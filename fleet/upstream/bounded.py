@@ -47,15 +47,15 @@ def ask(doing: str, method: str, url: str, headers: Mapping[str, str], seconds: 
         # Our own event loop: it does not replace Pulumi's in this thread.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as loop:
             return loop.run(_ask(doing, method, url, headers, seconds))
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise _error(doing, f"no complete answer within {seconds:.0f} s", f"an answer of {host(url)}") from error
-    except httpx.TransportError as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+    except (TimeoutError, httpx.TimeoutException) as cause:
+        raise error(doing, f"no complete answer within {seconds:.0f} s", f"an answer of {host(url)}") from cause
+    except httpx.TransportError as cause:
+        if "CERTIFICATE_VERIFY_FAILED" in str(cause):
             seen = f"no authority that this machine trusts has signed the certificate of {host(url)}"
-            raise _error(doing, seen, "a trusted certificate", "SSL_CERT_FILE=FILE names other authorities") from error
-        raise _error(doing, f"no connection to {host(url)}", "a server that this machine can reach") from error
-    except (httpx.InvalidURL, httpx.DecodingError) as error:
-        raise _error(doing, f"{host(url)} gives an answer that is not HTTP as we asked for it", "HTTP") from error
+            raise error(doing, seen, "a trusted certificate", "SSL_CERT_FILE=FILE names other authorities") from cause
+        raise error(doing, f"no connection to {host(url)}", "a server that this machine can reach") from cause
+    except (httpx.InvalidURL, httpx.DecodingError) as cause:
+        raise error(doing, f"{host(url)} gives an answer that is not HTTP as we asked for it", "HTTP") from cause
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -91,9 +91,9 @@ async def _ask(doing: str, method: str, url: str, headers: Mapping[str, str], se
                 location = urllib.parse.urljoin(url, answer.headers["Location"])
             if origin(location) != origin(url):
                 seen = f"{host(url)} redirects to {host(location)}"
-                raise _error(doing, seen, "an answer of the server that was asked")
+                raise error(doing, seen, "an answer of the server that was asked")
             url = location
-    raise _error(doing, f"{host(url)} redirects more than {REDIRECTS} times", "an answer")
+    raise error(doing, f"{host(url)} redirects more than {REDIRECTS} times", "an answer")
 
 
 async def _body(doing: str, answer: "httpx.Response") -> bytes:
@@ -102,11 +102,12 @@ async def _body(doing: str, answer: "httpx.Response") -> bytes:
     async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > BYTES:
-            raise _error(doing, f"{host(str(answer.url))} sends more than {BYTES >> 20} MiB", "a short answer")
+            raise error(doing, f"{host(str(answer.url))} sends more than {BYTES >> 20} MiB", "a short answer")
     return body
 
 
-def _error(doing: str, seen: str, wanted: str, todo: str = "") -> errors.FleetError:
+def error(doing: str, seen: str, wanted: str, todo: str = "") -> errors.FleetError:
+    """Return the error for an answer that is of no use."""
     return errors.FleetError(
         doing=doing, seen=seen, wanted=wanted, next=todo or "try again, or write the pinned name into the stack file"
     )

@@ -23,22 +23,22 @@ def commit(endpoint: str, repository: str, revision: str) -> str:
             wanted="https://HOST and ORGANISATION/NAME",
         )
     if not REVISION.fullmatch(revision):
-        raise errors.FleetError(doing=doing, seen="no name of a branch or of a tag", wanted="BRANCH or TAG", next=WRITE)
+        raise bounded.error(doing, "no name of a branch or of a tag", "BRANCH or TAG", WRITE)
     url = f"{endpoint.rstrip('/')}/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}"
     answer = bounded.ask(doing, "GET", url, {"Accept": "application/json"})
     if answer.status in (401, 403):
         seen = f"{answer.status} from {where}: it shows this repository to nobody without a token"
-        raise errors.FleetError(doing=doing, seen=seen, wanted="a public one", next=WRITE)
+        raise bounded.error(doing, seen, "a public one", WRITE)
     if answer.status == 404:
         seen, wanted = f"{where} has no such repository, or no such revision of it", "a branch or a tag that exists"
-        raise errors.FleetError(doing=doing, seen=seen, wanted=wanted, next="look at its branches and tags")
+        raise bounded.error(doing, seen, wanted, "look at its branches and tags")
     if answer.status != 200:
         seen = f"{answer.status} from {where}"
-        raise errors.FleetError(doing=doing, seen=seen, wanted="the commit", next=f"try again, or {WRITE}")
+        raise bounded.error(doing, seen, "the commit", f"try again, or {WRITE}")
     body = answer.json()
     sha = body.get("sha") if isinstance(body, dict) else None
     if not isinstance(sha, str) or not COMMIT.fullmatch(sha):
         answers = f"{where} answers with the commit {bounded.printable(str(sha))!r}"
         seen = answers if sha else f"{where} names no commit"
-        raise errors.FleetError(doing=doing, seen=seen, wanted="40 hex digits", next=WRITE)
+        raise bounded.error(doing, seen, "40 hex digits", WRITE)
     return sha

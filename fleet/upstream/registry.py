@@ -14,7 +14,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from fleet import errors, validators
+from fleet import validators
 from fleet.upstream import bounded, reference
 
 TYPES = (
@@ -35,40 +35,40 @@ def digest(image: str) -> str:
 
     Raises FleetError: no registry or no tag in the name, no such image, credentials refused, no valid answer.
     """
-    parts = reference.TAGGED.fullmatch(image)
+    doing, parts = f"look for the digest of {image}", reference.TAGGED.fullmatch(image)
     if not parts or not re.search(r"[.:]|^localhost$", parts["registry"]):
-        raise _error(image, "its name has no registry, or no tag", "REGISTRY/NAME:TAG", f"name both, or {WRITE}")
-    answer = _ask(image, parts["registry"], parts["name"], parts["tag"])
+        raise bounded.error(doing, "its name has no registry, or no tag", "REGISTRY/NAME:TAG", f"name both, or {WRITE}")
+    answer = _ask(doing, parts["registry"], parts["name"], parts["tag"])
     if answer.status in (401, 403):
         todo = f"`docker login {parts['registry']}` on this machine, or {WRITE}"
-        raise _error(image, "the registry refuses us", "credentials that may pull it", todo)
+        raise bounded.error(doing, "the registry refuses us", "credentials that may pull it", todo)
     if answer.status == 404:
         todo = "look at its tags; a private one may need `docker login`"
-        raise _error(image, "the registry has no such image", "an image that exists", todo)
+        raise bounded.error(doing, "the registry has no such image", "an image that exists", todo)
     if answer.status != 200:
-        raise _error(image, f"{answer.status} from the registry", "a digest", f"try again, or {WRITE}")
+        raise bounded.error(doing, f"{answer.status} from the registry", "a digest", f"try again, or {WRITE}")
     content_digest = answer.headers.get("docker-content-digest", "")
     if not re.fullmatch(validators.DIGEST, content_digest):
-        answers = f"the registry answers with the digest {bounded.printable(content_digest)!r}"
-        raise _error(image, answers if content_digest else "an answer without a digest", "sha256:<64 hex>", WRITE)
+        seen = f"the registry answers with the digest {bounded.printable(content_digest)!r}"
+        raise bounded.error(doing, seen if content_digest else "an answer without a digest", "sha256:<64 hex>", WRITE)
     return content_digest
 
 
-def _ask(image: str, registry: str, name: str, tag: str) -> bounded.Answer:
+def _ask(doing: str, registry: str, name: str, tag: str) -> bounded.Answer:
     """Return the registry's answer for the tag; if it asks for credentials, its answer with them."""
     path = f"library/{name}" if registry == HUB and "/" not in name else name
     url = f"https://{HUB_API if registry == HUB else registry}/v2/{path}/manifests/{tag}"
     headers = {"Accept": ", ".join(TYPES)}
-    answer = bounded.ask(_doing(image), "HEAD", url, headers)
+    answer = bounded.ask(doing, "HEAD", url, headers)
     if answer.status != 401:
         return answer
-    credentials = _authorization(image, url, answer.headers.get("www-authenticate", ""), registry)
+    credentials = _authorization(doing, url, answer.headers.get("www-authenticate", ""), registry)
     if not credentials:
         return answer
-    return bounded.ask(_doing(image), "HEAD", url, {**headers, "Authorization": credentials})
+    return bounded.ask(doing, "HEAD", url, {**headers, "Authorization": credentials})
 
 
-def _authorization(image: str, url: str, challenge: str, registry: str) -> str:
+def _authorization(doing: str, url: str, challenge: str, registry: str) -> str:
     """Return the Authorization header for a challenge: the login itself, or a token of the token service; "" for none."""
     login = _login(registry)
     basic = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
@@ -78,9 +78,9 @@ def _authorization(image: str, url: str, challenge: str, registry: str) -> str:
     realm = fields.get("realm", "")
     if not reference.own_service(HUB_API if registry == HUB else registry, realm):
         seen = f"the registry sends us for a token to {bounded.host(realm)}"
-        raise _error(image, seen, f"a token service of {bounded.host(url)}, over https", WRITE)
+        raise bounded.error(doing, seen, f"a token service of {bounded.host(url)}, over https", WRITE)
     query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
-    answer = bounded.ask(_doing(image), "GET", f"{realm}?{query}", {"Authorization": basic} if basic else {})
+    answer = bounded.ask(doing, "GET", f"{realm}?{query}", {"Authorization": basic} if basic else {})
     token = _token(answer.json()) if answer.status == 200 else ""
     return f"Bearer {token}" if token else ""
 
@@ -115,11 +115,3 @@ def _login(registry: str) -> str:
         return base64.b64decode(auth).decode()
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _doing(image: str) -> str:
-    return f"look for the digest of {image}"
-
-
-def _error(image: str, seen: str, wanted: str, todo: str) -> errors.FleetError:
-    return errors.FleetError(doing=_doing(image), seen=seen, wanted=wanted, next=todo)

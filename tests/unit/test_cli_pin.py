@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click import testing
 
-from fleet import errors
-from fleet.cli import common, main, pin, stack_edit
+from fleet import errors, findings
+from fleet.cli import main, pin, stack_edit
 from fleet.stack import role_vars, stack_file, validate
 from tests.support.programs import write_program
 from tests.support.upstream_servers import Plain, Registry
@@ -75,7 +75,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     monkeypatch.setenv("SSL_CERT_FILE", str(registry.certificate))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(common, "today", lambda: datetime.date(2026, 11, 29))
+    monkeypatch.setattr(findings, "today", lambda: datetime.date(2026, 11, 29))
     (tmp_path / "Pulumi.yaml").touch()
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "stacks" / "Pulumi.test.yaml"
@@ -116,7 +116,7 @@ def test_with_the_flag_yes_pin_asks_nothing(world: World) -> None:
 
 def test_a_preview_accepts_what_pin_writes(world: World) -> None:
     roles, file = role_vars.load(ROOT / "roles"), "stacks/Pulumi.test.yaml"
-    before = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
+    before = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, findings.today())
     mistakes = [error for error in before.mistakes if "(pinned)" in error.next]
     assert [error.key for error in mistakes] == [
         "vars.transformers_base_image",
@@ -126,7 +126,7 @@ def test_a_preview_accepts_what_pin_writes(world: World) -> None:
     ]
     assert world.readable(str(mistakes[0])) == (GOLDEN / "refused.txt").read_text().rstrip("\n")
     run("--yes")
-    after = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, common.today())
+    after = validate.validate(stack_file.read("test", world.path.parents[1]), roles, file, findings.today())
     assert not [error for error in after.mistakes if "(pinned)" in error.next]
 
 

@@ -51,20 +51,17 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
     for name in request.present:
         protect = pulumi.ResourceOptions(protect=name in request.protected)
         key = HostKey(name, request.fleet, name in request.protected)
+        shared = {"resource_group_name": group.name, "location": pool.location, "opts": protect}
         address = network.PublicIPAddress(
             name,
             public_ip_address_name=name,
-            resource_group_name=group.name,
-            location=pool.location,
             public_ip_allocation_method="Static",  # known before the machine exists
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
-            opts=protect,
+            **shared,
         )
         interface = network.NetworkInterface(
             name,
             network_interface_name=name,
-            resource_group_name=group.name,
-            location=pool.location,
             ip_configurations=[
                 network.NetworkInterfaceIPConfigurationArgs(
                     name="main",
@@ -73,7 +70,7 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
                     public_ip_address=network.PublicIPAddressArgs(id=address.id),
                 )
             ],
-            opts=protect,
+            **shared,
         )
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         machine = _machine(pool, name, group.name, interface.id, key, tags, name in request.protected)

@@ -13,6 +13,8 @@ from fleet.resources import Machine
 from fleet.sources.lab.form import Nodes
 from fleet.sources.request import Request
 
+CONNECTION = ("address", "port", "user", "identity", "host_key")
+
 
 class Site(pulumi.CustomResource):
     """The lab's network and its mirrors: one container, its volumes, the network, the keys. Not: the machines."""
@@ -39,7 +41,7 @@ class LabMachine(pulumi.CustomResource):
     host_key: pulumi.Output[str]
 
     def __init__(self, name: str, site: Site, system: str, gpus: int) -> None:
-        known_after = dict.fromkeys(("address", "port", "user", "identity", "host_key"))
+        known_after = dict.fromkeys(CONNECTION)
         inputs = {"site": site.name, "name": name, "system": system, "gpus": gpus}
         super().__init__("lab:index:Machine", name, {**inputs, **known_after}, pulumi.ResourceOptions(parent=site))
 
@@ -52,11 +54,7 @@ def supply(nodes: Nodes, request: Request) -> Mapping[str, Machine]:
     return {
         name: Machine(
             {
-                "address": container.address,
-                "port": container.port,
-                "user": container.user,
-                "identity": container.identity,
-                "host_key": container.host_key,
+                **{key: getattr(container, key) for key in CONNECTION},
                 "become": False,
                 "gpus": members[name].gpus,
             },

@@ -73,34 +73,19 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
 
 def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -> core.Subnet:
     """Create the subnet with a route to the internet. Its list of rules is empty: the network's default list admits SSH from everywhere."""
-    gateway = core.InternetGateway(pool.label, compartment_id=pool.compartment, vcn_id=vcn, opts=own)
-    routes = core.RouteTable(
-        pool.label,
-        compartment_id=pool.compartment,
-        vcn_id=vcn,
-        route_rules=[
-            core.RouteTableRouteRuleArgs(
-                destination=EVERYWHERE, destination_type="CIDR_BLOCK", network_entity_id=gateway.id
-            )
-        ],
-        opts=own,
+    shared: dict[str, Any] = {"compartment_id": pool.compartment, "vcn_id": vcn, "opts": own}
+    gateway = core.InternetGateway(pool.label, **shared)
+    route = core.RouteTableRouteRuleArgs(
+        destination=EVERYWHERE, destination_type="CIDR_BLOCK", network_entity_id=gateway.id
     )
-    empty_list = core.SecurityList(
-        pool.label,
-        compartment_id=pool.compartment,
-        vcn_id=vcn,
-        ingress_security_rules=[],
-        egress_security_rules=[],
-        opts=own,
-    )
+    routes = core.RouteTable(pool.label, route_rules=[route], **shared)
+    empty_list = core.SecurityList(pool.label, ingress_security_rules=[], egress_security_rules=[], **shared)
     return core.Subnet(
         pool.label,
-        compartment_id=pool.compartment,
-        vcn_id=vcn,
         cidr_block=pool.network,
         route_table_id=routes.id,
         security_list_ids=[empty_list.id],
-        opts=own,
+        **shared,
     )
 
 
@@ -111,17 +96,16 @@ def _security_group(
     group = core.NetworkSecurityGroup(pool.label, compartment_id=pool.compartment, vcn_id=vcn, opts=own)
     port = core.NetworkSecurityGroupSecurityRuleTcpOptionsDestinationPortRangeArgs(min=22, max=22)
     # A change replaces a rule, which protection would forbid.
-    unprotected = pulumi.ResourceOptions(protect=False)
+    shared = {"network_security_group_id": group.id, "opts": pulumi.ResourceOptions(protect=False)}
     rules: list[pulumi.Resource] = [
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-ssh-{place}",
-            network_security_group_id=group.id,
             direction="INGRESS",
             protocol=TCP,
             source=source,
             source_type="CIDR_BLOCK",
             tcp_options=core.NetworkSecurityGroupSecurityRuleTcpOptionsArgs(destination_port_range=port),
-            opts=unprotected,
+            **shared,
         )
         for place, source in enumerate(pool.ssh_from)
     ]
@@ -129,22 +113,20 @@ def _security_group(
         # "Fragmentation needed": packets have 9000 bytes here and 1500 elsewhere; without this message long transfers hang.
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-path-mtu",
-            network_security_group_id=group.id,
             direction="INGRESS",
             protocol=ICMP,
             source=EVERYWHERE,
             source_type="CIDR_BLOCK",
             icmp_options=core.NetworkSecurityGroupSecurityRuleIcmpOptionsArgs(type=3, code=4),
-            opts=unprotected,
+            **shared,
         ),
         core.NetworkSecurityGroupSecurityRule(
             f"{pool.label}-out",
-            network_security_group_id=group.id,
             direction="EGRESS",
             protocol="all",
             destination=EVERYWHERE,
             destination_type="CIDR_BLOCK",
-            opts=unprotected,
+            **shared,
         ),
     ]
     return group, rules

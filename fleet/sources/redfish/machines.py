@@ -45,7 +45,11 @@ def _machine(nodes: Nodes, name: str, fleet: pulumi.ProviderResource, protect: b
     if "reinstall" in options:
         key = HostKey(name, fleet, protect)
         private: pulumi.Output[str] = pulumi.Output.secret(key.private)
-        inputs |= {"host_key": key.public, "private": private, "final_public": key.final.apply(_public)}
+        inputs |= {
+            "host_key": key.public,
+            "private": private,
+            "final_public": key.final.apply(lambda final: final["public"] if final else None),
+        }
         inputs |= {} if protect else {"released": True}
         connection |= {"host_key": key.public, "final_key": key.final}
     machine = BareMetal(name, inputs, fleet, protect)
@@ -54,7 +58,3 @@ def _machine(nodes: Nodes, name: str, fleet: pulumi.ProviderResource, protect: b
     if "reinstall" in options:
         connection["install"] = machine.installed
     return Machine(connection, place=nodes.place(name))
-
-
-def _public(final: Mapping[str, str] | None) -> str | None:
-    return final["public"] if final else None
