@@ -1,4 +1,4 @@
-"""A node for the playbooks of a role test, and its role variables."""
+"""A node on which a test of the roles runs playbooks, and the role variables that hold there."""
 
 import dataclasses
 import json
@@ -19,45 +19,57 @@ COMMON = {
     "rocm_driver_repository_url": "",
     "rocm_gpus": labs.GPUS,
 }
-# The variables of image, weights and serving in the lab's stack (stacks/Pulumi.lab.yaml).
-STACK = yaml.safe_load((playbook.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"]["glm-fleet:vars"]
-PREFIXES = ("transformers_", "weights_", "vllm_")
-SERVED: dict[str, Any] = {name: value for name, value in STACK.items() if name.startswith(PREFIXES)}
+# What the lab's stack says of image, weights and serving (stacks/Pulumi.lab.yaml).
+SERVED: dict[str, Any] = {
+    name: value
+    for name, value in yaml.safe_load((playbook.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"][
+        "glm-fleet:vars"
+    ].items()
+    if name.startswith(("transformers_", "weights_", "vllm_"))
+}
 KEY = "key-of-the-role-tests-0123456789"
 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """One playbook on one node: in check mode, twice for real, in check mode; and the paths that the first check has left."""
+    """One playbook on one node: told first, done, done again, told again; and what was there after the first telling."""
 
-    check: playbook.Run
-    left_by_check: list[str]
+    told: playbook.Run
+    there_after_told: list[str]
     first: playbook.Run
     second: playbook.Run
-    last_check: playbook.Run
+    told_again: playbook.Run
     variables: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A node, its testinfra host, and its role variables."""
+    """A node, how to ask it (testinfra), and the role variables that hold on it."""
 
     node: ssh.Target
     host: Any
     vars: dict[str, Any]
 
     def sh(self, command: str, stdin: str = "") -> str:
-        """Run a command as root on the node, which must succeed; return its output."""
-        run = subprocess.run([*self.ssh, command], input=stdin, capture_output=True, text=True)
-        assert run.returncode == 0, f"{command}: {run.stderr or run.stdout}"
-        return run.stdout
+        """Run a command as root on the node; its output, or an AssertionError with what it said."""
+        done = subprocess.run([*self.ssh, command], input=stdin, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
+        return done.stdout
 
     @property
     def ssh(self) -> list[str]:
-        known_hosts = f"UserKnownHostsFile={self.host.backend.known_hosts}"
-        options = [f"-o{option}" for option in (known_hosts, "GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes")]
-        port, place = str(self.node.port), f"{self.node.user}@{self.node.address}"
-        return ["ssh", "-q", "-p", port, *options, "-i", self.node.identity, place]
+        known = f"UserKnownHostsFile={self.host.backend.known_hosts}"
+        options = [
+            "-o",
+            known,
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-i",
+            self.node.identity,
+        ]
+        return ["ssh", "-q", "-p", str(self.node.port), *options, f"{self.node.user}@{self.node.address}"]
 
     def run(
         self, book: str, environment: dict[str, str] | None = None, check: bool = False, **variables: Any
@@ -65,11 +77,11 @@ class Place:
         return playbook.run(self.node, book, {**self.vars, **variables}, environment or {"VLLM_API_KEY": KEY}, check)
 
     def four(self, book: str, paths: list[str], **variables: Any) -> Runs:
-        """Run it in check mode, twice for real, in check mode. The role makes `paths`; a check must make none of them."""
-        check = self.run(book, check=True, **variables)
-        left = self.sh(f"ls -d {' '.join(paths)} 2>/dev/null || true").split()
+        """Told, done, done again, told again. `paths` are what the role makes: none may be there after it was only told."""
+        told = self.run(book, check=True, **variables)
+        there = self.sh(f"ls -d {' '.join(paths)} 2>/dev/null || true").split()
         first, second = self.run(book, **variables), self.run(book, **variables)
-        return Runs(check, left, first, second, self.run(book, check=True, **variables), variables)
+        return Runs(told, there, first, second, self.run(book, check=True, **variables), variables)
 
 
 UNIT, SOCKET = "glm-0.service", "/run/fleet/glm-0/sock"
@@ -80,10 +92,10 @@ def active(place: Place) -> bool:
 
 
 def container(place: Place) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(place.sh("docker inspect glm-0"))[0]
-    return facts
+    found: dict[str, Any] = json.loads(place.sh("docker inspect glm-0"))[0]
+    return found
 
 
 def paths(served: Runs) -> dict[str, Any]:
-    """Return the image and the model that the program passes on."""
+    """The image and the model that the program hands over."""
     return {name: served.variables[name] for name in ("vllm_image", "vllm_model_dir", "vllm_model_manifest")}
