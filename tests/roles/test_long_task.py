@@ -1,4 +1,4 @@
-"""Claims about the role long_task, on a node: what a long command says as it ends is told, however fast that is."""
+"""Claims about the role long_task, on a node: the last output of a long command is reported, however fast the command ends."""
 
 import json
 import shlex

@@ -18,17 +18,6 @@ from tests.support import weights_hub
 from tests.support.weights_hub import BIG, FETCH, REVISION, SMALL, Hub, Node
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
-        yield server
-
-
-@pytest.fixture
-def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
-    return Node(tmp_path, hub)
-
-
 def test_a_fetch_writes_every_file_of_the_revision_and_the_manifest(node: Node, hub: Hub) -> None:
     assert node.fetch().returncode == 0
     assert (node.model / BIG).read_bytes() == hub.files[BIG]

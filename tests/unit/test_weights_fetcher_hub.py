@@ -4,7 +4,6 @@ The hub is on loopback. Refusals and waits: test_weights_fetcher_retries.py; fuz
 """
 
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,17 +14,6 @@ from tests.support import weights_hub
 from tests.support.weights_hub import BIG, REPOSITORY, REVISION, SMALL, Hub, Node
 
 Wrong = model_folder.Wrong
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
-        yield server
-
-
-@pytest.fixture
-def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
-    return Node(tmp_path, hub)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pathlib
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -22,17 +22,6 @@ from tests.support.weights_hub import BIG, SMALL, Hub, Node
 
 Model, Wrong = model_folder.Model, model_folder.Wrong
 ME = (os.getuid(), os.getgid())
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
-        yield server
-
-
-@pytest.fixture
-def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
-    return Node(tmp_path, hub)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import datetime
 import email.utils
-import pathlib
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,17 +17,6 @@ from tests.support.weights_hub import REPOSITORY, REVISION, SMALL, Hub, Node
 
 Wrong, Later = model_folder.Wrong, hub_client.Later
 NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
-        yield server
-
-
-@pytest.fixture
-def node(tmp_path: pathlib.Path, hub: Hub) -> Node:
-    return Node(tmp_path, hub)
 
 
 @pytest.fixture
