@@ -5,8 +5,8 @@ Needs paramiko (imported when used). Called by all rooms that need a node. reach
 
 import contextlib
 import functools
-import select
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -119,7 +119,10 @@ class Connection:
     @staticmethod
     def _collect(channel: "paramiko.Channel", out: tuple[list[bytes], list[bytes]], deadline: float) -> bool:
         """Read both streams to their end. Return False as soon as they exceed MOST bytes. Raises TimeoutError at the deadline."""
-        size = 0
+        size, arrival = 0, threading.Event()
+        # Not select(channel): close() would close its pipe while paramiko's thread writes to it, and the whole connection breaks.
+        channel.in_buffer.set_event(arrival)
+        channel.in_stderr_buffer.set_event(arrival)
         while not (channel.eof_received or channel.closed) or channel.recv_ready() or channel.recv_stderr_ready():
             if channel.recv_ready() or channel.recv_stderr_ready():
                 part, read = (out[0], channel.recv) if channel.recv_ready() else (out[1], channel.recv_stderr)
@@ -132,7 +135,7 @@ class Connection:
             elif (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError
             else:
-                select.select([channel], [], [], min(left, 0.5))
+                arrival.wait(min(left, 0.5))
         return True
 
     @contextlib.contextmanager

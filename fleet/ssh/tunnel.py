@@ -5,7 +5,6 @@ a unix socket.
 """
 
 import contextlib
-import select
 import socket
 import socketserver
 import threading
@@ -91,18 +90,25 @@ class Listener(Loopback):
 
 
 def _copy(client: socket.socket, channel: "paramiko.Channel") -> None:
-    """Copy both ways until the node's side ends; the client's direction may end before."""
-    open_sides: list[Any] = [client, channel]
-    while True:
-        ready = select.select(open_sides, [], [])[0]
-        if client in ready:
-            if data := client.recv(1 << 16):
-                channel.sendall(data)
-            else:
-                channel.shutdown_write()
-                open_sides.remove(client)
-        if channel in ready:
-            if data := channel.recv(1 << 16):
-                client.sendall(data)
-            else:
-                return
+    """Copy both ways until the node's side ends; the client's direction may end before.
+
+    A thread a direction, not select(channel): close() would close its pipe while paramiko's thread writes to it, and the whole connection breaks.
+    """
+    sender = threading.Thread(target=_send_all, args=(client, channel), name="forward")
+    sender.start()
+    try:
+        while data := channel.recv(1 << 16):
+            client.sendall(data)
+    finally:
+        channel.close()
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)  # ends `_send_all`
+        sender.join()
+
+
+def _send_all(client: socket.socket, channel: "paramiko.Channel") -> None:
+    """Send the client's data to the node until it ends."""
+    with contextlib.suppress(OSError, EOFError):
+        while data := client.recv(1 << 16):
+            channel.sendall(data)
+        channel.shutdown_write()

@@ -220,6 +220,17 @@ def test_a_command_that_prints_too_much_is_told_at_once(server: Server, monkeypa
     assert time.monotonic() - started < 20
 
 
+def test_the_connection_outlives_commands_that_still_print_when_they_are_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_connection, "MOST", 1 << 18)
+    with ssh.connect(server.target) as connection:
+        for _ in range(30):
+            with pytest.raises(errors.CommandFailed, match="output"):
+                connection.run("yes", timeout=30)
+        assert connection.run("echo still here").stdout == "still here\n"
+
+
 def test_a_command_that_never_stops_printing_ends_in_time(server: Server) -> None:
     slowly = "while :; do echo; sleep 0.01; done"
     with ssh.connect(server.target) as connection, pytest.raises(errors.CommandFailed, match=r"no end within 0\.5 s"):
@@ -324,6 +335,16 @@ def test_forwarding_leaves_no_listener_and_no_thread(server: Server, service: in
         assert not {thread.name for thread in threading.enumerate() if thread.name == "forward"} - before
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+def test_the_connection_outlives_clients_that_hang_up_in_the_middle_of_an_answer(server: Server, service: int) -> None:
+    with ssh.connect(server.target) as connection:
+        with connection.forward(service) as port:
+            for _ in range(60):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    assert client.recv(1)
+        assert connection.run("echo still here").stdout == "still here\n"
 
 
 def test_a_taken_local_port_is_told(server: Server) -> None:
