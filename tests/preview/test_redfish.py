@@ -58,7 +58,7 @@ def test_a_machine_is_adopted_and_nothing_is_done_to_it(fleet: Fleet, bare: Mach
     code, output = fleet.run("up", "--yes", "--skip-preview")
     assert code == 0, output
     assert "warning: its power is off" in output
-    assert (bare.told, bare.wiped) == ([], 0)
+    assert (bare.orders, bare.wiped) == ([], 0)
     code, output = fleet.run("preview", "--expect-no-changes")
     assert code == 0, output
 
@@ -70,7 +70,7 @@ def test_a_nonce_alone_wipes_nothing_of_a_machine_that_is_not_released(fleet: Fl
         code, output = fleet.run(*verb)
         assert code != 0
         assert 'unable to replace resource "urn:pulumi:prod::glm-fleet::fleet:index:BareMetal::prod-3"' in output
-    assert (bare.told, bare.wiped) == ([], 0)
+    assert (bare.orders, bare.wiped) == ([], 0)
 
 
 def test_the_preview_of_a_released_machine_foretells_it(fleet: Fleet, bare: Machine) -> None:
@@ -85,7 +85,7 @@ def test_the_preview_of_a_released_machine_foretells_it(fleet: Fleet, bare: Mach
 def test_an_update_installs_it_and_sets_up_anew_what_stood_there(fleet: Fleet, bare: Machine) -> None:
     code, output = fleet.run("up", "--yes", "--skip-preview")
     assert code == 0, output
-    assert (bare.wiped, bare.started) == (1, ["Cd", "Hdd"])
+    assert (bare.wiped, bare.boots) == (1, ["Cd", "Hdd"])
     assert "fleet:index:Host prod-3 updated" in output
 
 

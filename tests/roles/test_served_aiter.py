@@ -94,7 +94,7 @@ def test_a_start_that_is_killed_is_followed_by_one_that_serves(
     ready.sh(f"systemctl stop {UNIT} && rm {folder}/aiter/{BUILT}.so")
     slow = {**SERVED["vllm_environment"], "LAB_HIPCC_SECONDS": "60"}
     variables = {**ready.vars, **SERVED, **paths(served), "vllm_environment": slow}
-    starting = playbook.start(ready.node, "serving", variables, {"VLLM_API_KEY": KEY})
+    starting = playbook.RunningPlaybook(ready.node, "serving", variables, {"VLLM_API_KEY": KEY})
     until(lambda: ready.sh(f"test -s {lock} && echo there || true") != "", 120)
     host = container(ready)["Config"]["Hostname"]
     left = ready.sh(f"docker kill --signal=KILL glm-0 >/dev/null && cat {lock}").split()

@@ -30,7 +30,7 @@ def registry(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def node(tmp_path: Path, registry: Server) -> Node:
     (tmp_path / "node").mkdir()
-    return Node(tmp_path / "node", tmp_path, registry)
+    return Node(tmp_path / "node", tmp_path / "server.pem", registry)
 
 
 def message(node: Node, **variables: Any) -> str:
