@@ -73,8 +73,8 @@ def _copies(road: Road) -> Iterator[dict[str, ssh.Target]]:
     try:
         targets = {}
         for name in NODES:
-            made = machine.create(road.lab, name, SYSTEM, GPUS, folder, image)
-            targets[name] = ssh.Target.from_inputs({"name": name, **made})
+            inputs = machine.create(road.lab, name, SYSTEM, GPUS, folder, image)
+            targets[name] = ssh.Target.from_inputs({"name": name, **inputs})
         with futures.ThreadPoolExecutor(8) as pool:
             for _ in pool.map(lambda target: ssh.wait(target, BOOT, lambda _: None), targets.values()):
                 pass
@@ -113,7 +113,7 @@ def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, A
             continue
         (each if urn.endswith(f"::{SOURCE}") and kind != "Image" else shared).append(item)
     with futures.ThreadPoolExecutor(8) as pool:
-        made = pool.map(lambda target: _for_one(each, target), targets.values())
+        inputs = pool.map(lambda target: _for_one(each, target), targets.values())
     first = next(iter(targets.values()))
     of_first = _for_one([item for item in shared if item["type"].endswith(":Image")], first)
     top = [item for item in shared if not item["type"].endswith(":Image")]
@@ -121,7 +121,7 @@ def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, A
         if item["type"] == "lab:index:Site":
             for side in ("inputs", "outputs"):
                 item[side]["systems"] = [SYSTEM]
-    one_by_one = [item for items in made for item in items]
+    one_by_one = [item for items in inputs for item in items]
     hosts = [item for item in one_by_one if not item["type"].endswith(("Serving", "Weights"))]
     rest = [item for item in one_by_one if item["type"].endswith(("Serving", "Weights"))]
     state["deployment"]["resources"] = [*top, *hosts, *of_first, *rest]

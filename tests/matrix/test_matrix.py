@@ -20,26 +20,26 @@ CELLS = [
 @pytest.mark.parametrize(("system", "name"), CELLS)
 def test_a_scenario_ends_as_it_should(beds: Callable[[str], MatrixNode], system: str, name: str) -> None:
     bed = beds(system)
-    for one in scenario_table.load()[name].chain():
-        if one.name not in bed.done:
-            go_through(bed, one)
-            bed.done.append(one.name)
+    for scenario in scenario_table.load()[name].chain():
+        if scenario.name not in bed.scenarios:
+            go_through(bed, scenario)
+            bed.scenarios.append(scenario.name)
     assert bed.sh("ls /run/lab-bytecode")  # with the Python of each system (lab/images/node/lab_bytecode.py)
 
 
-def go_through(bed: MatrixNode, one: Scenario) -> None:
+def go_through(bed: MatrixNode, scenario: Scenario) -> None:
     """Do what the scenario says, and look."""
-    expected = one.expect
+    expected = scenario.expect
     assert expected is not None
     boot, since = bed.boot(), {unit: bed.since(unit) for unit in expected.restarted}
     assert all(since.values()), since
-    if one.reboot:
+    if scenario.reboot:
         bed.reboot()
-    bed.asked |= one.vars
-    ran = go(bed, one, expected.changed)
+    bed.variables |= scenario.vars
+    runs = go(bed, scenario, expected.changed)
     assert (bed.boot() != boot) is bool(expected.reboots)
-    rebooted = [task for run in ran for task in run.changed if task == "Reboot the host"]
-    assert len(rebooted) + one.reboot == expected.reboots or all(run.check for run in one.runs)
+    rebooted = [task for run in runs for task in run.changed if task == "Reboot the host"]
+    assert len(rebooted) + scenario.reboot == expected.reboots or all(run.check for run in scenario.runs)
     present = bed.sh(f"ls -d {' '.join(expected.absent)} 2>/dev/null || true") if expected.absent else ""
     assert present == ""
     for unit in expected.active:
@@ -49,21 +49,23 @@ def go_through(bed: MatrixNode, one: Scenario) -> None:
     assert set(expected.arguments) <= set(bed.sh("cat /proc/cmdline").split())
     assert [unit for unit, before in since.items() if bed.since(unit) == before] == []
     if expected.reached:
-        wanted = [f"{where}:{port}" for where in (bed.target.address, neighbour.BRIDGE) for port in expected.reached]
-        assert neighbour.reaches(bed.lab, f"{bed.lab}-{bed.target.name}", bed.target.address) == wanted
+        expected_addresses = [
+            f"{where}:{port}" for where in (bed.target.address, neighbour.BRIDGE) for port in expected.reached
+        ]
+        assert neighbour.reaches(bed.lab, f"{bed.lab}-{bed.target.name}", bed.target.address) == expected_addresses
     if expected.gpus is not None:
-        assert bed.told["fleet_host"]["gpus"] == expected.gpus
+        assert bed.results["fleet_host"]["gpus"] == expected.gpus
     if expected.driver is not None:
-        assert bed.told["fleet_host"]["driver"] == expected.driver
-    if one.again:
-        go(bed, one, "none")
+        assert bed.results["fleet_host"]["driver"] == expected.driver
+    if scenario.again:
+        go(bed, scenario, "none")
 
 
-def go(bed: MatrixNode, one: Scenario, changed: str | list[str]) -> list[playbook.Run]:
+def go(bed: MatrixNode, scenario: Scenario, changed: str | list[str]) -> list[playbook.Run]:
     """Do the runs: each goes well, and changes what it should."""
-    ran = []
-    for asked in one.runs:
-        run = bed.run(asked.book, asked.check)
+    runs = []
+    for expected_run in scenario.runs:
+        run = bed.run(expected_run.book, expected_run.check)
         assert (run.rc, run.message) == (0, ""), run.raw[-3000:]
         match changed:
             case "some":
@@ -72,5 +74,5 @@ def go(bed: MatrixNode, one: Scenario, changed: str | list[str]) -> list[playboo
                 assert run.changed == []
             case names:
                 assert run.changed == names
-        ran.append(run)
-    return ran
+        runs.append(run)
+    return runs

@@ -61,7 +61,7 @@ UNTIL_REBOOT = (
 
 
 @contextlib.contextmanager
-def used(lab: labs.Lab, system: str) -> Iterator[ssh.Target]:
+def used_machine(lab: labs.Lab, system: str) -> Iterator[ssh.Target]:
     """A machine that somebody has used before."""
     node = labs.bare(lab.name, "bare", system, lab.folder)
     try:
@@ -93,40 +93,40 @@ def test_a_deleted_host_is_what_it_was_before(
     """Without an image and a replica; with all that may be purged."""
     monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
     roles = role_vars.load(base.ROOT / "roles")
-    purge, made, told = ("weights", "driver"), dict[str, Any](), list[str]()
+    purge, states, lines = ("weights", "driver"), dict[str, Any](), list[str]()
     stack = stack_file.read("lab", base.ROOT)
     # As a user would who knows that AMD does not list his system yet.
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     stack.waivers["preflight-system"] = settings.WaiverForm(reason="ours", expires=tomorrow)
-    wanted = requirements.of_machine(stack, roles, "glm-1", "organization/glm-fleet/test")
+    wants = requirements.of_machine(stack, roles, "glm-1", "organization/glm-fleet/test")
     kinds: dict[str, base.Resource] = {
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver"), Slots(), purge=purge),
         "Weights": Playbook("Weights", ("path",), Slots(), purge=purge),
     }
-    with used(lab, system) as bare:
-        before = machine_snapshot.at(bare)
-        node = {name: getattr(bare, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
+    with used_machine(lab, system) as node:
+        before = machine_snapshot.at(node)
+        reach = {name: getattr(node, name) for name in ("name", "address", "port", "user", "identity", "host_key")}
         for kind, resource in kinds.items():
-            inputs = {**node, "wants": json.dumps(wanted)}
+            inputs = {**reach, "wants": json.dumps(wants)}
             if kind != "Node":
                 values = roles.variables_of(kind.lower(), {**lab.vars, **COMMON, **SERVED, **SYSCTLS})
-                inputs = {"node": node, "roles": roles.files(kind.lower()), "vars": values}
-            made[kind] = resource.apply(asking(kind, told), inputs, None)
-        during = machine_snapshot.changed(before, machine_snapshot.at(bare))
+                inputs = {"node": reach, "roles": roles.files(kind.lower()), "vars": values}
+            states[kind] = resource.apply(asking(kind, lines), inputs, None)
+        during = machine_snapshot.changed(before, machine_snapshot.at(node))
         for kind in reversed(kinds):
-            kinds[kind].delete(asking(kind, told), made[kind])
-        after = machine_snapshot.at(bare)
+            kinds[kind].delete(asking(kind, lines), states[kind])
+        after = machine_snapshot.at(node)
     assert any(owner.MARKER in line for line in during["names"])
     assert {"names", "contents", "next boot", "packages", "unit files", "groups", "sysctls"} <= set(during)
     assert unexplained(before, after, OTHERWISE) == {}
-    stays = [line.removeprefix("remains: ") for line in told if line.startswith("remains: ")]
+    stays = [line.removeprefix("remains: ") for line in lines if line.startswith("remains: ")]
     assert all_match(stays, *UNTIL_REBOOT), stays
 
 
-def asking(kind: str, told: list[str]) -> Request:
+def asking(kind: str, lines: list[str]) -> Request:
     urn = f"urn:pulumi:test::glm-fleet::fleet:index:{kind}::bare"
-    return Request(urn, lambda text, _ephemeral: told.append(text), threading.Event())
+    return Request(urn, lambda text, _ephemeral: lines.append(text), threading.Event())
 
 
 def ssh_stack(road: Road, lab: labs.Lab, node: ssh.Target) -> None:
@@ -145,7 +145,7 @@ def ssh_stack(road: Road, lab: labs.Lab, node: ssh.Target) -> None:
 def test_a_destroyed_stack_leaves_its_machine_on_and_as_it_was(lab: labs.Lab, tmp_path: Path) -> None:
     """The whole road, to a replica that sees; weights and driver stay."""
     road = Road(tmp_path / "glm-fleet", lab=lab.name)
-    with used(lab, "debian-12") as node:
+    with used_machine(lab, "debian-12") as node:
         before = machine_snapshot.at(node)
         ssh_stack(road, lab, node)
         up = road.pulumi("up", "--yes", "--skip-preview")

@@ -63,7 +63,7 @@ HOST_FILES = [
     "/dev/kfd",
     "/var/lib/fleet",
 ]
-_made: dict[tuple[str, str], Runs] = {}
+_runs: dict[tuple[str, str], Runs] = {}
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def once() -> Callable[[Place, str, Callable[[], Runs]], Runs]:
 
     def make(place: Place, book: str, runs: Callable[[], Runs]) -> Runs:
         key = (place.node.name, book)
-        if key not in _made:
-            _made[key] = runs()
-        return _made[key]
+        if key not in _runs:
+            _runs[key] = runs()
+        return _runs[key]
 
     return make
 
@@ -107,12 +107,12 @@ def fetched(ready: Place, once: Callable[..., Runs]) -> Runs:
 @pytest.fixture
 def served(ready: Place, built: Runs, fetched: Runs, once: Callable[..., Runs]) -> Runs:
     """playbooks/serving.yml on the Ubuntu node, with what image and weights told."""
-    told = {
+    results = {
         "vllm_image": built.second.results["fleet_image"]["image"],
         "vllm_model_dir": fetched.second.results["fleet_weights"]["path"],
         "vllm_model_manifest": fetched.second.results["fleet_weights"]["manifest"],
     }
-    return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **told))
+    return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **results))
 
 
 @pytest.fixture

@@ -93,8 +93,8 @@ def drained(ready: Place, image: str, tmp_path: Path, monkeypatch: pytest.Monkey
         ready.sh(f"systemctl start {' '.join(running)}")
 
 
-def wanted(place: Place, image: str, found: catalogue.Catalogue) -> run.Candidate:
-    return run.Candidate("lab", place.node, image, found)
+def candidate(place: Place, image: str, result: catalogue.Catalogue) -> run.Candidate:
+    return run.Candidate("lab", place.node, image, result)
 
 
 def left(place: Place) -> str:
@@ -107,12 +107,12 @@ def left(place: Place) -> str:
 
 def test_a_machine_whose_programs_print_the_samples_passes_and_nothing_stays_on_it(drained: Place, image: str) -> None:
     before = left(drained)
-    told: list[str] = []
-    found = run.measure(wanted(drained, image, catalogue.load()), told.append, threading.Event())
-    assert report.as_table([found]).count(" ok") == 7, "\n".join(report.problems([found]))
-    assert (found.passed, found.stays) == (True, [])
+    caught: list[str] = []
+    result = run.measure(candidate(drained, image, catalogue.load()), caught.append, threading.Event())
+    assert report.as_table([result]).count(" ok") == 7, "\n".join(report.problems([result]))
+    assert (result.passed, result.stays) == (True, [])
     assert left(drained) == before
-    kept = Path(found.evidence).read_text()
+    kept = Path(result.evidence).read_text()
     assert kept.count("rocblas-Gflops,us") == 48 and kept.count("Using HIP device") == 8
     assert "Aggregate bandwidth (CPU Timed)" in kept and "===== exit code 0" in kept
 
@@ -130,11 +130,12 @@ def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_meas
         }
     )
     benchmarks = [
-        one.model_copy(update={"timeout": 5}) if one.name == "babelstream" else one for one in ours.benchmarks
+        verdict.model_copy(update={"timeout": 5}) if verdict.name == "babelstream" else verdict
+        for verdict in ours.benchmarks
     ]
-    asked = wanted(drained, image, ours.model_copy(update={"benchmarks": benchmarks}))
-    found = run.measure(asked, lambda text: None, threading.Event())
-    assert {one.test: one.state for one in found.verdicts} == {
+    new_candidate = candidate(drained, image, ours.model_copy(update={"benchmarks": benchmarks}))
+    result = run.measure(new_candidate, lambda text: None, threading.Event())
+    assert {verdict.test: verdict.state for verdict in result.verdicts} == {
         "a2a": "below",
         "p2p-unidirectional": "ok",
         "p2p-bidirectional": "ok",
@@ -143,7 +144,7 @@ def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_meas
         "gemm-bf16": "failed",
         "stream-copy": "timed out",
     }
-    seen = {one.test: one.seen for one in found.verdicts}
+    seen = {verdict.test: verdict.seen for verdict in result.verdicts}
     assert seen["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and seen["all-reduce-8GiB"].endswith("\nbroken")
     assert "no-such-program" in seen["gemm-bf16"]
     assert left(drained) == before
@@ -160,9 +161,9 @@ def replica(drained: Place) -> Iterator[str]:
 
 def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replica: str) -> None:
     before = left(drained)
-    with pytest.raises(errors.ConvergeFailed) as told:
-        run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event())
-    message = str(told.value)
+    with pytest.raises(errors.ConvergeFailed) as caught:
+        run.measure(candidate(drained, image, catalogue.load()), lambda text: None, threading.Event())
+    message = str(caught.value)
     assert f"Check that no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nothing uses\n" in message
     assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
     assert "`fleet accept` starts again" in message
@@ -172,19 +173,19 @@ def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replic
 def test_gpus_for_which_no_threshold_holds_are_not_measured(drained: Place, image: str) -> None:
     ours = catalogue.load()
     four = ours.model_copy(update={"holds": ours.holds.model_copy(update={"gpus": 4})})
-    with pytest.raises(errors.ConvergeFailed) as told:
-        run.measure(wanted(drained, image, four), lambda text: None, threading.Event())
-    assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(told.value)
+    with pytest.raises(errors.ConvergeFailed) as caught:
+        run.measure(candidate(drained, image, four), lambda text: None, threading.Event())
+    assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(caught.value)
 
 
 def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) -> None:
     ours, stop = catalogue.load({"transferbench-a2a": ["sleep", "600"]}), threading.Event()
-    asked = wanted(drained, image, ours)
+    new_candidate = candidate(drained, image, ours)
     ended: list[str] = []
 
     def measured() -> None:
         try:
-            run.measure(asked, lambda text: None, stop)
+            run.measure(new_candidate, lambda text: None, stop)
         except errors.Cancelled as error:
             ended.append(error.seen)
 
@@ -199,6 +200,6 @@ def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) 
     assert ended == ["cancelled"]
     assert drained.sh("docker ps --all --quiet --filter name=fleet-acceptance").strip() == ""
     # what the cancelled run could not take off is taken off by the next one
-    assert run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event()).passed
+    assert run.measure(candidate(drained, image, catalogue.load()), lambda text: None, threading.Event()).passed
     assert drained.sh("ls -d /run/fleet-acceptance 2>/dev/null || true").strip() == ""
     assert drained.sh(f"docker image inspect {image} 2>/dev/null || true").strip() in ("", "[]")

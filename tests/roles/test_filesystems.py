@@ -29,11 +29,11 @@ class Node:
         self.target, self.vars = lab.nodes[NODE], {**lab.vars, "host_time_service": "", "host_kernel_arguments": []}
 
     def sh(self, command: str, stdin: str = "") -> str:
-        done = subprocess.run(
+        run = subprocess.run(
             ["docker", "exec", "-i", f"{LAB}-{NODE}", "sh", "-c", command], input=stdin, capture_output=True, text=True
         )
-        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
-        return done.stdout
+        assert run.returncode == 0, f"{command}: {run.stderr or run.stdout}"
+        return run.stdout
 
     def role(self, *filesystems: dict[str, object], check: bool = False) -> playbook.Run:
         """Run the role host alone."""
@@ -51,19 +51,19 @@ class Node:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with labs.stand(LAB, {NODE: "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
         disks.plug(f"{LAB}-{NODE}", DISKS)
-        made = Node(standing)
-        made.sh("cat > /etc/systemd/system/docker.service", STAND_IN)
-        made.sh("systemctl daemon-reload && systemctl enable --now docker.service")
-        yield made
+        node = Node(standing)
+        node.sh("cat > /etc/systemd/system/docker.service", STAND_IN)
+        node.sh("systemctl daemon-reload && systemctl enable --now docker.service")
+        yield node
 
 
 @pytest.fixture(scope="module")
 def runs(node: Node) -> dict[str, playbook.Run]:
     """Told, done, done again, told again."""
-    told = node.role(SRV, DATA, check=True)
+    check = node.role(SRV, DATA, check=True)
     assert node.sh("ls /etc/systemd/system/*.mount /var/lib/fleet 2>/dev/null || true") == ""
     return {
-        "told": told,
+        "told": check,
         "first": node.role(SRV, DATA),
         "second": node.role(SRV, DATA),
         "told again": node.role(SRV, DATA, check=True),
@@ -72,8 +72,8 @@ def runs(node: Node) -> dict[str, playbook.Run]:
 
 def device(node: Node, serial: str) -> str:
     """Return the device that has a serial, as lsblk says it."""
-    found = json.loads(node.sh("lsblk --json --nodeps --output PATH,SERIAL"))["blockdevices"]
-    return next(str(one["path"]) for one in found if one["serial"] == serial)
+    devices = json.loads(node.sh("lsblk --json --nodeps --output PATH,SERIAL"))["blockdevices"]
+    return next(str(device["path"]) for device in devices if device["serial"] == serial)
 
 
 def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, playbook.Run]) -> None:
@@ -83,8 +83,8 @@ def test_check_mode_says_what_would_be_made_and_makes_nothing(runs: dict[str, pl
 
 def test_file_systems_are_made_and_mounted(node: Node, runs: dict[str, playbook.Run]) -> None:
     assert runs["first"].rc == 0, runs["first"].message
-    found = node.sh("findmnt -rno FSTYPE,OPTIONS /srv; findmnt -rno FSTYPE,OPTIONS /data/image-store").splitlines()
-    assert found[0].startswith("ext4 rw,noatime") and found[1].startswith("xfs rw,noatime,nodiratime")
+    mounts = node.sh("findmnt -rno FSTYPE,OPTIONS /srv; findmnt -rno FSTYPE,OPTIONS /data/image-store").splitlines()
+    assert mounts[0].startswith("ext4 rw,noatime") and mounts[1].startswith("xfs rw,noatime,nodiratime")
     assert node.sh("stat -c %u:%g /srv") == "10001:10001\n"
 
 
@@ -110,8 +110,8 @@ def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_says_why(
         "inactive\n"
     )
     assert node.sh("ls /srv") == ""
-    told = node.role(SRV, DATA)
-    assert told.changed == [] and "disk LAB0NVME0001 for /srv: no disk has this serial" in told.message
+    run = node.role(SRV, DATA)
+    assert run.changed == [] and "disk LAB0NVME0001 for /srv: no disk has this serial" in run.message
     disks.plug(f"{LAB}-{NODE}", DISKS)
     node.reboot()
     node.sh("systemctl start docker.service")
@@ -146,9 +146,9 @@ def test_a_disk_that_holds_anything_is_refused_before_any_change(
     place = device(node, "LAB0NVME0003")
     node.sh(make.format(place))
     before = node.sh(f"sha256sum {place}")
-    told = node.role(SRV, DATA, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4"})
-    assert told.rc != 0 and told.changed == []
-    assert f"disk LAB0NVME0003 ({place}) for /mnt/third: " in told.message and seen in told.message
+    run = node.role(SRV, DATA, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4"})
+    assert run.rc != 0 and run.changed == []
+    assert f"disk LAB0NVME0003 ({place}) for /mnt/third: " in run.message and seen in run.message
     assert node.sh(f"sha256sum {place}") == before
     node.sh("umount /mnt/other 2>/dev/null; true")
     node.sh(f"dd if=/dev/zero of={place} bs=1M count=512 conv=notrunc status=none")
@@ -168,9 +168,9 @@ def test_what_cannot_be_meant_is_refused(
     node: Node, runs: dict[str, playbook.Run], claim: str, change: dict[str, object], seen: str
 ) -> None:
     node.sh("mkdir -p /mnt/full && touch /mnt/full/file")
-    told = node.role(SRV, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4", **change})
-    assert told.rc != 0 and told.changed == []
-    assert seen in told.message
+    run = node.role(SRV, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4", **change})
+    assert run.rc != 0 and run.changed == []
+    assert seen in run.message
 
 
 def test_a_make_that_was_killed_is_done_again(node: Node, runs: dict[str, playbook.Run]) -> None:

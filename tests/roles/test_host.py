@@ -13,15 +13,15 @@ FOLLOWING = {"Update the GRUB configuration"}
 
 
 def test_check_mode_on_a_bare_host_tells_and_changes_nothing(hosted: Runs) -> None:
-    assert hosted.told.rc == 0, hosted.told.message
-    assert len(hosted.told.changed) >= 8
-    assert hosted.there_after_told == []
+    assert hosted.check.rc == 0, hosted.check.message
+    assert len(hosted.check.changed) >= 8
+    assert hosted.left_by_check == []
 
 
 def test_the_first_run_does_what_was_told(hosted: Runs) -> None:
     assert hosted.first.rc == 0, hosted.first.message
     apt = {name for name in hosted.first.changed if "packages" in name or name == "Install the driver and tools"}
-    assert set(hosted.told.changed) - TELLING == set(hosted.first.changed) - apt - FOLLOWING
+    assert set(hosted.check.changed) - TELLING == set(hosted.first.changed) - apt - FOLLOWING
 
 
 def test_kernel_arguments_and_driver_cost_one_reboot_together(hosted: Runs) -> None:
@@ -33,13 +33,13 @@ def test_a_second_run_changes_nothing(hosted: Runs) -> None:
 
 
 def test_check_mode_on_a_configured_host_tells_of_nothing(hosted: Runs) -> None:
-    assert (hosted.told_again.rc, hosted.told_again.changed) == (0, [])
+    assert (hosted.last_check.rc, hosted.last_check.changed) == (0, [])
 
 
 def test_the_run_tells_gpus_driver_and_which_start_of_the_engine_it_is(hosted: Runs, place: Place) -> None:
-    told = hosted.second.results["fleet_host"]
-    assert told["gpus"] == 8 and told["driver"]
-    assert told["engine"] == place.sh("systemctl show --value --property=InvocationID docker.service").strip()
+    results = hosted.second.results["fleet_host"]
+    assert results["gpus"] == 8 and results["driver"]
+    assert results["engine"] == place.sh("systemctl show --value --property=InvocationID docker.service").strip()
 
 
 def test_the_running_kernel_has_its_arguments_and_one_joined_pci(hosted: Runs, place: Place) -> None:
@@ -97,17 +97,17 @@ def test_no_marker_of_an_attempt_is_left(hosted: Runs, place: Place) -> None:
 @pytest.mark.exhaustive  # `make test` does it by hand on the road (test_e2e_drift.py)
 def test_a_file_that_drifted_is_told_and_mended(ready: Place) -> None:
     ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")
-    told = ready.run("host", check=True)
-    assert told.changed == ["Write login session limits"] and "# by hand" in told.raw
+    check = ready.run("host", check=True)
+    assert check.changed == ["Write login session limits"] and "# by hand" in check.raw
     assert ready.run("host").changed == ["Write login session limits"]
 
 
 def test_a_driver_that_is_built_but_not_loaded_asks_for_a_reboot(ready: Place) -> None:
     built = ready.sh("ls /lib/modules/$(uname -r)/updates/dkms/amdgpu.ko").strip()
     ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version=99.0\\nsrcversion=ABC\\n' > {built}")
-    told = ready.run("rocm", check=True)
+    check = ready.run("rocm", check=True)
     ready.sh(f"mv /root/amdgpu.ko {built}")
-    assert told.changed == ["Reboot the host"]
+    assert check.changed == ["Reboot the host"]
 
 
 def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) -> None:
@@ -117,25 +117,25 @@ def test_rebooting_twice_for_the_same_reason_stops_with_a_message(ready: Place) 
     ready.sh(f"cp {built} /root/amdgpu.ko && printf 'version={version}\\nsrcversion=ABC\\n' > {built}")
     ready.sh("mkdir -p /var/lib/fleet")
     ready.sh("cat > /var/lib/fleet/reboot-attempted", stdin=f"2026-01-01 00:00:00 UTC\n{reasons}")
-    seen = ready.run("rocm")
+    run = ready.run("rocm")
     ready.sh(f"mv /root/amdgpu.ko {built}; rm /var/lib/fleet/reboot-attempted")
-    assert seen.rc != 0 and seen.changed == []
-    assert seen.message.startswith(
+    assert run.rc != 0 and run.changed == []
+    assert run.message.startswith(
         f"{reasons}; a reboot for the same reason did not help at 2026-01-01 00:00:00 UTC\nwanted: "
     )
 
 
 def test_too_few_gpus_stop_the_run_before_any_change(ready: Place) -> None:
-    seen = ready.run("rocm", rocm_gpus=9, rocm_suite="other")
-    assert seen.changed == []
-    assert seen.message.startswith("8 AMD GPUs on the PCI bus: ") and "\nwanted: 9 (rocm_gpus)\nnext: " in seen.message
+    run = ready.run("rocm", rocm_gpus=9, rocm_suite="other")
+    assert run.changed == []
+    assert run.message.startswith("8 AMD GPUs on the PCI bus: ") and "\nwanted: 9 (rocm_gpus)\nnext: " in run.message
 
 
 def test_another_key_stops_the_run_before_any_change(ready: Place) -> None:
-    seen = ready.run("rocm", rocm_key_fingerprint="0" * 40, rocm_suite="other")
-    assert seen.changed == []
+    run = ready.run("rocm", rocm_key_fingerprint="0" * 40, rocm_suite="other")
+    assert run.changed == []
     right = ready.vars["rocm_key_fingerprint"].replace(" ", "").upper()
-    assert seen.message.splitlines()[:2] == [
+    assert run.message.splitlines()[:2] == [
         f"rocm_repository_key has the fingerprint {right}",
         f"wanted: one key, {'0' * 40}",
     ]
@@ -143,38 +143,38 @@ def test_another_key_stops_the_run_before_any_change(ready: Place) -> None:
 
 def test_a_blacklisted_driver_is_named(ready: Place) -> None:
     ready.sh("echo 'blacklist amdgpu' > /etc/modprobe.d/kept.conf")
-    seen = ready.run("rocm", check=True)
+    run = ready.run("rocm", check=True)
     ready.sh("rm /etc/modprobe.d/kept.conf")
-    assert seen.message.startswith("amdgpu is blacklisted by /etc/modprobe.d/kept.conf\nwanted: ")
+    assert run.message.startswith("amdgpu is blacklisted by /etc/modprobe.d/kept.conf\nwanted: ")
 
 
 def test_a_sysctl_that_the_kernel_does_not_have_stops_the_run_before_any_change(ready: Place) -> None:
-    seen = ready.run("host", host_sysctls={"vm.max_map_cuont": 1}, host_limits=[])
-    assert seen.changed == [] and "has no vm.max_map_cuont\nwanted: " in seen.message
+    run = ready.run("host", host_sysctls={"vm.max_map_cuont": 1}, host_limits=[])
+    assert run.changed == [] and "has no vm.max_map_cuont\nwanted: " in run.message
 
 
 def test_a_reloadable_option_reloads_the_engine_and_any_other_restarts_it(ready: Place) -> None:
     before = ready.sh("systemctl show docker -p MainPID")
-    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
-    assert "Reload Docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") == before
-    seen = ready.run("docker", docker_daemon_options={"log-driver": "json-file", "debug": False})
-    assert "Restart Docker" in seen.changed and ready.sh("systemctl show docker -p MainPID") != before
+    run = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
+    assert "Reload Docker" in run.changed and ready.sh("systemctl show docker -p MainPID") == before
+    run = ready.run("docker", docker_daemon_options={"log-driver": "json-file", "debug": False})
+    assert "Restart Docker" in run.changed and ready.sh("systemctl show docker -p MainPID") != before
     assert ready.run("docker").rc == 0
 
 
 def test_an_option_that_the_engine_would_refuse_is_told_in_its_words_and_what_runs_stays(ready: Place) -> None:
     before = ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json")
-    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": "perhaps"})
-    assert seen.message.startswith("dockerd rejects /etc/docker/daemon.json: ") and "debug of type bool" in seen.message
-    assert "\nwanted: docker_daemon_options that dockerd accepts" in seen.message
-    assert seen.changed == [] and ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json") == before
+    run = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": "perhaps"})
+    assert run.message.startswith("dockerd rejects /etc/docker/daemon.json: ") and "debug of type bool" in run.message
+    assert "\nwanted: docker_daemon_options that dockerd accepts" in run.message
+    assert run.changed == [] and ready.sh("systemctl show docker -p MainPID; cat /etc/docker/daemon.json") == before
 
 
 def test_a_file_that_cannot_be_written_is_not_told_as_the_engine_s_refusal(ready: Place) -> None:
     ready.sh("mount --bind /etc/docker /etc/docker && mount -o remount,bind,ro /etc/docker")
-    seen = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
+    run = ready.run("docker", docker_daemon_options={"log-driver": "local", "debug": True})
     ready.sh("umount /etc/docker")
-    assert seen.message == "Destination /etc/docker not writable"
+    assert run.message == "Destination /etc/docker not writable"
 
 
 def test_an_engine_that_was_started_too_often_is_started_all_the_same(ready: Place) -> None:

@@ -9,7 +9,7 @@ from tests.support.role_node import Place
 LONG_TASK = playbook.ROOT / "roles" / "long_task" / "files" / "long_task.py"
 
 
-def watched(place: Place, command: str) -> dict[str, str]:
+def run_and_watch(place: Place, command: str) -> dict[str, str]:
     """Start the command, and wait until it has ended."""
     job = {
         "slice": "fleet-work.slice",
@@ -21,16 +21,16 @@ def watched(place: Place, command: str) -> dict[str, str]:
     }
     script = f"python3 -c {shlex.quote(LONG_TASK.read_text())}"
     place.sh(f"{script} start", stdin=json.dumps(job))
-    told: dict[str, str] = json.loads(place.sh(f"{script} watch", stdin=json.dumps(job)))
-    return told
+    report: dict[str, str] = json.loads(place.sh(f"{script} watch", stdin=json.dumps(job)))
+    return report
 
 
 def test_a_command_that_ends_at_once_is_told_in_its_own_words(ready: Place) -> None:
     """Of a unit that has failed the journal no longer knows the invocation: of four such commands one was without a word."""
-    told = [watched(ready, f"echo {number} is wrong; exit 1") for number in range(12)]
-    assert [one["text"] for one in told] == [f"{number} is wrong" for number in range(12)]
+    reports = [run_and_watch(ready, f"echo {number} is wrong; exit 1") for number in range(12)]
+    assert [report["text"] for report in reports] == [f"{number} is wrong" for number in range(12)]
 
 
 def test_what_an_earlier_try_of_the_same_command_said_is_not_told(ready: Place) -> None:
     command = "[ -e /run/tried ] && echo again || { touch /run/tried; echo first; }; exit 1"
-    assert [watched(ready, command)["text"] for _ in range(2)] == ["first", "again"]
+    assert [run_and_watch(ready, command)["text"] for _ in range(2)] == ["first", "again"]

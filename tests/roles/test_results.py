@@ -11,12 +11,12 @@ def test_what_a_role_tells_are_all_outputs_in_their_forms(
     request: pytest.FixtureRequest, ready: Place, fixture: str, kind: str
 ) -> None:
     runs: Runs = request.getfixturevalue(fixture)
-    told = runs.second.results[f"fleet_{kind.lower()}"]
-    assert outputs.check_results(kind, ready.node, told, "go on") == told
-    assert told.keys() == outputs.RESULTS[kind].keys()
+    results = runs.second.results[f"fleet_{kind.lower()}"]
+    assert outputs.check_results(kind, ready.node, results, "go on") == results
+    assert results.keys() == outputs.RESULTS[kind].keys()
 
 
 def test_what_the_roles_of_a_host_tell_are_all_outputs_in_their_forms(place: Place, hosted: Runs) -> None:
-    told = hosted.second.results["fleet_host"]
-    assert outputs.check_results("Host", place.node, told, "go on") == told
-    assert told.keys() == outputs.RESULTS["Host"].keys()
+    results = hosted.second.results["fleet_host"]
+    assert outputs.check_results("Host", place.node, results, "go on") == results
+    assert results.keys() == outputs.RESULTS["Host"].keys()

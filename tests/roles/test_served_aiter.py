@@ -65,8 +65,8 @@ def test_a_lock_of_another_host_name_is_waited_for_without_end(served: Runs, rea
         f'--user=10001 -v $folder:/jit -e AITER_JIT_DIR=/jit --entrypoint=python3 {image} -c "{load}" 2>&1; '
         "echo ended $?; docker rm -f aiter-waits >/dev/null 2>&1; rm -r $folder"
     )
-    said = ready.sh(command)
-    assert f"waiting for baton release at /jit/build/lock_{BUILT}" in said and "ended 137" in said
+    output = ready.sh(command)
+    assert f"waiting for baton release at /jit/build/lock_{BUILT}" in output and "ended 137" in output
 
 
 @pytest.mark.exhaustive

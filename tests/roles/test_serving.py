@@ -23,9 +23,9 @@ def status(place: Place, path: str, *more: str) -> str:
 
 
 def test_check_mode_tells_and_changes_nothing(served: Runs) -> None:
-    assert served.told.rc == 0, served.told.message
-    assert "Write the replicas' units" in served.told.changed
-    assert served.there_after_told == []
+    assert served.check.rc == 0, served.check.message
+    assert "Write the replicas' units" in served.check.changed
+    assert served.left_by_check == []
 
 
 def test_a_second_run_changes_nothing(served: Runs) -> None:
@@ -34,7 +34,7 @@ def test_a_second_run_changes_nothing(served: Runs) -> None:
 
 
 def test_check_mode_on_a_running_replica_tells_of_nothing(served: Runs) -> None:
-    assert (served.told_again.rc, served.told_again.changed) == (0, [])
+    assert (served.last_check.rc, served.last_check.changed) == (0, [])
 
 
 def test_the_unit_is_active_and_starts_with_the_host(served: Runs, ready: Place) -> None:
@@ -49,25 +49,25 @@ def test_the_api_wants_the_key(served: Runs, ready: Place) -> None:
 
 
 def test_the_container_has_no_right_that_it_does_not_need(served: Runs, ready: Place) -> None:
-    seen = container(ready)
-    host = seen["HostConfig"]
+    facts = container(ready)
+    host = facts["HostConfig"]
     assert not host["Privileged"] and not host["CapAdd"] and host["NetworkMode"] == "none"
     assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
-    assert seen["Config"]["User"] == "10001:10001"
+    assert facts["Config"]["User"] == "10001:10001"
     assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/kfd", "/dev/dri/renderD128"]
     gid = ready.sh("stat -c %g /dev/kfd").strip()
     assert host["GroupAdd"] == [gid]
 
 
 def test_the_replica_listens_on_its_socket_alone(served: Runs, ready: Place) -> None:
-    seen = container(ready)
-    assert not seen["HostConfig"]["PortBindings"]
-    assert [seen["NetworkSettings"][name] for name in ("IPAddress", "Ports") if name in seen["NetworkSettings"]] in (
+    facts = container(ready)
+    assert not facts["HostConfig"]["PortBindings"]
+    assert [facts["NetworkSettings"][name] for name in ("IPAddress", "Ports") if name in facts["NetworkSettings"]] in (
         ["", {}],
         [{}],
     )
-    inside = ready.sh(f"nsenter --net --target {seen['State']['Pid']} ip -o link").splitlines()
+    inside = ready.sh(f"nsenter --net --target {facts['State']['Pid']} ip -o link").splitlines()
     assert [line.split(":")[1].strip() for line in inside] == ["lo"]
 
 
@@ -117,14 +117,14 @@ def test_there_are_no_pages_about_the_api(served: Runs, ready: Place, path: str)
 
 
 def test_no_page_of_another_origin_may_call_the_api(served: Runs, ready: Place) -> None:
-    asks = "-X OPTIONS -H 'Origin: https://other.example' -H 'Access-Control-Request-Method: POST' -D - -o /dev/null"
-    said = ready.sh(f"curl -s {asks} --unix-socket {SOCKET} http://replica/v1/chat/completions").lower()
-    assert said.startswith("http/") and "access-control-allow-origin" not in said
+    options = "-X OPTIONS -H 'Origin: https://other.example' -H 'Access-Control-Request-Method: POST' -D - -o /dev/null"
+    response = ready.sh(f"curl -s {options} --unix-socket {SOCKET} http://replica/v1/chat/completions").lower()
+    assert response.startswith("http/") and "access-control-allow-origin" not in response
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("own", "reached"),
+    ("variables", "reached"),
     [
         ({"vllm_network": "bridge"}, [22]),
         ({"vllm_network": "host"}, [22]),
@@ -132,20 +132,20 @@ def test_no_page_of_another_origin_may_call_the_api(served: Runs, ready: Place) 
     ],
 )
 def test_another_network_can_be_asked_for(
-    served: Runs, ready: Place, lab: labs.Lab, own: dict[str, Any], reached: list[int]
+    served: Runs, ready: Place, lab: labs.Lab, variables: dict[str, Any], reached: list[int]
 ) -> None:
     """On the host's network Gloo must stay on the loopback: it opened eight ports to the network for a single rank."""
     try:
-        ran = ready.run("serving", **{**SERVED, **paths(served), **own})
-        assert ran.rc == 0, ran.message
-        replica = ran.results["fleet_serving"]["replicas"][0]
+        run = ready.run("serving", **{**SERVED, **paths(served), **variables})
+        assert run.rc == 0, run.message
+        replica = run.results["fleet_serving"]["replicas"][0]
         with ssh.connect(ready.node) as connection, connection.forward(address.socket_or_port(replica)) as port:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
-        found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
-        assert found == [f"{where}:{one}" for where in (ready.node.address, neighbour.BRIDGE) for one in reached]
+        addresses = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
+        assert addresses == [f"{where}:{port}" for where in (ready.node.address, neighbour.BRIDGE) for port in reached]
     finally:
-        back = ready.run("serving", **SERVED, **paths(served))
-    assert back.rc == 0 and active(ready), back.message
+        last = ready.run("serving", **SERVED, **paths(served))
+    assert last.rc == 0 and active(ready), last.message
 
 
 def test_that_the_caches_are_filled_is_noted_where_the_container_cannot(served: Runs, ready: Place) -> None:
@@ -185,23 +185,23 @@ def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Plac
 
 def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
     wrong = {**SERVED["vllm_flags"], "tool-call-parser": "no-such-parser"}
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
     state = ready.sh(f"systemctl is-active {UNIT} || true").strip()
-    mended = ready.run("serving", **SERVED, **paths(served))
-    assert seen.message.startswith("glm-0 did not become healthy; last output:\n") and "no-such-parser" in seen.message
+    last = ready.run("serving", **SERVED, **paths(served))
+    assert run.message.startswith("glm-0 did not become healthy; last output:\n") and "no-such-parser" in run.message
     assert state in ("inactive", "failed")
-    assert mended.rc == 0 and active(ready), mended.message
+    assert last.rc == 0 and active(ready), last.message
 
 
 def test_a_model_folder_that_is_not_there_stops_before_any_change(served: Runs, ready: Place) -> None:
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
-    assert seen.changed == [] and seen.message.startswith("/srv/models/nope/config.json does not exist\nwanted: ")
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
+    assert run.changed == [] and run.message.startswith("/srv/models/nope/config.json does not exist\nwanted: ")
 
 
 def test_two_replicas_on_one_gpu_stop_before_any_change(served: Runs, ready: Place) -> None:
     twice = [{"name": "glm-0", "port": 8000, "gpus": [0]}, {"name": "glm-1", "port": 8001, "gpus": [0]}]
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_replicas": twice})
-    assert seen.changed == [] and "each name, port and GPU once" in seen.message
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_replicas": twice})
+    assert run.changed == [] and "each name, port and GPU once" in run.message
 
 
 def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(served: Runs, ready: Place) -> None:
@@ -209,6 +209,6 @@ def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(serv
         "printf '# glm-fleet replica. by hand\\n[Service]\\nExecStart=/bin/sleep 600\\n' > /etc/systemd/system/old.service"
     )
     ready.sh("systemctl daemon-reload; systemctl start old.service")
-    seen = ready.run("serving", **SERVED, **paths(served))
-    assert seen.changed == ["Stop the replica: old", "Remove the unit: old"]
+    run = ready.run("serving", **SERVED, **paths(served))
+    assert run.changed == ["Stop the replica: old", "Remove the unit: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists

@@ -16,9 +16,9 @@ SHARD = "model.safetensors"
 
 
 def test_check_mode_tells_of_the_fetch_and_changes_nothing(fetched: Runs) -> None:
-    assert fetched.told.rc == 0, fetched.told.message
-    assert "Report the task that would run" in fetched.told.changed
-    assert fetched.there_after_told == []
+    assert fetched.check.rc == 0, fetched.check.message
+    assert "Report the task that would run" in fetched.check.changed
+    assert fetched.left_by_check == []
 
 
 def test_a_second_run_changes_nothing(fetched: Runs) -> None:
@@ -27,21 +27,21 @@ def test_a_second_run_changes_nothing(fetched: Runs) -> None:
 
 
 def test_check_mode_on_fetched_weights_tells_of_nothing(fetched: Runs) -> None:
-    assert (fetched.told_again.rc, fetched.told_again.changed) == (0, [])
+    assert (fetched.last_check.rc, fetched.last_check.changed) == (0, [])
 
 
 def test_every_file_has_the_bytes_of_the_hubs_revision(fetched: Runs, ready: Place) -> None:
-    told = fetched.second.results["fleet_weights"]
-    assert told["revision"] == ready.vars["weights_revision"]
+    results = fetched.second.results["fleet_weights"]
+    assert results["revision"] == ready.vars["weights_revision"]
     for file in site.CHECKPOINT.iterdir():
         right = hashlib.sha256(file.read_bytes()).hexdigest()
-        assert ready.sh(f"sha256sum {told['path']}/{file.name}").split()[0] == right
+        assert ready.sh(f"sha256sum {results['path']}/{file.name}").split()[0] == right
 
 
 def test_the_manifest_holds_size_and_sha256_of_every_file(fetched: Runs, ready: Place) -> None:
-    told = fetched.second.results["fleet_weights"]
-    files = json.loads(ready.sh(f"cat {told['path']}/manifest.json"))["files"]
-    assert len(files) == told["files"]
+    results = fetched.second.results["fleet_weights"]
+    files = json.loads(ready.sh(f"cat {results['path']}/manifest.json"))["files"]
+    assert len(files) == results["files"]
     for name, entry in files.items():
         assert (entry["size"], len(entry["sha256"])) == ((site.CHECKPOINT / name).stat().st_size, 64)
 
@@ -99,10 +99,10 @@ def test_a_link_in_the_fetching_users_folder_leads_root_nowhere(ready: Place) ->
     ready.sh(
         f"mkdir -p {place}; ln -sf /etc/shadow {place}/config.json; ln -sfn /etc {place}/more; stat -c %U%a /etc/shadow /etc >/root/as-it-was"
     )
-    seen = ready.run("weights", **elsewhere("link"))
-    assert seen.rc == 0, seen.message
+    run = ready.run("weights", **elsewhere("link"))
+    assert run.rc == 0, run.message
     assert ready.sh("stat -c %U%a /etc/shadow /etc | diff - /root/as-it-was") == ""
-    assert ready.sh(f"find {seen.results['fleet_weights']['path']} -type l") == ""
+    assert ready.sh(f"find {run.results['fleet_weights']['path']} -type l") == ""
 
 
 def test_another_reader_gets_all_of_the_model_and_nothing_is_fetched_again(fetched: Runs, ready: Place) -> None:
@@ -138,41 +138,39 @@ def elsewhere(name: str) -> dict[str, Any]:
 
 def test_a_line_that_is_cut_is_taken_up_where_it_broke(hub: Any, ready: Place) -> None:
     hub(cut=1 << 20, times=1)
-    seen = ready.run("weights", **elsewhere("cut"))
-    assert seen.rc == 0, seen.message
-    shard = f"{seen.results['fleet_weights']['path']}/{SHARD}"
+    run = ready.run("weights", **elsewhere("cut"))
+    assert run.rc == 0, run.message
+    shard = f"{run.results['fleet_weights']['path']}/{SHARD}"
     right = hashlib.sha256((site.CHECKPOINT / SHARD).read_bytes()).hexdigest()
     assert ready.sh(f"sha256sum {shard}").split()[0] == right
 
 
 def test_wrong_bytes_are_told_with_both_sums_and_never_switched_in(hub: Any, ready: Place) -> None:
     hub(flip=SHARD)
-    seen = ready.run("weights", **elsewhere("flip"))
+    run = ready.run("weights", **elsewhere("flip"))
     right = hashlib.sha256((site.CHECKPOINT / SHARD).read_bytes()).hexdigest()
-    assert seen.rc != 0 and SHARD in seen.message and f"wanted {right}" in seen.message
-    assert "\nwanted: every file of that revision" in seen.message
+    assert run.rc != 0 and SHARD in run.message and f"wanted {right}" in run.message
+    assert "\nwanted: every file of that revision" in run.message
     assert not ready.host.file(f"/srv/flip/{SERVED['weights_repository']}/{ready.vars['weights_revision']}").exists
 
 
 def test_our_own_sums_win_over_the_hubs(ready: Place) -> None:
-    seen = ready.run(
-        "weights", **elsewhere("own"), weights_manifest={**ready.vars["weights_manifest"], SHARD: "0" * 64}
-    )
-    assert seen.rc != 0 and "the hub says sha256 " in seen.message and "0" * 64 in seen.message
+    run = ready.run("weights", **elsewhere("own"), weights_manifest={**ready.vars["weights_manifest"], SHARD: "0" * 64})
+    assert run.rc != 0 and "the hub says sha256 " in run.message and "0" * 64 in run.message
 
 
 def test_a_hub_that_nobody_vouches_for_needs_our_own_sums(ready: Place) -> None:
-    seen = ready.run("weights", **elsewhere("free"), weights_manifest={})
-    assert seen.changed == []
-    assert "weights_endpoint is http://hub.lab.internal, and weights_manifest is empty" in seen.message
-    assert "\nnext: docs/mirrors.md has the command" in seen.message
+    run = ready.run("weights", **elsewhere("free"), weights_manifest={})
+    assert run.changed == []
+    assert "weights_endpoint is http://hub.lab.internal, and weights_manifest is empty" in run.message
+    assert "\nnext: docs/mirrors.md has the command" in run.message
 
 
 def test_a_revision_that_the_hub_does_not_have_is_named(ready: Place) -> None:
-    seen = ready.run("weights", **elsewhere("none"), weights_revision="1" * 40)
-    assert seen.rc != 0 and "404 RevisionNotFound" in seen.message and "\nnext: " in seen.message
+    run = ready.run("weights", **elsewhere("none"), weights_revision="1" * 40)
+    assert run.rc != 0 and "404 RevisionNotFound" in run.message and "\nnext: " in run.message
 
 
 def test_a_branch_stops_before_any_change(ready: Place) -> None:
-    seen = ready.run("weights", **elsewhere("main"), weights_revision="main")
-    assert seen.changed == [] and "\nwanted: ORGANISATION/NAME, a commit of 40 hex digits" in seen.message
+    run = ready.run("weights", **elsewhere("main"), weights_revision="main")
+    assert run.changed == [] and "\nwanted: ORGANISATION/NAME, a commit of 40 hex digits" in run.message

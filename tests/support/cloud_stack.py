@@ -32,7 +32,7 @@ class CloudStack:
         with_cloud(home)
         self.env = {**user_environment(home), "FLEET_LAB_CLOUD": LAB, "NO_COLOR": "1"}
         self.folder = home / ".pulumi" / "lab" / LAB
-        made = site.create(LAB, ["debian-12"], self.folder)
+        site_inputs = site.create(LAB, ["debian-12"], self.folder)
         node = machine.create(LAB, "bare-1", "debian-12", 8, self.folder)
         self.ssh = {
             "source": "ssh",
@@ -46,26 +46,26 @@ class CloudStack:
             "image": 2404,
             "keys": [Path(f"{node['identity']}.pub").read_text().strip()],
             "identity": node["identity"],
-            "ssh_from": [made["subnet"]],
+            "ssh_from": [site_inputs["subnet"]],
             "wait": 240,
             "builder": "do-1",
         }
         vars = yaml.safe_load((home / "stacks" / "Pulumi.lab.yaml").read_text())["config"]["glm-fleet:vars"]
         self.file = home / "stacks" / f"Pulumi.{STACK}.yaml"
-        self.file.write_text(yaml.safe_dump({"config": {"glm-fleet:vars": {**vars, **made["vars"]}}}))
-        self.tell({"do-1": {}})
+        self.file.write_text(yaml.safe_dump({"config": {"glm-fleet:vars": {**vars, **site_inputs["vars"]}}}))
+        self.configure({"do-1": {}})
         for command in (("bootstrap/stack.sh", STACK), self.secret("digitalocean:token", api.TOKEN)):
             assert self.run(*command).returncode == 0
 
     def secret(self, name: str, value: str) -> tuple[str, ...]:
         return ("pulumi", "config", "set", "--secret", name, value, "-s", STACK)
 
-    def tell(self, droplets: Mapping[str, Any], release: Mapping[str, str] | None = None, **other: Any) -> None:
+    def configure(self, droplets: Mapping[str, Any], release: Mapping[str, str] | None = None, **other: Any) -> None:
         """Write the machines into the stack file."""
-        told = yaml.safe_load(self.file.read_text())
-        told["config"]["glm-fleet:nodes"] = [self.ssh, {**self.pool, **other, "machines": dict(droplets)}]
-        told["config"]["glm-fleet:release"] = dict(release or {})
-        self.file.write_text(yaml.safe_dump(told))
+        stack = yaml.safe_load(self.file.read_text())
+        stack["config"]["glm-fleet:nodes"] = [self.ssh, {**self.pool, **other, "machines": dict(droplets)}]
+        stack["config"]["glm-fleet:release"] = dict(release or {})
+        self.file.write_text(yaml.safe_dump(stack))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; output of both streams together."""
@@ -80,11 +80,11 @@ class CloudStack:
 
     def state(self, kind: str) -> dict[str, dict[str, Any]]:
         """The resources of one kind in the state, by name."""
-        told = json.loads(self.run("pulumi", "stack", "export", "-s", STACK).stdout)["deployment"]["resources"]
-        return {found["urn"].rpartition("::")[2]: found for found in told if found["type"].endswith(f":{kind}")}
+        resources = json.loads(self.run("pulumi", "stack", "export", "-s", STACK).stdout)["deployment"]["resources"]
+        return {item["urn"].rpartition("::")[2]: item for item in resources if item["type"].endswith(f":{kind}")}
 
     def on(self, node: str, command: str) -> str:
         """Run a command on a machine, through the lab's engine: not by what is tested."""
-        done = self.run("docker", "exec", f"{LAB}-{node}", "sh", "-c", command)
-        assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
-        return done.stdout.strip()
+        run = self.run("docker", "exec", f"{LAB}-{node}", "sh", "-c", command)
+        assert run.returncode == 0, f"{node}: {command}: {run.stdout}"
+        return run.stdout.strip()

@@ -21,10 +21,10 @@ def expect_success(run: subprocess.CompletedProcess[str]) -> str:
     return output
 
 
-def expect_failure(run: subprocess.CompletedProcess[str]) -> str:
-    """Return the output of a command, which must have ended with another exit code than 0."""
+def expect_failure(run: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """Return the output of a command, which must have ended with this exit code (0: with any other than 0)."""
     output: str = run.stdout + (run.stderr or "")
-    assert run.returncode != 0, f"{run.args} ended with 0:\n{output}"
+    assert run.returncode and run.returncode == (code or run.returncode), f"{run.args}: {run.returncode}:\n{output}"
     return output
 
 

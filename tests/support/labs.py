@@ -38,8 +38,8 @@ def stand(name: str, systems: Mapping[str, str], folder: pathlib.Path) -> Iterat
     """Make a lab with nodes {name: system}; whatever happens, nothing of it stays. What an earlier run left behind goes first."""
     site.remove(name, folder)
     try:
-        made = site.create(name, list(systems.values()), folder)
+        site_inputs = site.create(name, list(systems.values()), folder)
         nodes = {node: bare(name, node, system, folder) for node, system in systems.items()}
-        yield Lab(name, nodes, made["vars"], folder)
+        yield Lab(name, nodes, site_inputs["vars"], folder)
     finally:
         site.remove(name, folder)

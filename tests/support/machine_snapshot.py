@@ -38,25 +38,25 @@ MOVES = re.compile(
 def at(target: ssh.Target) -> Look:
     """Look at the machine."""
     with ssh.connect(target) as connection:
-        seen = {what: connection.run(command, timeout=120) for what, command in LOOKS.items()}
-    assert {what: one.stderr for what, one in seen.items() if one.rc} == {}
+        results = {kind: connection.run(command, timeout=120) for kind, command in LOOKS.items()}
+    assert {kind: result.stderr for kind, result in results.items() if result.rc} == {}
     return {
-        what: frozenset(
-            filter(lambda line: line and not (what == "sysctls" and MOVES.match(line)), one.stdout.splitlines())
+        kind: frozenset(
+            filter(lambda line: line and not (kind == "sysctls" and MOVES.match(line)), result.stdout.splitlines())
         )
-        for what, one in seen.items()
+        for kind, result in results.items()
     }
 
 
 def changed(before: Look, after: Look) -> dict[str, list[str]]:
     """Return by kind what went (`- …`) and what came (`+ …`); nothing where all is as it was."""
-    found = {
-        what: sorted(
+    differences = {
+        kind: sorted(
             [
-                *(f"- {line}" for line in before[what] - after[what]),
-                *(f"+ {line}" for line in after[what] - before[what]),
+                *(f"- {line}" for line in before[kind] - after[kind]),
+                *(f"+ {line}" for line in after[kind] - before[kind]),
             ]
         )
-        for what in before
+        for kind in before
     }
-    return {what: lines for what, lines in found.items() if lines}
+    return {kind: lines for kind, lines in differences.items() if lines}

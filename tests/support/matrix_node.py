@@ -17,15 +17,15 @@ class MatrixNode:
     lab: str
     target: ssh.Target
     vars: dict[str, Any]
-    done: list[str] = dataclasses.field(default_factory=list)
-    asked: dict[str, Any] = dataclasses.field(default_factory=dict)
-    told: dict[str, Any] = dataclasses.field(default_factory=dict)
+    scenarios: list[str] = dataclasses.field(default_factory=list)
+    variables: dict[str, Any] = dataclasses.field(default_factory=dict)
+    results: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def sh(self, command: str) -> str:
         with ssh.connect(self.target) as connection:
-            done = connection.run(command, timeout=120)
-        assert done.rc == 0, f"{command}: {done.stderr or done.stdout}"
-        return done.stdout.strip()
+            result = connection.run(command, timeout=120)
+        assert result.rc == 0, f"{command}: {result.stderr or result.stdout}"
+        return result.stdout.strip()
 
     def since(self, unit: str) -> str:
         """When the unit became active, in µs of the node's uptime; 0 when it never did."""
@@ -51,14 +51,14 @@ class MatrixNode:
         raise AssertionError(f"{self.target.name} did not come back within {labs.BOOT} s")
 
     def run(self, book: str, check: bool) -> playbook.Run:
-        asked = {name: self.tip() if value == "{tip}" else value for name, value in self.asked.items()}
-        given = {**self.vars, **COMMON, **SERVED, **asked}
+        own = {name: self.tip() if value == "{tip}" else value for name, value in self.variables.items()}
+        variables = {**self.vars, **COMMON, **SERVED, **own}
         if book == "serving":
-            given |= {
-                "vllm_image": self.told["fleet_image"]["image"],
-                "vllm_model_dir": self.told["fleet_weights"]["path"],
-                "vllm_model_manifest": self.told["fleet_weights"]["manifest"],
+            variables |= {
+                "vllm_image": self.results["fleet_image"]["image"],
+                "vllm_model_dir": self.results["fleet_weights"]["path"],
+                "vllm_model_manifest": self.results["fleet_weights"]["manifest"],
             }
-        ran = playbook.run(self.target, book, given, {"VLLM_API_KEY": KEY}, check)
-        self.told |= ran.results
-        return ran
+        run = playbook.run(self.target, book, variables, {"VLLM_API_KEY": KEY}, check)
+        self.results |= run.results
+        return run

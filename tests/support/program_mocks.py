@@ -32,7 +32,7 @@ class Declared:
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all resources of a kind."""
-        return [name for found, name in self.inputs if found == kind]
+        return [name for other, name in self.inputs if other == kind]
 
 
 class Mocks(pulumi.runtime.Mocks):
@@ -45,7 +45,7 @@ class Mocks(pulumi.runtime.Mocks):
         kind = args.typ.rpartition(":")[2]
         self.declared.inputs[kind, args.name] = args.inputs
         name = args.inputs.get("node", {}).get("name", args.name)
-        made: dict[str, dict[str, Any]] = {
+        outputs: dict[str, dict[str, Any]] = {
             "Site": {"vars": SITE_VARS},
             "Machine": {
                 "address": "192.0.2.99",
@@ -73,7 +73,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "seconds": {"vllm": 4.0},
             },
         }
-        return f"{kind}/{args.name}", {**args.inputs, **made.get(kind, {})}
+        return f"{kind}/{args.name}", {**args.inputs, **outputs.get(kind, {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         self.declared.calls.append((args.token, dict(args.args), len(self.declared.inputs)))
@@ -82,8 +82,8 @@ class Mocks(pulumi.runtime.Mocks):
 
 def config(stack: str) -> dict[str, Any]:
     """Return the configuration in a stack's file."""
-    read: dict[str, Any] = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack}.yaml").read_text())["config"]
-    return {key: value for key, value in read.items() if not key.endswith(("vllm_api_key", "weights_token"))}
+    values: dict[str, Any] = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key: value for key, value in values.items() if not key.endswith(("vllm_api_key", "weights_token"))}
 
 
 class FailingMonitor(mocks_module.MockMonitor):
@@ -112,13 +112,15 @@ def run(
     preview: bool = False,
 ) -> Declared:
     """Run `__main__.py` as the language host does, with `values` as the configuration of `stack`."""
-    kept = {f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()}
+    secret_config = {
+        f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()
+    }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     mocks = Mocks()
     pulumi.runtime.set_mocks(
         mocks, project="glm-fleet", stack=stack, preview=preview, monitor=FailingMonitor(mocks, failing)
     )
-    pulumi.runtime.set_all_config({**texts, **kept}, list(kept))
+    pulumi.runtime.set_all_config({**texts, **secret_config}, list(secret_config))
 
     exported: dict[str, Any] = {}
 

@@ -65,7 +65,7 @@ class Metal(Machine):
 
     def switch_on(self, device: str) -> None:
         """Start QEMU, from the virtual CD first or from the disk."""
-        media = [self.inserted(one) for one in ("Cd", "Floppy")] if self.media() else []
+        media = [self.inserted(device_name) for device_name in ("Cd", "Floppy")] if self.media() else []
         self.wiped += device == "Cd"
         drives = [
             option
@@ -143,8 +143,8 @@ def _disk(disk: Path, root: Path, kernel: Path, initrd: Path, folder: Path) -> N
     """Make the disk: a partition from which it boots, and one with the system."""
     boot, system = folder / "boot.fat", folder / "root.ext4"
     for file, size in ((boot, BOOT), (system, ROOT), (disk, BOOT + ROOT + 1)):
-        with file.open("wb") as made:
-            made.truncate(size << 20)
+        with file.open("wb") as disk_file:
+            disk_file.truncate(size << 20)
     _run("mkfs.vfat", str(boot))
     config = folder / "syslinux.cfg"
     config.write_text(f"DEFAULT s\nLABEL s\n LINUX linux\n APPEND initrd=initrd root=/dev/vda2 rw {CONSOLE}\n")
@@ -169,19 +169,19 @@ def _installer(initrd: Path, root: Path, folder: Path) -> None:
         (tree / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin")
     release = next((root / "lib" / "modules").iterdir()).name
-    wanted: list[str] = []
+    lines: list[str] = []
     for module in MODULES:
-        told = _run("modprobe", "-d", str(root), "-S", release, "--show-depends", module)
-        wanted += [line.split()[1] for line in told.splitlines() if line.startswith("insmod")]
-    files = list(dict.fromkeys(wanted))
+        output = _run("modprobe", "-d", str(root), "-S", release, "--show-depends", module)
+        lines += [line.split()[1] for line in output.splitlines() if line.startswith("insmod")]
+    files = list(dict.fromkeys(lines))
     for file in files:
         shutil.copy(file, tree / "lib")
     (tree / "modules").write_text("\n".join(Path(file).name for file in files) + "\n")
     (tree / "init").write_text(INSTALLER)
     (tree / "init").chmod(0o755)
-    listed = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
+    names = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
     packed = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=listed, capture_output=True, check=True
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, capture_output=True, check=True
     )
     initrd.write_bytes(gzip.compress(packed.stdout, 1))
 

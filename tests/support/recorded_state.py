@@ -25,8 +25,8 @@ PLACE = "/srv/glm-fleet"  # in place of the folder that the project stands in
 def readable(export: Any, root: str) -> Any:
     """Return the export with KEY in place of each secret, and nothing of the machine where it was made."""
     deployment = export["deployment"]
-    kept = {key: value for key, value in deployment.items() if key not in ("secrets_providers", "manifest")}
-    text = json.dumps({**export, "deployment": _shown(kept)})
+    fields = {key: value for key, value in deployment.items() if key not in ("secrets_providers", "manifest")}
+    text = json.dumps({**export, "deployment": _shown(fields)})
     return json.loads(text.replace(root, PLACE))
 
 
@@ -45,8 +45,8 @@ def main() -> None:
     export = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     text = without_secrets(Path("stacks", f"Pulumi.{stack}.yaml").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    kept = readable(export, str(Path.cwd()))
-    (folder / "state.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    record = readable(export, str(Path.cwd()))
+    (folder / "state.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     (folder / f"Pulumi.{stack}.yaml").write_text(text)
 
 

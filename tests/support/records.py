@@ -53,10 +53,10 @@ def digest(table: str, row: Any) -> str:
 def add(table: str, rows: dict[str, Any], **figures: float) -> None:
     """Add a record of each row (by name) that a run has just gone through whole, to report/records/TABLE.json."""
     file = NEW / f"{table}.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
+    stored = json.loads(file.read_text()) if file.exists() else {}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     for name, row in rows.items():
-        known[name] = {
+        stored[name] = {
             **figures,
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB",
@@ -64,14 +64,14 @@ def add(table: str, rows: dict[str, Any], **figures: float) -> None:
             "digest": digest(table, row),
         }
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1) + "\n")
+    file.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def read(table: str) -> dict[str, dict[str, Any]]:
     """Return the committed records of a table, by row."""
     kept = KEPT[table]
-    known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
-    return known
+    stored: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    return stored
 
 
 def state(table: str, record: dict[str, Any], row: Any) -> str:
@@ -89,8 +89,8 @@ def state(table: str, record: dict[str, Any], row: Any) -> str:
 def take() -> None:
     """Take what runs wrote into the committed records."""
     for file in NEW.glob("*.json"):
-        known = {**read(file.stem), **json.loads(file.read_text())}
-        KEPT[file.stem].write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+        stored = {**read(file.stem), **json.loads(file.read_text())}
+        KEPT[file.stem].write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
 
 
 def _commit() -> str:

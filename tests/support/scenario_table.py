@@ -78,5 +78,5 @@ def load() -> dict[str, Scenario]:
 
 def cells(by: str) -> list[tuple[str, str, bool]]:
     """(system, scenario, whether `make test` has it) of those that one file of tests goes through, node by node."""
-    mine = [one for one in load().values() if one.by == by]
-    return [(system, one.name, system in one.make_test) for system in SYSTEMS for one in mine]
+    scenarios = [scenario for scenario in load().values() if scenario.by == by]
+    return [(system, scenario.name, system in scenario.make_test) for system in SYSTEMS for scenario in scenarios]

@@ -38,8 +38,8 @@ THINGS = {
 
 def machines() -> Props:
     """What the test says of the machines now."""
-    told: Props = json.loads((base.state_dir() / "machines.json").read_text())
-    return told
+    state: Props = json.loads((base.state_dir() / "machines.json").read_text())
+    return state
 
 
 class Node(node.Node):
@@ -58,8 +58,8 @@ class Run(Playbook):
 
     def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
         """It runs."""
-        made = super().apply(request, inputs, old)
-        return {**made, "verdict": VERDICT} if self.name == "Serving" else made
+        outputs = super().apply(request, inputs, old)
+        return {**outputs, "verdict": VERDICT} if self.name == "Serving" else outputs
 
 
 def playbook(kind: str, slots: Slots) -> Playbook:

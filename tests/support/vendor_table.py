@@ -58,10 +58,10 @@ class Machine(Form):
     def results(self) -> list[CheckResult]:
         """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
         bare = preflight.check(preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
-        return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
+        return [result for result in preflight.check(self.look(), preflight_machines.wanted()) if result not in bare]
 
 
 @functools.cache
 def load() -> dict[str, Machine]:
     """Every machine by its name, in the order of the file."""
-    return {one.name: one for one in rows.read(FILE, Machine)}
+    return {machine.name: machine for machine in rows.read(FILE, Machine)}

@@ -17,12 +17,12 @@ DIGEST = "sha256:" + "ab" * 32
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """A registry with one image, which this machine trusts; no login is configured."""
-    made = Registry(tmp_path)
-    made.tags["glm/vllm:v1"] = DIGEST
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
+    registry_server = Registry(tmp_path)
+    registry_server.tags["glm/vllm:v1"] = DIGEST
+    monkeypatch.setenv("SSL_CERT_FILE", str(registry_server.certificate))
     monkeypatch.setenv("HOME", str(tmp_path))
-    yield made
-    made.close()
+    yield registry_server
+    registry_server.close()
 
 
 def login(home: Path, server: Registry, who: str) -> None:
@@ -125,10 +125,10 @@ def test_a_digest_of_another_form_is_refused(server: Registry, digest: str) -> N
 
 
 def test_docker_hub_is_asked_where_its_api_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def answer(doing: str, method: str, url: str, headers: Mapping[str, str]) -> bounded.Answer:
-        asked.append((url, headers.get("Authorization", "")))
+        requests.append((url, headers.get("Authorization", "")))
         if url.startswith("https://auth.docker.io/"):
             return bounded.Answer(200, {}, b'{"token": "t"}')
         if not headers.get("Authorization"):
@@ -141,4 +141,4 @@ def test_docker_hub_is_asked_where_its_api_is(monkeypatch: pytest.MonkeyPatch, t
     assert registry.digest("docker.io/ubuntu:24.04") == DIGEST
     manifest = "https://registry-1.docker.io/v2/library/ubuntu/manifests/24.04"
     token = "https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Ax%3Apull"
-    assert asked == [(manifest, ""), (token, ""), (manifest, "Bearer t")]
+    assert requests == [(manifest, ""), (token, ""), (manifest, "Bearer t")]

@@ -18,7 +18,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 
 @pytest.fixture
-def made(lab: labs.Lab) -> Iterator[Callable[[vendor_table.Machine], MatrixNode]]:
+def make_node(lab: labs.Lab) -> Iterator[Callable[[vendor_table.Machine], MatrixNode]]:
     """Make a vendor's node; it goes with the test."""
     names: list[str] = []
 

@@ -16,7 +16,7 @@ from tests.support.matrix_node import MatrixNode
 from tests.support.role_node import COMMON
 
 pytestmark = pytest.mark.exhaustive
-NODES = [one for one in vendor_table.load().values() if one.checks]
+NODES = [machine for machine in vendor_table.load().values() if machine.checks]
 
 
 def wanted(bed: MatrixNode) -> preflight.Requirements:
@@ -35,33 +35,33 @@ def packages(bed: MatrixNode, pattern: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("one", NODES, ids=lambda one: one.name)
+@pytest.mark.parametrize("machine", NODES, ids=lambda machine: machine.name)
 def test_a_vendors_machine_is_known_and_taken(
-    one: vendor_table.Machine, made: Callable[[vendor_table.Machine], MatrixNode]
+    machine: vendor_table.Machine, make_node: Callable[[vendor_table.Machine], MatrixNode]
 ) -> None:
-    bed = made(one)
+    bed = make_node(machine)
     ask = wanted(bed)
     results = preflight.check(preflight.observe(ask), ask)
-    told = {one.check: f"{one.level} {one.seen}" for one in results}
+    seen = {machine.check: f"{machine.level} {machine.seen}" for machine in results}
     assert [
-        f"{check}: {told.get(check)}"
-        for check, like in one.checks.items()
-        if not fnmatch.fnmatchcase(told.get(check, ""), like)
+        f"{check}: {seen.get(check)}"
+        for check, like in machine.checks.items()
+        if not fnmatch.fnmatchcase(seen.get(check, ""), like)
     ] == []
-    if one.run is None:
+    if machine.run is None:
         return
-    before = {pattern: packages(bed, pattern) for pattern in one.run.stays}
-    given = {**bed.vars, **COMMON, **one.vars}
+    before = {pattern: packages(bed, pattern) for pattern in machine.run.stays}
+    variables = {**bed.vars, **COMMON, **machine.vars}
     boot = bed.boot()
-    ran = playbook.run(bed.target, "host", given)
-    assert ran.rc == 0, ran.message
-    assert (bed.boot() != boot) == bool(one.run.reboots)
-    assert ran.results["fleet_host"]["driver"] == one.run.driver
-    assert ran.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
+    run = playbook.run(bed.target, "host", variables)
+    assert run.rc == 0, run.message
+    assert (bed.boot() != boot) == bool(machine.run.reboots)
+    assert run.results["fleet_host"]["driver"] == machine.run.driver
+    assert run.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
     for pattern, names in before.items():
         assert packages(bed, pattern) and set(names) <= set(packages(bed, pattern)), pattern
-    assert [pattern for pattern in one.run.absent if packages(bed, pattern)] == []
-    for command in one.run.holds:
+    assert [pattern for pattern in machine.run.absent if packages(bed, pattern)] == []
+    for command in machine.run.holds:
         bed.sh(command)
-    again = playbook.run(bed.target, "host", given)
+    again = playbook.run(bed.target, "host", variables)
     assert (again.rc, again.changed) == (0, []), again.message
