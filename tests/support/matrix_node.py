@@ -1,4 +1,4 @@
-"""A node that goes through scenarios of the matrix, with what past runs left on it. Used by tests/matrix and tests/vendors."""
+"""A node for scenarios of the matrix, with the results of its past runs. Used by tests/matrix and tests/vendors."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from tests.support.role_node import COMMON, KEY, SERVED
 
 @dataclasses.dataclass
 class MatrixNode:
-    """A node on which scenarios are gone through: those of the past, the variables that they left, what their runs told."""
+    """A node with its past scenarios, their variables, and the results of their runs."""
 
     lab: str
     target: ssh.Target
@@ -28,23 +28,23 @@ class MatrixNode:
         return result.stdout.strip()
 
     def since(self, unit: str) -> str:
-        """When the unit became active, in µs of the node's uptime; 0 when it never did."""
+        """Return when the unit became active, in µs of the node's uptime; 0 when it never did."""
         return self.sh(f"systemctl show --value --property ActiveEnterTimestampMonotonic {unit}")
 
     def boot(self) -> str:
         return self.sh("cat /proc/sys/kernel/random/boot_id")
 
     def tip(self) -> str:
-        """The newest commit of the source, which no stack pins."""
+        """Return the newest commit of the source, which no stack pins."""
         refs = "http://git.lab.internal/transformers.git/info/refs?service=git-upload-pack"
         return self.sh(f"curl -fsS '{refs}' | grep -a 'refs/heads/main$' | tail -1 | cut -c5-44")
 
     def reboot(self) -> None:
-        """Reboot, and wait until the new boot has started all that it starts."""
+        """Reboot, and wait until the new boot has started all of its units."""
         before, end = self.boot(), time.monotonic() + labs.BOOT
         self.sh("systemctl --no-block reboot")
         while time.monotonic() < end:
-            with contextlib.suppress(errors.Unreachable):  # it goes down, or comes up
+            with contextlib.suppress(errors.Unreachable):  # it shuts down, or boots
                 if self.boot() != before:
                     self.sh("systemctl is-system-running --wait || true")
                     return

@@ -1,6 +1,6 @@
-"""Lab nodes that look like vendors' machines: what the preflight sees there, and what the host's playbook makes of them.
+"""Lab nodes that look like vendors' machines: the preflight's results there, and the host's playbook.
 
-A reboot, an engine and a driver each: minutes, so `make test-all` alone has them.
+A reboot, a Docker daemon and a driver each: minutes, so `make test-all` alone has them.
 """
 
 import dataclasses
@@ -19,30 +19,28 @@ pytestmark = pytest.mark.exhaustive
 NODES = [machine for machine in vendor_table.load().values() if machine.checks]
 
 
-def wanted(bed: MatrixNode) -> preflight.Requirements:
-    """Return what the stack prod wants of the node, with the lab's archive; the kernel is this machine's, and no list has it."""
+def requirements_of(node: MatrixNode) -> preflight.Requirements:
+    """Return the stack prod's requirements, with the lab's archive and without kernels: the node has this machine's, which no list has."""
     ask = preflight_machines.wanted()
     repositories = (mirrors.filled_url(COMMON["rocm_repository_url"], {}),)
     return dataclasses.replace(
-        ask, target=bed.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
+        ask, target=node.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
     )
 
 
-def packages(bed: MatrixNode, pattern: str) -> list[str]:
-    listed = bed.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'").splitlines()
-    return [
-        line.split()[1] for line in listed if line.startswith("ii") and fnmatch.fnmatchcase(line.split()[1], pattern)
-    ]
+def packages(node: MatrixNode, pattern: str) -> list[str]:
+    lines = node.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'").splitlines()
+    return fnmatch.filter([line.split()[1] for line in lines if line.startswith("ii")], pattern)
 
 
 @pytest.mark.parametrize("machine", NODES, ids=lambda machine: machine.name)
-def test_a_vendors_machine_is_known_and_taken(
+def test_a_run_adopts_a_vendors_machine(
     machine: vendor_table.Machine, make_node: Callable[[vendor_table.Machine], MatrixNode]
 ) -> None:
-    bed = make_node(machine)
-    ask = wanted(bed)
+    node = make_node(machine)
+    ask = requirements_of(node)
     results = preflight.check(preflight.observe(ask), ask)
-    seen = {machine.check: f"{machine.level} {machine.seen}" for machine in results}
+    seen = {result.check: f"{result.level} {result.seen}" for result in results}
     assert [
         f"{check}: {seen.get(check)}"
         for check, like in machine.checks.items()
@@ -50,18 +48,18 @@ def test_a_vendors_machine_is_known_and_taken(
     ] == []
     if machine.run is None:
         return
-    before = {pattern: packages(bed, pattern) for pattern in machine.run.stays}
-    variables = {**bed.vars, **COMMON, **machine.vars}
-    boot = bed.boot()
-    run = playbook.run(bed.target, "host", variables)
+    before = {pattern: packages(node, pattern) for pattern in machine.run.stays}
+    variables = {**node.vars, **COMMON, **machine.vars}
+    boot = node.boot()
+    run = playbook.run(node.target, "host", variables)
     assert run.rc == 0, run.message
-    assert (bed.boot() != boot) == bool(machine.run.reboots)
+    assert (node.boot() != boot) == bool(machine.run.reboots)
     assert run.results["fleet_host"]["driver"] == machine.run.driver
     assert run.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
     for pattern, names in before.items():
-        assert packages(bed, pattern) and set(names) <= set(packages(bed, pattern)), pattern
-    assert [pattern for pattern in machine.run.absent if packages(bed, pattern)] == []
+        assert packages(node, pattern) and set(names) <= set(packages(node, pattern)), pattern
+    assert [pattern for pattern in machine.run.absent if packages(node, pattern)] == []
     for command in machine.run.holds:
-        bed.sh(command)
-    again = playbook.run(bed.target, "host", variables)
+        node.sh(command)
+    again = playbook.run(node.target, "host", variables)
     assert (again.rc, again.changed) == (0, []), again.message
