@@ -16,7 +16,7 @@ import pytest
 from fleet.managed import owner
 from fleet.stack import requirements, stack_file
 from tests.support.plugin import Engine, Plugin, Props, expect_error
-from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy
+from tests.support.preflight_machines import FAULTS, ROLES, ROOT, healthy
 from tests.support.programs import write_program
 from tests.support.ssh_server import KEPT, Server
 
@@ -37,7 +37,7 @@ class Machine:
 
     def sick(self, *claims: str) -> None:
         for claim in claims:
-            SICK[claim][0](self.facts)
+            FAULTS[claim][0](self.facts)
 
     def belongs_to(self, text: str) -> None:
         self.mark.parent.mkdir(exist_ok=True)

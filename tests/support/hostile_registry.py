@@ -28,27 +28,27 @@ class Handler(http_server.Handler):
     server: "Server"
 
     def do_HEAD(self) -> None:
-        self.server.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
+        self.server.requests.append((self.command, self.path, self.headers.get("Authorization", "")))
         self.server.answer(self)
 
-    do_GET, say = do_HEAD, http_server.Handler.reply
+    do_GET = do_HEAD
 
 
 class Server(http_server.LoopbackServer):
     """One origin, https on the loopback."""
 
     def __init__(self, certificate: Path) -> None:
-        self.asked: list[tuple[str, str, str]] = []
-        self.answer: Answer = lambda request: request.say(404)
+        self.requests: list[tuple[str, str, str]] = []
+        self.answer: Answer = lambda request: request.reply(404)
         super().__init__(Handler, certificate)
 
     def logins(self) -> list[str]:
-        return [login for _, _, login in self.asked if login]
+        return [login for _, _, login in self.requests if login]
 
 
-def gives(digest: str) -> Answer:
+def answer_digest(digest: str) -> Answer:
     """Return the answer of a registry that has this digest for every tag."""
-    return lambda request: request.say(200, Docker_Content_Digest=digest)
+    return lambda request: request.reply(200, Docker_Content_Digest=digest)
 
 
 def certify(folder: Path) -> Path:

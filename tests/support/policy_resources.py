@@ -13,7 +13,7 @@ COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
 PROD = Stack(source="ssh")
 
-# The inputs of valid resources; of other kinds than the checked one they are what a rule reads.
+# The inputs of valid resources; a rule reads those of other kinds, too.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     "BareMetal": {"name": "prod-1", "bmc": "https://192.0.2.111"},
     "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},

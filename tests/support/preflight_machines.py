@@ -14,7 +14,7 @@ Change = Callable[[dict[str, Any]], None]
 HEADERS = {"headers": "installable", "modules-extra": "not there"}
 
 
-def wanted(machine: str = "prod-1", network: str = "host") -> preflight.Requirements:
+def prod_requirements(machine: str = "prod-1", network: str = "host") -> preflight.Requirements:
     """Return the requirements of the stack prod for a machine; its replicas listen on ports on the network "host" alone."""
     stack = stack_file.read("prod", ROOT)
     stack = stack.model_copy(update={"vars": {**stack.vars, "vllm_network": network}})
@@ -34,7 +34,7 @@ def healthy() -> dict[str, Any]:
         "compute": "",
         "memory": "",
     }
-    ask = wanted()
+    requirements_of_prod = prod_requirements()
     return {
         "system": "ubuntu 24.04",
         "kernel": "6.8.0-87-generic",
@@ -62,8 +62,11 @@ def healthy() -> dict[str, Any]:
         "backups": [],
         "memory": 2_200_000_000_000,
         "nvme": ["nvme0n1", "nvme1n1"],
-        "space": {space.path: {"free": 3_000_000_000_000, "device": 1, "filled": False} for space in ask.space},
-        "reach": {**dict.fromkeys(ask.addresses, ""), "archive.example:80": ""},
+        "space": {
+            space.path: {"free": 3_000_000_000_000, "device": 1, "filled": False}
+            for space in requirements_of_prod.space
+        },
+        "reach": {**dict.fromkeys(requirements_of_prod.addresses, ""), "archive.example:80": ""},
         "locks": [],
         "half": [],
         "reboot": None,
@@ -105,9 +108,13 @@ def after_a_run() -> dict[str, Any]:
     return facts
 
 
-def judged(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
+def not_ok(facts: dict[str, Any], ahead: float = 0.2) -> list[preflight.CheckResult]:
     """Return the checks that are not ok."""
-    return [result for result in preflight.check(preflight.Observation(facts, ahead), wanted()) if result.level != "ok"]
+    return [
+        result
+        for result in preflight.check(preflight.Observation(facts, ahead), prod_requirements())
+        if result.level != "ok"
+    ]
 
 
 def put(*path: Any, to: Any) -> Change:
@@ -124,7 +131,7 @@ def put(*path: Any, to: Any) -> Change:
 OWNER = json.dumps({"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"})
 LOCK = {"path": "/var/lib/dpkg/lock-frontend", "pid": 7, "command": "unattended-upgr", "unit": "apt-daily.service"}
 # A row a fault: its change of the facts, the level, the check, the fact that the check reports.
-SICK: dict[str, tuple[Change, str, str, str]] = {
+FAULTS: dict[str, tuple[Change, str, str, str]] = {
     "another-system": (put("system", to="rhel 9.4"), "error", "system", "rhel 9.4"),
     "another-architecture": (put("arch", to="aarch64"), "error", "system", "aarch64"),
     "no-systemd": (put("systemd", to=False), "error", "system", "no systemd"),

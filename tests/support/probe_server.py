@@ -43,7 +43,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.model: Model = lambda body, key: whole(content="hello")
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ class Handler(http_server.Handler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
+        self.server.requests.append((self.path, body))
         reply = self.server.model(body, self.headers.get("Authorization", ""))
         if reply.status:
             self.reply(reply.status, reply.content, Content_Length=str(reply.length or len(reply.content)))

@@ -17,13 +17,17 @@ from pulumi.runtime.proto import resource_pb2
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = ("lab", "dev", "staging", "prod", "dr")
 KEY = "0123456789abcdef0123456789abcdef"
-SECRET, SECRET_SIGN = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # how a secret input looks
+FINAL_KEY = {"public": "ssh-ed25519 C", "private": "another key"}
+SECRET, SECRET_SIGN = (
+    "4dabf18193072939515e22adb298388d",
+    "1b47061264138c4ac30d75fd1eb44270",
+)  # the form of a secret input
 SITE_VARS = {"transformers_base_image": "registry.lab.internal:5000/lab/vllm@sha256:" + "ab" * 32, "unheard_of": 1}
 
 
 @dataclass
 class Declared:
-    """What a program declared: inputs by (kind, name), in order, what is protected, outputs, calls (token, arguments, resources before it)."""
+    """A program's declarations: inputs by (kind, name), in order, protected resources, outputs, calls (token, arguments, resources before it)."""
 
     inputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +40,7 @@ class Declared:
 
 
 class Mocks(pulumi.runtime.Mocks):
-    """Answers as the plugins would, with nothing behind it."""
+    """Answers as the plugins would, without machines."""
 
     def __init__(self) -> None:
         self.declared = Declared()
@@ -54,11 +58,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "identity": "/k",
                 "host_key": "ssh-ed25519 A",
             },
-            "HostKey": {
-                "public": "ssh-ed25519 B",
-                "private": "a key",
-                "final": {"public": "ssh-ed25519 C", "private": "another key"},
-            },
+            "HostKey": {"public": "ssh-ed25519 B", "private": "a key", "final": FINAL_KEY},
             "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},
             "Host": {"gpus": 8, "seconds": {"host": 1.0, "docker": 2.0}},
@@ -87,7 +87,7 @@ def config(stack: str) -> dict[str, Any]:
 
 
 class FailingMonitor(mocks_module.MockMonitor):
-    """An engine in which some resources fail: it answers as the real one does with --continue-on-error."""
+    """A Pulumi engine in which some resources fail: it answers as the real one does with --continue-on-error."""
 
     def __init__(self, mocks: Mocks, failing: tuple[str, ...]) -> None:
         super().__init__(mocks)

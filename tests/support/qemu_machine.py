@@ -1,14 +1,13 @@
 """A machine of QEMU behind the BMC of redfish_machine.py: firmware, a bare disk, two drives for virtual media, a network card.
 
-Owns its processor, which is emulated (no KVM), and the image of an installer that stands in for Ubuntu's and Debian's: it finds the medium
-CIDATA by its label, writes a system to the bare disk, runs the medium's late_command.sh on it as those do, and switches off. Needs root, Debian's
-archive, and some of its packages, which are installed. Used by tests/machine/test_metal.py.
+Owns its emulated processor (no KVM), and the image of an installer instead of Ubuntu's and Debian's: it finds the medium CIDATA by its
+label, writes a system to the bare disk, runs the medium's late_command.sh on it as those do, and switches off. Needs root and Debian's
+archive, from which it installs some packages. Used by tests/machine/test_metal.py.
 """
 
 import gzip
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from lab.images import rootfs
@@ -19,7 +18,7 @@ PACKAGES = (
     *("e2fsprogs", "xorriso", "cpio", "busybox-static", "kmod"),
 )
 SYSTEM = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "openssh-server", "python3-minimal", "iproute2")
-# What the installer's small system loads to see disk and drives.
+# The modules of disk and drives for the installer's small system.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "ext4", "crc32c_generic")
 CONSOLE = "console=ttyS0,115200 net.ifnames=0"
 BOOT, ROOT = 96, 900  # MiB of the two partitions
@@ -45,13 +44,13 @@ poweroff -f
 
 
 class Metal(Machine):
-    """Switched off, with a bare disk of zeros. `image` makes its installer; `console` has what it printed."""
+    """Switched off, with a bare disk of zeros. `image` makes its installer; `console` has its output."""
 
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def bare_disk(self) -> Path:
-        """The disk, as large as what is written to it and as empty as a new one."""
+        """The disk, with room for the system and as empty as a new one."""
         path = self.folder / "disk.raw"
         if not path.exists():
             with path.open("wb") as file:
@@ -60,7 +59,7 @@ class Metal(Machine):
 
     @property
     def console(self) -> Path:
-        """What its serial port has said."""
+        """The output of its serial port."""
         return self.folder / "console"
 
     def switch_on(self, device: str) -> None:
@@ -95,7 +94,7 @@ class Metal(Machine):
             self.process = None
 
     def ended(self) -> bool:
-        """Whether the machine has switched itself off."""
+        """Return whether the machine has switched itself off."""
         return self.process is not None and self.process.poll() is not None
 
 
@@ -122,7 +121,7 @@ def image(folder: Path) -> Path:
 
 
 def _system(root: Path, folder: Path) -> None:
-    """Make the system that is installed: Debian with an SSH server, and no host key or user of its own."""
+    """Make the system to install: Debian with an SSH server, and no host key or user of its own."""
     keyring, lines = rootfs.archive("bookworm", folder)
     (folder / "sources").write_text("\n".join(lines) + "\n")
     hooks = (
@@ -163,7 +162,7 @@ def _disk(disk: Path, root: Path, kernel: Path, initrd: Path, folder: Path) -> N
 
 
 def _installer(initrd: Path, root: Path, folder: Path) -> None:
-    """Make the installer's own small system: busybox, the modules of the kernel in their order, and what it does."""
+    """Make the installer's own small system: busybox, the modules of the kernel in their order, and its script."""
     tree = folder / "initrd"
     for name in ("bin", "lib"):
         (tree / name).mkdir(parents=True)
@@ -187,5 +186,4 @@ def _installer(initrd: Path, root: Path, folder: Path) -> None:
 
 
 def _run(*command: str) -> str:
-    done: Sequence[str] = command
-    return subprocess.run(done, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,4 +1,4 @@
-"""A Serving as the engine knows it: its inputs, what its last update gave, and changes of the inputs. Data for diffs and previews."""
+"""A Serving as the Pulumi engine knows it: its inputs, the outputs of its last update, and changes of the inputs. Data for diffs and previews."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ OUTPUTS = {
 
 
 def changed(*path: Any, to: Any) -> Props:
-    """Return INPUTS with another value at a path; None takes it away."""
+    """Return INPUTS with another value at a path; None removes it."""
 
     def put(value: Any, keys: tuple[Any, ...]) -> Any:
         if not keys:

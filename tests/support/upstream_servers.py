@@ -18,7 +18,7 @@ class Registry(LoopbackServer):
 
     def __init__(self, folder: Path, private: bool = False) -> None:
         self.tags: dict[str, str] = {}
-        self.private, self.asked, self.answer = private, list[str](), 200
+        self.private, self.requests, self.answer = private, list[str](), 200
         # Of a hostile one: a redirect, another token service, and another answer of that service.
         self.redirect, self.realm = "", ""
         self.token: bytes = b'{"token": "token"}'
@@ -31,7 +31,7 @@ class _Handler(Handler):
     server: Registry
 
     def do_HEAD(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         self.server.logins.append(self.headers.get("Authorization") or "")
         if self.server.redirect and self.path.startswith("/v2/"):
             self.reply(307, Location=self.server.redirect)
@@ -58,7 +58,7 @@ class Plain(LoopbackServer):
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.endless = False  # a body without an end
         super().__init__(_Plain)
 
@@ -71,7 +71,7 @@ class _Plain(Handler):
     server: Plain
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         status, headers, body = self.server.answers.get(self.path, (404, {}, b""))
         if not self.server.endless:
             self.reply(status, body, **headers)

@@ -57,8 +57,14 @@ class Machine(Form):
 
     def results(self) -> list[CheckResult]:
         """Return the preflight's results for it with the stack prod, where they differ from those of a bare machine."""
-        bare = preflight.check(preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
-        return [result for result in preflight.check(self.look(), preflight_machines.wanted()) if result not in bare]
+        bare = preflight.check(
+            preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.prod_requirements()
+        )
+        return [
+            result
+            for result in preflight.check(self.look(), preflight_machines.prod_requirements())
+            if result not in bare
+        ]
 
 
 @functools.cache

@@ -57,7 +57,7 @@ class Hub(http_server.LoopbackServer):
             entries.append(entry)
         return [*entries, {"type": "directory", "path": "sub", "oid": "0", "size": 0}]
 
-    def asked(self, path: str) -> list[str]:
+    def ranges(self, path: str) -> list[str]:
         """Return the Range headers of the requests for one file, in order."""
         return [ranges for url, ranges, _ in self.log if url.endswith(f"/{path}")]
 
@@ -66,26 +66,25 @@ class Handler(http_server.Handler):
     protocol_version = "HTTP/1.1"
     RANGE = ""  # a wrong Content-Range
     server: Hub
-    answer = http_server.Handler.reply
 
     def do_GET(self) -> None:
         hub, path = self.server, urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         hub.log.append((path, self.headers.get("Range", ""), self.headers.get("Authorization", "")))
         if hub.refusals:
             status, later = hub.refusals.pop(0)
-            return self.answer(status, b"", X_Error_Code="Faulty", **({"Retry_After": later} if later else {}))
+            return self.reply(status, b"", X_Error_Code="Faulty", **({"Retry_After": later} if later else {}))
         if hub.status:
-            return self.answer(hub.status, b"", X_Error_Code="Faulty")
+            return self.reply(hub.status, b"", X_Error_Code="Faulty")
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
-            return self.answer(401, b"", X_Error_Code="GatedRepo")
+            return self.reply(401, b"", X_Error_Code="GatedRepo")
         if path == f"/api/models/{REPOSITORY}/tree/{REVISION}":
             page = json.dumps([*hub.tree(), *hub.entries]).encode() if hub.page is None else hub.page
-            return self.answer(200, page, **({"Link": hub.next} if hub.next else {}))
+            return self.reply(200, page, **({"Link": hub.next} if hub.next else {}))
         if "/resolve/" not in path:
-            return self.answer(404, b"", X_Error_Code="RevisionNotFound")
+            return self.reply(404, b"", X_Error_Code="RevisionNotFound")
         name = path.partition(f"/resolve/{REVISION}/")[2]
         if hub.storage:
-            return self.answer(302, b"", Location=f"{hub.storage}{path}")
+            return self.reply(302, b"", Location=f"{hub.storage}{path}")
         data = hub.served.get(name, hub.files[name])
         part = None if hub.deaf else re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(part[1]) if part else 0
@@ -109,7 +108,7 @@ class Handler(http_server.Handler):
 
 
 @contextlib.contextmanager
-def standing(certificate: pathlib.Path | None = None) -> Iterator[Hub]:
+def serve(certificate: pathlib.Path | None = None) -> Iterator[Hub]:
     """Yield a hub that answers until the block ends; with a certificate over TLS."""
     hub = Hub(certificate)
     try:

@@ -26,7 +26,7 @@ ME = (os.getuid(), os.getgid())
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
+    with weights_hub.serve() as server:
         yield server
 
 

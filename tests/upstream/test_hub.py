@@ -44,7 +44,7 @@ def test_only_redirects_within_the_hub_are_followed(server: Plain) -> None:
     with pytest.raises(errors.FleetError, match=f"redirects to 127.0.0.1:{other.server_address[1]}"):
         ask(server)
     other.close()
-    assert other.asked == []
+    assert other.requests == []
     server.answers[PATH] = (307, {"Location": PATH}, b"")
     with pytest.raises(errors.FleetError, match="redirects more than 3 times"):
         ask(server)
@@ -119,4 +119,4 @@ def test_a_refusal_of_the_hub_is_reported(server: Plain, status: int, seen: str)
 def test_what_is_no_name_causes_no_request(server: Plain, revision: str) -> None:
     with pytest.raises(errors.FleetError, match="no name of a branch"):
         ask(server, revision)
-    assert server.asked == []
+    assert server.requests == []

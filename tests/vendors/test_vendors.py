@@ -21,7 +21,7 @@ NODES = [machine for machine in vendor_table.load().values() if machine.checks]
 
 def requirements_of(node: MatrixNode) -> preflight.Requirements:
     """Return the stack prod's requirements, with the lab's archive and without kernels: the node has this machine's, which no list has."""
-    ask = preflight_machines.wanted()
+    ask = preflight_machines.prod_requirements()
     repositories = (mirrors.filled_url(COMMON["rocm_repository_url"], {}),)
     return dataclasses.replace(
         ask, target=node.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
