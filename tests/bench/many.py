@@ -161,14 +161,14 @@ def _execs(road: Road) -> dict[str, int]:
 def _setup(road: Road, targets: dict[str, ssh.Target]) -> None:
     """Gather facts, as an Ansible run does before its first task, on all nodes, some at once."""
     with tempfile.TemporaryDirectory(dir=road.home) as folder:
-        known = pathlib.Path(folder) / "known_hosts"
-        known.write_text("".join(f"{target.address} {target.host_key}\n" for target in targets.values()))
+        known_hosts = pathlib.Path(folder) / "known_hosts"
+        known_hosts.write_text("".join(f"{target.address} {target.host_key}\n" for target in targets.values()))
         hosts = {
             name: {
                 "ansible_host": target.address,
                 "ansible_user": target.user,
                 "ansible_ssh_private_key_file": target.identity,
-                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
                 "ansible_python_interpreter": "/usr/bin/python3",
             }
             for name, target in targets.items()

@@ -40,8 +40,8 @@ def check(road: Road) -> None:
 
 def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
     node = inputs["node"]
-    known = pathlib.Path(folder) / "known_hosts"
-    with known.open("a") as file:
+    known_hosts = pathlib.Path(folder) / "known_hosts"
+    with known_hosts.open("a") as file:
         file.write(f"{node['address']} {node['host_key']}\n")
     return {
         **inputs["vars"],
@@ -49,7 +49,7 @@ def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
         "ansible_port": int(node["port"]),
         "ansible_user": node["user"],
         "ansible_ssh_private_key_file": node["identity"],
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
         "ansible_python_interpreter": "/usr/bin/python3",
     }
 

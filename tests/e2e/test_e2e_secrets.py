@@ -136,12 +136,12 @@ def test_a_secret_is_nowhere_but_where_it_must_be(road: Road, stack_secrets: Sec
         run = road.run("bash", "-c", f"{command} --stack {STACK}")
         assert run.returncode == 0, needles.hide(run.stdout)
         outputs[name] = run.stdout
-    found = [f"{name}: {leak}" for name, text in outputs.items() for leak in needles.of(text.encode())]
-    found += [f"the controller: {leak}" for leak in on_controller(road, stack_secrets)]
+    leaks_found = [f"{name}: {leak}" for name, text in outputs.items() for leak in needles.of(text.encode())]
+    leaks_found += [f"the controller: {leak}" for leak in on_controller(road, stack_secrets)]
     for node in NODES:
-        found += [f"{node}: {leak}" for leak in on_node(road, node, stack_secrets.values)]
-    found += [f"while it ran: {held}" for held in watch.seen if not may_hold(held)]
-    assert found == []
+        leaks_found += [f"{node}: {leak}" for leak in on_node(road, node, stack_secrets.values)]
+    leaks_found += [f"while it ran: {held}" for held in watch.seen if not may_hold(held)]
+    assert leaks_found == []
     runs = [held for held in watch.seen if "/ansible-playbook " in held.words and held.where == "environment"]
     assert {held.leak for held in runs} == {"refused key in clear", "new key in clear"}, (
         "the watch sees what a run gets"

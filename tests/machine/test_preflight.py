@@ -87,16 +87,16 @@ def test_a_node_of_the_lab_meets_its_stack_s_requirements_without_a_message(node
 
 def test_a_preflight_finds_all_five_faults_and_none_after_their_removal(node: ssh.Target) -> None:
     with faulty(node):
-        seen = {check: result.seen for check, result in findings(node).items()}
-    assert set(seen) == set(FAULTS)
-    assert seen["driver"] == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
-    assert seen["ports"].startswith("/usr/bin/python3 -m http.server 8000 (web.service) listens on 8000")
-    assert seen["apt"].endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
-    assert "\n" not in seen["apt"], "whatever the holder's own words are"
-    assert seen["owner"] == (
+        messages = {check: result.seen for check, result in findings(node).items()}
+    assert set(messages) == set(FAULTS)
+    assert messages["driver"] == "amdgpu is blacklisted in /etc/modprobe.d/no-gpu.conf"
+    assert messages["ports"].startswith("/usr/bin/python3 -m http.server 8000 (web.service) listens on 8000")
+    assert messages["apt"].endswith("of other-apt.service): /var/lib/dpkg/lock-frontend")
+    assert "\n" not in messages["apt"], "whatever the holder's own words are"
+    assert messages["owner"] == (
         "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"
     )
-    assert seen["reboot"] == "pending for linux-image-amd64"
+    assert messages["reboot"] == "pending for linux-image-amd64"
     assert findings(node) == {}
 
 

@@ -61,14 +61,14 @@ def test_a_silent_machine_is_unreachable_in_time(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "seen"),
+    ("words", "message"),
     [
         (b"", r"connected, but the connection was closed before the SSH banner, after 0\.\d s"),
         (b"HTTP/1.1 400 Bad Request\r\n" * 100, "connected, but what answers there is no SSH server"),
         (b"SSH-2.0-x\r\n", r"connected, but the connection was closed during the SSH handshake, after 0\.\d s"),
     ],
 )
-def test_a_connection_that_closes_early_is_no_timeout(server: Server, words: bytes, seen: str) -> None:
+def test_a_connection_that_closes_early_is_no_timeout(server: Server, words: bytes, message: str) -> None:
     """As by sshd above its MaxStartups, by an HTTP proxy, by a node that shuts down."""
 
     def answer() -> None:
@@ -85,7 +85,7 @@ def test_a_connection_that_closes_early_is_no_timeout(server: Server, words: byt
         with pytest.raises(errors.Unreachable) as caught, ssh.connect(target, timeout=10):
             pass
         future.result(10)
-    assert re.fullmatch(seen, caught.value.seen)
+    assert re.fullmatch(message, caught.value.seen)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_a_guessable_key_stops_the_preview_which_does_not_show_it(project: Path,
     assert "hallo-welt" not in output
 
 
-def test_the_engine_s_own_log_has_no_secret_up_to_the_verbosity_that_the_readme_names(
+def test_the_pulumi_engine_s_log_has_no_secret_up_to_the_verbosity_that_the_readme_names(
     project: Path, stack: str
 ) -> None:
     more = ["--debug", "--diff", "-v=8", "--logtostderr", "--logflow"]

@@ -125,14 +125,14 @@ def test_a_cancel_leaves_no_process_and_no_file_of_the_run(cancelled: Cancelled,
     assert becomes_true(lambda: nothing_is_left(running[0].plugin))
 
 
-def test_an_idle_plugin_ends_with_its_engine(cancelled: Cancelled, running: list[RunningCreate]) -> None:
+def test_an_idle_plugin_ends_with_the_pulumi_engine(cancelled: Cancelled, running: list[RunningCreate]) -> None:
     plugin = running[0].plugin
     assert plugin.process.poll() is None
     plugin.engine.close()
     assert plugin.process.wait(PATIENCE) == 1
 
 
-def test_after_the_engine_s_end_the_plugin_and_its_children_end(running: list[RunningCreate]) -> None:
+def test_after_the_pulumi_engine_s_end_the_plugin_and_its_children_end(running: list[RunningCreate]) -> None:
     """As after kill -9 of the CLI: no Cancel, and the engine's port is closed."""
     plugin = running[1].plugin
     assert not nothing_is_left(plugin)
@@ -142,7 +142,7 @@ def test_after_the_engine_s_end_the_plugin_and_its_children_end(running: list[Ru
 
 
 @pytest.mark.parametrize("flags", [(), DEBUG], ids=["", "debug"])
-def test_after_the_engine_s_end_the_policy_pack_ends_too(flags: tuple[str, ...]) -> None:
+def test_after_the_pulumi_engine_s_end_the_policy_pack_ends_too(flags: tuple[str, ...]) -> None:
     engine = Engine()
     pack = subprocess.Popen(
         ["sh", ROOT / "bootstrap" / "pulumi" / "policy-py.sh", *flags, engine.address, ROOT / "policies"],

@@ -37,7 +37,9 @@ def test_the_plugin_answers_a_handshake_and_reports_its_version(plugin: Plugin) 
 
 
 @pytest.mark.parametrize("args", [{}, {"parallel": 2}, {"parallel": "2"}])
-def test_it_previews_and_leaves_secrets_to_the_engine_with_any_configuration(plugin: Plugin, args: Props) -> None:
+def test_it_previews_and_leaves_secrets_to_the_pulumi_engine_with_any_configuration(
+    plugin: Plugin, args: Props
+) -> None:
     check = plugin.stub.CheckConfig(provider_pb2.CheckRequest(news=struct(args)))
     assert plain(check.inputs) == args
     answer = plugin.stub.Configure(provider_pb2.ConfigureRequest(args=struct(args)))

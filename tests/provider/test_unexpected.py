@@ -93,11 +93,11 @@ def test_a_probe_that_breaks_keeps_the_successful_run(inputs: Props) -> None:
 def test_the_message_names_node_kind_place_and_log_and_has_no_traceback_and_no_secret(inputs: Props) -> None:
     partial = create(serving_of(), inputs)
     (message,) = partial.reasons
-    first, wanted, after = message.splitlines()
+    first, expected, next_step = message.splitlines()
     assert first.startswith("glm-1: Serving: a bug of glm-fleet: RecursionError at serving.py:")
     assert first.endswith(", in _probe: maximum depth of (secret)\\x1b[2J")
-    assert wanted.startswith("  wanted: ")
-    assert after.startswith("  next:   report it with the traceback in ")
+    assert expected.startswith("  wanted: ")
+    assert next_step.startswith("  next:   report it with the traceback in ")
     assert KEY not in message
 
 

@@ -143,9 +143,11 @@ def test_a_measurement_reports_each_slow_failed_or_endless_benchmark_and_measure
         "gemm-bf16": "failed",
         "stream-copy": "timed out",
     }
-    seen = {verdict.test: verdict.seen for verdict in result.verdicts}
-    assert seen["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and seen["all-reduce-8GiB"].endswith("\nbroken")
-    assert "no-such-program" in seen["gemm-bf16"]
+    reasons = {verdict.test: verdict.seen for verdict in result.verdicts}
+    assert reasons["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and reasons["all-reduce-8GiB"].endswith(
+        "\nbroken"
+    )
+    assert "no-such-program" in reasons["gemm-bf16"]
     assert left(drained) == before
 
 

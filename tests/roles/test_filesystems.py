@@ -116,7 +116,7 @@ def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_reports_why(
 
 
 @pytest.mark.parametrize(
-    ("claim", "make", "seen"),
+    ("claim", "make", "reason"),
     [
         ("a file system", "mkfs.ext4 -q -L theirs {0}", "it holds ext4 (label theirs)"),
         ("swap", "mkswap -q {0} >/dev/null", "it holds swap"),
@@ -126,21 +126,21 @@ def test_without_the_disk_the_boot_ends_docker_stays_off_and_a_run_reports_why(
     ],
 )
 def test_a_run_refuses_a_disk_that_holds_anything_before_any_change(
-    node: Node, runs: dict[str, playbook.Run], claim: str, make: str, seen: str
+    node: Node, runs: dict[str, playbook.Run], claim: str, make: str, reason: str
 ) -> None:
     place = device(node, "LAB0NVME0003")
     node.sh(make.format(place))
     before = node.sh(f"sha256sum {place}")
     run = node.role(SRV, DATA, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4"})
     assert run.rc != 0 and run.changed == []
-    assert f"disk LAB0NVME0003 ({place}) for /mnt/third: " in run.message and seen in run.message
+    assert f"disk LAB0NVME0003 ({place}) for /mnt/third: " in run.message and reason in run.message
     assert node.sh(f"sha256sum {place}") == before
     node.sh("umount /mnt/other 2>/dev/null; true")
     node.sh(f"dd if=/dev/zero of={place} bs=1M count=512 conv=notrunc status=none")
 
 
 @pytest.mark.parametrize(
-    ("claim", "change", "seen"),
+    ("claim", "change", "reason"),
     [
         ("a serial that no disk has", {"serial": "LAB0NVME0009"}, "no disk has this serial"),
         ("another type than was made", {"serial": DATA["serial"], "path": "/data/image-store", "type": "ext4"}, "xfs"),
@@ -150,12 +150,12 @@ def test_a_run_refuses_a_disk_that_holds_anything_before_any_change(
     ],
 )
 def test_a_run_refuses_an_impossible_file_system(
-    node: Node, runs: dict[str, playbook.Run], claim: str, change: dict[str, object], seen: str
+    node: Node, runs: dict[str, playbook.Run], claim: str, change: dict[str, object], reason: str
 ) -> None:
     node.sh("mkdir -p /mnt/full && touch /mnt/full/file")
     run = node.role(SRV, {"serial": "LAB0NVME0003", "path": "/mnt/third", "type": "ext4", **change})
     assert run.rc != 0 and run.changed == []
-    assert seen in run.message
+    assert reason in run.message
 
 
 def test_a_run_makes_a_file_system_again_after_a_kill(node: Node, runs: dict[str, playbook.Run]) -> None:

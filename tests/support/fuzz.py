@@ -76,7 +76,7 @@ def corruptions(right: Any) -> st.SearchStrategy[Any]:
         )
         choices.append(
             st.sampled_from(sorted(right)).map(
-                lambda gone: {name: value for name, value in right.items() if name != gone}
+                lambda removed: {name: value for name, value in right.items() if name != removed}
             )
         )
         choices.append(st.text(max_size=8).flatmap(lambda name: ANYTHING.map(lambda value: {**right, name: value})))

@@ -32,15 +32,15 @@ PLACES = ("/etc", "/root", "/home", "/run", "/tmp", "/var", "/srv", "/opt", "/us
 def forms(value: str) -> dict[str, bytes]:
     """Return the value's forms: in clear, percent-encoded, in hex, in base64 at each offset in a longer text."""
     raw = value.encode()
-    found = {"in clear": raw, "in hex": raw.hex().encode()}
-    found["percent-encoded"] = urllib.parse.quote(value, safe="").encode()
+    forms_by_name = {"in clear": raw, "in hex": raw.hex().encode()}
+    forms_by_name["percent-encoded"] = urllib.parse.quote(value, safe="").encode()
     for before in range(3):
         # only the characters that encode no bit of a neighbour
         first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
         text = base64.b64encode(bytes(before) + raw)[first:last]
-        found[f"in base64, {before}"] = text
-        found[f"in base64 for URLs, {before}"] = text.translate(bytes.maketrans(b"+/", b"-_"))
-    return found
+        forms_by_name[f"in base64, {before}"] = text
+        forms_by_name[f"in base64 for URLs, {before}"] = text.translate(bytes.maketrans(b"+/", b"-_"))
+    return forms_by_name
 
 
 class Needles:

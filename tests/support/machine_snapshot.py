@@ -52,6 +52,6 @@ def changed(before: Look, after: Look) -> dict[str, list[str]]:
     """Return by kind the lines that are gone (`- …`) and new (`+ …`); only the kinds that differ."""
     differences = {}
     for kind, lines in before.items():
-        gone, new = (f"- {line}" for line in lines - after[kind]), (f"+ {line}" for line in after[kind] - lines)
-        differences[kind] = sorted([*gone, *new])
+        removed, new = (f"- {line}" for line in lines - after[kind]), (f"+ {line}" for line in after[kind] - lines)
+        differences[kind] = sorted([*removed, *new])
     return {kind: lines for kind, lines in differences.items() if lines}

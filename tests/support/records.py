@@ -69,8 +69,8 @@ def add(table: str, rows: dict[str, Any], **figures: float) -> None:
 
 def read(table: str) -> dict[str, dict[str, Any]]:
     """Return the committed records of a table, by row."""
-    kept = KEPT[table]
-    stored: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    file = KEPT[table]
+    stored: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
     return stored
 
 

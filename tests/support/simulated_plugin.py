@@ -69,7 +69,9 @@ def playbook(kind: str, slots: Slots) -> Playbook:
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         seconds = {
-            role: taken for role, taken in machines()["seconds"].items() if role in resource_roles.ROLES[kind.lower()]
+            role: duration
+            for role, duration in machines()["seconds"].items()
+            if role in resource_roles.ROLES[kind.lower()]
         }
         declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
         return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)

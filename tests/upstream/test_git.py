@@ -97,7 +97,7 @@ def test_a_redirect_is_not_followed(repository: tuple[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "seen"),
+    ("answer", "message"),
     [
         ("not a line\n", "the server answers 'not a line'"),
         (f"{'1' * 39}\trefs/heads/main\n", "the server answers"),
@@ -105,10 +105,10 @@ def test_a_redirect_is_not_followed(repository: tuple[str, Path]) -> None:
         ("x" * 70_000, "more than 64 KiB"),
     ],
 )
-def test_an_answer_of_another_form_is_refused(answer: str, seen: str, path: Path) -> None:
+def test_an_answer_of_another_form_is_refused(answer: str, message: str, path: Path) -> None:
     (path / "answer").write_text(answer)
     write_program(path / "git", f"cat {path}/answer")
-    with pytest.raises(errors.FleetError, match=seen) as caught:
+    with pytest.raises(errors.FleetError, match=message) as caught:
         git.commit("https://git.example/x", "main")
     assert len(str(caught.value)) < 600
 

@@ -107,11 +107,11 @@ def test_a_request_to_a_server_that_never_ends_its_answer_ends_in_time(server: P
 
 
 @pytest.mark.parametrize(
-    ("status", "seen"), [(401, "to nobody without a token"), (404, "no such revision"), (500, "500 from")]
+    ("status", "message"), [(401, "to nobody without a token"), (404, "no such revision"), (500, "500 from")]
 )
-def test_a_refusal_of_the_hub_is_reported(server: Plain, status: int, seen: str) -> None:
+def test_a_refusal_of_the_hub_is_reported(server: Plain, status: int, message: str) -> None:
     server.json(PATH, {}, status)
-    with pytest.raises(errors.FleetError, match=seen):
+    with pytest.raises(errors.FleetError, match=message):
         ask(server)
 
 

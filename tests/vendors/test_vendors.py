@@ -40,11 +40,11 @@ def test_a_run_adopts_a_vendors_machine(
     node = make_node(machine)
     ask = requirements_of(node)
     results = preflight.check(preflight.observe(ask), ask)
-    seen = {result.check: f"{result.level} {result.seen}" for result in results}
+    results_by_check = {result.check: f"{result.level} {result.seen}" for result in results}
     assert [
-        f"{check}: {seen.get(check)}"
+        f"{check}: {results_by_check.get(check)}"
         for check, like in machine.checks.items()
-        if not fnmatch.fnmatchcase(seen.get(check, ""), like)
+        if not fnmatch.fnmatchcase(results_by_check.get(check, ""), like)
     ] == []
     if machine.run is None:
         return
