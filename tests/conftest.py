@@ -1,7 +1,7 @@
-"""For all tests: a test that lacks a Docker Engine or a program is skipped with the reason, and fails under CI=true.
+"""Hooks for all tests: a test without its Docker Engine or program is skipped with the reason, and fails under CI=true.
 
 Owns the meaning of the markers `docker`, `e2e` and `needs` (pyproject.toml) and their time limits; a test's own `timeout` marker wins.
-Which tests need a Docker Engine or Pulumi follows from their folder. No test skips itself: tests/unit/test_suite.py refuses that.
+A test's folder decides whether it needs a Docker Engine or Pulumi. No test skips itself: tests/unit/test_suite.py refuses that.
 """
 
 import functools
@@ -31,22 +31,16 @@ for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):
 
 @functools.cache
 def engine_missing() -> str:
-    """Why no Docker Engine can be used, or nothing when one answers."""
+    """Return why no Docker Engine can be used, or nothing when one answers."""
+    command = ["docker", "info", "--format", "{{.ServerVersion}}"]
     try:
-        asked = subprocess.run(
-            ["docker", "info", "--format", "{{.ServerVersion}}"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        info = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except FileNotFoundError:
         return "there is no docker command here"
     except subprocess.TimeoutExpired:
         return "docker info gave no answer within 30 s"
-    return (
-        "" if asked.returncode == 0 and asked.stdout.strip() else f"docker info: {asked.stderr.strip() or 'no server'}"
-    )
+    answers = info.returncode == 0 and info.stdout.strip()
+    return "" if answers else f"docker info: {info.stderr.strip() or 'no server'}"
 
 
 def missing_needs(names: Iterable[str]) -> list[str]:
@@ -61,7 +55,7 @@ def missing_needs(names: Iterable[str]) -> list[str]:
 
 
 def folder_of(nodeid: str) -> str:
-    """The folder below tests/ in which a test stands."""
+    """Return a test's folder below tests/."""
     return nodeid.removeprefix("tests/").split("/")[0]
 
 
@@ -86,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark by folder, then give each marked test its time limit; what takes longest comes first."""
+    """Mark by folder, then give each marked test its time limit; the longest run first."""
     if not config.getoption("--exhaustive"):
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import pathlib
-import re
 import resource
 import statistics
 import tempfile
@@ -17,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.bench import many, peers
-from tests.bench.peers import well
 from tests.support.e2e import STACK, Road
+from tests.support.environment import expect_success
 
 
 class Bench:
@@ -29,16 +28,16 @@ class Bench:
 
     def measure(self, what: str, target: str, work: Callable[[], Any], times: int = 1) -> float:
         """Return the seconds that the work takes: the median where it is done several times, which the row then lists."""
-        load, taken = os.getloadavg()[0], []
+        load, runs = os.getloadavg()[0], []
         for _ in range(times):
             start = time.monotonic()
             work()
-            taken.append(round(time.monotonic() - start, 2))
-        seconds = statistics.median(taken)
+            runs.append(round(time.monotonic() - start, 2))
+        seconds = statistics.median(runs)
         row = {"what": what, "target": target, "seconds": seconds}
         self.rows.append({**row, "load": [round(load, 1), round(os.getloadavg()[0], 1)]})
         if times > 1:
-            self.note(runs=taken)
+            self.note(runs=runs)
         print(f"{seconds:8.1f} s  {what}", flush=True)
         return seconds
 
@@ -47,41 +46,42 @@ class Bench:
         self.rows[-1].update(more)
 
     def table(self) -> str:
-        """The rows as text, one a line."""
+        """Return the rows as text, one a line."""
         lines = [f"{'seconds':>8}  {'load':>11}  what (target)"]
         for row in self.rows:
             extra = {key: value for key, value in row.items() if key not in ("what", "target", "seconds", "load")}
-            shown = "".join(f"; {key}: {value}" for key, value in extra.items())
-            lines.append(
-                f"{row['seconds']:8.1f}  {row['load'][0]:5.1f}-{row['load'][1]:<5.1f}  {row['what']} ({row['target']}){shown}"
-            )
+            more = "".join(f"; {key}: {value}" for key, value in extra.items())
+            load = f"{row['load'][0]:5.1f}-{row['load'][1]:<5.1f}"
+            lines.append(f"{row['seconds']:8.1f}  {load}  {row['what']} ({row['target']}){more}")
         return "\n".join(lines)
 
 
 def logins(road: Road) -> int:
-    """SSH logins that both nodes have seen so far."""
+    """Return the number of SSH logins on both nodes so far."""
     return sum(int(road.on(node, "journalctl -u ssh -o cat | grep -c Accepted || true")) for node in ("glm-1", "glm-2"))
 
 
 def logs(road: Road) -> int:
-    """Ansible runs so far: one log a run."""
+    """Return the number of Ansible runs so far: one log a run."""
     return len(list((road.home / ".pulumi" / "logs").glob("*")))
 
 
 def bench(road: Road, rows: Bench) -> None:
-    """Everything that the issue's table of speed names, in one run."""
-    rows.measure("first pulumi up, two bare nodes, images cached", "<= 420 s", lambda: well(road.up()))
+    """Measure every row of the table, in one run."""
+    rows.measure("first pulumi up, two bare nodes, images cached", "<= 420 s", lambda: expect_success(road.up()))
     rows.note(**phases(road))
 
     before = logins(road), logs(road)
-    rows.measure("second pulumi up, nothing changed", "<= 6 s", lambda: well(road.up("--expect-no-changes")), 3)
+    rows.measure(
+        "second pulumi up, nothing changed", "<= 6 s", lambda: expect_success(road.up("--expect-no-changes")), 3
+    )
     after = logins(road), logs(road)
     rows.note(ssh_logins=after[0] - before[0], ansible_runs=after[1] - before[1])
 
     ours = rows.measure(
         "pulumi preview --refresh, both nodes, everything checked",
         "<= 9 s",
-        lambda: well(road.preview("--refresh", "--expect-no-changes")),
+        lambda: expect_success(road.preview("--refresh", "--expect-no-changes")),
         times=5,
     )
     peer = rows.measure(
@@ -94,18 +94,18 @@ def bench(road: Road, rows: Bench) -> None:
 
     road.set('glm-fleet:vars.vllm_flags["max-model-len"]', road.another_length())
     count = logs(road)
-    rows.measure("one vLLM flag changed", "engine start + <= 15 s a node", lambda: well(road.up()))
+    rows.measure("one vLLM flag changed", "engine start + <= 15 s a node", lambda: expect_success(road.up()))
     rows.note(ansible_runs=logs(road) - count, engine_start=peers.engine_start(road))
 
     many.measure(road, rows)
-    rows.measure("pulumi destroy", "-", lambda: well(road.pulumi("destroy", "--yes", "--skip-preview")))
-    rows.measure("pulumi up again after destroy (images cached)", "<= 420 s", lambda: well(road.up()))
+    rows.measure("pulumi destroy", "-", lambda: expect_success(road.destroy()))
+    rows.measure("pulumi up again after destroy (images cached)", "<= 420 s", lambda: expect_success(road.up()))
     rows.note(**phases(road))
-    well(road.pulumi("destroy", "--yes", "--skip-preview"))
+    expect_success(road.destroy())
 
 
 def phases(road: Road) -> dict[str, Any]:
-    """Seconds by role, the slower of the two nodes."""
+    """Return the seconds by role, of the slower node."""
     slowest: dict[str, float] = {}
     for replica in road.outputs()["replicas"].values():
         for role, seconds in replica["seconds"].items():
@@ -117,26 +117,23 @@ def main() -> None:
     """Measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
-    asked = options.parse_args()
+    arguments = options.parse_args()
     rows = Bench()
     with tempfile.TemporaryDirectory(prefix="glm-fleet-bench-") as folder:
         road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
-        well(road.run("bootstrap/stack.sh", STACK))
+        expect_success(road.run("bootstrap/stack.sh", STACK))
         peers.preview_of(100, "<= 10 s, < 512 MiB", road, rows)
         peers.preview_of(1000, "<= 40 s, < 1 GiB", road, rows)
         try:
             bench(road, rows)
         finally:
-            road.pulumi("destroy", "--yes", "--skip-preview")
+            road.destroy()
     print(rows.table())
-    machine = {
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "max_rss_kib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
-    }
-    asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps({"machine": machine, "rows": rows.rows}, indent=1) + "\n")
-    print(f"written to {re.sub(r'^' + re.escape(str(pathlib.Path.cwd())) + '/', '', str(asked.json.resolve()))}")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "max_rss_kib": peak}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows.rows}, indent=1) + "\n")
+    print(f"written to {str(arguments.json.resolve()).removeprefix(f'{pathlib.Path.cwd()}/')}")
 
 
 if __name__ == "__main__":

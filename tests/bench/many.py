@@ -1,10 +1,9 @@
-"""The drift check and the preflight of 32 machines: `pulumi preview --refresh` and `fleet preflight` of a stack as large as that, on nodes that are copies of one that went the road.
+"""The drift check and the preflight of 32 machines: `pulumi preview --refresh` and `fleet preflight` of such a stack, on copies of a deployed node.
 
-What stands in: a machine as small as this cannot let 32 replicas serve. So each copy has all that the roles put on the node but the engine's
-images, its replica is off, and that is what its state holds as expected. Connections, reads, comparison and the preview are the real ones,
-over the managed sets of the whole road. Called by tests/bench/__main__.py; needs a road that is up and 9 GB of memory (270 MB a node with its
-engine), and leaves the road as it was but for a stopped replica. All nodes share this machine's kernel: a setting of it that another lab
-changes meanwhile is drift on all of them.
+A machine as small as this cannot run 32 serving replicas. So each copy has everything of the roles but Docker's images, its replica is off,
+and its state expects that. Connections, reads, comparison and the preview are the real ones, over the managed sets of the whole road. Called
+by tests/bench/__main__.py; needs a stack that is up and 9 GB of memory (270 MB a node with its Docker daemon), and restores the stack but for
+a stopped replica. All nodes share this machine's kernel: if another lab changes a setting of it, that is drift on all of them.
 """
 
 import contextlib
@@ -23,32 +22,31 @@ import yaml
 from fleet import ssh
 from fleet.managed import managed_set, reader
 from lab import machine
-from tests.bench.peers import well
 from tests.support.e2e import STACK, Road
+from tests.support.environment import expect_success
 
 NODES = [f"many-{number}" for number in range(1, 33)]
 SOURCE, SYSTEM, GPUS = "glm-1", "ubuntu-24.04", 8
-FORKS = 8  # of the peer: 32 would want more memory than is left beside 32 nodes
+FORKS = 8  # of the peer: 32 would need more memory than 32 nodes leave
 BOOT = 600  # seconds: 32 nodes start at once
-KINDS = ("Host", "Weights", "Serving")
-# sshd says each command that it starts; the replica stays off, and every unit is in the state in which it stays.
+# sshd logs each command; the replica stays off, and no unit changes its state later.
 PREPARE = """
 systemctl disable --now glm-0.service
 echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/10-bench.conf
 """
 SETTLED = "systemctl is-system-running --wait >/dev/null; systemctl is-active -q docker && docker info >/dev/null"
-# With what sshd has said and the journal has not taken yet.
+# With the lines of sshd that the journal has not written yet.
 EXECS = "journalctl --sync; journalctl -u ssh -o cat | grep -c 'Starting session: command' || true"
 
 
 def measure(road: Road, rows: Any) -> None:
-    """Make the copies, measure, take them away."""
+    """Make the copies, measure, remove them."""
     with _copies(road) as targets, _state(road, targets):
         before = _execs(road)
         ours = rows.measure(
             f"pulumi preview --refresh, {len(NODES)} nodes (copies of one that went the road, replicas off)",
             "one exec a node",
-            lambda: well(road.preview("--refresh", "--expect-no-changes")),
+            lambda: expect_success(road.preview("--refresh", "--expect-no-changes")),
             times=3,
         )
         after = _execs(road)
@@ -56,7 +54,7 @@ def measure(road: Road, rows: Any) -> None:
         rows.measure(
             f"fleet preflight, the same {len(NODES)} nodes",
             "<= 15 s",
-            lambda: well(road.run("python", "-m", "fleet.cli.main", "preflight", "-s", STACK)),
+            lambda: expect_success(road.run("python", "-m", "fleet.cli.main", "preflight", "-s", STACK)),
             times=3,
         )
         peer = rows.measure(
@@ -73,8 +71,8 @@ def _copies(road: Road) -> Iterator[dict[str, ssh.Target]]:
     try:
         targets = {}
         for name in NODES:
-            made = machine.create(road.lab, name, SYSTEM, GPUS, folder, image)
-            targets[name] = ssh.Target.from_inputs({"name": name, **made})
+            inputs = machine.create(road.lab, name, SYSTEM, GPUS, folder, image)
+            targets[name] = ssh.Target.from_inputs({"name": name, **inputs})
         with futures.ThreadPoolExecutor(8) as pool:
             for _ in pool.map(lambda target: ssh.wait(target, BOOT, lambda _: None), targets.values()):
                 pass
@@ -89,13 +87,13 @@ def _copies(road: Road) -> Iterator[dict[str, ssh.Target]]:
 
 @contextlib.contextmanager
 def _state(road: Road, targets: dict[str, ssh.Target]) -> Iterator[None]:
-    """Put a state and a stack file of the copies in the place of the road's own, for the time being."""
+    """Replace the stack's own state and file by those of the copies, until the end of the block."""
     stack = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
     own_text, own = stack.read_text(), _export(road)
     try:
-        read = yaml.safe_load(own_text)
-        read["config"]["glm-fleet:nodes"]["machines"] = {name: {"system": SYSTEM, "gpus": GPUS} for name in NODES}
-        stack.write_text(yaml.safe_dump(read, sort_keys=False))
+        values = yaml.safe_load(own_text)
+        values["config"]["glm-fleet:nodes"]["machines"] = {name: {"system": SYSTEM, "gpus": GPUS} for name in NODES}
+        stack.write_text(yaml.safe_dump(values, sort_keys=False))
         _import(road, _for_all(own, targets))
         yield
     finally:
@@ -104,7 +102,7 @@ def _state(road: Road, targets: dict[str, ssh.Target]) -> Iterator[None]:
 
 
 def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, Any]:
-    """Return the state with each resource of the source once for every copy, reached there, expecting what it reads there now."""
+    """Return the state with each resource of the source once for every copy, with its connection and its present state as the expected one."""
     state = copy.deepcopy(own)
     shared, each = [], []
     for item in state["deployment"]["resources"]:
@@ -113,18 +111,17 @@ def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, A
             continue
         (each if urn.endswith(f"::{SOURCE}") and kind != "Image" else shared).append(item)
     with futures.ThreadPoolExecutor(8) as pool:
-        made = pool.map(lambda target: _for_one(each, target), targets.values())
+        parts = pool.map(lambda target: _for_one(each, target), targets.values())
+        items = [item for part in parts for item in part]
     first = next(iter(targets.values()))
-    of_first = _for_one([item for item in shared if item["type"].endswith(":Image")], first)
+    image = _for_one([item for item in shared if item["type"].endswith(":Image")], first)
     top = [item for item in shared if not item["type"].endswith(":Image")]
-    for item in top:
-        if item["type"] == "lab:index:Site":
-            for side in ("inputs", "outputs"):
-                item[side]["systems"] = [SYSTEM]
-    one_by_one = [item for items in made for item in items]
-    hosts = [item for item in one_by_one if not item["type"].endswith(("Serving", "Weights"))]
-    rest = [item for item in one_by_one if item["type"].endswith(("Serving", "Weights"))]
-    state["deployment"]["resources"] = [*top, *hosts, *of_first, *rest]
+    for site in (item for item in top if item["type"] == "lab:index:Site"):
+        for side in ("inputs", "outputs"):
+            site[side]["systems"] = [SYSTEM]
+    hosts = [item for item in items if not item["type"].endswith(("Serving", "Weights"))]
+    rest = [item for item in items if item["type"].endswith(("Serving", "Weights"))]
+    state["deployment"]["resources"] = [*top, *hosts, *image, *rest]
     return state
 
 
@@ -144,15 +141,15 @@ def _for_one(items: list[dict[str, Any]], target: ssh.Target) -> list[dict[str, 
             key: [_builder(urn, image) for urn in urns or []]
             for key, urns in (item.get("propertyDependencies") or {}).items()
         }
-    kept = [item["outputs"]["managed"] for item in mine if "managed" in item["outputs"]]
-    declared = [managed_set.Declared.from_json(one["declared"]) for one in kept]
-    for one, state in zip(kept, reader.read_many(target, declared), strict=True):
-        one["expected"] = state
+    managed = [item["outputs"]["managed"] for item in mine if "managed" in item["outputs"]]
+    declared = [managed_set.Declared.from_json(part["declared"]) for part in managed]
+    for part, state in zip(managed, reader.read_many(target, declared), strict=True):
+        part["expected"] = state
     return mine
 
 
 def _builder(urn: str, image: str) -> str:
-    """The one image was built on the first node."""
+    """Return the URN, an Image's moved to the first node, its only builder."""
     head, _, _ = urn.rpartition("::")
     return f"{head}{image}" if ":Image" in head.rpartition("$")[2] else urn
 
@@ -164,38 +161,28 @@ def _execs(road: Road) -> dict[str, int]:
 def _setup(road: Road, targets: dict[str, ssh.Target]) -> None:
     """Gather facts, as an Ansible run does before its first task, on all nodes, some at once."""
     with tempfile.TemporaryDirectory(dir=road.home) as folder:
-        known = pathlib.Path(folder) / "known_hosts"
-        known.write_text("".join(f"{target.address} {target.host_key}\n" for target in targets.values()))
+        known_hosts = pathlib.Path(folder) / "known_hosts"
+        known_hosts.write_text("".join(f"{target.address} {target.host_key}\n" for target in targets.values()))
         hosts = {
             name: {
                 "ansible_host": target.address,
                 "ansible_user": target.user,
                 "ansible_ssh_private_key_file": target.identity,
-                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+                "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
                 "ansible_python_interpreter": "/usr/bin/python3",
             }
             for name, target in targets.items()
         }
         inventory = pathlib.Path(folder) / "hosts.yml"
         inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
-        command = [
-            "ansible",
-            "all",
-            "-i",
-            str(inventory),
-            "-m",
-            "ansible.builtin.setup",
-            "--forks",
-            str(FORKS),
-            "-o",
-        ]
-        done = subprocess.run(command, cwd=road.home, env=road.env, text=True, capture_output=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"the peer's run is no measure:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+        command = ["ansible", "all", "-i", str(inventory), "-m", "ansible.builtin.setup", "--forks", str(FORKS), "-o"]
+        expect_success(
+            subprocess.run(command, cwd=road.home, env=road.env, text=True, capture_output=True, check=False)
+        )
 
 
 def _export(road: Road) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(well(road.run("pulumi", "stack", "export", "--stack", STACK)))
+    state: dict[str, Any] = json.loads(expect_success(road.run("pulumi", "stack", "export", "--stack", STACK)))
     return state
 
 
@@ -204,4 +191,4 @@ def _import(road: Road, state: dict[str, Any]) -> None:
         json.dump(state, file)
         file.flush()
         os.fsync(file.fileno())
-        well(road.run("pulumi", "stack", "import", "--stack", STACK, "--file", file.name))
+        expect_success(road.run("pulumi", "stack", "import", "--stack", STACK, "--file", file.name))

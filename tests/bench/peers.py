@@ -1,6 +1,6 @@
-"""What the benchmarks measure beside the road itself: the same roles by plain `ansible-playbook --check`, and a plan of 100 machines.
+"""The benchmarks' comparisons: the same roles by plain `ansible-playbook --check`, and a plan of 100 machines.
 
-Called by tests/bench/__main__.py. The peer gets exactly the variables that the road's resources hold in their state.
+Called by tests/bench/__main__.py. The peer gets exactly the variables in the state of the stack's resources.
 """
 
 import os
@@ -12,20 +12,14 @@ from typing import Any
 
 import yaml
 
-from tests.support.e2e import Road
+from tests.support.e2e import NODES, Road
+from tests.support.environment import expect_success
 
 KINDS = ("host", "image", "weights", "serving")
 
 
-def well(done: subprocess.CompletedProcess[str]) -> str:
-    """The output of a command that must have succeeded: a figure of a failed run is no figure."""
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, done.args))} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout
-
-
 def check(road: Road) -> None:
-    """Run ansible-playbook --check --diff of each playbook over the nodes that have it; raise when one fails or would change something."""
+    """Run ansible-playbook --check of each playbook over its nodes. Raises AssertionError where one fails or would change something."""
     by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
     for item in road.resources():
         kind = item["type"].rpartition(":")[2].lower()
@@ -35,23 +29,19 @@ def check(road: Road) -> None:
     with tempfile.TemporaryDirectory(dir=road.home) as folder:
         for kind in KINDS:
             inventory = pathlib.Path(folder) / f"{kind}.yml"
-            inventory.write_text(
-                yaml.safe_dump(
-                    {"all": {"hosts": {name: _host(inputs, folder) for name, inputs in by_kind[kind].items()}}}
-                )
-            )
-            done = subprocess.run(
-                ["ansible-playbook", "--check", "-i", str(inventory), f"playbooks/{kind}.yml"],
-                cwd=road.home, env={**road.env, "VLLM_API_KEY": key, "ANSIBLE_HOST_KEY_CHECKING": "True"}, text=True, capture_output=True, check=False,
-            )  # fmt: skip
-            if done.returncode or "changed=0" not in done.stdout:
-                raise SystemExit(f"{kind}: the peer's run is no measure:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+            hosts = {name: _host(inputs, folder) for name, inputs in by_kind[kind].items()}
+            inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+            command = ["ansible-playbook", "--check", "-i", str(inventory), f"playbooks/{kind}.yml"]
+            environment = {**road.env, "VLLM_API_KEY": key, "ANSIBLE_HOST_KEY_CHECKING": "True"}
+            run = subprocess.run(command, cwd=road.home, env=environment, text=True, capture_output=True, check=False)
+            expect_success(run)
+            assert "changed=0" in run.stdout, run.stdout[-3000:]
 
 
 def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
     node = inputs["node"]
-    known = pathlib.Path(folder) / "known_hosts"
-    with known.open("a") as file:
+    known_hosts = pathlib.Path(folder) / "known_hosts"
+    with known_hosts.open("a") as file:
         file.write(f"{node['address']} {node['host_key']}\n")
     return {
         **inputs["vars"],
@@ -59,40 +49,38 @@ def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
         "ansible_port": int(node["port"]),
         "ansible_user": node["user"],
         "ansible_ssh_private_key_file": node["identity"],
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
         "ansible_python_interpreter": "/usr/bin/python3",
     }
 
 
 def engine_start(road: Road) -> float:
-    """Seconds from the unit's start to its readiness, the slower of the two nodes."""
-    show = (
-        "systemctl show -P ExecMainStartTimestampMonotonic glm-0; systemctl show -P ActiveEnterTimestampMonotonic glm-0"
-    )
+    """Return the seconds from the unit's start to its readiness, of the slower node."""
+    names = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    show = "; ".join(f"systemctl show -P {name} glm-0" for name in names)
     spans = []
-    for node in ("glm-1", "glm-2"):
+    for node in NODES:
         start, active = (int(text) for text in road.on(node, show).split())
         spans.append((active - start) / 1e6)
     return round(max(spans), 1)
 
 
 def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
-    """Measure a preview of many `ssh` machines made from the prod stack; nothing answers at those addresses, nothing is asked."""
+    """Measure a preview of many `ssh` machines, made from the prod stack; the preview opens no connection to their addresses."""
     prod = yaml.safe_load((road.home / "stacks" / "Pulumi.prod.yaml").read_text())
     machines = prod["config"]["glm-fleet:nodes"]["machines"]
     key = next(iter(machines.values()))["host_key"]
-    # 250 addresses are for documentation; behind each stand as many ports as it takes.
+    # 250 addresses are for documentation; each has as many ports as necessary.
     many = {
         f"prod-{i + 1}": {"address": f"192.0.2.{i % 250 + 1}", "port": 2200 + i // 250, "host_key": key}
         for i in range(number)
     }
     stack = f"of-{number}"
-    # In a file of their own: a stack of a thousand is more than the engine can hand to a policy pack.
+    # In a file of their own: the Pulumi engine cannot pass a stack of a thousand machines to a policy pack.
     (road.home / "stacks" / f"{stack}.yaml").write_text(yaml.safe_dump(many))
     prod["config"]["glm-fleet:nodes"]["machines"] = f"{stack}.yaml"
     (road.home / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(prod))
-    made = road.run("bootstrap/stack.sh", stack)
-    assert made.returncode == 0, made.stdout
+    expect_success(road.run("bootstrap/stack.sh", stack))
     peak = Peak()
 
     def preview() -> None:
@@ -133,7 +121,7 @@ class Peak:
                 try:
                     fields = stat.read_text().rpartition(")")[2].split()
                 except (FileNotFoundError, ProcessLookupError):
-                    continue  # it ended while we looked
+                    continue  # it ended meanwhile
                 if int(fields[3]) == self._session:
                     total += int(fields[21]) * page
             self.mib = max(self.mib, total >> 20)

@@ -58,7 +58,7 @@ def _role(name: str, roles: role_vars.Roles) -> str:
 def _up_to_date(role: str) -> str:
     """Return how many of a role's rows a run has shown in their present form."""
     recorded = records.read("changes")
-    rows = [row for row in change_table.made() if row.role == role]
+    rows = [row for row in change_table.changes() if row.role == role]
     states = [records.state("changes", recorded.get(row.name, {}), row.model_dump()) for row in rows]
     current = [state for state in states if state != "not yet" and "stale" not in state]
     days = sorted({state.partition(",")[0] for state in current})

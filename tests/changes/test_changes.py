@@ -1,6 +1,6 @@
-"""Predicted = happened: of every row of the matrix, what the preview foretells is what the node then shows, no more and no less.
+"""Predicted = happened: for every row of the matrix the preview predicts exactly what the node then shows.
 
-Hours, so `make test-all` alone makes them all; a few are made in tests/e2e by every `make test`.
+Hours, so `make test-all` alone makes them all; every `make test` makes a few in tests/e2e.
 """
 
 import pytest
@@ -11,24 +11,24 @@ from tests.support.testbed import NODE, Bed
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 
 
-def name(some: tuple[change_table.Row, ...]) -> str:
-    return some[0].name if len(some) == 1 else f"{some[0].role}: {len(some)} that restart nothing, from {some[0].name}"
+def name(rows: tuple[change_table.Row, ...]) -> str:
+    return rows[0].name if len(rows) == 1 else f"{rows[0].role}: {len(rows)} that restart nothing, from {rows[0].name}"
 
 
-def wrong(bed: Bed, some: tuple[change_table.Row, ...]) -> list[str]:
-    """Make these changes at once, and return what was not as foretold; of several, nothing may have been foretold at all."""
+def mismatches(bed: Bed, rows: tuple[change_table.Row, ...]) -> list[str]:
+    """Make these changes at once, and return every false prediction; for several changes each prediction is false."""
     try:
-        outcome = bed.make({NODE: some})[NODE]
+        outcome = bed.make({NODE: rows})[NODE]
     except AssertionError as error:
         return [str(error), *getattr(error, "__notes__", ())]
-    loud = [one for one in outcome.foretold if one.level != "nothing restarts" and len(some) > 1]
-    return [*outcome.wrong, *(f"foretold of what restarts nothing: {one}" for one in loud)]
+    loud = [line for line in outcome.predictions if line.level != "nothing restarts" and len(rows) > 1]
+    return [*outcome.mismatches, *(f"predicted of what restarts nothing: {line}" for line in loud)]
 
 
-@pytest.mark.parametrize("some", change_table.together(), ids=name)
-def test_what_is_foretold_happens_and_nothing_else(bed: Bed, some: tuple[change_table.Row, ...]) -> None:
-    """Where several changes were made at once and something is wrong, they are made again one by one, to tell which it is."""
-    seen = wrong(bed, some)
-    if seen and len(some) > 1:
-        seen += [f"{row.name}: {text}" for row in some for text in wrong(bed, (row,))]
-    assert seen == []
+@pytest.mark.parametrize("rows", change_table.runs(), ids=name)
+def test_what_the_preview_predicts_happens_and_nothing_else(bed: Bed, rows: tuple[change_table.Row, ...]) -> None:
+    """After a mismatch of several changes at once, make them again one by one, to find the culprit."""
+    errors = mismatches(bed, rows)
+    if errors and len(rows) > 1:
+        errors += [f"{row.name}: {text}" for row in rows for text in mismatches(bed, (row,))]
+    assert errors == []

@@ -1,6 +1,6 @@
-"""One road for the whole session: the tests of this folder share a stack that is up, and each leaves it converged.
+"""One stack for the whole session: the tests of this folder share it, and each leaves it converged.
 
-Its machines reach nothing but the lab's site, and its stack names upstream's own addresses and one block of mirrors for them.
+Its machines reach nothing but the lab's site, and its stack file has upstream's own addresses and one block of mirrors for them.
 """
 
 import secrets
@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.e2e import Road, stand
+from tests.support.environment import expect_success
 
-# By role variables that the lab's stack file sets to the site's own addresses: here the roles' defaults and the mirrors make these.
+# Role variables that the lab's stack file sets to the site's own addresses: here the roles' defaults and the mirrors lead there.
 MIRRORS = {"rocm_repository_url": "rocm=packages", "transformers_repository": "git=git", "weights_endpoint": "hub=hub"}
 
 
 def seal(road: Road) -> None:
-    """Take every way out from the machines but the mirrors."""
+    """Close every way out of the machines but the mirrors."""
     road.set("glm-fleet:nodes.sealed", "true")
     for variable, mirror in MIRRORS.items():
         road.remove(f"glm-fleet:vars.{variable}")
@@ -27,13 +28,11 @@ def seal(road: Road) -> None:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     with stand(tmp_path_factory.mktemp("road") / "glm-fleet", lab="glm-test") as road:
         seal(road)
-        road.set_secret("weights_token", f"hf_{secrets.token_hex(20)}")  # the lab's hub asks for none, and takes any
+        road.set_secret("weights_token", f"hf_{secrets.token_hex(20)}")  # the lab's hub requires none and accepts any
         yield road
 
 
 @pytest.fixture(scope="session")
 def first_up(road: Road) -> str:
-    """The text of the first `pulumi up` on bare nodes."""
-    done = road.up()
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    """The output of the first `pulumi up` on bare nodes."""
+    return expect_success(road.up())

@@ -23,10 +23,8 @@ present time, so that the next refresh reports and reverts it as in the table. R
 
 def page() -> str:
     """Return the page as Markdown."""
-    changes = [change for wave in drift_table.waves() for change in wave]
-    recorded = records.read("drift")
-    lines = [
-        f"| {row['kind']} | {'<br>'.join(f'`{words}`' for words in row['told'])} | {records.state('drift', recorded.get(row['kind'], {}), row)} |"
-        for row in changes
-    ]
+    recorded, lines = records.read("drift"), []
+    for row in (row for wave in drift_table.waves() for row in wave):
+        report = "<br>".join(f"`{words}`" for words in row["report"])
+        lines.append(f"| {row['kind']} | {report} | {records.state('drift', recorded.get(row['kind'], {}), row)} |")
     return "\n".join([HEAD, *lines, ""])

@@ -1,6 +1,6 @@
-"""The drift check does not lie: everything that drift.yml changes by hand is told with what was expected and seen, and mended.
+"""A refresh reports everything that drift.yml changes by hand, with what it expected and saw, and an update repairs it.
 
-`make test` does the first wave all at once, in one preview and one mending; that each kind is told on its own is `make test-all`'s.
+`make test` makes the first wave at once, with one preview and one repair; `make test-all` makes each change on its own.
 """
 
 import re
@@ -9,60 +9,53 @@ from typing import Any
 import pytest
 
 from tests.support import drift_table, records
-from tests.support.e2e import Road
+from tests.support.e2e import NODES, Road
+from tests.support.environment import expect_success
 
 WAVES = drift_table.waves()
 BACK = 300  # seconds until a replica that starts by itself must run
 
 
-def by_hand(road: Road, change: dict[str, Any]) -> None:
-    """Do it, and wait until what it stopped on its way runs again."""
+def change_by_hand(road: Road, change: dict[str, Any]) -> None:
+    """Make the change; where the node reboots, wait until its replica runs again."""
     road.on(change["node"], change["do"])
     if change.get("reboot"):
         road.reboot(change["node"])
-        road.serves_again(change["node"], BACK)
+        road.wait_for_replicas(change["node"], BACK)
 
 
-def is_told(words: str, text: str) -> bool:
-    """Whether the words are in the text; `*` is anything that is no bracket."""
-    return bool(re.search(re.escape(words).replace(r"\*", r"[^()]*"), text))
-
-
-def tells(road: Road, changes: list[dict[str, Any]]) -> None:
-    """One preview names all of these changes."""
-    seen = road.pulumi("preview", "--refresh")  # policies have no say in what is seen: the runs below ask them
-    assert seen.returncode == 0, seen.stdout
+def expect_reports(road: Road, changes: list[dict[str, Any]]) -> None:
+    """Require that one preview names all of these changes; `*` in their words is any text without brackets."""
+    preview = expect_success(road.pulumi("preview", "--refresh"))  # without policies, which `up` below applies
     for change in changes:
-        for words in change["told"]:
-            assert is_told(words, seen.stdout), f"{change['kind']}: {words}\nis not in\n{seen.stdout}"
+        for words in change["report"]:
+            pattern = re.escape(words).replace(r"\*", r"[^()]*")
+            assert re.search(pattern, preview), f"{change['kind']}: {words}\nis not in\n{preview}"
 
 
-def mends(road: Road) -> None:
-    """One run puts everything back, and replicas run, also where Host restarted their engine."""
-    mended = road.up("--refresh")
-    assert mended.returncode == 0, mended.stdout
-    assert "not reverted" not in mended.stdout, mended.stdout
-    for node in ("glm-1", "glm-2"):
+def expect_repair(road: Road, wave: list[dict[str, Any]]) -> None:
+    """Require that one run repairs the wave, and that replicas run, also where Host restarted their Docker daemon."""
+    output = expect_success(road.up("--refresh"))
+    assert "not reverted" not in output, output
+    for node in NODES:
         assert road.on(node, "systemctl is-active glm-0 || true") == "active"
-    again = road.preview("--refresh", "--expect-no-changes")
-    assert again.returncode == 0, again.stdout
+    road.expect_no_changes()
+    records.add("drift", {change["kind"]: change for change in wave})
 
 
-def test_what_is_changed_by_hand_at_once_is_told_and_mended(road: Road, first_up: str) -> None:
+def test_a_refresh_reports_changes_by_hand_at_once_and_an_update_repairs_them(road: Road, first_up: str) -> None:
     for change in WAVES[0]:
-        by_hand(road, change)
-    tells(road, WAVES[0])
-    mends(road)
-    records.add("drift", {change["kind"]: change for change in WAVES[0]})
+        change_by_hand(road, change)
+    expect_reports(road, WAVES[0])
+    expect_repair(road, WAVES[0])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("wave", WAVES, ids=range(1, len(WAVES) + 1))
-def test_each_kind_is_told_when_it_is_changed_and_a_wave_of_them_mended(
+def test_a_refresh_reports_each_change_and_an_update_repairs_a_wave_of_them(
     road: Road, first_up: str, wave: list[dict[str, Any]]
 ) -> None:
     for change in wave:
-        by_hand(road, change)
-        tells(road, [change])
-    mends(road)
-    records.add("drift", {change["kind"]: change for change in wave})
+        change_by_hand(road, change)
+        expect_reports(road, [change])
+    expect_repair(road, wave)

@@ -1,6 +1,6 @@
-"""The secrets of a stack stand where they must, and nowhere else; and a new API key costs one restart of each replica.
+"""A stack's secrets are where they must be, and nowhere else; and a new API key costs one restart of each replica.
 
-Goes last on the road, before it is taken off: what all its runs and failures left is searched, too.
+Comes last before the teardown: the search covers what all runs and failures left.
 """
 
 import base64
@@ -17,120 +17,110 @@ import pytest
 
 from fleet.cli import stack_outputs
 from tests.support import leaks
-from tests.support.e2e import NODES, STACK, Road, boots, foretold
+from tests.support.e2e import NODES, STACK, Road, forecast
+from tests.support.environment import expect_failure, expect_success
 
-STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's id of the message that a unit is being started
+STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's id of the message that a unit starts
 KEY_FILE = "/etc/fleet/vllm/key.env"
 SERVED_BY = 10001  # the user in the container
 
 
 def new_key() -> str:
-    """A key with characters that are written otherwise in a URL."""
+    """Return a key with characters that a URL encodes."""
     return f"+/{base64.b64encode(secrets.token_bytes(30)).decode()}"
 
 
-def seen_on(road: Road, node: str) -> dict[str, str]:
-    """What a restart of a replica leaves alone: boots, the engine's start, the sum of every file that we or others configure."""
+def snapshot(road: Road, node: str) -> dict[str, str]:
+    """Return what a restart of a replica leaves alone: the boot, the Docker daemon's start, the sum of every configured file."""
     files = "find /etc /usr/local -xdev -type f -print0 | xargs -0 sha256sum"
     sums = dict(line.split(maxsplit=1)[::-1] for line in road.on(node, files).splitlines())
-    engine = road.on(node, "systemctl show -P ActiveEnterTimestampMonotonic docker.service")
-    return {"boot": boots(road)[node], "engine": engine, **sums}
+    daemon = road.on(node, "systemctl show -P ActiveEnterTimestampMonotonic docker.service")
+    return {"boot": road.boot_id(node), "daemon": daemon, **sums}
 
 
 def starts(road: Road, node: str) -> int:
-    """How often systemd has begun to start the replica."""
+    """Return how often systemd has begun to start the replica."""
     return int(road.on(node, f"journalctl -q -o cat MESSAGE_ID={STARTING} UNIT=glm-0.service | wc -l"))
 
 
 def containers(road: Road, node: str, since: float) -> int:
-    """How many containers of the replica were started since then."""
-    told = road.on(node, f"docker events --since {since:.0f} --until 0s --filter container=glm-0 --filter event=start")
-    return len(told.splitlines())
+    """Return how many containers of the replica have started since then."""
+    filters = "--filter container=glm-0 --filter event=start"
+    return len(road.on(node, f"docker events --since {since:.0f} --until 0s {filters}").splitlines())
 
 
 def status(road: Road, node: str, key: str) -> int:
-    """What the API answers to this key."""
+    """Return the status of the API's answer to this key."""
     with stack_outputs.tunnel(stack_outputs.choose(road.outputs(), node)[0]) as url:
         return httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
 
 
-class Told:
-    """The keys of this stack, and everything that was said while they were in use."""
+class Secrets:
+    """The keys of this stack, and everything that its commands printed while they were in use."""
 
     def __init__(self, road: Road) -> None:
         self.first = road.outputs()["api_key"]
         self.refused, self.new = f"two words {secrets.token_hex(8)}", new_key()
         token = road.run("pulumi", "config", "get", "weights_token", "--stack", STACK).stdout.strip()
-        self.values = {
-            "first key": self.first,
-            "refused key": self.refused,
-            "new key": self.new,
-            "weights token": token,
-        }
+        keys = {"first key": self.first, "refused key": self.refused, "new key": self.new}
+        self.values = {**keys, "weights token": token}
         self.needles = leaks.Needles(self.values)
         self.watch = leaks.Watch(self.needles)
-        self.said: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
         self.since = time.time()
 
 
 @pytest.fixture(scope="module")
-def told(road: Road, first_up: str) -> Iterator[Told]:
-    told = Told(road)
-    with told.watch:
-        yield told
+def stack_secrets(road: Road, first_up: str) -> Iterator[Secrets]:
+    stack_secrets = Secrets(road)
+    with stack_secrets.watch:
+        yield stack_secrets
 
 
-def test_a_key_that_no_client_can_send_fails_before_anything_restarts_and_is_not_repeated(
-    road: Road, told: Told
+def test_a_key_that_no_client_can_send_fails_before_anything_restarts_and_no_output_repeats_it(
+    road: Road, stack_secrets: Secrets
 ) -> None:
     before = {node: starts(road, node) for node in NODES}
-    road.set_secret("vllm_api_key", told.refused)
-    failed = road.up()
-    told.said["a failed up"] = failed.stdout
-    assert failed.returncode != 0
-    assert "glm-1: vllm: Check the API key: VLLM_API_KEY is not one word" in failed.stdout
-    assert "next:   `pulumi config set --secret vllm_api_key …`" in failed.stdout
+    road.set_secret("vllm_api_key", stack_secrets.refused)
+    output = stack_secrets.outputs["a failed up"] = expect_failure(road.up())
+    assert "glm-1: vllm: Check the API key: VLLM_API_KEY is not one word" in output
+    assert "next:   `pulumi config set --secret vllm_api_key …`" in output
     assert {node: starts(road, node) for node in NODES} == before
 
 
-def test_a_new_key_is_told_and_costs_one_restart_of_each_replica_and_nothing_else(road: Road, told: Told) -> None:
-    old, new = told.first, told.new
-    before = {node: seen_on(road, node) for node in NODES}
-    begun, since, logs = {node: starts(road, node) for node in NODES}, time.time(), set(logs_of(road))
-    road.set_secret("vllm_api_key", new)
-    seen = road.preview()
-    told.said["preview"], told.said["preview in full"] = seen.stdout, road.preview("--diff").stdout
-    assert seen.returncode == 0, seen.stdout
-    assert "glm-1, glm-2: restart glm-0, about N s each: the API key changed" in foretold(seen.stdout), seen.stdout
-    done = road.up()
-    told.said["up"] = done.stdout
-    assert done.returncode == 0, done.stdout
-    ran = sorted(name.rsplit("-", 2)[0] for name in {*logs_of(road)} - logs)
-    assert ran == [f"lab-serving-{node}" for node in NODES]
+def test_a_preview_reports_a_new_key_which_costs_one_restart_of_each_replica_and_nothing_else(
+    road: Road, stack_secrets: Secrets
+) -> None:
+    before = {node: snapshot(road, node) for node in NODES}
+    old_starts, since, old_logs = {node: starts(road, node) for node in NODES}, time.time(), set(logs(road))
+    road.set_secret("vllm_api_key", stack_secrets.new)
+    preview = stack_secrets.outputs["preview"] = expect_success(road.preview())
+    stack_secrets.outputs["preview in full"] = road.preview("--diff").stdout
+    assert "glm-1, glm-2: restart glm-0, about N s each: the API key changed" in forecast(preview), preview
+    stack_secrets.outputs["up"] = expect_success(road.up())
+    new_logs = sorted(name.rsplit("-", 2)[0] for name in {*logs(road)} - old_logs)
+    assert new_logs == [f"lab-serving-{node}" for node in NODES]
     for node in NODES:
-        now = seen_on(road, node)
+        now = snapshot(road, node)
         assert {name for name in {*before[node], *now} if before[node].get(name) != now.get(name)} == {KEY_FILE}
-        assert (starts(road, node) - begun[node], containers(road, node, since)) == (1, 1)
-        assert (status(road, node, new), status(road, node, old)) == (200, 401)
-    again = road.preview("--refresh", "--expect-no-changes")
-    assert again.returncode == 0, again.stdout
+        assert (starts(road, node) - old_starts[node], containers(road, node, since)) == (1, 1)
+        assert (status(road, node, stack_secrets.new), status(road, node, stack_secrets.first)) == (200, 401)
+    road.expect_no_changes()
 
 
-def logs_of(road: Road) -> list[str]:
+def logs(road: Road) -> list[str]:
     return [path.name for path in (road.home / ".pulumi" / "logs").iterdir()]
 
 
-def test_the_tools_ask_with_the_new_key(road: Road, told: Told) -> None:
-    files = {kind: road.home / ".pulumi" / f"probes.{kind}" for kind in ("xml", "html")}
-    reports = [f"--junit={files['xml']}", f"--html={files['html']}"]
-    asked = road.run("fleet", "probe", "-s", STACK, "glm-1/glm-0", "--case", "bottle-grounding", "--json", *reports)
-    told.said["fleet probe"] = asked.stdout
-    assert asked.returncode == 0, asked.stdout
-    told.said["fleet show"] = road.run("fleet", "show", "-s", STACK).stdout
+def test_the_tools_ask_with_the_new_key(road: Road, stack_secrets: Secrets) -> None:
+    reports = [f"--{option}={road.home}/.pulumi/probes.{option}" for option in ("junit", "html")]
+    command = ("fleet", "probe", "-s", STACK, "glm-1/glm-0", "--case", "bottle-grounding", "--json", *reports)
+    stack_secrets.outputs["fleet probe"] = expect_success(road.run(*command))
+    stack_secrets.outputs["fleet show"] = road.run("fleet", "show", "-s", STACK).stdout
     assert road.paste().startswith("<|begin_of_box|>[[")
 
 
-ASKED = {
+COMMANDS = {
     "export": "pulumi stack export",
     "outputs": "pulumi stack output --json",
     "settings": "pulumi config --json",
@@ -140,47 +130,44 @@ ASKED = {
 }
 
 
-def test_a_secret_is_nowhere_but_where_it_must_be(road: Road, told: Told) -> None:
-    for name, command in ASKED.items():
-        said = road.run("bash", "-c", f"{command} --stack {STACK}")
-        assert said.returncode == 0, told.needles.hide(said.stdout)
-        told.said[name] = said.stdout
-    found = [f"{name}: {leak}" for name, text in told.said.items() for leak in told.needles.of(text.encode())]
-    found += [f"the controller: {leak}" for leak in on_controller(road, told)]
+def test_a_secret_is_nowhere_but_where_it_must_be(road: Road, stack_secrets: Secrets) -> None:
+    outputs, needles, watch = stack_secrets.outputs, stack_secrets.needles, stack_secrets.watch
+    for name, command in COMMANDS.items():
+        run = road.run("bash", "-c", f"{command} --stack {STACK}")
+        assert run.returncode == 0, needles.hide(run.stdout)
+        outputs[name] = run.stdout
+    leaks_found = [f"{name}: {leak}" for name, text in outputs.items() for leak in needles.of(text.encode())]
+    leaks_found += [f"the controller: {leak}" for leak in on_controller(road, stack_secrets)]
     for node in NODES:
-        found += [f"{node}: {leak}" for leak in on_node(road, node, told.values)]
-    found += [f"while it ran: {held}" for held in told.watch.seen if not may_hold(held)]
-    assert found == []
-    runs = [held for held in told.watch.seen if "/ansible-playbook " in held.words and held.where == "environment"]
-    assert {held.told for held in runs} == {"refused key in clear", "new key in clear"}, (
-        "the watch sees what runs are given"
+        leaks_found += [f"{node}: {leak}" for leak in on_node(road, node, stack_secrets.values)]
+    leaks_found += [f"while it ran: {held}" for held in watch.seen if not may_hold(held)]
+    assert leaks_found == []
+    runs = [held for held in watch.seen if "/ansible-playbook " in held.words and held.where == "environment"]
+    assert {held.leak for held in runs} == {"refused key in clear", "new key in clear"}, (
+        "the watch sees what a run gets"
     )
 
 
-def on_controller(road: Road, told: Told) -> list[str]:
-    """Search the project with its whole state, and what anything has written since to the places for files of a while."""
+def on_controller(road: Road, stack_secrets: Secrets) -> list[str]:
+    """Search the project with its whole state, and the new files in the temporary folders."""
     home = Path.home()
     places = ["/tmp", "/var/tmp", "/dev/shm", "/run", f"{home}/.ansible", f"{home}/.pulumi"]
-    return [
-        *told.needles.in_files([str(road.home)]),
-        *told.needles.in_files(places, skip=[str(road.home)], since=told.since),
-    ]
+    project = stack_secrets.needles.in_files([str(road.home)])
+    return [*project, *stack_secrets.needles.in_files(places, skip=[str(road.home)], since=stack_secrets.since)]
 
 
 def on_node(road: Road, node: str, values: Mapping[str, str]) -> list[str]:
-    """Search a node, and take out what must be there: the key file, which is root's alone, and the server's environment."""
-    done = subprocess.run(
-        ["docker", "exec", "-i", f"{road.lab}-{node}", "python3", "-I", "-"],
-        input=leaks.on_node(values), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout)
-    assert f"{KEY_FILE}: new key in clear" in found, "it searches where the key is"
+    """Search a node, less what must be there: the key file, which is root's alone, and the server's environment."""
+    command = ("docker", "exec", "-i", f"{road.lab}-{node}", "python3", "-I", "-")
+    run = subprocess.run(command, input=leaks.on_node(values), capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    lines: list[str] = json.loads(run.stdout)
+    assert f"{KEY_FILE}: new key in clear" in lines, "it searches where the key is"
     assert road.on(node, f"stat -c '%a %U:%G' {KEY_FILE}") == "600 root:root"
-    served = f"environment of a process of user {SERVED_BY}: new key in clear: "
-    return [leak for leak in found if leak != f"{KEY_FILE}: new key in clear" and not leak.startswith(served)]
+    server = f"environment of a process of user {SERVED_BY}: new key in clear: "
+    return [leak for leak in lines if leak != f"{KEY_FILE}: new key in clear" and not leak.startswith(server)]
 
 
 def may_hold(held: leaks.Held) -> bool:
-    """A run gets its secrets in its environment, which its own user reads; so does the server, inside its container on its node."""
+    """Return whether it is a run of this user, or the server inside its container on its node: each gets secrets in its environment."""
     return held.where == "environment" and held.user == (SERVED_BY if held.inside else os.getuid())

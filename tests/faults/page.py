@@ -26,17 +26,12 @@ def page() -> str:
 
 
 def _row(row: fault_table.Fault, measured: dict[str, Any]) -> str:
-    message, todo = _parts(row.said)
+    message, todo = _parts(row.message)
     again = f"<br>run again: {_code(_parts(row.again)[0])}" if row.again else ""
     figures = [f"{measured[key]:.0f} s" if key in measured else "" for key in ("message", "convergence")]
     when = records.state("faults", measured, row.model_dump())
-    cells = [
-        row.fault,
-        _code(message) + again,
-        row.todo or _code(_parts(row.again)[1] if row.again else todo),
-        *figures,
-        when,
-    ]
+    next_step = row.todo or _code(_parts(row.again)[1] if row.again else todo)
+    cells = [row.fault, _code(message) + again, next_step, *figures, when]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 

@@ -1,6 +1,6 @@
-"""No fault loses anything: each row of table/*.yml is reported in one message, spares the other node, and the next `up` converges.
+"""No fault loses anything: a run reports each row of table/*.yml in one message, the other node finishes, and the next `up` converges.
 
-Those that `make test` has (`usual`) are done to the road of tests/e2e, by test_e2e_faults.py there.
+`make test` injects the `usual` ones into the stack of tests/e2e, in test_e2e_faults.py there.
 """
 
 import pytest
@@ -14,7 +14,7 @@ FAULTS = [row for row in fault_table.load() if not row.usual]
 
 
 @pytest.mark.parametrize("row", FAULTS, ids=[row.fault.replace(" ", "-") for row in FAULTS])
-def test_a_fault_is_reported_and_the_next_up_converges(converged: Road, row: fault_table.Fault) -> None:
+def test_a_run_reports_a_fault_and_the_next_up_converges(converged: Road, row: fault_table.Fault) -> None:
     fault = inject.Injection(converged, row)
     fault.prepare()
     try:
@@ -22,6 +22,6 @@ def test_a_fault_is_reported_and_the_next_up_converges(converged: Road, row: fau
         fault.run()
         fault.judge()
     finally:
-        fault.mend()
+        fault.repair()
         fault.converge()
     fault.record()

@@ -1,6 +1,6 @@
-"""Fixtures of the tests of what is on a machine: an SSH server in this process for reaching, a machine with a BMC, a lab node for changing and reading.
+"""Fixtures of the tests of a machine: an SSH server in this process, a machine with a BMC, a lab node to change and read.
 
-The node is made once a session, with an engine and one small image in it.
+The node lasts for the session, with a Docker daemon and one small image.
 """
 
 import threading
@@ -48,38 +48,38 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssh.Target]:
-    """A lab node with an engine."""
-    with labs.stand("glm-machine", {"debian": "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
-        target = standing.nodes["debian"]
+    """A lab node with a Docker daemon."""
+    with labs.stand("glm-machine", {"debian": "debian-12"}, tmp_path_factory.mktemp("lab") / "keys") as lab:
+        target = lab.nodes["debian"]
         with ssh.connect(target) as connection:
-            prepared = connection.run(PREPARE, timeout=300)
-        assert prepared.rc == 0, prepared.stderr
+            result = connection.run(PREPARE, timeout=300)
+        assert result.rc == 0, result.stderr
         yield target
 
 
 @pytest.fixture(scope="session")
-def settled(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def first_run(node: ssh.Target, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The first run of the playbook `kinds` on the node."""
-    return run(job(node, tmp_path_factory.mktemp("settled") / "run.log"))
+    return run(job(node, tmp_path_factory.mktemp("first-run") / "run.log"))
 
 
 @pytest.fixture(scope="session")
-def expected(node: ssh.Target, settled: Run) -> managed_set.State:
+def expected(node: ssh.Target, first_run: Run) -> managed_set.State:
     """The node's state right after that run."""
-    return reader.read_many(node, [settled.outcome.declared])[0]
+    return reader.read_many(node, [first_run.outcome.declared])[0]
 
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redfish_machine.Machine]:
-    """A machine with a BMC that is switched off, its disk empty; installers are kept in a folder of the test."""
+    """A machine with a BMC that is switched off, its disk empty; a folder of the test keeps the installers."""
     (tmp_path / "installers").mkdir()
     monkeypatch.setattr(installer_image, "_folder", lambda: tmp_path / "installers")
     monkeypatch.setattr(installer_image, "_verified", {})
-    with redfish_machine.machine(tmp_path) as made:
-        yield made
+    with redfish_machine.machine(tmp_path) as machine:
+        yield machine
 
 
 @pytest.fixture
 def cancelled() -> threading.Event:
-    """What ends the work on it, once it is set."""
+    """Cancels the work once a test sets it."""
     return threading.Event()

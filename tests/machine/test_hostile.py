@@ -1,6 +1,6 @@
-"""A real node whose python3 rewrites what it prints, with real roles: nothing is run on the controller, each run ends in one message, and the state goes on.
+"""A real node whose python3 rewrites its output, with real roles: the controller runs nothing of it, each run ends in one message and keeps its state.
 
-The node, the hub, Ansible and the roles weights and vllm are real. Each output and each order by itself: tests/provider/test_hostile.py.
+The node, the hub, Ansible and the roles weights and vllm are real. tests/provider/test_hostile.py has each output and each order alone.
 """
 
 import threading
@@ -28,8 +28,8 @@ OUTPUTS = ("path", "revision", "bytes", "files", "manifest")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    with labs.stand("glm-hostile", {"ubuntu": "ubuntu-24.04"}, tmp_path_factory.mktemp("lab") / "keys") as standing:
-        yield standing
+    with labs.stand("glm-hostile", {"ubuntu": "ubuntu-24.04"}, tmp_path_factory.mktemp("lab") / "keys") as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_run_here(trace: Path) -> Iterator[None]:
+def nothing_runs_here(trace: Path) -> Iterator[None]:
     yield
     assert not trace.exists()
 
@@ -58,8 +58,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def inputs(lab: labs.Lab, node: ssh.Target, kind: str, **more: Any) -> Props:
     target = {key: getattr(node, key) for key in ("name", "address", "port", "user", "identity", "host_key")}
-    given = {**lab.vars, **COMMON, **SERVED, **more}
-    own = {name: value for name, value in given.items() if name.startswith(resource_roles.ROLES[kind])}
+    variables = {**lab.vars, **COMMON, **SERVED, **more}
+    own = {name: value for name, value in variables.items() if name.startswith(resource_roles.ROLES[kind])}
     return {"node": target, "roles": {}, "vars": own}
 
 
@@ -73,7 +73,7 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="module")
 def honest(lab: labs.Lab, node: ssh.Target) -> Props:
-    """The weights, fetched while the node was what it should be."""
+    """The outputs of Weights, fetched before the node became hostile."""
     return weights().apply(request("Weights"), inputs(lab, node, "weights"), None)
 
 
@@ -82,33 +82,29 @@ RULES = {"every path": r"s|/srv/models/lab|/srv/EVIL/lab|g", "the output path": 
 
 @pytest.fixture
 def hostile(node: ssh.Target, honest: Props, trace: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The node with its python3 replaced, and what is rewritten there."""
+    """The name of the rule by which the node's python3 rewrites its output."""
+    rule = RULES[request.param].replace("EVIL", hostile_python.expression(trace))
     with ssh.connect(node) as connection:
-        planted = connection.run(
-            hostile_python.plant(RULES[request.param].replace("EVIL", hostile_python.expression(trace)))
-        )
-        assert planted.rc == 0, planted.stderr
+        result = connection.run(hostile_python.plant(rule))
+        assert result.rc == 0, result.stderr
         yield request.param
         assert connection.run(hostile_python.REMOVE).rc == 0
 
 
-both = pytest.mark.parametrize("hostile", RULES, indirect=True)
-
-
-@both
+@pytest.mark.parametrize("hostile", RULES, indirect=True)
 def test_an_update_ends_in_one_message_and_keeps_the_state(
     lab: labs.Lab, node: ssh.Target, honest: Props, hostile: str
 ) -> None:
     with pytest.raises(InitFailed) as caught:
         weights().apply(request("Weights"), inputs(lab, node, "weights", weights_tries=6), honest)
     assert isinstance(caught.value.error, errors.OutputMalformed)
-    what = "managed.declared" if hostile == "every path" else "path"
-    assert str(caught.value).startswith(f"ubuntu: output {what} of Weights: ")
+    output = "managed.declared" if hostile == "every path" else "path"
+    assert str(caught.value).startswith(f"ubuntu: output {output} of Weights: ")
     assert "{{ lookup(" in str(caught.value)
-    kept = caught.value.properties
-    assert {name: kept[name] for name in OUTPUTS} == {name: honest[name] for name in OUTPUTS}
-    assert kept["managed"]["declared"].keys() >= honest["managed"]["declared"].keys()
-    assert "{{" not in str(kept["managed"])
+    state = caught.value.properties
+    assert {name: state[name] for name in OUTPUTS} == {name: honest[name] for name in OUTPUTS}
+    assert state["managed"]["declared"].keys() >= honest["managed"]["declared"].keys()
+    assert "{{" not in str(state["managed"])
 
 
 @pytest.mark.parametrize("hostile", ["every path"], indirect=True)
@@ -123,20 +119,22 @@ def test_a_serving_of_an_earlier_release_s_poisoned_results_evaluates_nothing(
 ) -> None:
     """The role vllm's own preflight refuses them: its tests and filters take such text as any other."""
     text = hostile_python.expression(trace)
-    given = inputs(lab, node, "serving", vllm_image=text, vllm_model_dir=f"/srv/{text}", vllm_model_manifest=text)
+    paths = {"vllm_image": text, "vllm_model_dir": f"/srv/{text}", "vllm_model_manifest": text}
     with pytest.raises(InitFailed) as caught:
-        Playbook("Serving", (), Slots()).apply(request("Serving"), {**given, "api_key": KEY}, None)
+        Playbook("Serving", (), Slots()).apply(
+            request("Serving"), {**inputs(lab, node, "serving", **paths), "api_key": KEY}, None
+        )
     assert str(caught.value).startswith(f'ubuntu: vllm: Check that the image is pinned: vllm_image is "{text}"')
 
 
 @pytest.mark.parametrize("hostile", ["every path"], indirect=True)
 def test_a_delete_of_a_poisoned_state_evaluates_nothing(honest: Props, hostile: str, trace: Path) -> None:
     text = hostile_python.expression(trace)
-    what = {f"file /srv/{text}": True, f"unit {text}.service": True, f"sysctl {text}": True}
-    weights().delete(request("Weights"), {**honest, "path": text, "managed": {"declared": what, "expected": {}}})
+    things = {f"file /srv/{text}": True, f"unit {text}.service": True, f"sysctl {text}": True}
+    weights().delete(request("Weights"), {**honest, "path": text, "managed": {"declared": things, "expected": {}}})
 
 
-def test_the_next_run_on_a_node_that_is_right_again_goes_on(lab: labs.Lab, node: ssh.Target, honest: Props) -> None:
-    made = weights().apply(request("Weights"), inputs(lab, node, "weights"), honest)
-    assert {name: made[name] for name in OUTPUTS} == {name: honest[name] for name in OUTPUTS}
-    assert made["managed"]["declared"] == honest["managed"]["declared"]
+def test_the_next_run_on_a_repaired_node_succeeds(lab: labs.Lab, node: ssh.Target, honest: Props) -> None:
+    outputs = weights().apply(request("Weights"), inputs(lab, node, "weights"), honest)
+    assert {name: outputs[name] for name in OUTPUTS} == {name: honest[name] for name in OUTPUTS}
+    assert outputs["managed"]["declared"] == honest["managed"]["declared"]

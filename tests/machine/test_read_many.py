@@ -1,7 +1,7 @@
-"""Claims about reading together: who asks for the same node at the same time shares one connection and one command."""
+"""Claims about reading together: simultaneous requests for one node share one connection and one command."""
 
 import dataclasses
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,22 +20,20 @@ def test_concurrent_reads_of_one_node_use_one_connection_and_one_exec(server: Se
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.write_text(path.name)
-    server.gate.clear()  # the connection takes its time, so that the others come while it is made
+    server.gate.clear()  # delays the connection, so that all requests wait for it
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(reader.read_many, server.target, [declared(path)]) for path in paths]
+        futures = [pool.submit(reader.read_many, server.target, [declared(path)]) for path in paths]
         assert server.arrived.wait(10)
-        joined = threading.Event()
-        while not joined.wait(0.01):
-            if len(reader._open[server.target].declared) == len(paths):
-                joined.set()
+        while len(reader._open[server.target].declared) < len(paths):
+            time.sleep(0.01)
         server.gate.set()
-        states = [one.result()[0] for one in asked]
+        states = [future.result()[0] for future in futures]
     assert (server.connections, len(server.commands)) == (1, 1)
     assert [list(state) for state in states] == [[f"file {path}"] for path in paths]
 
 
 @pytest.mark.slow
-def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_still_come_in(
+def test_a_read_shares_an_open_connection_while_others_still_arrive(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor() as pool:
@@ -48,7 +46,8 @@ def test_a_read_that_comes_after_the_connection_stands_shares_it_while_requests_
         while not (server._transports and server._transports[0].is_authenticated()):
             assert not first.done()
         second = pool.submit(reader.read_many, server.target, [declared(tmp_path / "b")])
-        assert [list(one.result()[0]) for one in (first, second)] == [[f"file {tmp_path}/{name}"] for name in "ab"]
+        states = [future.result()[0] for future in (first, second)]
+    assert [list(state) for state in states] == [[f"file {tmp_path}/{name}"] for name in "ab"]
     assert (server.connections, len(server.commands)) == (1, 1)
 
 
@@ -65,21 +64,21 @@ def test_a_later_read_asks_again(server: Server, tmp_path: Path) -> None:
 def test_each_set_gets_its_own_part(server: Server, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"files": {"model.bin": {"size": 3}}}')
     (tmp_path / "model.bin").write_text("abc")
-    one, two = reader.read_many(server.target, [declared(tmp_path / "manifest.json"), declared(tmp_path / "none")])
-    assert list(one) == [f"file {tmp_path}/manifest.json", f"files of {tmp_path}/manifest.json"]
-    assert two == {f"file {tmp_path}/none": {}}
+    first, second = reader.read_many(server.target, [declared(tmp_path / "manifest.json"), declared(tmp_path / "none")])
+    assert list(first) == [f"file {tmp_path}/manifest.json", f"files of {tmp_path}/manifest.json"]
+    assert second == {f"file {tmp_path}/none": {}}
 
 
-def test_an_unreachable_node_is_told_to_everyone_who_asked(server: Server) -> None:
+def test_every_read_of_an_unreachable_node_fails(server: Server) -> None:
     nowhere = dataclasses.replace(server.target, port=1)
     with ThreadPoolExecutor() as pool:
-        for one in [pool.submit(reader.read_many, nowhere, [managed_set.Declared()]) for _ in range(3)]:
+        for future in [pool.submit(reader.read_many, nowhere, [managed_set.Declared()]) for _ in range(3)]:
             with pytest.raises(errors.Unreachable):
-                one.result()
+                future.result()
     assert nowhere not in reader._open
 
 
-def test_a_host_that_gives_no_state_is_drift_unreadable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_returns_no_state_is_drift_unreadable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "READER", Path(__file__))
     with pytest.raises(errors.DriftUnreadable, match="exit code 1"):
         reader.read_many(server.target, [managed_set.Declared({"file /etc/hostname": False})])

@@ -1,20 +1,20 @@
-"""A BMC is asked and told over Redfish: against sushy-emulator (tests/support/redfish_machine.py).
+"""A BMC is read and switched over Redfish: against sushy-emulator (tests/support/redfish_machine.py).
 
-What goes wrong ends in one message each: golden/redfish/.
+Each failure ends in one message: golden/redfish/.
 """
 
 import dataclasses
 import socket
-import subprocess
 import threading
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet import errors
 from fleet.bare_metal import bmc
-from tests.support.redfish_machine import Machine, golden
+from tests.support.http_server import make_certificate
+from tests.support.redfish_machine import Machine, expect_golden
 
 
 def test_power_and_bios_settings_are_read(bare: Machine, cancelled: threading.Event) -> None:
@@ -24,21 +24,21 @@ def test_power_and_bios_settings_are_read(bare: Machine, cancelled: threading.Ev
     bare.bios = None
     with bmc.reach(bare.access, cancelled) as there:
         assert there.bios() is None
-    assert bare.told == []  # nothing was changed
+    assert bare.orders == []
 
 
-def test_what_is_so_already_is_not_asked_for(bare: Machine, cancelled: threading.Event) -> None:
+def test_a_state_that_the_machine_has_already_causes_no_request(bare: Machine, cancelled: threading.Event) -> None:
     with bmc.reach(bare.access, cancelled) as there:
         there.set_power(False)
-        assert bare.told == []
+        assert bare.orders == []
         there.set_power(True)
-        assert (there.power(), bare.told) == ("On", ["ComputerSystem.Reset"])
+        assert (there.power(), bare.orders) == ("On", ["ComputerSystem.Reset"])
 
 
-def test_media_are_inserted_over_those_before_and_ejected(bare: Machine, cancelled: threading.Event) -> None:
+def test_media_replace_earlier_ones_and_are_ejected(bare: Machine, cancelled: threading.Event) -> None:
     with bmc.reach(bare.access, cancelled) as there:
-        for seeds in ("first", "second"):
-            there.insert(bare.mirror.url, lambda suffix, name=seeds: f"{bare.mirror.url}/{name}.{suffix}")
+        for seed in ("first", "second"):
+            there.insert(bare.mirror.url, lambda suffix, name=seed: f"{bare.mirror.url}/{name}.{suffix}")
         assert there.media() == [bare.mirror.url, f"{bare.mirror.url}/second.img"] == bare.media()
         there.eject()
         assert there.media() == []
@@ -51,56 +51,50 @@ def test_the_only_machine_of_a_bmc_needs_no_id(bare: Machine, cancelled: threadi
         assert there.power() == "Off"
 
 
-def test_a_machine_that_the_bmc_does_not_have_is_told(bare: Machine, cancelled: threading.Event) -> None:
-    access = dataclasses.replace(bare.access, system="7")
-    with bmc.reach(access, cancelled) as there, pytest.raises(errors.BmcFailed) as caught:
+@pytest.mark.parametrize(
+    ("claim", "change"),
+    [
+        ("a-system-that-is-not-there", {"system": "7"}),
+        ("a-wrong-password", {"password": "another-word"}),
+        ("an-authority-s-file-that-is-not-there", {"ca": "none.pem"}),
+    ],
+)
+def test_wrong_access_fails_in_one_message_without_the_password(
+    bare: Machine, cancelled: threading.Event, claim: str, change: dict[str, Any]
+) -> None:
+    if "ca" in change:
+        change = {"ca": str(bare.folder / change["ca"])}
+    access = dataclasses.replace(bare.access, **change)
+    with pytest.raises(errors.BmcFailed) as caught, bmc.reach(access, cancelled) as there:
         there.power()
-    golden("a-system-that-is-not-there", caught.value, bare)
-
-
-def test_a_wrong_password_is_told_and_not_repeated(bare: Machine, cancelled: threading.Event) -> None:
-    access = dataclasses.replace(bare.access, password="another-word")
-    with bmc.reach(access, cancelled) as there, pytest.raises(errors.BmcFailed) as caught:
-        there.power()
-    golden("a-wrong-password", caught.value, bare)
+    expect_golden(claim, caught.value, bare)
     assert "another-word" not in repr(access) + str(caught.value)
 
 
-def test_a_certificate_of_another_authority_is_refused_and_nothing_is_sent(
-    bare: Machine, cancelled: threading.Event, tmp_path: Path
+def test_a_certificate_of_another_authority_ends_the_connection_before_any_request(
+    bare: Machine, cancelled: threading.Event
 ) -> None:
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=other -keyout"
-    subprocess.run(
-        [*command.split(), tmp_path / "other.key", "-out", tmp_path / "other.pem"], check=True, capture_output=True
-    )
-    for ca in (str(tmp_path / "other.pem"), ""):
+    for ca in (str(make_certificate(bare.folder, "other")), ""):
         access = dataclasses.replace(bare.access, ca=ca)
         with bmc.reach(access, cancelled) as there, pytest.raises(errors.BmcFailed) as caught:
             there.set_power(True)
-        golden("a-certificate-of-another-authority", caught.value, bare)
-    assert bare.asked == 0
+        expect_golden("a-certificate-of-another-authority", caught.value, bare)
+    assert bare.requests == 0
 
 
-def test_an_authority_s_file_that_is_not_there_is_told(bare: Machine, cancelled: threading.Event) -> None:
-    access = dataclasses.replace(bare.access, ca=str(bare.folder / "none.pem"))
-    with pytest.raises(errors.BmcFailed) as caught, bmc.reach(access, cancelled):
-        pass
-    golden("an-authority-s-file-that-is-not-there", caught.value, bare)
-
-
-def test_a_bmc_that_does_not_answer_is_told(bare: Machine, cancelled: threading.Event) -> None:
+def test_a_bmc_that_does_not_answer_is_reported(bare: Machine, cancelled: threading.Event) -> None:
     bare.shut()
     with bmc.reach(bare.access, cancelled) as there, pytest.raises(errors.BmcSilent) as caught:
         there.power()
     bare.open()
-    golden("a-bmc-that-does-not-answer", caught.value, bare)
+    expect_golden("a-bmc-that-does-not-answer", caught.value, bare)
 
 
 def test_a_cancel_ends_a_request_that_hangs(cancelled: threading.Event) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         access = bmc.Access("prod-3", f"https://127.0.0.1:{deaf.getsockname()[1]}", "u", "w")
         threading.Timer(0.3, cancelled.set).start()
-        began = time.monotonic()
+        start = time.monotonic()
         with bmc.reach(access, cancelled) as there, pytest.raises(errors.Cancelled):
             there.power()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - start < 3

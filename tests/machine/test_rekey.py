@@ -1,6 +1,5 @@
 """A machine whose first host key travelled in clear shows another one after its first connection: fleet/ssh/rekey.py."""
 
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +8,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.ssh import rekey
-from tests.support.ssh_server import Server
-
-
-def pair(folder: Path, name: str) -> tuple[str, str]:
-    """Return the public and the private half of a new key."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name], check=True)
-    return " ".join((folder / f"{name}.pub").read_text().split()[:2]), (folder / name).read_text()
+from tests.support.ssh_server import Server, make_key, public
 
 
 @pytest.fixture
@@ -29,7 +22,7 @@ def machine(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def final(tmp_path: Path) -> rekey.FinalKey:
-    return rekey.FinalKey(*pair(tmp_path, "final"))
+    return rekey.FinalKey(public(make_key(tmp_path, "final")), (tmp_path / "final").read_text())
 
 
 def meet(machine: Server, first: ssh.Target, final: rekey.FinalKey) -> ssh.Target:
@@ -40,31 +33,31 @@ def test_the_first_connection_brings_the_final_key_and_pins_it(
     machine: Server, final: rekey.FinalKey, tmp_path: Path
 ) -> None:
     first = machine.target
-    met = meet(machine, first, final)
-    assert met.host_key == final.public
-    kept = tmp_path / "disk" / "etc" / "ssh" / "ssh_host_ed25519_key"
-    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (final.private, 0o600)
-    with ssh.connect(met) as connection:
+    second = meet(machine, first, final)
+    assert second.host_key == final.public
+    file = tmp_path / "disk" / "etc" / "ssh" / "ssh_host_ed25519_key"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (final.private, 0o600)
+    with ssh.connect(second) as connection:
         assert connection.run("true").rc == 0
     with pytest.raises(errors.HostKeyMismatch), ssh.connect(first):
         pass
 
 
-def test_a_run_that_ended_before_it_could_say_so_is_gone_on_with(machine: Server, final: rekey.FinalKey) -> None:
+def test_a_run_continues_where_one_ended_before_it_could_record_the_key(machine: Server, final: rekey.FinalKey) -> None:
     meet(machine, machine.target, final)
     before = len(machine.commands)
     assert meet(machine, machine.target, final).host_key == final.public
-    assert machine.commands[before:] == []  # nothing more is put there
+    assert machine.commands[before:] == []
 
 
 def test_a_machine_with_neither_key_gets_none(machine: Server, final: rekey.FinalKey, tmp_path: Path) -> None:
-    stranger = rekey.dataclasses.replace(machine.target, host_key=pair(tmp_path, "stranger")[0])
+    stranger = rekey.dataclasses.replace(machine.target, host_key=public(make_key(tmp_path, "stranger")))
     with pytest.raises(errors.HostKeyMismatch):
         meet(machine, stranger, final)
     assert machine.commands == []
 
 
-def test_a_key_that_cannot_be_put_there_is_told_and_does_not_show_itself(
+def test_a_key_that_cannot_be_written_fails_in_a_message_without_the_key(
     machine: Server, final: rekey.FinalKey, tmp_path: Path
 ) -> None:
     (tmp_path / "disk" / "etc" / "ssh").rmdir()

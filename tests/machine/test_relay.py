@@ -1,9 +1,8 @@
-"""Claims about connections to a unix socket of a node: whole, side by side, ended with their client, and all through one command."""
+"""Claims about connections to a unix socket of a node: whole, simultaneous, ended with their client, and all through one command."""
 
 import contextlib
 import dataclasses
 import http.client
-import os
 import pathlib
 import socket
 import socketserver
@@ -14,20 +13,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from fleet import errors, ssh
 from fleet.ssh import relay
+from tests.support import http_server
+from tests.support.programs import write_program
 from tests.support.ssh_server import Server
 
 BODY = bytes(range(256)) * 4096  # a megabyte in which an exchange would show
 
 
-class Handler(BaseHTTPRequestHandler):
-    """GET answers the body; POST what it got; GET /endless until the client is gone, which it notes."""
+class Handler(http_server.Handler):
+    """GET answers BODY; POST the request's body; GET /endless until the client leaves, which sets `ended`."""
 
     protocol_version = "HTTP/1.1"
     ended = threading.Event()
@@ -41,22 +41,10 @@ class Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b"x" * 1000)
             self.ended.set()
             return
-        self._answer(BODY)
+        self.reply(200, BODY)
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _answer(self, data: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def address_string(self) -> str:
-        return "a client"
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
+        self.reply(200, self.rfile.read(int(self.headers["Content-Length"])))
 
 
 class Service(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -64,9 +52,20 @@ class Service(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 64
 
 
+@contextlib.contextmanager
+def serve(path: str) -> Iterator[None]:
+    """Serve on a unix socket."""
+    with Service(path, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def path() -> Iterator[str]:
-    """A socket with a short name: the kernel takes 107 bytes."""
+    """A socket with a short name: the kernel accepts 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="relay-") as folder:
         yield f"{folder}/sock"
 
@@ -74,21 +73,16 @@ def path() -> Iterator[str]:
 @pytest.fixture
 def service(path: str) -> Iterator[str]:
     Handler.ended.clear()
-    with Service(path, Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serve(path):
         yield path
-        server.shutdown()
-        thread.join()
 
 
 def get(port: int, data: bytes | None = None) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", data=data, timeout=20) as answer:
-        found: bytes = answer.read()
-    return found
+        return bytes(answer.read())
 
 
-def test_answers_and_questions_arrive_whole(server: Server, service: str) -> None:
+def test_requests_and_answers_arrive_whole(server: Server, service: str) -> None:
     with ssh.connect(server.target) as connection, connection.forward(service) as port:
         assert get(port) == BODY
         assert get(port, BODY[::-1]) == BODY[::-1]
@@ -102,7 +96,7 @@ def test_thirty_clients_at_once_need_one_command(server: Server, service: str) -
     assert len(server.commands) == 1
 
 
-def test_a_client_that_does_not_read_stops_no_other(server: Server, service: str) -> None:
+def test_a_client_that_does_not_read_delays_no_other(server: Server, service: str) -> None:
     with (
         ssh.connect(server.target) as connection,
         connection.forward(service) as port,
@@ -113,7 +107,9 @@ def test_a_client_that_does_not_read_stops_no_other(server: Server, service: str
         assert get(port) == BODY
 
 
-def test_a_client_that_never_reads_is_ended(server: Server, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_relay_drops_a_client_that_never_reads(
+    server: Server, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(relay, "WAITING", 8)
     with ssh.connect(server.target) as connection, connection.forward(service) as port:
         with socket.create_connection(("127.0.0.1", port)) as lazy:
@@ -124,8 +120,8 @@ def test_a_client_that_never_reads_is_ended(server: Server, service: str, monkey
         assert Handler.ended.wait(10)
 
 
-def test_what_the_service_does_ends_with_its_client(server: Server, service: str) -> None:
-    """A generation must not go on for a client that is gone."""
+def test_the_service_s_work_ends_with_its_client(server: Server, service: str) -> None:
+    """A generation must not continue for a client that has left."""
     with ssh.connect(server.target) as connection, connection.forward(service) as port:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"GET /endless HTTP/1.1\r\n\r\n")
@@ -137,12 +133,8 @@ def test_where_nobody_listens_the_connection_closes_and_the_next_one_works(serve
     with ssh.connect(server.target) as connection, connection.forward(path) as port:
         with pytest.raises((http.client.HTTPException, urllib.error.URLError)):
             get(port)
-        with Service(path, Handler) as late:
-            thread = threading.Thread(target=late.serve_forever, kwargs={"poll_interval": 0.05})
-            thread.start()
+        with serve(path):
             assert get(port) == BODY
-            late.shutdown()
-            thread.join()
 
 
 def test_it_leaves_no_listener_no_thread_and_no_program(server: Server, service: str) -> None:
@@ -167,21 +159,20 @@ def until(holds: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_program_that_does_not_run_is_told_by_its_last_words(
+def test_a_program_that_does_not_start_is_reported_with_its_last_line(
     server: Server, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pathlib.Path(path).parent
-    (folder / "sudo").write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-    (folder / "sudo").chmod(0o755)
+    write_program(folder / "sudo", "echo 'sudo: a password is required' >&2\nexit 1")
     target = dataclasses.replace(server.target, become=True)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    refused = pytest.raises(errors.CommandFailed, match="sudo: a password is required")
-    with ssh.connect(target) as connection, refused as caught, connection.forward(path):
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    error = pytest.raises(errors.CommandFailed, match="sudo: a password is required")
+    with ssh.connect(target) as connection, error as caught, connection.forward(path):
         pass
     assert caught.value.doing == f"forward {path}"
 
 
-def _asks_through_a_server_that_goes(server: Server, path: str) -> None:
+def _ask_through_a_server_that_closes(server: Server, path: str) -> None:
     with ssh.connect(server.target) as connection, connection.forward(path) as port:
         server.close()
         with contextlib.suppress(OSError):
@@ -190,13 +181,13 @@ def _asks_through_a_server_that_goes(server: Server, path: str) -> None:
 
 def test_a_connection_that_breaks_meanwhile_is_unreachable(server: Server, service: str) -> None:
     with pytest.raises(errors.Unreachable, match="the connection broke") as caught:
-        _asks_through_a_server_that_goes(server, service)
+        _ask_through_a_server_that_closes(server, service)
     assert caught.value.doing == f"forward {service}"
 
 
 @pytest.mark.parametrize("words", [b"\0\0\0\1\xff\xff\xff\xff", b"\0\0\0\1\0\1\0\0", b"\0\0"])
-def test_a_node_that_says_no_frames_ends_the_connections(words: bytes) -> None:
-    """Whatever comes: a length that nobody sends, or an end in the middle of a frame."""
+def test_bytes_that_are_no_frames_end_the_connections(words: bytes) -> None:
+    """A length that no relay sends, or an end in the middle of a frame."""
 
     class Channel:
         def __init__(self) -> None:

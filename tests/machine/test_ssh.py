@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ import pytest
 from fleet import errors, ssh
 from fleet.ssh import connection as ssh_connection
 from fleet.ssh import handshake, reach
-from tests.support.ssh_server import Server, _key
+from tests.support.http_server import Handler, LoopbackServer
+from tests.support.ssh_server import Server, make_key, public
 
 
 def test_the_pinned_key_is_accepted(server: Server) -> None:
@@ -29,10 +29,9 @@ def test_the_pinned_key_is_accepted(server: Server) -> None:
         assert connection.run("echo $((6 * 7))").stdout == "42\n"
 
 
-def test_another_host_key_is_refused_before_anything_is_sent(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    other = _key(tmp_path / "other", "host")
-    target = dataclasses.replace(server.target, host_key=f"{other.get_name()} {other.get_base64()}")
+def test_another_host_key_is_refused_before_any_command(server: Server, tmp_path: Path) -> None:
+    other = make_key(tmp_path / "other", "host")
+    target = dataclasses.replace(server.target, host_key=public(other))
     with pytest.raises(errors.HostKeyMismatch) as caught, ssh.connect(target):
         pass
     assert handshake.fingerprint(server.host_key.asbytes()) in caught.value.seen
@@ -47,69 +46,69 @@ def test_a_key_of_another_type_than_the_pinned_one_is_refused(server: Server) ->
 
 
 @pytest.mark.parametrize("key", ["", "ssh-ed25519", "ssh-ed25519 not-base64"])
-def test_nothing_is_connected_without_a_pinned_key(server: Server, key: str) -> None:
+def test_without_a_pinned_key_no_connection_opens(server: Server, key: str) -> None:
     with pytest.raises(errors.HostKeyMismatch), ssh.connect(dataclasses.replace(server.target, host_key=key)):
         pass
     assert server.connections == 0
 
 
-def test_a_machine_that_stays_silent_is_given_up_in_time(server: Server) -> None:
+def test_a_silent_machine_is_unreachable_in_time(server: Server) -> None:
     server.gate.clear()
-    started = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(errors.Unreachable, match="no SSH handshake"), ssh.connect(server.target, timeout=1):
         pass
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - start < 4
 
 
 @pytest.mark.parametrize(
-    ("words", "seen"),
+    ("words", "message"),
     [
         (b"", r"connected, but the connection was closed before the SSH banner, after 0\.\d s"),
         (b"HTTP/1.1 400 Bad Request\r\n" * 100, "connected, but what answers there is no SSH server"),
         (b"SSH-2.0-x\r\n", r"connected, but the connection was closed during the SSH handshake, after 0\.\d s"),
     ],
 )
-def test_a_connection_that_is_closed_early_is_no_timeout(server: Server, words: bytes, seen: str) -> None:
-    """As sshd does above its MaxStartups, as a proxy of HTTP does, as a node that goes down does."""
+def test_a_connection_that_closes_early_is_no_timeout(server: Server, words: bytes, message: str) -> None:
+    """As by sshd above its MaxStartups, by an HTTP proxy, by a node that shuts down."""
 
     def answer() -> None:
         client, _ = listener.accept()
         with client:
             client.sendall(words)
             client.shutdown(socket.SHUT_WR)
-            while client.recv(1 << 16):  # what lies unread would make it a reset, whose words may be lost on the way
+            while client.recv(1 << 16):  # unread bytes would make it a reset, which may lose the words
                 pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
-        answered = pool.submit(answer)
+        future = pool.submit(answer)
         target = dataclasses.replace(server.target, port=listener.getsockname()[1])
         with pytest.raises(errors.Unreachable) as caught, ssh.connect(target, timeout=10):
             pass
-        answered.result(10)
-    assert re.fullmatch(seen, caught.value.seen)
+        future.result(10)
+    assert re.fullmatch(message, caught.value.seen)
 
 
 @pytest.mark.slow
 def test_the_wait_for_others_handshakes_is_not_the_machine_s_fault(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One more than may shake hands at once: its time begins when its turn has come."""
+    """One more than may shake hands at once: its time begins with its turn."""
     places = threading.BoundedSemaphore(1)
     monkeypatch.setattr(reach, "HANDSHAKES", places)
     with ThreadPoolExecutor() as pool:
         with places:
-            late = pool.submit(lambda: reached(server.target, timeout=3))
+            late = pool.submit(lambda: reaches(server.target, timeout=3))
             assert server.arrived.wait(10)
             assert futures.wait([late], timeout=3.5).not_done, "it waits longer than a machine may take"
         assert late.result()
 
 
-def reached(target: ssh.Target, timeout: float) -> bool:
+def reaches(target: ssh.Target, timeout: float) -> bool:
     with ssh.connect(target, timeout) as connection:
         return connection.run("true").rc == 0
 
 
-def test_a_closed_port_is_told_at_once(server: Server) -> None:
+def test_a_closed_port_is_reported_at_once(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(errors.Unreachable) as caught, ssh.connect(dataclasses.replace(server.target, port=port)):
@@ -122,8 +121,7 @@ def test_a_closed_port_is_told_at_once(server: Server) -> None:
 
 
 def test_a_key_that_the_machine_does_not_take_is_a_refused_login(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "stranger").mkdir()
-    _key(tmp_path / "stranger", "user")
+    make_key(tmp_path / "stranger", "user")
     target = dataclasses.replace(server.target, identity=str(tmp_path / "stranger" / "user"))
     with pytest.raises(errors.LoginRefused), ssh.connect(target):
         pass
@@ -132,45 +130,42 @@ def test_a_key_that_the_machine_does_not_take_is_a_refused_login(server: Server,
 @pytest.fixture
 def agent(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An SSH agent that holds the right key."""
-    with tempfile.TemporaryDirectory() as folder:  # a short path: a socket lies in it
+    with tempfile.TemporaryDirectory() as folder:  # a short path, for the socket in it
         path = f"{folder}/agent"
-        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE, text=True) as running:
-            assert running.stdout
-            running.stdout.readline()  # it says where it listens once it does
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            process.stdout.readline()  # it prints its address once it listens
             monkeypatch.setenv("SSH_AUTH_SOCK", path)
             subprocess.run(["ssh-add", "-q", str(server.identity)], check=True)
             yield
-            running.terminate()
+            process.terminate()
 
 
 @pytest.mark.usefixtures("agent")
-def test_without_an_identity_the_agent_s_keys_are_tried(server: Server) -> None:
-    with ssh.connect(dataclasses.replace(server.target, identity="")) as connection:
-        assert connection.run("true").rc == 0
+@pytest.mark.parametrize("identity", ["", "locked"], ids=["no identity", "a passphrase"])
+def test_the_agent_replaces_an_identity_that_is_missing_or_locked(
+    server: Server, tmp_path: Path, identity: str
+) -> None:
+    locked = str(tmp_path / "locked")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", locked], check=True)
+    assert reaches(dataclasses.replace(server.target, identity=identity and locked), timeout=15)
 
 
-@pytest.mark.usefixtures("agent")
-def test_an_identity_with_a_passphrase_is_left_to_the_agent(server: Server, tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", str(locked)], check=True)
-    with ssh.connect(dataclasses.replace(server.target, identity=str(locked))) as connection:
-        assert connection.run("true").rc == 0
-
-
-def test_an_identity_that_is_no_file_is_told(server: Server) -> None:
+def test_an_identity_that_is_no_file_is_reported(server: Server) -> None:
     nowhere = dataclasses.replace(server.target, identity="/nowhere/id")
     with pytest.raises(errors.LoginRefused, match="there is no file /nowhere/id"), ssh.connect(nowhere):
         pass
 
 
-def test_a_command_gives_both_streams_and_its_exit_code(server: Server) -> None:
+def test_a_command_returns_both_streams_and_its_exit_code(server: Server) -> None:
     with ssh.connect(server.target) as connection:
         assert connection.run("cat; echo no >&2; exit 3", stdin="yes") == ssh.Result(3, "yes", "no\n")
 
 
-def test_a_command_that_does_not_end_is_told_in_time(server: Server) -> None:
+@pytest.mark.parametrize("command", ["sleep 10", "while :; do echo; sleep 0.01; done"], ids=["silent", "printing"])
+def test_a_command_that_does_not_end_fails_in_time(server: Server, command: str) -> None:
     with ssh.connect(server.target) as connection, pytest.raises(errors.CommandFailed, match=r"no end within 0\.5 s"):
-        connection.run("sleep 10", timeout=0.5)
+        connection.run(command, timeout=0.5)
 
 
 def test_a_connection_that_breaks_is_unreachable(server: Server) -> None:
@@ -180,20 +175,20 @@ def test_a_connection_that_breaks_is_unreachable(server: Server) -> None:
             connection.run("true")
 
 
-def _asks_through_a_port_of_a_server_that_goes(server: Server) -> None:
+def _ask_through_a_server_that_closes(server: Server) -> None:
     with ssh.connect(server.target) as connection, connection.forward(8000) as port:
         server.close()
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10)
 
 
-def test_a_connection_that_breaks_while_a_port_is_forwarded_is_unreachable(server: Server) -> None:
+def test_a_connection_that_breaks_during_a_port_forward_is_unreachable(server: Server) -> None:
     with pytest.raises(errors.Unreachable, match="the connection broke") as caught:
-        _asks_through_a_port_of_a_server_that_goes(server)
+        _ask_through_a_server_that_closes(server)
     assert caught.value.doing == "forward port 8000"
 
 
-def test_lines_come_while_the_command_runs(server: Server, tmp_path: Path) -> None:
+def test_lines_arrive_while_the_command_runs(server: Server, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with ssh.connect(server.target) as connection:
         lines = connection.lines(f"cat; until [ -e {gate} ]; do sleep 0.05; done; echo second", stdin="first\n")
@@ -202,22 +197,14 @@ def test_lines_come_while_the_command_runs(server: Server, tmp_path: Path) -> No
         assert list(lines) == ["second\n"]
 
 
-def test_a_command_that_says_nothing_any_more_is_told_in_time(server: Server) -> None:
-    with ssh.connect(server.target) as connection:
-        lines = connection.lines("echo first; exec sleep 60", silence=0.5)
-        assert next(lines) == "first\n"
-        with pytest.raises(errors.CommandFailed, match=r"no output for 0\.5 s"):
-            next(lines)
-
-
-def test_a_command_that_prints_too_much_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_prints_too_much_fails_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh_connection, "MOST", 1 << 20)
-    started = time.monotonic()
+    start = time.monotonic()
     with ssh.connect(server.target) as connection:
         for stream in (1, 2):
             with pytest.raises(errors.CommandFailed, match="more than 1 MiB of output"):
                 connection.run(f"yes >&{stream}", timeout=30)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - start < 20
 
 
 def test_the_connection_outlives_commands_that_still_print_when_they_are_given_up(
@@ -231,26 +218,23 @@ def test_the_connection_outlives_commands_that_still_print_when_they_are_given_u
         assert connection.run("echo still here").stdout == "still here\n"
 
 
-def test_a_command_that_never_stops_printing_ends_in_time(server: Server) -> None:
-    slowly = "while :; do echo; sleep 0.01; done"
-    with ssh.connect(server.target) as connection, pytest.raises(errors.CommandFailed, match=r"no end within 0\.5 s"):
-        connection.run(slowly, timeout=0.5)
-
-
-def test_a_line_that_is_too_long_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "silence", "message"),
+    [
+        ("exec sleep 60", 0.5, r"no output for 0\.5 s"),
+        ("yes | tr -d '\\n'", 30, "a line of more than 1 MiB"),
+        ("echo no disk >&2; exit 3", 30, "no disk"),
+    ],
+    ids=["silence", "too long a line", "a failure, by its last line"],
+)
+def test_a_command_that_fails_after_some_lines_is_reported(
+    server: Server, monkeypatch: pytest.MonkeyPatch, command: str, silence: float, message: str
+) -> None:
     monkeypatch.setattr(ssh_connection, "LONGEST", 1 << 20)
     with ssh.connect(server.target) as connection:
-        lines = connection.lines("echo first; yes | tr -d '\\n'", silence=30)
+        lines = connection.lines(f"echo first; {command}", silence=silence)
         assert next(lines) == "first\n"
-        with pytest.raises(errors.CommandFailed, match="a line of more than 1 MiB"):
-            next(lines)
-
-
-def test_a_command_that_ends_badly_after_some_lines_is_told_by_its_last_words(server: Server) -> None:
-    with ssh.connect(server.target) as connection:
-        lines = connection.lines("echo first; echo no disk >&2; exit 3")
-        assert next(lines) == "first\n"
-        with pytest.raises(errors.CommandFailed, match="no disk"):
+        with pytest.raises(errors.CommandFailed, match=message):
             next(lines)
 
 
@@ -263,30 +247,26 @@ def test_a_connection_that_breaks_between_two_lines_is_unreachable(server: Serve
             next(lines)
 
 
-def test_a_command_runs_through_sudo_without_a_password_prompt_when_become(server: Server) -> None:
+def test_become_runs_a_command_through_sudo_without_a_password_prompt(server: Server) -> None:
     with ssh.connect(dataclasses.replace(server.target, become=True)) as connection:
         connection.run("id -u 'x'")
     assert server.commands == ["""sudo -n -- sh -c 'id -u '"'"'x'"'"''"""]
 
 
 def test_waiting_ends_when_the_machine_answers(server: Server) -> None:
-    notes: list[str] = []
-    silent = dataclasses.replace(server.target)
     server.gate.clear()
     threading.Timer(1.5, server.gate.set).start()
-    ssh.wait(silent, 30, notes.append)
+    ssh.wait(server.target, 30, lambda _: None)
     assert server.connections >= 1
 
 
 def test_waiting_does_not_hide_another_host_key(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    other = _key(tmp_path / "other", "host")
-    target = dataclasses.replace(server.target, host_key=f"{other.get_name()} {other.get_base64()}")
+    target = dataclasses.replace(server.target, host_key=public(make_key(tmp_path / "other", "host")))
     with pytest.raises(errors.HostKeyMismatch):
         ssh.wait(target, 30, lambda _: None)
 
 
-def test_waiting_can_be_cancelled(server: Server) -> None:
+def test_a_cancel_ends_the_wait(server: Server) -> None:
     cancelled = threading.Event()
     cancelled.set()
     server.gate.clear()
@@ -294,25 +274,17 @@ def test_waiting_can_be_cancelled(server: Server) -> None:
         ssh.wait(dataclasses.replace(server.target, port=1), 30, lambda _: None, cancelled)
 
 
-class _Hello(BaseHTTPRequestHandler):
+class _Hello(Handler):
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"hello" * 100_000)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        self.reply(200, b"hello" * 100_000)
 
 
 @pytest.fixture
 def service() -> Iterator[int]:
-    """A web server on the loopback of what the SSH server reaches; yields its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Hello) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        yield web.server_port
-        web.shutdown()
-        thread.join()
+    """The port of a web server on the loopback of the SSH server."""
+    web = LoopbackServer(_Hello)
+    yield web.server_port
+    web.close()
 
 
 def test_a_forwarded_port_reaches_the_service_again_and_again(server: Server, service: int) -> None:
@@ -322,7 +294,7 @@ def test_a_forwarded_port_reaches_the_service_again_and_again(server: Server, se
                 assert len(answer.read()) == 500_000
 
 
-def test_forwarding_leaves_no_listener_and_no_thread(server: Server, service: int) -> None:
+def test_a_port_forward_leaves_no_listener_and_no_thread(server: Server, service: int) -> None:
     with ssh.connect(server.target) as connection:
         before = {thread.name for thread in threading.enumerate()}
         with connection.forward(service) as port:
@@ -347,17 +319,17 @@ def test_the_connection_outlives_clients_that_hang_up_in_the_middle_of_an_answer
         assert connection.run("echo still here").stdout == "still here\n"
 
 
-def test_a_taken_local_port_is_told(server: Server) -> None:
-    taker = socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)
-    with taker, ssh.connect(server.target) as connection:
-        port = taker.server_address[1]
-        taken = pytest.raises(errors.FleetError, match=f"port {port} of this machine is taken")
-        with taken, connection.forward(1, local=port):
+def test_a_taken_local_port_is_reported(server: Server) -> None:
+    other = socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+    with other, ssh.connect(server.target) as connection:
+        port = other.server_address[1]
+        error = pytest.raises(errors.FleetError, match=f"port {port} of this machine is taken")
+        with error, connection.forward(1, local=port):
             pass
 
 
 def behind(bastion: Server, server: Server) -> ssh.Target:
-    """How to reach the server through the bastion."""
+    """Return the server as reached through the bastion."""
     return dataclasses.replace(server.target, bastion=dataclasses.replace(bastion.target, name="glm-1.bastion"))
 
 
@@ -370,19 +342,19 @@ def bastion(tmp_path: Path) -> Iterator[Server]:
     server.close()
 
 
-def test_a_machine_is_reached_through_its_bastion_each_with_its_own_key(bastion: Server, server: Server) -> None:
+def test_a_connection_goes_through_the_bastion_each_with_its_own_key(bastion: Server, server: Server) -> None:
     with ssh.connect(behind(bastion, server)) as connection:
         assert connection.run("echo $((6 * 7))").stdout == "42\n"
     assert (bastion.connections, server.connections) == (1, 1)
     assert bastion.commands == []
 
 
-def test_inputs_of_a_node_with_a_bastion_are_read_back_as_they_were(bastion: Server, server: Server) -> None:
+def test_the_inputs_of_a_node_with_a_bastion_are_its_target(bastion: Server, server: Server) -> None:
     target = behind(bastion, server)
     assert ssh.Target.from_inputs(dataclasses.asdict(target)) == target
 
 
-def test_a_bastion_with_another_key_is_refused_before_anything_is_sent_to_the_machine(
+def test_a_bastion_with_another_key_is_refused_before_a_connection_to_the_machine(
     bastion: Server, server: Server
 ) -> None:
     target = behind(bastion, server)
@@ -394,7 +366,7 @@ def test_a_bastion_with_another_key_is_refused_before_anything_is_sent_to_the_ma
     assert server.connections == 0
 
 
-def test_a_bastion_that_is_down_is_told_as_the_bastion(bastion: Server, server: Server) -> None:
+def test_a_message_about_a_bastion_that_is_down_names_the_bastion(bastion: Server, server: Server) -> None:
     target = behind(bastion, server)
     bastion.close()
     with pytest.raises(errors.Unreachable, match="connection refused") as caught, ssh.connect(target):
@@ -402,7 +374,9 @@ def test_a_bastion_that_is_down_is_told_as_the_bastion(bastion: Server, server: 
     assert str(caught.value).startswith("glm-1.bastion: connect to ")
 
 
-def test_a_machine_that_the_bastion_does_not_reach_is_told_with_the_way(bastion: Server, server: Server) -> None:
+def test_a_message_about_a_machine_that_the_bastion_cannot_reach_has_the_jump_host(
+    bastion: Server, server: Server
+) -> None:
     target = behind(bastion, server)
     server.close()
     with pytest.raises(errors.Unreachable) as caught, ssh.connect(target):

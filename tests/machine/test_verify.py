@@ -1,4 +1,4 @@
-"""Claims about `fleet verify` on a machine: every byte is read, what differs is named and marked, a silent node is given up."""
+"""Claims about `fleet verify` on a machine: it reads every byte, names and marks what differs, and gives up a silent node."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ import pytest
 
 from fleet import errors, ssh
 from fleet.managed import managed_set, reader, verify_weights
+from tests.support.programs import write_program
 from tests.support.ssh_server import Server
 
 FILES = {"config.json": b"{}", "sub/model.safetensors": os.urandom(3_000_000)}
@@ -34,7 +35,7 @@ class Model:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def flip(self, name: str) -> str:
-        """Change one byte as nobody does who wants to be seen: size and time stay. Return the new sha256."""
+        """Change one byte in secret, with the same size and time. Return the new sha256."""
         path = self.folder / name
         before = path.stat()
         with path.open("r+b") as file:
@@ -51,94 +52,91 @@ def model(tmp_path: Path) -> Model:
     return Model(tmp_path / "model")
 
 
-def look(server: Server, model: Model, **containers: str) -> verify_weights.Comparison:
-    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, containers)
-    return verify_weights.verify(wanted, lambda done, total: None)
+def verify(server: Server, model: Model, **containers: str) -> verify_weights.Comparison:
+    weights = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, containers)
+    return verify_weights.verify(weights, lambda done, total: None)
 
 
-def refreshed(server: Server, model: Model) -> list[str]:
-    """What a refresh says of the files: it reads no more than sizes and times."""
+def refresh(server: Server, model: Model) -> list[str]:
+    """Return the files that a refresh reports: it reads no more than sizes and times."""
     with ssh.connect(server.target) as connection:
         state = reader.read(connection, managed_set.Declared({f"file {model.manifest}": True}))
     wrong: list[str] = state[f"files of {model.manifest}"].get("wrong", [])
     return wrong
 
 
-def test_files_as_recorded_are_right_and_nothing_is_touched(server: Server, model: Model) -> None:
+def test_verify_accepts_files_as_recorded_and_touches_nothing(server: Server, model: Model) -> None:
     before = {name: (model.folder / name).stat().st_mtime_ns for name in FILES}
-    assert look(server, model) == verify_weights.Comparison(2, 3_000_002, [])
+    assert verify(server, model) == verify_weights.Comparison(2, 3_000_002, [])
     assert {name: (model.folder / name).stat().st_mtime_ns for name in FILES} == before
     assert len(server.commands) == 1
 
 
-def test_a_flipped_byte_that_no_refresh_sees_is_named_and_then_seen_by_the_next_refresh(
+def test_verify_names_a_flipped_byte_that_no_refresh_reports_and_the_next_refresh_reports_it(
     server: Server, model: Model
 ) -> None:
-    seen = model.flip("sub/model.safetensors")
-    assert refreshed(server, model) == []
+    flipped = model.flip("sub/model.safetensors")
+    assert refresh(server, model) == []
     expected = hashlib.sha256(FILES["sub/model.safetensors"]).hexdigest()
-    found = look(server, model)
-    assert found.wrong == [
-        {"what": "sub/model.safetensors", "expected": f"sha256 {expected}", "seen": f"sha256 {seen}"}
+    assert verify(server, model).wrong == [
+        {"what": "sub/model.safetensors", "expected": f"sha256 {expected}", "seen": f"sha256 {flipped}"}
     ]
-    assert refreshed(server, model) == ["sub/model.safetensors (written to)"]
+    assert refresh(server, model) == ["sub/model.safetensors (written to)"]
 
 
-def test_what_is_gone_or_of_another_size_is_named_without_a_sum(server: Server, model: Model) -> None:
+def test_verify_names_a_file_that_is_absent_or_of_another_size_without_a_sum(server: Server, model: Model) -> None:
     (model.folder / "config.json").unlink()
     (model.folder / "sub/model.safetensors").write_bytes(b"short")
-    assert [(one["what"], one["seen"]) for one in look(server, model).wrong] == [
+    assert [(file["what"], file["seen"]) for file in verify(server, model).wrong] == [
         ("config.json", "absent"),
         ("sub/model.safetensors", "5 bytes"),
     ]
 
 
 def test_a_manifest_that_is_not_the_recorded_one_proves_no_file(server: Server, model: Model) -> None:
-    """Somebody who changes a file may change its entry as well: then all files have to be verified against the hub."""
-    seen = model.flip("config.json")
-    text = json.loads(model.manifest.read_text())
-    text["files"]["config.json"]["sha256"] = seen
-    model.manifest.write_text(json.dumps(text))
-    assert [one["what"] for one in look(server, model).wrong] == ["manifest.json"]
-    assert refreshed(server, model) == ["config.json (written to)", "sub/model.safetensors (written to)"]
+    """An attacker who changes a file may change its entry as well: then only the hub can prove the files."""
+    flipped = model.flip("config.json")
+    manifest = json.loads(model.manifest.read_text())
+    manifest["files"]["config.json"]["sha256"] = flipped
+    model.manifest.write_text(json.dumps(manifest))
+    assert [file["what"] for file in verify(server, model).wrong] == ["manifest.json"]
+    assert refresh(server, model) == ["config.json (written to)", "sub/model.safetensors (written to)"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": {"../a": {"size": 1, "sha256": "0"}}}', '{"files": {"a": {}}}'])
-def test_a_manifest_that_says_nothing_usable_is_what_differs(server: Server, model: Model, text: str) -> None:
+def test_verify_names_an_unusable_manifest(server: Server, model: Model, text: str) -> None:
     model.manifest.write_text(text)
-    found = look(server, model)
-    assert (found.files, [one["what"] for one in found.wrong]) == (0, ["manifest.json"])
+    comparison = verify(server, model)
+    assert (comparison.files, [file["what"] for file in comparison.wrong]) == (0, ["manifest.json"])
 
 
-def test_a_container_of_another_image_is_named(
+def test_verify_names_a_container_of_another_image(
     server: Server, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\n[ "$4" = glm-0 ] && echo sha256:aa\n')
-    docker.chmod(0o755)
+    write_program(tmp_path / "docker", '[ "$4" = glm-0 ] && echo sha256:aa')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert look(server, model, **{"glm-0": "sha256:aa", "glm-1": "sha256:bb"}).wrong == [
+    assert verify(server, model, **{"glm-0": "sha256:aa", "glm-1": "sha256:bb"}).wrong == [
         {"what": "container glm-1", "expected": "image sha256:bb", "seen": "absent"}
     ]
 
 
-def test_progress_is_told_in_bytes(server: Server, model: Model) -> None:
-    told: list[tuple[int, int]] = []
-    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, {})
-    verify_weights.verify(wanted, lambda done, total: told.append((done, total)))
-    assert told[-1] == (3_000_002, 3_000_002)
+def test_verify_reports_progress_in_bytes(server: Server, model: Model) -> None:
+    progress: list[tuple[int, int]] = []
+    weights = verify_weights.RecordedWeights(server.target, str(model.manifest), model.recorded, {})
+    verify_weights.verify(weights, lambda *numbers: progress.append(numbers))
+    assert progress[-1] == (3_000_002, 3_000_002)
 
 
 @pytest.mark.slow
 def test_a_disk_that_hangs_ends_with_a_message(server: Server, model: Model) -> None:
-    """A pipe that nobody writes to is read for ever, as a file on a disk that hangs."""
-    hangs = model.folder / "hangs"
-    os.mkfifo(hangs)
+    """A pipe without a writer blocks its reader, as a file on a disk that hangs."""
+    pipe = model.folder / "hangs"
+    os.mkfifo(pipe)
     model.manifest.write_text(json.dumps({"files": {"hangs": {"size": 0, "sha256": "0" * 64}}}))
-    wanted = verify_weights.RecordedWeights(server.target, str(model.manifest), model.sum(model.manifest), {})
+    weights = verify_weights.RecordedWeights(server.target, str(model.manifest), model.sum(model.manifest), {})
     try:
         with pytest.raises(errors.CommandFailed, match=r"no output for 3 s"):
-            verify_weights.verify(wanted, lambda done, total: None, silence=3)
+            verify_weights.verify(weights, lambda done, total: None, silence=3)
     finally:
-        with hangs.open("w"):  # the process on the machine ends
+        with pipe.open("w"):  # ends the process on the machine
             pass

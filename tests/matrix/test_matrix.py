@@ -1,6 +1,6 @@
-"""Every scenario on every system, as scenarios/ says it; what a scenario needs before it is done first, on the same node.
+"""Every scenario of scenarios/ on every system, after the scenarios that it needs, on the same node.
 
-`make test` goes through a part of them (`make_test` of each), `make test-all` through all: docs/systems.md shows both.
+`make test` runs a part of them (`make_test` of each), `make test-all` all: docs/systems.md shows both.
 """
 
 from collections.abc import Callable
@@ -18,59 +18,59 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("system", "name"), CELLS)
-def test_a_scenario_ends_as_it_should(beds: Callable[[str], MatrixNode], system: str, name: str) -> None:
-    bed = beds(system)
-    for one in scenario_table.load()[name].chain():
-        if one.name not in bed.done:
-            go_through(bed, one)
-            bed.done.append(one.name)
-    assert bed.sh("ls /run/lab-bytecode")  # with the Python of each system (lab/images/node/lab_bytecode.py)
+def test_a_scenario_ends_as_its_file_says(node_of: Callable[[str], MatrixNode], system: str, name: str) -> None:
+    node = node_of(system)
+    for scenario in scenario_table.load()[name].chain():
+        if scenario.name not in node.scenarios:
+            play(node, scenario)
+            node.scenarios.append(scenario.name)
+    assert node.sh("ls /run/lab-bytecode")  # with the Python of each system (lab/images/node/lab_bytecode.py)
 
 
-def go_through(bed: MatrixNode, one: Scenario) -> None:
-    """Do what the scenario says, and look."""
-    expected = one.expect
+def play(node: MatrixNode, scenario: Scenario) -> None:
+    """Play the scenario, and check its end."""
+    expected = scenario.expect
     assert expected is not None
-    boot, since = bed.boot(), {unit: bed.since(unit) for unit in expected.restarted}
+    boot, since = node.boot(), {unit: node.since(unit) for unit in expected.restarted}
     assert all(since.values()), since
-    if one.reboot:
-        bed.reboot()
-    bed.asked |= one.vars
-    ran = go(bed, one, expected.changed)
-    assert (bed.boot() != boot) is bool(expected.reboots)
-    rebooted = [task for run in ran for task in run.changed if task == "Reboot the host"]
-    assert len(rebooted) + one.reboot == expected.reboots or all(run.check for run in one.runs)
-    present = bed.sh(f"ls -d {' '.join(expected.absent)} 2>/dev/null || true") if expected.absent else ""
-    assert present == ""
+    if scenario.reboot:
+        node.reboot()
+    node.variables |= scenario.vars
+    runs = run(node, scenario, expected.changed)
+    assert (node.boot() != boot) is bool(expected.reboots)
+    reboots = [task for outcome in runs for task in outcome.changed if task == "Reboot the host"]
+    assert len(reboots) + scenario.reboot == expected.reboots or all(entry.check for entry in scenario.runs)
+    assert not expected.absent or node.sh(f"ls -d {' '.join(expected.absent)} 2>/dev/null || true") == ""
     for unit in expected.active:
-        assert bed.sh(f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == ["active", "enabled"]
+        assert node.sh(f"systemctl is-active {unit}; systemctl is-enabled {unit}").split() == ["active", "enabled"]
     for command in expected.answers:
-        bed.sh(command)
-    assert set(expected.arguments) <= set(bed.sh("cat /proc/cmdline").split())
-    assert [unit for unit, before in since.items() if bed.since(unit) == before] == []
+        node.sh(command)
+    assert set(expected.arguments) <= set(node.sh("cat /proc/cmdline").split())
+    assert [unit for unit, before in since.items() if node.since(unit) == before] == []
     if expected.reached:
-        wanted = [f"{where}:{port}" for where in (bed.target.address, neighbour.BRIDGE) for port in expected.reached]
-        assert neighbour.reaches(bed.lab, f"{bed.lab}-{bed.target.name}", bed.target.address) == wanted
+        hosts = (node.target.address, neighbour.BRIDGE)
+        addresses = neighbour.reaches(node.lab, f"{node.lab}-{node.target.name}", node.target.address)
+        assert addresses == [f"{host}:{port}" for host in hosts for port in expected.reached]
     if expected.gpus is not None:
-        assert bed.told["fleet_host"]["gpus"] == expected.gpus
+        assert node.results["fleet_host"]["gpus"] == expected.gpus
     if expected.driver is not None:
-        assert bed.told["fleet_host"]["driver"] == expected.driver
-    if one.again:
-        go(bed, one, "none")
+        assert node.results["fleet_host"]["driver"] == expected.driver
+    if scenario.again:
+        run(node, scenario, "none")
 
 
-def go(bed: MatrixNode, one: Scenario, changed: str | list[str]) -> list[playbook.Run]:
-    """Do the runs: each goes well, and changes what it should."""
-    ran = []
-    for asked in one.runs:
-        run = bed.run(asked.book, asked.check)
-        assert (run.rc, run.message) == (0, ""), run.raw[-3000:]
+def run(node: MatrixNode, scenario: Scenario, changed: str | list[str]) -> list[playbook.Run]:
+    """Make the scenario's runs: each must succeed, and change `changed`."""
+    runs = []
+    for entry in scenario.runs:
+        outcome = node.run(entry.book, entry.check)
+        assert (outcome.rc, outcome.message) == (0, ""), outcome.raw[-3000:]
         match changed:
             case "some":
-                assert run.changed != []
+                assert outcome.changed != []
             case "none":
-                assert run.changed == []
+                assert outcome.changed == []
             case names:
-                assert run.changed == names
-        ran.append(run)
-    return ran
+                assert outcome.changed == names
+        runs.append(outcome)
+    return runs

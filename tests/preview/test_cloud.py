@@ -1,4 +1,4 @@
-"""The real engine with droplets that are only remembered (lab/cloud): what a preview asks the cloud, and what protects a droplet.
+"""The real Pulumi engine with recorded droplets (lab/cloud): a preview's requests to the cloud, and the protection of a droplet.
 
 Needs `pulumi` on PATH, as test_stacks.py does; skipped with that reason where it is not. Droplets that boot are in tests/cloud.
 """
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lab.cloud import api
+from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import Fleet, pulumi, with_cloud
 from tests.support.source_table import FROM, LOGIN
 
@@ -36,27 +37,23 @@ class Clouded(Fleet):
         self.right = yaml.safe_load(self.file.read_text())
         self.pool()
 
-    def token(self, told: str) -> None:
-        assert (
-            pulumi(self.project, "config", "set", "--secret", "digitalocean:token", told, "-s", "prod").returncode == 0
-        )
+    def token(self, value: str) -> None:
+        expect_success(pulumi(self.project, "config", "set", "--secret", "digitalocean:token", value, "-s", "prod"))
 
     def pool(self, release: dict[str, str] | None = None, **other: Any) -> None:
-        """Write the stack file, with a pool that has some keys otherwise."""
+        """Write the stack file, with a pool in which some keys differ."""
         config = {**self.right["config"], "glm-fleet:nodes": {**POOL, **other}, "glm-fleet:release": release or {}}
         self.file.write_text(yaml.safe_dump({**self.right, "config": config}))
 
     def up(self, *more: str) -> str:
-        """Deploy; return what was told."""
-        code, told = self.run("up", "--yes", "--skip-preview", *more)
-        assert code == 0, told
-        return told
+        """Deploy; return the output."""
+        return expect_success(self.run("up", "--yes", "--skip-preview", *more))
 
     def droplets(self) -> dict[str, dict[str, Any]]:
-        """The droplets of the state, secrets opened."""
+        """Return the droplets of the state, with their secrets in clear."""
         export = pulumi(self.project, "stack", "export", "--show-secrets", "-s", "prod").stdout
         resources = json.loads(export)["deployment"]["resources"]
-        return {found["urn"].rpartition("::")[2]: found for found in resources if found["type"].endswith(":Droplet")}
+        return {item["urn"].rpartition("::")[2]: item for item in resources if item["type"].endswith(":Droplet")}
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +72,12 @@ def up(fleet: Clouded) -> Clouded:
 def test_a_wrong_token_stops_the_preview_in_our_form(fleet: Clouded) -> None:
     fleet.token("dop_v1_wrong")
     fleet.right = yaml.safe_load(fleet.file.read_text())
-    code, told = fleet.run("preview")
+    preview = fleet.run("preview")
     fleet.token(api.TOKEN)
     fleet.right = yaml.safe_load(fleet.file.read_text())
-    assert code != 0
-    assert in_order(golden("a-token-that-is-refused", "do-1"), told), told
-    assert "dop_v1_wrong" not in told
+    output = expect_failure(preview)
+    assert in_order(golden("a-token-that-is-refused", "do-1"), output), output
+    assert "dop_v1_wrong" not in output
 
 
 @pytest.mark.parametrize(
@@ -90,15 +87,15 @@ def test_a_wrong_token_stops_the_preview_in_our_form(fleet: Clouded) -> None:
         (api.SOLD_OUT, ("up", "--yes", "--skip-preview", "--continue-on-error"), "no-capacity"),
     ],
 )
-def test_a_size_that_cannot_be_had_is_told_in_our_form(
+def test_a_size_that_the_cloud_does_not_offer_fails_in_our_form(
     size: str, verb: tuple[str, ...], claim: str, fleet: Clouded
 ) -> None:
     fleet.pool(size=size)
-    code, told = fleet.run(*verb)
+    run = fleet.run(*verb)
     fleet.pool()
-    assert code != 0
-    assert in_order(golden(claim, "do-1"), told), told
-    assert "Traceback" not in told
+    output = expect_failure(run)
+    assert in_order(golden(claim, "do-1"), output), output
+    assert "Traceback" not in output
 
 
 def test_a_second_up_changes_nothing(up: Clouded) -> None:
@@ -111,50 +108,49 @@ def test_the_host_key_is_a_secret_in_the_state(up: Clouded) -> None:
     assert "PRIVATE KEY" in json.dumps(up.droplets()["do-1"]["outputs"]["userData"])
 
 
-def test_another_login_and_another_image_change_no_droplet_and_are_told(up: Clouded) -> None:
-    before = made(up)
+def test_another_login_and_another_image_are_reported_and_change_no_droplet(up: Clouded) -> None:
+    before = droplet_state(up)
     up.pool(user="ops", image=13)
-    told = up.up()
-    assert in_order(golden("another-image-and-login", "do-1"), told), told
-    assert made(up) == before
+    output = up.up()
+    assert in_order(golden("another-image-and-login", "do-1"), output), output
+    assert droplet_state(up) == before
     up.pool()
     up.up()
 
 
-def test_a_droplet_that_is_protected_is_not_replaced(up: Clouded) -> None:
+def test_a_preview_refuses_to_replace_a_protected_droplet(up: Clouded) -> None:
     up.pool(region="nyc2")
-    code, told = up.run("preview")
+    preview = up.run("preview")
     up.pool()
-    assert code != 0
-    assert "marked for protection" in told
+    assert "marked for protection" in expect_failure(preview)
 
 
-def test_a_released_droplet_is_made_anew_of_the_new_settings_and_all_that_stands_on_it(up: Clouded) -> None:
+def test_an_update_replaces_a_released_droplet_and_all_of_its_resources(up: Clouded) -> None:
     up.pool(release={"do-1": "another image"})
     up.up()
     up.pool(release={"do-1": "another image"}, image=13)
-    told = up.up("--replace", "**:Droplet::do-1")
+    output = up.up("--replace", "**:Droplet::do-1")
     assert up.droplets()["do-1"]["inputs"]["image"] == "13"
-    assert "+-6 replaced" in told, told
-    assert told.index("Droplet do-1 deleted original") < told.index("Droplet do-1 creating replacement")
+    assert "+-6 replaced" in output, output
+    assert output.index("Droplet do-1 deleted original") < output.index("Droplet do-1 creating replacement")
 
 
-def made(up: Clouded) -> tuple[Any, ...]:
-    """Return what the state holds of the droplet."""
-    found = up.droplets()["do-1"]
-    return tuple(found[part] for part in ("id", "created", "inputs", "outputs"))
+def droplet_state(up: Clouded) -> tuple[Any, ...]:
+    """Return the droplet's part of the state."""
+    droplet = up.droplets()["do-1"]
+    return tuple(droplet[part] for part in ("id", "created", "inputs", "outputs"))
 
 
 def golden(claim: str, node: str) -> list[str]:
-    """Return the lines of a message, as it is told of another machine."""
+    """Return the lines of a golden message, for another machine."""
     return (GOLDEN / f"{claim}.txt").read_text().replace("prod-1", node).splitlines()
 
 
-def in_order(lines: list[str], told: str) -> bool:
-    """Whether the lines stand in what the engine told, one after the other; it indents them."""
+def in_order(lines: list[str], output: str) -> bool:
+    """Return whether the output has the lines in this order, at any indent."""
     at = 0
     for line in lines:
-        at = told.find(line.strip(), at)
+        at = output.find(line.strip(), at)
         if at < 0:
             return False
     return True

@@ -1,4 +1,4 @@
-"""The stack of an earlier release previews empty: nothing of its state has another meaning. Needs `pulumi` on PATH."""
+"""The stack of an earlier release previews empty: its whole state keeps its meaning. Needs `pulumi` on PATH."""
 
 import json
 import shutil
@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.environment import expect_success
 from tests.support.pulumi_project import link_project, make_stack, pulumi
 from tests.support.recorded_state import RECORDED, today
-
-STACK = ("-s", "lab", "--color", "never")
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: str(folder.name))
@@ -22,7 +21,5 @@ def test_a_recorded_stack_previews_empty(folder: Path, tmp_path: Path) -> None:
     state = today(json.loads((folder / "state.json").read_text()))
     state["deployment"]["secrets_providers"] = {"type": "passphrase", "state": {"salt": salt}}
     (project / "state.json").write_text(json.dumps(state))
-    taken = pulumi(project, "stack", "import", "--file", str(project / "state.json"), "-s", "lab")
-    assert taken.returncode == 0, taken.stderr
-    shown = pulumi(project, "preview", "--diff", "--expect-no-changes", *STACK)
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+    expect_success(pulumi(project, "stack", "import", "--file", str(project / "state.json"), "-s", "lab"))
+    expect_success(pulumi(project, "preview", "--diff", "--expect-no-changes", "-s", "lab", "--color", "never"))

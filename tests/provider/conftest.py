@@ -1,6 +1,6 @@
-"""Fixtures of the tests of the provider: the real plugin process in a tree of its own, an engine, an SSH server here.
+"""Fixtures of the tests of the provider: the real plugin process in a tree of its own, a Pulumi engine, an SSH server here.
 
-The tree is this repository's fleet, playbooks and roles, with the playbooks of site/ in the place of Host's and Serving's.
+The tree is this repository's fleet, playbooks and roles, with the playbooks of site/ instead of Host's and Serving's.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ SITE = Path(__file__).parent / "site"
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the plugin stands: it finds its root from its own path, so that is copied and the rest only named."""
+    """The plugin's folder: a copy, since the plugin finds its root from its own path."""
     tree = tmp_path_factory.mktemp("tree")
     for name in ("fleet", "playbooks", "roles"):
         shutil.copytree(ROOT / name, tree / name)
     shutil.copytree(SITE, tree, dirs_exist_ok=True)
     shutil.copy(ROOT / "ansible.cfg", tree)
-    (tree / ".venv").symlink_to(sys.prefix)  # the environment of these tests, whichever Python it has
+    (tree / ".venv").symlink_to(sys.prefix)  # these tests' environment, with any Python
     return tree
 
 
 @pytest.fixture(scope="session")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where logs and evidence go."""
+    """The folder of logs and evidence."""
     return tmp_path_factory.mktemp("state")
 
 
@@ -43,7 +43,7 @@ def launch(tree: Path, state: Path) -> Iterator[Launch]:
     with contextlib.ExitStack() as started:
 
         def launch(engine: Engine, *flags: str) -> Plugin:
-            runtime = tempfile.TemporaryDirectory(prefix="t-", dir="/dev/shm")  # a short path: sockets lie in it
+            runtime = tempfile.TemporaryDirectory(prefix="t-", dir="/dev/shm")  # a short path, for the sockets in it
             plugin = Plugin(tree, engine, Path(started.enter_context(runtime)), state, *flags)
             started.callback(plugin.close)
             return plugin
@@ -66,9 +66,17 @@ def plugin(launch: Launch, shared_engine: Engine) -> Plugin:
 
 @pytest.fixture
 def engine(shared_engine: Engine) -> Engine:
-    """The engine beside it, with nothing told yet."""
+    """Its engine, with no line yet."""
     shared_engine.lines.clear()
     return shared_engine
+
+
+@pytest.fixture
+def fresh_plugin(launch: Launch) -> Iterator[Plugin]:
+    """A plugin without an earlier request, as at the start of each run, with an engine of its own."""
+    plugin = launch(Engine())
+    yield plugin
+    plugin.engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +89,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def connection(server: Server) -> Props:
-    """How a Node's output says that it is reached."""
-    target = server.target
-    return {
-        "name": target.name,
-        "address": target.address,
-        "port": target.port,
-        "user": target.user,
-        "identity": target.identity,
-        "host_key": target.host_key,
-        "become": False,
-    }
+    """The machine's connection, as a Node's output has it."""
+    keys = ("name", "address", "port", "user", "identity", "host_key", "become")
+    return {key: getattr(server.target, key) for key in keys}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the role `site` changes; every gate in it is open at the end, or a run would wait there for ever."""
+    """The folder that the role `site` changes; the end opens every gate in it, or a run would wait there for ever."""
     folder = tmp_path_factory.mktemp("site")
     yield folder
     for gate in folder.rglob("gate"):

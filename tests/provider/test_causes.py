@@ -1,56 +1,43 @@
-"""One cause is one message a run: a node that does not answer is reported with the first of its resources that notices."""
+"""One cause is one message a run: the first resource that notices reports a node that does not answer."""
 
 import socket
-from collections.abc import Iterator
 
-import grpc
 import pytest
 
 from fleet import errors
 from fleet.drift import Difference
 from fleet.provider.causes import Causes
-from tests.support.plugin import Engine, Launch, Plugin, Props, half_made, urn
+from tests.support.plugin import Plugin, Props, expect_error, partial_state, urn
 
-KEPT = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
-DRIFT = {**KEPT, "drift": [Difference("file", "/etc/hosts", "present", True, False).to_json()]}
-
-
-@pytest.fixture
-def fresh(launch: Launch) -> Iterator[Plugin]:
-    """A plugin that has reported nothing yet, as each run has."""
-    plugin = launch(Engine())
-    yield plugin
-    plugin.engine.close()
+MANAGED = {"managed": {"declared": {"file /etc/hosts": False}, "expected": {}}, "drift": []}
+DRIFT = {**MANAGED, "drift": [Difference("file", "/etc/hosts", "present", True, False).to_json()]}
 
 
 @pytest.fixture
-def silent(connection: Props) -> Props:
-    """A node at whose port nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return {**connection, "name": "glm-1", "port": taken.getsockname()[1]}
+def silent_node(connection: Props) -> Props:
+    """A node whose port is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as socket_server:
+        return {**connection, "name": "glm-1", "port": socket_server.getsockname()[1]}
 
 
-def test_a_refresh_reports_a_node_that_does_not_answer_once(fresh: Plugin, silent: Props) -> None:
-    state = {"node": silent, "roles": {}, "vars": {}, **KEPT}
-    with pytest.raises(grpc.RpcError) as caught:
-        fresh.read("Host", {}, state)
-    assert caught.value.details().startswith(f"glm-1: connect to root@127.0.0.1:{silent['port']}: connection refused\n")
+def test_a_refresh_reports_a_node_that_does_not_answer_once(fresh_plugin: Plugin, silent_node: Props) -> None:
+    state = {"node": silent_node, "roles": {}, "vars": {}, **MANAGED}
+    details = expect_error(fresh_plugin.read, "Host", {}, state).details()
+    assert details.startswith(f"glm-1: connect to root@127.0.0.1:{silent_node['port']}: connection refused\n")
     for kind in ("Image", "Weights", "Serving"):
-        assert fresh.read(kind, {}, state) == state, "what was not read stays as it was"
+        assert fresh_plugin.read(kind, {}, state) == state, "the rest keeps its state"
 
 
 def test_an_update_that_fails_for_a_reported_cause_fails_in_one_line_and_keeps_its_state(
-    fresh: Plugin, silent: Props
+    fresh_plugin: Plugin, silent_node: Props
 ) -> None:
-    inputs = {"node": silent, "roles": {}, "vars": {}}
-    with pytest.raises(grpc.RpcError):
-        fresh.update("Image", inputs, {**inputs, **DRIFT}, inputs)
-    with pytest.raises(grpc.RpcError) as caught:
-        fresh.update("Weights", inputs, {**inputs, **DRIFT}, inputs)
-    assert caught.value.details() == "glm-1: Weights: not done, for the reason reported with Image"
-    half = half_made(caught.value)
-    assert half.reasons == [caught.value.details()]
-    assert half.properties["managed"] == KEPT["managed"]
+    inputs = {"node": silent_node, "roles": {}, "vars": {}}
+    expect_error(fresh_plugin.update, "Image", inputs, {**inputs, **DRIFT}, inputs)
+    error = expect_error(fresh_plugin.update, "Weights", inputs, {**inputs, **DRIFT}, inputs)
+    assert error.details() == "glm-1: Weights: not done, for the reason reported with Image"
+    partial = partial_state(error)
+    assert partial.reasons == [error.details()]
+    assert partial.properties["managed"] == MANAGED["managed"]
 
 
 REFUSED = errors.Unreachable(node="glm-1", doing="connect", seen="connection refused")

@@ -1,4 +1,4 @@
-"""What the plugin tells of a whole preview, and what a run leaves in the state so that the next preview can say how long it takes."""
+"""The plugin's forecast of a whole preview, and the durations that a run leaves in the state for the next preview."""
 
 import threading
 from collections.abc import Iterator
@@ -22,24 +22,16 @@ STACK = "urn:pulumi:test::glm-fleet::pulumi:pulumi:Stack::glm-fleet-test"
 FLAG = changed("vars", "vllm_flags", "max-model-len", to=32768)
 
 
-@pytest.fixture
-def fresh(launch: Launch) -> Iterator[Plugin]:
-    """A plugin that has previewed nothing yet, and its own engine."""
-    plugin = launch(Engine())
-    yield plugin
-    plugin.engine.close()
-
-
 @pytest.fixture(scope="module")
-def used(launch: Launch) -> Iterator[Plugin]:
-    """A plugin for tests that look at the lines of their own node alone, and its own engine."""
+def shared_plugin(launch: Launch) -> Iterator[Plugin]:
+    """A plugin for tests that read the lines of their own node alone, with an engine of its own."""
     plugin = launch(Engine())
     yield plugin
     plugin.engine.close()
 
 
-def told(plugin: Plugin) -> list[str]:
-    """Return what it says when the program asks for the forecast."""
+def forecast(plugin: Plugin) -> list[str]:
+    """Return the lines of the forecast, which the program requests."""
     plugin.engine.lines.clear()
     plugin.forecast(STACK)
     assert {(line.urn, line.ephemeral) for line in plugin.engine.lines} <= {(STACK, False)}
@@ -51,27 +43,27 @@ def update(plugin: Plugin, name: str, took: Props, news: Props = FLAG) -> None:
 
 
 def replacement(plugin: Plugin, name: str) -> None:
-    """What the engine asks of a resource whose machine is another one."""
+    """Make the Pulumi engine's requests for a resource with another machine."""
     old, new = {**INPUTS, "node": {**NODE, "name": "old"}}, INPUTS
     this = {"urn": urn("Serving", name)}
     plugin.stub.Check(provider_pb2.CheckRequest(**this, olds=struct(old), news=struct(new)))
-    given = {"old_inputs": struct(old), "olds": struct({**old, **OUTPUTS}), "news": struct(new)}
-    assert list(plugin.stub.Diff(provider_pb2.DiffRequest(**this, **given)).replaces) == ["node.name"]
+    fields = {"old_inputs": struct(old), "olds": struct({**old, **OUTPUTS}), "news": struct(new)}
+    assert list(plugin.stub.Diff(provider_pb2.DiffRequest(**this, **fields)).replaces) == ["node.name"]
     plugin.stub.Check(provider_pb2.CheckRequest(**this, news=struct(new)))
     plugin.stub.Create(provider_pb2.CreateRequest(**this, properties=struct(new), preview=True))
 
 
-def test_where_nothing_was_previewed_nothing_is_told(fresh: Plugin) -> None:
-    assert told(fresh) == []
+def test_without_a_preview_the_forecast_is_empty(fresh_plugin: Plugin) -> None:
+    assert forecast(fresh_plugin) == []
 
 
-def test_all_that_was_previewed_is_told_beside_the_stack(fresh: Plugin) -> None:
-    fresh.stub.Configure(provider_pb2.ConfigureRequest(args=struct({"parallel": 1})))
+def test_the_forecast_has_every_preview_beside_the_stack(fresh_plugin: Plugin) -> None:
+    fresh_plugin.stub.Configure(provider_pb2.ConfigureRequest(args=struct({"parallel": 1})))
     for name in ("glm-2", "glm-3"):
-        update(fresh, name, {"restart": 92.3, "new": 400})
-    replacement(fresh, "glm-4")
-    fresh.stub.Create(creation("Serving", INPUTS, preview=True))
-    assert told(fresh) == [
+        update(fresh_plugin, name, {"restart": 92.3, "new": 400})
+    replacement(fresh_plugin, "glm-4")
+    fresh_plugin.stub.Create(creation("Serving", INPUTS, preview=True))
+    assert forecast(fresh_plugin) == [
         "glm-4: replace Serving, not measured yet: node.name changed",
         "glm-2, glm-3: restart glm-0, glm-1, about 92 s each, 1 at a time: vllm_flags.max-model-len 65536 -> 32768",
         "glm-1: set up Serving, not measured yet",
@@ -79,7 +71,7 @@ def test_all_that_was_previewed_is_told_beside_the_stack(fresh: Plugin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("took", "how_long"),
+    ("took", "duration"),
     [
         ({}, "not measured yet"),
         ({"none": 4}, "not measured yet"),
@@ -87,11 +79,12 @@ def test_all_that_was_previewed_is_told_beside_the_stack(fresh: Plugin) -> None:
         ({"new": 400, "restart": 92}, "about 92 s"),
     ],
 )
-def test_how_long_is_said_by_a_run_that_did_as_much(used: Plugin, took: Props, how_long: str) -> None:
-    update(used, "glm-9", took, changed("vars", "vllm_flags", "seed", to=1))
-    assert [line.split(": ")[1] for line in told(used) if line.startswith("glm-9")] == [
-        f"restart glm-0, glm-1, {how_long}"
-    ]
+def test_a_forecast_has_the_duration_of_a_run_with_the_same_effect(
+    shared_plugin: Plugin, took: Props, duration: str
+) -> None:
+    update(shared_plugin, "glm-9", took, changed("vars", "vllm_flags", "seed", to=1))
+    lines = [line.split(": ")[1] for line in forecast(shared_plugin) if line.startswith("glm-9")]
+    assert lines == [f"restart glm-0, glm-1, {duration}"]
 
 
 @pytest.mark.parametrize(("level", "former"), [("repair", "mends"), ("await", "waits"), ("recreate", "anew")])
@@ -100,48 +93,42 @@ def test_a_level_that_release_0_1_0_measured_under_another_name_is_known(level: 
     assert preview_summary.expected_seconds(Effect(level, (), ()), {level: 5, former: 11}) == 5
 
 
-def test_what_was_previewed_again_counts_once_and_as_it_is_now(used: Plugin) -> None:
-    update(used, "glm-9", {})
-    update(used, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
-    assert [line for line in told(used) if "glm-9" in line] == [
+def test_only_the_last_preview_of_a_resource_counts(shared_plugin: Plugin) -> None:
+    update(shared_plugin, "glm-9", {})
+    update(shared_plugin, "glm-9", {}, {**INPUTS, "probes": {"digest": "1"}})
+    assert [line for line in forecast(shared_plugin) if "glm-9" in line] == [
         "glm-9: nothing restarts: the probes changed: they run again"
     ]
 
 
-def test_another_function_is_refused(used: Plugin) -> None:
+def test_another_function_is_refused(shared_plugin: Plugin) -> None:
     with pytest.raises(grpc.RpcError, match="no such function: fleet:index:other"):
-        used.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:other"))
+        shared_plugin.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:other"))
 
 
 def run(old: Props | None, news: Props, seconds: float) -> Props:
-    """Return what a run of so many seconds leaves in the state; in this process, and no machine is asked."""
+    """Return the state after a run of so many seconds, in this process and without a machine."""
     outcome = converge.Outcome({}, managed_set.Declared(), 0, 1, {"vllm": seconds})
     serving = Playbook("Serving", ("replicas",), Slots(), run=lambda *_: outcome, read=lambda *_: [{}])
     request = Request(urn("Serving"), lambda text, ephemeral: None, threading.Event())
-    known = {
-        "address": NODE["address"],
-        "user": "root",
-        "host_key": "ssh-ed25519 AAAA",
-        "identity": "",
-        "name": "prod-3",
-    }
-    node = {**known, "port": 22, "become": False}
+    login = {"user": "root", "host_key": "ssh-ed25519 AAAA", "identity": "", "become": False}
+    node = {"name": "prod-3", "address": NODE["address"], "port": 22, **login}
     return serving.apply(request, {**news, "node": node}, old and {**old, "node": node})
 
 
-def test_each_run_is_measured_by_what_it_did_so_that_a_short_one_hides_no_restart() -> None:
+def test_a_run_records_its_duration_under_its_effect_so_that_a_short_one_hides_no_restart() -> None:
     first = run(None, INPUTS, 400)
     assert first["took"] == {"new": 400}
     restarted = run(first, FLAG, 92.34)
     assert restarted["took"] == {"new": 400, "restart": 92.3}
-    asked_again = run(restarted, {**FLAG, "probes": {"digest": "1"}}, 5)
-    assert asked_again["took"] == {"new": 400, "restart": 92.3, "none": 5}
-    assert asked_again["seconds"] == {"vllm": 5}
+    probed_again = run(restarted, {**FLAG, "probes": {"digest": "1"}}, 5)
+    assert probed_again["took"] == {"new": 400, "restart": 92.3, "none": 5}
+    assert probed_again["seconds"] == {"vllm": 5}
     drift = [Difference("unit", "glm-0.service", "state", "active", "failed").to_json()]
-    mended = run({**asked_again, "drift": drift}, {**FLAG, "probes": {"digest": "1"}}, 80)
-    assert mended["took"] == {"new": 400, "restart": 80, "none": 5}
+    repaired = run({**probed_again, "drift": drift}, {**FLAG, "probes": {"digest": "1"}}, 80)
+    assert repaired["took"] == {"new": 400, "restart": 80, "none": 5}
 
 
-def test_a_run_that_only_goes_on_with_a_failed_one_measures_nothing() -> None:
+def test_a_run_that_only_continues_a_failed_one_records_no_duration() -> None:
     first = run(None, INPUTS, 400)
     assert run(first, INPUTS, 3)["took"] == {"new": 400}

@@ -1,8 +1,7 @@
-"""A node that rewrites what its programs print gets nothing run on the controller: not in a create, an update, a refresh or a delete.
+"""A node that rewrites its programs' output runs nothing on the controller: not in a create, an update, a refresh or a delete.
 
-The plugin, Ansible and SSH are real; the node is the SSH server of this process, whose answers a test rewrites on their way. Each hostile text is an
-expression that Ansible would evaluate on the controller, and leaves a file there when it does. The values by themselves, one by one:
-tests/unit/test_provider_outputs.py.
+The plugin, Ansible and SSH are real; the node is the SSH server of this process, whose answers a test rewrites. Each hostile text is an
+expression that leaves a file on the controller if Ansible evaluates it there. tests/unit/test_provider_outputs.py has the values one by one.
 """
 
 import json
@@ -10,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from fleet.provider import outputs
-from tests.support.plugin import HalfMade, Plugin, Props, doing, half_made
+from tests.support.plugin import PartialState, Plugin, Props, doing, expect_error, partial_state
 from tests.support.right_outputs import RIGHT
 from tests.support.ssh_server import Server
 
@@ -24,7 +22,7 @@ pytestmark = pytest.mark.slow  # `make check` has the values one by one: tests/u
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Iterator[Path]:
-    """A file that is there, at the end of the test, when something was run on the controller."""
+    """A file that exists, at the end of the test, if the controller ran something of the node's."""
     trace = tmp_path / "run-on-the-controller"
     yield trace
     assert not trace.exists()
@@ -36,7 +34,7 @@ def evil(trace: Path) -> str:
 
 @pytest.fixture
 def rewrite(server: Server) -> Iterator[Callable[[Callable[[Answer], None]], None]]:
-    """Let the node change each answer of a module before it is sent."""
+    """Let the node change each answer of a module."""
 
     def begin(change: Callable[[Answer], None]) -> None:
         def every(printed: bytes) -> bytes:
@@ -54,17 +52,15 @@ def rewrite(server: Server) -> Iterator[Callable[[Callable[[Answer], None]], Non
     server.rewrite = None
 
 
-def told(kind: str, inputs: Props) -> Props:
-    """Return the inputs of a run that tells all outputs of a kind, as they should be."""
+def reporting(kind: str, inputs: Props) -> Props:
+    """Return the inputs of a run that reports right values for all outputs of a kind."""
     results = {name: RIGHT[kind][name] for name in outputs.RESULTS[kind]}
     more = {"site_kind": kind.lower(), "site_tells": results}
     return {**inputs, "vars": {**inputs["vars"], **more}}
 
 
-def refused(plugin: Plugin, kind: str, inputs: Props) -> HalfMade:
-    with pytest.raises(grpc.RpcError) as caught:
-        plugin.create(kind, inputs)
-    return half_made(caught.value)
+def failed_create(plugin: Plugin, kind: str, inputs: Props) -> PartialState:
+    return partial_state(expect_error(plugin.create, kind, inputs))
 
 
 OTHERS = [pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("Host", "Image", "Serving")]
@@ -74,23 +70,23 @@ OTHERS = [pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("Host", 
 def test_a_run_whose_results_are_rewritten_ends_in_one_message_and_keeps_its_state(
     plugin: Plugin, inputs: Props, folder: Path, rewrite: Callable[..., None], trace: Path, kind: str
 ) -> None:
-    """The first output that has a wrong form is named; the next run goes on with what is kept."""
+    """The message names the first output of a wrong form; the next run continues with the kept state."""
 
     def change(answer: Answer) -> None:
         if answer.get("cmd") == ["cat"]:
             answer["stdout"] = json.dumps({name: evil(trace) for name in outputs.RESULTS[kind]})
 
     rewrite(change)
-    half = refused(plugin, kind, told(kind, inputs))
+    partial = failed_create(plugin, kind, reporting(kind, inputs))
     first = next(iter(outputs.RESULTS[kind]))
-    (message,) = half.reasons
+    (message,) = partial.reasons
     assert message.startswith(f"glm-1: output {first} of {kind}: /srv/{{{{ lookup('ansible.builtin.pipe'")
     assert "\n  wanted: " in message and "\n  next:   the role does not print this" in message
-    assert half.properties["managed"]["declared"].keys() == {f"file {folder}/text"}
-    assert half.properties[first] is None
+    assert partial.properties["managed"]["declared"].keys() == {f"file {folder}/text"}
+    assert partial.properties[first] is None
 
 
-def test_a_path_that_a_module_claims_to_have_written_ends_in_one_message(
+def test_a_false_path_from_a_module_ends_in_one_message(
     plugin: Plugin, inputs: Props, folder: Path, rewrite: Callable[..., None], trace: Path
 ) -> None:
     def change(answer: Answer) -> None:
@@ -98,10 +94,10 @@ def test_a_path_that_a_module_claims_to_have_written_ends_in_one_message(
             answer.update(path=evil(trace), dest=evil(trace), diff=evil(trace), invocation=[evil(trace)])
 
     rewrite(change)
-    half = refused(plugin, "Host", told("Host", inputs))
-    (message,) = half.reasons
+    partial = failed_create(plugin, "Host", reporting("Host", inputs))
+    (message,) = partial.reasons
     assert message.startswith("glm-1: output managed.declared of Host: file /srv/{{ lookup('ansible.builtin.pipe'")
-    assert half.properties["managed"]["declared"] == {}
+    assert partial.properties["managed"]["declared"] == {}
 
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "/bin/sh -c 'touch TRACE; cat' #"}
@@ -114,30 +110,30 @@ ORDERS: Mapping[str, Any] = {
 }
 
 
-def test_an_answer_that_gives_ansible_orders_is_not_obeyed(
+def test_ansible_obeys_no_order_in_a_module_s_answer(
     plugin: Plugin, inputs: Props, folder: Path, rewrite: Callable[..., None], trace: Path
 ) -> None:
-    """Ansible takes new hosts, facts and results out of any module's answer: that would be a host that is reached `local`, in a node's interpreter."""
+    """Ansible reads new hosts, facts and results from any module's answer, such as a `local` connection with a node's interpreter."""
     orders = json.loads(json.dumps(ORDERS).replace("TRACE", str(trace)))
     rewrite(lambda answer: answer.update(orders) if "invocation" in answer else None)
-    made = plugin.create("Host", told("Host", inputs))
-    assert {name: made[name] for name in RIGHT["Host"]} == RIGHT["Host"]
-    assert made["managed"]["declared"].keys() == {f"file {folder}/text"}
+    state = plugin.create("Host", reporting("Host", inputs))
+    assert {name: state[name] for name in RIGHT["Host"]} == RIGHT["Host"]
+    assert state["managed"]["declared"].keys() == {f"file {folder}/text"}
     assert (folder / "text").read_text() == "hello\n"
 
 
 @pytest.fixture
 def poisoned(inputs: Props, folder: Path, trace: Path) -> Props:
-    """What an earlier release, which believed its nodes, may have in its state of a Serving: expressions in all that they said."""
+    """A state of a Serving from an earlier release, which believed its nodes: expressions in all their values."""
     text = evil(trace)
-    what = f"file {text}"
+    thing = f"file {text}"
     state = {"type": "file", "mode": text, "owner": text, "group": text, "sha256": text}
-    managed = {"declared": {what: True, f"{what}2": False}, "expected": {what: state}}
-    drift = [{"what": what, "expected": text, "seen": text}]
-    given = {"vllm_image": text, "vllm_model_dir": text, "vllm_model_manifest": text}
+    managed = {"declared": {thing: True, f"{thing}2": False}, "expected": {thing: state}}
+    drift = [{"what": thing, "expected": text, "seen": text}]
+    paths = {"vllm_image": text, "vllm_model_dir": text, "vllm_model_manifest": text}
     return {
-        **told("Serving", inputs),
-        "vars": {**told("Serving", doing(inputs, "use"))["vars"], **given, "site_tells": {"replicas": []}},
+        **reporting("Serving", inputs),
+        "vars": {**reporting("Serving", doing(inputs, "use"))["vars"], **paths, "site_tells": {"replicas": []}},
         "api_key": "0123456789",
         "probes": {"cases": [], "min_iou": 0.5},
         "managed": managed,
@@ -153,20 +149,20 @@ def poisoned(inputs: Props, folder: Path, trace: Path) -> Props:
 INPUTS = ("node", "roles", "vars", "api_key", "probes")
 
 
-def test_an_update_with_a_poisoned_state_evaluates_nothing_of_it_and_mends_it(
+def test_an_update_with_a_poisoned_state_evaluates_nothing_of_it_and_repairs_it(
     plugin: Plugin, poisoned: Props, folder: Path, trace: Path
 ) -> None:
-    """Its variables of other runs, and what it would undo, reach the tasks as the texts that they are."""
+    """Its variables of other runs, and its teardown, reach the tasks as plain text."""
     news = {key: poisoned[key] for key in INPUTS}
-    made = plugin.update("Serving", news, poisoned, news)
-    assert made["managed"]["declared"].keys() == {f"file {folder}/text"}
-    log = Path(made["log"]).read_text()
-    assert "TASK [site : Ensure what was told before is used]" in log and "failed=0" in log
+    state = plugin.update("Serving", news, poisoned, news)
+    assert state["managed"]["declared"].keys() == {f"file {folder}/text"}
+    log = Path(state["log"]).read_text()
+    assert "TASK [site : Use the results of other runs]" in log and "failed=0" in log
 
 
 def test_a_refresh_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, poisoned: Props, trace: Path) -> None:
-    found = plugin.read("Serving", {key: poisoned[key] for key in INPUTS}, poisoned)
-    assert [(one["attribute"], one["seen"]) for one in found["drift"]] == [("present", False)]
+    state = plugin.read("Serving", {key: poisoned[key] for key in INPUTS}, poisoned)
+    assert [(difference["attribute"], difference["seen"]) for difference in state["drift"]] == [("present", False)]
 
 
 def test_a_delete_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, poisoned: Props, trace: Path) -> None:
@@ -176,17 +172,16 @@ def test_a_delete_of_a_poisoned_state_evaluates_nothing_of_it(plugin: Plugin, po
 def test_a_refresh_whose_answer_is_rewritten_ends_in_one_message(
     plugin: Plugin, inputs: Props, rewrite: Callable[..., None], trace: Path
 ) -> None:
-    kept = {"declared": {"file /etc/hostname": False}, "expected": {}}
-    properties = {**told("Host", inputs), "managed": kept}
+    managed = {"declared": {"file /etc/hostname": False}, "expected": {}}
+    properties = {**reporting("Host", inputs), "managed": managed}
 
     def change(answer: Answer) -> None:
         answer.clear()
         answer[f"file {evil(trace)}"] = {"type": "file", "mode": evil(trace)}
 
     rewrite(change)
-    with pytest.raises(grpc.RpcError) as caught:
-        plugin.read("Host", told("Host", inputs), properties)
-    assert caught.value.details().startswith(
+    details = expect_error(plugin.read, "Host", reporting("Host", inputs), properties).details()
+    assert details.startswith(
         "glm-1: read the managed state: malformed reply: a name: file /srv/{{ lookup('ansible.builtin.pipe'"
     )
 
@@ -195,16 +190,13 @@ def test_a_node_whose_facts_are_rewritten_ends_in_one_message(
     plugin: Plugin, connection: Props, rewrite: Callable[..., None], trace: Path
 ) -> None:
     rewrite(lambda answer: answer.update(kernel=evil(trace)))
-    with pytest.raises(grpc.RpcError) as caught:
-        plugin.create("Node", {**connection, "wait": 30})
-    assert caught.value.details().startswith(
-        "glm-1: output facts.kernel of Node: /srv/{{ lookup('ansible.builtin.pipe'"
-    )
+    details = expect_error(plugin.create, "Node", {**connection, "wait": 30}).details()
+    assert details.startswith("glm-1: output facts.kernel of Node: /srv/{{ lookup('ansible.builtin.pipe'")
 
 
-def test_a_user_s_own_expression_is_evaluated_as_ever(plugin: Plugin, inputs: Props, folder: Path) -> None:
+def test_ansible_still_evaluates_a_user_s_own_expression(plugin: Plugin, inputs: Props, folder: Path) -> None:
     own = {**inputs, "vars": {**inputs["vars"], "site_text": "{{ ['hel', 'lo'] | join }}", "site_kind": "host"}}
     own["vars"]["site_tells"] = {name: RIGHT["Host"][name] for name in outputs.RESULTS["Host"]}
-    made = plugin.create("Host", own)
+    state = plugin.create("Host", own)
     assert (folder / "text").read_text() == "hello\n"
-    assert made["gpus"] == 8
+    assert state["gpus"] == 8

@@ -1,4 +1,4 @@
-"""What a preview shows: outputs as far as they are known, and in words what an update does. No machine hears of it."""
+"""What a preview shows: outputs as far as they are known, and in words what an update does. It opens no connection."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ HOST = {
 
 
 def engine_of(version: str) -> Props:
-    """A host whose engine has this version."""
+    """Return a host whose Docker daemon has this version."""
     return {**HOST, "managed": {"declared": {}, "expected": {"package docker.io": {"version": version}}}}
 
 
@@ -58,7 +58,7 @@ MORE = {
 
 
 def on_ports(replicas: list[Props]) -> Props:
-    """A Serving whose replicas listen on their ports."""
+    """Return a Serving whose replicas listen on their ports."""
     return {**INPUTS, "vars": {**INPUTS["vars"], "vllm_network": "host", "vllm_replicas": replicas}}
 
 
@@ -67,32 +67,28 @@ ANEW = {**INPUTS, "vars": UNKNOWN, "image": UNKNOWN, "weights": {"path": "/srv/m
 
 
 @pytest.mark.parametrize("kind", COMPUTED)
-def test_before_a_create_its_outputs_are_unknown_and_nothing_is_connected(
+def test_before_a_create_its_outputs_are_unknown_and_no_connection_opens(
     plugin: Plugin, engine: Engine, server: Server, inputs: Props, kind: str
 ) -> None:
-    shown = plugin.create(kind, inputs, preview=True)
-    assert {key for key, value in shown.items() if value == UNKNOWN} == COMPUTED[kind] | {
-        "managed",
-        "seconds",
-        "took",
-        "log",
-    }
-    assert shown["drift"] == []
-    assert {key: shown[key] for key in inputs} == inputs
+    outputs = plugin.create(kind, inputs, preview=True)
+    unknown = {key for key, value in outputs.items() if value == UNKNOWN}
+    assert unknown == COMPUTED[kind] | {"managed", "seconds", "took", "log"}
+    assert outputs["drift"] == []
+    assert {key: outputs[key] for key in inputs} == inputs
     assert (server.connections, engine.lines) == (0, [])
 
 
-def test_a_node_s_connection_is_known_before_it_is_there(plugin: Plugin, server: Server, connection: Props) -> None:
-    shown = plugin.create("Node", {**connection, "gpus": 8}, preview=True)
-    assert shown["connection"] == connection
-    assert shown["facts"] == UNKNOWN
+def test_a_node_s_connection_is_known_before_its_create(plugin: Plugin, server: Server, connection: Props) -> None:
+    outputs = plugin.create("Node", {**connection, "gpus": 8}, preview=True)
+    assert outputs["connection"] == connection
+    assert outputs["facts"] == UNKNOWN
     assert server.connections == 0
 
 
-@pytest.mark.parametrize("unknown", ["node", "vars"])
-def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin, unknown: str) -> None:
-    shown = plugin.create("Serving", {**INPUTS, unknown: UNKNOWN}, preview=True)
-    assert shown[unknown] == UNKNOWN
+@pytest.mark.parametrize("name", ["node", "vars"])
+def test_a_preview_of_a_create_accepts_unknown_inputs(plugin: Plugin, name: str) -> None:
+    outputs = plugin.create("Serving", {**INPUTS, name: UNKNOWN}, preview=True)
+    assert outputs[name] == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -105,12 +101,7 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("a-replica-s-port", "Serving", PORTS, on_ports([REPLICAS[0], {"name": "glm-1", "port": 9001}])),
         ("a-port-that-means-nothing", "Serving", INPUTS, changed("vars", "vllm_replicas", 1, "port", to=9001)),
         ("a-replica-more", "Serving", INPUTS, changed("vars", "vllm_replicas", to=[*REPLICAS, {"name": "glm-2"}])),
-        (
-            "replicas-of-every-kind",
-            "Serving",
-            PORTS,
-            on_ports([{"name": "glm-0", "port": 1}, {"name": "glm-2"}]),
-        ),
+        ("replicas-of-every-kind", "Serving", PORTS, on_ports([{"name": "glm-0", "port": 1}, {"name": "glm-2"}])),
         ("a-replica-more-and-a-flag", "Serving", INPUTS, MORE),
         ("the-role-s-own-replicas", "Serving", ROLES_OWN, {**ROLES_OWN, "vars": {"vllm_flags": {"seed": 1}}}),
         ("a-replica-less", "Serving", PORTS, on_ports(REPLICAS[:1])),
@@ -126,39 +117,14 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("an-argument-taken-out", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": []}}),
         ("a-long-list", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments": MANY}}),
         ("text-of-several-lines", "Serving", INPUTS, changed("vars", "vllm_environment", to={"A": "b\nc"})),
-        (
-            "text-that-was-empty",
-            "Serving",
-            changed("vars", "vllm_media_dir", to=""),
-            changed("vars", "vllm_media_dir", to="/srv/media"),
-        ),
-        (
-            "an-argument-of-intel",
-            "Host",
-            HOST,
-            {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments_intel": ["a", "b"]}},
-        ),
-        (
-            "a-default-of-what-nobody-sets",
-            "Serving",
-            INPUTS,
-            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_shm_size"),
-        ),
-        (
-            "a-default-of-what-is-set",
-            "Serving",
-            INPUTS,
-            changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_flags"),
-        ),
+        ("text-that-was-empty", "Serving", changed("vars", "vllm_media_dir", to=""), changed("vars", "vllm_media_dir", to="/srv/media")),
+        ("an-argument-of-intel", "Host", HOST, {**HOST, "vars": {**HOST["vars"], "host_kernel_arguments_intel": ["a", "b"]}}),
+        ("a-default-of-what-nobody-sets", "Serving", INPUTS, changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_shm_size")),
+        ("a-default-of-what-is-set", "Serving", INPUTS, changed("roles", "vllm", to=f"{LISTED}\n1  {DEFAULT}vllm_flags")),
         ("set-to-the-default", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=8192)),
         ("the-default-no-longer", "Serving", INPUTS, changed("vars", "vllm_pids_limit", to=4096)),
         ("another-image", "Serving", INPUTS, ANEW),
-        (
-            "another-image-and-other-weights",
-            "Serving",
-            INPUTS,
-            {**ANEW, "weights": {"path": UNKNOWN, "revision": UNKNOWN}},
-        ),
+        ("another-image-and-other-weights", "Serving", INPUTS, {**ANEW, "weights": {"path": UNKNOWN, "revision": UNKNOWN}}),
         ("drift", "Serving", {**INPUTS, "drift": DRIFT}, INPUTS),
         ("drift-of-a-host", "Host", {**HOST, "drift": DRIFT_OF_A_HOST}, HOST),
         ("drift-that-release-0.1-recorded", "Host", {**HOST, "drift": DRIFT_OF_RELEASE_0_1}, HOST),
@@ -172,11 +138,11 @@ def test_a_create_can_be_shown_with_inputs_that_are_not_known_yet(plugin: Plugin
         ("another-address-of-what-runs-there", "Serving", INPUTS, changed("node", "address", to="192.0.2.4")),
         ("another-address", "Node", NODE, {**NODE, "address": "192.0.2.4"}),
     ],
-)
-def test_an_update_is_told_in_words_as_the_status_of_its_resource(
+)  # fmt: skip
+def test_a_preview_words_an_update_as_the_status_of_its_resource(
     plugin: Plugin, engine: Engine, claim: str, kind: str, olds: Props, news: Props
 ) -> None:
-    """The strongest effect last: it stays. Where an update failed, the inputs `before` it are others than those in the state."""
+    """The strongest effect is the last line, which stays. After a failed update the inputs `before` it differ from the state's."""
     state = {**OUTPUTS, **olds}
     old_inputs = state.pop("before", {key: olds[key] for key in olds if key != "drift"})
     plugin.update(kind, old_inputs, state, news, preview=True, name="prod-3")
@@ -187,9 +153,9 @@ def test_an_update_is_told_in_words_as_the_status_of_its_resource(
 
 def test_an_update_that_changes_no_role_keeps_the_results_known(plugin: Plugin) -> None:
     olds = {**INPUTS, **OUTPUTS, "drift": DRIFT}
-    shown = plugin.update("Serving", INPUTS, olds, changed("api_key", to="9876543210"), preview=True)
-    assert {key: shown[key] for key in OUTPUTS} == OUTPUTS
-    assert shown["api_key"] == "9876543210"
+    outputs = plugin.update("Serving", INPUTS, olds, changed("api_key", to="9876543210"), preview=True)
+    assert {key: outputs[key] for key in OUTPUTS} == OUTPUTS
+    assert outputs["api_key"] == "9876543210"
 
 
 BUILT = {**IMAGE, "vars": {"transformers_commit": "a", "transformers_pull_timeout": 60}}
@@ -207,19 +173,19 @@ MADE = {"image": "registry.example/a@sha256:00", "commit": "a", "version": "5.0"
         ("a build of it that failed is still to come", BUILT, {**BUILT, "vars": {"transformers_commit": "b"}}, {"transformers_commit": "b"}, UNKNOWN),
     ],
 )  # fmt: skip
-def test_results_are_unknown_where_what_decides_them_changes(
+def test_results_are_unknown_where_a_deciding_input_changes(
     plugin: Plugin, claim: str, before: Props, tried: Props, news: Props, image: str
 ) -> None:
-    wanted = {**tried, "vars": {**tried["vars"], **news}}
-    shown = plugin.update("Image", before, {**tried, **OUTPUTS, **MADE}, wanted, preview=True)
-    assert shown["image"] == image, claim
+    inputs = {**tried, "vars": {**tried["vars"], **news}}
+    outputs = plugin.update("Image", before, {**tried, **OUTPUTS, **MADE}, inputs, preview=True)
+    assert outputs["image"] == image, claim
 
 
 def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_else(plugin: Plugin) -> None:
     news = changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")
-    shown = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
-    assert {key for key in OUTPUTS if shown[key] == UNKNOWN} == {"replicas", "verdict"}
-    assert shown["managed"] == OUTPUTS["managed"]
+    outputs = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
+    assert {key for key in OUTPUTS if outputs[key] == UNKNOWN} == {"replicas", "verdict"}
+    assert outputs["managed"] == OUTPUTS["managed"]
 
 
 SYSCTL = {**HOST["vars"], "host_sysctls": {"vm.swappiness": "1"}}
@@ -228,13 +194,13 @@ SYSCTL = {**HOST["vars"], "host_sysctls": {"vm.swappiness": "1"}}
 @pytest.mark.parametrize(
     ("news", "drift", "starts"), [(BUSY, [], True), (SYSCTL, [], False), ({}, DRIFT_OF_A_HOST, True)]
 )
-def test_which_start_of_the_engine_it_is_stays_known_where_nothing_restarts_it(
+def test_the_start_of_the_docker_daemon_stays_known_where_nothing_restarts_it(
     plugin: Plugin, news: Props, drift: list[Props], starts: bool
 ) -> None:
-    """Serving has it as an input: what it serves goes down with the engine, and must be probed again."""
+    """Serving has it as an input: its replicas stop with the Docker daemon, and need new probes."""
     olds = {**HOST, **OUTPUTS, "gpus": 8, "driver": "6", "engine": "1", "drift": drift}
-    shown = plugin.update("Host", HOST, olds, {**HOST, "vars": news or HOST["vars"]}, preview=True)
-    assert shown["engine"] == (UNKNOWN if starts else "1")
+    outputs = plugin.update("Host", HOST, olds, {**HOST, "vars": news or HOST["vars"]}, preview=True)
+    assert outputs["engine"] == (UNKNOWN if starts else "1")
 
 
 @pytest.mark.parametrize(
@@ -247,12 +213,12 @@ def test_which_start_of_the_engine_it_is_stays_known_where_nothing_restarts_it(
         ("file /usr/local/lib/fleet/fetch-weights", "sha256", False),
     ],
 )
-def test_only_weights_that_may_be_fetched_again_have_another_manifest_after_it(
+def test_only_weights_that_a_run_may_fetch_again_have_an_unknown_manifest(
     plugin: Plugin, thing: str, attribute: str, fetches: bool
 ) -> None:
-    told = {"path": "/srv/models/a", "manifest": "m"}
+    results = {"path": "/srv/models/a", "manifest": "m"}
     difference = Difference.of(thing, attribute, "one", "other")
-    olds = {**WEIGHTS, **OUTPUTS, **told, "drift": [difference.to_json()]}
-    shown = plugin.update("Weights", WEIGHTS, olds, WEIGHTS, preview=True)
-    assert shown["path"] == "/srv/models/a"
-    assert (shown["manifest"] == UNKNOWN) is fetches
+    olds = {**WEIGHTS, **OUTPUTS, **results, "drift": [difference.to_json()]}
+    outputs = plugin.update("Weights", WEIGHTS, olds, WEIGHTS, preview=True)
+    assert outputs["path"] == "/srv/models/a"
+    assert (outputs["manifest"] == UNKNOWN) is fetches

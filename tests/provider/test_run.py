@@ -1,14 +1,14 @@
-"""A Serving's life with real Ansible runs and a model behind it: a create that fails, an update that goes on and is refused
-for what the model sees, drift, delete. Its API key is given away by the role, and must be read nowhere."""
+"""A Serving's life with real Ansible runs and a model: a create that fails, an update that continues and fails since the model
+sees wrongly, drift, delete. The role prints its API key, which must appear nowhere."""
 
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import grpc
 import pytest
 from pulumi.runtime.proto import engine_pb2
 
@@ -20,17 +20,17 @@ from fleet.probes.answer import Answer
 from fleet.provider import base, serving
 from fleet.provider.slots import Slots
 from tests.support.fixed_model import Model
-from tests.support.plugin import Engine, HalfMade, Plugin, Props, doing, half_made, urn
+from tests.support.plugin import Engine, PartialState, Plugin, Props, doing, expect_error, partial_state, urn
 
 KEY = "a-key-that-nobody-may-read-here"
 SEEING = "\nAt <|begin_of_box|>[[89,298,223,786]]<|end_of_box|>."
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A request that failed, and everything that could be read on this machine meanwhile."""
+class Failure:
+    """A request that failed, and everything that this machine showed meanwhile."""
 
-    half: HalfMade
+    partial: PartialState
     message: str
     lines: list[engine_pb2.LogRequest]
     arguments: set[str]  # of every process
@@ -44,57 +44,51 @@ def model() -> Iterator[Model]:
 
 
 @pytest.fixture(scope="module")
-def served(inputs: Props, model: Model) -> Props:
-    """The inputs of a Serving with one replica, which is the model."""
+def inputs_of_serving(inputs: Props, model: Model) -> Props:
+    """The inputs of a Serving with one replica, the model."""
     replica = {"name": "glm-0", "port": model.server_address[1], "model": "zai-org/GLM-4.6V-Flash"}
     probes = {"cases": ["bottle-grounding", "refuses-no-key"], "min_iou": 0.5}
     variables = {**inputs["vars"], "site_replicas": [replica]}
     return {**inputs, "vars": variables, "api_key": KEY, "probes": probes}
 
 
-@contextlib.contextmanager
-def watched(engine: Engine) -> Iterator[list[Ended]]:
-    """Expect the request to fail, and look at all processes of the machine until it does."""
-    arguments: set[str] = set()
+def watch_failure(engine: Engine, call: Callable[..., Any], *arguments: Any) -> Failure:
+    """Make a request that must fail, and read the arguments of all processes until it does."""
+    lines: set[str] = set()
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.1):
-            arguments.update(command_lines())
+            lines.update(command_lines())
 
     watcher = threading.Thread(target=look)
     engine.lines.clear()
-    ended: list[Ended] = []
     watcher.start()
     try:
-        with pytest.raises(grpc.RpcError) as caught:
-            yield ended
+        error = expect_error(call, *arguments)
     finally:
         over.set()
         watcher.join()
-    ended.append(Ended(half_made(caught.value), caught.value.details(), list(engine.lines), arguments))
+    return Failure(partial_state(error), error.details(), list(engine.lines), lines)
 
 
 @pytest.fixture(scope="module")
-def failed(plugin: Plugin, shared_engine: Engine, served: Props) -> Ended:
+def failed(plugin: Plugin, shared_engine: Engine, inputs_of_serving: Props) -> Failure:
     """The create: its role fails after it has made a file."""
-    with watched(shared_engine) as ended:
-        plugin.create("Serving", doing(served, "fail"))
-    return ended[0]
+    return watch_failure(shared_engine, plugin.create, "Serving", doing(inputs_of_serving, "fail"))
 
 
 @pytest.fixture(scope="module")
-def refused(plugin: Plugin, shared_engine: Engine, served: Props, failed: Ended, model: Model) -> Ended:
-    """The update after it: its role ends well, and the model answers without having seen."""
+def refused(plugin: Plugin, shared_engine: Engine, inputs_of_serving: Props, failed: Failure, model: Model) -> Failure:
+    """The update after it: its role succeeds, and the model answers without having seen."""
     model.words = "[[1,2,3,4]]"
-    with watched(shared_engine) as ended:
-        plugin.update("Serving", doing(served, "fail"), failed.half.properties, served)
-    return ended[0]
+    inputs = (doing(inputs_of_serving, "fail"), failed.partial.properties, inputs_of_serving)
+    return watch_failure(shared_engine, plugin.update, "Serving", *inputs)
 
 
 @pytest.fixture
-def text(folder: Path, refused: Ended) -> Iterator[Path]:
-    """The file that the role has made; put right again at the end."""
+def text(folder: Path, refused: Failure) -> Iterator[Path]:
+    """The role's file; restored at the end."""
     path = folder / "text"
     yield path
     path.write_text("hello\n")
@@ -108,35 +102,37 @@ def command_lines() -> Iterator[str]:
             yield (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
-def told(ended: Ended, ephemeral: bool) -> list[str]:
-    return [line.message for line in ended.lines if line.ephemeral is ephemeral]
+def messages(failure: Failure, ephemeral: bool) -> list[str]:
+    return [line.message for line in failure.lines if line.ephemeral is ephemeral]
 
 
-def test_a_failed_create_ends_in_the_role_s_words(failed: Ended) -> None:
+def test_a_failed_create_ends_in_the_role_s_words(failed: Failure) -> None:
     assert failed.message == (
         "glm-1: site: Ensure it is whole: the thing is broken, and the key is (secret)\n"
         "  wanted: a whole thing\n"
         "  next:   mend it\n"
-        f"          see {failed.half.properties['log']}; `pulumi up` goes on where this stopped"
+        f"          see {failed.partial.properties['log']}; `pulumi up` goes on where this stopped"
     )
-    assert failed.half.reasons == [failed.message]
+    assert failed.partial.reasons == [failed.message]
 
 
-def test_a_failed_create_keeps_what_it_has_made_so_that_delete_finds_it(failed: Ended, served: Props) -> None:
-    assert failed.half.id == "serving/glm-1"
-    properties = failed.half.properties
-    assert {key: properties[key] for key in served} == doing(served, "fail")
-    assert properties["managed"]["declared"] == {f"file {served['vars']['site_dir']}/text": True}
+def test_a_failed_create_keeps_its_files_in_its_state_so_that_delete_finds_them(
+    failed: Failure, inputs_of_serving: Props
+) -> None:
+    assert failed.partial.id == "serving/glm-1"
+    properties = failed.partial.properties
+    assert {key: properties[key] for key in inputs_of_serving} == doing(inputs_of_serving, "fail")
+    assert properties["managed"]["declared"] == {f"file {inputs_of_serving['vars']['site_dir']}/text": True}
     assert properties["drift"] == []
 
 
-def test_tasks_are_told_as_status_and_changes_as_lines_beside_the_resource(failed: Ended) -> None:
-    assert "site: Ensure a line" in told(failed, ephemeral=True)
-    assert told(failed, ephemeral=False) == ["site: Ensure a line: changed"]
+def test_a_run_reports_tasks_as_status_and_changes_as_lines_beside_the_resource(failed: Failure) -> None:
+    assert "site: Ensure a line" in messages(failed, ephemeral=True)
+    assert messages(failed, ephemeral=False) == ["site: Ensure a line: changed"]
     assert {line.urn for line in failed.lines} == {urn("Serving")}
 
 
-def test_a_replica_that_answers_and_does_not_see_is_refused_with_its_answer(refused: Ended, state: Path) -> None:
+def test_an_update_fails_with_the_answer_of_a_replica_that_does_not_see(refused: Failure, state: Path) -> None:
     assert refused.message == (
         "glm-1: probes: 1 of 2 passed: the vLLM server answers, and its answers are wrong\n"
         "    glm-0: bottle-grounding: answered twice '[[1,2,3,4]]' "
@@ -146,23 +142,25 @@ def test_a_replica_that_answers_and_does_not_see_is_refused_with_its_answer(refu
     )
 
 
-def test_the_update_went_on_where_the_create_stopped(refused: Ended, served: Props, state: Path) -> None:
-    properties = refused.half.properties
-    assert {key: properties[key] for key in served} == served
-    assert properties["replicas"] == served["vars"]["site_replicas"]
+def test_the_update_continues_where_the_create_stopped(refused: Failure, inputs_of_serving: Props, state: Path) -> None:
+    properties = refused.partial.properties
+    assert {key: properties[key] for key in inputs_of_serving} == inputs_of_serving
+    assert properties["replicas"] == inputs_of_serving["vars"]["site_replicas"]
     assert properties["verdict"] == {"passed": 1, "total": 2, "evidence": f"{state}/evidence/test"}
     assert list(properties["seconds"]) == ["site"]
 
 
-def test_the_second_run_changed_nothing_and_what_the_first_had_made_stays_ours(refused: Ended, served: Props) -> None:
-    path = f"file {served['vars']['site_dir']}/text"
-    assert told(refused, ephemeral=False) == []
-    assert refused.half.properties["managed"]["declared"] == {path: True}
-    assert refused.half.properties["managed"]["expected"][path]["mode"] == "0644"
+def test_the_second_run_changes_nothing_and_keeps_the_files_of_the_first(
+    refused: Failure, inputs_of_serving: Props
+) -> None:
+    path = f"file {inputs_of_serving['vars']['site_dir']}/text"
+    assert messages(refused, ephemeral=False) == []
+    assert refused.partial.properties["managed"]["declared"] == {path: True}
+    assert refused.partial.properties["managed"]["expected"][path]["mode"] == "0644"
 
 
-def test_the_probes_are_told_as_they_are_asked(refused: Ended) -> None:
-    assert [text for text in told(refused, ephemeral=True) if text.startswith("probing")] == [
+def test_a_run_reports_each_probe_as_it_starts(refused: Failure) -> None:
+    assert [text for text in messages(refused, ephemeral=True) if text.startswith("probing")] == [
         "probing glm-0",
         "probing glm-0: bottle-grounding (1 of 2)",
         "probing glm-0: bottle-grounding (1 of 2), once more: "
@@ -171,14 +169,16 @@ def test_the_probes_are_told_as_they_are_asked(refused: Ended) -> None:
     ]
 
 
-def test_the_evidence_is_kept_beside_the_logs(refused: Ended, state: Path) -> None:
+def test_the_evidence_is_beside_the_logs(refused: Failure, state: Path) -> None:
     rows = json.loads((state / "evidence" / "test" / "glm-1-glm-0.json").read_text())
     assert [(row["case"], row["passed"]) for row in rows] == [("bottle-grounding", False), ("refuses-no-key", True)]
     assert "1 of 2 probes passed" in (state / "evidence" / "test" / "glm-1-glm-0.html").read_text()
 
 
-def test_each_run_has_a_log_of_its_own_that_only_its_owner_reads(failed: Ended, refused: Ended, state: Path) -> None:
-    logs = [Path(ended.half.properties["log"]) for ended in (failed, refused)]
+def test_each_run_has_a_log_of_its_own_that_only_its_owner_reads(
+    failed: Failure, refused: Failure, state: Path
+) -> None:
+    logs = [Path(failure.partial.properties["log"]) for failure in (failed, refused)]
     assert logs[0] != logs[1]
     for log in logs:
         assert log.parent == state / "logs"
@@ -187,53 +187,53 @@ def test_each_run_has_a_log_of_its_own_that_only_its_owner_reads(failed: Ended, 
         assert "TASK [site : Ensure a line]" in log.read_text()
 
 
-def test_the_key_reaches_the_model_and_is_told_nowhere(
-    failed: Ended, refused: Ended, model: Model, state: Path
+def test_the_key_reaches_the_model_and_appears_nowhere_else(
+    failed: Failure, refused: Failure, model: Model, state: Path
 ) -> None:
     assert f"Bearer {KEY}" in model.keys
-    written = [path.read_text(errors="replace") for path in state.rglob("*") if path.is_file()]
-    for ended in (failed, refused):
-        said = [line.message for line in ended.lines]
-        assert KEY not in "".join([*said, ended.message, *ended.half.reasons, *written])
+    files = [path.read_text(errors="replace") for path in state.rglob("*") if path.is_file()]
+    for failure in (failed, refused):
+        lines = [line.message for line in failure.lines]
+        assert KEY not in "".join([*lines, failure.message, *failure.partial.reasons, *files])
 
 
-def test_the_key_is_in_no_process_s_arguments(failed: Ended, refused: Ended) -> None:
-    seen = failed.arguments | refused.arguments
+def test_the_key_is_in_no_process_s_arguments(failed: Failure, refused: Failure) -> None:
+    arguments = failed.arguments | refused.arguments
     for program in ("fleet.provider", "fleet.ansible.supervisor", "ansible-playbook", "HostKeyAlias=glm-1"):
-        assert any(program in line for line in seen), program
-    assert not [line for line in seen if KEY in line]
+        assert any(program in line for line in arguments), program
+    assert not [line for line in arguments if KEY in line]
 
 
-def ready(served: Props, run_probes: serving.RunProbes) -> tuple[Props, list[str], list[str]]:
-    """Apply a Serving in this process, with a run that is known to end well; return its outputs, what it said and what it warned of."""
-    results = {"fleet_serving": {"replicas": served["vars"]["site_replicas"]}}
+def ready(inputs_of_serving: Props, run_probes: serving.RunProbes) -> tuple[Props, list[str], list[str]]:
+    """Apply a Serving in this process, with a run that succeeds; return its outputs, its notes and its warnings."""
+    results = {"fleet_serving": {"replicas": inputs_of_serving["vars"]["site_replicas"]}}
     outcome = converge.Outcome(results, managed_set.Declared(), 0, 1, {"site": 1.0})
-    said, warned = list[str](), list[str]()
-    made = serving.Serving(
+    notes, warnings = list[str](), list[str]()
+    resource = serving.Serving(
         "Serving", ("replicas", "verdict"), Slots(), run=lambda *_: outcome, read=lambda *_: [{}], run_probes=run_probes
     )
     request = base.Request(
         urn("Serving"),
-        lambda text, ephemeral: None if ephemeral else said.append(text),
+        lambda text, ephemeral: None if ephemeral else notes.append(text),
         threading.Event(),
-        warned.append,
+        warnings.append,
     )
-    return made.apply(request, served, None), said, warned
+    return resource.apply(request, inputs_of_serving, None), notes, warnings
 
 
 def test_a_replica_that_sees_is_ready(
-    served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs_of_serving: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SSH connection, the model and the probes are real."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", SEEING)
-    made, said, warned = ready(served, serving.run_probes)
-    assert (made["verdict"]["passed"], made["verdict"]["total"]) == (2, 2)
-    assert (said, warned) == (["2 of 2 probes passed"], [])
+    outputs, notes, warnings = ready(inputs_of_serving, serving.run_probes)
+    assert (outputs["verdict"]["passed"], outputs["verdict"]["total"]) == (2, 2)
+    assert (notes, warnings) == (["2 of 2 probes passed"], [])
 
 
-def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_time_says_so(
-    served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_attempt_is_reported(
+    inputs_of_serving: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     thinks, sees = probes.load(["reasoning-apart", "bottle-grounding"])
@@ -241,51 +241,51 @@ def test_an_advisory_probe_warns_and_one_that_passed_at_the_second_time_says_so(
         probes.ProbeResult(thinks, Answer(200, "yes"), ["no reasoning"], 1.0),
         probes.ProbeResult(sees, Answer(200, "[[89,298,223,786]]"), [], 1.0, (Answer(200, "Where?"), ["no box"])),
     ]
-    made, said, warned = ready(served, lambda *_: results)
-    assert (made["verdict"]["passed"], made["verdict"]["total"]) == (1, 1)
-    assert warned == [
+    outputs, notes, warnings = ready(inputs_of_serving, lambda *_: results)
+    assert (outputs["verdict"]["passed"], outputs["verdict"]["total"]) == (1, 1)
+    assert warnings == [
         "advisory probe failed, the replica is ready: glm-0: reasoning-apart: answered 'yes' (no reasoning)"
     ]
-    assert said == [
+    assert notes == [
         "passed at the second try: glm-0: bottle-grounding: answered '[[89,298,223,786]]'; at first 'Where?' (no box)",
         "1 of 1 probes passed",
     ]
 
 
-def test_a_case_of_one_s_own_gates_a_replica(
-    served: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_user_s_own_case_gates_a_replica(
+    inputs_of_serving: Props, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", "Good day")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
-    own = {**served, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
+    own = {**inputs_of_serving, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
     with pytest.raises(base.InitFailed, match="glm-0: greets: answered twice 'Good day'"):
         ready(own, serving.run_probes)
 
 
-def test_a_host_as_it_was_left_shows_no_drift(plugin: Plugin, served: Props, refused: Ended) -> None:
-    assert plugin.read("Serving", served, refused.half.properties) == refused.half.properties
+def test_an_unchanged_host_has_no_drift(plugin: Plugin, inputs_of_serving: Props, refused: Failure) -> None:
+    assert plugin.read("Serving", inputs_of_serving, refused.partial.properties) == refused.partial.properties
 
 
-def test_what_was_changed_by_hand_is_drift(plugin: Plugin, served: Props, refused: Ended, text: Path) -> None:
+def test_a_change_by_hand_is_drift(plugin: Plugin, inputs_of_serving: Props, refused: Failure, text: Path) -> None:
     text.chmod(0o600)
-    found = plugin.read("Serving", served, refused.half.properties)
-    assert found["drift"] == [Difference("file", str(text), "mode", "0644", "0600").to_json()]
-    assert {**found, "drift": []} == refused.half.properties
+    state = plugin.read("Serving", inputs_of_serving, refused.partial.properties)
+    assert state["drift"] == [Difference("file", str(text), "mode", "0644", "0600").to_json()]
+    assert {**state, "drift": []} == refused.partial.properties
 
 
-def test_what_was_removed_by_hand_is_drift(plugin: Plugin, served: Props, refused: Ended, text: Path) -> None:
+def test_a_removal_by_hand_is_drift(plugin: Plugin, inputs_of_serving: Props, refused: Failure, text: Path) -> None:
     text.unlink()
-    found = plugin.read("Serving", served, refused.half.properties)
-    assert found["drift"] == [Difference("file", str(text), "present", True, False).to_json()]
+    state = plugin.read("Serving", inputs_of_serving, refused.partial.properties)
+    assert state["drift"] == [Difference("file", str(text), "present", True, False).to_json()]
 
 
 @pytest.mark.usefixtures("text")
-def test_a_delete_takes_off_what_was_made_and_nothing_else(plugin: Plugin, folder: Path, refused: Ended) -> None:
+def test_a_delete_removes_the_role_s_files_and_nothing_else(plugin: Plugin, folder: Path, refused: Failure) -> None:
     theirs = folder / "theirs"
     theirs.touch()
-    plugin.delete("Serving", refused.half.properties)
+    plugin.delete("Serving", refused.partial.properties)
     assert [*folder.iterdir()] == [theirs]
     theirs.unlink()

@@ -1,6 +1,6 @@
-"""Fixtures of the role tests: two nodes for the whole session, and the runs that take them along the road, each made once.
+"""Fixtures of the role tests: two nodes for the whole session, and one run of each playbook there.
 
-Every test only reads what a run said or what the node looks like, so the order of tests does not matter.
+Every test only reads a run or the node, so their order does not matter.
 """
 
 import time
@@ -17,11 +17,11 @@ NODES = {"ubuntu": "ubuntu-24.04", "debian": "debian-12"}
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    with labs.stand("glm-roles", NODES, tmp_path_factory.mktemp("lab") / "keys") as standing:
-        yield standing
+    with labs.stand("glm-roles", NODES, tmp_path_factory.mktemp("lab") / "keys") as lab:
+        yield lab
 
 
-# `make test` sets up a Debian 12 on the road (stacks/Pulumi.lab.yaml).
+# `make test` sets up a Debian 12 in tests/e2e (stacks/Pulumi.lab.yaml).
 BARE = [
     pytest.param("ubuntu", id=NODES["ubuntu"]),
     pytest.param("debian", id=NODES["debian"], marks=pytest.mark.exhaustive),
@@ -41,18 +41,13 @@ def ubuntu(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
 def _place(lab: labs.Lab, name: str, folders: pytest.TempPathFactory) -> Place:
     node = lab.nodes[name]
     folder = folders.mktemp(name)
-    (folder / "known_hosts").write_text(
-        f"{node.address} {node.host_key}\n[{node.address}]:{node.port} {node.host_key}\n"
-    )
-    (folder / "ssh_config").write_text(
-        f"Host *\n  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n  IdentitiesOnly yes\n"
-    )
-    host = testinfra.get_host(
-        f"ssh://{node.user}@{node.address}:{node.port}",
-        ssh_identity_file=node.identity,
-        ssh_config=str(folder / "ssh_config"),
-    )
-    host.backend.known_hosts = str(folder / "known_hosts")
+    known_hosts, config = folder / "known_hosts", folder / "ssh_config"
+    known_hosts.write_text(f"{node.address} {node.host_key}\n[{node.address}]:{node.port} {node.host_key}\n")
+    options = (f"UserKnownHostsFile {known_hosts}", "GlobalKnownHostsFile /dev/null", "IdentitiesOnly yes")
+    config.write_text("\n  ".join(["Host *", *options]) + "\n")
+    url = f"ssh://{node.user}@{node.address}:{node.port}"
+    host = testinfra.get_host(url, ssh_identity_file=node.identity, ssh_config=str(config))
+    host.backend.known_hosts = str(known_hosts)
     return Place(node, host, {**lab.vars, **COMMON})
 
 
@@ -63,18 +58,18 @@ HOST_FILES = [
     "/dev/kfd",
     "/var/lib/fleet",
 ]
-_made: dict[tuple[str, str], Runs] = {}
+_runs: dict[tuple[str, str], Runs] = {}
 
 
 @pytest.fixture
 def once() -> Callable[[Place, str, Callable[[], Runs]], Runs]:
-    """Make the runs of one playbook on one node, the first time that a test asks for them."""
+    """Make the runs of one playbook on one node, for the first test that needs them."""
 
     def make(place: Place, book: str, runs: Callable[[], Runs]) -> Runs:
         key = (place.node.name, book)
-        if key not in _made:
-            _made[key] = runs()
-        return _made[key]
+        if key not in _runs:
+            _runs[key] = runs()
+        return _runs[key]
 
     return make
 
@@ -87,7 +82,7 @@ def hosted(place: Place, once: Callable[..., Runs]) -> Runs:
 
 @pytest.fixture
 def ready(ubuntu: Place, once: Callable[..., Runs]) -> Place:
-    """The Ubuntu node with kernel, engine and driver."""
+    """The Ubuntu node with kernel, Docker daemon and driver."""
     assert once(ubuntu, "host", lambda: ubuntu.four("host", HOST_FILES)).second.rc == 0
     return ubuntu
 
@@ -106,18 +101,18 @@ def fetched(ready: Place, once: Callable[..., Runs]) -> Runs:
 
 @pytest.fixture
 def served(ready: Place, built: Runs, fetched: Runs, once: Callable[..., Runs]) -> Runs:
-    """playbooks/serving.yml on the Ubuntu node, with what image and weights told."""
-    told = {
+    """playbooks/serving.yml on the Ubuntu node, with the results of image and weights."""
+    results = {
         "vllm_image": built.second.results["fleet_image"]["image"],
         "vllm_model_dir": fetched.second.results["fleet_weights"]["path"],
         "vllm_model_manifest": fetched.second.results["fleet_weights"]["manifest"],
     }
-    return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **told))
+    return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **results))
 
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Wait until a condition holds; an AssertionError when it does not within some seconds."""
+    """Wait until a condition holds. Raises AssertionError after some seconds."""
 
     def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds

@@ -1,7 +1,7 @@
-"""Claims about playbooks/acceptance.yml and what judges it, on a lab node whose Host is done; on Ubuntu 24.04.
+"""Claims about playbooks/acceptance.yml and its evaluation, on a lab node after its Host; on Ubuntu 24.04.
 
-The image is a **stand-in**: its programs print the samples of tests/unit/golden/acceptance/, and nothing computes. That the true programs print
-such outputs, and what an MI300X reaches, is not shown here.
+The image is a **stand-in**: its programs print the samples of tests/unit/golden/acceptance/, and compute nothing. Nothing here shows the
+output of the real programs, or the speed of an MI300X.
 """
 
 import base64
@@ -20,10 +20,10 @@ from fleet.cli import accept as run
 from fleet.cli import accept_report as report
 from tests.support.role_node import Place
 
-# Optional, and two and a half minutes: `make test-all`. What evaluates its outputs is in tests/unit/test_acceptance_evaluate.py.
+# Optional, and two and a half minutes: `make test-all`. tests/unit/test_acceptance_evaluate.py has the evaluation.
 pytestmark = pytest.mark.exhaustive
 SAMPLES = Path(__file__).parents[1] / "unit" / "golden" / "acceptance"
-# Each program of the stand-in prints the sample of one call, after a look at what it was given: eight GPUs, and no network.
+# Each program of the stand-in prints the sample of one call, after a check: eight GPUs, and no network.
 LOOK = """
 given() { [ $# = 8 ] && [ -c "$1" ] && [ -c /dev/kfd ] || { echo "given $*"; exit 9; }; }
 given /dev/dri/renderD*
@@ -36,7 +36,7 @@ PROGRAMS = {
     "hip-stream": "cat /samples/babelstream.txt",
 }
 TAG = "registry.lab.internal:5000/lab/stand-in:acceptance"
-# The node's own shell, with what it needs; no package and no other image.
+# The node's own shell and its libraries; no package and no other image.
 BUILD = f"""
 set -e
 root=$(mktemp -d)
@@ -52,7 +52,7 @@ docker image rm {TAG} >/dev/null
 
 
 def archive() -> str:
-    """Samples and programs as a tar, in base64."""
+    """Return samples and programs as a tar, in base64."""
     out = io.BytesIO()
     below = (SAMPLES / "transferbench-a2a.txt").read_text().replace("34.718 GB/s", "32.899 GB/s")
     texts = {f"samples/{file.name}": file.read_text() for file in SAMPLES.glob("*.txt")} | {"samples/below.txt": below}
@@ -67,7 +67,7 @@ def archive() -> str:
 
 @pytest.fixture(scope="module")
 def stand_in() -> dict[str, str]:
-    """The image's reference by digest, once it was built."""
+    """The image's reference by digest, once a test has built it."""
     return {}
 
 
@@ -81,43 +81,43 @@ def image(ready: Place, stand_in: dict[str, str]) -> str:
 
 @pytest.fixture
 def drained(ready: Place, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """The node without replicas that other tests have left running; they run again afterwards."""
+    """The node without the replicas of other tests; they run again afterwards."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
-    running = ready.sh(
-        "systemctl list-units --plain --no-legend --state=active 'glm-*.service' | cut -d' ' -f1"
-    ).split()
-    if running:
-        ready.sh(f"systemctl stop {' '.join(running)}")
+    find = "systemctl list-units --plain --no-legend --state=active 'glm-*.service' | cut -d' ' -f1"
+    units = " ".join(ready.sh(find).split())
+    if units:
+        ready.sh(f"systemctl stop {units}")
     yield ready
-    if running:
-        ready.sh(f"systemctl start {' '.join(running)}")
+    if units:
+        ready.sh(f"systemctl start {units}")
 
 
-def wanted(place: Place, image: str, found: catalogue.Catalogue) -> run.Candidate:
-    return run.Candidate("lab", place.node, image, found)
+def measure(
+    place: Place, image: str, own: catalogue.Catalogue | None = None, stop: threading.Event | None = None
+) -> report.Report:
+    candidate = run.Candidate("lab", place.node, image, own or catalogue.load())
+    return run.measure(candidate, lambda text: None, stop or threading.Event())
 
 
 def left(place: Place) -> str:
-    """What a measurement could leave on a machine: containers, images, its folder, units."""
-    return place.sh(
-        "docker ps --all --quiet; docker image ls --quiet | sort;"
-        " ls -d /run/fleet-acceptance 2>/dev/null; systemctl list-units --all --plain --no-legend 'fleet-measure-*'; true"
-    )
+    """Return what a measurement could leave on a machine: containers, images, its folder, units."""
+    units = "systemctl list-units --all --plain --no-legend 'fleet-measure-*'"
+    folder = "ls -d /run/fleet-acceptance 2>/dev/null"
+    return place.sh(f"docker ps --all --quiet; docker image ls --quiet | sort; {folder}; {units}; true")
 
 
-def test_a_machine_whose_programs_print_the_samples_passes_and_nothing_stays_on_it(drained: Place, image: str) -> None:
+def test_a_machine_whose_programs_print_the_samples_passes_and_keeps_nothing(drained: Place, image: str) -> None:
     before = left(drained)
-    told: list[str] = []
-    found = run.measure(wanted(drained, image, catalogue.load()), told.append, threading.Event())
-    assert report.as_table([found]).count(" ok") == 7, "\n".join(report.problems([found]))
-    assert (found.passed, found.stays) == (True, [])
+    result = measure(drained, image)
+    assert report.as_table([result]).count(" ok") == 7, "\n".join(report.problems([result]))
+    assert (result.passed, result.stays) == (True, [])
     assert left(drained) == before
-    kept = Path(found.evidence).read_text()
-    assert kept.count("rocblas-Gflops,us") == 48 and kept.count("Using HIP device") == 8
-    assert "Aggregate bandwidth (CPU Timed)" in kept and "===== exit code 0" in kept
+    evidence = Path(result.evidence).read_text()
+    assert evidence.count("rocblas-Gflops,us") == 48 and evidence.count("Using HIP device") == 8
+    assert "Aggregate bandwidth (CPU Timed)" in evidence and "===== exit code 0" in evidence
 
 
-def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_measured(
+def test_a_measurement_reports_each_slow_failed_or_endless_benchmark_and_measures_the_others(
     drained: Place, image: str
 ) -> None:
     before = left(drained)
@@ -130,11 +130,11 @@ def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_meas
         }
     )
     benchmarks = [
-        one.model_copy(update={"timeout": 5}) if one.name == "babelstream" else one for one in ours.benchmarks
+        benchmark.model_copy(update={"timeout": 5}) if benchmark.name == "babelstream" else benchmark
+        for benchmark in ours.benchmarks
     ]
-    asked = wanted(drained, image, ours.model_copy(update={"benchmarks": benchmarks}))
-    found = run.measure(asked, lambda text: None, threading.Event())
-    assert {one.test: one.state for one in found.verdicts} == {
+    result = measure(drained, image, ours.model_copy(update={"benchmarks": benchmarks}))
+    assert {verdict.test: verdict.state for verdict in result.verdicts} == {
         "a2a": "below",
         "p2p-unidirectional": "ok",
         "p2p-bidirectional": "ok",
@@ -143,52 +143,55 @@ def test_what_is_slow_fails_or_does_not_end_is_each_told_and_the_others_are_meas
         "gemm-bf16": "failed",
         "stream-copy": "timed out",
     }
-    seen = {one.test: one.seen for one in found.verdicts}
-    assert seen["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and seen["all-reduce-8GiB"].endswith("\nbroken")
-    assert "no-such-program" in seen["gemm-bf16"]
+    reasons = {verdict.test: verdict.seen for verdict in result.verdicts}
+    assert reasons["all-reduce-8GiB"].splitlines()[0] == "exit code 3" and reasons["all-reduce-8GiB"].endswith(
+        "\nbroken"
+    )
+    assert "no-such-program" in reasons["gemm-bf16"]
     assert left(drained) == before
 
 
 @pytest.fixture
 def replica(drained: Place) -> Iterator[str]:
-    """A unit that is a replica's by its first line, and runs."""
+    """A running unit with the first line of a replica's."""
     unit = "# glm-fleet replica. by the test\\n[Service]\\nExecStart=/bin/sleep 600\\n"
     drained.sh(f"printf '{unit}' >/etc/systemd/system/glm-7.service; systemctl daemon-reload; systemctl start glm-7")
     yield "glm-7.service"
     drained.sh("systemctl stop glm-7; rm /etc/systemd/system/glm-7.service; systemctl daemon-reload")
 
 
-def test_where_a_replica_runs_nothing_is_done(drained: Place, image: str, replica: str) -> None:
+def test_a_measurement_beside_a_running_replica_fails_and_changes_nothing(
+    drained: Place, image: str, replica: str
+) -> None:
     before = left(drained)
-    with pytest.raises(errors.ConvergeFailed) as told:
-        run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event())
-    message = str(told.value)
+    with pytest.raises(errors.ConvergeFailed) as caught:
+        measure(drained, image)
+    message = str(caught.value)
     assert f"Check that no replica runs: {replica} runs on these GPUs\n  wanted: GPUs that nothing uses\n" in message
     assert f"`state: drain` for {drained.node.name} in the stack file, then `pulumi up`" in message
     assert "`fleet accept` starts again" in message
     assert left(drained) == before
 
 
-def test_gpus_for_which_no_threshold_holds_are_not_measured(drained: Place, image: str) -> None:
+def test_a_measurement_of_gpus_without_thresholds_fails(drained: Place, image: str) -> None:
     ours = catalogue.load()
     four = ours.model_copy(update={"holds": ours.holds.model_copy(update={"gpus": 4})})
-    with pytest.raises(errors.ConvergeFailed) as told:
-        run.measure(wanted(drained, image, four), lambda text: None, threading.Event())
-    assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(told.value)
+    with pytest.raises(errors.ConvergeFailed) as caught:
+        measure(drained, image, four)
+    assert "8 GPUs, PCI device 0x74a1\n  wanted: 4 MI300X, for which the thresholds hold" in str(caught.value)
 
 
 def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) -> None:
     ours, stop = catalogue.load({"transferbench-a2a": ["sleep", "600"]}), threading.Event()
-    asked = wanted(drained, image, ours)
-    ended: list[str] = []
+    reasons: list[str] = []
 
-    def measured() -> None:
+    def measure_until_cancelled() -> None:
         try:
-            run.measure(asked, lambda text: None, stop)
+            measure(drained, image, ours, stop)
         except errors.Cancelled as error:
-            ended.append(error.seen)
+            reasons.append(error.seen)
 
-    thread = threading.Thread(target=measured)
+    thread = threading.Thread(target=measure_until_cancelled)
     thread.start()
     deadline = time.monotonic() + 300
     while "sleep 600" not in drained.sh("docker ps --no-trunc --format '{{.Command}}' --filter name=fleet-acceptance"):
@@ -196,9 +199,9 @@ def test_a_cancel_ends_the_container_within_seconds(drained: Place, image: str) 
         time.sleep(0.5)
     stop.set()
     thread.join(timeout=20)
-    assert ended == ["cancelled"]
+    assert reasons == ["cancelled"]
     assert drained.sh("docker ps --all --quiet --filter name=fleet-acceptance").strip() == ""
-    # what the cancelled run could not take off is taken off by the next one
-    assert run.measure(wanted(drained, image, catalogue.load()), lambda text: None, threading.Event()).passed
+    # the next run removes what the cancelled one could not
+    assert measure(drained, image).passed
     assert drained.sh("ls -d /run/fleet-acceptance 2>/dev/null || true").strip() == ""
     assert drained.sh(f"docker image inspect {image} 2>/dev/null || true").strip() in ("", "[]")

@@ -1,7 +1,7 @@
 """Claims about the role vllm where AITER compiles, loads and locks (a stand-in: lab/images/serving/aiter), on Ubuntu 24.04.
 
-The engine is the real vLLM, which calls the stand-in through its plugin entry points. Each claim ends with the replica as `served` made it.
-By its name this file comes after test_host.py, which restarts the Docker daemon more often than systemd starts a replica in half an hour.
+The server is the real vLLM, which calls the stand-in through its plugin entry points. Each claim ends with the replica as `served` made it.
+Its name sorts this file after test_host.py, which restarts the Docker daemon more often than systemd starts a replica in half an hour.
 """
 
 import json
@@ -13,50 +13,43 @@ import pytest
 from tests.support import playbook
 from tests.support.role_node import KEY, SERVED, UNIT, Place, Runs, active, container, paths
 
-BUILT = "module_moe_ck2stages"  # the module that no package brings
+BUILT = "module_moe_ck2stages"  # the module that no package contains
 # As in the recipe that kept HOME on a file system in memory, which Docker mounts noexec.
 IN_MEMORY = {**SERVED["vllm_environment"], "HOME": "/run/vllm", "AITER_ROOT_DIR": "/run/vllm/.aiter"}
 SAMPLED = {"temperature": 0.8, "top_p": 0.6, "top_k": 2}
 
 
 def status(place: Place, served: Runs, **sampling: Any) -> str:
-    """Ask the replica for a few words; the status of its answer, 000 where there is none."""
+    """Ask the replica for a few words; return the status of its answer, 000 without one."""
     (replica,) = served.second.results["fleet_serving"]["replicas"]
-    way = (
-        f"--unix-socket {replica['socket']} http://replica"
-        if "socket" in replica
-        else f"http://127.0.0.1:{replica['port']}"
-    )
-    question = {
-        "model": SERVED["vllm_served_model_name"],
-        "messages": [{"role": "user", "content": "hello"}],
-        "max_tokens": 4,
-        **sampling,
-    }
+    own = f"--unix-socket {replica['socket']} http://replica" if "socket" in replica else ""
+    url = own or f"http://127.0.0.1:{replica['port']}"
+    messages = [{"role": "user", "content": "hello"}]
+    question = {"model": SERVED["vllm_served_model_name"], "messages": messages, "max_tokens": 4, **sampling}
     headers = f"-H 'Authorization: Bearer {KEY}' -H 'Content-Type: application/json'"
-    command = f"curl -s -m 60 -o /dev/null -w %{{http_code}} {headers} -d @- {way}/v1/chat/completions || true"
+    command = f"curl -s -m 60 -o /dev/null -w %{{http_code}} {headers} -d @- {url}/v1/chat/completions || true"
     return place.sh(command, stdin=json.dumps(question)).strip()[:3]
 
 
 def cache(place: Place) -> str:
-    """The replica's folder for what it compiles, on the host."""
+    """Return the replica's cache of compiled code, on the host."""
     return next(mount["Source"] for mount in container(place)["Mounts"] if mount["Destination"] == "/var/cache/vllm")
 
 
-def test_modules_that_the_image_brings_are_not_built_again(served: Runs, ready: Place) -> None:
+def test_the_replica_does_not_build_the_image_s_modules_again(served: Runs, ready: Place) -> None:
     built = ready.sh(f"find {cache(ready)} -name 'module_*.so' -type f -printf '%f\\n'").split()
     assert built == [f"{BUILT}.so"]
 
 
-def test_what_samples_is_compiled_on_disk_and_loaded(served: Runs, ready: Place) -> None:
+def test_the_sampler_is_compiled_on_disk_and_loaded(served: Runs, ready: Place) -> None:
     assert status(ready, served, temperature=0) == "200"
     assert status(ready, served, **SAMPLED) == "200"
     (library,) = ready.sh(f"find {cache(ready)} -path '*top_k_top_p*' -name lib.so").split()
     assert library
 
 
-def test_a_lock_of_another_host_name_is_waited_for_without_end(served: Runs, ready: Place) -> None:
-    """What the role does for a start must be done: of itself the image does not come back."""
+def test_a_server_waits_without_end_for_a_lock_of_another_host_name(served: Runs, ready: Place) -> None:
+    """The role must remove such locks before a start: the image alone does not recover."""
     image = container(ready)["Image"]
     load = f"from aiter.jit import core; core.load('{BUILT}')"
     command = (
@@ -65,12 +58,12 @@ def test_a_lock_of_another_host_name_is_waited_for_without_end(served: Runs, rea
         f'--user=10001 -v $folder:/jit -e AITER_JIT_DIR=/jit --entrypoint=python3 {image} -c "{load}" 2>&1; '
         "echo ended $?; docker rm -f aiter-waits >/dev/null 2>&1; rm -r $folder"
     )
-    said = ready.sh(command)
-    assert f"waiting for baton release at /jit/build/lock_{BUILT}" in said and "ended 137" in said
+    output = ready.sh(command)
+    assert f"waiting for baton release at /jit/build/lock_{BUILT}" in output and "ended 137" in output
 
 
 @pytest.mark.exhaustive
-def test_with_home_in_memory_the_first_request_that_samples_kills_the_engine(
+def test_with_home_in_memory_the_first_request_that_samples_kills_the_server(
     served: Runs, ready: Place, until: Callable[..., None]
 ) -> None:
     in_memory = ready.run("serving", **{**SERVED, **paths(served), "vllm_environment": IN_MEMORY})
@@ -80,21 +73,19 @@ def test_with_home_in_memory_the_first_request_that_samples_kills_the_engine(
     assert status(ready, served, **SAMPLED) != "200"
     until(lambda: before not in ready.sh("docker ps -q --no-trunc"))
     assert "failed to map segment from shared object" in ready.sh(f"journalctl -u {UNIT} -o cat --since -5min")
-    delivered = ready.run("serving", **SERVED, **paths(served))
-    assert delivered.rc == 0, delivered.message
+    repair = ready.run("serving", **SERVED, **paths(served))
+    assert repair.rc == 0, repair.message
     assert status(ready, served, **SAMPLED) == "200"
 
 
 @pytest.mark.exhaustive
-def test_a_start_that_is_killed_is_followed_by_one_that_serves(
-    served: Runs, ready: Place, until: Callable[..., None]
-) -> None:
+def test_after_a_killed_start_the_next_one_serves(served: Runs, ready: Place, until: Callable[..., None]) -> None:
     folder = cache(ready)
     lock = f"{folder}/aiter/build/lock_{BUILT}"
     ready.sh(f"systemctl stop {UNIT} && rm {folder}/aiter/{BUILT}.so")
     slow = {**SERVED["vllm_environment"], "LAB_HIPCC_SECONDS": "60"}
     variables = {**ready.vars, **SERVED, **paths(served), "vllm_environment": slow}
-    starting = playbook.start(ready.node, "serving", variables, {"VLLM_API_KEY": KEY})
+    starting = playbook.RunningPlaybook(ready.node, "serving", variables, {"VLLM_API_KEY": KEY})
     until(lambda: ready.sh(f"test -s {lock} && echo there || true") != "", 120)
     host = container(ready)["Config"]["Hostname"]
     left = ready.sh(f"docker kill --signal=KILL glm-0 >/dev/null && cat {lock}").split()

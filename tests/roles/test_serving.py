@@ -1,6 +1,6 @@
 """Claims about the role vllm (playbooks/serving.yml): a hardened container a replica, active only when healthy; on Ubuntu 24.04.
 
-The engine is the real vLLM; a start takes it half a minute, so claims share the one that `served` made and end with it running.
+The server is the real vLLM; a start takes half a minute, so claims share that of `served` and end with it running.
 """
 
 import dataclasses
@@ -17,24 +17,12 @@ from tests.support.role_node import KEY, SERVED, SOCKET, UNIT, Place, Runs, acti
 
 
 def status(place: Place, path: str, *more: str) -> str:
-    return place.sh(
-        f"curl -s -o /dev/null -w %{{http_code}} {' '.join(more)} --unix-socket {SOCKET} http://replica{path} || true"
-    )
+    options = f"-s -o /dev/null -w %{{http_code}} {' '.join(more)} --unix-socket {SOCKET}"
+    return place.sh(f"curl {options} http://replica{path} || true")
 
 
-def test_check_mode_tells_and_changes_nothing(served: Runs) -> None:
-    assert served.told.rc == 0, served.told.message
-    assert "Write the replicas' units" in served.told.changed
-    assert served.there_after_told == []
-
-
-def test_a_second_run_changes_nothing(served: Runs) -> None:
-    assert served.first.rc == 0, served.first.message
-    assert (served.second.rc, served.second.changed) == (0, [])
-
-
-def test_check_mode_on_a_running_replica_tells_of_nothing(served: Runs) -> None:
-    assert (served.told_again.rc, served.told_again.changed) == (0, [])
+def test_check_mode_reports_the_replicas_units(served: Runs) -> None:
+    assert "Write the replicas' units" in served.check.changed
 
 
 def test_the_unit_is_active_and_starts_with_the_host(served: Runs, ready: Place) -> None:
@@ -48,48 +36,42 @@ def test_the_api_wants_the_key(served: Runs, ready: Place) -> None:
     assert status(ready, "/v1/models", f"-H 'Authorization: Bearer {KEY}'") == "200"
 
 
-def test_the_container_has_no_right_that_it_does_not_need(served: Runs, ready: Place) -> None:
-    seen = container(ready)
-    host = seen["HostConfig"]
+def test_the_container_has_only_the_rights_that_it_needs(served: Runs, ready: Place) -> None:
+    facts = container(ready)
+    host = facts["HostConfig"]
     assert not host["Privileged"] and not host["CapAdd"] and host["NetworkMode"] == "none"
     assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
-    assert seen["Config"]["User"] == "10001:10001"
+    assert facts["Config"]["User"] == "10001:10001"
     assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/kfd", "/dev/dri/renderD128"]
     gid = ready.sh("stat -c %g /dev/kfd").strip()
     assert host["GroupAdd"] == [gid]
 
 
 def test_the_replica_listens_on_its_socket_alone(served: Runs, ready: Place) -> None:
-    seen = container(ready)
-    assert not seen["HostConfig"]["PortBindings"]
-    assert [seen["NetworkSettings"][name] for name in ("IPAddress", "Ports") if name in seen["NetworkSettings"]] in (
-        ["", {}],
-        [{}],
-    )
-    inside = ready.sh(f"nsenter --net --target {seen['State']['Pid']} ip -o link").splitlines()
+    facts = container(ready)
+    assert not facts["HostConfig"]["PortBindings"]
+    settings = facts["NetworkSettings"]
+    assert [settings[name] for name in ("IPAddress", "Ports") if name in settings] in (["", {}], [{}])
+    inside = ready.sh(f"nsenter --net --target {facts['State']['Pid']} ip -o link").splitlines()
     assert [line.split(":")[1].strip() for line in inside] == ["lo"]
 
 
 def test_only_root_may_connect_to_the_socket(served: Runs, ready: Place) -> None:
-    assert ready.sh(f"stat -c '%a %u %G' {SOCKET} {SOCKET.removesuffix('/sock')}").splitlines() == [
-        "770 10001 root",
-        "2750 10001 root",
-    ]
-    refused = f"setpriv --reuid=65534 --regid=65534 --clear-groups curl -s --unix-socket {SOCKET} http://replica/health"
-    assert ready.sh(f"{refused}; echo $?").strip() == "7"
+    modes = ready.sh(f"stat -c '%a %u %G' {SOCKET} {SOCKET.removesuffix('/sock')}").splitlines()
+    assert modes == ["770 10001 root", "2750 10001 root"]
+    command = f"setpriv --reuid=65534 --regid=65534 --clear-groups curl -s --unix-socket {SOCKET} http://replica/health"
+    assert ready.sh(f"{command}; echo $?").strip() == "7"
 
 
 def test_a_neighbour_reaches_ssh_and_nothing_else(served: Runs, ready: Place, lab: labs.Lab) -> None:
-    """With a route to where the engine's containers have their addresses: /tokenize and /metrics ask nobody for a key."""
+    """With a route to the containers' addresses: /tokenize and /metrics require no key."""
     node = ready.node
-    assert neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address) == [
-        f"{node.address}:22",
-        f"{neighbour.BRIDGE}:22",
-    ]
+    addresses = neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address)
+    assert addresses == [f"{node.address}:22", f"{neighbour.BRIDGE}:22"]
 
 
-def test_a_picture_is_asked_about_over_the_socket(served: Runs, ready: Place) -> None:
+def test_a_probe_with_a_picture_passes_over_the_socket(served: Runs, ready: Place) -> None:
     with ssh.connect(ready.node) as connection, connection.forward(SOCKET) as port:
         cases = probes.load(["bottle-grounding"], 0.5)
         (result,) = probes.run(f"http://127.0.0.1:{port}", KEY, "zai-org/GLM-4.6V", cases, lambda text: None)
@@ -112,48 +94,48 @@ def test_a_user_who_becomes_root_reaches_the_socket(served: Runs, ready: Place) 
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
-def test_there_are_no_pages_about_the_api(served: Runs, ready: Place, path: str) -> None:
+def test_the_api_serves_no_page_about_itself(served: Runs, ready: Place, path: str) -> None:
     assert status(ready, path) == "404"
 
 
 def test_no_page_of_another_origin_may_call_the_api(served: Runs, ready: Place) -> None:
-    asks = "-X OPTIONS -H 'Origin: https://other.example' -H 'Access-Control-Request-Method: POST' -D - -o /dev/null"
-    said = ready.sh(f"curl -s {asks} --unix-socket {SOCKET} http://replica/v1/chat/completions").lower()
-    assert said.startswith("http/") and "access-control-allow-origin" not in said
+    options = "-X OPTIONS -H 'Origin: https://other.example' -H 'Access-Control-Request-Method: POST' -D - -o /dev/null"
+    response = ready.sh(f"curl -s {options} --unix-socket {SOCKET} http://replica/v1/chat/completions").lower()
+    assert response.startswith("http/") and "access-control-allow-origin" not in response
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("own", "reached"),
+    ("variables", "reached"),
     [
         ({"vllm_network": "bridge"}, [22]),
         ({"vllm_network": "host"}, [22]),
         ({"vllm_host_network": True, "vllm_host_address": "0.0.0.0"}, [22, 8000]),
     ],
 )
-def test_another_network_can_be_asked_for(
-    served: Runs, ready: Place, lab: labs.Lab, own: dict[str, Any], reached: list[int]
+def test_a_variable_selects_another_network(
+    served: Runs, ready: Place, lab: labs.Lab, variables: dict[str, Any], reached: list[int]
 ) -> None:
-    """On the host's network Gloo must stay on the loopback: it opened eight ports to the network for a single rank."""
+    """On the host's network Gloo must stay on the loopback: by default it opens eight ports to the network for a single rank."""
     try:
-        ran = ready.run("serving", **{**SERVED, **paths(served), **own})
-        assert ran.rc == 0, ran.message
-        replica = ran.results["fleet_serving"]["replicas"][0]
+        run = ready.run("serving", **{**SERVED, **paths(served), **variables})
+        assert run.rc == 0, run.message
+        replica = run.results["fleet_serving"]["replicas"][0]
         with ssh.connect(ready.node) as connection, connection.forward(address.socket_or_port(replica)) as port:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20).status == 200
-        found = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
-        assert found == [f"{where}:{one}" for where in (ready.node.address, neighbour.BRIDGE) for one in reached]
+        addresses = neighbour.reaches(lab.name, f"{lab.name}-{ready.node.name}", ready.node.address)
+        assert addresses == [f"{where}:{port}" for where in (ready.node.address, neighbour.BRIDGE) for port in reached]
     finally:
-        back = ready.run("serving", **SERVED, **paths(served))
-    assert back.rc == 0 and active(ready), back.message
+        last = ready.run("serving", **SERVED, **paths(served))
+    assert last.rc == 0 and active(ready), last.message
 
 
-def test_that_the_caches_are_filled_is_noted_where_the_container_cannot(served: Runs, ready: Place) -> None:
+def test_the_note_of_a_filled_cache_is_out_of_the_container_s_reach(served: Runs, ready: Place) -> None:
     assert ready.sh("stat -c '%U %a' /var/cache/vllm/*/.served-glm-0").split()[0] == "root"
     assert "/.served-glm-0" not in ready.sh("docker exec glm-0 find /var/cache/vllm -maxdepth 1")
 
 
-def test_all_that_is_mounted_is_read_only_but_the_cache_and_the_sockets_folder(served: Runs, ready: Place) -> None:
+def test_every_mount_but_the_cache_and_the_sockets_folder_is_read_only(served: Runs, ready: Place) -> None:
     writable = {mount["Destination"] for mount in container(ready)["Mounts"] if mount["RW"]}
     assert writable == {"/var/cache/vllm", "/run/fleet"}
 
@@ -166,14 +148,14 @@ def test_the_key_is_in_a_file_of_roots_and_nowhere_else(served: Runs, ready: Pla
     assert KEY not in ready.sh("docker inspect glm-0; cat /var/lib/docker/containers/*/*.json")
 
 
-def test_flags_stand_in_the_engines_own_configuration(served: Runs, ready: Place) -> None:
+def test_the_server_s_own_configuration_has_the_flags(served: Runs, ready: Place) -> None:
     config = yaml.safe_load(ready.sh("cat /etc/fleet/vllm/config.yaml"))
     assert config["served-model-name"] == "zai-org/GLM-4.6V"
     assert {name: config[name] for name in SERVED["vllm_flags"]} == SERVED["vllm_flags"]
 
 
-def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Place, until: Callable[..., None]) -> None:
-    """It leaves locks of a process and a host that are no more, and its socket: the next start removes both."""
+def test_a_killed_container_restarts_healthy(served: Runs, ready: Place, until: Callable[..., None]) -> None:
+    """It leaves locks of a process and a host that no longer exist, and its socket: the next start removes both."""
     before = container(ready)["Id"]
     cache = ready.sh("ls -d /var/cache/vllm/*/glm-0").strip()
     ready.sh(f"mkdir -p {cache}/aiter; echo 1 {before[:12]} | tee {cache}/aiter/lock_module_core {cache}/.ninja_lock")
@@ -183,32 +165,30 @@ def test_a_container_that_is_killed_comes_back_healthy(served: Runs, ready: Plac
     assert ready.sh(f"ls {cache}/aiter/lock_module_core {cache}/.ninja_lock 2>/dev/null || true") == ""
 
 
-def test_a_flag_that_the_engine_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
+def test_a_flag_that_the_server_refuses_ends_with_its_own_words_and_a_stopped_unit(served: Runs, ready: Place) -> None:
     wrong = {**SERVED["vllm_flags"], "tool-call-parser": "no-such-parser"}
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_flags": wrong})
     state = ready.sh(f"systemctl is-active {UNIT} || true").strip()
-    mended = ready.run("serving", **SERVED, **paths(served))
-    assert seen.message.startswith("glm-0 did not become healthy; last output:\n") and "no-such-parser" in seen.message
+    last = ready.run("serving", **SERVED, **paths(served))
+    assert run.message.startswith("glm-0 did not become healthy; last output:\n") and "no-such-parser" in run.message
     assert state in ("inactive", "failed")
-    assert mended.rc == 0 and active(ready), mended.message
+    assert last.rc == 0 and active(ready), last.message
 
 
-def test_a_model_folder_that_is_not_there_stops_before_any_change(served: Runs, ready: Place) -> None:
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
-    assert seen.changed == [] and seen.message.startswith("/srv/models/nope/config.json does not exist\nwanted: ")
+def test_an_absent_model_folder_stops_the_run_before_any_change(served: Runs, ready: Place) -> None:
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_model_dir": "/srv/models/nope"})
+    assert run.changed == [] and run.message.startswith("/srv/models/nope/config.json does not exist\nwanted: ")
 
 
-def test_two_replicas_on_one_gpu_stop_before_any_change(served: Runs, ready: Place) -> None:
+def test_two_replicas_on_one_gpu_stop_the_run_before_any_change(served: Runs, ready: Place) -> None:
     twice = [{"name": "glm-0", "port": 8000, "gpus": [0]}, {"name": "glm-1", "port": 8001, "gpus": [0]}]
-    seen = ready.run("serving", **{**SERVED, **paths(served), "vllm_replicas": twice})
-    assert seen.changed == [] and "each name, port and GPU once" in seen.message
+    run = ready.run("serving", **{**SERVED, **paths(served), "vllm_replicas": twice})
+    assert run.changed == [] and "each name, port and GPU once" in run.message
 
 
-def test_a_replica_that_is_no_longer_wanted_is_stopped_and_its_unit_removed(served: Runs, ready: Place) -> None:
-    ready.sh(
-        "printf '# glm-fleet replica. by hand\\n[Service]\\nExecStart=/bin/sleep 600\\n' > /etc/systemd/system/old.service"
-    )
-    ready.sh("systemctl daemon-reload; systemctl start old.service")
-    seen = ready.run("serving", **SERVED, **paths(served))
-    assert seen.changed == ["Stop the replica: old", "Remove the unit: old"]
+def test_a_run_stops_a_replica_that_no_variable_names_and_removes_its_unit(served: Runs, ready: Place) -> None:
+    unit = "# glm-fleet replica. by hand\\n[Service]\\nExecStart=/bin/sleep 600\\n"
+    ready.sh(f"printf '{unit}' > /etc/systemd/system/old.service; systemctl daemon-reload; systemctl start old.service")
+    run = ready.run("serving", **SERVED, **paths(served))
+    assert run.changed == ["Stop the replica: old", "Remove the unit: old"]
     assert not ready.host.file("/etc/systemd/system/old.service").exists

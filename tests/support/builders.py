@@ -1,4 +1,4 @@
-"""Stacks and role variables as the tests of fleet.stack need them: right ones, with changes, and what the rules find in them."""
+"""Stacks and role variables for the tests of fleet.stack: right ones, changed ones, and the rules' findings about them."""
 
 import copy
 import functools
@@ -14,11 +14,11 @@ DIGEST = "registry.example/vllm@sha256:" + "ab" * 32
 COMMIT = "12" * 20
 FILE = "stacks/Pulumi.prod.yaml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJc0gWgNv9qpDwo4fLNLD9T/Vupb4qMp3hGdhvI5GoUO"
-REMOVE = object()  # in place of a value: take the key out
+REMOVE = object()  # instead of a value: remove the key
 
 
 def bf16(**flags: Any) -> dict[str, Any]:
-    """Return the recipe's BF16 values: tensor parallel 4, two replicas on eight GPUs; None takes a flag out."""
+    """Return the recipe's BF16 values: tensor parallel 4, two replicas on eight GPUs; None removes a flag."""
     recipe = {
         "tensor-parallel-size": 4,
         "max-model-len": 65536,
@@ -29,7 +29,7 @@ def bf16(**flags: Any) -> dict[str, Any]:
         "mm-encoder-tp-mode": "data",
         "mm-processor-cache-type": "shm",
     }
-    given = {flag.replace("_", "-"): value for flag, value in flags.items()}
+    changes = {flag.replace("_", "-"): value for flag, value in flags.items()}
     return {
         "transformers_base_image": DIGEST,
         "transformers_base_vllm": "0.32.0",
@@ -37,7 +37,7 @@ def bf16(**flags: Any) -> dict[str, Any]:
         "weights_repository": "zai-org/GLM-4.6V",
         "weights_revision": COMMIT,
         "vllm_entrypoint": ["vllm", "serve"],
-        "vllm_flags": {flag: value for flag, value in {**recipe, **given}.items() if value is not None},
+        "vllm_flags": {flag: value for flag, value in {**recipe, **changes}.items() if value is not None},
         "vllm_environment": {"VLLM_ROCM_USE_AITER": "1"},
         "vllm_shm_size": "32g",
         "vllm_replicas": [
@@ -58,15 +58,15 @@ def spread(repository: str, ranks: int, **flags: Any) -> dict[str, Any]:
     }
 
 
-def found(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
-    """Return (rule, variable, what was seen) of everything that the rules say."""
+def rule_findings(values: dict[str, Any], gpus: int = 8) -> list[tuple[str, str, str]]:
+    """Return (rule, variable, seen) of every finding of the rules."""
     plan = rules.MachinePlan(values, gpus)
-    return [(rule.name, one.key, one.seen) for rule in rules.RULES for one in rule.check(plan)]
+    return [(rule.name, finding.key, finding.seen) for rule in rules.RULES for finding in rule.check(plan)]
 
 
 def names(values: dict[str, Any], gpus: int = 8) -> list[str]:
-    """Return the rules that say something."""
-    return [name for name, _, _ in found(values, gpus)]
+    """Return the names of the rules with a finding."""
+    return [name for name, _, _ in rule_findings(values, gpus)]
 
 
 def changed(raw: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

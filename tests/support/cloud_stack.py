@@ -11,13 +11,13 @@ import yaml
 from lab import machine, site
 from lab.cloud import api
 from tests.support.e2e import copy_project
-from tests.support.environment import forget_secrets, user_environment
+from tests.support.environment import expect_success, forget_secrets, user_environment
 from tests.support.pulumi_project import with_cloud
 
 LAB, STACK = "glm-cloud", "cloud"
-# How far the machines are taken: to SSH all of them, one droplet through the roles of Host, and in one test to its probes.
+# All machines go as far as SSH, one droplet through the roles of Host, and in one test to its probes.
 SERVES = ("**:Image::**", "**:Weights::**", "**:Serving::**")
-NOT_TAKEN = (*SERVES, "**:Host::bare-1", "**:Host::do-2")
+LEFT_OUT = (*SERVES, "**:Host::bare-1", "**:Host::do-2")
 BARE = tuple(f"**:{kind}::bare-1" for kind in ("Host", "Image", "Weights", "Serving"))
 
 
@@ -32,7 +32,7 @@ class CloudStack:
         with_cloud(home)
         self.env = {**user_environment(home), "FLEET_LAB_CLOUD": LAB, "NO_COLOR": "1"}
         self.folder = home / ".pulumi" / "lab" / LAB
-        made = site.create(LAB, ["debian-12"], self.folder)
+        site_inputs = site.create(LAB, ["debian-12"], self.folder)
         node = machine.create(LAB, "bare-1", "debian-12", 8, self.folder)
         self.ssh = {
             "source": "ssh",
@@ -46,45 +46,42 @@ class CloudStack:
             "image": 2404,
             "keys": [Path(f"{node['identity']}.pub").read_text().strip()],
             "identity": node["identity"],
-            "ssh_from": [made["subnet"]],
+            "ssh_from": [site_inputs["subnet"]],
             "wait": 240,
             "builder": "do-1",
         }
         vars = yaml.safe_load((home / "stacks" / "Pulumi.lab.yaml").read_text())["config"]["glm-fleet:vars"]
         self.file = home / "stacks" / f"Pulumi.{STACK}.yaml"
-        self.file.write_text(yaml.safe_dump({"config": {"glm-fleet:vars": {**vars, **made["vars"]}}}))
-        self.tell({"do-1": {}})
-        for command in (("bootstrap/stack.sh", STACK), self.secret("digitalocean:token", api.TOKEN)):
-            assert self.run(*command).returncode == 0
+        self.file.write_text(yaml.safe_dump({"config": {"glm-fleet:vars": {**vars, **site_inputs["vars"]}}}))
+        self.configure({"do-1": {}})
+        expect_success(self.run("bootstrap/stack.sh", STACK))
+        expect_success(self.run("pulumi", "config", "set", "--secret", "digitalocean:token", api.TOKEN, "-s", STACK))
 
-    def secret(self, name: str, value: str) -> tuple[str, ...]:
-        return ("pulumi", "config", "set", "--secret", name, value, "-s", STACK)
-
-    def tell(self, droplets: Mapping[str, Any], release: Mapping[str, str] | None = None, **other: Any) -> None:
+    def configure(self, droplets: Mapping[str, Any], release: Mapping[str, str] | None = None, **other: Any) -> None:
         """Write the machines into the stack file."""
-        told = yaml.safe_load(self.file.read_text())
-        told["config"]["glm-fleet:nodes"] = [self.ssh, {**self.pool, **other, "machines": dict(droplets)}]
-        told["config"]["glm-fleet:release"] = dict(release or {})
-        self.file.write_text(yaml.safe_dump(told))
+        stack = yaml.safe_load(self.file.read_text())
+        stack["config"]["glm-fleet:nodes"] = [self.ssh, {**self.pool, **other, "machines": dict(droplets)}]
+        stack["config"]["glm-fleet:release"] = dict(release or {})
+        self.file.write_text(yaml.safe_dump(stack))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user would; output of both streams together."""
+        """Run a command as a user would; both streams in one output."""
         return subprocess.run(
             command, cwd=self.home, env=self.env, text=True, timeout=900, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
 
-    def up(self, *more: str, without: Sequence[str] = NOT_TAKEN) -> subprocess.CompletedProcess[str]:
+    def up(self, *more: str, without: Sequence[str] = LEFT_OUT) -> subprocess.CompletedProcess[str]:
         left_out = [part for glob in without for part in ("--exclude", glob)]
         return self.run("pulumi", "up", "--yes", "--skip-preview", "-s", STACK, "--color", "never", *left_out, *more)
 
     def state(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The resources of one kind in the state, by name."""
-        told = json.loads(self.run("pulumi", "stack", "export", "-s", STACK).stdout)["deployment"]["resources"]
-        return {found["urn"].rpartition("::")[2]: found for found in told if found["type"].endswith(f":{kind}")}
+        """Return the resources of one kind in the state, by name."""
+        resources = json.loads(self.run("pulumi", "stack", "export", "-s", STACK).stdout)["deployment"]["resources"]
+        return {item["urn"].rpartition("::")[2]: item for item in resources if item["type"].endswith(f":{kind}")}
 
     def on(self, node: str, command: str) -> str:
-        """Run a command on a machine, through the lab's engine: not by what is tested."""
-        done = self.run("docker", "exec", f"{LAB}-{node}", "sh", "-c", command)
-        assert done.returncode == 0, f"{node}: {command}: {done.stdout}"
-        return done.stdout.strip()
+        """Run a command on a machine by `docker exec`: not by SSH, which is under test."""
+        run = self.run("docker", "exec", f"{LAB}-{node}", "sh", "-c", command)
+        assert run.returncode == 0, f"{node}: {command}: {run.stdout}"
+        return run.stdout.strip()

@@ -1,4 +1,4 @@
-"""The table drift.yml: what is changed by hand, wave by wave. Owns the form of a row. Called by test_e2e_drift.py and by page.py."""
+"""The table drift.yml: the changes by hand, wave by wave. Owns the form of a row. Called by test_e2e_drift.py and by page.py."""
 
 import pathlib
 from typing import Annotated, Any, Literal
@@ -11,8 +11,8 @@ from tests.support import rows
 FILE = pathlib.Path(__file__).parents[1] / "e2e" / "drift.yml"
 
 
-def _listed(told: Any) -> Any:
-    return [told] if isinstance(told, str) else told
+def _listed(report: Any) -> Any:
+    return [report] if isinstance(report, str) else report
 
 
 class Change(pydantic.BaseModel):
@@ -23,12 +23,12 @@ class Change(pydantic.BaseModel):
     kind: str
     node: Literal["glm-1", "glm-2"]
     do: str
-    told: Annotated[list[str], pydantic.BeforeValidator(_listed)]
+    report: Annotated[list[str], pydantic.BeforeValidator(_listed)]
     reboot: bool = False
 
 
 def waves() -> list[list[dict[str, Any]]]:
-    """Return each change as the file has it, but `told` always a list. Raises FleetError for one of another form."""
+    """Return each change as the file has it, but `report` always a list. Raises FleetError for one of another form."""
     return [
         [
             rows.row(FILE, Change, keys, f"wave {number}, {keys.get('kind')}").model_dump(exclude_unset=True)

@@ -1,7 +1,4 @@
-"""What a test that runs pulumi as a user needs of this checkout: its environment, and its stack files without secrets.
-
-Called by tests/e2e, tests/unit and tests/bench.
-"""
+"""What a test needs to run commands as a user of this checkout: the environment, stack files without secrets, a verdict on the exit code."""
 
 import pathlib
 import re
@@ -12,18 +9,31 @@ from collections.abc import Mapping
 def user_environment(home: pathlib.Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return what bootstrap/env.sh of the checkout `home` makes of `environment` (None: this process's own)."""
     script = 'eval "$(bootstrap/env.sh)" && env -0'
-    told = subprocess.run(
-        ["bash", "-c", script], cwd=home, env=environment, check=True, capture_output=True, text=True
-    ).stdout
-    return dict(pair.split("=", 1) for pair in told.split("\0") if "=" in pair)
+    command = ["bash", "-c", script]
+    output = subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True, text=True).stdout
+    return dict(pair.split("=", 1) for pair in output.split("\0") if "=" in pair)
+
+
+def expect_success(run: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a command, which must have ended with exit code 0."""
+    output: str = run.stdout + (run.stderr or "")
+    assert run.returncode == 0, f"{run.args} ended with {run.returncode}:\n{output}"
+    return output
+
+
+def expect_failure(run: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """Return the output of a command, which must have ended with this exit code (0: with any other than 0)."""
+    output: str = run.stdout + (run.stderr or "")
+    assert run.returncode and run.returncode == (code or run.returncode), f"{run.args}: {run.returncode}:\n{output}"
+    return output
 
 
 def forget_secrets(home: pathlib.Path) -> None:
-    """Take the secrets out of the stack files of a copy."""
+    """Remove the secrets from the stack files of a copy."""
     for file in (home / "stacks").glob("Pulumi.*.yaml"):
         file.write_text(without_secrets(file.read_text()))
 
 
 def without_secrets(text: str) -> str:
-    """Return a stack file without what only the passphrase of whoever deployed from it can read."""
+    """Return a stack file without what only its owner's passphrase can read."""
     return re.sub(r"(?m)^encryptionsalt: .*\n|^ +[^\s#].*:\n +secure: .*\n", "", text)

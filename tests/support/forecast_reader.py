@@ -1,4 +1,4 @@
-"""What a preview foretells for one node, read out of the lines that it ends with, and whether that is what happened.
+"""Reads what a preview predicts for one node from its last lines, and compares it with what happened.
 
 Pure. Owns the reading of fleet.impact.forecast's lines, which users read too. Called by testbed.py and tests/unit/test_suite_change_table.py.
 """
@@ -7,7 +7,7 @@ import dataclasses
 import re
 from collections.abc import Collection
 
-from tests.support.node_changes import Happened
+from tests.support.node_changes import Changes
 
 LINE = re.compile(
     r"(?P<may>may )?(?P<level>reboot|restart|start|stop|reload|nothing restarts|repair what drifted, nothing restarts|"
@@ -18,8 +18,8 @@ EVERY_REPLICA = " and every replica"
 
 
 @dataclasses.dataclass(frozen=True)
-class Foretold:
-    """One line about the node: what will happen, or (`may`) what is the worst that can."""
+class Prediction:
+    """One line about the node: what will happen, or (`may`) the worst that can."""
 
     level: str
     may: bool
@@ -27,57 +27,55 @@ class Foretold:
     why: str
 
 
-def foretold(preview: str, node: str) -> list[Foretold]:
-    """Read the lines about `node` among those that the preview ends with; AssertionError for one that cannot be read."""
-    ended = re.split(r"\n(?:Outputs|Resources):\n", preview.partition("\nDiagnostics:\n")[2])[0]
-    found = []
-    for line in ended.splitlines():
-        who, colon, does = line.strip().partition(": ")
-        if colon and node in who.split(", "):
-            read = LINE.fullmatch(does)
-            assert read, f"no line of a forecast: {line}"
-            whom = tuple((read["whom"] or "").split(", ")) if read["whom"] else ()
-            found.append(Foretold(read["level"], bool(read["may"]), whom, read["why"] or ""))
-    return found
+def predictions(preview: str, node: str) -> list[Prediction]:
+    """Read the lines about `node` at the end of the preview. Raises AssertionError for one that it cannot read."""
+    end = re.split(r"\n(?:Outputs|Resources):\n", preview.partition("\nDiagnostics:\n")[2])[0]
+    predictions = []
+    for line in end.splitlines():
+        nodes, colon, effect = line.strip().partition(": ")
+        if colon and node in nodes.split(", "):
+            parts = LINE.fullmatch(effect)
+            assert parts, f"no line of a forecast: {line}"
+            whom = tuple((parts["whom"] or "").split(", ")) if parts["whom"] else ()
+            predictions.append(Prediction(parts["level"], bool(parts["may"]), whom, parts["why"] or ""))
+    return predictions
 
 
-def wrong(told: Collection[Foretold], seen: Happened, replicas: Collection[str]) -> list[str]:
+def mismatches(predictions: Collection[Prediction], changes: Changes, replicas: Collection[str]) -> list[str]:
     """Return in words what was foretold and did not happen, or happened and was not foretold; nothing where both agree.
 
-    `replicas` are the names that "every replica" stands for.
+    `replicas` are the names of "every replica".
     """
-    sure, worst = (_sum(told, replicas, surely) for surely in (True, False))
-    found = [_one("reboot", {"the node"} if seen.rebooted else set(), sure["reboot"], worst["reboot"])]
-    if not seen.rebooted:  # of a machine that came up anew nothing else can be told
-        found += [
-            _one(level, hit, sure[level], worst[level])
-            for level, hit in (("restart", seen.restarted), ("reload", seen.reloaded))
-        ]
-    return [text for text in found if text]
+    sure, worst = (_sum(predictions, replicas, surely) for surely in (True, False))
+    hits: dict[str, Collection[str]] = {"reboot": {"the node"} if changes.rebooted else set()}
+    if not changes.rebooted:  # a reboot hides everything else
+        hits |= {"restart": changes.restarted, "reload": changes.reloaded}
+    texts = [_mismatch(level, hit, sure[level], worst[level]) for level, hit in hits.items()]
+    return [text for text in texts if text]
 
 
-def _one(level: str, hit: Collection[str], sure: set[str], worst: set[str]) -> str:
+def _mismatch(level: str, hit: Collection[str], sure: set[str], worst: set[str]) -> str:
     missing, more = sorted(sure - {*hit}), sorted({*hit} - sure - worst)
     parts = [f"foretold, and did not happen: {level} {', '.join(missing)}"] if missing else []
     parts += [f"happened, and was not foretold: {level} {', '.join(more)}"] if more else []
     return "; ".join(parts)
 
 
-def _sum(told: Collection[Foretold], replicas: Collection[str], surely: bool) -> dict[str, set[str]]:
+def _sum(predictions: Collection[Prediction], replicas: Collection[str], surely: bool) -> dict[str, set[str]]:
     """Return {level: units that it hits} over all lines that are sure, or that are not."""
-    found: dict[str, set[str]] = {"reboot": set(), "restart": set(), "reload": set()}
-    for one in told:
-        level = "restart" if one.level in ("start", "stop") else one.level  # a unit's run begins, or ends
-        if level in found and one.may is not surely:
-            found[level] |= {"the node"} if level == "reboot" else _units(one.whom, replicas)
-    return found
+    units: dict[str, set[str]] = {"reboot": set(), "restart": set(), "reload": set()}
+    for prediction in predictions:
+        level = "restart" if prediction.level in ("start", "stop") else prediction.level  # a unit's run begins, or ends
+        if level in units and prediction.may is not surely:
+            units[level] |= {"the node"} if level == "reboot" else _units(prediction.whom, replicas)
+    return units
 
 
 def _units(whom: Collection[str], replicas: Collection[str]) -> set[str]:
     """Return the units of what a line names: a unit, a replica, or `docker.service and every replica`."""
-    found = set()
-    for one in whom:
-        name = one.removesuffix(EVERY_REPLICA)
-        found |= {f"{replica}.service" for replica in replicas} if name != one else set()
-        found.add(name if name.endswith(".service") else f"{name}.service")
-    return found
+    units = set()
+    for words in whom:
+        name = words.removesuffix(EVERY_REPLICA)
+        units |= {f"{replica}.service" for replica in replicas} if name != words else set()
+        units.add(name if name.endswith(".service") else f"{name}.service")
+    return units

@@ -1,4 +1,4 @@
-"""What the other side may say: any JSON, a right answer with one part of it spoiled, noise around it. Always the same examples, so no run is luckier.
+"""Answers of the other side: any JSON, a right answer with one corrupt part, noise around it. Always the same examples, so every run tests the same.
 
 Used by tests/unit/test_fuzz_*.py, each of which claims: an error of ours or a result within a second, never anything else.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# No deadline: a loaded machine is slow. `within` has the claim's second, of this process's own time.
+# No deadline: a loaded machine is slow. `within` measures the claim's second in this process's own time.
 FUZZ = settings(
     max_examples=40,
     derandomize=True,
@@ -24,10 +24,10 @@ FUZZ = settings(
 
 @contextlib.contextmanager
 def within(seconds: float = 1.0) -> Iterator[None]:
-    """Claim that what is done here takes so many seconds of this process's time at most."""
-    started = time.process_time()
+    """Claim that the block takes so many seconds of this process's time at most."""
+    start = time.process_time()
     yield
-    assert time.process_time() - started < seconds
+    assert time.process_time() - start < seconds
 
 
 LEAVES = st.one_of(
@@ -47,7 +47,7 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 NOISE = st.sampled_from(["", "", "welcome\n", '{"motd": 1}\n', "[]\n", "\n\n"])
-# Nothing that a JSON library makes: cut off, too deep for a parser, no text at all.
+# Texts that no JSON library writes: truncated, too deep for a parser, not text at all.
 WRECKS = st.sampled_from(
     [
         "",
@@ -65,27 +65,27 @@ WRECKS = st.sampled_from(
 )
 
 
-def spoiled(right: Any) -> st.SearchStrategy[Any]:
-    """Return a right value with one part of it replaced by anything, taken away, or with something beside it."""
+def corruptions(right: Any) -> st.SearchStrategy[Any]:
+    """Return a right value with one part replaced, removed, or added."""
     choices: list[st.SearchStrategy[Any]] = [ANYTHING]
     if isinstance(right, dict) and right:
         choices.append(
             st.sampled_from(sorted(right)).flatmap(
-                lambda name: spoiled(right[name]).map(lambda value: {**right, name: value})
+                lambda name: corruptions(right[name]).map(lambda value: {**right, name: value})
             )
         )
         choices.append(
             st.sampled_from(sorted(right)).map(
-                lambda gone: {name: value for name, value in right.items() if name != gone}
+                lambda removed: {name: value for name, value in right.items() if name != removed}
             )
         )
         choices.append(st.text(max_size=8).flatmap(lambda name: ANYTHING.map(lambda value: {**right, name: value})))
     if isinstance(right, list) and right:
-        choices.append(spoiled(right[0]).map(lambda value: [value, *right[1:]]))
+        choices.append(corruptions(right[0]).map(lambda value: [value, *right[1:]]))
     return st.one_of(choices)
 
 
-def printed(right: Any) -> st.SearchStrategy[str]:
-    """Return what a program may print in the place of a right answer."""
-    value = st.one_of(spoiled(right), spoiled(right), st.just(right)).map(json.dumps)
+def outputs(right: Any) -> st.SearchStrategy[str]:
+    """Return a program's outputs instead of a right answer."""
+    value = st.one_of(corruptions(right), corruptions(right), st.just(right)).map(json.dumps)
     return st.one_of(st.tuples(NOISE, value, st.sampled_from(["", "\n", "\nbye\n"])).map("".join), WRECKS)

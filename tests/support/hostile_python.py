@@ -1,4 +1,4 @@
-"""Scripts that replace a node's python3 with one that rewrites what it prints, and put the real one back.
+"""Scripts that replace a node's python3 with one that rewrites its output, and restore the real one.
 
 Used by tests/machine/test_hostile.py and tests/e2e/test_e2e_hostile.py.
 """
@@ -22,10 +22,10 @@ REMOVE = "test ! -e /root/real-python || ln -sfn $(cat /root/real-python) /usr/b
 
 
 def expression(trace: Path) -> str:
-    """Return a template that makes the file `trace` where it is evaluated."""
+    """Return a template that makes the file `trace` where Ansible evaluates it."""
     return f"{{{{ lookup('ansible.builtin.pipe', 'touch {trace}') }}}}"
 
 
 def plant(rule: str) -> str:
-    """Return the script that passes everything python3 prints through a sed rule."""
+    """Return the script that passes python3's output through a sed rule."""
     return PLANT.replace("RULE", rule)

@@ -1,4 +1,4 @@
-"""What is and what is no reference, digest or host of an image: one table for every reader that has the grammar.
+"""Valid and invalid references, digests and hosts of images: one table for every reader of the grammar.
 
 Used by the tests of roles/transformers/files/read.py (node) and fleet/upstream/reference.py (controller).
 """
@@ -26,7 +26,7 @@ TAGS = {
     "{{ lookup('pipe', 'id') }}/glm:v1": False,
     "registry.example/{{ lookup('pipe', 'id') }}:v1": False,
 }
-# What a registry says in Docker-Content-Digest; every one of them but the first is refused.
+# A registry's Docker-Content-Digest; every one but the first is refused.
 DIGESTS = {
     f"sha256:{HEX}": True,
     "": False,
@@ -39,7 +39,7 @@ DIGESTS = {
     f"{{{{ lookup('pipe', 'id') }}}}sha256:{HEX}": False,
     "<html>": False,
 }
-# Whether a registry's token service may be at a realm, so that the login goes there.
+# Whether a realm may be a registry's token service, which gets the login.
 REALMS = {
     ("registry.example:5000", "https://registry.example:5000/token"): True,
     ("registry.example:5000", "https://registry.example/token"): True,

@@ -1,4 +1,4 @@
-"""Injects a fault into a road whose stack is up, by a row of the table: the fault, the run, the message, the repair, the next run.
+"""Injects a fault into a stack that is up, by a row of the table: the fault, the run, the message, the repair, the next run.
 
 Needs a Road whose stack is up. Called by tests/faults and tests/e2e. The measured seconds go to tests.support.records.
 """
@@ -13,16 +13,17 @@ from typing import Any
 
 from lab import site
 from tests.support import records
-from tests.support.e2e import UP, Road
+from tests.support.e2e import NODES, UP, Road
+from tests.support.environment import expect_failure, expect_success
 from tests.support.fault_table import Commands, Fault, Variables
 
 _numbers = itertools.count(2001)
 
 
 class Injection:
-    """One row of the table on a road, step by step; each step raises an AssertionError with the run's text where the row says otherwise.
+    """One row of the table, step by step; each step raises an AssertionError with the run's output where the row says otherwise.
 
-    The steps of a test: prepare, inject, run, judge; then, whatever came of these, mend and converge; at last record.
+    The steps of a test: prepare, inject, run, judge; then, also after a failure, repair and converge; at last record.
     """
 
     def __init__(self, road: Road, row: Fault) -> None:
@@ -33,69 +34,67 @@ class Injection:
             "untrained": site.untrained_revision(),
             **_untrained(),
         }
-        self.road, self.row, self.fault = road, row, Fault(**_filled(row.model_dump(), names))
+        self.road, self.row, self.fault = road, row, Fault(**_fill(row.model_dump(), names))
         self.rc, self.seconds, self.converged, self.by_hand = 0, 0.0, 0.0, ""
         self._logs = road.home / ".pulumi" / "logs"
         self._lines: list[str] = []
 
     @property
     def text(self) -> str:
-        """All that the run printed, and what the fault's own commands printed."""
+        """The output of the run and of the fault's own commands."""
         return "".join(self._lines) + self.by_hand
 
     def prepare(self) -> None:
-        """Give the run something to do, and make what else the row wants before it."""
+        """Give the run something to do, and run what the row needs before it."""
         configure(self.road, self.fault.set)
         run_commands(self.road, self.fault.prepare)
 
     def inject(self) -> None:
-        """Break what the row breaks before the run; a fault `when` the run has come to a point waits for `run`."""
+        """Break what the row breaks before the run; a fault with `when` waits for `run`."""
         if not self.fault.when:
             self.by_hand = run_commands(self.road, self.fault.breaks)
 
     def run(self) -> None:
-        """Run what the row runs to its end. `seconds`: from the fault, or from the start of the run, to the message."""
+        """Run the row's command to its end. `seconds`: from the fault, or from the start of the run, to the message."""
         self._before = set(self._logs.glob("*"))
         self._since = time.monotonic()
         process = self.road.start(*_command(self.road, self.fault))
         reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         reader.start()
         if self.fault.when:
-            while not self._comes():
+            while not self._is_time():
                 assert process.poll() is None, f"{self.fault.when!r} is not in {self.text}"
                 time.sleep(0.05)
             self._since = time.monotonic()
             self.by_hand = run_commands(self.road, self.fault.breaks)
-            if has_lines(
-                self.fault.said, self.by_hand
-            ):  # the fault's own command has the message, as for a second operator
+            if has_lines(self.fault.message, self.by_hand):  # of the fault's own command, as for a second operator
                 self.seconds = time.monotonic() - self._since
         self.rc = process.wait(UP)
         reader.join()
         self.seconds = self.seconds or time.monotonic() - self._since
 
     def judge(self) -> None:
-        """Require one message, the one of the row, and that the other node has finished its part."""
+        """Require one message, the row's, and that the other node has finished its part."""
         fault, text = self.fault, self.text
         assert (self.rc == 0) == (fault.ends == "well"), text
-        assert has_lines(fault.said, text), f"{fault.said}\nis not in\n{text}"
+        assert has_lines(fault.message, text), f"{fault.message}\nis not in\n{text}"
         assert "Traceback" not in text, text
-        # What is indented further is within a message: a program's own words.
+        # Lines that are indented further quote a program within a message.
         messages = re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)", text.partition("\nDiagnostics:\n")[2])
         assert len(messages) <= 1, f"{len(messages)} messages for one fault:\n{text}"
         if fault.other:
             other = "glm-1" if fault.node == "glm-2" else "glm-2"
             logs = [path.read_text() for path in self._new(fault.other.lower(), other)]
-            well = bool(logs) and all("\nwent well\n" in log for log in logs)
-            assert well, f"{fault.other} on {other} did not finish:\n{text}"
-        run_commands(self.road, fault.held)
+            finished = bool(logs) and all("\nwent well\n" in log for log in logs)
+            assert finished, f"{fault.other} on {other} did not finish:\n{text}"
+        run_commands(self.road, fault.holds)
         if fault.again:
-            again = self.road.run(*_command(self.road, fault), timeout=UP)
-            assert again.returncode != 0 and has_lines(fault.again, again.stdout), again.stdout
+            again = expect_failure(self.road.run(*_command(self.road, fault), timeout=UP))
+            assert has_lines(fault.again, again), again
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Do what the message asks for, and restore the stack file."""
-        run_commands(self.road, self.fault.mend)
+        run_commands(self.road, self.fault.repair)
         machines = {name: values for name, values in self.fault.set.items() if name != "all"}
         configure(self.road, {name: dict.fromkeys(values) for name, values in machines.items()})
         configure(self.road, self.fault.correct)
@@ -105,7 +104,7 @@ class Injection:
         self.converged = converges(self.road, *(["--refresh"] if "--refresh" in self.fault.run else []))
 
     def record(self) -> None:
-        """Check what the row wants at the end, and record how long message and convergence took."""
+        """Run the row's last checks, and record the seconds to message and convergence."""
         run_commands(self.road, self.fault.after)
         figures = {"message": round(self.seconds, 1), "convergence": round(self.converged, 1)}
         records.add("faults", {self.row.fault: self.row.model_dump()}, **figures)
@@ -113,13 +112,13 @@ class Injection:
     def _new(self, kind: str, node: str) -> list[Any]:
         return sorted(set(self._logs.glob(f"*-{kind}-{node}-*.log")) - self._before)
 
-    def _comes(self) -> bool:
+    def _is_time(self) -> bool:
         logs = (path.read_text() for path in self._new("*", self.fault.node))
         moment = re.compile(re.escape(self.fault.when).replace(r"\*", ".*"))
         return any(moment.search(text) for text in ("".join(self._lines), *logs))
 
     def _read(self, output: Iterable[str]) -> None:
-        first = self.fault.said.strip().splitlines()[0]
+        first = self.fault.message.strip().splitlines()[0]
         for line in output:
             self._lines.append(line)
             if not self.seconds and has_lines(first, line):
@@ -127,10 +126,7 @@ class Injection:
 
 
 def has_lines(words: str, text: str) -> bool:
-    """Return whether the text has these lines one after the other, however far they are indented.
-
-    `*` is any text of a line, and a line `…` any lines, none included.
-    """
+    """Return whether the text has these lines in a row, at any indent; `*` is any text of a line, a line `…` any lines or none."""
     lines = [re.escape(line.strip()).replace(r"\*", ".*") + r"\n" for line in words.strip().splitlines()]
     pattern = "".join(lines).replace(r"…\n", r"(?:.*\n)*?")
     plain = "".join(f"{line.strip()}\n" for line in text.splitlines())
@@ -138,43 +134,36 @@ def has_lines(words: str, text: str) -> bool:
 
 
 def configure(road: Road, variables: Variables) -> None:
-    """Write role variables into the stack file as a user does; null takes one out."""
+    """Write role variables into the stack file as a user does; null removes one."""
     for machine, values in variables.items():
         place = "glm-fleet:vars" if machine == "all" else f"glm-fleet:nodes.machines.{machine}.vars"
         for name, value in values.items():
             if value is None:
                 road.remove(f"{place}.{name}")
             elif isinstance(value, dict):
-                for key, one in value.items():
-                    road.set(f'{place}.{name}["{key}"]', str(one))
+                for key, item in value.items():
+                    road.set(f'{place}.{name}["{key}"]', str(item))
             else:
                 road.set(f"{place}.{name}", str(value))
 
 
 def run_commands(road: Road, commands: Commands) -> str:
-    """Run commands where they belong and return what they print. Raises AssertionError where one fails."""
-    said = ""
-    for place, command in commands.items():
-        if place == "here":
-            done = road.run("bash", "-c", command)
-            assert done.returncode == 0, f"{command}: {done.stdout}"
-            said += done.stdout
-        else:
-            said += road.on(place, command)
-    return said
+    """Run commands where they belong and return their output. Raises AssertionError where one fails."""
+    return "".join(
+        expect_success(road.run("bash", "-c", command)) if place == "here" else road.on(place, command)
+        for place, command in commands.items()
+    )
 
 
 def converges(road: Road, *more: str) -> float:
-    """Return the seconds of the next `up`, which must succeed; after it nothing is left to do, and no node has a change."""
+    """Return the seconds of the next `up`, which must succeed and leave nothing to do and no drift."""
     start = time.monotonic()
-    done = road.up(*more)
-    taken = time.monotonic() - start
-    assert done.returncode == 0, done.stdout
-    for node in ("glm-1", "glm-2"):
-        road.serves_again(node)
-    clean = road.preview("--refresh", "--expect-no-changes")
-    assert clean.returncode == 0, clean.stdout
-    return taken
+    expect_success(road.up(*more))
+    seconds = time.monotonic() - start
+    for node in NODES:
+        road.wait_for_replicas(node)
+    road.expect_no_changes()
+    return seconds
 
 
 def _command(road: Road, fault: Fault) -> tuple[str, ...]:
@@ -191,10 +180,10 @@ def _untrained() -> dict[str, str]:
     return {f"untrained {name}": digest for name, digest in site.untrained_sums().items()}
 
 
-def _filled(value: Any, names: dict[str, str]) -> Any:
-    """The value with {name} replaced in every text of it."""
+def _fill(value: Any, names: dict[str, str]) -> Any:
+    """Replace {name} in every text of the value."""
     if isinstance(value, dict):
-        return {key: _filled(one, names) for key, one in value.items()}
+        return {key: _fill(item, names) for key, item in value.items()}
     if isinstance(value, str):
         for name, text in names.items():
             value = value.replace(f"{{{name}}}", text)

@@ -13,7 +13,7 @@ KEY = "a-key-that-nobody-may-read"
 
 
 def job(node: ssh.Target, log: Path, playbook: str = "kinds", **variables: Any) -> converge.Job:
-    """Return a run of one of the playbooks in site/."""
+    """Return the job of one of the playbooks in site/."""
     return converge.Job(
         target=node,
         playbook=SITE / "playbooks" / f"{playbook}.yml",
@@ -27,7 +27,7 @@ def job(node: ssh.Target, log: Path, playbook: str = "kinds", **variables: Any) 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that went well: what was asked, what came of it, what was told meanwhile."""
+    """A successful run: its job, its outcome, its notes."""
 
     job: converge.Job
     outcome: converge.Outcome

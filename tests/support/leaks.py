@@ -1,11 +1,11 @@
-"""Looks for secret values where they must not be: in files, in the journal, in what was printed, in the processes of every user.
+"""Searches for secret values where they must not be: in files, the journal, output, and the processes of every user.
 
-Owns the forms in which a value is known again. Needs root, and the standard library alone: a node gets this file through `python3 -`
-(`on_node`), so that no value stands in an argument. Called by the tests of secrets; that each kind of place is searched is a claim of
-tests/unit/test_suite_leaks.py.
+Owns the forms of a value. Needs root, and the standard library alone: a node gets this file through `python3 -` (`on_node`), so that no
+value is an argument. Called by the tests of secrets; tests/unit/test_suite_leaks.py shows that it searches each kind of place.
 """
 
 import base64
+import contextlib
 import os
 import stat
 import subprocess
@@ -16,46 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 8 << 20
-# Of a node: the layers of images and of the containers made from them, which are what the registry has and are read-only.
+# On a node: the layers of images and their containers, which come from the registry and are read-only.
 CONTAINERD = "/var/lib/containerd/io.containerd"
 LAYERS = (
     *("/var/lib/docker/overlay2", "/var/lib/docker/vfs", "/var/lib/docker/rootfs"),
     *(f"{CONTAINERD}.snapshotter.v1.overlayfs", f"{CONTAINERD}.content.v1.content"),
 )
 KERNELS = {
-    "proc",
-    "sysfs",
-    "nsfs",
-    "cgroup",
-    "cgroup2",
-    "debugfs",
-    "tracefs",
-    "securityfs",
-    "bpf",
-    "mqueue",
-    "pstore",
-    "configfs",
+    *("proc", "sysfs", "nsfs", "cgroup", "cgroup2", "debugfs"),
+    *("tracefs", "securityfs", "bpf", "mqueue", "pstore", "configfs"),
 }
 PLACES = ("/etc", "/root", "/home", "/run", "/tmp", "/var", "/srv", "/opt", "/usr/local", "/boot", "/dev/shm")
 
 
 def forms(value: str) -> dict[str, bytes]:
-    """Return the value as it may stand somewhere: as it is, percent-encoded, in hex, in base64 wherever in a longer text it begins."""
+    """Return the value's forms: in clear, percent-encoded, in hex, in base64 at each offset in a longer text."""
     raw = value.encode()
-    found = {
-        "in clear": raw,
-        "percent-encoded": urllib.parse.quote(value, safe="").encode(),
-        "in hex": raw.hex().encode(),
-    }
+    forms_by_name = {"in clear": raw, "in hex": raw.hex().encode()}
+    forms_by_name["percent-encoded"] = urllib.parse.quote(value, safe="").encode()
     for before in range(3):
-        # only the characters that no neighbour of the value has a bit in
+        # only the characters that encode no bit of a neighbour
         first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
         text = base64.b64encode(bytes(before) + raw)[first:last]
-        found |= {
-            f"in base64, {before}": text,
-            f"in base64 for URLs, {before}": text.translate(bytes.maketrans(b"+/", b"-_")),
-        }
-    return found
+        forms_by_name[f"in base64, {before}"] = text
+        forms_by_name[f"in base64 for URLs, {before}"] = text.translate(bytes.maketrans(b"+/", b"-_"))
+    return forms_by_name
 
 
 class Needles:
@@ -63,41 +48,34 @@ class Needles:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values = dict(values)
-        self._forms = [
-            (f"{name} {form}", text) for name, value in values.items() for form, text in forms(value).items()
-        ]
+        pairs = [(name, form) for name, value in values.items() for form in forms(value).items()]
+        self._forms = [(f"{name} {form}", text) for name, (form, text) in pairs]
         self._longest = max(len(text) for _, text in self._forms)
 
     def of(self, data: bytes) -> list[str]:
         """Return which of them are in the data, and how: ["api key in clear"]."""
-        return [told.partition(",")[0] for told, text in self._forms if text in data]
+        return [leak.partition(",")[0] for leak, text in self._forms if text in data]
 
     def in_file(self, path: Path) -> list[str]:
-        """The same of a file of any size; a file that went meanwhile has none."""
-        found: dict[str, None] = {}
-        try:
-            with path.open("rb") as file:
-                tail = b""
-                while block := file.read(BLOCK):
-                    found |= dict.fromkeys(self.of(tail + block))
-                    tail = block[-self._longest :]
-        except FileNotFoundError:
-            pass
-        return list(found)
+        """Return the same of a file of any size; nothing of a file that is gone."""
+        leaks, tail = dict[str, None](), b""
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            while block := file.read(BLOCK):
+                leaks |= dict.fromkeys(self.of(tail + block))
+                tail = block[-self._longest :]
+        return list(leaks)
 
     def in_files(self, roots: Iterable[str], skip: Iterable[str] = (), since: float = 0) -> Iterator[str]:
-        """Yield `PATH: api key in clear` for the files below these folders that were changed `since` (seconds of the epoch)."""
+        """Yield `PATH: api key in clear` for the files below these folders with a change `since` (seconds of the epoch)."""
         skipped = {*skip, *of_the_kernel()}
         for root in roots:
             for folder, folders, names in os.walk(root):
                 folders[:] = [name for name in folders if f"{folder}/{name}" not in skipped]
                 for path in (Path(folder, name) for name in names if f"{folder}/{name}" not in skipped):
-                    try:
-                        seen = path.lstat()
-                    except FileNotFoundError:
-                        continue
-                    if stat.S_ISREG(seen.st_mode) and seen.st_mtime >= since:
-                        yield from (f"{path}: {told}" for told in self.in_file(path))
+                    with contextlib.suppress(FileNotFoundError):
+                        status = path.lstat()
+                        if stat.S_ISREG(status.st_mode) and status.st_mtime >= since:
+                            yield from (f"{path}: {leak}" for leak in self.in_file(path))
 
     def in_processes(self) -> Iterator["Held"]:
         """Yield the processes that hold one, of every user and of every container, less this one."""
@@ -106,26 +84,28 @@ class Needles:
                 continue
             try:
                 line, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-                found = [("arguments", told) for told in self.of(line)] + [
-                    ("environment", told) for told in self.of(environment)
+                leaks = [
+                    (where, leak)
+                    for where, data in (("arguments", line), ("environment", environment))
+                    for leak in self.of(data)
                 ]
-                if found:
+                if leaks:
                     words = line.replace(b"\0", b" ").decode(errors="replace").strip()
                     inside = (entry / "ns" / "pid").readlink() != Path("/proc/self/ns/pid").readlink()
-                    for where, told in found:
-                        yield Held(where, told, entry.stat().st_uid, inside, self.hide(words)[:160])
+                    for where, leak in leaks:
+                        yield Held(where, leak, entry.stat().st_uid, inside, self.hide(words)[:160])
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it ended meanwhile; or not even root may look there: of a sandbox, and none of ours
+                continue  # it ended meanwhile; or is closed even to root: of a sandbox, and none of ours
 
     def hide(self, text: str) -> str:
-        """Take the values out of a text that will be shown."""
+        """Replace the values in a text by their names."""
         for name, value in self.values.items():
             text = text.replace(value, f"({name})")
         return text
 
 
 def of_the_kernel() -> set[str]:
-    """Return where file systems are mounted that hold no files of anybody's: the kernel's own views, and handles of namespaces."""
+    """Return the mount points of file systems that hold no files: the kernel's own views, and handles of namespaces."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     return {place for place, kind in mounts if kind in KERNELS}
 
@@ -135,14 +115,14 @@ class Held:
     """A process that holds a value `where`: in its `arguments` or its `environment`; `inside` another pid namespace than ours."""
 
     where: str
-    told: str
+    leak: str
     user: int
     inside: bool
     words: str
 
 
 class Watch:
-    """Looks at all processes again and again while something runs: `with Watch(needles) as watch: …`, then `watch.seen`."""
+    """Searches all processes again and again: `with Watch(needles) as watch: …`, then `watch.seen`."""
 
     def __init__(self, needles: Needles, every: float = 0.1) -> None:
         self.seen: set[Held] = set()
@@ -166,22 +146,22 @@ class Watch:
 
 
 def on_node(values: Mapping[str, str], places: Sequence[str] = PLACES) -> str:
-    """Return a script for `python3 -I -` as root on a node, which prints what it found as a list of lines in JSON."""
-    return f"{Path(__file__).read_text()}\nimport json\nprint(json.dumps(found_here({dict(values)!r}, {tuple(places)!r})))\n"
+    """Return a script for `python3 -I -` as root on a node, which prints the leaks as a list of lines in JSON."""
+    return f"{Path(__file__).read_text()}\nimport json\nprint(json.dumps(leaks_here({dict(values)!r}, {tuple(places)!r})))\n"
 
 
-def found_here(values: Mapping[str, str], places: Sequence[str]) -> list[str]:
-    """Return where this machine has one of the values: its files, its journal, what Docker tells of containers, its processes."""
+def leaks_here(values: Mapping[str, str], places: Sequence[str]) -> list[str]:
+    """Return where this machine has one of the values: its files, its journal, Docker's facts about containers, its processes."""
     needles = Needles(values)
-    found = [*needles.in_files(places, LAYERS)]
+    lines = [*needles.in_files(places, LAYERS)]
     for command in (
         ("journalctl", "--quiet", "--all", "--output=export"),
         ("systemctl", "show", "*.service"),
         ("sh", "-c", "docker ps --all --quiet | xargs --no-run-if-empty docker inspect"),
         ("docker", "events", "--since=0", "--until=0s"),
     ):
-        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
-        found += [f"{' '.join(command)}: {told}" for told in needles.of(said)]
+        output = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+        lines += [f"{' '.join(command)}: {leak}" for leak in needles.of(output)]
     for held in needles.in_processes():
-        found.append(f"{held.where} of a process of user {held.user}: {held.told}: {held.words}")
-    return found
+        lines.append(f"{held.where} of a process of user {held.user}: {held.leak}: {held.words}")
+    return lines

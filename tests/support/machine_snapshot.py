@@ -1,4 +1,4 @@
-"""What a machine looks like, and what of it is another after something was done: for claims that all is as it was.
+"""Snapshots of a machine, and their differences: for claims that a teardown restores everything.
 
 Needs root's SSH. Called by tests/matrix/test_teardown.py.
 """
@@ -10,7 +10,7 @@ from fleet import ssh
 
 Look = Mapping[str, frozenset[str]]
 
-# Logs, caches and databases of the package system change with every package that comes or goes; so does what is derived from others' files.
+# Without logs, caches and databases of the package system, which every package changes, and without derived files.
 PLACES = "/etc /usr/local /opt /srv /root /home /var/lib/fleet /var/cache/vllm"
 LESS = "! -path '/etc/ssl/certs/*' ! -path '/root/.cache*' ! -name '*.cache' ! -name '*-' ! -path /etc/mtab ! -path /etc/group ! -path /etc/gshadow"
 LOOKS = {
@@ -26,9 +26,9 @@ LOOKS = {
     "sysctls": "sysctl -a 2>/dev/null",
     "firewall": "nft list tables 2>/dev/null || true",
     "links": "ip -o link show | cut -d: -f2 | cut -d@ -f1",
-    "left of the engine": "ls -d /var/lib/docker /var/lib/containerd /run/docker* /run/containerd /etc/docker 2>/dev/null || true",
+    "left of Docker": "ls -d /var/lib/docker /var/lib/containerd /run/docker* /run/containerd /etc/docker 2>/dev/null || true",
 }
-# Counters, seeds and what the kernel of this machine does for others, too: every node of the lab has the same kernel.
+# Counters, seeds, and what other nodes change: every node of the lab has the same kernel.
 MOVES = re.compile(
     r"fs\.(dentry-state|file-nr|inode-nr|inode-state|quota|aio-nr|epoll)|kernel\.(random|ns_last_pid|pty\.nr|sched|hostname|keys)|"
     r"net\.(netfilter|ipv[46]\.(conf|neigh)\.(veth|br-|docker0))|dev\.|vm\.stat|net\.ipv4\.tcp_(mem|fastopen)|net\.ipv4\.udp_mem|user\."
@@ -38,25 +38,20 @@ MOVES = re.compile(
 def at(target: ssh.Target) -> Look:
     """Look at the machine."""
     with ssh.connect(target) as connection:
-        seen = {what: connection.run(command, timeout=120) for what, command in LOOKS.items()}
-    assert {what: one.stderr for what, one in seen.items() if one.rc} == {}
+        results = {kind: connection.run(command, timeout=120) for kind, command in LOOKS.items()}
+    assert {kind: result.stderr for kind, result in results.items() if result.rc} == {}
     return {
-        what: frozenset(
-            filter(lambda line: line and not (what == "sysctls" and MOVES.match(line)), one.stdout.splitlines())
+        kind: frozenset(
+            filter(lambda line: line and not (kind == "sysctls" and MOVES.match(line)), result.stdout.splitlines())
         )
-        for what, one in seen.items()
+        for kind, result in results.items()
     }
 
 
 def changed(before: Look, after: Look) -> dict[str, list[str]]:
-    """Return by kind what went (`- …`) and what came (`+ …`); nothing where all is as it was."""
-    found = {
-        what: sorted(
-            [
-                *(f"- {line}" for line in before[what] - after[what]),
-                *(f"+ {line}" for line in after[what] - before[what]),
-            ]
-        )
-        for what in before
-    }
-    return {what: lines for what, lines in found.items() if lines}
+    """Return by kind the lines that are gone (`- …`) and new (`+ …`); only the kinds that differ."""
+    differences = {}
+    for kind, lines in before.items():
+        removed, new = (f"- {line}" for line in lines - after[kind]), (f"+ {line}" for line in after[kind] - lines)
+        differences[kind] = sorted([*removed, *new])
+    return {kind: lines for kind, lines in differences.items() if lines}

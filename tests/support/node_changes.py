@@ -1,6 +1,6 @@
-"""What a node shows of itself, and what happened between two looks: rebooted, restarted, reloaded.
+"""Looks at a node, and compares two looks: rebooted, restarted, reloaded.
 
-Owns the claim that `happened` is what somebody on the machine would have noticed: every service that ran is looked at, whoever it belongs to.
+Owns the claim that `changes` misses nothing that somebody on the machine would notice: a look has every running service, whoever owns it.
 Needs a way to run a command on the node. Called by testbed.py.
 """
 
@@ -25,7 +25,7 @@ print(json.dumps({
     "containers": dict(containers),
 }))
 """
-# They come and go with each connection of ours.
+# They start and end with each of our connections.
 OURS = ("user@", "ssh@", "sshd@", "session-")
 
 
@@ -40,8 +40,8 @@ class Look:
 
 
 @dataclasses.dataclass(frozen=True)
-class Happened:
-    """What one run did. Units that were started or stopped count as restarted; after a reboot everything has, and none is named."""
+class Changes:
+    """What one run did. Units that were started or stopped count as restarted; a reboot restarts everything, and names none."""
 
     rebooted: bool
     restarted: frozenset[str] = frozenset()
@@ -50,20 +50,20 @@ class Happened:
 
 def look(run: Callable[[str], str]) -> Look:
     """Look at the node; `run` runs a command there and returns its output."""
-    seen = json.loads(run(f"python3 - <<'LOOK'\n{LOOK}\nLOOK"))
-    running = {unit: run_id for unit, run_id in seen["running"].items() if not unit.startswith(OURS)}
-    return Look(seen["boot"], running, seen["reloads"], seen["containers"])
+    facts = json.loads(run(f"python3 - <<'LOOK'\n{LOOK}\nLOOK"))
+    running = {unit: run_id for unit, run_id in facts["running"].items() if not unit.startswith(OURS)}
+    return Look(facts["boot"], running, facts["reloads"], facts["containers"])
 
 
-def happened(before: Look, after: Look) -> Happened:
-    """What differs; AssertionError where a replica's unit and its container tell different stories."""
+def changes(before: Look, after: Look) -> Changes:
+    """Return what differs. Raises AssertionError where a replica's unit and its container contradict each other."""
     if before.boot != after.boot:
-        return Happened(rebooted=True)
+        return Changes(rebooted=True)
     restarted = _differing(before.running, after.running)
     containers = {f"{name}.service" for name in _differing(before.containers, after.containers)}
     assert containers <= restarted, f"{containers - restarted}: another container, and the unit ran on"
     reloads = {unit for unit, count in after.reloads.items() if count != before.reloads.get(unit, 0)}
-    return Happened(False, frozenset(restarted), frozenset(reloads))
+    return Changes(False, frozenset(restarted), frozenset(reloads))
 
 
 def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Runs a playbook on one node as a user would, and reads what it said from Ansible's JSON output.
+"""Runs a playbook on one node as a user would, and reads Ansible's JSON output.
 
 Owns a private folder a run (inventory, known hosts). Needs ansible-playbook beside this Python. Called by the tests of the roles.
 """
@@ -21,7 +21,7 @@ ONE_ROLE = pathlib.Path(__file__).parents[1] / "roles" / "one-role.yml"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run of a playbook did. `tasks` are (name, changed) in order, for every item of a loop once."""
+    """The outcome of a playbook's run. `tasks` are (name, changed) in order, every item of a loop once."""
 
     rc: int
     tasks: list[tuple[str, bool]]
@@ -31,21 +31,26 @@ class Run:
 
     @property
     def changed(self) -> list[str]:
-        """Names of the tasks that changed something, without the role's name."""
+        """The names of the tasks that changed something, without the role's name."""
         return [name.partition(" : ")[2] or name for name, changed in self.tasks if changed]
 
 
-class Playing:
-    """A run that is still going on."""
+class RunningPlaybook:
+    """A run that has not ended yet."""
 
     def __init__(
-        self, node: ssh.Target, book: str, variables: Mapping[str, Any], environment: Mapping[str, str], check: bool
+        self,
+        node: ssh.Target,
+        book: str,
+        variables: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        check: bool = False,
     ) -> None:
+        """Start one of playbooks/, or a single role by its name (role-NAME where a playbook has it), with these role variables."""
         self.folder = tempfile.TemporaryDirectory(prefix="roles-")
         here = pathlib.Path(self.folder.name)
-        (here / "known_hosts").write_text(
-            f"[{node.address}]:{node.port} {node.host_key}\n{node.address} {node.host_key}\n"
-        )
+        hosts = (f"[{node.address}]:{node.port}", node.address)
+        (here / "known_hosts").write_text("".join(f"{host} {node.host_key}\n" for host in hosts))
         options = f"ansible_host={node.address} ansible_port={node.port} ansible_user={node.user}"
         (here / "inventory").write_text(f"{node.name} {options} ansible_ssh_private_key_file={node.identity}\n")
         (here / "vars.json").write_text(json.dumps(dict(variables)))
@@ -59,51 +64,31 @@ class Playing:
             "ANSIBLE_SSH_ARGS": f"-o ControlMaster=auto -o ControlPersist=30s {ssh} -o HostKeyAlgorithms=ssh-ed25519",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(here / "cp"),
         }
-        path = (
-            ONE_ROLE
-            if book not in ("host", "image", "weights", "serving", "teardown", "acceptance")
-            else ROOT / "playbooks" / f"{book}.yml"
-        )
-        command = [
-            str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
-            "-i",
-            str(here / "inventory"),
-            str(path),
-        ]
-        command += ["-e", f"@{here / 'vars.json'}", "-e", f"role={book.removeprefix('role-')}"] + (
-            ["--check", "--diff"] if check else []
-        )
-        environment = {**os.environ, **ansible, **environment}
+        own = book in ("host", "image", "weights", "serving", "teardown", "acceptance")
+        path = ROOT / "playbooks" / f"{book}.yml" if own else ONE_ROLE
+        program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
+        command = [program, "-i", str(here / "inventory"), str(path), *(["--check", "--diff"] if check else [])]
+        command += ["-e", f"@{here / 'vars.json'}", "-e", f"role={book.removeprefix('role-')}"]
+        own_environment = {**os.environ, **ansible, **(environment or {})}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=here
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own_environment, cwd=here
         )
 
     def end(self) -> Run:
         out, problems = self.process.communicate(timeout=900)
         self.folder.cleanup()
         try:
-            told = json.loads(out[out.index("{\n") :])
+            report = json.loads(out[out.index("{\n") :])
         except ValueError:
-            raise AssertionError(f"ansible-playbook said no JSON:\n{out}\n{problems}") from None
+            raise AssertionError(f"ansible-playbook printed no JSON:\n{out}\n{problems}") from None
         tasks, message = [], ""
-        for play in told["plays"]:
+        for play in report["plays"]:
             for task in play["tasks"]:
                 for result in task["hosts"].values():
                     tasks.append((task["task"]["name"], bool(result.get("changed"))))
                     if result.get("failed") and "until" not in result:
                         message = str(result.get("msg", ""))
-        return Run(self.process.returncode, tasks, message, told.get("global_custom_stats", {}), out)
-
-
-def start(
-    node: ssh.Target,
-    book: str,
-    variables: Mapping[str, Any],
-    environment: Mapping[str, str] | None = None,
-    check: bool = False,
-) -> Playing:
-    """Start one of playbooks/, or a single role by its name (role-NAME where a playbook has it), with these role variables."""
-    return Playing(node, book, variables, environment or {}, check)
+        return Run(self.process.returncode, tasks, message, report.get("global_custom_stats", {}), out)
 
 
 def run(
@@ -113,4 +98,4 @@ def run(
     environment: Mapping[str, str] | None = None,
     check: bool = False,
 ) -> Run:
-    return start(node, book, variables, environment, check).end()
+    return RunningPlaybook(node, book, variables, environment, check).end()

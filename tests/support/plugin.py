@@ -1,6 +1,6 @@
-"""The plugin as the engine sees it: a process, started with the address of an engine, spoken to over gRPC.
+"""The plugin as the Pulumi engine uses it: a process, started with the engine's address, with requests over gRPC.
 
-Owns the process, its channel, and a stand-in engine that keeps what is logged. Used by the fixtures of tests/provider.
+Owns the process, its channel, and a stand-in engine that keeps the log. Used by the fixtures of tests/provider.
 """
 
 import contextlib
@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
 Props = dict[str, Any]
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-# What stands before the engine's address with `pulumi --logtostderr --logflow -v=9 --tracing …`.
+# The flags before the engine's address with `pulumi --logtostderr --logflow -v=9 --tracing …`.
 DEBUG = ("--logtostderr", "-v=9", "--tracing", "tcp://127.0.0.1:1")
-PATIENCE = 60  # seconds for what has no bound of its own
+PATIENCE = 60  # seconds for a wait without a bound of its own
 
 
 class Engine(engine_pb2_grpc.EngineServicer):
-    """Takes the plugin's lines; `close` is what a killed CLI does: its port is gone."""
+    """Keeps the plugin's lines; `close` frees its port, as the end of a killed CLI does."""
 
     def __init__(self) -> None:
         self.lines: list[engine_pb2.LogRequest] = []
@@ -42,17 +43,17 @@ class Engine(engine_pb2_grpc.EngineServicer):
         return empty_pb2.Empty()
 
     def hear(self, text: str) -> None:
-        """Wait until a line with this text has come."""
+        """Wait for a line with this text."""
         with self._heard:
-            came = self._heard.wait_for(lambda: any(text in line.message for line in self.lines), PATIENCE)
-        assert came, f"{text!r} was not told, but {[line.message for line in self.lines]}"
+            heard = self._heard.wait_for(lambda: any(text in line.message for line in self.lines), PATIENCE)
+        assert heard, f"no line has {text!r}: {[line.message for line in self.lines]}"
 
     def close(self) -> None:
         self._server.stop(None).wait()
 
 
 class Plugin:
-    """One plugin process; a request is the kind of a resource and dictionaries. Its runs' private folders lie in `runtime`."""
+    """One plugin process; a request is the kind of a resource and dictionaries. `runtime` has its runs' private folders."""
 
     def __init__(self, tree: Path, engine: Engine, runtime: Path, state: Path, *flags: str) -> None:
         self.engine, self.runtime = engine, runtime
@@ -76,28 +77,28 @@ class Plugin:
         return self.stub.Check(provider_pb2.CheckRequest(urn=urn(kind), news=struct(news)))
 
     def diff(self, kind: str, old_inputs: Props, olds: Props, news: Props) -> provider_pb2.DiffResponse:
-        given = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
-        return self.stub.Diff(provider_pb2.DiffRequest(id=ident(kind), urn=urn(kind), **given))
+        fields = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
+        return self.stub.Diff(provider_pb2.DiffRequest(id=ident(kind), urn=urn(kind), **fields))
 
     def create(self, kind: str, inputs: Props, preview: bool = False) -> Props:
-        made = self.stub.Create(creation(kind, inputs, preview))
-        assert made.id == ("" if preview else ident(kind))
-        return plain(made.properties)
+        answer = self.stub.Create(creation(kind, inputs, preview))
+        assert answer.id == ("" if preview else ident(kind))
+        return plain(answer.properties)
 
     def start(self, kind: str, inputs: Props) -> grpc.Future:
-        """Begin a create and do not wait for it."""
+        """Begin a create without waiting for it."""
         return self.stub.Create.future(creation(kind, inputs, False))
 
     def update(
         self, kind: str, old_inputs: Props, olds: Props, news: Props, preview: bool = False, name: str = "glm-1"
     ) -> Props:
-        given = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
-        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind, name), preview=preview, **given)
+        fields = {"old_inputs": struct(old_inputs), "olds": struct(olds), "news": struct(news)}
+        request = provider_pb2.UpdateRequest(id=ident(kind), urn=urn(kind, name), preview=preview, **fields)
         return plain(self.stub.Update(request).properties)
 
     def read(self, kind: str, inputs: Props, properties: Props) -> Props:
-        given = {"inputs": struct(inputs), "properties": struct(properties)}
-        answer = self.stub.Read(provider_pb2.ReadRequest(id=ident(kind), urn=urn(kind), **given))
+        fields = {"inputs": struct(inputs), "properties": struct(properties)}
+        answer = self.stub.Read(provider_pb2.ReadRequest(id=ident(kind), urn=urn(kind), **fields))
         assert plain(answer.inputs) == inputs
         return plain(answer.properties)
 
@@ -110,35 +111,42 @@ class Plugin:
         self.stub.Invoke(provider_pb2.InvokeRequest(tok="fleet:index:forecast", args=args))
 
     def processes(self) -> list[str]:
-        """Return the command lines of its runs' living processes: they bear a mark, or (an ssh master) name their socket."""
-        mark, found = f"FLEET_RUN={self.runtime}/".encode(), []
+        """Return the command lines of its runs' living processes: they have a mark, or (an ssh master) name their socket."""
+        mark, lines = f"FLEET_RUN={self.runtime}/".encode(), []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 line = (entry / "cmdline").read_bytes()
                 if mark in (entry / "environ").read_bytes() or f"{self.runtime}/".encode() in line:
-                    found.append(line.replace(b"\0", b" ").decode(errors="replace"))
-        return found
+                    lines.append(line.replace(b"\0", b" ").decode(errors="replace"))
+        return lines
 
     def cancel(self) -> None:
         self.stub.Cancel(empty_pb2.Empty())
 
 
 @dataclass(frozen=True)
-class HalfMade:
-    """What the engine saves of a resource whose create or update failed."""
+class PartialState:
+    """The state that the engine saves of a resource whose create or update failed."""
 
     id: str
     properties: Props
     reasons: list[str]
 
 
-def half_made(error: grpc.RpcError) -> HalfMade:
-    """Read it from the trailer of a failed request."""
+def expect_error(call: Callable[..., Any], *arguments: Any) -> grpc.RpcError:
+    """Return the error of a request that must fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def partial_state(error: grpc.RpcError) -> PartialState:
+    """Read the partial state from the trailer of a failed request."""
     trailer = dict(error.trailing_metadata())["grpc-status-details-bin"]
     status, detail = status_pb2.Status.FromString(trailer), provider_pb2.ErrorResourceInitFailed()
     assert (status.code, status.message) == (error.code().value[0], error.details())
     assert status.details[0].Unpack(detail)
-    return HalfMade(detail.id, plain(detail.properties), list(detail.reasons))
+    return PartialState(detail.id, plain(detail.properties), list(detail.reasons))
 
 
 def urn(kind: str, name: str = "glm-1") -> str:
@@ -155,9 +163,9 @@ def creation(kind: str, inputs: Props, preview: bool) -> provider_pb2.CreateRequ
 
 
 def struct(values: Props) -> struct_pb2.Struct:
-    made = struct_pb2.Struct()
-    made.update(values)
-    return made
+    struct = struct_pb2.Struct()
+    struct.update(values)
+    return struct
 
 
 def plain(values: struct_pb2.Struct) -> Props:
@@ -168,6 +176,6 @@ def plain(values: struct_pb2.Struct) -> Props:
 Launch = Callable[..., Plugin]  # an engine, flags
 
 
-def doing(inputs: Props, what: str, **more: object) -> Props:
-    """Return the inputs with another thing for the role to do."""
-    return {**inputs, "vars": {**inputs["vars"], "site_does": what}, **more}
+def doing(inputs: Props, action: str) -> Props:
+    """Return the inputs with another action of the role `site`."""
+    return {**inputs, "vars": {**inputs["vars"], "site_does": action}}

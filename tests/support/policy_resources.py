@@ -13,7 +13,7 @@ COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
 PROD = Stack(source="ssh")
 
-# The inputs of valid resources; of other kinds than the checked one they are what a rule reads.
+# The inputs of valid resources; a rule reads those of other kinds, too.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     "BareMetal": {"name": "prod-1", "bmc": "https://192.0.2.111"},
     "Node": {"name": "prod-1", "address": "192.0.2.11", "gpus": 8},
@@ -44,18 +44,18 @@ def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **
     """Return a valid resource with some inputs changed. `vars` is merged into the valid ones; None removes an input."""
     right = RIGHT[kind]
     variables = inputs.pop("vars", {})
-    both = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
-    changed = {**right, **inputs, **({"vars": both} if both else {})}
-    kept = {name: value for name, value in changed.items() if value is not None}
+    merged = {**right.get("vars", {}), **variables} if isinstance(variables, Mapping) else variables
+    changed = {**right, **inputs, **({"vars": merged} if merged else {})}
+    props = {name: value for name, value in changed.items() if value is not None}
     others = {(other, "prod-1"): props for other, props in RIGHT.items() if other != kind}
-    return Context(kind, "prod-1", kept, protect, stack, others)
+    return Context(kind, "prod-1", props, protect, stack, others)
 
 
 def messages(name: str, about: Context) -> list[str]:
     """Return the messages of a rule about a resource."""
-    one = rule(name)
-    assert about.kind in one.kinds
-    return [one.message(finding) for finding in one.check(about)]
+    resource_rule = rule(name)
+    assert about.kind in resource_rule.kinds
+    return [resource_rule.message(finding) for finding in resource_rule.check(about)]
 
 
 def only_message(name: str, about: Context) -> str:
@@ -72,5 +72,5 @@ def serving(**variables: Any) -> Context:
 def flags(**values: Any) -> Context:
     """Return a valid Serving with some flags changed: underscores become dashes, None removes a flag."""
     right = RIGHT["Serving"]["vars"]["vllm_flags"]
-    both = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}
-    return serving(vllm_flags={name: value for name, value in both.items() if value is not None})
+    merged = {**right, **{name.replace("_", "-"): value for name, value in values.items()}}
+    return serving(vllm_flags={name: value for name, value in merged.items() if value is not None})

@@ -1,4 +1,4 @@
-"""A server that the probes' runner can ask: real HTTP on the loopback, answers as vLLM's or as a test wants them.
+"""A server for the probes' runner: real HTTP on the loopback, with the answers of vLLM or of a test.
 
 Used by tests/unit/test_probes_runner.py.
 """
@@ -6,13 +6,15 @@ Used by tests/unit/test_probes_runner.py.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from tests.support import http_server
 
 
 @dataclass
 class Reply:
-    """What the server sends: a length other than that of the content breaks the answer off."""
+    """A response; a length other than that of the content breaks it off."""
 
     status: int
     content: bytes
@@ -36,29 +38,24 @@ Model = Callable[[Mapping[str, Any], str], Reply]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request with what `model` (body, Authorization) says; keeps the bodies and the paths."""
+    """Answers every request with the reply of `model` (body, Authorization); keeps the paths and the bodies."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.model: Model = lambda body, key: whole(content="hello")
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_server.Handler):
+    server: Server
+
     def do_POST(self) -> None:
-        assert isinstance(self.server, Server)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
+        self.server.requests.append((self.path, body))
         reply = self.server.model(body, self.headers.get("Authorization", ""))
         if reply.status:
-            self.send_response(reply.status)
-            self.send_header("Content-Length", str(reply.length or len(reply.content)))
-            self.end_headers()
-            self.wfile.write(reply.content)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
+            self.reply(reply.status, reply.content, Content_Length=str(reply.length or len(reply.content)))

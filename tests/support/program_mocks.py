@@ -17,13 +17,17 @@ from pulumi.runtime.proto import resource_pb2
 ROOT = Path(__file__).resolve().parents[2]
 STACKS = ("lab", "dev", "staging", "prod", "dr")
 KEY = "0123456789abcdef0123456789abcdef"
-SECRET, SECRET_SIGN = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # how a secret input looks
+FINAL_KEY = {"public": "ssh-ed25519 C", "private": "another key"}
+SECRET, SECRET_SIGN = (
+    "4dabf18193072939515e22adb298388d",
+    "1b47061264138c4ac30d75fd1eb44270",
+)  # the form of a secret input
 SITE_VARS = {"transformers_base_image": "registry.lab.internal:5000/lab/vllm@sha256:" + "ab" * 32, "unheard_of": 1}
 
 
 @dataclass
 class Declared:
-    """What a program declared: inputs by (kind, name), in order, what is protected, outputs, calls (token, arguments, resources before it)."""
+    """A program's declarations: inputs by (kind, name), in order, protected resources, outputs, calls (token, arguments, resources before it)."""
 
     inputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -32,11 +36,11 @@ class Declared:
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all resources of a kind."""
-        return [name for found, name in self.inputs if found == kind]
+        return [name for other, name in self.inputs if other == kind]
 
 
 class Mocks(pulumi.runtime.Mocks):
-    """Answers as the plugins would, with nothing behind it."""
+    """Answers as the plugins would, without machines."""
 
     def __init__(self) -> None:
         self.declared = Declared()
@@ -45,7 +49,7 @@ class Mocks(pulumi.runtime.Mocks):
         kind = args.typ.rpartition(":")[2]
         self.declared.inputs[kind, args.name] = args.inputs
         name = args.inputs.get("node", {}).get("name", args.name)
-        made: dict[str, dict[str, Any]] = {
+        outputs: dict[str, dict[str, Any]] = {
             "Site": {"vars": SITE_VARS},
             "Machine": {
                 "address": "192.0.2.99",
@@ -54,11 +58,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "identity": "/k",
                 "host_key": "ssh-ed25519 A",
             },
-            "HostKey": {
-                "public": "ssh-ed25519 B",
-                "private": "a key",
-                "final": {"public": "ssh-ed25519 C", "private": "another key"},
-            },
+            "HostKey": {"public": "ssh-ed25519 B", "private": "a key", "final": FINAL_KEY},
             "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},
             "Host": {"gpus": 8, "seconds": {"host": 1.0, "docker": 2.0}},
@@ -73,7 +73,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "seconds": {"vllm": 4.0},
             },
         }
-        return f"{kind}/{args.name}", {**args.inputs, **made.get(kind, {})}
+        return f"{kind}/{args.name}", {**args.inputs, **outputs.get(kind, {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         self.declared.calls.append((args.token, dict(args.args), len(self.declared.inputs)))
@@ -82,12 +82,12 @@ class Mocks(pulumi.runtime.Mocks):
 
 def config(stack: str) -> dict[str, Any]:
     """Return the configuration in a stack's file."""
-    read: dict[str, Any] = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack}.yaml").read_text())["config"]
-    return {key: value for key, value in read.items() if not key.endswith(("vllm_api_key", "weights_token"))}
+    values: dict[str, Any] = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key: value for key, value in values.items() if not key.endswith(("vllm_api_key", "weights_token"))}
 
 
 class FailingMonitor(mocks_module.MockMonitor):
-    """An engine in which some resources fail: it answers as the real one does with --continue-on-error."""
+    """A Pulumi engine in which some resources fail: it answers as the real one does with --continue-on-error."""
 
     def __init__(self, mocks: Mocks, failing: tuple[str, ...]) -> None:
         super().__init__(mocks)
@@ -112,13 +112,15 @@ def run(
     preview: bool = False,
 ) -> Declared:
     """Run `__main__.py` as the language host does, with `values` as the configuration of `stack`."""
-    kept = {f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()}
+    secret_config = {
+        f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()
+    }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     mocks = Mocks()
     pulumi.runtime.set_mocks(
         mocks, project="glm-fleet", stack=stack, preview=preview, monitor=FailingMonitor(mocks, failing)
     )
-    pulumi.runtime.set_all_config({**texts, **kept}, list(kept))
+    pulumi.runtime.set_all_config({**texts, **secret_config}, list(secret_config))
 
     exported: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""A project of this repository's files with stack files and a backend of its own, and the real engine on it.
+"""A project of this repository's files with stack files and a backend of its own, and the real Pulumi engine on it.
 
 Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/preview.
 """
@@ -15,19 +15,18 @@ from typing import Any
 
 import yaml
 
-from tests.support.environment import forget_secrets, user_environment
+from tests.support.environment import expect_success, forget_secrets, user_environment
+from tests.support.programs import write_program
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef0123456789abcdef"
-# What the stand-in machines of Fleet take for each role.
+# The stand-in machines' seconds for each role.
 SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
-STANDIN = f"""#!/bin/sh
-PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -u -m tests.support.simulated_plugin "$@"
-"""
+PYTHON = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
 
 
 def link_project(folder: Path, *own: str) -> Path:
-    """Fill the folder with links to everything but state, stack files, which it gets as copies, and what the caller has of its `own`."""
+    """Fill the folder with links to everything but the state and the caller's `own` files; the stack files are copies."""
     for entry in ROOT.iterdir():
         if entry.name not in (".git", ".pulumi", "stacks", *own):
             (folder / entry.name).symlink_to(entry)
@@ -45,7 +44,7 @@ def make_stack(project: Path, name: str) -> Path:
 
 @functools.cache
 def environment_of(state: Path) -> dict[str, str]:
-    """The environment of a user whose state is there: backend, passphrase, runner of the policies."""
+    """Return the environment of a user with this state: backend, passphrase, runner of the policies."""
     return user_environment(ROOT, {**os.environ, "FLEET_STATE": str(state)})
 
 
@@ -64,22 +63,20 @@ def pulumi(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def stand_in(folder: Path) -> Path:
-    """Make a project in which the stand-in takes the plugin's place (tests/support/simulated_plugin.py), with an empty state folder."""
+    """Make a project with the stand-in as its plugin (tests/support/simulated_plugin.py), and with an empty state folder."""
     link_project(folder, "Pulumi.yaml")
-    plugin = folder / "standin" / "pulumi-resource-fleet"
-    plugin.parent.mkdir()
-    plugin.write_text(STANDIN)
-    plugin.chmod(0o755)
+    (folder / "standin").mkdir()
+    write_program(folder / "standin" / "pulumi-resource-fleet", f'{PYTHON} -u -m tests.support.simulated_plugin "$@"')
     (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text().replace("./fleet/provider", "./standin"))
     (folder / "state").mkdir()
     return folder
 
 
 def with_cloud(folder: Path) -> None:
-    """Let the lab's cloud take the place of DigitalOcean's plugin in a project (lab/cloud)."""
-    told = (folder / "Pulumi.yaml").read_text()
+    """Replace DigitalOcean's plugin in a project by the lab's cloud (lab/cloud)."""
+    text = (folder / "Pulumi.yaml").read_text()
     (folder / "Pulumi.yaml").unlink()
-    (folder / "Pulumi.yaml").write_text(f"{told.rstrip()}\n    - name: digitalocean\n      path: ./lab/cloud\n")
+    (folder / "Pulumi.yaml").write_text(f"{text.rstrip()}\n    - name: digitalocean\n      path: ./lab/cloud\n")
 
 
 class Fleet:
@@ -91,37 +88,33 @@ class Fleet:
         self.file = make_stack(folder, "prod")
         self.as_deployed = self.file.read_text()
 
-    def machines(self, **told: Any) -> None:
-        """Say how the machines are: drift by "KIND NODE", nodes that are silent."""
-        (self.project / "state" / "machines.json").write_text(
-            json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **told})
-        )
+    def machines(self, **state: Any) -> None:
+        """Set the machines' state: drift by "KIND NODE", silent nodes."""
+        text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **state})
+        (self.project / "state" / "machines.json").write_text(text)
 
     def set_apart(self, name: str) -> Path:
         """Move the stack's machines into a file of their own beside its file; return that."""
-        told = yaml.safe_load(self.file.read_text())
-        nodes = told["config"]["glm-fleet:nodes"]
-        own = self.file.parent / name
-        own.parent.mkdir(exist_ok=True)
-        own.write_text(yaml.safe_dump(nodes["machines"]))
+        stack = yaml.safe_load(self.file.read_text())
+        nodes = stack["config"]["glm-fleet:nodes"]
+        file = self.file.parent / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(nodes["machines"]))
         nodes["machines"] = name
-        self.file.write_text(yaml.safe_dump(told))
-        return own
+        self.file.write_text(yaml.safe_dump(stack))
+        return file
 
     def set(self, path: str, value: str) -> None:
-        done = pulumi(self.project, "config", "set", "--path", path, value, "-s", "prod")
-        assert done.returncode == 0, done.stderr
+        expect_success(pulumi(self.project, "config", "set", "--path", path, value, "-s", "prod"))
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Run pulumi; return exit code and output."""
-        done = pulumi(self.project, *arguments, "-s", "prod", "--color", "never")
-        return done.returncode, done.stdout + done.stderr
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run pulumi on the stack."""
+        return pulumi(self.project, *arguments, "-s", "prod", "--color", "never")
 
-    def verb(self, *arguments: str) -> tuple[int, str]:
-        """Run a verb of `fleet` on the stack; return exit code and output."""
+    def verb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb of `fleet` on the stack."""
         environment = environment_of(self.project / "state")
         command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments, "-s", "prod"]
-        done = subprocess.run(
+        return subprocess.run(
             command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        return done.returncode, done.stdout + done.stderr

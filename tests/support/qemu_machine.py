@@ -1,14 +1,13 @@
 """A machine of QEMU behind the BMC of redfish_machine.py: firmware, a bare disk, two drives for virtual media, a network card.
 
-Owns its processor, which is emulated (no KVM), and the image of an installer that stands in for Ubuntu's and Debian's: it finds the medium
-CIDATA by its label, writes a system to the bare disk, runs the medium's late_command.sh on it as those do, and switches off. Needs root, Debian's
-archive, and some of its packages, which are installed. Used by tests/machine/test_metal.py.
+Owns its emulated processor (no KVM), and the image of an installer instead of Ubuntu's and Debian's: it finds the medium CIDATA by its
+label, writes a system to the bare disk, runs the medium's late_command.sh on it as those do, and switches off. Needs root and Debian's
+archive, from which it installs some packages. Used by tests/machine/test_metal.py.
 """
 
 import gzip
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from lab.images import rootfs
@@ -19,7 +18,7 @@ PACKAGES = (
     *("e2fsprogs", "xorriso", "cpio", "busybox-static", "kmod"),
 )
 SYSTEM = ("linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "openssh-server", "python3-minimal", "iproute2")
-# What the installer's small system loads to see disk and drives.
+# The modules of disk and drives for the installer's small system.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "ext4", "crc32c_generic")
 CONSOLE = "console=ttyS0,115200 net.ifnames=0"
 BOOT, ROOT = 96, 900  # MiB of the two partitions
@@ -45,13 +44,13 @@ poweroff -f
 
 
 class Metal(Machine):
-    """Switched off, with a bare disk of zeros. `image` makes its installer; `console` has what it printed."""
+    """Switched off, with a bare disk of zeros. `image` makes its installer; `console` has its output."""
 
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def bare_disk(self) -> Path:
-        """The disk, as large as what is written to it and as empty as a new one."""
+        """The disk, with room for the system and as empty as a new one."""
         path = self.folder / "disk.raw"
         if not path.exists():
             with path.open("wb") as file:
@@ -60,12 +59,12 @@ class Metal(Machine):
 
     @property
     def console(self) -> Path:
-        """What its serial port has said."""
+        """The output of its serial port."""
         return self.folder / "console"
 
     def switch_on(self, device: str) -> None:
         """Start QEMU, from the virtual CD first or from the disk."""
-        media = [self.inserted(one) for one in ("Cd", "Floppy")] if self.media() else []
+        media = [self.inserted(device_name) for device_name in ("Cd", "Floppy")] if self.media() else []
         self.wiped += device == "Cd"
         drives = [
             option
@@ -95,7 +94,7 @@ class Metal(Machine):
             self.process = None
 
     def ended(self) -> bool:
-        """Whether the machine has switched itself off."""
+        """Return whether the machine has switched itself off."""
         return self.process is not None and self.process.poll() is not None
 
 
@@ -122,7 +121,7 @@ def image(folder: Path) -> Path:
 
 
 def _system(root: Path, folder: Path) -> None:
-    """Make the system that is installed: Debian with an SSH server, and no host key or user of its own."""
+    """Make the system to install: Debian with an SSH server, and no host key or user of its own."""
     keyring, lines = rootfs.archive("bookworm", folder)
     (folder / "sources").write_text("\n".join(lines) + "\n")
     hooks = (
@@ -143,8 +142,8 @@ def _disk(disk: Path, root: Path, kernel: Path, initrd: Path, folder: Path) -> N
     """Make the disk: a partition from which it boots, and one with the system."""
     boot, system = folder / "boot.fat", folder / "root.ext4"
     for file, size in ((boot, BOOT), (system, ROOT), (disk, BOOT + ROOT + 1)):
-        with file.open("wb") as made:
-            made.truncate(size << 20)
+        with file.open("wb") as disk_file:
+            disk_file.truncate(size << 20)
     _run("mkfs.vfat", str(boot))
     config = folder / "syslinux.cfg"
     config.write_text(f"DEFAULT s\nLABEL s\n LINUX linux\n APPEND initrd=initrd root=/dev/vda2 rw {CONSOLE}\n")
@@ -163,29 +162,28 @@ def _disk(disk: Path, root: Path, kernel: Path, initrd: Path, folder: Path) -> N
 
 
 def _installer(initrd: Path, root: Path, folder: Path) -> None:
-    """Make the installer's own small system: busybox, the modules of the kernel in their order, and what it does."""
+    """Make the installer's own small system: busybox, the modules of the kernel in their order, and its script."""
     tree = folder / "initrd"
     for name in ("bin", "lib"):
         (tree / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin")
     release = next((root / "lib" / "modules").iterdir()).name
-    wanted: list[str] = []
+    lines: list[str] = []
     for module in MODULES:
-        told = _run("modprobe", "-d", str(root), "-S", release, "--show-depends", module)
-        wanted += [line.split()[1] for line in told.splitlines() if line.startswith("insmod")]
-    files = list(dict.fromkeys(wanted))
+        output = _run("modprobe", "-d", str(root), "-S", release, "--show-depends", module)
+        lines += [line.split()[1] for line in output.splitlines() if line.startswith("insmod")]
+    files = list(dict.fromkeys(lines))
     for file in files:
         shutil.copy(file, tree / "lib")
     (tree / "modules").write_text("\n".join(Path(file).name for file in files) + "\n")
     (tree / "init").write_text(INSTALLER)
     (tree / "init").chmod(0o755)
-    listed = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
+    names = subprocess.run(["find", "."], cwd=tree, capture_output=True, check=True).stdout
     packed = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=listed, capture_output=True, check=True
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, capture_output=True, check=True
     )
     initrd.write_bytes(gzip.compress(packed.stdout, 1))
 
 
 def _run(*command: str) -> str:
-    done: Sequence[str] = command
-    return subprocess.run(done, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,4 +1,4 @@
-"""Records the state of a lab stack as this release writes it, and reads the records of earlier ones: what later releases must accept.
+"""Records the state of a lab stack as this release writes it, and reads the records of earlier releases, which later ones must accept.
 
 Needs, to record, a stack that is up and the environment of its project (`eval "$(make env)"`). Usage, in that project, once a release:
 python -m tests.support.recorded_state lab FOLDER, with FOLDER as tests/unit/recorded/state/RELEASE of the repository. Writes state.json and
@@ -19,14 +19,14 @@ from tests.support.pulumi_project import KEY, ROOT
 RECORDED = sorted((ROOT / "tests" / "unit" / "recorded" / "state").iterdir())  # a folder a release
 # How Pulumi marks a secret in a state; next to it, in an export with --show-secrets, `plaintext`.
 MARK = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
-PLACE = "/srv/glm-fleet"  # in place of the folder that the project stands in
+PLACE = "/srv/glm-fleet"  # instead of the project's folder
 
 
 def readable(export: Any, root: str) -> Any:
-    """Return the export with KEY in place of each secret, and nothing of the machine where it was made."""
+    """Return the export with KEY instead of each secret, and without paths of its machine."""
     deployment = export["deployment"]
-    kept = {key: value for key, value in deployment.items() if key not in ("secrets_providers", "manifest")}
-    text = json.dumps({**export, "deployment": _shown(kept)})
+    fields = {key: value for key, value in deployment.items() if key not in ("secrets_providers", "manifest")}
+    text = json.dumps({**export, "deployment": _shown(fields)})
     return json.loads(text.replace(root, PLACE))
 
 
@@ -45,13 +45,13 @@ def main() -> None:
     export = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     text = without_secrets(Path("stacks", f"Pulumi.{stack}.yaml").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    kept = readable(export, str(Path.cwd()))
-    (folder / "state.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    record = readable(export, str(Path.cwd()))
+    (folder / "state.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     (folder / f"Pulumi.{stack}.yaml").write_text(text)
 
 
 def today(state: Any) -> Any:
-    """Return the state as if its runs had been made with today's role files and probes."""
+    """Return the state as if its runs had used today's role files and probes."""
     roles = role_vars.load(ROOT / "roles")
     for item in state["deployment"]["resources"]:
         kind = item["type"].rpartition(":")[2].lower()
@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
 
 
 def resources(folder: Path) -> list[dict[str, Any]]:
-    """The fleet's resources in a recorded state: type, urn, inputs, outputs."""
+    """Return the fleet's resources in a recorded state: type, urn, inputs, outputs."""
     state = json.loads((folder / "state.json").read_text())
     return [plain(item) for item in state["deployment"]["resources"] if item["type"].startswith("fleet:index:")]
 

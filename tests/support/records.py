@@ -1,7 +1,7 @@
-"""What runs on lab nodes recorded, and whether it still holds: a record carries the commit and a digest of what it speaks of.
+"""Records of runs on lab nodes, and whether they still hold: a record has the commit, and a digest of everything that it depends on.
 
-A run writes records into report/ (`add`); `python -m tests.support.records` takes them from there into the files beside the tables, which the pages
-of docs/ read (`read`, `state`). Called by the tests of faults, road and changes and by their pages.
+A run writes records into report/ (`add`); `python -m tests.support.records` copies them into the files beside the tables, for the pages of
+docs/ (`read`, `state`). Called by the tests of faults, drift and changes and by their pages.
 """
 
 import datetime
@@ -23,7 +23,7 @@ KEPT = {
     "drift": ROOT / "tests" / "e2e" / "measured.json",
     "changes": ROOT / "tests" / "changes" / "measured.json",
 }
-# What else than the role decides what a run shows. A change of any other file of fleet/ does not make a record stale.
+# The files that, beside the role, decide a run's result. A change of any other file of fleet/ does not make a record stale.
 SPOKEN_BY = {
     "faults": (
         "fleet/errors.py",
@@ -43,7 +43,7 @@ ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm)\b")
 
 
 def digest(table: str, row: Any) -> str:
-    """Return 12 hex of a sha256 over the row, the roles that it names and the files that make the words of its table."""
+    """Return 12 hex of a sha256 over the row, the roles that it names and the files of its table."""
     text = json.dumps(row, sort_keys=True, default=str)
     roles = [role_digest.listing(ROOT / "roles" / name) for name in sorted(set(ROLE.findall(text)))]
     files = [(ROOT / name).read_text() for name in SPOKEN_BY[table] if (ROOT / name).is_file()]
@@ -51,12 +51,12 @@ def digest(table: str, row: Any) -> str:
 
 
 def add(table: str, rows: dict[str, Any], **figures: float) -> None:
-    """Add a record of each row (by name) that a run has just gone through whole, to report/records/TABLE.json."""
+    """Add a record of each row (by name) of a complete run to report/records/TABLE.json."""
     file = NEW / f"{table}.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
+    stored = json.loads(file.read_text()) if file.exists() else {}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     for name, row in rows.items():
-        known[name] = {
+        stored[name] = {
             **figures,
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "machine": f"{os.cpu_count()} cores, {memory:.0f} GiB",
@@ -64,18 +64,18 @@ def add(table: str, rows: dict[str, Any], **figures: float) -> None:
             "digest": digest(table, row),
         }
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(known, indent=1) + "\n")
+    file.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def read(table: str) -> dict[str, dict[str, Any]]:
     """Return the committed records of a table, by row."""
-    kept = KEPT[table]
-    known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
-    return known
+    file = KEPT[table]
+    stored: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    return stored
 
 
 def state(table: str, record: dict[str, Any], row: Any) -> str:
-    """Return when and where a row was gone through, in words, and whether what it speaks of has changed since."""
+    """Return when and where a run showed a row, in words, and whether it is stale."""
     if not record:
         return "not yet"
     where = f"{record['date']}, {record['machine']}"
@@ -87,14 +87,14 @@ def state(table: str, record: dict[str, Any], row: Any) -> str:
 
 
 def take() -> None:
-    """Take what runs wrote into the committed records."""
+    """Copy the records of runs into the committed ones."""
     for file in NEW.glob("*.json"):
-        known = {**read(file.stem), **json.loads(file.read_text())}
-        KEPT[file.stem].write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+        stored = {**read(file.stem), **json.loads(file.read_text())}
+        KEPT[file.stem].write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
 
 
 def _commit() -> str:
-    """Return the commit that runs; with a + where the tree differs from it."""
+    """Return the present commit, with a + where the tree differs from it."""
     described = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
     return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
 

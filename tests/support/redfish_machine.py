@@ -1,5 +1,5 @@
-"""A machine behind a BMC: sushy-emulator with its fake driver, over HTTPS with Basic authentication, and what a machine does when it is
-switched on. Its installer runs the seed's own script; what that leaves answers SSH with the host key that the seed brought.
+"""A machine behind a BMC: sushy-emulator with its fake driver, over HTTPS with Basic authentication. Switched on, it boots its installer, which
+runs the seed's own script, or the installed system, which answers SSH with the seed's host key.
 
 Owns the port of the BMC, its certificate and authority, a mirror with one image, the machine's thread. Used by tests/machine/test_redfish.py
 and tests/provider/test_baremetal.py. One a process at a time: the emulator is a module with one application.
@@ -7,9 +7,9 @@ and tests/provider/test_baremetal.py. One a process at a time: the emulator is a
 
 import contextlib
 import hashlib
-import http.server
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -24,7 +24,8 @@ import pycdlib
 import werkzeug.serving
 
 from fleet.bare_metal import bmc
-from tests.support.ssh_server import Server
+from tests.support.http_server import Handler, LoopbackServer
+from tests.support.ssh_server import Server, make_key
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of webob, which imports cgi
@@ -47,29 +48,26 @@ SETTINGS = {
 
 
 class Machine:
-    """Switched off, with an empty disk. Set what it does (`works`, `answers`, `host`) before it is switched on.
+    """Switched off, with an empty disk. Set `works`, `answers` and `host` before it boots.
 
-    What it does then is in `switch_on`, `switch_off` and `ended`: tests/support/qemu_machine.py has others, of a real one.
+    `switch_on`, `switch_off` and `ended` imitate the hardware; tests/support/qemu_machine.py has those of QEMU.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.disk = folder, folder / "disk"
-        self.works = True  # whether its installer comes to an end
-        self.answers = True  # whether what is installed starts
+        self.works = True  # whether its installer ends
+        self.answers = True  # whether the installed system boots
         self.host: Path | None = None  # a folder with another host key than the installed one
-        self.seconds = 0.2  # that the installer takes
-        self._looked = False  # whether anybody has seen that it is on
+        self.seconds = 0.2  # of the installer
+        self._looked = False  # whether a request has read that it is on
         self.bios: dict[str, Any] | None = dict(SETTINGS)
-        self.asked, self.wiped = 0, 0  # requests that its BMC got, installations that began
-        self.started, self.told = (
-            list[str](),
-            list[str](),
-        )  # from which devices; what else than to read its BMC was told
+        self.requests, self.wiped = 0, 0  # to its BMC; installations that began
+        self.boots, self.orders = list[str](), list[str]()  # devices; requests to its BMC that change something
         _certify(folder)
         (folder / "users").write_text(f"{USER}:{bcrypt.hashpw(WORD.encode(), bcrypt.gensalt(4)).decode()}\n")
         self.mirror = _Mirror()
-        with _free() as port, _free() as ssh, _free() as serve:
-            self._port, self.ssh_port, self.serve = port.port, ssh.port, f"127.0.0.1:{serve.port}"
+        self._port, self.ssh_port, serve = _free_ports(3)
+        self.serve = f"127.0.0.1:{serve}"
         self.driver = self._driver()
         self._over, self._until = threading.Event(), 0.0
         self._server: Server | None = None
@@ -80,12 +78,12 @@ class Machine:
 
     @property
     def url(self) -> str:
-        """Where its BMC is."""
+        """The URL of its BMC."""
         return f"https://127.0.0.1:{self._port}"
 
     @property
     def access(self) -> bmc.Access:
-        """How its BMC is reached."""
+        """How to reach its BMC."""
         return bmc.Access("prod-3", self.url, USER, WORD, UUID, str(self.folder / "ca.pem"))
 
     @property
@@ -102,32 +100,32 @@ class Machine:
         threading.Thread(target=self._web.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def shut(self) -> None:
-        """Let its BMC answer no more, as while it starts anew."""
+        """Let its BMC answer no more, as during its restart."""
         self._web.shutdown()
         self._web.server_close()
 
     def close(self) -> None:
-        """End all of it."""
+        """End everything."""
         self._over.set()
         self._thread.join()
         self.shut()
         self.mirror.close()
 
     def finish(self) -> None:
-        """Let an installer that hangs come to its end."""
+        """Let an installer that hangs end."""
         self.works, self._until = True, time.monotonic()
 
     def media(self) -> list[str]:
-        """The URLs of what is inserted."""
-        return [one["Image"] for one in self._devices().values() if one.get("Image")]
+        """Return the URLs of the inserted media."""
+        return [device["Image"] for device in self._devices().values() if device.get("Image")]
 
     def _ask(self, environ: dict[str, Any], answer: Any) -> Any:
-        self.asked += 1
+        self.requests += 1
         if environ["REQUEST_METHOD"] != "GET":
-            self.told.append(environ["PATH_INFO"].rpartition("/")[2])
-        told = emulator.app(environ, answer)
+            self.orders.append(environ["PATH_INFO"].rpartition("/")[2])
+        body = emulator.app(environ, answer)
         self._looked |= environ["PATH_INFO"].endswith(UUID) and self.driver.get_power_state(UUID) == "On"
-        return told
+        return body
 
     def _driver(self) -> Any:
         state = {"uuid": UUID, "name": "prod-3", "power_state": "Off", "nics": [], "external_notifier": False}
@@ -139,7 +137,7 @@ class Machine:
                 "SUSHY_EMULATOR_FAKE_SYSTEMS": [state],
             }
         )
-        vars(emulator.app).pop("_cache", None)  # the drivers of the machine before
+        vars(emulator.app).pop("_cache", None)  # the drivers of the previous machine
         if isinstance(emulator.app.wsgi_app, emulator.RedfishAuthMiddleware):
             emulator.app.wsgi_app.auth_file = str(self.folder / "users")
         fakedriver.random = types.SimpleNamespace(randint=lambda *_: 0)  # or a power button takes up to 11 s
@@ -159,14 +157,14 @@ class Machine:
         return {device: emulator.app.vmedia._get_device(UUID, device) for device in emulator.app.vmedia.devices}
 
     def _live(self) -> None:
-        """What hardware does: its power decides what runs, its boot device from where."""
+        """Act as hardware: the power decides what runs, the boot device from where."""
         on = False
         while not self._over.wait(0.05):
             now = self.driver.get_power_state(UUID) == "On"
             if now and not on:
                 self._looked = False
-                self.started.append(self.driver.get_boot_device(UUID))
-                self.switch_on(self.started[-1])
+                self.boots.append(self.driver.get_boot_device(UUID))
+                self.switch_on(self.boots[-1])
             elif on and not now:
                 self.switch_off()
             if now and self.ended() and self._looked:
@@ -176,7 +174,7 @@ class Machine:
         self.switch_off()
 
     def switch_on(self, device: str) -> None:
-        """Run what boots from this device."""
+        """Boot from this device."""
         if device == "Cd" and len(self.media()) == 2:
             self._wipe()
             self._until = time.monotonic() + self.seconds if self.works else 0
@@ -191,7 +189,7 @@ class Machine:
             self._server = None
 
     def ended(self) -> bool:
-        """Whether what runs has switched the machine off; nobody misses that it was on."""
+        """Return whether the installer has switched the machine off, once a request has read that it was on."""
         if not self._until or time.monotonic() < self._until or not self._looked:
             return False
         self._until = 0
@@ -205,7 +203,7 @@ class Machine:
         (self.disk / "etc" / "passwd").write_text(f"root:x:{os.getuid()}:{os.getgid()}:root:/root:/bin/sh\n")
 
     def _install(self) -> None:
-        """Run late_command.sh of the medium as Debian's and Ubuntu's installers do."""
+        """Run the medium's late_command.sh as Debian's and Ubuntu's installers do."""
         medium = pycdlib.PyCdlib()
         medium.open(str(self.inserted("Floppy")))
         assert medium.pvd.volume_identifier.decode().strip() == "CIDATA"
@@ -215,57 +213,39 @@ class Machine:
         subprocess.run(["sh", self.folder / "late_command.sh", self.disk], check=True)
 
     def _identity(self) -> Path:
-        """A folder with the installed host key, for the server."""
-        found = self.folder / "host-of-the-disk"
-        found.mkdir(exist_ok=True)
-        (found / "host").write_bytes((self.disk / "etc" / "ssh" / "ssh_host_ed25519_key").read_bytes())
-        (found / "host").chmod(0o600)
-        (found / "user").write_bytes((self.folder / "user").read_bytes())
-        return found
+        """Return a folder with the installed host key, for the server."""
+        folder = self.folder / "host-of-the-disk"
+        folder.mkdir(exist_ok=True)
+        (folder / "host").write_bytes((self.disk / "etc" / "ssh" / "ssh_host_ed25519_key").read_bytes())
+        (folder / "host").chmod(0o600)
+        (folder / "user").write_bytes((self.folder / "user").read_bytes())
+        return folder
 
 
-class _Mirror(http.server.ThreadingHTTPServer):
+class _Mirror(LoopbackServer):
     def __init__(self) -> None:
         self.image = IMAGE
-        super().__init__(("127.0.0.1", 0), _Image)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/installer.iso"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def close(self) -> None:
-        self.shutdown()
-        self.server_close()
+        super().__init__(_Image)
+        self.url = f"{self.url}/installer.iso"
 
 
-class _Image(http.server.BaseHTTPRequestHandler):
+class _Image(Handler):
     server: _Mirror
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.server.image)))
-        self.end_headers()
-        self.wfile.write(self.server.image)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
+        self.reply(200, self.server.image)
 
 
 class _Quiet(werkzeug.serving.WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Nothing on the test's stderr."""
+        """Log nothing."""
 
 
-class _free:
-    """A port of the loopback that nobody has, held until all that are needed are known."""
-
-    def __enter__(self) -> "_free":
-        import socket
-
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+def _free_ports(count: int) -> list[int]:
+    """Return different ports of the loopback that nobody uses."""
+    with contextlib.ExitStack() as sockets:
+        servers = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def _certify(folder: Path) -> None:
@@ -281,23 +261,19 @@ def _certify(folder: Path) -> None:
 
 @contextlib.contextmanager
 def machine(folder: Path, kind: type[Machine] = Machine) -> Iterator[Machine]:
-    """A machine with a key of a user and a host key that is to be pinned, `user` and `pin` in its folder."""
+    """Yield a machine with `user`, a user's key, and `pin`, the host key to be pinned, in its folder."""
     for name in ("user", "pin"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name]
-        subprocess.run(command, check=True)
-    made = kind(folder)
+        make_key(folder, name)
+    machine = kind(folder)
     try:
-        yield made
+        yield machine
     finally:
-        made.close()
+        machine.close()
 
 
-def told(error: BaseException, bare: Machine) -> str:
-    """Return a message with the test's own ports and paths as in the golden texts."""
+def expect_golden(claim: str, error: BaseException, bare: Machine) -> None:
+    """Compare a message, less the test's own ports, paths and key, with the golden text."""
     text = re.sub(rf"127\.0\.0\.1:{bare.url.rpartition(':')[2]}", "bmc.example", f"{error}\n")
     text = text.replace(bare.mirror.url, "https://mirror.example/installer.iso").replace(str(bare.folder), "/keys")
-    return re.sub(r"127\.0\.0\.1:\d+|-p \d+", lambda one: re.sub(r"\d+$", "22", one[0]), text)
-
-
-def golden(claim: str, error: BaseException, bare: Machine) -> None:
-    assert told(error, bare) == (GOLDEN / f"{claim}.txt").read_text()
+    text = re.sub(r"127\.0\.0\.1:\d+|-p \d+", lambda match: re.sub(r"\d+$", "22", match[0]), text)
+    assert re.sub(r"SHA256:\S+", "SHA256:…", text) == (GOLDEN / f"{claim}.txt").read_text()

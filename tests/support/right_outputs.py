@@ -1,10 +1,9 @@
-"""One right value of each output of a resource. Used by tests that put a wrong one in its place."""
+"""One right value of each output of a resource. Used by tests that replace it by a wrong one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 REVISION, SUM = "ab" * 20, "cd" * 32
-# One right value of each output.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     "Host": {"gpus": 8, "driver": "6.16.13 9F1C3D5A", "engine": "6f3d369bfd43453498554fad05ca9dfe"},
     "Image": {

@@ -1,4 +1,4 @@
-"""A node on which a test of the roles runs playbooks, and the role variables that hold there."""
+"""A node for the playbooks of a role test, and its role variables."""
 
 import dataclasses
 import json
@@ -19,57 +19,45 @@ COMMON = {
     "rocm_driver_repository_url": "",
     "rocm_gpus": labs.GPUS,
 }
-# What the lab's stack says of image, weights and serving (stacks/Pulumi.lab.yaml).
-SERVED: dict[str, Any] = {
-    name: value
-    for name, value in yaml.safe_load((playbook.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"][
-        "glm-fleet:vars"
-    ].items()
-    if name.startswith(("transformers_", "weights_", "vllm_"))
-}
+# The variables of image, weights and serving in the lab's stack (stacks/Pulumi.lab.yaml).
+STACK = yaml.safe_load((playbook.ROOT / "stacks" / "Pulumi.lab.yaml").read_text())["config"]["glm-fleet:vars"]
+PREFIXES = ("transformers_", "weights_", "vllm_")
+SERVED: dict[str, Any] = {name: value for name, value in STACK.items() if name.startswith(PREFIXES)}
 KEY = "key-of-the-role-tests-0123456789"
 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """One playbook on one node: told first, done, done again, told again; and what was there after the first telling."""
+    """One playbook on one node: in check mode, twice for real, in check mode; and the paths that the first check has left."""
 
-    told: playbook.Run
-    there_after_told: list[str]
+    check: playbook.Run
+    left_by_check: list[str]
     first: playbook.Run
     second: playbook.Run
-    told_again: playbook.Run
+    last_check: playbook.Run
     variables: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A node, how to ask it (testinfra), and the role variables that hold on it."""
+    """A node, its testinfra host, and its role variables."""
 
     node: ssh.Target
     host: Any
     vars: dict[str, Any]
 
     def sh(self, command: str, stdin: str = "") -> str:
-        """Run a command as root on the node; its output, or an AssertionError with what it said."""
-        done = subprocess.run([*self.ssh, command], input=stdin, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
-        return done.stdout
+        """Run a command as root on the node, which must succeed; return its output."""
+        run = subprocess.run([*self.ssh, command], input=stdin, capture_output=True, text=True)
+        assert run.returncode == 0, f"{command}: {run.stderr or run.stdout}"
+        return run.stdout
 
     @property
     def ssh(self) -> list[str]:
-        known = f"UserKnownHostsFile={self.host.backend.known_hosts}"
-        options = [
-            "-o",
-            known,
-            "-o",
-            "GlobalKnownHostsFile=/dev/null",
-            "-o",
-            "IdentitiesOnly=yes",
-            "-i",
-            self.node.identity,
-        ]
-        return ["ssh", "-q", "-p", str(self.node.port), *options, f"{self.node.user}@{self.node.address}"]
+        known_hosts = f"UserKnownHostsFile={self.host.backend.known_hosts}"
+        options = [f"-o{option}" for option in (known_hosts, "GlobalKnownHostsFile=/dev/null", "IdentitiesOnly=yes")]
+        port, place = str(self.node.port), f"{self.node.user}@{self.node.address}"
+        return ["ssh", "-q", "-p", port, *options, "-i", self.node.identity, place]
 
     def run(
         self, book: str, environment: dict[str, str] | None = None, check: bool = False, **variables: Any
@@ -77,11 +65,11 @@ class Place:
         return playbook.run(self.node, book, {**self.vars, **variables}, environment or {"VLLM_API_KEY": KEY}, check)
 
     def four(self, book: str, paths: list[str], **variables: Any) -> Runs:
-        """Told, done, done again, told again. `paths` are what the role makes: none may be there after it was only told."""
-        told = self.run(book, check=True, **variables)
-        there = self.sh(f"ls -d {' '.join(paths)} 2>/dev/null || true").split()
+        """Run it in check mode, twice for real, in check mode. The role makes `paths`; a check must make none of them."""
+        check = self.run(book, check=True, **variables)
+        left = self.sh(f"ls -d {' '.join(paths)} 2>/dev/null || true").split()
         first, second = self.run(book, **variables), self.run(book, **variables)
-        return Runs(told, there, first, second, self.run(book, check=True, **variables), variables)
+        return Runs(check, left, first, second, self.run(book, check=True, **variables), variables)
 
 
 UNIT, SOCKET = "glm-0.service", "/run/fleet/glm-0/sock"
@@ -92,10 +80,10 @@ def active(place: Place) -> bool:
 
 
 def container(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(place.sh("docker inspect glm-0"))[0]
-    return found
+    facts: dict[str, Any] = json.loads(place.sh("docker inspect glm-0"))[0]
+    return facts
 
 
 def paths(served: Runs) -> dict[str, Any]:
-    """The image and the model that the program hands over."""
+    """Return the image and the model that the program passes on."""
     return {name: served.variables[name] for name in ("vllm_image", "vllm_model_dir", "vllm_model_manifest")}

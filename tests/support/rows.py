@@ -23,7 +23,7 @@ def row(file: Path, form: type[Form], keys: Mapping[str, Any], place: str = "") 
     try:
         return form(**keys)
     except pydantic.ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()]
+        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg'].lower()}" for mistake in error.errors()]
         raise errors.FleetError(
             node="/".join(file.parts[-3:]),
             doing=place,

@@ -1,6 +1,6 @@
-"""The matrix as data: one file in scenarios/ a scenario, in the order in which a node goes through them; each holds on every system.
+"""The matrix as data: one file in scenarios/ a scenario, in a node's order; each holds on every system.
 
-Owns the form of such a file. Called by the tests of this folder, which do what it says, and by `page`, which tells what it says.
+Owns the form of such a file. Called by tests/matrix, which plays the scenarios, and by its `page`, which prints them.
 """
 
 import functools
@@ -31,24 +31,22 @@ class Run(Form):
 
 
 class Expected(Form):
-    """What must be seen afterwards. `changed`: some, none, or the names of exactly the tasks that changed something."""
+    """The node afterwards. `changed`: some, none, or the names of exactly the tasks that changed something."""
 
     changed: Literal["some", "none"] | list[str]
     reboots: int
     absent: list[str] = []  # paths
-    answers: list[str] = []  # commands that go well
+    answers: list[str] = []  # commands that succeed
     active: list[str] = []  # units, which must also start with the host
     arguments: list[str] = []  # words of the running kernel's command line
     restarted: list[str] = []  # units that were active before, too
     gpus: int | None = None
     driver: str | None = None  # srcversion of the loaded module
-    reached: list[
-        int
-    ] = []  # all ports on which a neighbour with a route to the node's containers gets a connection; [] is not asked
+    reached: list[int] = []  # all ports on which a neighbour with a route to the node's containers gets a connection
 
 
 class Scenario(Form):
-    """`after` names the scenario that a node must have gone through; `vars` hold from then on. None means a bare node."""
+    """`after` names the scenario that the node needs first (none: a bare node); `vars` hold from then on."""
 
     name: str
     about: str
@@ -59,16 +57,16 @@ class Scenario(Form):
     again: bool = False  # all runs once more, which must change nothing
     expect: Expected | None = None
     by: str = "test_matrix.py"
-    make_test: list[str]  # the systems on which `make test` goes through it; `make test-all` takes all of them
+    make_test: list[str]  # the systems on which `make test` plays it; `make test-all` uses all of them
 
     def chain(self) -> list["Scenario"]:
-        """What is done on a bare node, in order, up to this one."""
+        """Return the scenarios from a bare node to this one, in order."""
         return [*(load()[self.after].chain() if self.after else []), self]
 
 
 @functools.cache
 def load() -> dict[str, Scenario]:
-    """Every scenario by its name, which is its file's without the number."""
+    """Return every scenario by its name, its file's without the number."""
     scenarios: dict[str, Scenario] = {}
     for file in sorted(FOLDER.glob("*.yml")):
         name = file.stem.partition("-")[2]
@@ -77,6 +75,6 @@ def load() -> dict[str, Scenario]:
 
 
 def cells(by: str) -> list[tuple[str, str, bool]]:
-    """(system, scenario, whether `make test` has it) of those that one file of tests goes through, node by node."""
-    mine = [one for one in load().values() if one.by == by]
-    return [(system, one.name, system in one.make_test) for system in SYSTEMS for one in mine]
+    """Return (system, scenario, whether `make test` plays it) for one test file, node by node."""
+    scenarios = [scenario for scenario in load().values() if scenario.by == by]
+    return [(system, scenario.name, system in scenario.make_test) for system in SYSTEMS for scenario in scenarios]

@@ -1,4 +1,4 @@
-"""A Serving as the engine knows it: its inputs, what its last update gave, and changes of the inputs. Data for diffs and previews."""
+"""A Serving as the Pulumi engine knows it: its inputs, the outputs of its last update, and changes of the inputs. Data for diffs and previews."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ OUTPUTS = {
 
 
 def changed(*path: Any, to: Any) -> Props:
-    """Return INPUTS with another value at a path; None takes it away."""
+    """Return INPUTS with another value at a path; None removes it."""
 
-    def put(value: Any, rest: tuple[Any, ...]) -> Any:
-        if not rest:
+    def put(value: Any, keys: tuple[Any, ...]) -> Any:
+        if not keys:
             return to
         if isinstance(value, list):
-            return [put(item, rest[1:]) if at == rest[0] else item for at, item in enumerate(value)]
-        new = {**value, rest[0]: put(value.get(rest[0]), rest[1:])}
+            return [put(item, keys[1:]) if at == keys[0] else item for at, item in enumerate(value)]
+        new = {**value, keys[0]: put(value.get(keys[0]), keys[1:])}
         return {key: item for key, item in new.items() if item is not None}
 
     return put(INPUTS, path)

@@ -1,6 +1,6 @@
-"""The fleet's plugin with machines that are not there: every run ends well and takes as long as it is told. BMCs are asked as ever.
+"""The fleet's plugin with imaginary machines: every run succeeds after the seconds in machines.json. BMCs are real.
 
-Started by the engine. Used by tests/preview, which need a state of machines that were deployed. Reads machines.json of FLEET_STATE:
+Started by the Pulumi engine. Used by tests/preview, which need a state of deployed machines. Reads machines.json of FLEET_STATE:
 {seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
 """
 
@@ -20,7 +20,7 @@ from fleet.provider.properties import Props  # noqa: E402
 from fleet.provider.slots import Slots  # noqa: E402
 from fleet.stack import resource_roles  # noqa: E402
 
-# What each kind tells, and one thing that it has put on its machine.
+# The results of each kind, and one thing that it manages on its machine.
 RESULTS: dict[str, Props] = {
     "Host": {"gpus": 8, "driver": "6.16", "engine": "1" * 32},
     "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c" * 40, "version": "5.0"},
@@ -37,9 +37,9 @@ THINGS = {
 
 
 def machines() -> Props:
-    """What the test says of the machines now."""
-    told: Props = json.loads((base.state_dir() / "machines.json").read_text())
-    return told
+    """Return the machines' present state, which the test sets."""
+    state: Props = json.loads((base.state_dir() / "machines.json").read_text())
+    return state
 
 
 class Node(node.Node):
@@ -58,18 +58,20 @@ class Run(Playbook):
 
     def apply(self, request: base.Request, inputs: Props, old: Props | None) -> Props:
         """It runs."""
-        made = super().apply(request, inputs, old)
-        return {**made, "verdict": VERDICT} if self.name == "Serving" else made
+        outputs = super().apply(request, inputs, old)
+        return {**outputs, "verdict": VERDICT} if self.name == "Serving" else outputs
 
 
 def playbook(kind: str, slots: Slots) -> Playbook:
-    """A kind whose runs do nothing and whose machines look as the test says."""
+    """Return a kind whose runs do nothing and whose machines have the test's state."""
     thing = THINGS[kind]
     right = {"arguments": ["iommu=pt"]} if kind == "Host" else {"state": "active"}
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
         seconds = {
-            role: taken for role, taken in machines()["seconds"].items() if role in resource_roles.ROLES[kind.lower()]
+            role: duration
+            for role, duration in machines()["seconds"].items()
+            if role in resource_roles.ROLES[kind.lower()]
         }
         declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
         return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)

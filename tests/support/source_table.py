@@ -37,9 +37,9 @@ class Source:
                 name: {
                     **self.machine,
                     **{key: text.format(place) for key, text in self.own.items()},
-                    **own,
+                    **inputs,
                 }
-                for place, (name, own) in enumerate(machines.items(), start=11)
+                for place, (name, inputs) in enumerate(machines.items(), start=11)
             },
         }
 

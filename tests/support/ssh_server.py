@@ -1,7 +1,7 @@
-"""An SSH server in this process, for tests of fleet.ssh that need no node: it runs commands here, as who runs the tests.
+"""An SSH server in this process, for tests of fleet.ssh that need no node: it runs commands here, as the tests' user.
 
-Owns its port, its threads and its throw-away keys; counts connections and commands. What the fleet keeps in /var/lib/fleet of a machine lies
-in a folder of the test: no command here reads or writes this machine's own. Used by the fixture `server`.
+Owns its port, its threads and its throw-away keys; counts connections and commands. A folder of the test replaces a machine's
+/var/lib/fleet: no command here reads or writes this machine's own. Used by the fixture `server`.
 """
 
 import socket
@@ -17,26 +17,26 @@ import paramiko
 from fleet import preflight, ssh
 
 KEPT = Path("/var/lib/fleet")
-READS = b"os.read(0, 1)"  # of fleet.ssh.relay.COMMAND, which reads its input as it comes
+READS = b"os.read(0, 1)"  # of fleet.ssh.relay.COMMAND, which reads its input byte by byte
 
 
 class Server:
     """Listens on a port of the loopback (0: any free one) until `close`. With a `root` its commands see that folder's /etc.
 
-    `rereads`: each connection is shown the host key that lies there, as sshd does once it was told to reload.
+    `rereads`: each connection gets that folder's host key, as from an sshd that has reloaded.
     """
 
     def __init__(self, folder: Path, port: int = 0, root: Path | None = None, rereads: bool = True) -> None:
         self.root, self.rereads = root, rereads
-        self.host_key = _key(folder, "host")
-        self.user_key = _key(folder, "user")
+        self.host_key = make_key(folder, "host")
+        self.user_key = make_key(folder, "user")
         self.identity = folder / "user"
         self.connections, self.commands = 0, list[str]()
         self.relays = list[int]()  # exit codes of programs that carried connections
         self.kept = folder / "kept"  # in place of KEPT
-        self.look: Callable[[], str] | None = None  # what a preflight is answered, in place of what this machine is
+        self.look: Callable[[], str] | None = None  # the facts for a preflight, in place of this machine's
         self.looks = 0
-        self.rewrite: Callable[[bytes], bytes] | None = None  # what a hostile machine makes of what its commands print
+        self.rewrite: Callable[[bytes], bytes] | None = None  # how a hostile machine changes its commands' output
         self.gate = threading.Event()  # a handshake waits for it
         self.gate.set()
         self.arrived = threading.Event()
@@ -48,12 +48,11 @@ class Server:
     @property
     def target(self) -> ssh.Target:
         """How to reach it, with the right key pinned."""
-        key = f"{self.host_key.get_name()} {self.host_key.get_base64()}"
         port = self._listener.getsockname()[1]
-        return ssh.Target("glm-1", "127.0.0.1", port, "root", key, str(self.identity))
+        return ssh.Target("glm-1", "127.0.0.1", port, "root", public(self.host_key), str(self.identity))
 
     def close(self) -> None:
-        """End the listener and every connection; once is enough."""
+        """End the listener and every connection; may be called again."""
         if self._listener.fileno() < 0:
             return
         self.gate.set()
@@ -64,7 +63,7 @@ class Server:
             transport.close()
 
     def _shown(self) -> paramiko.PKey:
-        """The host key: that of its `root`, where one lies there and it rereads."""
+        """Return the host key of its `root`, where it has one and rereads it."""
         own = self.root / "etc" / "ssh" / "ssh_host_ed25519_key" if self.root and self.rereads else None
         return paramiko.Ed25519Key.from_private_key_file(str(own)) if own and own.exists() else self.host_key
 
@@ -86,7 +85,7 @@ class Server:
         try:
             transport.start_server(server=_Rules(self), event=threading.Event())
         except (paramiko.SSHException, EOFError):
-            return  # a client that did not like our key
+            return  # a client that refused our key
 
 
 class _Rules(paramiko.ServerInterface):
@@ -105,9 +104,9 @@ class _Rules(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
-        seen = command.decode().replace("/etc/", f"{self._server.root}/etc/" if self._server.root else "/etc/")
+        text = command.decode().replace("/etc/", f"{self._server.root}/etc/" if self._server.root else "/etc/")
         run = self._relay if READS in command else self._run
-        threading.Thread(target=run, args=(channel, seen), daemon=True).start()
+        threading.Thread(target=run, args=(channel, text), daemon=True).start()
         return True
 
     def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
@@ -123,43 +122,45 @@ class _Rules(paramiko.ServerInterface):
             for data in iter(lambda: channel.recv(1 << 16), b""):
                 stdin.write(data)
             stdin.seek(0)
-            given = stdin.read()
+            script = stdin.read()
             if self._server.root:
-                given = given.replace(b'"/etc/', f'"{self._server.root}/etc/'.encode())
-            if given.startswith(preflight.SCRIPTS[0].read_bytes()) and self._server.look:
+                script = script.replace(b'"/etc/', f'"{self._server.root}/etc/'.encode())
+            if script.startswith(preflight.SCRIPTS[0].read_bytes()) and self._server.look:
                 self._server.looks += 1
-                command, given = "cat", self._server.look().encode()
+                command, script = "cat", self._server.look().encode()
             stdin.seek(0)
             stdin.truncate()
-            stdin.write(given.replace(bytes(KEPT), bytes(self._server.kept)))
+            stdin.write(script.replace(bytes(KEPT), bytes(self._server.kept)))
             stdin.seek(0)
             command = command.replace(str(KEPT), str(self._server.kept))
-            ended = subprocess.Popen(["sh", "-c", command], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process = subprocess.Popen(
+                ["sh", "-c", command], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
         try:
-            assert ended.stdout and ended.stderr
-            said = threading.Thread(target=_pump, args=(ended.stderr.read1, channel.sendall_stderr, lambda: None))
-            said.start()
+            assert process.stdout and process.stderr
+            errors = threading.Thread(target=_pump, args=(process.stderr.read1, channel.sendall_stderr, lambda: None))
+            errors.start()
             if self._server.rewrite:
-                channel.sendall(self._server.rewrite(ended.stdout.read()))
-            _pump(ended.stdout.read1, channel.sendall, lambda: None)
-            said.join()
-            ended.wait()
-            channel.send_exit_status(ended.returncode)
+                channel.sendall(self._server.rewrite(process.stdout.read()))
+            _pump(process.stdout.read1, channel.sendall, lambda: None)
+            errors.join()
+            channel.send_exit_status(process.wait())
         except (OSError, EOFError):
             return  # the client left before the end
         finally:
             channel.close()
 
     def _relay(self, channel: paramiko.Channel, command: str) -> None:
-        """Run a command whose input comes as it runs."""
-        ended = subprocess.Popen(
+        """Run a command, and pass on its input while it runs."""
+        process = subprocess.Popen(
             ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
-        assert ended.stdin and ended.stdout and ended.stderr
-        threading.Thread(target=_pump, args=(channel.recv, ended.stdin.write, ended.stdin.close), daemon=True).start()
-        _pump(ended.stdout.read, channel.sendall, lambda: None)
-        _pump(ended.stderr.read, channel.sendall_stderr, lambda: None)
-        self._server.relays.append(ended.wait())
+        stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+        assert stdin and stdout and stderr
+        threading.Thread(target=_pump, args=(channel.recv, stdin.write, stdin.close), daemon=True).start()
+        _pump(stdout.read, channel.sendall, lambda: None)
+        _pump(stderr.read, channel.sendall_stderr, lambda: None)
+        self._server.relays.append(process.wait())
         channel.close()
 
     def _carry(self, chanid: int, service: socket.socket) -> None:
@@ -175,13 +176,21 @@ def _pump(read: Any, write: Any, end: Any) -> None:
     try:
         while data := read(1 << 16):
             write(data)
-    except (OSError, EOFError):  # one side has gone
+    except (OSError, EOFError):  # one side left
         pass
     finally:
         end()
 
 
-def _key(folder: Path, name: str) -> paramiko.PKey:
+def make_key(folder: Path, name: str) -> paramiko.PKey:
+    """Return folder/NAME and its public half NAME.pub, made where they are missing."""
     if not (folder / name).exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+        folder.mkdir(exist_ok=True)
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True)
     return paramiko.PKey.from_path(folder / name)
+
+
+def public(key: paramiko.PKey) -> str:
+    """Return a key's public half as a stack file pins it."""
+    return f"{key.get_name()} {key.get_base64()}"

@@ -1,6 +1,6 @@
-"""Makes rows of the change matrix on nodes of a road that stands: the real preview before, the real `pulumi up`, a look at the nodes around it.
+"""Makes changes of the change matrix on the nodes of a stack that is up: a preview, a look at the nodes, `pulumi up`, another look.
 
-Needs tests.support.e2e.Road with a stack that is up. Called by test_changes.py and tests/e2e/test_e2e_changes.py.
+Needs tests.support.e2e.Road. Called by test_changes.py and tests/e2e/test_e2e_changes.py.
 """
 
 import contextlib
@@ -14,80 +14,77 @@ import yaml
 
 from tests.support import forecast_reader, node_changes, records
 from tests.support.change_table import Row
-from tests.support.e2e import STACK, UP, Road
+from tests.support.e2e import STACK, Road
+from tests.support.environment import expect_success
 
-# What is added to a file whose row does not say more.
+# Added to a file whose row does not say more.
 TASK = "\n- name: Ensure this file is another one\n  ansible.builtin.debug:\n    msg: one task more\n"
 LINE = "\n# one line more\n"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What was foretold for one node, what it then showed, and in words where the two differ."""
+    """The predictions for one node, its changes, and in words where the two differ."""
 
-    foretold: list[forecast_reader.Foretold]
-    happened: node_changes.Happened
-    wrong: list[str]
+    predictions: list[forecast_reader.Prediction]
+    changes: node_changes.Changes
+    mismatches: list[str]
 
 
 class Bed:
-    """The nodes of one road, and what of its stack file and roles was changed so far."""
+    """The nodes of one stack, with the changes of its stack file and roles so far."""
 
     def __init__(self, road: Road) -> None:
         self.road = road
         self._file = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
 
     def make(self, rows: Mapping[str, Sequence[Row]]) -> dict[str, Outcome]:
-        """Make these changes on each of these nodes, all in one run. What came of the way back is added."""
-        each = [(name, row) for name, some in rows.items() for row in some]
-        for name, row in each:
+        """Make these changes on each of these nodes, all in one run; an outcome includes the mismatches of the way back."""
+        pairs = [(name, row) for name, changes in rows.items() for row in changes]
+        for name, row in pairs:
             for node, command in ((name, row.first), ("site", row.at_site)):
                 if command:
                     self.road.on(node, command)
-        with self._mended():
+        with self._restored_after_failure():
             origin = self._files()
-            if any(row.needs for _, row in each):
-                for name, row in each:
+            if any(row.needs for _, row in pairs):
+                for name, row in pairs:
                     self._vars(name, row.needs)
                 self.up()
             before = self._files()
-            for name, row in each:
+            for name, row in pairs:
                 self._change(name, row)
             outcomes = self.run(list(rows))
-            if any(row.back for _, row in each):
+            if any(row.back for _, row in pairs):
                 _write(before)
                 for name, outcome in self.run(list(rows)).items():
-                    outcomes[name].wrong.extend(f"on the way back: {text}" for text in outcome.wrong)
-                if self._files() != origin:  # what was needed goes back, too
+                    outcomes[name].mismatches.extend(f"on the way back: {text}" for text in outcome.mismatches)
+                if self._files() != origin:  # the needs go back, too
                     _write(origin)
                     self.up()
-        shown = {row.name: row.model_dump() for name, row in each if not outcomes[name].wrong}
-        records.add("changes", shown)
+        records.add("changes", {row.name: row.model_dump() for name, row in pairs if not outcomes[name].mismatches})
         return outcomes
 
     def run(self, names: list[str]) -> dict[str, Outcome]:
         """Preview, look, `up`, look again."""
-        known = {name: self._replicas(name) for name in names}
-        previewed = self.road.pulumi("preview")
-        assert previewed.returncode == 0, previewed.stdout
+        old_replicas = {name: self._replicas(name) for name in names}
+        preview = expect_success(self.road.pulumi("preview"))
         before = {name: node_changes.look(lambda command, on=name: self.road.on(on, command)) for name in names}
         self.up()
         outcomes = {}
         for name in names:
             replicas = self._replicas(name)
-            self.road.serves_again(name, replicas=replicas)
+            self.road.wait_for_replicas(name, replicas=replicas)
             after = node_changes.look(lambda command, on=name: self.road.on(on, command))
-            told, seen = forecast_reader.foretold(previewed.stdout, name), node_changes.happened(before[name], after)
-            assert told, f"nothing is foretold for {name}:\n{previewed.stdout}"
-            outcomes[name] = Outcome(told, seen, forecast_reader.wrong(told, seen, {*known[name], *replicas}))
+            predictions, changes = forecast_reader.predictions(preview, name), node_changes.changes(before[name], after)
+            assert predictions, f"the preview predicts nothing for {name}:\n{preview}"
+            mismatches = forecast_reader.mismatches(predictions, changes, {*old_replicas[name], *replicas})
+            outcomes[name] = Outcome(predictions, changes, mismatches)
         return outcomes
 
     def up(self) -> None:
         """Deploy, without the policies: rows ask for what no stack should have."""
-        done = self.road.run(
-            "pulumi", "up", "--yes", "--skip-preview", "--stack", STACK, "--color", "never", timeout=UP
-        )
-        assert done.returncode == 0, done.stdout
+        expect_success(self.road.pulumi("up", "--yes", "--skip-preview"))
 
     def _change(self, name: str, row: Row) -> None:
         if row.file:
@@ -101,11 +98,11 @@ class Bed:
 
     def _value(self, name: str, row: Row) -> Any:
         if row.site:
-            (site,) = [one for one in self.road.resources() if one["type"] == "lab:index:Site"]
+            (site,) = [item for item in self.road.resources() if item["type"] == "lab:index:Site"]
             return site["outputs"]["vars"][row.site]
-        if row.told:
-            said = self.road.on(name, row.told)
-            return json.loads(said) if said.startswith("{") else said
+        if row.from_node:
+            output = self.road.on(name, row.from_node)
+            return json.loads(output) if output.startswith("{") else output
         return row.to
 
     def _edit(self, file: pathlib.Path, row: Row) -> None:
@@ -118,7 +115,7 @@ class Bed:
         file.write_text(text)
 
     def _vars(self, name: str, values: Mapping[str, Any]) -> None:
-        """Give variables of one machine these values, whatever the stack says; None takes one out of both."""
+        """Give variables of one machine these values, whatever the stack says; None removes one from both."""
         with self._stack() as stack:
             for variable, value in values.items():
                 own = stack["glm-fleet:nodes"]["machines"][name].setdefault("vars", {})
@@ -128,7 +125,7 @@ class Bed:
                     own[variable] = value
 
     def _entries(self, name: str, variable: str, entries: Mapping[str, Any]) -> None:
-        """Change entries of a dictionary of one machine; None takes one out of the machine's and the stack's."""
+        """Change entries of a dictionary of one machine; None removes one from the machine's and the stack's."""
         with self._stack() as stack:
             own = stack["glm-fleet:nodes"]["machines"][name].setdefault("vars", {}).setdefault(variable, {})
             for key, value in entries.items():
@@ -141,21 +138,21 @@ class Bed:
     def _replicas(self, name: str) -> list[str]:
         with self._stack() as stack:
             own = stack["glm-fleet:nodes"]["machines"][name].get("vars", {})
-            found = own.get("vllm_replicas") or stack["glm-fleet:vars"]["vllm_replicas"]
-        return [replica["name"] for replica in found]
+            replicas = own.get("vllm_replicas") or stack["glm-fleet:vars"]["vllm_replicas"]
+        return [replica["name"] for replica in replicas]
 
     @contextlib.contextmanager
     def _stack(self) -> Iterator[dict[str, Any]]:
-        """The stack file's settings, written back where they were changed."""
+        """Yield the stack file's settings, and write their changes back."""
         text = self._file.read_text()
-        told = yaml.safe_load(text)
-        yield told["config"]
-        if told != yaml.safe_load(text):
-            self._file.write_text(yaml.safe_dump(told, sort_keys=False))
+        stack = yaml.safe_load(text)
+        yield stack["config"]
+        if stack != yaml.safe_load(text):
+            self._file.write_text(yaml.safe_dump(stack, sort_keys=False))
 
     @contextlib.contextmanager
-    def _mended(self) -> Iterator[None]:
-        """Where anything goes wrong, bring the stack file, the roles and the nodes back to what they were before."""
+    def _restored_after_failure(self) -> Iterator[None]:
+        """Where anything fails, restore the stack file, the roles and the nodes."""
         before = self._files()
         try:
             yield
@@ -164,11 +161,11 @@ class Bed:
             try:
                 self.up()
             except AssertionError as more:
-                error.add_note(f"and what was there before could not be brought back: {more}")
+                error.add_note(f"and the state before could not be restored: {more}")
             raise
 
     def _files(self) -> dict[pathlib.Path, bytes]:
-        """The stack file and the roles as they are now."""
+        """Return the stack file and the roles as they are now."""
         roles = self.road.home / "roles"
         return {file: file.read_bytes() for file in (self._file, *roles.rglob("*")) if file.is_file()}
 

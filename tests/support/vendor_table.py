@@ -1,6 +1,6 @@
-"""Machines of vendors as data: machines.yml, a row a machine, with what it says of itself and what is expected of it.
+"""Machines of vendors as data: machines.yml, a row a machine, with its facts and the expected results.
 
-Owns the form of a row. Called by the tests of this folder and by `page`, which tells what a row says.
+Owns the form of a row. Called by tests/vendors and its `page`, which prints the rows.
 """
 
 import functools
@@ -15,7 +15,7 @@ from fleet.preflight import CheckResult
 from tests.support import preflight_machines, rows
 
 FILE = pathlib.Path(__file__).parents[1] / "vendors" / "machines.yml"
-# Facts that are mappings and are taken as they stand: what is not named in them is not there.
+# Facts that are mappings and replace the whole default.
 WHOLE = ("images", "headers", "loader")
 
 
@@ -26,7 +26,7 @@ class Form(pydantic.BaseModel):
 
 
 class Run(Form):
-    """What playbooks/host.yml leaves on the lab's node: `holds` are commands that go well, `stays` and `absent` patterns of packages."""
+    """The lab's node after playbooks/host.yml: `holds` are commands that succeed, `stays` and `absent` patterns of packages."""
 
     reboots: int
     driver: str
@@ -36,7 +36,7 @@ class Run(Form):
 
 
 class Machine(Form):
-    """One machine. `checks` are patterns of what the preflight says of the lab's node; without `run` no playbook is run there."""
+    """One machine. `checks` are patterns of the preflight's results on the lab's node; without `run` no playbook runs there."""
 
     name: str
     about: str
@@ -48,7 +48,7 @@ class Machine(Form):
     run: Run | None = None
 
     def look(self) -> preflight.Observation:
-        """Return what such a machine says of itself."""
+        """Return the facts of such a machine."""
         facts = preflight_machines.healthy()
         for name, value in self.facts.items():
             merged = isinstance(value, Mapping) and name not in WHOLE
@@ -56,12 +56,18 @@ class Machine(Form):
         return preflight.Observation(facts, 0.2)
 
     def results(self) -> list[CheckResult]:
-        """Return what the preflight says of it with the stack prod, where that is not what it says of a bare machine."""
-        bare = preflight.check(preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.wanted())
-        return [one for one in preflight.check(self.look(), preflight_machines.wanted()) if one not in bare]
+        """Return the preflight's results for it with the stack prod, where they differ from those of a bare machine."""
+        bare = preflight.check(
+            preflight.Observation(preflight_machines.healthy(), 0.2), preflight_machines.prod_requirements()
+        )
+        return [
+            result
+            for result in preflight.check(self.look(), preflight_machines.prod_requirements())
+            if result not in bare
+        ]
 
 
 @functools.cache
 def load() -> dict[str, Machine]:
-    """Every machine by its name, in the order of the file."""
-    return {one.name: one for one in rows.read(FILE, Machine)}
+    """Return every machine by its name, in the order of the file."""
+    return {machine.name: machine for machine in rows.read(FILE, Machine)}

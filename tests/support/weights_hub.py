@@ -1,18 +1,19 @@
-"""A hub of models on loopback, and a node that fetches from it: for the tests of fleet/weights_fetcher."""
+"""A hub of models on the loopback, and a node that fetches from it: for the tests of fleet/weights_fetcher."""
 
 import contextlib
 import hashlib
-import http.server
 import json
 import os
 import pathlib
 import re
-import ssl
 import subprocess
 import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator
+
+from tests.support import http_server
+from tests.support.environment import expect_success
 
 ROOT = pathlib.Path(__file__).parents[2]
 # As the role runs them on a node: the one as a file beside its package, the other as text.
@@ -22,14 +23,10 @@ REPOSITORY, REVISION = "lab/model", "a" * 40
 BIG, SMALL = "model-00001.safetensors", "config.json"
 
 
-class Hub(http.server.ThreadingHTTPServer):
+class Hub(http_server.LoopbackServer):
     """A hub with one repository. `log` has (path, Range, Authorization); faults are switches on it."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.scheme = "http"
+    def __init__(self, certificate: pathlib.Path | None = None) -> None:
         self.files = {
             BIG: os.urandom(3_000_000),
             SMALL: b'{"architectures": ["Glm"]}',
@@ -37,80 +34,62 @@ class Hub(http.server.ThreadingHTTPServer):
             "README.md": b"#",
         }
         self.log: list[tuple[str, str, str]] = []
-        self.served: dict[str, bytes] = {}  # bytes that are sent in place of the right ones
-        self.cuts: dict[str, int] = {}  # how often the line is cut after 1 MB
-        self.stall = threading.Event()  # set: the big file stops after 1 MB until the client is gone
+        self.served: dict[str, bytes] = {}  # in place of the right bytes
+        self.cuts: dict[str, int] = {}  # how often the line breaks after 1 MB
+        self.stall = threading.Event()  # set: the big file stops after 1 MB until the client leaves
         self.token = ""
-        self.storage = ""  # base URL that files are redirected to
+        self.storage = ""  # base URL of the redirects of files
         self.status = 0  # status of every answer but 200
         self.refusals: list[tuple[int, str]] = []  # (status, Retry-After) of the next answers
         self.deaf = False  # knows no Range
         self.page: bytes | None = None  # in place of the list of files
         self.next = ""  # Link header of the list
         self.entries: list[object] = []  # of the list, besides the files
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}"
+        super().__init__(Handler, certificate)
 
     def tree(self) -> list[dict]:
         entries = []
         for path, data in self.files.items():
-            entry = {
-                "type": "file",
-                "path": path,
-                "size": len(data),
-                "oid": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
-            }
+            oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            entry: dict = {"type": "file", "path": path, "size": len(data), "oid": oid}
             if path.endswith(".safetensors"):
                 entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
             entries.append(entry)
         return [*entries, {"type": "directory", "path": "sub", "oid": "0", "size": 0}]
 
-    def asked(self, path: str) -> list[str]:
-        """The Range headers of the requests for one file, in order."""
-        return [asked for url, asked, _ in self.log if url.endswith(f"/{path}")]
+    def ranges(self, path: str) -> list[str]:
+        """Return the Range headers of the requests for one file, in order."""
+        return [ranges for url, ranges, _ in self.log if url.endswith(f"/{path}")]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http_server.Handler):
     protocol_version = "HTTP/1.1"
-    RANGE = ""  # Content-Range, where it is not to be the right one
+    RANGE = ""  # a wrong Content-Range
     server: Hub
-
-    def log_message(self, format: str, *args: object) -> None:
-        return
-
-    def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
     def do_GET(self) -> None:
         hub, path = self.server, urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         hub.log.append((path, self.headers.get("Range", ""), self.headers.get("Authorization", "")))
         if hub.refusals:
             status, later = hub.refusals.pop(0)
-            return self.answer(status, b"", X_Error_Code="Faulty", **({"Retry_After": later} if later else {}))
+            return self.reply(status, b"", X_Error_Code="Faulty", **({"Retry_After": later} if later else {}))
         if hub.status:
-            return self.answer(hub.status, b"", X_Error_Code="Faulty")
+            return self.reply(hub.status, b"", X_Error_Code="Faulty")
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
-            return self.answer(401, b"", X_Error_Code="GatedRepo")
+            return self.reply(401, b"", X_Error_Code="GatedRepo")
         if path == f"/api/models/{REPOSITORY}/tree/{REVISION}":
             page = json.dumps([*hub.tree(), *hub.entries]).encode() if hub.page is None else hub.page
-            return self.answer(200, page, **({"Link": hub.next} if hub.next else {}))
+            return self.reply(200, page, **({"Link": hub.next} if hub.next else {}))
         if "/resolve/" not in path:
-            return self.answer(404, b"", X_Error_Code="RevisionNotFound")
+            return self.reply(404, b"", X_Error_Code="RevisionNotFound")
         name = path.partition(f"/resolve/{REVISION}/")[2]
         if hub.storage:
-            return self.answer(302, b"", Location=f"{hub.storage}{path}")
+            return self.reply(302, b"", Location=f"{hub.storage}{path}")
         data = hub.served.get(name, hub.files[name])
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked and not hub.deaf else 0
-        self.send_response(206 if asked and not hub.deaf else 200)
-        if asked and not hub.deaf:
+        part = None if hub.deaf else re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(part[1]) if part else 0
+        self.send_response(206 if part else 200)
+        if part:
             self.send_header("Content-Range", self.RANGE or f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
@@ -121,7 +100,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if cut:
                 hub.cuts[name] -= 1
             else:
-                self.rfile.read(1)  # until the client is gone
+                self.rfile.read(1)  # until the client leaves
             self.close_connection = True
             return None
         self.wfile.write(data[start:])
@@ -129,32 +108,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def standing(certificate: pathlib.Path | None = None) -> Iterator[Hub]:
-    """A hub that answers until the block ends; over TLS where it is given a certificate."""
-    server = Hub()
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.scheme = "https"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+def serve(certificate: pathlib.Path | None = None) -> Iterator[Hub]:
+    """Yield a hub that answers until the block ends; with a certificate over TLS."""
+    hub = Hub(certificate)
     try:
-        yield server
+        yield hub
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        hub.close()
 
 
 def certificate(folder: pathlib.Path) -> pathlib.Path:
-    """Make a certificate of 127.0.0.1, with its key in the same file, and return its place."""
-    made, key = folder / "hub.pem", folder / "hub.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=hub"
-    place = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
-    subprocess.run([*command.split(), *place], check=True, capture_output=True)
-    made.write_text(made.read_text() + key.read_text())
-    return made
+    """Make hub.pem, a certificate of 127.0.0.1 with its key."""
+    return http_server.make_certificate(folder, "hub")
 
 
 class Node:
@@ -175,30 +140,27 @@ class Node:
         return subprocess.run(self.command(program, verb, *more), capture_output=True, text=True, timeout=60)
 
     def fetching(self, *more: str) -> list[str]:
-        """The command that only fetches."""
+        """Return the command that only fetches."""
         return self.command(FETCH, "fetch", f"--endpoint={self.hub.url}", "--patience=2", *more)
 
     def fetch(self, *more: str) -> subprocess.CompletedProcess[str]:
-        """What the role does: prepare, fetch, finish. Returns the first that fails, or the fetch."""
-        self.done = self.run(MODEL, "prepare")
-        assert self.done.returncode == 0, self.done.stderr
-        fetched = subprocess.run(
+        """Prepare, fetch and finish as the role does. Returns the first that fails, or the fetch."""
+        expect_success(self.run(MODEL, "prepare"))
+        fetch = subprocess.run(
             self.fetching(*more), capture_output=True, text=True, timeout=60, env={**os.environ, **self.environment}
         )
-        finished = self.run(MODEL, "finish") if fetched.returncode == 0 else fetched
-        for program in (fetched, finished):
+        finish = self.run(MODEL, "finish") if fetch.returncode == 0 else fetch
+        for program in (fetch, finish):
             assert "Traceback" not in program.stdout + program.stderr, program.stderr
-        return finished if finished.returncode else fetched
+        return finish if finish.returncode else fetch
 
     def check(self) -> dict:
-        done = self.run(MODEL, "check")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(expect_success(self.run(MODEL, "check")))
 
     def name(self, **more: str) -> None:
-        """Write weights_manifest as the role does: the hub's files that are not excluded, and what is given."""
-        right = {path: hashlib.sha256(data).hexdigest() for path, data in self.hub.files.items()}
-        self.sums.write_text(json.dumps({path: one for path, one in right.items() if path != "README.md"} | more))
+        """Write weights_manifest as the role does: the hub's files that are not excluded, and `more`."""
+        sums = {path: hashlib.sha256(data).hexdigest() for path, data in self.hub.files.items()}
+        self.sums.write_text(json.dumps({path: digest for path, digest in sums.items() if path != "README.md"} | more))
 
     def manifest(self) -> dict:
         return json.loads((self.model / "manifest.json").read_text())

@@ -11,7 +11,7 @@ from tests.support.weights_hub import Hub, Node
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with weights_hub.standing() as server:
+    with weights_hub.serve() as server:
         yield server
 
 

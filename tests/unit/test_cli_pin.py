@@ -149,7 +149,7 @@ def test_one_name_that_pin_cannot_resolve_leaves_the_file_unchanged(world: World
 def test_pin_refuses_an_unknown_variable_before_it_asks_a_server(world: World, line: str, message: str) -> None:
     world.path.write_text(world.path.read_text().replace("transformers_commit: v5.3.0", line))
     result = run("--yes")
-    assert (result.exit_code, world.registry.asked, world.hub.asked) == (1, [], [])
+    assert (result.exit_code, world.registry.requests, world.hub.requests) == (1, [], [])
     assert message in result.output
 
 

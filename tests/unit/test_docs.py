@@ -41,8 +41,8 @@ def message(name: str) -> str:
 
 # Page: module and name of the path of its data, the file, a content that lacks something, a part of the message.
 LACKING: Mapping[str, tuple[Any, str, str, Any, str]] = {
-    "drift.md": (drift_table, "FILE", "e2e/drift.yml", [[{"kind": "a mode", "node": "glm-1", "do": "chmod 600 /x"}]], "e2e/drift.yml: wave 1, a mode: told: field required"),
-    "faults.md": (fault_table, "FOLDER", "faults/table/1.yml", [{"fault": "clock off"}], "faults/table/1.yml: row 1 (clock off): said: field required"),
+    "drift.md": (drift_table, "FILE", "e2e/drift.yml", [[{"kind": "a mode", "node": "glm-1", "do": "chmod 600 /x"}]], "e2e/drift.yml: wave 1, a mode: report: field required"),
+    "faults.md": (fault_table, "FOLDER", "faults/table/1.yml", [{"fault": "clock off"}], "faults/table/1.yml: row 1 (clock off): message: field required"),
     "systems.md": (scenario_table, "FOLDER", "matrix/scenarios/1-new.yml", {"about": "x"}, "matrix/scenarios/1-new.yml: make_test: field required"),
     "vendors.md": (vendor_table, "FILE", "vendors/machines.yml", [{"name": "new", "about": "x", "source": "y", "up": "z"}], "vendors/machines.yml: row 1 (new): facts: field required"),
     "acceptance.md": (catalogue, "FILE", "mi300x.yml", {"checked": "2026-11-29"}, "fleet/acceptance/mi300x.yml"),

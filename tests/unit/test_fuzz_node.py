@@ -22,7 +22,7 @@ from fleet.provider.properties import to_struct
 from fleet.ssh import reply, script
 from fleet.validators import Record
 from tests.support import fuzz
-from tests.support.preflight_machines import after_a_run, wanted
+from tests.support.preflight_machines import after_a_run, prod_requirements
 from tests.support.pulumi_project import ROOT
 from tests.support.right_outputs import RIGHT
 
@@ -73,7 +73,7 @@ THINGS = managed_set.Declared({"file /etc/x": True, "unit glm-0.service": True, 
 
 
 @fuzz.FUZZ
-@given(fuzz.printed(STATE), fuzz.printed(STATE))
+@given(fuzz.outputs(STATE), fuzz.outputs(STATE))
 def test_any_output_is_a_managed_state_or_an_error(first: str, second: str) -> None:
     with allow_our_errors():
         expected, seen = (reader.read(connect(output), THINGS) for output in (first, second))
@@ -88,7 +88,7 @@ def test_any_output_is_a_managed_state_or_an_error(first: str, second: str) -> N
 
 
 @fuzz.FUZZ
-@given(fuzz.printed({"owner": json.dumps({"id": "a/b/c", "who": "x", "since": "y"}), "gone": False}))
+@given(fuzz.outputs({"owner": json.dumps({"id": "a/b/c", "who": "x", "since": "y"}), "gone": False}))
 def test_any_output_is_the_mark_of_a_machine_or_an_error(output: str) -> None:
     with allow_our_errors():
         owner.claim(connect(output), "a/b/c")
@@ -106,10 +106,10 @@ def test_any_text_of_a_mark_is_an_owner_or_none(text: str) -> None:
 
 
 @fuzz.FUZZ
-@given(fuzz.printed(after_a_run()))
+@given(fuzz.outputs(after_a_run()))
 def test_any_output_gives_the_results_of_a_preflight_or_an_error(output: str) -> None:
     with allow_our_errors():
-        requirements = wanted()
+        requirements = prod_requirements()
         for result in preflight.check(preflight.read_facts(connect(output), requirements), requirements):
             "".join((result.seen, result.wanted, result.next)).encode()
 
@@ -125,7 +125,7 @@ def verify(output: str, monkeypatch: pytest.MonkeyPatch) -> verify_weights.Compa
 
 
 @fuzz.FUZZ
-@given(st.tuples(*map(fuzz.printed, ANSWERS)).map("\n".join))
+@given(st.tuples(*map(fuzz.outputs, ANSWERS)).map("\n".join))
 def test_any_output_gives_the_report_of_a_verification_or_an_error(output: str) -> None:
     with pytest.MonkeyPatch.context() as patch, allow_our_errors():
         weights = verify(output, patch)
@@ -136,7 +136,7 @@ def test_any_output_gives_the_report_of_a_verification_or_an_error(output: str) 
 @fuzz.FUZZ
 @given(
     st.one_of(
-        fuzz.printed("running"), st.sampled_from(["running\n1\n1e999 1", "stopping", f"x\n{'9' * 5000}\n1", "x\n²\n1"])
+        fuzz.outputs("running"), st.sampled_from(["running\n1\n1e999 1", "stopping", f"x\n{'9' * 5000}\n1", "x\n²\n1"])
     )
 )
 def test_any_output_gives_a_reason_why_a_connection_broke(output: str) -> None:
@@ -144,7 +144,7 @@ def test_any_output_gives_a_reason_why_a_connection_broke(output: str) -> None:
 
 
 @fuzz.FUZZ
-@given(fuzz.printed(RIGHT["Node"]["facts"]))
+@given(fuzz.outputs(RIGHT["Node"]["facts"]))
 def test_any_output_gives_the_facts_of_a_node_or_an_error(output: str) -> None:
     with allow_our_errors():
         to_struct({"facts": node._read_facts(connect(output))}).SerializeToString()
@@ -167,7 +167,7 @@ EVENTS = ["on_ok", "item_on_ok", "on_failed", "item_on_failed", "on_unreachable"
 
 
 @fuzz.FUZZ
-@given(st.sampled_from(EVENTS), st.sampled_from(ACTIONS), fuzz.spoiled(RESULT))
+@given(st.sampled_from(EVENTS), st.sampled_from(ACTIONS), fuzz.corruptions(RESULT))
 def test_any_answer_of_a_module_gives_progress_and_outputs_or_an_error(kind: str, action: str, res: Any) -> None:
     data = {"role": "r", "task": "t", "resolved_action": f"ansible.builtin.{action}", "res": res}
     event = json.loads(json.dumps(events.distil({"event": f"runner_{kind}", "event_data": data}), default=str))
@@ -188,7 +188,7 @@ def test_any_answer_of_a_module_gives_progress_and_outputs_or_an_error(kind: str
 def test_each_reader_ignores_a_line_of_a_bashrc_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader.read(connect(f"welcome\n{json.dumps(STATE)}\n"), THINGS).keys() == STATE.keys()
     assert owner.release(connect('hello\n{"owner": "", "gone": true}'), "a/b/c") is None
-    observation = preflight.read_facts(connect(f"motd\n{json.dumps(after_a_run())}\n"), wanted())
+    observation = preflight.read_facts(connect(f"motd\n{json.dumps(after_a_run())}\n"), prod_requirements())
     assert observation.facts["system"] == "ubuntu 24.04"
     assert node._read_facts(connect(f"motd\n{json.dumps(RIGHT['Node']['facts'])}\n")) == RIGHT["Node"]["facts"]
 

@@ -11,7 +11,7 @@ from fleet.managed import owner
 from fleet.preflight import Observation
 from fleet.preflight.host import network
 from fleet.provider import base, serving
-from tests.support.preflight_machines import healthy, wanted
+from tests.support.preflight_machines import healthy, prod_requirements
 
 EVIL = "x; touch /tmp/y; $(id) `id` 'q' \"d\" a b"
 
@@ -37,7 +37,7 @@ def test_the_line_that_destroys_the_owner_s_stack_keeps_its_words() -> None:
 def test_the_line_that_tries_an_address_keeps_its_words() -> None:
     facts = healthy()
     facts["reach"] = {"a;id:80": "no answer"}
-    failures = [result for result in network(Observation(facts, 0.0), wanted()) if result.level != "ok"]
+    failures = [result for result in network(Observation(facts, 0.0), prod_requirements()) if result.level != "ok"]
     assert commands(failures[0].next) == [["curl", "-v", "telnet://a;id:80"]]
 
 

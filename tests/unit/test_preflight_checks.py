@@ -10,22 +10,22 @@ import pytest
 
 from fleet import preflight
 from fleet.cli import preflight as verb
-from tests.support.preflight_machines import SICK, after_a_run, healthy, judged, wanted
+from tests.support.preflight_machines import FAULTS, after_a_run, healthy, not_ok, prod_requirements
 
 GOLDEN = Path(__file__).parent / "golden" / "preflight"
 
 
 @pytest.mark.parametrize("facts", [healthy, after_a_run])
 def test_a_healthy_machine_passes_before_and_after_its_first_run(facts: Callable[[], dict[str, Any]]) -> None:
-    assert judged(facts()) == []
+    assert not_ok(facts()) == []
 
 
-@pytest.mark.parametrize("claim", SICK)
+@pytest.mark.parametrize("claim", FAULTS)
 def test_a_sick_machine_is_reported_with_what_is_wanted_and_what_to_do(claim: str) -> None:
-    change, level, check, seen = SICK[claim]
+    change, level, check, seen = FAULTS[claim]
     facts = healthy()
     change(facts)
-    (result,) = judged(facts)
+    (result,) = not_ok(facts)
     assert (result.level, result.check, result.seen) == (level, check, seen)
     assert result.wanted and result.next
 
@@ -35,14 +35,14 @@ def test_a_sick_machine_is_reported_with_what_is_wanted_and_what_to_do(claim: st
     [(299, []), (-301, ["301 s behind this machine's"]), (86400, ["86400 s ahead of this machine's"])],
 )
 def test_a_clock_that_is_off_by_more_than_five_minutes_is_reported(ahead: float, findings: list[str]) -> None:
-    assert [result.seen for result in judged(healthy(), ahead)] == findings
+    assert [result.seen for result in not_ok(healthy(), ahead)] == findings
 
 
 def test_a_kernel_that_amd_does_not_list_is_an_error() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
     facts["headers"] = {"linux-headers-6.14.0-29-generic": "installed"}
-    assert [(result.level, result.check) for result in judged(facts)] == [("error", "kernel")]
+    assert [(result.level, result.check) for result in not_ok(facts)] == [("error", "kernel")]
 
 
 @pytest.mark.parametrize(
@@ -60,26 +60,26 @@ def test_the_loaded_driver_is_the_built_one_and_has_every_gpu(
     facts = after_a_run()
     facts["driver"] |= {"loaded_source": loaded, "built_source": built}
     facts["topology"] = [90402] * gfx
-    assert [(result.level, result.seen) for result in judged(facts)] == findings
+    assert [(result.level, result.seen) for result in not_ok(facts)] == findings
 
 
 def test_a_disk_needs_room_for_all_that_it_will_hold() -> None:
     facts = healthy()
     for folder in (*facts["space"].values(), *facts["images"].values()):
         folder["free"] = 250_000_000_000  # enough for either
-    (result,) = judged(facts)
+    (result,) = not_ok(facts)
     assert result.seen == "250 GB free at /srv/models, /var/lib/docker"
     assert result.wanted == "215 GB for the weights and 70 GB for the serving image (estimate)"
     facts["space"]["/srv/models"]["device"] = 2  # on disks of their own
-    assert judged(facts) == []
+    assert not_ok(facts) == []
 
 
 @pytest.mark.parametrize("line", ["[drm] invalid ip discovery binary signature", "{1}[Hardware Error]: CPER"])
 def test_the_kernel_log_reports_known_false_alarms_as_such(line: str) -> None:
     facts = healthy()
     facts["notes"] = [line]
-    assert judged(facts) == []
-    results = preflight.check(preflight.Observation(facts, 0), wanted())
+    assert not_ok(facts) == []
+    results = preflight.check(preflight.Observation(facts, 0), prod_requirements())
     (seen,) = (result.seen for result in results if result.check == "kernel log")
     assert seen.startswith("known false alarm") and line in seen
 
@@ -87,10 +87,10 @@ def test_the_kernel_log_reports_known_false_alarms_as_such(line: str) -> None:
 def test_the_table_and_the_messages_have_the_golden_text() -> None:
     sick = healthy()
     for claim in ("too-few-gpus", "secure-boot", "an-address-of-the-plan", "a-taken-port", "a-lock"):
-        SICK[claim][0](sick)
+        FAULTS[claim][0](sick)
     looks = {"prod-1": healthy(), "prod-2": sick, "prod-3": copy.deepcopy(sick)}
     reports = [
-        verb.Report(name, preflight.check(preflight.Observation(facts, 0.2), wanted(name)))
+        verb.Report(name, preflight.check(preflight.Observation(facts, 0.2), prod_requirements(name)))
         for name, facts in looks.items()
     ]
     error = "prod-4: connect to root@192.0.2.14:22: no answer within 15 s\n  wanted: an SSH server that lets us in"
@@ -101,10 +101,10 @@ def test_the_table_and_the_messages_have_the_golden_text() -> None:
 
 
 def test_the_plan_requires_of_a_machine_what_its_roles_need() -> None:
-    builder, other = wanted("prod-1"), wanted("prod-2")
+    builder, other = prod_requirements("prod-1"), prod_requirements("prod-2")
     assert set(builder.addresses) - set(other.addresses) == {"github.com:443"}  # only one machine builds
     assert builder.ports == {8000: "glm-0.service", 8001: "glm-1.service"}
-    assert wanted(network="none").ports == wanted(network="bridge").ports == {}
+    assert prod_requirements(network="none").ports == prod_requirements(network="bridge").ports == {}
     assert (builder.space[0].path, builder.space[0].bytes) == ("/srv/models", 215_400_000_000)
     assert builder.kernels["debian 12"] == ["6.1"]
 
@@ -118,7 +118,7 @@ def check_disks(disks: Any, free: int = 3_000_000_000_000) -> list[tuple[str, st
     facts = healthy()
     facts["disks"] = disks
     facts["space"]["/srv/models"] |= {"free": free, "device": 2}
-    requirements = dataclasses.replace(wanted(), filesystems=(DISK,))
+    requirements = dataclasses.replace(prod_requirements(), filesystems=(DISK,))
     results = preflight.check(preflight.Observation(facts, 0.2), requirements)
     return [(result.check, result.level, result.seen) for result in results if result.check in ("disks", "space")]
 

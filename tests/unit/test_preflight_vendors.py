@@ -9,7 +9,7 @@ import pytest
 
 from fleet import preflight
 from fleet.preflight import hardware
-from tests.support.preflight_machines import after_a_run, healthy, judged, wanted
+from tests.support.preflight_machines import after_a_run, healthy, not_ok, prod_requirements
 
 IN_TREE = "/lib/modules/6.8.0-87-generic/kernel/drivers/gpu/drm/amd/amdgpu/amdgpu.ko.zst"
 BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
@@ -17,7 +17,7 @@ BUILT = "/lib/modules/6.8.0-87-generic/updates/dkms/amdgpu.ko.zst"
 
 def report(facts: dict[str, Any], check: str) -> list[tuple[str, str]]:
     """Return level and words of one check, fine or not."""
-    results = preflight.check(preflight.Observation(facts, 0.2), wanted())
+    results = preflight.check(preflight.Observation(facts, 0.2), prod_requirements())
     return [(result.level, result.seen) for result in results if result.check == check]
 
 
@@ -46,7 +46,7 @@ def test_the_first_run_replaces_a_driver_of_the_distribution() -> None:
 def test_a_driver_that_dkms_did_not_build_for_this_kernel_is_a_warning() -> None:
     facts = after_a_run()
     facts["driver"]["path"] = IN_TREE
-    (result,) = judged(facts)
+    (result,) = not_ok(facts)
     assert (result.level, result.check) == ("warning", "driver")
     assert result.seen.endswith(
         "amdgpu-dkms 1:6.16.13.30300300-2327507.24.04 is installed, but not built for 6.8.0-87-generic"
@@ -69,7 +69,7 @@ def test_a_driver_of_another_release_is_reported(version: str, adopts: bool, exp
     facts = after_a_run()
     facts["driver"]["packages"] = {"amdgpu-dkms": version}
     requirements = preflight.Requirements(
-        wanted().target, "", driver_release="30.30.3", driver_packages=("amdgpu-dkms",), adopts_driver=adopts
+        prod_requirements().target, "", driver_release="30.30.3", driver_packages=("amdgpu-dkms",), adopts_driver=adopts
     )
     results = list(hardware.driver(preflight.Observation(facts, 0), requirements))[1:]
     assert [(result.level, result.seen) for result in results] == [
@@ -192,7 +192,7 @@ def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_wh
 ) -> None:
     facts = healthy()
     facts |= {"system": system, "kernel": kernel, "headers": {f"linux-headers-{kernel}": "installed"}}
-    (result,) = judged(facts)
+    (result,) = not_ok(facts)
     assert (result.level, result.check) == ("error", check)
     assert advice in result.next
 
@@ -200,7 +200,9 @@ def test_a_kernel_outside_the_releases_list_is_a_fault_that_names_the_release_wh
 def test_a_kernel_that_amd_does_not_list_is_a_warning_where_no_driver_is_wanted() -> None:
     facts = healthy()
     facts["kernel"] = "6.14.0-29-generic"
-    requirements = preflight.Requirements(wanted().target, "", driver=False, kernels=wanted().kernels)
+    requirements = preflight.Requirements(
+        prod_requirements().target, "", driver=False, kernels=prod_requirements().kernels
+    )
     assert [result.level for result in hardware.kernel(preflight.Observation(facts, 0), requirements)] == ["warning"]
 
 
@@ -209,16 +211,16 @@ def test_images_need_room_where_docker_keeps_them() -> None:
     facts = healthy()
     small = {"free": 50_000_000_000, "device": 2}
     facts["images"]["/var/lib/containerd"] = small
-    (result,) = judged(facts)
+    (result,) = not_ok(facts)
     assert (result.check, result.level, result.seen) == ("space", "error", "50 GB free at /var/lib/containerd")
     facts["images"] = {"/mnt/docker": small}
-    assert [result.seen for result in judged(facts)] == ["50 GB free at /mnt/docker"]
+    assert [result.seen for result in not_ok(facts)] == ["50 GB free at /mnt/docker"]
     facts["space"]["/var/lib/docker"] = {"free": 0, "device": 3, "filled": False}
     facts["images"] = {"/mnt/docker": {"free": 80_000_000_000, "device": 2}}
-    assert judged(facts) == []
+    assert not_ok(facts) == []
 
 
 def test_a_first_boot_that_still_runs_is_a_warning() -> None:
     facts = healthy()
     facts["first_boot"] = True
-    assert [(result.level, result.check) for result in judged(facts)] == [("warning", "apt")]
+    assert [(result.level, result.check) for result in not_ok(facts)] == [("warning", "apt")]

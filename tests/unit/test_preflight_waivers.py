@@ -15,7 +15,7 @@ from fleet.cli import preflight as verb
 from fleet.preflight import form
 from fleet.sources.lab.form import Nodes
 from fleet.stack import preflight_checks, requirements, settings, stack_file
-from tests.support.preflight_machines import ROLES, ROOT, SICK, healthy, wanted
+from tests.support.preflight_machines import FAULTS, ROLES, ROOT, healthy, prod_requirements
 
 GOLDEN = Path(__file__).parent / "golden" / "preflight"
 
@@ -31,13 +31,13 @@ WORDS = {
 
 def waived(day: str, *names: str) -> preflight.Requirements:
     waiver = findings.Waiver("ticket 4711", datetime.date.fromisoformat(day))
-    return dataclasses.replace(wanted(), waivers=dict.fromkeys(names, waiver))
+    return dataclasses.replace(prod_requirements(), waivers=dict.fromkeys(names, waiver))
 
 
 def findings_of(requirements: preflight.Requirements, *sick: str) -> list[preflight.CheckResult]:
     facts = healthy()
     for claim in sick:
-        SICK[claim][0](facts)
+        FAULTS[claim][0](facts)
     results = preflight.check(preflight.Observation(facts, 0), requirements, TODAY)
     return [result for result in results if result.level != "ok"]
 
@@ -66,7 +66,7 @@ def test_each_check_can_be_waived_but_the_command_line_and_the_owner() -> None:
 def test_a_waiver_counts_up_to_its_last_day(day: str, level: str, reason: str) -> None:
     waivable, other = findings_of(waived(day, "preflight-secure-boot"), "secure-boot", "too-few-gpus")
     assert (waivable.level, waivable.seen.splitlines()[-1]) == (level, reason)
-    assert other == findings_of(wanted(), "too-few-gpus")[0], "what is not waived stops as before"
+    assert other == findings_of(prod_requirements(), "too-few-gpus")[0], "what is not waived stops as before"
 
 
 def test_a_machine_without_a_finding_does_not_mention_a_waiver() -> None:
@@ -76,7 +76,7 @@ def test_a_machine_without_a_finding_does_not_mention_a_waiver() -> None:
 def test_a_lab_machine_reports_no_expected_warning_and_every_error() -> None:
     """Of the stack file lab: its containers share this machine's cgroups, kernel, memory and disks."""
     plan = requirements.of_machine(stack_file.read("lab", ROOT), ROLES, "glm-1", "organization/glm-fleet/lab")
-    lab = dataclasses.replace(wanted(), expected_warnings=tuple(plan["usual"]))
+    lab = dataclasses.replace(prod_requirements(), expected_warnings=tuple(plan["usual"]))
     usual = ("old-cgroups", "little-memory", "no-nvme", "a-source-of-apt")
     assert findings_of(lab, *usual) == []
     errors = findings_of(lab, *usual, "an-address-of-the-plan", "a-lock")
@@ -91,7 +91,7 @@ def test_the_preflight_gets_only_its_own_of_the_stacks_waivers() -> None:
     raw["waivers"] = {name: {"reason": "ticket 4711", "expires": "2026-12-31"} for name in names}
     plan = requirements.of_machine(settings.read(raw, "file"), ROLES, "prod-1", "prod")
     assert plan["waivers"] == {"preflight-space": {"reason": "ticket 4711", "expires": "2026-12-31"}}
-    (waiver,) = preflight.Requirements.from_plan(wanted().target, plan).waivers.values()
+    (waiver,) = preflight.Requirements.from_plan(prod_requirements().target, plan).waivers.values()
     assert waiver == findings.Waiver("ticket 4711", datetime.date(2026, 12, 31))
 
 
@@ -103,7 +103,7 @@ def test_the_verb_shows_what_is_waived() -> None:
 
 
 def test_an_error_is_a_fault_in_json_as_in_earlier_releases() -> None:
-    report = verb.Report("prod-1", findings_of(wanted(), "secure-boot"))
+    report = verb.Report("prod-1", findings_of(prod_requirements(), "secure-boot"))
     ((row,),) = (node["verdicts"] for node in json.loads(verb.to_json([report])))
     assert list(row) == ["check", "level", "seen", "wanted", "next"]
     assert (row["check"], row["level"]) == ("secure boot", "fault")

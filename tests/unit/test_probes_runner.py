@@ -64,7 +64,7 @@ def test_a_server_with_right_answers_and_refusals_passes_every_case(server: Serv
     server.model = seeing
     results = run_cases(server)
     assert {result.case.name: list(result.wrong) for result in results} == {case.name: [] for case in ALL}
-    assert {path for path, _ in server.asked} == {"/v1/chat/completions"}
+    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
 
 
 def test_a_server_with_the_same_answer_to_every_request_passes_no_case(server: Server) -> None:
@@ -76,7 +76,7 @@ def test_progress_names_each_case_before_its_request(server: Server) -> None:
     lines: list[tuple[str, int]] = []
     names = ["bottle-grounding", "tool-call"]
     server.model = seeing
-    probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: lines.append((text, len(server.asked))))
+    probes.run(server.url, KEY, MODEL, probes.load(names), lambda text: lines.append((text, len(server.requests))))
     assert lines == [("bottle-grounding (1 of 2)", 0), ("tool-call (2 of 2)", 1)]
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_answer_is_requested_once_more_and_both_answers_are_kept(server:
     assert result.seen == "'[[89,298,223,786]]'; at first 'Where?' (no box; wanted [89, 298, 223, 786])"
     wrong = "no box; wanted [89, 298, 223, 786]"
     assert lines == ["bottle-grounding (1 of 1)", f"bottle-grounding (1 of 1), once more: {wrong}"]
-    assert server.asked[0] == server.asked[1]
+    assert server.requests[0] == server.requests[1]
 
 
 def test_a_second_wrong_answer_is_final(server: Server) -> None:
@@ -125,7 +125,7 @@ def test_a_second_wrong_answer_is_final(server: Server) -> None:
 def test_a_refusal_and_a_server_without_an_answer_have_one_request(server: Server, name: str, first: Reply) -> None:
     result = probe(server, first, name)
     assert result.refused and result.earlier is None
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_wrong_answer_to_an_advisory_case_does_not_gate(server: Server) -> None:
@@ -218,7 +218,7 @@ def test_a_broken_connection_is_a_result_and_the_next_case_runs(server: Server, 
     server.model = lambda body, key: reply
     first, _ = run_cases(server, name, "tool-call")
     assert first.answer.status == 0 and not first.passed
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("name", ["bottle-grounding", "streamed-grounding"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile_registry import OTHER, PUSHED, RECIPE, Node, Server, certify, gives
+from tests.support.hostile_registry import OTHER, PUSHED, RECIPE, Node, Server, answer_digest, certify
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow  # `make check` has the reader alone: test_roles_registry.py
@@ -30,7 +30,7 @@ def registry(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def node(tmp_path: Path, registry: Server) -> Node:
     (tmp_path / "node").mkdir()
-    return Node(tmp_path / "node", tmp_path, registry)
+    return Node(tmp_path / "node", tmp_path / "server.pem", registry)
 
 
 def message(node: Node, **variables: Any) -> str:
@@ -65,7 +65,7 @@ def message(node: Node, **variables: Any) -> str:
 
 
 def test_a_digest_that_is_a_template_is_not_rendered(node: Node, registry: Server, tmp_path: Path) -> None:
-    registry.answer = gives(f"{{{{ lookup('ansible.builtin.pipe', 'touch {tmp_path}/owned') }}}}@{PUSHED}")
+    registry.answer = answer_digest(f"{{{{ lookup('ansible.builtin.pipe', 'touch {tmp_path}/owned') }}}}@{PUSHED}")
     text = message(node)
     assert "manifests/aaaaaaaaaaaa-121212121212: 200 from the registry with the digest ?? lookup" in text
     wanted = "\nwanted: the header Docker-Content-Digest: sha256:<64 hex digits>\n"
@@ -76,7 +76,7 @@ def test_a_digest_that_is_a_template_is_not_rendered(node: Node, registry: Serve
 def test_the_message_of_a_swapped_tag_has_both_digests_and_how_to_accept_the_other(
     node: Node, registry: Server
 ) -> None:
-    registry.answer = gives(OTHER)
+    registry.answer = answer_digest(OTHER)
     image = {"image": f"{node.repository}@{PUSHED}", "recipe": RECIPE}
     assert message(node, image_of_state=image) == (GOLDEN / "tag-swapped.txt").read_text()
     another = message(node, image_of_state={**image, "recipe": "34" * 32})

@@ -105,7 +105,7 @@ def test_no_resource_is_protected_once_all_machines_are_released() -> None:
 
 
 def test_the_place_of_a_machine_is_its_location_and_its_zone(cloud: Supplied) -> None:
-    places = [machine.place for machine in cloud.made.values()]
+    places = [machine.place for machine in cloud.by_machine.values()]
     assert places == [{"zone": "francecentral"}, {"zone": "francecentral-2"}]
 
 

@@ -87,7 +87,7 @@ def test_a_source_declares_no_secret_in_clear(source: Source) -> None:
 @each
 def test_the_resources_of_a_machine_are_deleted_with_the_one_that_the_source_creates(source: Source) -> None:
     creates = source.pool["source"] not in ("ssh", "redfish")  # whose machines stay
-    machines = three(source.pool["source"]).made.values()
+    machines = three(source.pool["source"]).by_machine.values()
     assert all((machine.resource is not None) is creates for machine in machines)
 
 

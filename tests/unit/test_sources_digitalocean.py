@@ -113,7 +113,7 @@ def test_without_an_endpoint_the_stack_s_own_settings_of_the_plugin_count(cloud:
 
 
 def test_the_place_of_a_machine_is_its_region(cloud: Supplied) -> None:
-    assert [machine.place for machine in cloud.made.values()] == [{"zone": "atl1"}, {"zone": "nyc2"}]
+    assert [machine.place for machine in cloud.by_machine.values()] == [{"zone": "atl1"}, {"zone": "nyc2"}]
 
 
 @pytest.mark.parametrize(

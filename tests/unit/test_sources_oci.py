@@ -98,7 +98,10 @@ def test_a_rule_may_be_replaced_for_another_range(cloud: Supplied) -> None:
 
 def test_bare_metal_has_half_an_hour_to_boot_and_the_place_of_its_domain(cloud: Supplied) -> None:
     assert cloud.machines["prod-1"]["wait"] == 1800
-    assert [machine.place for machine in cloud.made.values()] == [{"zone": "Uocm:PHX-AD-1"}, {"zone": "Uocm:PHX-AD-2"}]
+    assert [machine.place for machine in cloud.by_machine.values()] == [
+        {"zone": "Uocm:PHX-AD-1"},
+        {"zone": "Uocm:PHX-AD-2"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.builders import bf16, found, names, spread
+from tests.support.builders import bf16, names, rule_findings, spread
 
 
 def test_the_recipe_passes() -> None:
-    assert found(bf16()) == []
+    assert rule_findings(bf16()) == []
 
 
 def test_an_empty_stack_has_no_finding() -> None:
-    assert found({}) == []
+    assert rule_findings({}) == []
 
 
 @pytest.mark.parametrize("value", ["four", 0, 1.5, None])
@@ -20,7 +20,7 @@ def test_an_empty_stack_has_no_finding() -> None:
 def test_a_count_is_a_whole_number(flag: str, value: Any) -> None:
     values = bf16()
     values["vllm_flags"][flag] = value
-    assert ("numbers", f"vllm_flags.{flag}", "not a whole number") in found(values)
+    assert ("numbers", f"vllm_flags.{flag}", "not a whole number") in rule_findings(values)
 
 
 @pytest.mark.parametrize("value", ["auto", -1, "65536"])
@@ -40,19 +40,23 @@ def test_the_context_may_be_left_to_vllm(value: Any) -> None:
 def test_replicas_do_not_collide_and_have_their_gpus(change: dict[str, Any], rule: str, key: str, seen: str) -> None:
     values = bf16()
     values["vllm_replicas"][1] |= change
-    assert found(values) == [(rule, f"vllm_replicas[1].{key}", seen)]
+    assert rule_findings(values) == [(rule, f"vllm_replicas[1].{key}", seen)]
 
 
 def test_replicas_have_a_port_each_with_the_hosts_network_alone() -> None:
     values = bf16()
     values["vllm_replicas"][1]["port"] = 8000
     shared = [("replicas-apart", "vllm_replicas[1].port", "replica glm-0 has this port already")]
-    assert found(values) == []
-    assert found(values | {"vllm_network": "host"}) == found(values | {"vllm_host_network": True}) == shared
+    assert rule_findings(values) == []
+    assert (
+        rule_findings(values | {"vllm_network": "host"})
+        == rule_findings(values | {"vllm_host_network": True})
+        == shared
+    )
     del values["vllm_replicas"][1]["port"]
     missing = [("ports-there", "vllm_replicas[1].port", "not set, and the replicas use the host's network")]
-    assert found(values) == []
-    assert found(values | {"vllm_network": "host"}) == missing
+    assert rule_findings(values) == []
+    assert rule_findings(values | {"vllm_network": "host"}) == missing
 
 
 def test_a_replica_may_have_the_last_gpu_and_no_further_one() -> None:
@@ -64,7 +68,7 @@ def test_all_kinds_of_parallelism_take_gpus() -> None:
     values = spread("zai-org/GLM-4.6V", 8, tensor_parallel_size=4, pipeline_parallel_size=2)
     assert names(values) == []
     values["vllm_replicas"][0]["gpus"].pop()
-    ((_, _, seen),) = found(values)
+    ((_, _, seen),) = rule_findings(values)
     assert seen == "7 GPUs for tensor-parallel-size 4 x pipeline-parallel-size 2"
 
 
@@ -101,7 +105,7 @@ def test_flags_of_the_entrypoint_count_too() -> None:
 @pytest.mark.parametrize("value", [2, 0, "-0.5", "most", 1.01])
 def test_a_share_of_memory_is_between_none_and_all(value: object) -> None:
     assert ("memory-share", "vllm_flags.gpu-memory-utilization") in [
-        (rule, key) for rule, key, _ in found(bf16(gpu_memory_utilization=value))
+        (rule, key) for rule, key, _ in rule_findings(bf16(gpu_memory_utilization=value))
     ]
     assert "memory-share" not in names(bf16(gpu_memory_utilization=0.92))
 

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.stack import rules
 from fleet.stack.rules import memory, models
-from tests.support.builders import bf16, found, names, spread
+from tests.support.builders import bf16, names, rule_findings, spread
 
 FULL = 131072
 BF16, FP8, FLASH = "zai-org/GLM-4.6V", "zai-org/GLM-4.6V-FP8", "zai-org/GLM-4.6V-Flash"
@@ -41,7 +41,7 @@ def test_a_model_of_unknown_size_has_no_finding() -> None:
 
 def test_a_context_that_the_cache_does_not_hold_is_reported_with_the_longest_that_fits() -> None:
     values = spread(FP8, 1, max_model_len=FULL, gpu_memory_utilization=0.7)
-    ((rule, key, seen),) = found(values)
+    ((rule, key, seen),) = rule_findings(values)
     tokens = rules.MachinePlan(values, 8).room.tokens  # type: ignore[union-attr]
     assert (rule, key) == ("weights-fit", "vllm_flags.max-model-len")
     assert seen == f"the cache holds {tokens} tokens, a request may have {FULL}"

@@ -10,7 +10,7 @@ import yaml
 from fleet.stack import rules
 from fleet.stack.rules import models, pins
 from policies import rules as policies
-from tests.support.builders import COMMIT, bf16, found, names, spread
+from tests.support.builders import COMMIT, bf16, names, rule_findings, spread
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from tests.support.builders import COMMIT, bf16, found, names, spread
 )
 def test_an_image_is_named_by_digest(image: str) -> None:
     values = bf16() | {"transformers_base_image": image}
-    assert found(values) == [("pinned", "transformers_base_image", "an image without digest")]
+    assert rule_findings(values) == [("pinned", "transformers_base_image", "an image without digest")]
 
 
 @pytest.mark.parametrize("name", ["transformers_commit", "weights_revision"])
 @pytest.mark.parametrize("value", ["main", COMMIT[:12]])
 def test_a_branch_or_a_short_commit_is_no_pin(name: str, value: str) -> None:
-    assert found(bf16() | {name: value}) == [("pinned", name, "not a full commit")]
+    assert rule_findings(bf16() | {name: value}) == [("pinned", name, "not a full commit")]
 
 
 def test_a_variable_without_a_usable_default_must_be_set() -> None:
@@ -212,7 +212,7 @@ def test_every_rule_has_its_own_name_a_reason_and_a_source() -> None:
 def test_media_hosts_need_a_network(domains: Any, network: str, wrong: bool) -> None:
     values = bf16(allowed_media_domains=domains) | {"vllm_network": network}
     seen = "requests may name media.example, which a container without a network does not reach"
-    assert found(values) == ([("media-hosts-reached", "vllm_network", seen)] if wrong else [])
+    assert rule_findings(values) == ([("media-hosts-reached", "vllm_network", seen)] if wrong else [])
 
 
 @pytest.mark.parametrize(

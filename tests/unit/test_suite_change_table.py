@@ -11,8 +11,8 @@ import pytest
 
 from fleet.stack import resource_roles, role_digest, role_vars, settings, stack_file, validate
 from tests.support import change_table, forecast_reader
-from tests.support.forecast_reader import Foretold
-from tests.support.node_changes import Happened, Look, happened
+from tests.support.forecast_reader import Prediction
+from tests.support.node_changes import Changes, Look, changes
 
 GOLDEN = Path(__file__).parent / "golden" / "impact_forecast"
 ROLES = role_vars.load(change_table.ROLES)
@@ -50,23 +50,23 @@ def test_a_row_changes_one_thing_in_one_way() -> None:
             row.to is not None,
             row.entry is not None,
             row.unset,
-            *map(bool, (row.told, row.site, row.by, row.never)),
+            *map(bool, (row.from_node, row.site, row.by, row.never)),
         ]
         assert bool(row.variable) is not bool(row.file), f"{row.name}: `variable` or `file`"
-        rule = "a variable has one of to, told, site, entry, unset, by, never; a file none of them"
+        rule = "a variable has one of to, from_node, site, entry, unset, by, never; a file none of them"
         assert sum(ways) == (1 if row.variable else 0), f"{row.name}: {rule}"
         assert not row.file or not (row.add and row.put), f"{row.name}: `add` or `put`"
 
 
 def test_a_row_that_names_another_one_names_a_row_that_exists() -> None:
-    names, rows = {row.name for row in change_table.made()}, [row for row in change_table.load() if row.by]
+    names, rows = {row.name for row in change_table.changes()}, [row for row in change_table.load() if row.by]
     assert [row.by for row in rows if row.by not in names] == [], "`by` names a row of tests/changes"
     rule = "the row of a variable in SET_BY_PROGRAM (fleet/stack/resource_roles.py), and of no other, has `by`"
     assert {row.variable for row in rows} == set(role_vars.SET_BY_PROGRAM), rule
 
 
 def test_a_file_that_a_row_edits_has_the_text_that_it_replaces() -> None:
-    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.made() if row.put]
+    edits = [(change_table.ROLES / row.role / row.file, row.put) for row in change_table.changes() if row.put]
     missing = [(str(file), put) for file, put in edits if put[0] not in file.read_text()]
     assert missing == [], "the file no longer has the first text of `put`: correct the row in tests/changes"
 
@@ -83,30 +83,33 @@ def test_the_reader_reads_every_line_that_a_preview_may_end_with(golden: Path) -
 @pytest.mark.parametrize(
     ("line", "forecast"),
     [
-        ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Foretold("nothing restarts", False, (), "a 1 -> 2")),
-        ("glm-1: may reboot, not measured yet: a: b", Foretold("reboot", True, (), "a: b")),
-        ("glm-2, glm-1: restart glm-0, glm-1, about 1 s each: a", Foretold("restart", False, ("glm-0", "glm-1"), "a")),
-        ("glm-1: reload docker.service, in the same run: a", Foretold("reload", False, ("docker.service",), "a")),
+        ("glm-1: nothing restarts, about 9 s: a 1 -> 2", Prediction("nothing restarts", False, (), "a 1 -> 2")),
+        ("glm-1: may reboot, not measured yet: a: b", Prediction("reboot", True, (), "a: b")),
+        (
+            "glm-2, glm-1: restart glm-0, glm-1, about 1 s each: a",
+            Prediction("restart", False, ("glm-0", "glm-1"), "a"),
+        ),
+        ("glm-1: reload docker.service, in the same run: a", Prediction("reload", False, ("docker.service",), "a")),
     ],
 )
-def test_the_reader_reads_a_line_about_a_node(line: str, forecast: Foretold) -> None:
+def test_the_reader_reads_a_line_about_a_node(line: str, forecast: Prediction) -> None:
     preview = f"Previewing\n\nDiagnostics:\n  pulumi:pulumi:Stack:\n    {line}\n\n\nOutputs:\n    glm-1: {{\n"
-    assert forecast_reader.foretold(preview, "glm-1") == [forecast]
-    assert forecast_reader.foretold(preview, "glm-3") == []
+    assert forecast_reader.predictions(preview, "glm-1") == [forecast]
+    assert forecast_reader.predictions(preview, "glm-3") == []
 
 
-NOTHING = Foretold("nothing restarts", False, (), "")
-ONE, MAYBE = Foretold("restart", False, ("glm-0",), ""), Foretold("restart", True, ("glm-0",), "")
-DAEMON = Foretold("restart", False, ("docker.service and every replica",), "")
-RELOAD = Foretold("reload", False, ("docker.service",), "")
-REBOOT, MAY_REBOOT = Foretold("reboot", False, (), ""), Foretold("reboot", True, (), "")
-QUIET, REBOOTED = Happened(False), Happened(True)
+NOTHING = Prediction("nothing restarts", False, (), "")
+ONE, MAYBE = Prediction("restart", False, ("glm-0",), ""), Prediction("restart", True, ("glm-0",), "")
+DAEMON = Prediction("restart", False, ("docker.service and every replica",), "")
+RELOAD = Prediction("reload", False, ("docker.service",), "")
+REBOOT, MAY_REBOOT = Prediction("reboot", False, (), ""), Prediction("reboot", True, (), "")
+QUIET, REBOOTED = Changes(False), Changes(True)
 ZERO, BOTH = (
-    Happened(False, frozenset({"glm-0.service"})),
-    Happened(False, frozenset({"glm-0.service", "glm-1.service"})),
+    Changes(False, frozenset({"glm-0.service"})),
+    Changes(False, frozenset({"glm-0.service", "glm-1.service"})),
 )
-ALL = Happened(False, frozenset({"docker.service", "glm-0.service", "glm-1.service"}))
-RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
+ALL = Changes(False, frozenset({"docker.service", "glm-0.service", "glm-1.service"}))
+RELOADED = Changes(False, frozenset(), frozenset({"docker.service"}))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +120,8 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
         ([DAEMON], ALL, []),
         ([RELOAD, NOTHING], RELOADED, []),
         ([REBOOT, ONE], REBOOTED, []),
-        ([Foretold("start", False, ("glm-0",), "")], ZERO, []),
-        ([Foretold("stop", False, ("glm-0",), "")], ZERO, []),
+        ([Prediction("start", False, ("glm-0",), "")], ZERO, []),
+        ([Prediction("stop", False, ("glm-0",), "")], ZERO, []),
         ([MAYBE], QUIET, []),
         ([MAYBE], ZERO, []),
         ([MAY_REBOOT], QUIET, []),
@@ -134,9 +137,9 @@ RELOADED = Happened(False, frozenset(), frozenset({"docker.service"}))
     ],
 )  # fmt: skip
 def test_a_forecast_is_compared_with_what_happened(
-    forecast: list[Foretold], events: Happened, wrong: list[str]
+    forecast: list[Prediction], events: Changes, wrong: list[str]
 ) -> None:
-    assert forecast_reader.wrong(forecast, events, ["glm-0", "glm-1"]) == wrong
+    assert forecast_reader.mismatches(forecast, events, ["glm-0", "glm-1"]) == wrong
 
 
 BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.service": 1}, {"glm-0": "c"})
@@ -156,13 +159,13 @@ BEFORE = Look("a", {"docker.service": "1", "glm-0.service": "2"}, {"docker.servi
         ("a stopped service", Look("a", {"docker.service": "1"}, BEFORE.reloads, {}), ZERO),
     ],
 )
-def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, events: Happened) -> None:
-    assert happened(BEFORE, after) == events, claim
+def test_what_happened_is_what_differs_between_two_looks(claim: str, after: Look, events: Changes) -> None:
+    assert changes(BEFORE, after) == events, claim
 
 
 def test_a_container_that_was_replaced_without_its_unit_is_an_error() -> None:
     with pytest.raises(AssertionError, match="another container, and the unit ran on"):
-        happened(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
+        changes(BEFORE, Look("a", BEFORE.running, BEFORE.reloads, {"glm-0": "d"}))
 
 
 def test_no_row_has_a_finding_of_the_rules() -> None:

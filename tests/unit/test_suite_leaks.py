@@ -61,7 +61,7 @@ def test_a_watch_reads_arguments_and_environments_of_short_processes() -> None:
                     os.sched_yield()
                 assert planted.stdin
                 planted.stdin.close()
-    assert {(held.where, held.told, held.user, held.inside) for held in watch.seen} == {
+    assert {(held.where, held.leak, held.user, held.inside) for held in watch.seen} == {
         (where, "api key in clear", os.getuid(), False) for where in ("arguments", "environment")
     }
     assert all(KEY not in held.words for held in watch.seen), "what a finding shows is no leak of its own"

@@ -14,7 +14,7 @@ RECORD = {"date": "2026-11-29", "machine": "2 cores, 24 GiB", "commit": "abc1234
 TABLES = {
     "faults": {row.fault: row.model_dump() for row in fault_table.load()},
     "drift": {change["kind"]: change for wave in drift_table.waves() for change in wave},
-    "changes": {row.name: row.model_dump() for row in change_table.made()},
+    "changes": {row.name: row.model_dump() for row in change_table.changes()},
 }
 
 

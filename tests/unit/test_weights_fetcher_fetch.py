@@ -52,7 +52,7 @@ def test_a_killed_fetch_continues_where_it_stopped(node: Node, hub: Hub) -> None
     hub.stall.clear()
     hub.log.clear()
     assert node.fetch().returncode == 0
-    assert hub.asked(BIG) == ["bytes=1000000-"]
+    assert hub.ranges(BIG) == ["bytes=1000000-"]
     assert (node.model / BIG).read_bytes() == hub.files[BIG]
 
 
@@ -60,7 +60,7 @@ def test_a_disconnected_fetch_continues_with_range(node: Node, hub: Hub) -> None
     hub.cuts[BIG] = 2
     process = node.fetch()
     assert process.returncode == 0, process.stdout
-    assert hub.asked(BIG) == ["", "bytes=1000000-", "bytes=2000000-"]
+    assert hub.ranges(BIG) == ["", "bytes=1000000-", "bytes=2000000-"]
 
 
 def test_a_disk_that_writes_only_a_part_of_a_piece_is_full_and_keeps_that_part(node: Node, hub: Hub) -> None:
@@ -73,7 +73,7 @@ def test_a_disk_that_writes_only_a_part_of_a_piece_is_full_and_keeps_that_part(n
     assert node.part.stat().st_size == 2_500_001
     hub.log.clear()
     assert node.fetch().returncode == 0
-    assert hub.asked(BIG) == ["bytes=2500001-"]
+    assert hub.ranges(BIG) == ["bytes=2500001-"]
     assert (node.model / BIG).read_bytes() == hub.files[BIG]
 
 
@@ -81,7 +81,7 @@ def test_a_part_that_was_damaged_on_disk_is_fetched_again(node: Node, hub: Hub) 
     node.part.parent.mkdir(parents=True)
     node.part.write_bytes(b"\0" * 500_000)
     assert node.fetch().returncode == 0
-    assert hub.asked(BIG) == ["bytes=500000-", ""]
+    assert hub.ranges(BIG) == ["bytes=500000-", ""]
     assert (node.model / BIG).read_bytes() == hub.files[BIG]
 
 
@@ -106,7 +106,7 @@ def test_our_own_sums_count_more_than_the_hubs(node: Node, hub: Hub) -> None:
     node.name(**{BIG: "0" * 64})
     process = node.fetch()
     assert process.returncode == 1 and "weights_manifest says 0000" in process.stdout
-    assert hub.asked(BIG) == []
+    assert hub.ranges(BIG) == []
     node.name(**{"absent.bin": "0" * 64})
     assert "the hub does not have absent.bin" in node.fetch().stdout
     node.name(**{SMALL: "0" * 64})
@@ -122,7 +122,7 @@ def test_a_changed_file_alone_is_fetched_again(node: Node, hub: Hub) -> None:
     assert node.check()["why"] == f"{SMALL} is missing or was changed"
     assert node.fetch().returncode == 0
     assert node.check()["ready"] and (node.model / SMALL).read_bytes() == hub.files[SMALL]
-    assert hub.asked(BIG) == [] and hub.asked(SMALL) == [""]
+    assert hub.ranges(BIG) == [] and hub.ranges(SMALL) == [""]
 
 
 def test_a_failed_fetch_leaves_no_model(node: Node, hub: Hub) -> None:
@@ -137,7 +137,7 @@ def guarded(tmp_path: pathlib.Path, node: Node) -> Iterator[Hub]:
     """A hub over TLS that wants a token, and a node that trusts it and has the token."""
     certificate = weights_hub.certificate(tmp_path)
     (tmp_path / "token").write_text("right\n")
-    with weights_hub.standing(certificate) as server:
+    with weights_hub.serve(certificate) as server:
         server.token, node.hub, node.environment = "right", server, {"SSL_CERT_FILE": str(certificate)}
         yield server
 
@@ -151,7 +151,7 @@ def test_the_message_of_a_gated_repository_says_whether_a_token_was_sent(
 
 
 def test_the_token_is_sent_to_the_hubs_host_alone(node: Node, guarded: Hub, tmp_path: pathlib.Path) -> None:
-    with weights_hub.standing(tmp_path / "hub.pem") as storage:
+    with weights_hub.serve(tmp_path / "hub.pem") as storage:
         storage.files, guarded.storage = guarded.files, storage.url
         process = node.fetch(f"--token-file={tmp_path / 'token'}")
     assert process.returncode == 0, process.stdout
@@ -172,7 +172,7 @@ def test_the_sums_for_weights_manifest_are_printed_from_the_hub(node: Node, hub:
     process = node.run(FETCH, "sums", f"--endpoint={hub.url}")
     node.name()
     assert json.loads(process.stdout) == json.loads(node.sums.read_text())
-    assert "503 Faulty; again in 1 s" in process.stderr and hub.asked(BIG) == []
+    assert "503 Faulty; again in 1 s" in process.stderr and hub.ranges(BIG) == []
     hub.served[SMALL] = hub.files[SMALL].replace(b"Glm", b"Elm")
     process = node.run(FETCH, "sums", f"--endpoint={hub.url}")
     assert process.returncode == 1 and f"{SMALL}: git blob" in process.stderr and process.stdout == ""

@@ -37,7 +37,7 @@ def test_a_server_that_ignores_range_is_read_from_the_beginning(node: Node, hub:
     hub.deaf = True
     process = node.fetch()
     assert process.returncode == 0, process.stdout
-    assert hub.asked(BIG) == ["bytes=500000-"]
+    assert hub.ranges(BIG) == ["bytes=500000-"]
     assert (node.model / BIG).read_bytes() == hub.files[BIG]
 
 
@@ -163,7 +163,7 @@ def test_a_manifest_of_the_repositorys_own_is_not_fetched(node: Node, hub: Hub) 
     hub.files["manifest.json"] = b"{}"
     assert node.fetch().returncode == 0
     assert node.check()["ready"] and "manifest.json" not in node.manifest()["files"]
-    assert hub.asked("manifest.json") == []
+    assert hub.ranges("manifest.json") == []
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_an_endless_list_is_refused(hub: Hub, client: Any, monkeypatch: pytest.M
 def test_a_redirect_of_the_list_to_another_server_is_refused(
     hub: Hub, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with weights_hub.standing() as other:
+    with weights_hub.serve() as other:
 
         def answer(request: Any) -> None:
             redirect = request.server is hub
             location = {"Location": f"{other.url}{request.path}"}
-            request.answer(302, b"", **location) if redirect else request.answer(200, b"[]")
+            request.reply(302, b"", **location) if redirect else request.reply(200, b"[]")
 
         monkeypatch.setattr(weights_hub.Handler, "do_GET", answer)
         with pytest.raises(Wrong, match="redirected to another server"):
@@ -217,7 +217,7 @@ def test_a_redirect_of_the_list_to_another_server_is_refused(
 def test_a_redirect_to_another_kind_of_url_is_refused(
     hub: Hub, client: Any, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_hub.Handler, "do_GET", lambda self: self.answer(302, b"", Location=location))
+    monkeypatch.setattr(weights_hub.Handler, "do_GET", lambda self: self.reply(302, b"", Location=location))
     with pytest.raises(Wrong):
         client.file(SMALL, 0)
 
@@ -246,7 +246,7 @@ def test_code_is_never_accepted_silently(node: Node, hub: Hub) -> None:
     process = node.fetch()
     assert process.returncode == 1
     assert "the hub has code: modeling_glm.py, pytorch_model.BIN; name its sha256 in weights_manifest" in process.stdout
-    assert hub.asked("modeling_glm.py") == []
+    assert hub.ranges("modeling_glm.py") == []
     node.name()
     assert node.fetch().returncode == 0 and node.check()["ready"]
     node.sums.write_text("{}")
@@ -260,7 +260,7 @@ def test_weights_manifest_is_a_closed_list(node: Node, hub: Hub) -> None:
     assert (
         process.returncode == 1 and "weights_manifest does not name planted.json, which the hub has" in process.stdout
     )
-    assert hub.asked("planted.json") == [] and hub.asked(BIG) == []
+    assert hub.ranges("planted.json") == [] and hub.ranges(BIG) == []
 
 
 def test_weights_manifest_may_name_what_weights_exclude_leaves_out(node: Node, hub: Hub) -> None:

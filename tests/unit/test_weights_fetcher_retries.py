@@ -71,7 +71,7 @@ def test_the_list_of_files_is_requested_again_too(node: Node, hub: Hub) -> None:
 
 def test_an_expired_signed_address_is_requested_again(hub: Hub, client: Any) -> None:
     """The storage of a hub refuses an address an hour after its signature; its answer is not the hub's."""
-    with weights_hub.standing() as storage:
+    with weights_hub.serve() as storage:
         storage.files, hub.storage = hub.files, f"{storage.url}/signed"
         storage.status = 403
         with pytest.raises(Later, match=r"/signed/.*: 403 Faulty, to which the hub redirects"):

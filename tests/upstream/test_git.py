@@ -1,9 +1,8 @@
-"""A branch or a tag of a git repository is resolved with `git ls-remote`, over HTTP; other transports and redirects are refused."""
+"""`git ls-remote` resolves a branch or a tag of a git repository over HTTP; other transports and redirects are refused."""
 
 import functools
 import http.server
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 
 from fleet import errors
 from fleet.upstream import git
+from tests.support.http_server import LoopbackServer
+from tests.support.programs import write_program
 from tests.support.upstream_servers import Plain
 
 
@@ -21,7 +22,7 @@ def run(folder: Path, *words: str) -> str:
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nothing on the test's stderr."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -35,22 +36,25 @@ def repository(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     run(folder, "branch", "both")
     run(folder, "tag", "both")
     run(folder, "update-server-info")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder / ".git"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", folder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server = LoopbackServer(functools.partial(Quiet, directory=folder / ".git"))
+    yield f"{server.url}/", folder
+    server.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder before all others on PATH."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
 
 
 @pytest.mark.parametrize("ref", ["main", "v1", "refs/heads/main", "refs/tags/v1", "refs/heads/both"])
-def test_a_branch_or_a_tag_is_the_commit_that_it_names(repository: tuple[str, Path], ref: str) -> None:
+def test_a_branch_or_a_tag_resolves_to_its_commit(repository: tuple[str, Path], ref: str) -> None:
     url, folder = repository
     assert git.commit(url, ref) == run(folder, "rev-parse", "main")
 
 
-def test_a_name_of_a_branch_and_of_a_tag_is_none(repository: tuple[str, Path]) -> None:
+def test_a_name_of_both_a_branch_and_a_tag_is_refused(repository: tuple[str, Path]) -> None:
     with pytest.raises(errors.FleetError, match="a branch and a tag have this name") as caught:
         git.commit(repository[0], "both")
     assert caught.value.next == "write refs/heads/both or refs/tags/both"
@@ -76,7 +80,7 @@ def test_a_name_that_does_not_exist_and_a_short_commit_are_reported(repository: 
         ("https://git.example/x", "main\n"),
     ],
 )
-def test_what_is_no_name_or_no_server_is_asked_of_nobody(
+def test_what_is_no_name_or_no_server_causes_no_request(
     url: str, ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
@@ -93,7 +97,7 @@ def test_a_redirect_is_not_followed(repository: tuple[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "seen"),
+    ("answer", "message"),
     [
         ("not a line\n", "the server answers 'not a line'"),
         (f"{'1' * 39}\trefs/heads/main\n", "the server answers"),
@@ -101,24 +105,16 @@ def test_a_redirect_is_not_followed(repository: tuple[str, Path]) -> None:
         ("x" * 70_000, "more than 64 KiB"),
     ],
 )
-def test_an_answer_of_another_form_is_refused(
-    answer: str, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "answer").write_text(answer)
-    script = tmp_path / "git"
-    script.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(errors.FleetError, match=seen) as caught:
+def test_an_answer_of_another_form_is_refused(answer: str, message: str, path: Path) -> None:
+    (path / "answer").write_text(answer)
+    write_program(path / "git", f"cat {path}/answer")
+    with pytest.raises(errors.FleetError, match=message) as caught:
         git.commit("https://git.example/x", "main")
     assert len(str(caught.value)) < 600
 
 
-def test_a_server_that_never_answers_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "git"
-    script.write_text("#!/bin/sh\nsleep 60 & wait\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+def test_a_request_to_a_silent_server_ends_in_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_program(path / "git", "sleep 60 & wait")
     monkeypatch.setattr(git, "SECONDS", 0.3)
     with pytest.raises(errors.FleetError, match="no answer within 0 s"):
         git.commit("https://git.example/x", "main")

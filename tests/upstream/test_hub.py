@@ -1,4 +1,4 @@
-"""A branch of a model repository is resolved over the hub's API; an answer of another form, length, host or time is refused."""
+"""The hub's API resolves a branch of a model repository; an answer of another form, length, host or time is refused."""
 
 import socket
 import threading
@@ -25,7 +25,7 @@ def ask(server: Plain, revision: str = "main") -> str:
     return hub.commit(server.url, "zai-org/GLM-4.6V", revision)
 
 
-def test_a_branch_is_the_commit_that_the_hub_names(server: Plain) -> None:
+def test_a_branch_resolves_to_the_hub_s_commit(server: Plain) -> None:
     server.json(PATH, {"sha": COMMIT, "siblings": [{"rfilename": "config.json"}]})
     assert ask(server) == COMMIT
 
@@ -35,7 +35,7 @@ def test_a_branch_with_a_slash_is_one_part_of_the_path(server: Plain) -> None:
     assert ask(server, "refs/pr/1") == COMMIT
 
 
-def test_a_redirect_within_the_hub_is_followed_and_one_to_another_host_is_not(server: Plain) -> None:
+def test_only_redirects_within_the_hub_are_followed(server: Plain) -> None:
     server.json("/renamed", {"sha": COMMIT})
     server.answers[PATH] = (307, {"Location": "/renamed"}, b"")
     assert ask(server) == COMMIT
@@ -44,7 +44,7 @@ def test_a_redirect_within_the_hub_is_followed_and_one_to_another_host_is_not(se
     with pytest.raises(errors.FleetError, match=f"redirects to 127.0.0.1:{other.server_address[1]}"):
         ask(server)
     other.close()
-    assert other.asked == []
+    assert other.requests == []
     server.answers[PATH] = (307, {"Location": PATH}, b"")
     with pytest.raises(errors.FleetError, match="redirects more than 3 times"):
         ask(server)
@@ -82,15 +82,15 @@ def test_a_body_without_an_end_is_cut(server: Plain) -> None:
         ask(server)
 
 
-def test_a_server_that_never_ends_its_answer_is_left_in_time(server: Plain) -> None:
+def test_a_request_to_a_server_that_never_ends_its_answer_ends_in_time(server: Plain) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
-    done = threading.Event()
+    end = threading.Event()
 
     def drip() -> None:
         connection, _ = silent.accept()
         with connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not done.wait(0.05):  # each byte comes in time, the whole never does
+            while not end.wait(0.05):  # each byte arrives in time, the whole answer never
                 try:
                     connection.sendall(b"X")
                 except OSError:
@@ -101,22 +101,22 @@ def test_a_server_that_never_ends_its_answer_is_left_in_time(server: Plain) -> N
     url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
     with pytest.raises(errors.FleetError, match="no complete answer within 1 s"):
         bounded.ask("look", "GET", url, {}, seconds=0.6)
-    done.set()
+    end.set()
     thread.join()
     silent.close()
 
 
 @pytest.mark.parametrize(
-    ("status", "seen"), [(401, "to nobody without a token"), (404, "no such revision"), (500, "500 from")]
+    ("status", "message"), [(401, "to nobody without a token"), (404, "no such revision"), (500, "500 from")]
 )
-def test_a_hub_that_refuses_is_reported(server: Plain, status: int, seen: str) -> None:
+def test_a_refusal_of_the_hub_is_reported(server: Plain, status: int, message: str) -> None:
     server.json(PATH, {}, status)
-    with pytest.raises(errors.FleetError, match=seen):
+    with pytest.raises(errors.FleetError, match=message):
         ask(server)
 
 
 @pytest.mark.parametrize("revision", ["", "-x", "a b", "main\n"])
-def test_what_is_no_name_is_asked_of_nobody(server: Plain, revision: str) -> None:
+def test_what_is_no_name_causes_no_request(server: Plain, revision: str) -> None:
     with pytest.raises(errors.FleetError, match="no name of a branch"):
         ask(server, revision)
-    assert server.asked == []
+    assert server.requests == []

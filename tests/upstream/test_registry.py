@@ -1,14 +1,16 @@
-"""A tag is resolved to its digest over a registry with TLS and tokens; a registry that lies gets neither a login nor a word into the stack file."""
+"""A registry with TLS and tokens resolves a tag to its digest; a hostile one gets neither a login nor a word into the stack file."""
 
 import base64
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet import errors
 from fleet.upstream import bounded, registry
+from tests.support.programs import write_program
 from tests.support.upstream_servers import LOGIN, Registry
 
 DIGEST = "sha256:" + "ab" * 32
@@ -16,27 +18,30 @@ DIGEST = "sha256:" + "ab" * 32
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A registry with one image, which this machine trusts; no login is configured."""
-    made = Registry(tmp_path)
-    made.tags["glm/vllm:v1"] = DIGEST
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
+    """A registry with one image, which this machine trusts, without a login."""
+    registry_server = Registry(tmp_path)
+    registry_server.tags["glm/vllm:v1"] = DIGEST
+    monkeypatch.setenv("SSL_CERT_FILE", str(registry_server.certificate))
     monkeypatch.setenv("HOME", str(tmp_path))
-    yield made
-    made.close()
+    yield registry_server
+    registry_server.close()
 
 
-def login(home: Path, server: Registry, who: str) -> None:
-    """Write what `docker login` writes."""
+def configure_docker(home: Path, config: Mapping[str, Any]) -> None:
     (home / ".docker").mkdir(exist_ok=True)
-    auth = {"auths": {server.name: {"auth": base64.b64encode(who.encode()).decode()}}}
-    (home / ".docker" / "config.json").write_text(json.dumps(auth))
+    (home / ".docker" / "config.json").write_text(json.dumps(config))
 
 
-def test_a_tag_is_what_the_registry_says_it_is(server: Registry) -> None:
+def login(home: Path, server: Registry, user: str) -> None:
+    """Write the file of `docker login`."""
+    configure_docker(home, {"auths": {server.name: {"auth": base64.b64encode(user.encode()).decode()}}})
+
+
+def test_a_tag_resolves_to_the_registry_s_digest(server: Registry) -> None:
     assert registry.digest(f"{server.name}/glm/vllm:v1") == DIGEST
 
 
-def test_a_private_registry_is_asked_with_the_login_of_this_machine(server: Registry, tmp_path: Path) -> None:
+def test_a_private_registry_gets_the_login_of_this_machine(server: Registry, tmp_path: Path) -> None:
     server.private = True
     image = f"{server.name}/glm/vllm:v1"
     with pytest.raises(errors.FleetError, match="the registry refuses us"):
@@ -48,24 +53,20 @@ def test_a_private_registry_is_asked_with_the_login_of_this_machine(server: Regi
     assert registry.digest(image) == DIGEST
 
 
-def test_a_credential_helper_is_asked_where_docker_s_file_names_one(
+def test_the_credential_helper_in_docker_s_file_provides_the_login(
     server: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.private = True
     user, _, word = LOGIN.partition(":")
-    helper = tmp_path / "docker-credential-lab"
-    helper.write_text(
-        f"""#!/bin/sh\n[ "$(cat)" = {server.name} ] && echo '{json.dumps({"Username": user, "Secret": word})}'\n"""
-    )
-    helper.chmod(0o755)
+    answer = json.dumps({"Username": user, "Secret": word})
+    write_program(tmp_path / "docker-credential-lab", f"""[ "$(cat)" = {server.name} ] && echo '{answer}'""")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    (tmp_path / ".docker").mkdir()
-    (tmp_path / ".docker" / "config.json").write_text(json.dumps({"credHelpers": {server.name: "lab"}}))
+    configure_docker(tmp_path, {"credHelpers": {server.name: "lab"}})
     assert registry.digest(f"{server.name}/glm/vllm:v1") == DIGEST
 
 
 @pytest.mark.parametrize("image", ["vllm:v1", "glm/vllm:v1", "registry.example/glm/vllm"])
-def test_an_image_without_a_registry_or_a_tag_is_asked_of_nobody(image: str) -> None:
+def test_an_image_without_a_registry_or_a_tag_causes_no_request(image: str) -> None:
     with pytest.raises(errors.FleetError, match="its name has no registry, or no tag"):
         registry.digest(image)
 
@@ -80,7 +81,7 @@ def test_an_image_that_does_not_exist_is_reported(server: Registry) -> None:
     )
 
 
-def test_a_registry_that_fails_is_told(server: Registry) -> None:
+def test_a_failure_of_the_registry_is_reported(server: Registry) -> None:
     server.answer = 503
     with pytest.raises(errors.FleetError, match="503 from the registry"):
         registry.digest(f"{server.name}/glm/vllm:v1")
@@ -88,14 +89,14 @@ def test_a_registry_that_fails_is_told(server: Registry) -> None:
         registry.digest("127.0.0.1:1/glm/vllm:v1")
 
 
-def test_a_certificate_that_nobody_here_trusts_is_told(server: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_reported(server: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(errors.FleetError, match="no authority that this machine trusts has signed"):
         registry.digest(f"{server.name}/glm/vllm:v1")
 
 
 @pytest.mark.parametrize("realm", ["https://thief.example/token", "http://127.0.0.1/token", "", "file:///etc/passwd"])
-def test_a_login_is_sent_to_no_other_host(server: Registry, tmp_path: Path, realm: str) -> None:
+def test_no_other_host_gets_the_login(server: Registry, tmp_path: Path, realm: str) -> None:
     server.private, server.realm = True, realm or f"https://localhost:{server.server_address[1]}/token"
     login(tmp_path, server, LOGIN)
     with pytest.raises(errors.FleetError, match="the registry sends us for a token to "):
@@ -106,12 +107,12 @@ def test_a_login_is_sent_to_no_other_host(server: Registry, tmp_path: Path, real
 @pytest.mark.parametrize(
     "token", [b"", b"[]", b"[" * 100_000, b'{"token": 1}', b'{"token": "a\\r\\nX-Evil: 1"}', b'{"token": null}']
 )
-def test_a_token_of_another_form_is_none(server: Registry, tmp_path: Path, token: bytes) -> None:
+def test_a_token_of_another_form_is_not_used(server: Registry, tmp_path: Path, token: bytes) -> None:
     server.private, server.token = True, token
     login(tmp_path, server, LOGIN)
     with pytest.raises(errors.FleetError, match="the registry refuses us"):
         registry.digest(f"{server.name}/glm/vllm:v1")
-    assert not any(one.startswith("Bearer") for one in server.logins)
+    assert not any(header.startswith("Bearer") for header in server.logins)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +125,11 @@ def test_a_digest_of_another_form_is_refused(server: Registry, digest: str) -> N
     assert len(str(caught.value)) < 500
 
 
-def test_docker_hub_is_asked_where_its_api_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, str]] = []
+def test_a_request_for_docker_hub_goes_to_its_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    requests: list[tuple[str, str]] = []
 
     def answer(doing: str, method: str, url: str, headers: Mapping[str, str]) -> bounded.Answer:
-        asked.append((url, headers.get("Authorization", "")))
+        requests.append((url, headers.get("Authorization", "")))
         if url.startswith("https://auth.docker.io/"):
             return bounded.Answer(200, {}, b'{"token": "t"}')
         if not headers.get("Authorization"):
@@ -141,4 +142,4 @@ def test_docker_hub_is_asked_where_its_api_is(monkeypatch: pytest.MonkeyPatch, t
     assert registry.digest("docker.io/ubuntu:24.04") == DIGEST
     manifest = "https://registry-1.docker.io/v2/library/ubuntu/manifests/24.04"
     token = "https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Ax%3Apull"
-    assert asked == [(manifest, ""), (token, ""), (manifest, "Bearer t")]
+    assert requests == [(manifest, ""), (token, ""), (manifest, "Bearer t")]

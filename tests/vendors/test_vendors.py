@@ -1,6 +1,6 @@
-"""Lab nodes that look like vendors' machines: what the preflight sees there, and what the host's playbook makes of them.
+"""Lab nodes that look like vendors' machines: the preflight's results there, and the host's playbook.
 
-A reboot, an engine and a driver each: minutes, so `make test-all` alone has them.
+A reboot, a Docker daemon and a driver each: minutes, so `make test-all` alone has them.
 """
 
 import dataclasses
@@ -16,52 +16,50 @@ from tests.support.matrix_node import MatrixNode
 from tests.support.role_node import COMMON
 
 pytestmark = pytest.mark.exhaustive
-NODES = [one for one in vendor_table.load().values() if one.checks]
+NODES = [machine for machine in vendor_table.load().values() if machine.checks]
 
 
-def wanted(bed: MatrixNode) -> preflight.Requirements:
-    """Return what the stack prod wants of the node, with the lab's archive; the kernel is this machine's, and no list has it."""
-    ask = preflight_machines.wanted()
+def requirements_of(node: MatrixNode) -> preflight.Requirements:
+    """Return the stack prod's requirements, with the lab's archive and without kernels: the node has this machine's, which no list has."""
+    ask = preflight_machines.prod_requirements()
     repositories = (mirrors.filled_url(COMMON["rocm_repository_url"], {}),)
     return dataclasses.replace(
-        ask, target=bed.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
+        ask, target=node.target, kernels={}, driver_release="30.30.4", repositories=repositories, addresses=(), space=()
     )
 
 
-def packages(bed: MatrixNode, pattern: str) -> list[str]:
-    listed = bed.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'").splitlines()
-    return [
-        line.split()[1] for line in listed if line.startswith("ii") and fnmatch.fnmatchcase(line.split()[1], pattern)
-    ]
+def packages(node: MatrixNode, pattern: str) -> list[str]:
+    lines = node.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n'").splitlines()
+    return fnmatch.filter([line.split()[1] for line in lines if line.startswith("ii")], pattern)
 
 
-@pytest.mark.parametrize("one", NODES, ids=lambda one: one.name)
-def test_a_vendors_machine_is_known_and_taken(
-    one: vendor_table.Machine, made: Callable[[vendor_table.Machine], MatrixNode]
+@pytest.mark.parametrize("machine", NODES, ids=lambda machine: machine.name)
+def test_a_run_adopts_a_vendors_machine(
+    machine: vendor_table.Machine, make_node: Callable[[vendor_table.Machine], MatrixNode]
 ) -> None:
-    bed = made(one)
-    ask = wanted(bed)
+    node = make_node(machine)
+    ask = requirements_of(node)
     results = preflight.check(preflight.observe(ask), ask)
-    told = {one.check: f"{one.level} {one.seen}" for one in results}
+    results_by_check = {result.check: f"{result.level} {result.seen}" for result in results}
     assert [
-        f"{check}: {told.get(check)}"
-        for check, like in one.checks.items()
-        if not fnmatch.fnmatchcase(told.get(check, ""), like)
+        f"{check}: {results_by_check.get(check)}"
+        for check, like in machine.checks.items()
+        if not fnmatch.fnmatchcase(results_by_check.get(check, ""), like)
     ] == []
-    if one.run is None:
+    if machine.run is None:
         return
-    before = {pattern: packages(bed, pattern) for pattern in one.run.stays}
-    given = {**bed.vars, **COMMON, **one.vars}
-    boot = bed.boot()
-    ran = playbook.run(bed.target, "host", given)
-    assert ran.rc == 0, ran.message
-    assert (bed.boot() != boot) == bool(one.run.reboots)
-    assert ran.results["fleet_host"]["driver"] == one.run.driver
-    assert ran.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
+    before = {pattern: packages(node, pattern) for pattern in machine.run.stays}
+    variables = {**node.vars, **COMMON, **machine.vars}
+    boot = node.boot()
+    run = playbook.run(node.target, "host", variables)
+    assert run.rc == 0, run.message
+    assert (node.boot() != boot) == bool(machine.run.reboots)
+    assert run.results["fleet_host"]["driver"] == machine.run.driver
+    assert run.results["fleet_host"]["gpus"] == COMMON["rocm_gpus"]
     for pattern, names in before.items():
-        assert packages(bed, pattern) and set(names) <= set(packages(bed, pattern)), pattern
-    assert [pattern for pattern in one.run.absent if packages(bed, pattern)] == []
-    for command in one.run.holds:
-        bed.sh(command)
-    again = playbook.run(bed.target, "host", given)
+        assert packages(node, pattern) and set(names) <= set(packages(node, pattern)), pattern
+    assert [pattern for pattern in machine.run.absent if packages(node, pattern)] == []
+    for command in machine.run.holds:
+        node.sh(command)
+    again = playbook.run(node.target, "host", variables)
     assert (again.rc, again.changed) == (0, []), again.message
