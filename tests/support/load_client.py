@@ -1,0 +1,224 @@
+"""Clients that never send a request twice: every failure is a line, and so is the longest time without a success.
+
+Half of the requests are streams, the others are a probe's picture. A worker keeps its connection; after a failure it opens another, at the
+next address, as a client of a DNS name with several addresses does. Needs the standard library alone, so it also runs on a lab node.
+Run as a process of its own, so that a busy test does not slow it: `Load` starts and ends it. Called by tests/e2e and tests/bench.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import http.client
+import itertools
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+CONNECT, ANSWER = 5.0, 300.0  # seconds
+SHORT, LONG = 40, 200  # tokens of a stream
+ORDERS = (("short", "picture", "long", "picture"), ("picture", "short", "picture", "short"))
+
+
+class Failed(Exception):
+    """A request failed, or its answer is not whole."""
+
+
+class Connection(http.client.HTTPSConnection):
+    """A connection to one address, whose certificate must be of the endpoint's name."""
+
+    def __init__(self, name: str, address: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(name, port, timeout=CONNECT, context=tls)
+        self._address, self._tls = address, tls
+
+    def connect(self) -> None:
+        """Connect to the address."""
+        plain = socket.create_connection((self._address, self.port), CONNECT)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        self.sock.settimeout(ANSWER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The endpoint as a client has it. `picture` is a request's body; `authority` is a file, or "" for the system's own."""
+
+    name: str
+    addresses: Sequence[str]
+    port: int
+    authority: str
+    key: str
+    picture: Mapping[str, Any]
+
+    def connect(self, address: str) -> Connection:
+        """Return a new connection, not yet open."""
+        return Connection(self.name, address, self.port, ssl.create_default_context(cafile=self.authority or None))
+
+
+def ask(connection: Connection, target: Target, kind: str) -> None:
+    """Send one request and read its whole answer. Raises Failed."""
+    stream = kind != "picture"
+    body = stream_body(str(target.picture["model"]), LONG if kind == "long" else SHORT) if stream else target.picture
+    headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
+    path = "/v1/completions" if stream else "/v1/chat/completions"
+    try:
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise Failed(f"{answer.status} {answer.read()[:120].decode(errors='replace')}")
+        if stream:
+            read_stream(answer, int(str(body["max_tokens"])))
+        elif json.loads(answer.read())["choices"][0]["finish_reason"] not in ("stop", "length"):
+            raise Failed("an answer without an end")
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise Failed(repr(error)) from error
+
+
+def stream_body(model: str, tokens: int) -> dict[str, Any]:
+    """Return a request for a stream of exactly so many tokens."""
+    prompt = f"{random.random()} one two three"  # noqa: S311 # no two requests are equal
+    exact = {"max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    return {"model": model, "prompt": prompt, **exact, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def read_stream(answer: http.client.HTTPResponse, tokens: int) -> None:
+    """Read a stream of events to its end. Raises Failed where it is cut."""
+    whole, count = False, None
+    for line in iter(answer.readline, b""):
+        if line.startswith(b"data: [DONE]"):
+            whole = True
+        elif line.startswith(b"data: "):
+            event = json.loads(line.removeprefix(b"data: "))
+            if "error" in event:
+                raise Failed(f"in the stream: {str(event['error'])[:120]}")
+            count = (event.get("usage") or {}).get("completion_tokens", count)
+    if not whole or count != tokens:
+        raise Failed(f"cut: {count} of {tokens} tokens, {'an end' if whole else 'no end'}")
+
+
+def work(target: Target, number: int, stop: threading.Event, report: Any) -> None:
+    """Send one request after the other until `stop`, and report each."""
+    addresses = itertools.cycle(target.addresses)
+    for _ in range(number % len(target.addresses)):
+        next(addresses)
+    connection = target.connect(next(addresses))
+    for kind in itertools.cycle(ORDERS[number % len(ORDERS)]):
+        if stop.is_set():
+            connection.close()
+            return
+        start = time.time()
+        try:
+            ask(connection, target, kind)
+            report(kind=kind, start=start, end=time.time())
+        except Failed as error:
+            report(kind=kind, start=start, end=time.time(), error=str(error), worker=number)
+            connection.close()
+            connection = target.connect(next(addresses))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What clients saw: successes by kind, failures in words, the longest time in seconds without a success."""
+
+    successes: Mapping[str, int]
+    failures: Sequence[str]
+    longest_gap: float
+
+    @property
+    def requests(self) -> int:
+        """Return the number of all requests."""
+        return sum(self.successes.values()) + len(self.failures)
+
+
+def sums(lines: Sequence[Mapping[str, Any]]) -> Sums:
+    """Return the sums of reports; the first line is the beginning, the last one the end."""
+    good = [line for line in lines if "kind" in line and "error" not in line]
+    bad = [
+        f"{line['kind']} after {line['end'] - line['start']:.1f} s: {line['error']}"
+        for line in lines
+        if "error" in line
+    ]
+    times = sorted([lines[0]["time"], *(line["end"] for line in good), lines[-1]["time"]])
+    kinds = [line["kind"] for line in good]
+    gap = max(later - earlier for earlier, later in itertools.pairwise(times))
+    return Sums({kind: kinds.count(kind) for kind in sorted({*kinds})}, bad, round(gap, 2))
+
+
+class Load:
+    """Clients in a process of their own, from the entering of the context to its end."""
+
+    def __init__(self, target: Target, folder: pathlib.Path, workers: int = 8) -> None:
+        self._job, self._out = folder / "load.json", folder / "load.jsonl"
+        # The key is in a file that only its owner reads, never among the arguments.
+        self._job.touch(0o600)
+        self._job.write_text(json.dumps({**dataclasses.asdict(target), "workers": workers}))
+
+    def __enter__(self) -> Self:
+        self._out.write_text("")
+        command = [sys.executable, __file__, str(self._job), str(self._out)]
+        self._process = subprocess.Popen(command, start_new_session=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        self._process.wait(ANSWER + 30)
+
+    def so_far(self) -> Sums:
+        """Return the sums up to now."""
+        lines = [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return sums([*(lines or [{"time": time.time()}]), {"time": time.time()}])
+
+    def wait_for(self, successes: int, seconds: float) -> Sums:
+        """Wait until there were so many successes more than now. Raises AssertionError after `seconds`."""
+        wanted, end = sum(self.so_far().successes.values()) + successes, time.monotonic() + seconds
+        while sum((current := self.so_far()).successes.values()) < wanted:
+            assert time.monotonic() < end, f"only {current} within {seconds:g} s"
+            assert self._process.poll() is None, "the clients have ended"
+            time.sleep(0.2)
+        return current
+
+    def end(self) -> Sums:
+        """End the clients after their running requests, and return the sums."""
+        self.__exit__()
+        lines = [json.loads(line) for line in self._out.read_text().splitlines()]
+        return sums(lines)
+
+
+def main() -> None:
+    """Run the clients of a job file until SIGTERM. Usage: load_client.py JOB OUT."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("job", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    arguments = parser.parse_args()
+    job = json.loads(arguments.job.read_text())
+    workers, target = job.pop("workers"), Target(**job)
+    stop, lock = threading.Event(), threading.Lock()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with arguments.out.open("a") as out:
+
+        def report(**line: Any) -> None:
+            with lock:
+                out.write(json.dumps(line) + "\n")
+                out.flush()
+
+        report(time=time.time(), pid=os.getpid())
+        threads = [threading.Thread(target=work, args=(target, number, stop, report)) for number in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        report(time=time.time())
+
+
+if __name__ == "__main__":
+    main()
