@@ -85,7 +85,7 @@ def ask(connection: Connection, target: Target, kind: str) -> None:
 
 def stream_body(model: str, tokens: int) -> dict[str, Any]:
     """Return a request for a stream of exactly so many tokens."""
-    prompt = f"{random.random()} one two three"  # noqa: S311 # no two requests are equal
+    prompt = f"{random.random()} one two three"  # no two requests are equal
     exact = {"max_tokens": tokens, "ignore_eos": True, "temperature": 0}
     return {"model": model, "prompt": prompt, **exact, "stream": True, "stream_options": {"include_usage": True}}
 
