@@ -222,7 +222,9 @@ def _with_restarts(
 
 
 def _can_reload(statement: Statement, packages: Mapping[str, Any]) -> bool | None:
-    """Return whether the role's unit can reload; None if the versions of its packages are unknown."""
+    """Return whether the role's unit can reload; None if that depends on the versions of its packages, and these are unknown."""
+    if not statement.reloads_since:
+        return True
     recent = [
         _major(str(package.get("version") or "")) >= since
         for name, since in statement.reloads_since.items()

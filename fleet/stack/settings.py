@@ -25,6 +25,7 @@ from fleet.stack import gateway_form, inventory, validation_errors
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
 Purgeable = Literal["weights", "driver"]
+ENDPOINT = "gateway"  # the name in `release` that stands for the proxies of all machines, and the authority
 
 
 def _day(value: Any) -> datetime.date:
@@ -80,7 +81,7 @@ class Settings(Form):
 
     `nodes` is one source or a list of several; a machine's name is unique over all of them. `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
-    deleted, `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
+    deleted (`gateway` stands for all proxies), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
     """
 
     nodes: Annotated[
@@ -159,6 +160,10 @@ class Settings(Form):
         """Whether Pulumi refuses to replace or delete a machine: unless it is the lab's, or the stack releases it."""
         return self.pool(machine).PROTECTED and machine not in self.release
 
+    def proxy_protected(self, machine: str) -> bool:
+        """Whether Pulumi refuses to delete a machine's proxies: unless the stack releases the machine, or `gateway`."""
+        return self.protected(machine) and ENDPOINT not in self.release
+
 
 def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = MappingProxyType({})) -> Settings:
     """Return the settings in `raw` (keys without the prefix `glm-fleet:`). Raises SettingsError for `file`, with every further mistake as a note.
@@ -196,7 +201,7 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
         for place, pool in enumerate(settings.nodes)
         if pool.builder
     ]
-    for key, name in [*builders, *(("release", name) for name in settings.release)]:
+    for key, name in [*builders, *(("release", name) for name in settings.release if name != ENDPOINT)]:
         if name not in names:
             yield errors.SettingsError(
                 file=file,
