@@ -30,7 +30,8 @@ MISSING = {
 }
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return whether the text is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -40,14 +41,14 @@ def _is_address(text: str) -> bool:
 
 def _host(text: str) -> str:
     """Return the text if it is a DNS name."""
-    if not HOST.fullmatch(text) or _is_address(text):
+    if not HOST.fullmatch(text) or is_address(text):
         raise pydantic_core.PydanticCustomError("no_host", "a DNS name in lower case, e.g. glm.example.com")
     return text
 
 
 def _host_or_address(text: str) -> str:
     """Return the text if it is a DNS name or an IP address."""
-    if not HOST.fullmatch(text) and not _is_address(text):
+    if not HOST.fullmatch(text) and not is_address(text):
         wanted = "a DNS name in lower case or an IP address: a certificate here has no wildcard"
         raise pydantic_core.PydanticCustomError("no_host", wanted)
     return text

@@ -215,6 +215,7 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
     yield from _shared_addresses(settings, file)
     yield from _shared_labels(settings, file)
     yield from gateway_form.mistakes(settings.gateway, settings.clients, names, settings.present, file)
+    yield from _proxies_without_address(settings, file)
     for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
             machine_key = f"{settings.pool_key(place)}.machines.{key}"
@@ -262,6 +263,23 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
                     seen=f"{owner} has the same address and port",
                     allowed="one name for one host",
                 )
+
+
+def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the machines with a proxy whose address for the other machines is a name: the proxy listens on that address."""
+    for name in settings.gateways:
+        pool = settings.pool(name)
+        if not isinstance(pool, Reached):
+            continue
+        internal = pool.place(name).get("internal_address")
+        address = internal or pool.machines[name].address
+        if not gateway_form.is_address(address):
+            key = "internal_address" if internal else "address"
+            seen = "is a name, and the machine's proxy listens on its address"
+            allowed = "`internal_address`, the IP address at which the other machines reach it"
+            yield errors.SettingsError(
+                file=file, key=f"{settings.key(name)}.{key}", value=address, seen=seen, allowed=allowed
+            )
 
 
 def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:

@@ -128,6 +128,8 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
     "two-clients-with-one-key": {**with_gateway(), "clients": {"a": {"sha256": SHA256}, "b": {"sha256": SHA256}}},
     "a-change-of-no-machine-at-once": {**stack(), "change": {"at_once": 0}},
     "a-misspelled-key-of-the-change": {**stack(), "change": {"canari": False}},
+    "a-proxy-without-an-address": changed(with_gateway(), ["nodes", "machines", "prod-2", "address"], "prod-2.example.com"),
+    "a-proxy-whose-internal-address-is-a-name": changed(with_gateway(), ["nodes", "machines", "prod-1", "internal_address"], "prod-1.internal"),
     "a-fleet-without-gpus": {**stack(), "nodes": {**SSH, "machines": {"prod-1": {**SSH["machines"]["prod-1"], "gpus": 0}}}},
     "a-builder-without-gpus": changed({**stack(), "nodes": {**SSH, "builder": "prod-2"}}, ["nodes", "machines", "prod-2", "gpus"], 0),
 }  # fmt: skip
