@@ -7,6 +7,8 @@
 Image  Weights  role transformers · role weights: side by side
    ╲    ╱
   Serving      role vllm, then the probes: ready means "it sees"
+     ▼
+  Gateway      role gateway, where the stack has one: the one endpoint, with certificates of the stack's Authority
 """
 
 import os
@@ -16,7 +18,7 @@ import sys
 import pulumi
 
 from fleet import errors, program
-from fleet.resources import Host, Image, Node, Serving, Weights
+from fleet.resources import Authority, Gateway, Host, Image, Node, Serving, Weights
 
 EXPLAINED = 32  # exit code: the error is already on the screen
 # When a step fails, and on ^C, the language host sends SIGINT: the Pulumi engine has shown the reason, which a traceback would hide.
@@ -33,24 +35,31 @@ def road() -> None:
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
     builds = {name: Image(name, hosts[name], nodes[name], plan.inputs("image", name)) for name in plan.builds}
     images = {name: builds[builder] for name, builder in plan.builders.items()}
-    weights = {name: Weights(name, hosts[name], node, plan.weights(name)) for name, node in nodes.items()}
+    weights = {name: Weights(name, hosts[name], nodes[name], plan.weights(name)) for name in plan.settings.serving}
     servings = {
-        name: Serving(
-            name, images[name], weights[name], node, plan.serving(name, hosts[name], images[name], weights[name])
-        )
-        for name, node in nodes.items()
+        name: Serving(name, image, weights[name], nodes[name], plan.serving(name, hosts[name], image, weights[name]))
+        for name, image in images.items()
+    }
+    protected = {name: plan.settings.proxy_protected(name) for name in plan.settings.gateways}
+    authority = Authority(plan.fleet, any(protected.values())) if protected else None
+    gateways = {
+        name: Gateway(name, after, nodes[name], plan.gateway(name, authority, servings.get(name)), protected[name])
+        for name, after in {**hosts, **servings}.items()
+        if authority and name in protected
     }
 
     replicas = {
         name: program.evidence(
-            plan.machines[name].place, node, hosts[name], images[name], weights[name], servings[name]
+            plan.machines[name].place, nodes[name], hosts[name], images[name], weights[name], serving
         )
-        for name, node in nodes.items()
+        for name, serving in servings.items()
     }
     pulumi.export("endpoints", program.endpoints(replicas))
     pulumi.export("replicas", replicas)
     pulumi.export("api_key", program.api_key())
-    program.forecast(plan.fleet, servings.values())
+    for name, value in plan.endpoint(authority).items():
+        pulumi.export(name, value)
+    program.forecast(plan.fleet, [*hosts.values(), *servings.values(), *gateways.values()])
 
 
 try:

@@ -1,4 +1,4 @@
-"""Pulumi classes: Node, Host, Image, Weights, Serving; HostKey and BareMetal, which some sources need.
+"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority; HostKey and BareMetal, which some sources need.
 
 Inputs and outputs only; behaviour is in fleet/provider. Used by `__main__.py`, fleet.program and fleet.sources. The inputs of an Ansible
 resource are its node's connection, digests of its roles' files and the variables of these roles: without a change of them nothing runs.
@@ -28,6 +28,12 @@ class Machine:
     resource: pulumi.Resource | None = None
     place: Mapping[str, str] = field(default_factory=dict)
     vars: pulumi.Input[Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def internal_address(self) -> pulumi.Input[str]:
+        """Its address for the other machines: that of `place`, else that of SSH."""
+        address: pulumi.Input[str] = self.place.get("internal_address") or self.inputs["address"]
+        return address
 
 
 Inputs = Mapping[str, Any]
@@ -73,6 +79,25 @@ class BareMetal(pulumi.CustomResource):
             name,
             {**computed, "name": name, **inputs},
             pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=secret),
+        )
+
+
+class Authority(pulumi.CustomResource):
+    """The stack's own certificate authority, one for all of its proxies.
+
+    Owns: the authority's key, only in the state. Not: the certificates that it signs, which each Gateway has.
+    """
+
+    certificate: pulumi.Output[str]
+    private: pulumi.Output[str]
+    ends: pulumi.Output[str]  # the last day of the certificate
+
+    def __init__(self, provider: pulumi.ProviderResource, protect: bool) -> None:
+        super().__init__(
+            "fleet:index:Authority",
+            "authority",
+            dict.fromkeys(("certificate", "private", "ends")),
+            pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private"]),
         )
 
 
@@ -203,3 +228,17 @@ class Serving(_Run):
 
     def __init__(self, name: str, image: Image, weights: Weights, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("replicas", "verdict"), after=[image, weights], secret=["api_key"])
+
+
+class Gateway(_Run):
+    """The proxies of a machine (role gateway): that of a node before its replicas, that for clients, or both.
+
+    Owns: units, users, configuration, certificates and keys of the proxies. Not: the replicas, and the authority that signs.
+    """
+
+    ends: pulumi.Output[Mapping[str, str]]  # the last day of each certificate
+
+    def __init__(self, name: str, after: _Run, node: Node, inputs: Inputs, protect: bool) -> None:
+        outputs = ("version", "certificates", "ends")
+        secret = ("authority_key", "inner_key", "gateway_key", "certificates")
+        super().__init__(name, node, inputs, outputs, after=[after], secret=secret, protect=protect)

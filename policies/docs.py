@@ -31,6 +31,8 @@ Outside the lab, Pulumi protects each machine and its resources (`protect`). A p
 2. Remove the machine and its `release` from the stack file, then preview and up. The teardown removes what this project installed on the
    machine, and the stack forgets it.
 
+To remove the gateway from all machines, release `gateway` the same way, then remove `glm-fleet:gateway` and `glm-fleet:clients`.
+
 Before `pulumi destroy -s ENV`, release each machine of the stack (step 1).
 
 ## The rules

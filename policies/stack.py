@@ -18,7 +18,7 @@ from fleet.findings import Waiver
 
 STACKS = Path(__file__).resolve().parents[1] / "stacks"
 PREFIX = "glm-fleet:"
-SECRETS = ("vllm_api_key", "weights_token", "redfish_username", "redfish_password")
+SECRETS = ("vllm_api_key", "weights_token", "gateway_key", "redfish_username", "redfish_password")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,7 +42,7 @@ class Run:
         self.terminated_at: float | None = None
         self.last_poll = ""  # the last progress of a poll in the log
         self.tail: deque[str] = deque(maxlen=12)
-        self.secrets = [value for value in job["secrets"].values() if len(value) >= 6]
+        self.secrets = list(_secret_texts(job["secrets"].values()))
 
     def watch(self) -> None:
         """Cancel when the parent closes stdin: it cancels, exits or is killed."""
@@ -153,6 +154,13 @@ class Run:
         for secret in self.secrets:
             text = text.replace(secret, "(secret)")
         return text
+
+
+def _secret_texts(values: Iterable[str]) -> Iterator[str]:
+    """Yield each secret, and each line of one with several, which a diff may show one by one; without what every PEM text has."""
+    for value in values:
+        lines = [line for line in value.splitlines() if not line.startswith("-----")]
+        yield from (text for text in (value, *lines) if len(text) >= 6)
 
 
 def inert(value: Any) -> Any:

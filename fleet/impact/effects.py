@@ -4,7 +4,7 @@ Needs the roles' effects.yml (role_effects.py); opens no connection. Called by f
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,9 @@ from fleet.stack import role_digest
 
 # `restarts` of a role that restarts all replicas of its host, and the variable that has their names.
 REPLICAS, REPLICAS_VARIABLE = "{replicas}", "vllm_replicas"
+# The same of a role that restarts or reloads the proxies of its host, and their units by face.
+PROXIES_SIGN, PROXIES_VARIABLE = "{proxies}", "gateway_faces"
+PROXIES = {"node": "fleet-proxy", "clients": "fleet-gateway"}
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,20 @@ class Reason:
 
 
 def predict(
-    olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Sequence[Difference], roles: Path
+    olds: Sequence[Mapping[str, Any]],
+    new: Mapping[str, Any],
+    drift: Sequence[Difference],
+    roles: Path,
+    more: Iterable[Reason] = (),
 ) -> list[Effect]:
     """Return the effects of one run of an Ansible resource, the strongest first.
 
-    The run changes the inputs `olds` (two after a failed update) to `new`, and reverts `drift`. `olds` may be states.
+    The run changes the inputs `olds` (two after a failed update) to `new`, and reverts `drift`. `olds` may be states. `more` are reasons that
+    no role states.
     """
     reasons = [reason for old in olds for reason in _of_change(old, new, _packages(olds), roles)]
     units = _units([*olds, new], roles)
-    return _combine([*reasons, *(_of_drift(difference, new, units, roles) for difference in drift)])
+    return _combine([*reasons, *(_of_drift(difference, new, units, roles) for difference in drift), *more])
 
 
 def decides(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], roles: Path) -> bool:
@@ -190,7 +198,9 @@ def _files(
 
 
 def _reason(level: Level, statement: Statement, units: tuple[str, ...], because: str) -> Reason:
-    return Reason(level, (statement.reloads,) if level.name == "reload" else _what(level.name, units), because)
+    if level.name == "reload" and statement.reloads != PROXIES_SIGN:
+        return Reason(level, (statement.reloads,), because)
+    return Reason(level, _what(level.name, units), because)
 
 
 def _file_changed(role: str, name: str) -> str:
@@ -212,7 +222,9 @@ def _with_restarts(
 
 
 def _can_reload(statement: Statement, packages: Mapping[str, Any]) -> bool | None:
-    """Return whether the role's unit can reload; None if the versions of its packages are unknown."""
+    """Return whether the role's unit can reload; None if that depends on the versions of its packages, and these are unknown."""
+    if not statement.reloads_since:
+        return True
     recent = [
         _major(str(package.get("version") or "")) >= since
         for name, since in statement.reloads_since.items()
@@ -252,7 +264,7 @@ def _of_drift(
 def _combine(reasons: Sequence[Reason]) -> list[Effect]:
     """Return one effect for each level and group of units, with all its reasons; the strongest first.
 
-    A restart of more units includes the restarts, starts, stops and repairs of some of them.
+    A restart of more units includes the restarts, reloads, starts, stops and repairs of some of them.
     """
     restarts = sorted({reason.what for reason in reasons if reason.level == Level("restart")}, key=len, reverse=True)
     starts = any(reason.level.name in ("restart", "start") for reason in reasons)
@@ -261,7 +273,7 @@ def _combine(reasons: Sequence[Reason]) -> list[Effect]:
         level, what = reason.level, reason.what
         if level.name == "await" and starts:
             continue  # a run that starts replicas always awaits and probes them
-        if level.name in ("restart", "start", "stop", "repair"):
+        if level.name in ("restart", "reload", "start", "stop", "repair"):
             wide = next((names for names in restarts if {*what} <= {*names}), None)
             if wide is not None:
                 level, what = Level("restart"), wide
@@ -288,13 +300,16 @@ def _what(level: str, units: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _units(inputs: Sequence[Mapping[str, Any]], roles: Path) -> dict[str, tuple[str, ...]]:
-    """Return the units that each role restarts: the unit that it states, or the replicas of all inputs, the newest first."""
+    """Return the units that each role restarts: the unit that it states, or the replicas or proxies of all inputs, the newest first."""
     newest_first = inputs[::-1]
     statements = {role: read_statement(roles, role) for side in newest_first for role in side.get("roles") or {}}
     return {role: _role_units(newest_first, statement) for role, statement in statements.items()}
 
 
 def _role_units(inputs: Sequence[Mapping[str, Any]], statement: Statement) -> tuple[str, ...]:
+    if statement.restarts == PROXIES_SIGN:
+        faces = [face for side in inputs for face in _value(side, PROXIES_VARIABLE, statement) or ()]
+        return tuple(dict.fromkeys(PROXIES[face] for face in faces))
     if statement.restarts != REPLICAS:
         return (statement.restarts,) if statement.restarts else ()
     names = [replica["name"] for side in inputs for replica in _value(side, REPLICAS_VARIABLE, statement) or ()]

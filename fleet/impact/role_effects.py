@@ -8,7 +8,7 @@ Owns the form of these files. Reads the roles, opens no connection. Called by ef
     drift:                 rules: the level of a difference by `kind`, and optional: pattern of its `name`, `attribute` (one or a list),
                            `expected` or `seen` value
     results:               patterns of the variables and files that decide the resource's outputs; without it all do
-    restarts, reloads:     the unit that a restart or a reload affects
+    restarts, reloads:     the unit that a restart or a reload affects; "{replicas}" or "{proxies}": all of the host
     reloads_since:         the first version of a package that can reload; older ones restart instead
 
 A level is one of LEVELS, or "may LEVEL": the strongest possible, if only the run can show it. The first matching pattern counts.

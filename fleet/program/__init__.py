@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 
 from fleet import address, resources
-from fleet.program import config, machines
+from fleet.program import config, gateway, machines
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
 
@@ -41,8 +41,8 @@ class Plan:
     def builders(self) -> Mapping[str, str]:
         """The machine that builds the image, by machine: one for all if the stack names a registry, else each its own."""
         if self.settings.vars.get("transformers_registry"):
-            return dict.fromkeys(self.machines, self.settings.builder)
-        return {name: name for name in self.machines}
+            return dict.fromkeys(self.settings.serving, self.settings.builder)
+        return {name: name for name in self.settings.serving}
 
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
@@ -54,16 +54,16 @@ class Plan:
 
         `program` are variables that only the program knows, such as the image that another resource built.
         """
-        own = self.variables[machine]
+        own, gpus = self.variables[machine], self.settings.gpus(machine)
         from_source = self.machines[machine].vars
         variables: pulumi.Input[dict[str, Any]]
         if isinstance(from_source, Mapping):
-            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own)), **program}
+            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus), **program}
         else:
             variables = pulumi.Output.all(from_source, program).apply(
-                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own)), **both[1]}
+                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus), **both[1]}
             )
-        return {"roles": self.roles.files(kind), "vars": variables}
+        return {"roles": self.roles.files(kind, gpus), "vars": variables}
 
     def weights(self, machine: str) -> dict[str, Any]:
         """Return the inputs of Weights, with the hub's token if the stack has one."""
@@ -86,6 +86,28 @@ class Plan:
             "api_key": api_key(),
             "probes": self.probes,
         }
+
+    def gateway(
+        self, machine: str, authority: resources.Authority, serving: resources.Serving | None
+    ) -> dict[str, Any]:
+        """Return the inputs of Gateway: the variables that only the program has, the authority, the inner API key, the certificate's names."""
+        replicas: pulumi.Input[Any] = serving.replicas if serving else []
+        return {
+            **self.inputs("gateway", machine, **gateway.variables(self.settings, self.machines, machine, replicas)),
+            **gateway.names(self.settings, machine),
+            "authority": authority.certificate,
+            "authority_key": pulumi.Output.secret(authority.private),
+            "inner_key": api_key(),
+        }
+
+    def endpoint(self, authority: resources.Authority | None) -> dict[str, pulumi.Input[str]]:
+        """Return the outputs about the gateway: the URL for clients, and the certificate that they trust if it is not public; else {}."""
+        form = self.settings.gateway
+        if form is None or authority is None:
+            return {}
+        port = self.variables[form.nodes[0]].get("gateway_port", self.roles.defaults["gateway_port"])
+        trusted = {"authority": authority.certificate} if form.certificate == "authority" else {}
+        return {"endpoint": gateway.url(form, port), **trusted}
 
     @functools.cached_property
     def probes(self) -> dict[str, Any]:

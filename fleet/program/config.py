@@ -12,6 +12,7 @@ import pulumi
 from pulumi.runtime import config as runtime_config
 
 from fleet import errors, findings
+from fleet.program import own_certificate
 from fleet.stack import inventory, probe_cases, role_vars, settings, validate
 
 
@@ -35,6 +36,7 @@ def read(roles: role_vars.Roles, root: Path) -> settings.Settings:
     mistakes = [
         *result.mistakes,
         *_missing_secrets(stack, keys, file),
+        *own_certificate.mistakes(stack.gateway, keys.get("gateway_key", ""), file, findings.today()),
         *_case_mistakes(stack, root / "fleet" / "probes" / "cases", file),
     ]
     if mistakes:
@@ -80,8 +82,11 @@ def _secret_mistakes(keys: Mapping[str, str], prefix: str, file: str) -> Iterato
 
 
 def _missing_secrets(stack: settings.Settings, keys: Mapping[str, str], file: str) -> Iterator[errors.SettingsError]:
-    """Yield an error for each secret that a source needs and the stack lacks."""
-    for name, what in {name: what for pool in stack.nodes for name, what in pool.SECRETS.items()}.items():
+    """Yield an error for each secret that a source or the gateway needs and the stack lacks."""
+    needed = {name: what for pool in stack.nodes for name, what in pool.SECRETS.items()}
+    if stack.gateway and stack.gateway.chain:
+        needed["gateway_key"] = f"the key of the certificate in {stack.gateway.chain}"
+    for name, what in needed.items():
         if not keys.get(name):
             yield errors.SettingsError(
                 file=file,

@@ -17,7 +17,7 @@ from fleet.provider.properties import UNKNOWN, Props
 ROOT = Path(__file__).resolve().parents[2]
 # Inputs that are outputs of other resources. After a failure, the Pulumi engine omits them, requests check and diff all the same, and then
 # skips the resource. Check therefore uses their old values; otherwise the diff would replace the resource.
-FROM_RESOURCES = ("address", "host_key", "install", "node", "vars", "image", "weights")
+FROM_RESOURCES = ("address", "host_key", "install", "node", "vars", "image", "weights", "authority", "authority_key")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Return BareMetal, HostKey, Node, Host, Image, Weights or Serving."""
+        """Return BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving or Gateway."""
         return kind_of(self.urn)
 
 
@@ -80,6 +80,9 @@ class Resource(Protocol):
     def check(self, inputs: Props) -> Mapping[str, str]:
         """Return {property: problem}."""
 
+    def due(self, properties: Props) -> Mapping[str, str]:
+        """Return {output: reason} for each output that time alone makes old, such as a certificate that ends: an update renews it."""
+
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return the properties after a create (old is None) or update, UNKNOWN where a preview cannot know them.
 
@@ -108,6 +111,10 @@ class BaseResource:
     computed: Collection[str]
     ignored_inputs: Collection[str] = ()
 
+    def due(self, properties: Props) -> Mapping[str, str]:
+        """Return nothing: time alone changes nothing."""
+        return {}
+
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return the inputs with the old outputs, UNKNOWN before the create."""
         return {**inputs, **{key: (old or {}).get(key, UNKNOWN) for key in self.computed}}
@@ -123,7 +130,7 @@ def kind_of(urn: str) -> str:
 
 
 def name_of(urn: str) -> str:
-    """Return the resource's name in a urn, which is its machine's name."""
+    """Return the resource's name in a urn, which is its machine's name where it is on one."""
     return urn.rpartition("::")[2]
 
 

@@ -21,6 +21,8 @@ SOCKET = Text("a socket /run/fleet/NAME/sock", address.SOCKET.pattern, most=200)
 REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 65535), "socket": SOCKET})
 # A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
+PEM = Text("certificates and keys as PEM", r"[\w\s+/=().,:-]+", most=64_000, lines=True)
+DAY = Text("a day as 2026-12-31", r"\d{4}-\d{2}-\d{2}", most=10)
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # Results of a run, by kind; a node sends them.
@@ -40,11 +42,14 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "manifest": validators.HEX[64],
     },
     "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
+    "Gateway": {"version": VERSION},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.
 OWN: Mapping[str, Mapping[str, Form]] = {
     "Node": {"connection": Record({}, open=True)},
+    "Authority": {"certificate": PEM, "private": PEM, "ends": DAY},
+    "Gateway": {"certificates": Table(validators.NAME, PEM), "ends": Table(validators.NAME, DAY)},
     "Serving": {"verdict": Record({"passed": Whole(), "total": Whole(), "evidence": Text()})},
     "HostKey": {
         "public": Text(),
@@ -75,7 +80,7 @@ BASE: Mapping[str, Form] = {
 
 def forms(kind: str) -> Mapping[str, Form]:
     """Return the forms of the outputs of a kind, by name."""
-    base = BASE if kind in ("Host", "Image", "Weights", "Serving") else {}
+    base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway") else {}
     return {**base, **RESULTS.get(kind, {}), **OWN.get(kind, {})}
 
 

@@ -1,6 +1,7 @@
-"""The Ansible resources Host, Image, Weights and Serving: a playbook run, the things that it declared, their drift, their teardown.
+"""The Ansible resources Host, Image, Weights, Serving and Gateway: a playbook run, the things that it declared, their drift, their teardown.
 
-Called by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/. image.py, weights.py and serving.py extend it.
+Called by the servicer. Needs fleet.ansible, fleet.managed, playbooks/ and roles/. image.py, weights.py, serving.py and
+gateway.py extend it.
 """
 
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 from fleet import drift, errors, ssh
 from fleet.ansible import converge, progress
 from fleet.impact import effects
-from fleet.impact.effects import Effect
+from fleet.impact.effects import Effect, Reason
 from fleet.managed import daemon_options, differences, managed_set, reader, revert
 from fleet.provider import base, outputs, preview_summary, teardown
 from fleet.provider.base import ROOT, BaseResource, InitFailed, Request
@@ -79,18 +80,24 @@ class Playbook(BaseResource):
         if _same_installation(inputs, old) is None:
             return [Effect("recreate", (self._kind.capitalize(),), (REINSTALLED,))]
         olds, roles = [old_inputs, old], ROOT / "roles"  # after a failed update both still matter, as in Diff
+        more = self.reasons(old_inputs, inputs, old)
         if has_unknown(inputs.get("node")):
             return [effects.at_worst(olds, "its machine does not exist yet", roles)]
         if inputs["vars"] == UNKNOWN:
             *before, after = ({**side, "vars": old.get("vars")} for side in (*olds, inputs))
-            predicted = effects.predict(before, after, drift.recorded(old), roles)
+            predicted = effects.predict(before, after, drift.recorded(old), roles, more)
             return [self._effect_of_unknown(olds, inputs, roles), *predicted]
-        predicted = effects.predict(olds, {**inputs, "vars": readable(inputs["vars"])}, drift.recorded(old), roles)
+        after = {**inputs, "vars": readable(inputs["vars"])}
+        predicted = effects.predict(olds, after, drift.recorded(old), roles, more)
         changed = [key for key in inputs if any(side.get(key) != inputs[key] for side in olds)]
         if not predicted and not changed:
             return [effects.at_worst(olds, "goes on where its last run stopped", roles)]
         reason = CONNECTION_CHANGED if changed == ["node"] else f"{', '.join(changed)} changed"
         return predicted or [Effect("none", (), (reason,))]
+
+    def reasons(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[Reason]:
+        """Return reasons for effects that no role states; none for most kinds."""
+        return ()
 
     def _effect_of_unknown(self, olds: Sequence[Props], inputs: Props, roles: Path) -> Effect:
         """Return the effect of unknown variables. Image and Weights plan unknown outputs only if these will change."""
@@ -113,6 +120,7 @@ class Playbook(BaseResource):
             "drift": [],
             "seconds": {},
             "took": (old or {}).get("took") or {},
+            **self.made_outputs(request, inputs, old),
         }
         all_declared = old_declared
 
@@ -131,7 +139,7 @@ class Playbook(BaseResource):
                     variables=_stack_variables(inputs["vars"]),
                     data={**_result_variables(inputs["vars"]), **self.state_variables(old), **drifted.variables},
                     log=log,
-                    secrets={variable: inputs[key] for key, variable in SECRETS.items() if inputs.get(key)},
+                    secrets=self.environment(state),
                     roles=resource_roles.ROLES[self._kind],
                 )
                 outcome = self._run(job, lambda note: request.report(note.text, note.ephemeral), request.cancelled)
@@ -175,6 +183,14 @@ class Playbook(BaseResource):
     def state_variables(self, old: Props | None) -> Props:
         """Return role variables from the old state; none for most kinds."""
         return {}
+
+    def made_outputs(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Return outputs that the provider makes before the run; none for most kinds."""
+        return {}
+
+    def environment(self, properties: Props) -> dict[str, str]:
+        """Return the secrets that the playbook gets in its environment, of the inputs and the outputs that were made."""
+        return {variable: properties[key] for key, variable in SECRETS.items() if properties.get(key)}
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
         """Return the drift of the last refresh, with the actual state of these things."""

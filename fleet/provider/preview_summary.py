@@ -11,6 +11,9 @@ from fleet.impact.effects import Effect
 from fleet.provider.base import kind_of, name_of
 from fleet.provider.properties import Props
 
+# Kinds that are on no machine.
+ELSEWHERE = ("Authority",)
+
 
 class PreviewSummary:
     """The changes of one preview; a process of the plugin serves only one."""
@@ -48,7 +51,8 @@ class PreviewSummary:
     def lines(self, parallel: int) -> list[str]:
         """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time."""
         with self._lock:
-            return forecast.lines([change for _, group in sorted(self._changes.items()) for change in group], parallel)
+            groups = [group for urn, group in sorted(self._changes.items()) if kind_of(urn) not in ELSEWHERE]
+        return forecast.lines([change for group in groups for change in group], parallel)
 
 
 def expected_seconds(effect: Effect, took: Props) -> float | None:

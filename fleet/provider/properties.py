@@ -29,7 +29,18 @@ def to_struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
 
 def has_unknown(value: Any) -> bool:
     """Return whether the value, or a part of it, is unknown."""
-    return any(leaf == UNKNOWN for leaf in _leaves(value))
+    return any(leaf == UNKNOWN for leaf in leaves(value))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield each part of the value that is no mapping and no list."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
 
 
 def readable(value: Any) -> Any:
@@ -47,13 +58,3 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value

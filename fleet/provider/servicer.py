@@ -15,16 +15,18 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from fleet import errors
 from fleet.impact import effects
 from fleet.provider import base, diffs, unexpected
+from fleet.provider.authority import Authority
 from fleet.provider.baremetal import BareMetal
 from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.engine import Engine
+from fleet.provider.gateway import Gateway
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
 from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook
 from fleet.provider.preview_summary import PreviewSummary
-from fleet.provider.properties import Props, to_dict, to_struct
+from fleet.provider.properties import Props, leaves, to_dict, to_struct
 from fleet.provider.serving import Serving
 from fleet.provider.slots import PARALLEL, Slots
 from fleet.provider.weights import Weights
@@ -32,7 +34,10 @@ from fleet.provider.weights import Weights
 Context = grpc.ServicerContext
 
 # Properties whose values must not appear in a message or a log.
-SECRET = ("api_key", "token", "private", "username", "password")
+SECRET = (
+    *("api_key", "token", "private", "username", "password"),
+    *("authority_key", "inner_key", "gateway_key", "certificates"),
+)
 
 
 def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
@@ -40,11 +45,13 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
     return {
         "BareMetal": BareMetal(),
         "HostKey": HostKey(),
+        "Authority": Authority(),
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
         "Image": Image("Image", ("image", "commit", "version", "recipe"), slots),
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
+        "Gateway": Gateway("Gateway", ("version", "certificates", "ends"), slots),
     }
 
 
@@ -117,7 +124,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        """Compare with the old inputs and with the old state.
+        """Compare with the old inputs and with the old state; find what time alone makes old.
 
         After a failed update the old inputs are those of the last success; only the state has the drift of a refresh.
         """
@@ -131,8 +138,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         changes |= diffs.changes(
             {key: value for key, value in state.items() if key not in resource.computed}, news, resource.replace
         )
-        if olds.get("drift"):
-            changes["drift"] = diffs.Kind.UPDATE
+        in_state = [*(["drift"] if olds.get("drift") else []), *resource.due(olds)]
+        changes |= dict.fromkeys(in_state, diffs.Kind.UPDATE)
         replaces = sorted(path for path, kind in changes.items() if diffs.Kind.Kind.Name(kind).endswith("_REPLACE"))
         if replaces:
             self._summary.add_replacement(request.urn, [f"{path} changed" for path in replaces])
@@ -141,7 +148,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             diffs=sorted({path.split(".")[0].split("[")[0] for path in changes}),
             replaces=replaces,
             detailedDiff={
-                path: provider_pb2.PropertyDiff(kind=kind, inputDiff=path != "drift") for path, kind in changes.items()
+                path: provider_pb2.PropertyDiff(kind=kind, inputDiff=path not in in_state)
+                for path, kind in changes.items()
             },
             hasDetailedDiff=True,
             deleteBeforeReplace=True,
@@ -238,7 +246,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
         except Exception as error:  # noqa: BLE001 # only here: otherwise gRPC answers without the state, and it is lost
             state = states[-1]() if states else {}
-            secrets = [str(properties[name]) for name in SECRET if properties.get(name)]
+            secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
             bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
             if state:
                 self._keep(context, ident, state, str(bug))

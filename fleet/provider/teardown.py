@@ -14,8 +14,9 @@ HEX = "[0-9a-f]"
 
 
 def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
-    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights or serving."""
-    things: Request = {"files": [], "units": [], "packages": [], "restores": [], "sysctls": []}
+    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights, serving or gateway."""
+    parts = ("files", "units", "packages", "users", "groups", "restores", "sysctls")
+    things: Request = {part: [] for part in parts}
     for thing, ours in ((properties.get("managed") or {}).get("declared") or {}).items():
         thing_kind, _, name = thing.partition(" ")
         if thing_kind == "file":
@@ -64,6 +65,11 @@ def _serving(things: Request, properties: Mapping[str, Any], purge: Collection[s
     }
 
 
+def _gateway(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    folders = ("/etc/fleet/proxy", "/etc/fleet/gateway", "/var/lib/fleet-proxy", "/var/lib/fleet-gateway")
+    return {"trees": list(folders)}
+
+
 def _keep_mount(unit: str) -> Request:
     """Keep the file system of a named disk mounted: it may have data of others."""
     remedy = f"`systemctl disable --now {unit}` on the node unmounts it and keeps its data"
@@ -85,4 +91,4 @@ def variable(properties: Mapping[str, Any], role: str, name: str) -> Any:
     return values[name]
 
 
-_BY_KIND = {"host": _host, "image": _image, "weights": _weights, "serving": _serving}
+_BY_KIND = {"host": _host, "image": _image, "weights": _weights, "serving": _serving, "gateway": _gateway}

@@ -22,6 +22,9 @@ def report(stack: settings.Settings, roles: role_vars.Roles) -> str:
 
 def _machine(plan: rules.MachinePlan) -> Iterator[str]:
     """Yield the lines of one machine's plan."""
+    if not plan.gpus:
+        yield "no GPUs, serves nothing"
+        return
     model = plan.values.get("vllm_served_model_name") or plan.repository
     gpus, replicas = _count(plan.gpus, "GPU"), _count(len(plan.replicas), "replica")
     yield f"{gpus}, {replicas} of {model} ({plan.repository})"

@@ -9,8 +9,26 @@ ROLES = {
     "image": ("transformers",),
     "weights": ("weights",),
     "serving": ("vllm",),
+    "gateway": ("gateway",),
 }
+# The roles that run on a machine without GPUs.
+WITHOUT_GPUS = ("host", "gateway")
 # The private role that other roles include. A stack sets no variable of it, but its files count as theirs.
 HELPER, HELPED = "long_task", ("image", "weights", "serving")
-# Role variables that only the program sets, from the outputs of another kind of resource.
-SET_BY_PROGRAM = {"vllm_image": "Image", "vllm_model_dir": "Weights", "vllm_model_manifest": "Weights"}
+# Role variables that only the program sets: from an output of another resource, or from another key of the stack file.
+SET_BY_PROGRAM = {
+    "vllm_image": "the resource Image",
+    "vllm_model_dir": "the resource Weights",
+    "vllm_model_manifest": "the resource Weights",
+    "gateway_replicas": "the resource Serving",
+    "gateway_faces": "glm-fleet:gateway",
+    "gateway_address": "the machine's internal_address",
+    "gateway_nodes": "glm-fleet:nodes",
+    "gateway_names": "glm-fleet:gateway",
+    "gateway_clients": "glm-fleet:clients",
+}
+
+
+def of_machine(kind: str, gpus: int) -> tuple[str, ...]:
+    """Return the roles that one kind of resource runs on a machine with so many GPUs."""
+    return ROLES[kind] if gpus else tuple(role for role in ROLES[kind] if role in WITHOUT_GPUS)

@@ -15,7 +15,7 @@ import yaml
 
 from fleet import errors
 from fleet.stack import role_digest, text_forms
-from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM
+from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM, of_machine
 
 # ansible-core's types, in words.
 TYPES = {"str": "a text", "int": "a whole number", "bool": "yes or no", "dict": "a mapping"}
@@ -54,14 +54,14 @@ class Roles:
         """The default of each variable; `{{ name }}` in it is another variable."""
         return {name: value for role in self.roles.values() for name, value in role.defaults.items()}
 
-    def files(self, kind: str) -> dict[str, str]:
-        """Return {role: its files} for the roles of one kind of resource."""
-        used = [*(self.roles[name] for name in ROLES[kind]), *([self.helper] if kind in HELPED else [])]
+    def files(self, kind: str, gpus: int = 1) -> dict[str, str]:
+        """Return {role: its files} for the roles of one kind of resource on a machine with so many GPUs."""
+        used = [*(self.roles[name] for name in of_machine(kind, gpus)), *([self.helper] if kind in HELPED else [])]
         return {role.name: role.files for role in used}
 
-    def variables_of(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of `values` that the roles of one kind of resource know."""
-        known = {name for role in ROLES[kind] for name in self.roles[role].options}
+    def variables_of(self, kind: str, values: Mapping[str, Any], gpus: int = 1) -> dict[str, Any]:
+        """Return those of `values` that the roles of one kind of resource know, on a machine with so many GPUs."""
+        known = {name for role in of_machine(kind, gpus) for name in self.roles[role].options}
         return {name: value for name, value in values.items() if name in known}
 
     def validate(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:
@@ -79,7 +79,7 @@ class Roles:
                 yield errors.SettingsError(
                     file=file,
                     key=f"{key}.{name}",
-                    seen=f"the program sets this from the resource {SET_BY_PROGRAM[name]}",
+                    seen=f"the program sets this from {SET_BY_PROGRAM[name]}",
                     allowed="leave it out",
                 )
             else:

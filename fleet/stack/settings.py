@@ -16,15 +16,16 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fleet import errors
 from fleet.findings import Waiver
-from fleet.schema import FOLDER, REGISTRY, SERVER, Form
+from fleet.schema import FOLDER, REGISTRY, SERVER, Form, Name
 from fleet.sources import forms
 from fleet.sources.cloud_form import Cloud
 from fleet.sources.pool import Member
 from fleet.sources.ssh.form import Reached
-from fleet.stack import inventory, validation_errors
+from fleet.stack import gateway_form, inventory, validation_errors
 
-SECRETS = ("vllm_api_key", "weights_token", *forms.SECRETS)
+SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
 Purgeable = Literal["weights", "driver"]
+ENDPOINT = "gateway"  # the name in `release` that stands for the proxies of all machines, and the authority
 
 
 def _day(value: Any) -> datetime.date:
@@ -80,7 +81,7 @@ class Settings(Form):
 
     `nodes` is one source or a list of several; a machine's name is unique over all of them. `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
-    deleted, `purge` what its teardown then removes besides (docs/teardown.md).
+    deleted (`gateway` stands for all proxies), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
     """
 
     nodes: Annotated[
@@ -94,6 +95,9 @@ class Settings(Form):
     waivers: dict[str, WaiverForm] = {}
     release: dict[str, Annotated[str, Field(min_length=1)]] = {}
     purge: list[Purgeable] = []
+    gateway: gateway_form.Gateway | None = None
+    clients: dict[Name, gateway_form.Client] = {}
+    change: gateway_form.Change = gateway_form.Change()
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @functools.cached_property
@@ -136,13 +140,29 @@ class Settings(Form):
         return [name for pool in self.nodes for name in pool.present]
 
     @functools.cached_property
+    def serving(self) -> list[str]:
+        """The present machines with GPUs, in the order of the file: each has replicas, unless it drains."""
+        return [name for name in self.present if self.gpus(name)]
+
+    @functools.cached_property
+    def gateways(self) -> list[str]:
+        """The machines with a proxy, in the order of the file: those that serve and those of `gateway.nodes`; none without a gateway."""
+        if self.gateway is None:
+            return []
+        return [name for name in self.present if name in self.serving or name in self.gateway.nodes]
+
+    @functools.cached_property
     def builder(self) -> str:
         """The machine that builds the image when all machines use one image."""
-        return next((pool.builder for pool in self.nodes if pool.builder), "") or self.present[0]
+        return next((pool.builder for pool in self.nodes if pool.builder), "") or self.serving[0]
 
     def protected(self, machine: str) -> bool:
         """Whether Pulumi refuses to replace or delete a machine: unless it is the lab's, or the stack releases it."""
         return self.pool(machine).PROTECTED and machine not in self.release
+
+    def proxy_protected(self, machine: str) -> bool:
+        """Whether Pulumi refuses to delete a machine's proxies: unless the stack releases the machine, or `gateway`."""
+        return self.protected(machine) and ENDPOINT not in self.release
 
 
 def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = MappingProxyType({})) -> Settings:
@@ -181,7 +201,7 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
         for place, pool in enumerate(settings.nodes)
         if pool.builder
     ]
-    for key, name in [*builders, *(("release", name) for name in settings.release)]:
+    for key, name in [*builders, *(("release", name) for name in settings.release if name != ENDPOINT)]:
         if name not in names:
             yield errors.SettingsError(
                 file=file,
@@ -191,27 +211,37 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
                 allowed=", ".join(names),
                 nearest=errors.nearest(name, names),
             )
-    yield from _absent_or_second_builders(settings, builders, file)
+    yield from _builders_that_cannot(settings, builders, file)
     yield from _shared_addresses(settings, file)
     yield from _shared_labels(settings, file)
+    yield from gateway_form.mistakes(settings.gateway, settings.clients, names, settings.present, file)
+    yield from _proxies_without_address(settings, file)
     for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
             machine_key = f"{settings.pool_key(place)}.machines.{key}"
             yield errors.SettingsError(file=file, key=machine_key, seen=seen, allowed=allowed)
 
 
-def _absent_or_second_builders(
+def _builders_that_cannot(
     settings: Settings, builders: Sequence[tuple[str, str]], file: str
 ) -> Iterator[errors.SettingsError]:
-    """Yield a fleet whose machines are all absent, an absent builder, and a second builder."""
+    """Yield a fleet whose machines are all absent or serve nothing, a builder that is absent or serves nothing, and a second one."""
     if not settings.present:
         allowed = "a machine that is active or drains; `pulumi destroy` tears all machines down"
         yield errors.SettingsError(file=file, key="nodes.machines", seen="every machine is absent", allowed=allowed)
+        return
+    if not settings.serving:
+        yield errors.SettingsError(
+            file=file, key="nodes.machines", seen="no machine has GPUs", allowed="one that serves"
+        )
         return
     for key, name in builders:
         if name in settings.machines and name not in settings.present:
             allowed = f"a machine that is not absent: {', '.join(settings.present)}"
             yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
+        elif name in settings.present and name not in settings.serving:
+            allowed = f"a machine that serves: {', '.join(settings.serving)}"
+            yield errors.SettingsError(file=file, key=key, value=name, seen="has no GPUs", allowed=allowed)
     for key, name in builders[1:]:
         seen = f"{builders[0][0]} names {builders[0][1]}"
         yield errors.SettingsError(file=file, key=key, value=name, seen=seen, allowed="one builder for the fleet")
@@ -233,6 +263,23 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
                     seen=f"{owner} has the same address and port",
                     allowed="one name for one host",
                 )
+
+
+def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the machines with a proxy whose address for the other machines is a name: the proxy listens on that address."""
+    for name in settings.gateways:
+        pool = settings.pool(name)
+        if not isinstance(pool, Reached):
+            continue
+        internal = pool.place(name).get("internal_address")
+        address = internal or pool.machines[name].address
+        if not gateway_form.is_address(address):
+            key = "internal_address" if internal else "address"
+            seen = "is a name, and the machine's proxy listens on its address"
+            allowed = "`internal_address`, the IP address at which the other machines reach it"
+            yield errors.SettingsError(
+                file=file, key=f"{settings.key(name)}.{key}", value=address, seen=seen, allowed=allowed
+            )
 
 
 def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:

@@ -6,13 +6,13 @@ any resource is declared, and by fleet.cli.
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import SettingsError
 from fleet.findings import weigh
-from fleet.stack import mirrors, role_vars, rules, settings
+from fleet.stack import gateway_form, mirrors, resource_roles, role_vars, rules, settings
 
 
 @dataclass
@@ -34,11 +34,13 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
     for name, machine in stack.machines.items():
         mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
         findings.mistakes += map(stack.locate_mistake, mistakes)
+        findings.mistakes += map(stack.locate_mistake, _without_a_role(stack, roles, name, file))
     if findings.mistakes:
         findings.mistyped = True
         return findings
+    findings.warnings += gateway_form.warnings(stack.gateway, file)
     reported: set[str] = set()
-    for name in stack.machines:
+    for name in filter(stack.gpus, stack.machines):  # the others serve nothing, whatever the stack's variables are
         plan = machine_plan(stack, roles, name)
         # A source may supply variables that a stack must otherwise set.
         for rule in (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED)):
@@ -49,6 +51,15 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
                     reported.add(str(error))
                     (findings.mistakes if level == "error" else findings.warnings).append(error)
     return findings
+
+
+def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
+    """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
+    known = {variable for role in resource_roles.WITHOUT_GPUS for variable in roles.roles[role].options}
+    for variable in () if stack.gpus(name) else sorted(stack.machines[name].vars.keys() - known):
+        allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
+        key = f"{stack.key(name)}.vars.{variable}"
+        yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
 
 
 def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:

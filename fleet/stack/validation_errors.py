@@ -14,6 +14,7 @@ from fleet.schema import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.sources import cloud_form
 from fleet.sources import forms as sources
 from fleet.sources.pool import Member
+from fleet.stack import gateway_form
 
 # pydantic's type of a mistake → the `seen` line. For any other type pydantic's own message is the `wanted` line.
 SEEN = {
@@ -26,6 +27,7 @@ SEEN = {
     "string_too_short": "is empty",
     "no_date": "is not a date",
     "no_range": "is not a range of addresses",
+    "no_host": "is no name of a host",
     "open_range": "includes all addresses, or nearly all",
 }
 FORMS = {
@@ -39,6 +41,7 @@ FORMS = {
     cloud_form.LOGIN: "a user's name on the machine",
     cloud_form.WORD: "the cloud's own name of it",
     **sources.FORMS,
+    **gateway_form.FORMS,
 }
 MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
@@ -50,6 +53,7 @@ MISSING = {
     "keys": "the public keys that may log in",
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
+    **gateway_form.MISSING,  # some by the whole key
 }
 
 
@@ -81,15 +85,16 @@ def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequ
         names = re.findall(r"'([^']*)'", context["expected"])
     words = error["msg"].removeprefix("Input should be ").partition(", unable")[0]
     if kind == "missing":
-        words = MISSING.get(name, "")
+        words = MISSING.get(".".join(path)) or MISSING.get(name, "")
     elif kind == "string_pattern_mismatch":
         words = FORMS.get(context["pattern"], context["pattern"])
     elif kind == "too_short":
         words = "at least one"
     elif kind in ("string_too_short", "no_date"):
         words = MISSING.get(name) or MISSING.get(path[0], "some text")
-    # A private key given in place of a public one must not appear in a log.
-    hides_value = kind in ("missing", "extra_forbidden") or context.get("pattern") == cloud_form.PUBLIC_KEY
+    # A private key given in place of a public one, or a client's key in place of its digest, must not appear in a log.
+    hidden = (cloud_form.PUBLIC_KEY, gateway_form.SHA256)
+    hides_value = kind in ("missing", "extra_forbidden") or context.get("pattern") in hidden
     return errors.SettingsError(
         file=file,
         key=".".join(path),

@@ -1,6 +1,6 @@
 """Runs on the node, as root: remove what earlier runs put there, and restore the original state. Ignores missing things.
 
-In: {units, containers, packages, images, groups, sysctls: [name], files: [path: a file, or a folder that is removed only if empty],
+In: {units, containers, packages, images, users, groups, sysctls: [name], files: [path: a file, or a folder that is removed only if empty],
 trees: [pattern of files, or of folders with their content], models: [folder of a repository's revisions], restores: [file that existed
 before], options: {key of daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
 Out: {gone: [what was removed or restored], stays: [what remains, in words], packages: [to be purged next], left: {files, trees, groups}}.
@@ -272,6 +272,19 @@ def size(path: pathlib.Path) -> str:
     return f"{total:.3g} {unit}"
 
 
+def remove_users() -> None:
+    """Remove the users, each with another group: `userdel` would also remove its own, which may be of another role."""
+    for name in requested("users"):
+        if run("id", "--user", name).returncode != 0:
+            continue
+        run("usermod", "--gid", "nogroup", name)
+        removal = run("userdel", name)
+        if removal.returncode == 0:
+            gone.append(f"user {name}")
+        else:
+            stays.append(f"user {name}: {removal.stderr.strip()}")
+
+
 def remove_groups() -> None:
     for name in requested("groups"):
         group = next((entry for entry in grp.getgrall() if entry.gr_name == name), None)
@@ -308,6 +321,7 @@ remove_images(record)
 remove_models()  # before the files, which show unfinished fetches
 remove_files()
 restore(record)
+remove_users()
 remove_groups()
 report_kept()
 if managed.get("ends"):

@@ -87,8 +87,8 @@ def _of_variable(statement: Statement, name: str) -> str:
 
 
 def _or_restart(statement: Statement, name: str, words: str) -> str:
-    """Return the restart for a name that decides an input of the replicas, else the words."""
-    decides = statement.results is not None and statement.decides(name)
+    """Return the restart for a name that decides an input of the replicas (its own role restarts nothing), else the words."""
+    decides = statement.results is not None and not statement.restarts and statement.decides(name)
     return "**restart** every replica, with the new result" if decides else words
 
 
@@ -113,10 +113,11 @@ def _by_words(words: Mapping[str, str]) -> str:
 
 
 def _words(level: Level, statement: Statement) -> str:
-    restarts = "every replica" if statement.restarts == effects.REPLICAS else statement.restarts
+    units = {effects.REPLICAS: "every replica", effects.PROXIES_SIGN: "the proxies"}
+    restarts, reloads = (units.get(unit, unit) for unit in (statement.restarts, statement.reloads))
     does = {
         "none": "nothing restarts",
-        "reload": f"reload {statement.reloads}",
+        "reload": f"reload {reloads}",
         "restart": f"**restart** {restarts}",
         "reboot": "**reboot**",
     }[level.name]

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.environment import expect_failure, expect_success
-from tests.support.pulumi_project import Fleet, pulumi
-
-FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
+from tests.support.pulumi_project import FLAG, Fleet, beside_the_stack, diagnostics, pulumi
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +33,6 @@ def fleet(deployed: tuple[Fleet, str]) -> Iterator[Fleet]:
     yield deployed[0]
     deployed[0].file.write_text(deployed[0].as_deployed)
     deployed[0].machines()
-
-
-def diagnostics(output: str) -> str:
-    """Return the text under Diagnostics, without its indent."""
-    lines = output.partition("Diagnostics:\n")[2].partition("\nOutputs:")[0].partition("\nResources:")[0]
-    return "".join(f"{line.removeprefix('  ')}\n" for line in lines.splitlines() if line.strip())
-
-
-def beside_the_stack(*lines: str) -> str:
-    return "".join(f"{line}\n" for line in ("pulumi:pulumi:Stack (glm-fleet-prod):", *(f"  {line}" for line in lines)))
 
 
 def test_a_first_preview_predicts_the_setup_of_all_machines(first: tuple[Fleet, str]) -> None:

@@ -107,6 +107,25 @@ def test_drift_is_a_change_though_no_input_differs(plugin: Plugin) -> None:
     assert list(answer.replaces) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "stays", "ends"),
+    [
+        ("Authority", {"certificate": "a", "private": "b", "ends": "2999-12-31"}, {"ends": "2020-01-01"}),
+        ("Gateway", {"ends": {"node": "2999-12-31"}}, {"ends": {"node": "2999-12-31", "client": "2020-01-01"}}),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_a_change_though_no_input_differs(
+    plugin: Plugin, kind: str, stays: Props, ends: Props
+) -> None:
+    inputs = {"vars": {"gateway_faces": ["node", "clients"]}} if kind == "Gateway" else {}
+    assert kinds(plugin.diff(kind, inputs, {**inputs, **stays}, inputs)) == {}
+    answer = plugin.diff(kind, inputs, {**inputs, **stays, **ends}, inputs)
+    name = "certificates" if kind == "Gateway" else "certificate"
+    assert kinds(answer) == {name: "UPDATE"}
+    assert not answer.detailedDiff[name].inputDiff
+    assert list(answer.replaces) == []
+
+
 def test_a_tag_that_an_older_release_resolved_is_no_change(plugin: Plugin) -> None:
     news = {"node": NODE, "roles": {}, "vars": {}}
     olds = {**news, "resolved": {"transformers_base_image": "registry.example/glm:v1"}}

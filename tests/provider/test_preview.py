@@ -181,10 +181,20 @@ def test_results_are_unknown_where_a_deciding_input_changes(
     assert outputs["image"] == image, claim
 
 
-def test_an_update_that_changes_a_role_makes_its_results_unknown_and_nothing_else(plugin: Plugin) -> None:
-    news = changed("roles", "vllm", to="3  tasks/main.yml\n2  templates/unit.j2")
+@pytest.mark.parametrize(
+    ("news", "unknown"),
+    [
+        (changed("vars", "vllm_served_model_name", to="glm"), {"replicas", "verdict"}),
+        (changed("roles", "vllm", to=f"{LISTED}\n1  vars/main.yml: _vllm_result"), {"replicas", "verdict"}),
+        (changed("vars", "vllm_flags", "max-model-len", to=32768), set()),
+    ],
+)
+def test_an_update_that_decides_a_role_s_results_makes_these_unknown_and_nothing_else(
+    plugin: Plugin, news: Props, unknown: set[str]
+) -> None:
+    """A flag does not: otherwise each preview of one would announce a reload of every proxy."""
     outputs = plugin.update("Serving", INPUTS, {**INPUTS, **OUTPUTS}, news, preview=True)
-    assert {key for key in OUTPUTS if outputs[key] == UNKNOWN} == {"replicas", "verdict"}
+    assert {key for key in OUTPUTS if outputs[key] == UNKNOWN} == unknown
     assert outputs["managed"] == OUTPUTS["managed"]
 
 

@@ -58,6 +58,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "identity": "/k",
                 "host_key": "ssh-ed25519 A",
             },
+            "Authority": {"certificate": "a certificate", "private": "an authority's key", "ends": "2036-11-28"},
             "HostKey": {"public": "ssh-ed25519 B", "private": "a key", "final": FINAL_KEY},
             "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},

@@ -21,7 +21,9 @@ from tests.support.programs import write_program
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef0123456789abcdef"
 # The stand-in machines' seconds for each role.
-SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3}
+SECONDS = {"host": 60, "docker": 40, "rocm": 151, "transformers": 144, "weights": 20, "vllm": 92.3, "gateway": 9}
+# A flag of the stack prod, by its path in the file.
+FLAG = 'glm-fleet:vars.vllm_flags["max-model-len"]'
 PYTHON = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
 
 
@@ -79,6 +81,17 @@ def with_cloud(folder: Path) -> None:
     (folder / "Pulumi.yaml").write_text(f"{text.rstrip()}\n    - name: digitalocean\n      path: ./lab/cloud\n")
 
 
+def diagnostics(output: str) -> str:
+    """Return the text under Diagnostics, without its indent."""
+    lines = output.partition("Diagnostics:\n")[2].partition("\nOutputs:")[0].partition("\nResources:")[0]
+    return "".join(f"{line.removeprefix('  ')}\n" for line in lines.splitlines() if line.strip())
+
+
+def beside_the_stack(*lines: str) -> str:
+    """Return the diagnostics of a preview that ends with these lines."""
+    return "".join(f"{line}\n" for line in ("pulumi:pulumi:Stack (glm-fleet-prod):", *(f"  {line}" for line in lines)))
+
+
 class Fleet:
     """The stack prod of a project whose plugin is the stand-in."""
 
@@ -89,7 +102,7 @@ class Fleet:
         self.as_deployed = self.file.read_text()
 
     def machines(self, **state: Any) -> None:
-        """Set the machines' state: drift by "KIND NODE", silent nodes."""
+        """Set the machines' state: drift by "KIND NODE", silent nodes, and how many days later it is."""
         text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **state})
         (self.project / "state" / "machines.json").write_text(text)
 

@@ -1,20 +1,21 @@
 """The fleet's plugin with imaginary machines: every run succeeds after the seconds in machines.json. BMCs are real.
 
 Started by the Pulumi engine. Used by tests/preview, which need a state of deployed machines. Reads machines.json of FLEET_STATE:
-{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node]}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
+{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node], days: how much later it is}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
 """
 
 from fleet.sdk_patches import sdk_stub
 
 sdk_stub.apply()
 
-import json  # noqa: E402, after it
+import datetime  # noqa: E402, after it
+import json  # noqa: E402
 from typing import Any  # noqa: E402
 
-from fleet import errors  # noqa: E402
+from fleet import certificates, errors  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
 from fleet.managed import managed_set  # noqa: E402
-from fleet.provider import baremetal, base, hostkey, node, plugin  # noqa: E402
+from fleet.provider import authority, baremetal, base, gateway, hostkey, node, plugin  # noqa: E402
 from fleet.provider.playbook import Playbook  # noqa: E402
 from fleet.provider.properties import Props  # noqa: E402
 from fleet.provider.slots import Slots  # noqa: E402
@@ -26,6 +27,7 @@ RESULTS: dict[str, Props] = {
     "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c" * 40, "version": "5.0"},
     "Weights": {"path": "/srv/models/glm", "revision": "a" * 40, "bytes": 1, "files": 1, "manifest": "b" * 64},
     "Serving": {"replicas": [{"name": "glm-0", "port": 8000, "model": "zai-org/GLM-4.6V"}]},
+    "Gateway": {"version": "2.8.16"},
 }
 VERDICT = {"passed": 12, "total": 12, "evidence": "/evidence"}
 THINGS = {
@@ -33,6 +35,7 @@ THINGS = {
     "Image": "file /var/lib/fleet/transformers/Dockerfile",
     "Weights": "file /usr/local/lib/fleet/fetch-weights",
     "Serving": "unit glm-0.service",
+    "Gateway": "unit fleet-proxy.service",
 }
 
 
@@ -82,10 +85,13 @@ def playbook(kind: str, slots: Slots) -> Playbook:
             raise errors.Unreachable(node=target.name, doing="connect", seen="no answer")
         return [{thing: now["drift"].get(f"{kind} {target.name}", right)}]
 
-    return Run(kind, (*RESULTS[kind], *(["verdict"] if kind == "Serving" else [])), slots, run=run, read=read)
+    made = {"Serving": ("verdict",), "Gateway": ("certificates", "ends")}.get(kind, ())
+    kind_of_run = gateway.Gateway if kind == "Gateway" else Run
+    return kind_of_run(kind, (*RESULTS[kind], *made), slots, run=run, read=read)
 
 
 if __name__ == "__main__":
-    slots = Slots()
-    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey()}
+    slots, now = Slots(), certificates.now
+    certificates.now = lambda: now() + datetime.timedelta(days=machines().get("days", 0))
+    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey(), "Authority": authority.Authority()}
     plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}})

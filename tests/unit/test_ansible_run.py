@@ -108,6 +108,18 @@ def test_ansible_evaluates_only_the_stack_s_variables_of_the_inventory(tmp_path:
     assert (tmp_path / "inventory.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_log_hides_each_line_of_a_key_that_a_diff_would_show_one_by_one(tmp_path: Path) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAwEHBG0wawIB\n-----END PRIVATE KEY-----\n"
+    secrets = {"GATEWAY_NODE_PEM": pem, "SHORT": "abc"}
+    job = {"folder": str(tmp_path), "target": {"name": "glm-1", "address": "192.0.2.11"}, "secrets": secrets}
+    log = io.StringIO()
+    run = supervisor.Run(job, io.StringIO(), log)
+    shown = "".join(f"+{line}\n" for line in pem.splitlines())
+    run.handle({"event": "verbose", "stdout": f"{shown}{pem}abc"})
+    begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    assert log.getvalue() == f"+{begin}\n+(secret)\n+(secret)\n+{end}\n(secret)abc\n"
+
+
 @pytest.mark.parametrize(("cancelled", "commands"), [(True, ["systemctl stop fleet-work.slice"]), (False, [])])
 def test_a_cancel_stops_the_long_work_on_the_node(
     cancelled: bool, commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

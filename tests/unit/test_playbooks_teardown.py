@@ -18,6 +18,9 @@ COMMANDS = {
     "apt-get": 'for word; do case $word in -*|purge) ;; *) echo "Purg $word [1.0]"; /bin/cat needs/$word 2>/dev/null;; esac; done; true',
     "apt-mark": "true",
     "systemctl": 'echo "$@" >>systemctl.log',
+    "id": "[ $2 != gone ]",
+    "usermod": 'echo usermod "$@" >>users.log',
+    "userdel": 'echo userdel "$@" >>users.log; [ $1 != busy ] || { echo "userdel: user busy is in use" >&2; exit 8; }',
     "docker": "case $1 in ps) /bin/cat containers;; volume) /bin/cat volumes;; esac 2>/dev/null; true",
 }
 
@@ -115,3 +118,10 @@ def test_a_teardown_removes_only_the_models_with_our_record(host: Path) -> None:
     assert all((path / "config.json").exists() for path in (*theirs, elsewhere))
     stays = [line for line in report["stays"] if "no record of a fetch by this fleet" in line]
     assert len(stays) == len(theirs) + 1
+
+
+def test_a_user_of_ours_goes_without_its_group_which_another_role_may_have_made(host: Path) -> None:
+    report = run_teardown(host, users=["fleet-proxy", "gone", "busy"])
+    assert (report["gone"], report["stays"]) == (["user fleet-proxy"], ["user busy: userdel: user busy is in use"])
+    commands = (host / "users.log").read_text().splitlines()
+    assert commands[:2] == ["usermod --gid nogroup fleet-proxy", "userdel fleet-proxy"]

@@ -123,3 +123,16 @@ def test_what_stays_is_reported_beside_the_resource(monkeypatch: pytest.MonkeyPa
 def test_a_resource_that_failed_before_it_had_anything_can_be_deleted(kind: str) -> None:
     nothing = teardown.request(kind, {"managed": None, "image": None, "vars": {}}, ())
     assert nothing["files"] == nothing["units"] == nothing["packages"] == []
+
+
+def test_a_delete_of_a_gateway_removes_its_keys_its_state_and_the_users_that_it_made() -> None:
+    made = {
+        "unit fleet-proxy.service": True,
+        "package haproxy": True,
+        "user fleet-proxy": True,
+        "group fleet-proxy": False,
+    }
+    gateway = teardown.request("gateway", {"managed": {"declared": made}}, ())
+    assert (gateway["units"], gateway["packages"]) == (["fleet-proxy.service"], ["haproxy"])
+    assert (gateway["users"], gateway["groups"]) == (["fleet-proxy"], [])
+    assert {"/etc/fleet/proxy", "/etc/fleet/gateway", "/var/lib/fleet-proxy"} <= {*gateway["trees"]}

@@ -44,6 +44,15 @@ WAIVER = {"reason": "profile the engine", "expires": "2026-12-31"}
 BASTION = {"address": "192.0.2.1", "host_key": KEY}
 
 
+GATEWAY = {"nodes": ["prod-1", "prod-2"], "name": "glm.example.com"}
+SHA256 = "5f" * 32
+
+
+def with_gateway(**keys: Any) -> dict[str, Any]:
+    """Return the right stack with a gateway, and these keys of it."""
+    return {**stack(), "gateway": {**GATEWAY, **keys}}
+
+
 def with_state(state: str) -> dict[str, Any]:
     """Return the machines of the right stack, the second in another state."""
     machines = stack()["nodes"]["machines"]
@@ -93,6 +102,71 @@ def test_a_mistake_is_reported(claim: str) -> None:
         settings.read(raw, FILE)
     expected = (GOLDEN / f"{claim}.txt").read_text().replace("SOURCES", ", ".join(forms.NAMES))
     assert f"{caught.value}\n" == expected
+
+
+# claim → keys of the gateway, clients, other keys
+GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
+    "a-gateway-that-is-no-machine": with_gateway(nodes=["prod-1", "prod-22"]),
+    "a-gateway-that-is-absent": {**with_gateway(), "nodes": {**SSH, "machines": with_state("absent")}},
+    "a-gateway-that-is-there-twice": with_gateway(nodes=["prod-1", "prod-1"]),
+    "no-gateway-at-all": with_gateway(nodes=[]),
+    "a-gateway-without-nodes": {**stack(), "gateway": {"name": "glm.example.com"}},
+    "a-gateway-without-a-name": {**stack(), "gateway": {"nodes": ["prod-1"]}},
+    "a-gateway-s-name-that-is-a-url": with_gateway(name="https://glm.example.com"),
+    "a-gateway-s-name-that-is-an-address": with_gateway(name="192.0.2.1"),
+    "a-wildcard-in-the-certificate": with_gateway(names=["*.example.com"]),
+    "a-certificate-from-elsewhere": with_gateway(certificate="acme"),
+    "a-certificate-without-its-file": with_gateway(certificate="files"),
+    "a-file-that-no-certificate-needs": with_gateway(chain="certificates/glm.pem"),
+    "a-certificate-outside-of-the-project": with_gateway(certificate="files", chain="../glm.pem"),
+    "clients-without-a-gateway": {**stack(), "clients": {"team-a": {"sha256": SHA256}}},
+    "a-client-with-a-key-in-clear": {**with_gateway(), "clients": {"team-a": {"key": "glm_abc"}}},
+    "a-client-with-a-key-as-its-digest": {**with_gateway(), "clients": {"team-a": {"sha256": "glm_abc"}}},
+    "a-client-without-a-digest": {**with_gateway(), "clients": {"team-a": {"concurrent": 8}}},
+    "a-client-s-name-with-a-blank": {**with_gateway(), "clients": {"Team A": {"sha256": SHA256}}},
+    "a-client-without-any-request": {**with_gateway(), "clients": {"a": {"sha256": SHA256, "concurrent": 0}}},
+    "two-clients-with-one-key": {**with_gateway(), "clients": {"a": {"sha256": SHA256}, "b": {"sha256": SHA256}}},
+    "a-change-of-no-machine-at-once": {**stack(), "change": {"at_once": 0}},
+    "a-misspelled-key-of-the-change": {**stack(), "change": {"canari": False}},
+    "a-proxy-without-an-address": changed(with_gateway(), ["nodes", "machines", "prod-2", "address"], "prod-2.example.com"),
+    "a-proxy-whose-internal-address-is-a-name": changed(with_gateway(), ["nodes", "machines", "prod-1", "internal_address"], "prod-1.internal"),
+    "a-fleet-without-gpus": {**stack(), "nodes": {**SSH, "machines": {"prod-1": {**SSH["machines"]["prod-1"], "gpus": 0}}}},
+    "a-builder-without-gpus": changed({**stack(), "nodes": {**SSH, "builder": "prod-2"}}, ["nodes", "machines", "prod-2", "gpus"], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", GATEWAY_MISTAKES)
+def test_a_mistake_about_the_gateway_is_reported_without_a_key(claim: str) -> None:
+    with pytest.raises(errors.SettingsError) as caught:
+        settings.read(GATEWAY_MISTAKES[claim], FILE)
+    message = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert f"{message}\n" == (GOLDEN / f"{claim}.txt").read_text()
+    assert "glm_abc" not in message
+
+
+def test_a_gateway_s_certificate_has_each_of_its_names_once() -> None:
+    gateway = settings.read(with_gateway(names=["192.0.2.1", "2001:db8::1", "glm.example.com"]), FILE).gateway
+    assert gateway and gateway.certificate_names == ["glm.example.com", "192.0.2.1", "2001:db8::1"]
+
+
+def test_a_machine_without_gpus_serves_nothing_builds_nothing_and_may_be_a_gateway() -> None:
+    raw = changed(with_gateway(nodes=["prod-1"]), ["nodes", "machines", "prod-1", "gpus"], 0)
+    more = {**SSH["machines"]["prod-1"], "address": "192.0.2.13", "gpus": 0}
+    read = settings.read(changed(raw, ["nodes", "machines", "prod-3"], more), FILE)
+    assert (read.serving, read.gateways, read.builder) == (["prod-2"], ["prod-1", "prod-2"], "prod-2")
+
+
+def test_without_a_gateway_no_machine_has_a_proxy() -> None:
+    read = settings.read(stack(), FILE)
+    assert (read.gateway, read.clients, read.gateways) == (None, {}, [])
+    assert read.change.model_dump() == {"at_once": 1, "canary": True, "hold": 60, "drain": 300, "requests": 0}
+
+
+def test_a_client_has_limits_unless_it_sets_its_own() -> None:
+    clients = {"team-a": {"sha256": SHA256}, "team-b": {"sha256": SHA256[::-1], "requests_per_minute": 60}}
+    first, second = settings.read({**with_gateway(), "clients": clients}, FILE).clients.values()
+    assert (first.requests_per_minute, first.megabytes_per_minute, first.concurrent) == (600, 2000, 64)
+    assert (second.requests_per_minute, second.megabytes_per_minute) == (60, 2000)
 
 
 def test_two_mistakes_are_reported_together() -> None:

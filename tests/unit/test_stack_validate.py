@@ -56,6 +56,38 @@ def test_a_variable_that_a_stack_omits_is_checked_with_the_roles_default() -> No
     assert {error.key for error in findings(raw).mistakes} == {"vars.vllm_replicas[1].gpus"}
 
 
+def without_gpus(**variables: Any) -> dict[str, Any]:
+    """Return the stack prod whose second machine has no GPUs, and variables of its own."""
+    raw = prod()
+    raw["nodes"]["machines"]["prod-2"] |= {"gpus": 0, "vars": variables}
+    return raw
+
+
+def test_a_machine_without_gpus_has_no_finding_about_replicas_that_it_never_has() -> None:
+    report = findings(without_gpus(host_kernel_arguments=[]))
+    assert (report.mistakes, report.warnings) == ([], [])
+    stack = settings.read(without_gpus(), "file")
+    assert "prod-2: no GPUs, serves nothing" in capacity.report(stack, ROLES).splitlines()
+
+
+def test_a_machine_without_gpus_has_no_variable_of_a_role_that_does_not_run_there() -> None:
+    (mistake,) = findings(without_gpus(vllm_flags={"seed": 1})).mistakes
+    assert str(mistake) == (
+        "stacks/Pulumi.prod.yaml: nodes.machines.prod-2.vars.vllm_flags: the machine has no GPUs and serves nothing\n"
+        "  wanted: variables of the roles host and gateway, which run there"
+    )
+
+
+@pytest.mark.parametrize(("nodes", "warnings"), [(["prod-1"], 1), (["prod-1", "prod-2"], 0)])
+def test_a_gateway_that_is_alone_is_a_warning(nodes: list[str], warnings: int) -> None:
+    report = findings(prod(gateway={"nodes": nodes, "name": "glm.example.com"}))
+    assert report.mistakes == []
+    assert [str(warning) for warning in report.warnings] == warnings * [
+        "stacks/Pulumi.prod.yaml: gateway.nodes: prod-1 is the only gateway: without it no client reaches the fleet\n"
+        "  wanted: two or more, each with an address of the name"
+    ]
+
+
 @pytest.mark.parametrize(
     ("expires", "stops", "reason"),
     [

@@ -1,0 +1,135 @@
+"""The resource Gateway: runs the role gateway, the proxies of one machine, with certificates that it has signed before.
+
+Called by the servicer. Needs fleet.certificates and the stack's authority, whose key is an input.
+"""
+
+import datetime
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from fleet import certificates
+from fleet.impact.effects import PROXIES, Reason
+from fleet.impact.role_effects import Level
+from fleet.provider.base import Request
+from fleet.provider.playbook import Playbook
+from fleet.provider.properties import UNKNOWN, Props, has_unknown
+
+# Each certificate: the proxy that has it, and the variable of the role's environment.
+UNITS = {"node": PROXIES["node"], "client": PROXIES["clients"], "server": PROXIES["clients"]}
+VARIABLES = {"node": "GATEWAY_NODE_PEM", "client": "GATEWAY_CLIENT_PEM", "server": "GATEWAY_SERVER_PEM"}
+RELOAD = Level("reload")
+
+
+class Gateway(Playbook):
+    """The proxies of a machine: that of a node before its replicas, that for clients, or both (`gateway_faces`).
+
+    `certificates` has by name a certificate with its key below it: `node` of a node's proxy, `client` and `server` of a gateway. They hold
+    for 90 days; an update renews one that has 30 left. `ends` has the last day of each. With the input `chain`, the user's own certificate,
+    `server` is made of that.
+    """
+
+    def due(self, properties: Props) -> Mapping[str, str]:
+        """Return the reason to renew certificates that end soon."""
+        reasons = _due(properties)
+        return {"certificates": "; ".join(dict.fromkeys(reasons.values()))} if reasons else {}
+
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """Return them with the certificates and their ends, UNKNOWN where a certificate is issued."""
+        planned = super().planned_outputs(inputs, old_inputs, old)
+        stay = old is not None and not _undetermined(inputs) and not _reasons_to_issue(inputs, old)
+        return planned | {key: old[key] if old and stay else UNKNOWN for key in ("certificates", "ends")}
+
+    def reasons(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[Reason]:
+        """Return the reloads for new certificates and keys."""
+        units = [PROXIES[face] for face in _faces(inputs, old)]
+        reasons: list[Reason] = []
+        if _changed("authority", old_inputs, inputs, old):
+            reasons.append(Reason(RELOAD, tuple(units), "the certificate of the stack's authority is renewed"))
+        if _changed("inner_key", old_inputs, inputs, old):
+            reasons.append(Reason(RELOAD, (PROXIES["node"],), "the API key changed"))
+        if _changed("chain", old_inputs, inputs, old) or _changed("gateway_key", old_inputs, inputs, old):
+            reasons.append(Reason(RELOAD, (PROXIES["clients"],), "its own certificate changed"))
+        issued = _due(old) if _undetermined(inputs) else _reasons_to_issue(inputs, old)
+        for because in dict.fromkeys(issued.values()):
+            hit = {UNITS[name] for name, reason in issued.items() if reason == because}
+            reasons.append(Reason(RELOAD, tuple(unit for unit in units if unit in hit), because))
+        return reasons
+
+    def made_outputs(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Return the certificates, new ones where they must be issued, and their ends."""
+        at, held = certificates.now(), dict((old or {}).get("certificates") or {})
+        reasons = _reasons_to_issue(inputs, old or {})
+        made = {}
+        for name, wanted in _wanted(inputs).items():
+            if name in reasons:
+                made[name] = certificates.issue(wanted, inputs["authority"], inputs["authority_key"], at)
+                request.report(f"its certificate {name} is new, and ends {certificates.ends(made[name])}", False)
+            else:
+                made[name] = held[name]
+        if inputs.get("chain") and "clients" in _faces(inputs, {}):
+            made["server"] = f"{inputs['chain'].rstrip()}\n{inputs['gateway_key'].strip()}\n"
+        return {"certificates": made, "ends": {name: certificates.ends(pem).isoformat() for name, pem in made.items()}}
+
+    def environment(self, properties: Props) -> dict[str, str]:
+        """Return the inner API key, the authority's certificate and the certificates."""
+        pems = {VARIABLES[name]: pem for name, pem in properties["certificates"].items()}
+        return {"VLLM_API_KEY": properties["inner_key"], "GATEWAY_AUTHORITY": properties["authority"], **pems}
+
+
+def _due(properties: Props) -> dict[str, str]:
+    """Return {certificate: reason} for each of ours that ends soon. Reads only days, since each preview asks for each machine."""
+    at, ours = certificates.now(), _ours(properties)
+    days = {name: day for name, day in (properties.get("ends") or {}).items() if name in ours}
+    reasons = {name: certificates.reason_to_renew(datetime.date.fromisoformat(day), at) for name, day in days.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _reasons_to_issue(inputs: Props, old: Props) -> dict[str, str]:
+    """Return {certificate: reason} for each that an update issues."""
+    at, held = certificates.now(), old.get("certificates") or {}
+    reasons = {
+        name: certificates.reason_to_issue(held.get(name) or "", wanted, inputs["authority"], at)
+        for name, wanted in _wanted(inputs).items()
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
+    """Return the certificates that the authority signs for a machine."""
+    name, address = inputs["node"]["name"], inputs["vars"]["gateway_address"]
+    names = inputs.get("names") or [name]
+    wanted = {
+        "node": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
+        "client": certificates.Wanted("client", name),
+        "server": certificates.Wanted("server", names[0], tuple(names)),
+    }
+    return {name: wanted[name] for name in _ours(inputs)}
+
+
+def _ours(properties: Props) -> Collection[str]:
+    """Return the names of the certificates that the authority signs for a machine."""
+    faces = _faces(properties, {})
+    clients = ["client", *([] if properties.get("chain") else ["server"])]
+    return [*(["node"] if "node" in faces else []), *(clients if "clients" in faces else [])]
+
+
+def _faces(inputs: Props, old: Props) -> Sequence[str]:
+    """Return the proxies of a machine, by the old state where a preview does not know the variables."""
+    variables = inputs.get("vars")
+    if not isinstance(variables, Mapping):
+        variables = old.get("vars") or {}
+    faces: Sequence[str] = variables.get("gateway_faces") or ()
+    return faces
+
+
+def _undetermined(inputs: Props) -> bool:
+    """Return whether a preview does not know what the certificates are made of."""
+    variables: Any = inputs.get("vars")
+    if not isinstance(variables, Mapping):
+        return True
+    parts = (inputs.get("node"), inputs.get("authority"), inputs.get("names"), variables.get("gateway_address"))
+    return any(map(has_unknown, parts))
+
+
+def _changed(name: str, old_inputs: Props, inputs: Props, old: Props) -> bool:
+    return any(side.get(name) != inputs.get(name) for side in (old_inputs, old))

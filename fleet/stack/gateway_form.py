@@ -1,0 +1,149 @@
+"""The form of the stack file's keys about the one endpoint: `gateway`, `clients` and `change`, and the mistakes between them.
+
+Pure. Part of the form in `settings`. The stack file never has a client's key, only its SHA-256, which `fleet key add` writes.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
+
+import pydantic_core
+from pydantic import AfterValidator, Field
+
+from fleet import errors
+from fleet.schema import Form, Name
+
+SHA256 = r"^[0-9a-f]{64}$"
+CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
+# Descriptions of patterns, and of missing keys, for messages.
+FORMS = {
+    SHA256: "the SHA-256 of a client's key: 64 hexadecimal digits; `fleet key add -s STACK NAME` makes both",
+    CHAIN: "a file of this project, relative to its root, e.g. certificates/glm.pem",
+}
+MISSING = {
+    "gateway.nodes": "the machines that clients connect to, at least two for a service that must not stop, e.g. [glm-1, glm-2]",
+    "gateway.name": "the DNS name in the clients' URL, e.g. glm.example.com",
+    "sha256": FORMS[SHA256],
+}
+
+
+def is_address(text: str) -> bool:
+    """Return whether the text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _host(text: str) -> str:
+    """Return the text if it is a DNS name."""
+    if not HOST.fullmatch(text) or is_address(text):
+        raise pydantic_core.PydanticCustomError("no_host", "a DNS name in lower case, e.g. glm.example.com")
+    return text
+
+
+def _host_or_address(text: str) -> str:
+    """Return the text if it is a DNS name or an IP address."""
+    if not HOST.fullmatch(text) and not is_address(text):
+        wanted = "a DNS name in lower case or an IP address: a certificate here has no wildcard"
+        raise pydantic_core.PydanticCustomError("no_host", wanted)
+    return text
+
+
+class Gateway(Form):
+    """The one endpoint. Without this key there is none, and no proxy on any machine.
+
+    `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
+    certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
+    the secret gateway_key.
+    """
+
+    nodes: list[Name] = Field(min_length=1)
+    name: Annotated[str, AfterValidator(_host)]
+    names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
+    certificate: Literal["authority", "files"] = "authority"
+    chain: Annotated[str, Field(pattern=CHAIN)] | None = None
+
+    @property
+    def certificate_names(self) -> list[str]:
+        """The names in the certificate, each once; the URL's name is the first."""
+        return list(dict.fromkeys([self.name, *self.names]))
+
+
+class Client(Form):
+    """One client: the SHA-256 of its key, and its limits. `concurrent` is the number of its requests at the same time."""
+
+    sha256: str = Field(pattern=SHA256)
+    requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    megabytes_per_minute: int = Field(default=2000, ge=1, le=1_000_000)
+    concurrent: int = Field(default=64, ge=1, le=10_000)
+
+
+class Change(Form):
+    """How a change reaches the machines that serve.
+
+    At most `at_once` of them are out of service at the same time. With `canary` the first one must serve for `hold` seconds, and answer at
+    least `requests` requests, before the others begin. A machine gets `drain` seconds to end the requests in flight.
+    """
+
+    at_once: int = Field(default=1, ge=1, le=1000)
+    canary: bool = True
+    hold: int = Field(default=60, ge=0, le=86_400)
+    drain: int = Field(default=300, ge=0, le=86_400)
+    requests: int = Field(default=0, ge=0, le=1_000_000)
+
+
+def mistakes(
+    gateway: Gateway | None, clients: Mapping[str, Client], names: Sequence[str], present: Sequence[str], file: str
+) -> Iterator[errors.SettingsError]:
+    """Yield the mistakes between `gateway`, `clients` and the machines: `names` are all, `present` those that are not absent."""
+    if gateway is None:
+        if clients:
+            seen, allowed = (
+                "there is no gateway for them",
+                "`glm-fleet:gateway`, which says where clients connect to, or no clients",
+            )
+            yield errors.SettingsError(file=file, key="clients", seen=seen, allowed=allowed)
+        return
+    for place, name in enumerate(gateway.nodes):
+        key = f"gateway.nodes[{place}]"
+        if name in gateway.nodes[:place]:
+            yield errors.SettingsError(
+                file=file, key=key, value=name, seen="is there twice", allowed="each machine once"
+            )
+        elif name not in names:
+            nearest = errors.nearest(name, names)
+            seen, allowed = "no machine has this name", ", ".join(names)
+            yield errors.SettingsError(file=file, key=key, value=name, seen=seen, allowed=allowed, nearest=nearest)
+        elif name not in present:
+            allowed = f"a machine that is not absent: {', '.join(present)}"
+            yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
+    if gateway.certificate == "files" and gateway.chain is None:
+        yield errors.SettingsError(file=file, key="gateway.chain", seen="this key is missing", allowed=FORMS[CHAIN])
+    if gateway.certificate != "files" and gateway.chain is not None:
+        allowed = "`certificate: files` with it, or no chain"
+        seen = f"the certificate is from the {gateway.certificate}"
+        yield errors.SettingsError(file=file, key="gateway.chain", value=gateway.chain, seen=seen, allowed=allowed)
+    yield from _shared_keys(clients, file)
+
+
+def _shared_keys(clients: Mapping[str, Client], file: str) -> Iterator[errors.SettingsError]:
+    """Yield the clients with the key of another: requests with it could be of either."""
+    owners: dict[str, str] = {}
+    for name, client in clients.items():
+        if (owner := owners.setdefault(client.sha256, name)) != name:
+            allowed = f"a key for each client: `fleet key remove` and `fleet key add` make one for {name}"
+            key, seen = f"clients.{name}.sha256", f"{owner} has the same key"
+            yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed)
+
+
+def warnings(gateway: Gateway | None, file: str) -> Iterator[errors.SettingsError]:
+    """Yield a gateway that is alone."""
+    if gateway and len(gateway.nodes) == 1:
+        seen = f"{gateway.nodes[0]} is the only gateway: without it no client reaches the fleet"
+        allowed = "two or more, each with an address of the name"
+        yield errors.SettingsError(file=file, key="gateway.nodes", seen=seen, allowed=allowed)

@@ -1,0 +1,133 @@
+"""The real Pulumi engine with a gateway: what its stack adds, what a renewal, a client and a flag change, and where keys are in the state.
+
+The machines are imaginary, and the tests are steps: each goes on where the one before it stopped. Needs `pulumi` on PATH.
+"""
+
+import datetime
+import json
+import re
+from typing import Any
+
+import pytest
+
+from fleet import certificates
+from tests.support.environment import expect_failure, expect_success
+from tests.support.pulumi_project import FLAG, KEY, Fleet, beside_the_stack, diagnostics, pulumi
+
+NAMES = "  prod-1, prod-2, prod-3, prod-4"
+SHA256 = "5f" * 32
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """The stack prod, deployed without a gateway; its file then names two."""
+    fleet = Fleet(tmp_path_factory.mktemp("gateway"))
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    fleet.set("glm-fleet:gateway.name", "glm.example.com")
+    for place, node in enumerate(("prod-1", "prod-3")):
+        fleet.set(f"glm-fleet:gateway.nodes[{place}]", node)
+    return fleet
+
+
+def ends(days: int) -> str:
+    """Return the last day of a certificate that was issued so many days later."""
+    return str(certificates.now().date() + datetime.timedelta(days=days + 90))
+
+
+def state(fleet: Fleet, *options: str) -> list[dict[str, Any]]:
+    """Return the resources of the stack's state."""
+    export = json.loads(expect_success(pulumi(fleet.project, "stack", "export", "-s", "prod", *options)))
+    return list(export["deployment"]["resources"])
+
+
+def updated(output: str) -> list[tuple[str, str]]:
+    """Return (kind, name) of what a preview updates; it reports some twice."""
+    return sorted({*re.findall(r"(?m)^ ~ .*?fleet:index:(\w+) ([\w-]+) update", output)})
+
+
+def test_a_gateway_adds_an_authority_and_a_proxy_to_each_machine(fleet: Fleet) -> None:
+    output = expect_success(fleet.run("preview"))
+    assert "+ 5 to create" in output and "19 unchanged" in output
+    assert diagnostics(output) == beside_the_stack("4 nodes: set up Gateway, not measured yet", NAMES)
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    for more in ((), ("--refresh",)):
+        assert "24 unchanged" in expect_success(fleet.run("preview", "--expect-no-changes", *more))
+
+
+def test_the_endpoint_is_one_url_and_no_key_is_in_clear_anywhere(fleet: Fleet) -> None:
+    outputs = json.loads(expect_success(pulumi(fleet.project, "stack", "output", "--json", "-s", "prod")))
+    assert outputs["endpoint"] == "https://glm.example.com/v1"
+    assert outputs["authority"].startswith("-----BEGIN CERTIFICATE-----\n")
+    text = json.dumps(state(fleet))
+    assert "PRIVATE KEY" not in text and KEY not in text
+    shown = {item["type"].rpartition(":")[2] for item in state(fleet, "--show-secrets") if "PRIVATE KEY" in str(item)}
+    assert shown == {"Authority", "Gateway"}
+
+
+def test_a_client_s_key_changes_the_gateways_alone_and_restarts_nothing(fleet: Fleet) -> None:
+    fleet.set("glm-fleet:clients.team-a.sha256", SHA256)
+    output = expect_success(fleet.run("preview"))
+    assert updated(output) == [("Gateway", "prod-1"), ("Gateway", "prod-3")]
+    (line,) = diagnostics(output).splitlines()[1:]
+    assert line.startswith("  prod-1, prod-3: reload ") and ": gateway_clients.team-a unset -> {" in line
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+
+
+def test_a_flag_is_no_change_of_a_proxy(fleet: Fleet) -> None:
+    fleet.set(FLAG, "32768")
+    output = expect_success(fleet.run("preview"))
+    assert {kind for kind, _ in updated(output)} == {"Serving"}
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    expect_success(fleet.run("preview", "--expect-no-changes"))
+
+
+def test_a_preview_says_when_a_certificate_ends_and_an_update_renews_it(fleet: Fleet) -> None:
+    fleet.machines(days=59)
+    expect_success(fleet.run("preview", "--expect-no-changes"))
+    fleet.machines(days=61)
+    output = expect_success(fleet.run("preview"))
+    assert updated(output) == [("Gateway", f"prod-{number}") for number in (1, 2, 3, 4)]
+    renewed = f"its certificate ends {ends(0)}, renewed"
+    assert diagnostics(output) == beside_the_stack(
+        f"prod-1, prod-3: reload fleet-proxy, fleet-gateway, about 9 s each: {renewed}",
+        f"prod-2, prod-4: reload fleet-proxy, not measured yet: {renewed}",
+    )
+    assert (
+        f"fleet:index:Gateway prod-2 update [diff: ~certificates]; reloads fleet-proxy on prod-2: {renewed}" in output
+    )
+    output = expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    assert "4 updated" in output and "PRIVATE KEY" not in output
+    expect_success(fleet.run("preview", "--expect-no-changes"))
+    days = [item["outputs"]["ends"] for item in state(fleet) if item["type"].endswith(":Gateway")]
+    assert {day for each in days for day in each.values()} == {ends(61)}
+
+
+def test_the_authority_is_renewed_in_its_last_year_and_the_proxies_get_it(fleet: Fleet) -> None:
+    fleet.machines(days=61 + 29)  # no certificate of a machine is due
+    expect_success(fleet.run("preview", "--expect-no-changes"))
+    fleet.machines(days=3286)
+    output = expect_success(fleet.run("preview"))
+    assert updated(output) == [("Authority", "authority"), *(("Gateway", f"prod-{n}") for n in (1, 2, 3, 4))]
+    assert "the certificate of the stack's authority is renewed" in diagnostics(output)
+    old = json.loads(expect_success(pulumi(fleet.project, "stack", "output", "--json", "-s", "prod")))["authority"]
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    new = json.loads(expect_success(pulumi(fleet.project, "stack", "output", "--json", "-s", "prod")))["authority"]
+    assert certificates.ends(new) > certificates.ends(old)
+    expect_success(fleet.run("preview", "--expect-no-changes"))
+
+
+def test_the_endpoint_goes_only_after_the_stack_has_released_it(fleet: Fleet) -> None:
+    whole = fleet.file.read_text()
+    for key in ("gateway", "clients"):
+        expect_success(pulumi(fleet.project, "config", "rm", f"glm-fleet:{key}", "-s", "prod"))
+    assert "protected" in expect_failure(fleet.run("up", "--yes", "--skip-preview"))
+    without = fleet.file.read_text()
+    fleet.file.write_text(whole)
+    fleet.set("glm-fleet:release.gateway", "another balancer takes over")
+    output = expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    assert "24 unchanged" in output, "it restarts nothing"
+    fleet.file.write_text(without)
+    expect_success(fleet.run("up", "--yes", "--skip-preview"))
+    assert {item["type"].rpartition(":")[2] for item in state(fleet)}.isdisjoint({"Authority", "Gateway"})
+    protected = {item["type"].rpartition(":")[2] for item in state(fleet) if item.get("protect")}
+    assert protected == {"Node", "Host", "Weights", "Serving"}

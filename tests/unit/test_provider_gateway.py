@@ -1,0 +1,219 @@
+"""The resources Authority and Gateway: what an update issues and renews, what a preview says about it, and which way keys take.
+
+Without a machine: the run of the playbook is a stand-in. The clock is that of fleet.certificates.
+"""
+
+import datetime
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import certificates, errors
+from fleet.ansible import converge
+from fleet.impact import effects
+from fleet.managed import managed_set
+from fleet.provider import base
+from fleet.provider.authority import Authority
+from fleet.provider.base import InitFailed, Request
+from fleet.provider.gateway import Gateway
+from fleet.provider.properties import UNKNOWN, Props
+from fleet.provider.slots import Slots
+
+START = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
+NODE = {"name": "glm-1", "address": "192.0.2.11", "port": 22, "host_key": "ssh-ed25519 AAAA"}
+NAMES = ["glm.example.com", "192.0.2.1"]
+CLIENTS = {"team-a": {"sha256": "5f" * 32, "requests_per_minute": 600}}
+Travel = Callable[[int], None]
+
+
+@pytest.fixture(autouse=True)
+def travel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Travel:
+    """Set the clock to so many days after the first day."""
+
+    def to(days: int) -> None:
+        monkeypatch.setattr(certificates, "now", lambda: START + datetime.timedelta(days=days))
+
+    to(0)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
+    return to
+
+
+class Runs:
+    """Stands in for the runs of the playbook: keeps the jobs; raises an error where the test sets one."""
+
+    def __init__(self) -> None:
+        self.jobs: list[converge.Job] = []
+        self.error: errors.FleetError | None = None
+
+    def __call__(self, job: converge.Job, *_: Any) -> converge.Outcome:
+        self.jobs.append(job)
+        if self.error:
+            raise self.error
+        return converge.Outcome(
+            {"fleet_gateway": {"version": "2.8.16"}}, managed_set.Declared(), 0, 1, {"gateway": 3.0}
+        )
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
+
+
+@pytest.fixture
+def gateway(runs: Runs) -> Gateway:
+    return Gateway("Gateway", ("version", "certificates", "ends"), Slots(), run=runs, read=lambda *_: [{}])
+
+
+def request(kind: str = "Gateway") -> Request:
+    return Request(f"urn:pulumi:prod::glm-fleet::fleet:index:{kind}::glm-1", lambda *_: None, threading.Event())
+
+
+def authority(old: Props | None = None) -> Props:
+    """Return the state of the stack's authority after a create or an update."""
+    return Authority().apply(request("Authority"), {}, old)
+
+
+def inputs_of(signer: Props, *faces: str, **more: Any) -> Props:
+    """Return the inputs of the proxies of glm-1."""
+    variables = {"gateway_faces": list(faces), "gateway_address": "10.0.0.11", "gateway_clients": CLIENTS}
+    keys = {"authority": signer["certificate"], "authority_key": signer["private"], "inner_key": "inner-0123456789"}
+    return {"node": NODE, "roles": {"gateway": ""}, "vars": variables, "names": NAMES, **keys, **more}
+
+
+def words(planned: list[effects.Effect]) -> list[str]:
+    return [effects.in_words(effect, "glm-1") for effect in planned]
+
+
+@pytest.mark.parametrize(
+    ("faces", "names"),
+    [
+        (["node"], {"node": ["glm-1", "10.0.0.11"]}),
+        (["clients"], {"client": [], "server": NAMES}),
+        (["node", "clients"], {"node": ["glm-1", "10.0.0.11"], "client": [], "server": NAMES}),
+    ],
+)
+def test_a_machine_has_the_certificates_of_its_own_proxies_only(
+    gateway: Gateway, runs: Runs, faces: list[str], names: dict[str, list[str]]
+) -> None:
+    signer = authority()
+    state = gateway.apply(request(), inputs_of(signer, *faces), None)
+    assert {name: certificates.hosts(pem) for name, pem in state["certificates"].items()} == names
+    assert state["ends"] == dict.fromkeys(names, "2027-03-01")
+    assert state["version"] == "2.8.16"
+    (job,) = runs.jobs
+    pems = {f"GATEWAY_{name.upper()}_PEM": pem for name, pem in state["certificates"].items()}
+    assert job.secrets == {"VLLM_API_KEY": "inner-0123456789", "GATEWAY_AUTHORITY": signer["certificate"], **pems}
+    assert job.data["gateway_clients"] == CLIENTS
+    assert "PRIVATE" not in str({**job.variables, **job.data})
+    assert signer["private"] not in str(job.secrets)
+
+
+def test_the_certificates_stay_and_are_written_again_by_each_run(gateway: Gateway, runs: Runs, travel: Travel) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    first = gateway.apply(request(), inputs, None)
+    travel(59)
+    assert gateway.due(first) == {}
+    assert gateway.planned_outputs(inputs, inputs, first)["certificates"] == first["certificates"]
+    second = gateway.apply(request(), inputs, first)
+    assert second["certificates"] == first["certificates"]
+    assert runs.jobs[0].secrets == runs.jobs[1].secrets
+
+
+def test_a_preview_says_that_a_certificate_is_renewed_and_an_update_renews_it(gateway: Gateway, travel: Travel) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    first = gateway.apply(request(), inputs, None)
+    travel(60)
+    assert gateway.due(first) == {"certificates": "its certificate ends 2027-03-01, renewed"}
+    assert words(gateway.effects(inputs, inputs, first)) == [
+        "reloads fleet-proxy, fleet-gateway on glm-1: its certificate ends 2027-03-01, renewed"
+    ]
+    planned = gateway.planned_outputs(inputs, inputs, first)
+    assert (planned["certificates"], planned["ends"], planned["version"]) == (UNKNOWN, UNKNOWN, "2.8.16")
+    renewed = gateway.apply(request(), inputs, first)
+    assert {*renewed["ends"].values()} == {"2027-04-30"}
+    assert (gateway.due(renewed), renewed["took"]) == ({}, {"new": 3.0, "reload": 3.0})
+
+
+def test_only_the_certificate_that_changes_is_issued(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    first = gateway.apply(request(), inputs, None)
+    more = {**inputs, "names": [*NAMES, "glm2.example.com"]}
+    assert words(gateway.effects(inputs, more, first)) == [
+        "reloads fleet-gateway on glm-1: the names of its certificate change from glm.example.com, 192.0.2.1 "
+        "to glm.example.com, 192.0.2.1, glm2.example.com"
+    ]
+    second = gateway.apply(request(), more, first)
+    assert [name for name, pem in second["certificates"].items() if first["certificates"][name] != pem] == ["server"]
+
+
+def test_a_failed_run_keeps_the_certificates_that_it_may_have_written(gateway: Gateway, runs: Runs) -> None:
+    runs.error = errors.ConvergeFailed(node="glm-1", doing="gateway", seen="it broke")
+    inputs = inputs_of(authority(), "node")
+    with pytest.raises(InitFailed) as caught:
+        gateway.apply(request(), inputs, None)
+    runs.error = None
+    again = gateway.apply(request(), inputs, caught.value.properties)
+    assert again["certificates"] == caught.value.properties["certificates"]
+
+
+def test_a_new_key_reloads_the_proxy_that_has_it_and_restarts_nothing(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    first = gateway.apply(request(), inputs, None)
+    assert words(gateway.effects(inputs, {**inputs, "inner_key": "inner-9876543210"}, first)) == [
+        "reloads fleet-proxy on glm-1: the API key changed"
+    ]
+
+
+def test_the_authority_is_renewed_in_its_last_year_with_the_same_key(gateway: Gateway, travel: Travel) -> None:
+    first = authority()
+    assert first["ends"] == "2036-11-28"
+    travel(3284)
+    assert (Authority().due(first), authority(first)) == ({}, first)
+    travel(3285)
+    reason = "its certificate ends 2036-11-28, renewed"
+    assert Authority().due(first) == {"certificate": reason}
+    assert Authority().effects({}, {}, first) == [effects.Effect("none", (), (reason,))]
+    planned = Authority().planned_outputs({}, {}, first)
+    assert planned == {"certificate": UNKNOWN, "private": first["private"], "ends": UNKNOWN}
+    second = authority(first)
+    assert (second["private"], second["ends"]) == (first["private"], "2045-11-26")
+
+
+def test_a_renewed_authority_reloads_the_proxies_and_their_certificates_stay(gateway: Gateway, travel: Travel) -> None:
+    signer = authority()
+    inputs = inputs_of(signer, "clients")
+    state = gateway.apply(request(), inputs, None)
+    renewal = ["reloads fleet-gateway on glm-1: the certificate of the stack's authority is renewed"]
+    assert words(gateway.effects(inputs, {**inputs, "authority": UNKNOWN}, state)) == renewal
+    assert gateway.planned_outputs({**inputs, "authority": UNKNOWN}, inputs, state)["certificates"] == UNKNOWN
+    renewed = certificates.renewed_authority(signer["certificate"], signer["private"], START)
+    after = {**inputs, "authority": renewed}
+    assert words(gateway.effects(inputs, after, state)) == renewal
+    assert gateway.apply(request(), after, state)["certificates"] == state["certificates"]
+
+
+def test_a_certificate_of_the_user_s_own_is_never_ours_to_renew(gateway: Gateway, runs: Runs, travel: Travel) -> None:
+    signer, other = authority(), certificates.new_authority("another", START)
+    own = certificates.issue(certificates.Wanted("server", NAMES[0], tuple(NAMES)), *other, START)
+    place = own.index("-----BEGIN PRIVATE")
+    files = {"chain": own[:place], "gateway_key": own[place:]}
+    inputs = inputs_of(signer, "clients", **files)
+    state = gateway.apply(request(), inputs, None)
+    assert runs.jobs[0].secrets["GATEWAY_SERVER_PEM"] == own
+    travel(80)
+    assert gateway.due(state) == {"certificates": "its certificate ends 2027-03-01, renewed"}, "that of the client"
+    assert gateway.due({**state, "ends": {"server": "2027-03-01"}}) == {}
+    assert words(gateway.effects(inputs, {**inputs, "chain": f"{own[:place]}\n"}, {**state, "ends": {}}))[0] == (
+        "reloads fleet-gateway on glm-1: its own certificate changed; its certificate ends 2027-03-01, renewed"
+    )
+
+
+def test_a_stack_whose_variables_are_still_unknown_says_what_it_knows(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    state = gateway.apply(request(), inputs, None)
+    planned = gateway.planned_outputs({**inputs, "vars": UNKNOWN}, inputs, state)
+    assert planned["certificates"] == UNKNOWN
+    assert gateway.effects(inputs, {**inputs, "vars": UNKNOWN}, state)[0].what == ("fleet-proxy", "fleet-gateway")
