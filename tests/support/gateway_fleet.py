@@ -3,6 +3,7 @@
 Needs nodes that are up (tests/roles/conftest.py). Called by tests/roles/test_gateway*.py.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -63,7 +64,10 @@ class Fleet:
     def variables(self, name: str) -> dict[str, Any]:
         limits = ("requests_per_minute", "megabytes_per_minute", "concurrent")
         clients = {
-            client: {"sha256": hashlib.sha256(KEYS[client].encode()).hexdigest(), **dict(zip(limits, values, strict=True))}
+            client: {
+                "sha256": hashlib.sha256(KEYS[client].encode()).hexdigest(),
+                **dict(zip(limits, values, strict=True)),
+            }
             for client, values in LIMITS.items()
         }
         return {
@@ -88,7 +92,9 @@ class Fleet:
     def client_pems(self) -> dict[str, str]:
         return {name: self.authority.sign(name, gateway_pki.CLIENT) for name in self.places}
 
-    def run(self, name: str, check: bool = False, environment: dict[str, str] | None = None, **more: Any) -> playbook.Run:
+    def run(
+        self, name: str, check: bool = False, environment: dict[str, str] | None = None, **more: Any
+    ) -> playbook.Run:
         """Run playbooks/gateway.yml on one node."""
         own = {
             "VLLM_API_KEY": KEY,
@@ -134,7 +140,9 @@ class Fleet:
         lines = iter(connection.getresponse().readline, b"")
         return [(time.time(), json.loads(line[6:])) for line in lines if line.startswith(b"data: ")]
 
-    def ask(self, name: str, method: str = "GET", path: str = "/v1/models", key: str = KEYS["plenty"], **more: Any) -> Answer:
+    def ask(
+        self, name: str, method: str = "GET", path: str = "/v1/models", key: str = KEYS["plenty"], **more: Any
+    ) -> Answer:
         """Send one request of a client to the gateway of a node."""
         return exchange(self.address(name), CLIENTS, trust(self.authority), request(method, path, key, **more))
 
@@ -169,10 +177,8 @@ def exchange(address: str, port: int, context: ssl.SSLContext, data: bytes) -> A
             context.wrap_socket(connection, server_hostname=NAME) as secure,
         ):
             secure.settimeout(60)
-            try:
+            with contextlib.suppress(OSError):  # an early answer; the rest of the body is not read
                 secure.sendall(data)
-            except OSError:
-                pass  # an early answer; the rest of the body is not read
             response = http.client.HTTPResponse(secure)
             response.begin()
             headers = {header.lower(): value for header, value in response.getheaders()}
