@@ -38,6 +38,11 @@ def ubuntu(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return _place(lab, "ubuntu", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def debian(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return _place(lab, "debian", tmp_path_factory)
+
+
 def _place(lab: labs.Lab, name: str, folders: pytest.TempPathFactory) -> Place:
     node = lab.nodes[name]
     folder = folders.mktemp(name)
@@ -110,7 +115,7 @@ def served(ready: Place, built: Runs, fetched: Runs, once: Callable[..., Runs]) 
     return once(ready, "serving", lambda: ready.four("serving", ["/etc/fleet/vllm"], **SERVED, **results))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def until() -> Callable[..., None]:
     """Wait until a condition holds. Raises AssertionError after some seconds."""
 

@@ -57,9 +57,9 @@ def test_the_replica_listens_on_its_socket_alone(served: Runs, ready: Place) -> 
     assert [line.split(":")[1].strip() for line in inside] == ["lo"]
 
 
-def test_only_root_may_connect_to_the_socket(served: Runs, ready: Place) -> None:
+def test_only_root_and_the_node_proxy_may_connect_to_the_socket(served: Runs, ready: Place) -> None:
     modes = ready.sh(f"stat -c '%a %u %G' {SOCKET} {SOCKET.removesuffix('/sock')}").splitlines()
-    assert modes == ["770 10001 root", "2750 10001 root"]
+    assert modes == ["770 10001 fleet-proxy", "2750 10001 fleet-proxy"]
     command = f"setpriv --reuid=65534 --regid=65534 --clear-groups curl -s --unix-socket {SOCKET} http://replica/health"
     assert ready.sh(f"{command}; echo $?").strip() == "7"
 

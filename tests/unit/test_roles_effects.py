@@ -155,6 +155,7 @@ def test_each_pattern_that_decides_a_result_matches_a_variable_or_a_file(role: s
 
 
 EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
+EVERY_PROXY = ("fleet-proxy", "fleet-gateway")
 NOTHING = ("repair", ())
 # What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
 DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
@@ -212,8 +213,21 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("serving", Difference("unit", "glm-1.service", "drop_ins", [], ["/etc/systemd/system/glm-1.service.d/a.conf 0123"]), ("restart", ("glm-1",))),
     ("serving", Difference("unit", "glm-1.service", "unit_file", "/etc/x", "/run/systemd/system/glm-1.service"), ("restart", ("glm-1",))),
     ("serving", Difference("container", "glm-1", "Memory", "64", None), ("restart", ("glm-1",))),
+    # gateway: a proxy reloads what it reads, and restarts for its unit
+    ("gateway", Difference("file", "/etc/fleet/gateway/keys.map", "keyed_sha256", "aaaa", "bbbb"), ("may reload", EVERY_PROXY)),
+    ("gateway", Difference("file", "/etc/fleet/proxy/node.pem", "present", True, False), ("may reload", EVERY_PROXY)),
+    ("gateway", Difference("file", "/etc/fleet/proxy/node.pem", "mode", "0640", "0644"), NOTHING),
+    ("gateway", Difference("file", "/usr/local/lib/fleet/proxy-control", "sha256", "aaaa", "bbbb"), NOTHING),
+    ("gateway", Difference("file", "/etc/systemd/system/fleet-proxy.service", "sha256", "aaaa", "bbbb"), ("may restart", ("fleet-proxy",))),
+    ("gateway", Difference("unit", "fleet-proxy.service", "state", "active", "failed"), ("restart", ("fleet-proxy",))),
+    ("gateway", Difference("unit", "fleet-gateway.service", "present", True, False), ("restart", ("fleet-gateway",))),
+    ("gateway", Difference("unit", "fleet-gateway.service", "at_boot", "enabled", "disabled"), NOTHING),
+    ("gateway", Difference("unit", "fleet-gateway.service", "drop_ins", [], ["/etc/systemd/system/fleet-gateway.service.d/a.conf 0123"]), ("restart", ("fleet-gateway",))),
+    ("gateway", Difference("unit", "haproxy.service", "state", "inactive", "active"), NOTHING),
+    ("gateway", Difference("package", "haproxy", "present", True, False), ("may reload", EVERY_PROXY)),
+    ("gateway", Difference("package", "haproxy", "version", "2.8.16", "2.8.30"), NOTHING),
 ]  # fmt: skip
-REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA]}
+REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA], "gateway_faces": ["node", "clients"]}
 
 
 def repair(kind: str, *drift: Difference) -> list[effects.Effect]:

@@ -10,7 +10,7 @@ import yaml
 from fleet.stack import resource_roles
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
-PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm")
+PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm", "gateway")
 # Python type of a default, by the type that the argument spec promises.
 TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
 

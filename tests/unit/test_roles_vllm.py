@@ -111,7 +111,7 @@ def test_the_server_listens_on_a_socket_in_a_fresh_folder(rendered: Rendered, ne
         "ExecStartPre=-/usr/bin/timeout 60 /usr/bin/docker rm --force glm-0",
         "ExecStartPre=/bin/chown -hRP 10001 /var/cache/vllm/abababababab/glm-0",
         "ExecStartPre=/bin/rm -rf /run/fleet/glm-0",
-        "ExecStartPre=/usr/bin/install -d -m 2750 -o 10001 -g root /run/fleet/glm-0",
+        "ExecStartPre=/usr/bin/install -d -m 2750 -o 10001 -g fleet-proxy /run/fleet/glm-0",
     ]
     assert "ExecStopPost=-/bin/rm -rf /run/fleet/glm-0\n" in unit
     waits = "wait-healthy /run/fleet/glm-0/sock /var/cache/vllm/abababababab/.served-glm-0 1800 5400\n"

@@ -54,7 +54,9 @@ record = pathlib.Path(query["record"])
 packages = json.loads(record.read_text())["packages"] if record.exists() else ["haproxy"] if installed else []
 states = {unit: out("systemctl", "is-active", unit).strip() for unit in ("haproxy", *query["ports"])}
 enabled = out("systemctl", "is-enabled", "haproxy").strip() == "enabled"
-units = [face["unit"] for face in query["faces"] if pathlib.Path(f"/etc/systemd/system/{face['unit']}.service").exists()]
+units = [
+    face["unit"] for face in query["faces"] if pathlib.Path(f"/etc/systemd/system/{face['unit']}.service").exists()
+]
 ours = {port for face in query["faces"] if states[face["unit"]] == "active" for port in own_ports(face["name"])}
 print(
     json.dumps(
@@ -67,7 +69,9 @@ print(
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
             "before": "haproxy" in packages,
             "foreign": "haproxy" in packages and (states["haproxy"] == "active" or enabled),
-            "taken": [port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)],
+            "taken": [
+                port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
+            ],
         }
     )
 )
