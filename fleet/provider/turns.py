@@ -10,29 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from fleet import errors
+from fleet.managed.standing import Standing
 
 # Seconds without any request that is not waiting, after which the run has stopped; before the census, machines of a cloud may still be made.
 QUIET, QUIET_BEFORE_CENSUS = 30.0, 3600.0
 POLL = 0.2  # seconds between two looks of a waiting thread at its cancel
-
-
-class Standing(StrEnum):
-    """What the census says about a node."""
-
-    SERVES = "serves"
-    NOTHING = "serves nothing"  # not set up yet, or without replicas
-    BROKEN = "has no healthy replica"
-    UNFINISHED = "was left drained by an earlier run"
-    DRAINED = "is drained by an operator"
-    DEAD = "does not answer"
-
-    @property
-    def out(self) -> bool:
-        """Return whether the node is out of service."""
-        return self not in (Standing.SERVES, Standing.NOTHING)
 
 
 @dataclass(frozen=True)

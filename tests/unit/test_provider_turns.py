@@ -10,7 +10,8 @@ from concurrent import futures
 import pytest
 
 from fleet import errors
-from fleet.provider.turns import QUIET, Change, Standing, Turns
+from fleet.managed.standing import Standing
+from fleet.provider.turns import QUIET, Change, Turns
 
 PATIENCE = 10.0
 SERVES, NOTHING, BROKEN = Standing.SERVES, Standing.NOTHING, Standing.BROKEN
