@@ -51,6 +51,7 @@ def road() -> None:
     pulumi.export("replicas", replicas)
     pulumi.export("api_key", program.api_key())
     program.forecast(plan.fleet, servings.values())
+    program.turns.follow(plan.fleet, plan.order, nodes, servings)
 
 
 try:

@@ -200,28 +200,29 @@ def drain(paths: Facts, replica: str, by: str, seconds: float) -> Iterator[Facts
 
 
 def undrain(paths: Facts, replica: str, by: str) -> Iterator[Facts]:
-    """Put the node or a replica back into rotation; a turn leaves an operator's drain. Then wait until the proxy finds a replica."""
+    """Put the node or a replica back into rotation; a turn leaves an operator's drain. Then wait until the proxy finds its replicas."""
     proxy, mark = Proxy(paths), Mark(paths["mark"])
     current = mark.replicas.get(replica, "") if replica else mark.node
     if by == "turn" and current == "operator":
-        yield {"done": True, "up": 0, "drained": True}
+        yield {"done": True, "up": 0, "known": 0, "drained": True}
         return
-    answers = proxy.answers()
-    if answers:
+    if proxy.installed:
         proxy.set(f"replicas/{replica}" if replica else "admission/node", "ready")
     mark.put(replica, "")  # last: a drain without a mark would count as an operator's
-    if not answers:
-        yield {"done": True, "up": 0, "drained": False}
+    if not proxy.installed:
+        yield {"done": True, "up": 0, "known": 0, "drained": False}
         return
+    # New replicas are not known before the next run of the role gateway; one that an operator drained stays out.
+    wanted = [replica] if replica else [name for name in units(paths["units"]) if name not in mark.replicas]
+    known = [name for name in wanted if name in proxy.stat("replicas")]
 
     def up() -> int:
         servers = proxy.stat("replicas")
-        names = [replica] if replica else [name for name in servers if name != "BACKEND"]
-        return sum(servers.get(name, {}).get("status", "").startswith("UP") for name in names)
+        return sum(servers.get(name, {}).get("status", "").startswith("UP") for name in known)
 
-    for _ in steps(lambda: up() > 0, BACK):
-        yield {"done": False, "up": up(), "drained": False}
-    yield {"done": True, "up": up(), "drained": False}
+    for _ in steps(lambda: up() == len(known), BACK):
+        yield {"done": False, "up": up(), "known": len(known), "drained": False}
+    yield {"done": True, "up": up(), "known": len(known), "drained": False}
 
 
 def watch(paths: Facts, seconds: float) -> Iterator[Facts]:

@@ -39,7 +39,7 @@ LOOK = {
     "replicas": Table(NAME, Record({"unit": WORD, "proxy": WORD}), most=64),
 }
 DRAINING = Record({"done": Flag(), "in_flight": Whole(), "silent": Each(NAME, most=1000)})
-RETURNING = Record({"done": Flag(), "up": Whole(), "drained": Flag()})
+RETURNING = Record({"done": Flag(), "up": Whole(), "known": Whole(), "drained": Flag()})
 
 Note = Callable[[str], None]
 
@@ -68,6 +68,11 @@ class Look:
     def failing(self) -> list[str]:
         """Return the replicas that should serve and are not healthy."""
         return [name for name in self.replicas if self.marks.get(name) != OPERATOR and not self.healthy(name)]
+
+    @property
+    def inactive(self) -> list[str]:
+        """Return the replicas whose unit is not active."""
+        return [name for name, words in self.replicas.items() if words["unit"] != "active"]
 
     @property
     def standing(self) -> Standing:
@@ -132,17 +137,16 @@ def drain(
 def undrain(connection: ssh.Connection, by: str, cancelled: threading.Event, replica: str = "") -> bool:
     """Put the node or one replica back into rotation. Return False for an operator's drain, which a turn leaves.
 
-    Raises CommandFailed for a proxy that finds no replica, and Cancelled.
+    Raises CommandFailed for a proxy that does not find the replicas, and Cancelled.
     """
     arguments = {"do": "undrain", "replica": replica, "by": by}
     for step in _steps(connection, arguments, RETURNING, "put it back into rotation", cancelled):
         if step["done"]:
             if step["drained"]:
                 return False
-            if not step["up"] and look(connection).proxy != "none":
-                raise _failed(
-                    connection, "put it back into rotation", "its proxy finds no replica", "a replica that is UP"
-                )
+            if step["up"] < step["known"]:
+                seen = f"its proxy finds {step['up']} of {step['known']} replicas"
+                raise _failed(connection, "put it back into rotation", seen, "replicas that are UP")
             return True
     raise _failed(connection, "put it back into rotation", "it ended before that was done", "a last line")
 

@@ -21,6 +21,7 @@ SOCKET = Text("a socket /run/fleet/NAME/sock", address.SOCKET.pattern, most=200)
 REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 65535), "socket": SOCKET})
 # A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
+REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # Results of a run, by kind; a node sends them.
@@ -39,7 +40,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "files": Whole(0, 1_000_000),
         "manifest": validators.HEX[64],
     },
-    "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
+    "Serving": {"replicas": REPLICA_LIST},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.

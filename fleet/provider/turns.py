@@ -104,6 +104,12 @@ class Turns:
         """Return how a node stands now; a node that the census does not name serves nothing."""
         return self._standing.get(node, Standing.NOTHING)
 
+    @property
+    def begun(self) -> bool:
+        """Return whether there was a census: only a run with a program has one."""
+        with self._changed:
+            return self._order is not None
+
     def is_open(self, node: str) -> bool:
         """Return whether the node is in its turn."""
         with self._changed:

@@ -13,7 +13,7 @@ import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +23,18 @@ HEAD = (
     "# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,act,"
 )
 HAPROXY = shutil.which("haproxy") or ""
-# It replies with the words in the file of each unit's state.
+# It replies with the words in the file of each unit's state, logs what changes something, and gives a restarted unit the state in `started`.
 SYSTEMCTL = """#!/bin/sh
-[ "$1" = is-active ] || exit 0
+cd {folder}/states || exit 1
+word=$1
 shift
-for unit in "$@"; do cat {folder}/"$unit"; done
+case $word in
+is-active) cat "$@" ;;
+show) printf 'ActiveState=%s\\nSubState=x\\nNRestarts=0\\nJob=\\n' "$(cat "$1")" ;;
+*)
+  echo "$word $*" >>{folder}/systemctl.log
+  [ "$word" != restart ] || for unit in "$@"; do [ "$unit" = --no-block ] || cat {folder}/started >"$unit"; done ;;
+esac
 """
 CONFIG = """
 global
@@ -76,7 +83,8 @@ class Node:
         for replica in replicas:
             self.put_unit(replica, "active")
         (folder / "units" / "another.service").write_text("[Unit]\n")
-        (self.bin / "systemctl").write_text(SYSTEMCTL.format(folder=folder / "states"))
+        (folder / "started").write_text("active\n")
+        (self.bin / "systemctl").write_text(SYSTEMCTL.format(folder=folder))
         (self.bin / "systemctl").chmod(0o755)
 
     def put_unit(self, replica: str, word: str) -> None:
@@ -86,6 +94,12 @@ class Node:
 
     def drop_unit(self, replica: str) -> None:
         (self.folder / "units" / f"{replica}.service").unlink()
+
+    @property
+    def systemctl(self) -> list[str]:
+        """Return what changed units, one line a call."""
+        log = self.folder / "systemctl.log"
+        return log.read_text().splitlines() if log.exists() else []
 
     @property
     def path(self) -> str:
@@ -119,6 +133,8 @@ class StandIn:
     gateways: dict[str, int] = field(default_factory=dict)  # milliseconds left
     commands: list[str] = field(default_factory=list)
     asking: bool = True  # the gateways ask again after a drain
+    counts: bool = False  # each look finds one more request
+    after_ready: Callable[[], object] | None = None  # once, when the node is ready again
 
     def __enter__(self) -> "StandIn":
         self.replicas = self.replicas or {name: Server() for name in self.node.names}
@@ -151,6 +167,8 @@ class StandIn:
                 return "\n".join([HEAD, _row("admission", "node", Server(self.admission)), ""])
             case ["show", "stat", "replicas", "6", "-1"]:
                 each = self.replicas.values()
+                for server in each:
+                    server.stot += self.counts
                 whole = Server("UP", *(sum(getattr(one, part) for one in each) for part in ("scur", "qcur", "stot")))
                 rows = [_row("replicas", name, server) for name, server in self.replicas.items()]
                 return "\n".join([HEAD, *rows, _row("replicas", "BACKEND", whole), ""])
@@ -166,6 +184,9 @@ class StandIn:
                 return "\n".join(["1", f"admission node {self.admission}", *states, ""])
             case ["set", "server", "admission/node", "state", word]:
                 self.admission = "MAINT" if word == "maint" else "no check"
+                if word == "ready" and self.after_ready:
+                    act, self.after_ready = self.after_ready, None
+                    act()
                 return ""
             case ["set", "server", name, "state", word] if name.removeprefix("replicas/") in self.replicas:
                 self.replicas[name.removeprefix("replicas/")].status = "MAINT" if word == "maint" else "UP"

@@ -208,14 +208,16 @@ def test_a_node_without_a_proxy_has_nothing_to_drain(connection: ssh.Connection,
     assert node.mark is None
 
 
-def test_a_node_whose_proxy_finds_no_replica_is_not_back(connection: ssh.Connection, stand_in: StandIn) -> None:
+def test_a_node_whose_proxy_does_not_find_its_replicas_is_not_back(
+    connection: ssh.Connection, stand_in: StandIn
+) -> None:
     for one in stand_in.replicas.values():
         one.status = "DOWN"
     with pytest.raises(errors.CommandFailed) as caught:
         rotation.undrain(connection, "turn", NEVER)
     assert str(caught.value) == (
-        "glm-1: put it back into rotation: its proxy finds no replica\n"
-        "  wanted: a replica that is UP\n"
+        "glm-1: put it back into rotation: its proxy finds 0 of 2 replicas\n"
+        "  wanted: replicas that are UP\n"
         f"  next:   {connection.target.login} systemctl status fleet-proxy"
     )
 
