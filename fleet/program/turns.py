@@ -32,8 +32,9 @@ def follow(
         return result if isinstance(result, Mapping) else {}
 
     async def census() -> bool:
-        connections = {name: await _value(node.connection) for name, node in nodes.items()}
-        await call("census", {"order": list(order), "nodes": connections}, pulumi.runtime.get_root_resource())
+        connections = {name: await _value(nodes[name].connection) for name in order}
+        reached = {name: connection for name, connection in connections.items() if connection}
+        await call("census", {"order": list(order), "nodes": reached}, pulumi.runtime.get_root_resource())
         return True
 
     async def passed(name: str, asked: "asyncio.Future[bool]") -> bool:

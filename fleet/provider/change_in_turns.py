@@ -46,10 +46,10 @@ class ChangeInTurns:
         if self._turns:
             self._turns.alive(failed)
 
-    def census(self, order: Sequence[str], nodes: Mapping[str, Mapping[str, Any] | None], request: Request) -> None:
-        """Ask each node whether it serves; `nodes` has the connections, None for a node that has failed."""
+    def census(self, order: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], request: Request) -> None:
+        """Ask each node of the order whether it serves; `nodes` has the connections of those that have not failed in this run."""
         if self._turns:
-            self._targets = {name: ssh.Target.from_inputs(node) if node else None for name, node in nodes.items()}
+            self._targets = {name: ssh.Target.from_inputs(nodes[name]) if name in nodes else None for name in order}
             self._turns.take_census(order, rotation.census(self._targets, lambda text: request.report(text, False)))
 
     def passed(self, node: str, ok: bool, request: Request) -> None:

@@ -56,6 +56,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     """
 
     version = "0.1.0"
+    turns: type[ChangeInTurns] = ChangeInTurns
 
     def __init__(self, engine: Engine, resources: Mapping[str, Resource] | None = None) -> None:
         self._engine = engine
@@ -64,7 +65,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._parallel = PARALLEL
         self._summary = PreviewSummary()
         self._causes = Causes()
-        self._turns = ChangeInTurns()
+        self._turns = self.turns()
         self._requests = 0  # in progress, about machines
         self._lock = threading.Lock()
         self.cancelled = threading.Event()
@@ -102,7 +103,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._parallel = int(settings.get("parallel") or PARALLEL)
         if self._configurable:
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
-        self._turns = ChangeInTurns(str(settings.get("change") or ""))
+        self._turns = self.turns(str(settings.get("change") or ""))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
@@ -216,7 +217,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return {}
 
     def _census(self, arguments: Props) -> Props:
-        """Ask the nodes whether they serve: {order: names, the canary first; nodes: {name: connection or null}}."""
+        """Ask the nodes whether they serve: {order: names, the canary first; nodes: their connections}."""
         with self._turns.request():
             self._turns.census(arguments["order"], arguments["nodes"], self._request(arguments["beside"]))
         return {}
