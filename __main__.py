@@ -60,6 +60,7 @@ def road() -> None:
     for name, value in plan.endpoint(authority).items():
         pulumi.export(name, value)
     program.forecast(plan.fleet, [*hosts.values(), *servings.values(), *gateways.values()])
+    program.turns.follow(plan.fleet, plan.order, nodes, servings)
 
 
 try:

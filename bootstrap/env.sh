@@ -41,8 +41,9 @@ set_ PULUMI_BACKEND_URL "${FLEET_BACKEND:-file://$STATE/backend}"
 set_ PULUMI_CONFIG_PASSPHRASE_FILE "$passphrase"
 echo 'unset PULUMI_CONFIG_PASSPHRASE' # it would override the file
 # The Pulumi engine's own limit, four operations per core, would read a large fleet in small portions, and each node several times: one exec
-# answers all simultaneous reads of a node (fleet/managed/managed_set.py). The stack's `parallel` limits simultaneous Ansible runs.
-set_ PULUMI_PARALLEL "${PULUMI_PARALLEL:-500}"
+# answers all simultaneous reads of a node (fleet/managed/managed_set.py). And each node that waits for its turn holds an operation, so there
+# must be more of them than nodes. The stack's `parallel` limits simultaneous Ansible runs.
+set_ PULUMI_PARALLEL "${PULUMI_PARALLEL:-2000}"
 # Saves a tenth of the Pulumi engine's memory in a fleet of 1,000, without a measurable cost in time.
 set_ GOGC "${GOGC:-60}"
 set_ PULUMI_SKIP_UPDATE_CHECK 1

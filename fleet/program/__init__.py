@@ -15,7 +15,7 @@ from typing import Any
 import pulumi
 
 from fleet import address, resources
-from fleet.program import config, gateway, machines
+from fleet.program import config, gateway, machines, turns
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
 
@@ -43,6 +43,11 @@ class Plan:
         if self.settings.vars.get("transformers_registry"):
             return dict.fromkeys(self.settings.serving, self.settings.builder)
         return {name: name for name in self.settings.serving}
+
+    @property
+    def order(self) -> list[str]:
+        """The order of the machines' turns, the canary first; empty in a stack without turns."""
+        return turns.order(self.settings.serving, self.builds) if turns.setting(self.settings) else []
 
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
@@ -125,7 +130,8 @@ def read() -> Plan:
     stack = config.read(roles, ROOT)
     own = {name: roles.coerce(validate.variables(stack, roles, name)) for name in stack.present}
     # A change of the provider's inputs causes no run on a machine.
-    inputs = {"parallel": stack.parallel, **({"purge": " ".join(stack.purge)} if stack.purge else {})}
+    purge = {"purge": " ".join(stack.purge)} if stack.purge else {}
+    inputs = {"parallel": stack.parallel, **purge, **turns.setting(stack)}
     fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
     return Plan(stack, roles, own, fleet, machines.supply(stack, pulumi.get_stack(), fleet))
 

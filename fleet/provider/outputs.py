@@ -23,6 +23,7 @@ REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 PEM = Text("certificates and keys as PEM", r"[\w\s+/=().,:-]+", most=64_000, lines=True)
 DAY = Text("a day as 2026-12-31", r"\d{4}-\d{2}-\d{2}", most=10)
+REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # Results of a run, by kind; a node sends them.
@@ -41,7 +42,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "files": Whole(0, 1_000_000),
         "manifest": validators.HEX[64],
     },
-    "Serving": {"replicas": Each(Both(REPLICAS, LISTENS), most=64)},
+    "Serving": {"replicas": REPLICA_LIST},
     "Gateway": {"version": VERSION},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }

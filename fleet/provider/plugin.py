@@ -15,7 +15,7 @@ from fleet.provider.base import Resource
 
 # The server is synchronous. With fewer threads than the Pulumi engine's parallel requests (PULUMI_PARALLEL of bootstrap/env.sh), Cancel
 # would wait behind the creates. The pool starts a thread only when it needs one.
-THREADS = 512
+THREADS = 2048
 
 
 def serve(

@@ -19,6 +19,7 @@ from fleet.provider.authority import Authority
 from fleet.provider.baremetal import BareMetal
 from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
+from fleet.provider.change_in_turns import ChangeInTurns
 from fleet.provider.engine import Engine
 from fleet.provider.gateway import Gateway
 from fleet.provider.hostkey import HostKey
@@ -56,9 +57,13 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
 
 
 class Fleet(provider_pb2_grpc.ResourceProviderServicer):
-    """The provider `fleet`. Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition."""
+    """The provider `fleet`.
+
+    Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns.
+    """
 
     version = "0.1.0"
+    turns: type[ChangeInTurns] = ChangeInTurns
 
     def __init__(self, engine: Engine, resources: Mapping[str, Resource] | None = None) -> None:
         self._engine = engine
@@ -67,6 +72,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._parallel = PARALLEL
         self._summary = PreviewSummary()
         self._causes = Causes()
+        self._turns = self.turns()
         self._requests = 0  # in progress, about machines
         self._lock = threading.Lock()
         self.cancelled = threading.Event()
@@ -104,6 +110,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._parallel = int(settings.get("parallel") or PARALLEL)
         if self._configurable:
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
+        self._turns = self.turns(str(settings.get("change") or ""))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
@@ -113,6 +120,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     # --- resources
 
     def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        self._turns.alive()
         if request.olds.fields:
             self._summary.add_existing(request.urn)
         olds = to_dict(request.olds)
@@ -128,6 +136,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
 
         After a failed update the old inputs are those of the last success; only the state has the drift of a refresh.
         """
+        self._turns.alive()
         resource = self._resource(request.urn)
         olds = to_dict(request.olds)
         old_inputs, state, news = (
@@ -168,12 +177,12 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
 
     def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
+        old_inputs = to_dict(request.old_inputs)
         if request.preview:
-            old_inputs = to_dict(request.old_inputs)
             self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
-            properties = resource.apply(work, inputs, olds)
+            properties = self._turns.update(resource, work, old_inputs, inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(properties))
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
@@ -196,16 +205,46 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
         properties = to_dict(request.properties)
         with self._work(context, request.id, request.urn, properties) as work:
+            self._turns.delete(work, properties)
             self._resource(request.urn).delete(work, properties)
             return empty_pb2.Empty()
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: Context) -> provider_pb2.InvokeResponse:
-        """Call the one function, `forecast`: show a summary of the preview beside the resource `beside`."""
-        if request.tok != "fleet:index:forecast":
+        """Call a function of the provider beside the resource `beside`: one of _FUNCTIONS."""
+        call, arguments = self._FUNCTIONS.get(request.tok.removeprefix("fleet:index:")), to_dict(request.args)
+        if call is None:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no such function: {request.tok}")
+        response = provider_pb2.InvokeResponse()
+        getattr(response, "return").CopyFrom(to_struct(call(self, arguments)))
+        return response
+
+    def _forecast(self, arguments: Props) -> Props:
+        """Show a summary of the preview."""
         for line in self._summary.lines(self._parallel):
-            self._engine.report(to_dict(request.args)["beside"], line)
-        return provider_pb2.InvokeResponse()
+            self._engine.report(arguments["beside"], line)
+        return {}
+
+    def _census(self, arguments: Props) -> Props:
+        """Ask the nodes whether they serve: {order: names, the canary first; nodes: their connections}."""
+        with self._turns.request():
+            self._turns.census(arguments["order"], arguments["nodes"], self._request(arguments["beside"]))
+        return {}
+
+    def _passed(self, arguments: Props) -> Props:
+        """End the turn of a `node` whose Serving is resolved, `ok` or not; return {error: message} if it does not serve then."""
+        request = self._request(arguments["beside"])
+        try:
+            with self._turns.request():
+                self._turns.passed(arguments["node"], arguments["ok"], request)
+        except errors.FleetError as error:
+            return {"error": self._causes.message(error, request.urn)}
+        return {}
+
+    _FUNCTIONS: Mapping[str, Callable[["Fleet", Props], Props]] = {
+        "forecast": _forecast,
+        "census": _census,
+        "passed": _passed,
+    }
 
     # --- helpers
 
@@ -239,13 +278,17 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         with self._lock:
             self._requests += 1
         try:
-            yield work
+            with self._turns.request():
+                yield work
         except InitFailed as error:
+            self._turns.alive(failed=True)
             self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
         except errors.FleetError as error:
+            self._turns.alive(failed=True)
             context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
         except Exception as error:  # noqa: BLE001 # only here: otherwise gRPC answers without the state, and it is lost
             state = states[-1]() if states else {}
+            self._turns.alive(failed=True)
             secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
             bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
             if state:

@@ -5,6 +5,7 @@ Called by the servicer. Needs fleet.probes, and fleet.ssh to forward a replica t
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def run_probes(
     return results
 
 
+@dataclass(frozen=True)
+class Probed:
+    """The probes of all replicas: those that gate readiness, and a line for each that refuses it."""
+
+    passed: int
+    total: int
+    failures: Sequence[str]
+
+
 class Serving(Playbook):
     """Replicas that pass their probes; `verdict` has the number of probes and the folder of the evidence."""
 
@@ -39,33 +49,39 @@ class Serving(Playbook):
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Run the role, then probe each replica. Raises InitFailed, also for a replica that answers /health and fails a probe."""
         outputs = super().apply(request, inputs, old)
-        failures: list[str] = []
-        passed = total = 0
         folder = base.state_dir() / "evidence" / request.stack
         try:
-            with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
-                for replica in outputs["replicas"]:
-                    with connection.forward(address.socket_or_port(replica)) as port:
-                        results = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
-                    _write_evidence(folder, f"{request.name}-{replica['name']}", results)
-                    gating = [result for result in results if result.gates]
-                    passed += sum(result.passed for result in gating)
-                    total += len(gating)
-                    for result in results:
-                        if result.refused:
-                            failures.append(_line(replica, result))
-                        elif not result.passed:
-                            request.warn(f"advisory probe failed, the replica is ready: {_line(replica, result)}")
-                        elif result.earlier:
-                            request.report(f"passed at the second try: {_line(replica, result)}", False)
+            probed = self.probe(request, inputs, outputs["replicas"], folder)
         except errors.FleetError as error:
             raise InitFailed(outputs, error) from error
-        outputs["verdict"] = {"passed": passed, "total": total, "evidence": str(folder)}
-        if failures:
-            raise InitFailed(outputs, _probe_failed(request, outputs, failures, passed, total))
-        text = f"{passed} of {total} probes passed" if outputs["replicas"] else "drained: no replica runs"
+        outputs["verdict"] = {"passed": probed.passed, "total": probed.total, "evidence": str(folder)}
+        if probed.failures:
+            raise InitFailed(outputs, _probe_failed(request, outputs, probed))
+        text = f"{probed.passed} of {probed.total} probes passed" if outputs["replicas"] else "drained: no replica runs"
         request.report(text, False)
         return outputs
+
+    def probe(self, request: Request, inputs: Props, replicas: Sequence[Props], evidence: Path | None = None) -> Probed:
+        """Send the probes of the inputs to each replica; write the reports to the folder `evidence`. Raises FleetError if it cannot ask."""
+        failures: list[str] = []
+        passed = total = 0
+        with ssh.connect(ssh.Target.from_inputs(inputs["node"])) as connection:
+            for replica in replicas:
+                with connection.forward(address.socket_or_port(replica)) as port:
+                    results = self._probe(request, inputs, replica, f"http://127.0.0.1:{port}")
+                if evidence:
+                    _write_evidence(evidence, f"{request.name}-{replica['name']}", results)
+                gating = [result for result in results if result.gates]
+                passed += sum(result.passed for result in gating)
+                total += len(gating)
+                for result in results:
+                    if result.refused:
+                        failures.append(_line(replica, result))
+                    elif not result.passed:
+                        request.warn(f"advisory probe failed, the replica is ready: {_line(replica, result)}")
+                    elif result.earlier:
+                        request.report(f"passed at the second try: {_line(replica, result)}", False)
+        return Probed(passed, total, failures)
 
     def _probe(self, request: Request, inputs: Props, replica: Props, url: str) -> Sequence[Any]:
         request.report(f"probing {replica['name']}", True)
@@ -90,15 +106,15 @@ def _line(replica: Props, result: Any) -> str:
     return f"{replica['name']}: {result.case.name}: answered {result.seen}"
 
 
-def _probe_failed(request: Request, outputs: Props, failures: list[str], passed: int, total: int) -> errors.ProbeFailed:
+def _probe_failed(request: Request, outputs: Props, probed: Probed) -> errors.ProbeFailed:
+    failures = probed.failures
     shown = [line if len(line) <= 200 else f"{line[:197]}..." for line in failures[:4]]
     more = [f"and {len(failures) - 4} more"] if len(failures) > 4 else []
+    passed = f"{probed.passed} of {probed.total} passed"
     return errors.ProbeFailed(
         node=request.name,
         doing="probes",
-        seen="\n".join(
-            [f"{passed} of {total} passed: the vLLM server answers, and its answers are wrong", *shown, *more]
-        ),
+        seen="\n".join([f"{passed}: the vLLM server answers, and its answers are wrong", *shown, *more]),
         wanted="all probes passed",
         next=f"open {shlex.quote(outputs['verdict']['evidence'])}/{shlex.quote(request.name)}-*.html; is it the right model and revision?",
     )

@@ -112,13 +112,13 @@ def test_a_refresh_reports_a_node_that_does_not_answer_once(fleet: Fleet) -> Non
 def test_after_a_failed_machine_a_preview_predicts_the_rest(fleet: Fleet) -> None:
     """The last test of the file: it leaves the stack incomplete."""
     fleet.set(FLAG, "32768")
-    fleet.machines(silent=["prod-2"])
+    fleet.machines(failing=["Serving prod-4"])
     output = expect_failure(fleet.run("up", "--yes", "--skip-preview", "--continue-on-error"))
-    assert "3 updated" in output and "prod-2: connect: no answer" in output
+    assert "3 updated" in output and "prod-4: serving: it broke" in output
     output = expect_success(fleet.verb("show"))
     assert re.findall(r"(?m)^prod-\d  glm-0", output) == [f"prod-{number}  glm-0" for number in (1, 2, 3, 4)]
-    assert "\n\nprod-2: the last change failed: Serving: connect: no answer\n" in output
+    assert "\n\nprod-4: the last change failed: Serving: serving: it broke\n" in output
     output = expect_success(fleet.run("preview"))
     assert diagnostics(output) == beside_the_stack(
-        "prod-2: restart glm-0, glm-1, about 92 s: vllm_flags.max-model-len 65536 -> 32768"
+        "prod-4: restart glm-0, glm-1, about 92 s: vllm_flags.max-model-len 65536 -> 32768"
     )

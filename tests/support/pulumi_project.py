@@ -102,8 +102,8 @@ class Fleet:
         self.as_deployed = self.file.read_text()
 
     def machines(self, **state: Any) -> None:
-        """Set the machines' state: drift by "KIND NODE", silent nodes, and how many days later it is."""
-        text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], **state})
+        """Set the machines' state: drift by "KIND NODE", silent nodes, failing runs ("KIND NODE"), and how many days later it is."""
+        text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], "failing": [], **state})
         (self.project / "state" / "machines.json").write_text(text)
 
     def set_apart(self, name: str) -> Path:

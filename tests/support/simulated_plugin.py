@@ -1,7 +1,8 @@
 """The fleet's plugin with imaginary machines: every run succeeds after the seconds in machines.json. BMCs are real.
 
 Started by the Pulumi engine. Used by tests/preview, which need a state of deployed machines. Reads machines.json of FLEET_STATE:
-{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node], days: how much later it is}. Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
+{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node], failing: [KIND NODE], days: how much later it is}. Writes runs.log.
+Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
 """
 
 from fleet.sdk_patches import sdk_stub
@@ -10,12 +11,15 @@ sdk_stub.apply()
 
 import datetime  # noqa: E402, after it
 import json  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
-from fleet import certificates, errors  # noqa: E402
+from fleet import certificates, errors, ssh  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
 from fleet.managed import managed_set  # noqa: E402
-from fleet.provider import authority, baremetal, base, gateway, hostkey, node, plugin  # noqa: E402
+from fleet.managed.standing import Standing  # noqa: E402
+from fleet.provider import authority, baremetal, base, gateway, hostkey, node, plugin, servicer  # noqa: E402
+from fleet.provider.change_in_turns import ChangeInTurns  # noqa: E402
 from fleet.provider.playbook import Playbook  # noqa: E402
 from fleet.provider.properties import Props  # noqa: E402
 from fleet.provider.slots import Slots  # noqa: E402
@@ -45,6 +49,41 @@ def machines() -> Props:
     return state
 
 
+def log(line: str) -> None:
+    """Append a line to runs.log."""
+    with (base.state_dir() / "runs.log").open("a") as file:
+        file.write(f"{line}\n")
+
+
+class Turns(ChangeInTurns):
+    """Turns without a connection: every machine serves unless it is silent, drains at once and is healthy again."""
+
+    def census(self, order: Sequence[str], nodes: Mapping[str, Any], request: base.Request) -> None:
+        """Take the test's word."""
+        if self._turns:
+            silent, first = machines()["silent"], not (base.state_dir() / "runs.log").exists()
+            served = Standing.NOTHING if first else Standing.SERVES
+            self._targets = dict.fromkeys(nodes, ssh.Target("imaginary", "192.0.2.1"))
+            self._turns.take_census(order, {name: Standing.DEAD if name in silent else served for name in order})
+
+    def _drain(self, request: base.Request, target: ssh.Target) -> None:
+        log(f"drain {request.name}")
+
+    def _give_back(self, node: str, *_: Any, **__: Any) -> None:
+        log(f"give back {node}")
+        assert self._turns
+        self._turns.passed(node)
+
+    def _serves_on(self, node: str, *_: Any) -> bool:
+        return True
+
+
+class Fleet(servicer.Fleet):
+    """The provider with these turns."""
+
+    turns = Turns
+
+
 class Node(node.Node):
     """A machine that needs no connection."""
 
@@ -71,11 +110,15 @@ def playbook(kind: str, slots: Slots) -> Playbook:
     right = {"arguments": ["iommu=pt"]} if kind == "Host" else {"state": "active"}
 
     def run(job: converge.Job, *_: Any) -> converge.Outcome:
+        log(f"{kind} {job.target.name} begins")
         seconds = {
             role: duration
             for role, duration in machines()["seconds"].items()
             if role in resource_roles.ROLES[kind.lower()]
         }
+        if f"{kind} {job.target.name}" in machines()["failing"]:
+            raise errors.ConvergeFailed(node=job.target.name, doing=kind.lower(), seen="it broke")
+        log(f"{kind} {job.target.name} ends")
         declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
         return converge.Outcome({f"fleet_{kind.lower()}": RESULTS[kind]}, declared, 0, 1, seconds)
 
@@ -94,4 +137,4 @@ if __name__ == "__main__":
     slots, now = Slots(), certificates.now
     certificates.now = lambda: now() + datetime.timedelta(days=machines().get("days", 0))
     real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey(), "Authority": authority.Authority()}
-    plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}})
+    plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}}, Fleet)

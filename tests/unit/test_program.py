@@ -229,8 +229,31 @@ def test_a_preview_requests_its_forecast_after_all_resources(failing: tuple[str,
     assert "::pulumi:pulumi:Stack::" in arguments["beside"]
 
 
-def test_an_update_calls_nothing() -> None:
-    assert run_as_written("prod").calls == []
+def test_an_update_asks_the_nodes_after_all_of_them_and_reports_each_that_has_reached_its_end() -> None:
+    declared = run("prod", config("prod"), failing=("Node/prod-3", "Host/prod-3", "Weights/prod-3", "Serving/prod-3"))
+    (census, *passed) = declared.calls
+    names = ["prod-1", "prod-2", "prod-3", "prod-4"]
+    assert (census[0], census[1]["order"]) == ("fleet:index:census", names)
+    connections = {name: {"name": name, "address": f"192.0.2.1{name[-1]}"} for name in names if name != "prod-3"}
+    assert census[1]["nodes"] == connections
+    assert {(call[0], call[1]["node"], call[1]["ok"]) for call in passed} == {
+        ("fleet:index:passed", name, name != "prod-3") for name in names
+    }
+
+
+@pytest.mark.parametrize("builder", ["prod-1", "prod-3"])
+def test_the_canary_is_the_builder_of_the_image(builder: str) -> None:
+    values = config("prod")
+    values["glm-fleet:nodes"]["builder"] = builder
+    assert run("prod", values).calls[0][1]["order"][0] == builder
+
+
+def test_a_stack_with_one_machine_has_no_turns() -> None:
+    values = config("prod")
+    values["glm-fleet:nodes"]["machines"] = {"prod-1": values["glm-fleet:nodes"]["machines"]["prod-1"]}
+    declared = run("prod", values)
+    assert declared.calls == []
+    assert "change" not in declared.inputs["fleet", "fleet"]
 
 
 @pytest.mark.parametrize(

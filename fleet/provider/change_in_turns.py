@@ -1,0 +1,267 @@
+"""Change the nodes of a stack in turns: wait for the turn, drain, change, prove, give back, hold the canary; go back when it fails.
+
+Called by the servicer around each update. turns.py decides the order, rotation.py and rollback.py work on the node. Without the provider's
+setting `change` everything is changed at once, as its requests arrive.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fleet import errors, ssh
+from fleet.impact.effects import Effect
+from fleet.managed import rotation, snapshot
+from fleet.managed.rotation import TURN
+from fleet.managed.standing import Standing
+from fleet.provider import rollback
+from fleet.provider.base import InitFailed, Request, Resource
+from fleet.provider.properties import Props
+from fleet.provider.serving import Serving
+from fleet.provider.turns import Change, Turns
+
+# Kinds of resources with turns, and the levels of effects that interrupt what a node serves, also where an effect is not sure.
+KINDS = ("Host", "Image", "Weights", "Serving")
+INTERRUPTING = ("restart", "reboot", "stop", "recreate", "reinstall")
+# Seconds that replicas may take to be healthy where no run of Serving waits for them.
+START = 3600.0
+
+
+class ChangeInTurns:
+    """The turns of one run, with the nodes' connections; `setting` is the provider's `change`, "" for no turns."""
+
+    def __init__(self, setting: str = "", turns: Turns | None = None) -> None:
+        self._turns = turns or (Turns(Change.from_setting(setting)) if setting else None)
+        self._targets: Mapping[str, ssh.Target | None] = {}
+
+    # --- what the Pulumi engine and the program ask
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request in progress."""
+        with self._turns.request() if self._turns else contextlib.nullcontext():
+            yield
+
+    def alive(self, failed: bool = False) -> None:
+        """Record that the Pulumi engine has asked something, or that a request has `failed`."""
+        if self._turns:
+            self._turns.alive(failed)
+
+    def census(self, order: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], request: Request) -> None:
+        """Ask each node of the order whether it serves; `nodes` has the connections of those that have not failed in this run."""
+        if self._turns:
+            self._targets = {name: ssh.Target.from_inputs(nodes[name]) if name in nodes else None for name in order}
+            self._turns.take_census(order, rotation.census(self._targets, lambda text: request.report(text, False)))
+
+    def passed(self, node: str, ok: bool, request: Request) -> None:
+        """End the turn of a node whose Serving needed no update, or did not get there. Raises FleetError for one that does not serve."""
+        if not self._turns:
+            return
+        target = self._targets.get(node)
+        unfinished = self._turns.standing(node) is Standing.UNFINISHED
+        if target and ok and (self._turns.is_open(node) or unfinished):
+            with self._ends_with_failure(node, request, target, serves_on=True):
+                self._give_back(node, request, target, wait=True)
+        elif target and self._turns.is_open(node):
+            self._turns.failed(node, "failed", self._serves_on(node, request, target))
+        self._turns.resolved(node, ok)
+
+    def update(self, resource: Resource, request: Request, old_inputs: Props, inputs: Props, old: Props) -> Props:
+        """Update a resource in its node's turn, if the update interrupts what the node serves. Raises InitFailed or FleetError."""
+        if not self._turns or request.kind not in KINDS:
+            return resource.apply(request, inputs, old)
+        node, target = request.name, ssh.Target.from_inputs(inputs["node"])
+        interrupts = _interrupts(resource.effects(old_inputs, inputs, old))
+        if interrupts:
+            self._turns.enter(node, lambda text: request.report(text, True), request.cancelled)
+        if not self._turns.is_open(node):
+            return resource.apply(request, inputs, old)
+        with self._ends_with_failure(node, request, target, serves_on=request.kind != "Serving"):
+            if interrupts:
+                self._drain(request, target)
+            if isinstance(resource, Serving):
+                return self._update_serving(resource, request, old_inputs, inputs, old)
+            return resource.apply(request, inputs, old)
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Drain a node before its Serving is deleted, in a run with a program; a node that cannot be drained is deleted all the same."""
+        if not self._turns or request.kind != "Serving" or not self._turns.begun:
+            return
+        with contextlib.suppress(errors.Unreachable, errors.CommandFailed):
+            self._drain(request, ssh.Target.from_inputs(properties["node"]))
+
+    # --- a turn
+
+    def _update_serving(
+        self, serving: Serving, request: Request, old_inputs: Props, inputs: Props, old: Props
+    ) -> Props:
+        """Update Serving and put the node back into rotation. A failed one goes back to what served before, and keeps no new state."""
+        assert self._turns
+        node, target = request.name, ssh.Target.from_inputs(inputs["node"])
+        served = self._turns.standing(node) in (Standing.SERVES, Standing.DRAINED)
+        with ssh.connect(target) as connection:
+            can_go_back = rollback.keep(connection, old, served)
+        try:
+            properties = serving.apply(request, inputs, old)
+            try:
+                self._give_back(node, request, target, properties)
+            except errors.FleetError as error:
+                raise InitFailed(properties, error) from error
+        except InitFailed as failure:
+            failed = isinstance(failure.error, errors.ConvergeFailed | errors.ProbeFailed)
+            if not (can_go_back and failed) or isinstance(failure.error, errors.Cancelled):
+                raise
+            raise self._went_back(serving, request, target, old_inputs, failure) from failure
+        return properties
+
+    def _went_back(
+        self, serving: Serving, request: Request, target: ssh.Target, old_inputs: Props, failure: InitFailed
+    ) -> errors.FleetError:
+        """Put the node back to what served before; return the error of the update. Raises InitFailed if that fails, too."""
+        assert self._turns
+        try:
+            self._drain(request, target)  # a canary that died in its hold is in rotation
+            with ssh.connect(target) as connection:
+                rollback.go_back(serving, request, connection, old_inputs, failure)
+                rotation.undrain(connection, TURN, request.cancelled)
+                snapshot.drop(connection)
+        except errors.FleetError as error:
+            raise InitFailed(failure.properties, rollback.did_not_go_back(failure.error, error)) from error
+        self._turns.failed(request.name, "failed", serves=True)
+        return rollback.went_back(failure.error)
+
+    def _drain(self, request: Request, target: ssh.Target) -> None:
+        """Take the node out of rotation, and report what the drain's bound cuts. Raises FleetError."""
+        assert self._turns
+        seconds = self._turns.change.drain
+        with ssh.connect(target) as connection:
+            if rotation.look(connection).proxy == "none":
+                return
+            drained = rotation.drain(
+                connection, TURN, seconds, lambda text: request.report(text, True), request.cancelled
+            )
+        if drained.silent:
+            request.warn(
+                f"{', '.join(drained.silent)} did not ask whether {target.name} is ready, and may still send to it"
+            )
+        if drained.running:
+            requests = f"{drained.running} request{'' if drained.running == 1 else 's'}"
+            request.warn(f"{requests} still ran after {seconds:g} s (`drain` of glm-fleet:change): they are cut")
+
+    def _give_back(
+        self, node: str, request: Request, target: ssh.Target, properties: Props | None = None, wait: bool = False
+    ) -> None:
+        """Put the node back into rotation, and let a canary hold. `wait` for its replicas first; `properties` are those of its Serving.
+
+        Raises InitFailed for a canary that dies in its hold, with the properties.
+        """
+        assert self._turns
+        with ssh.connect(target) as connection:
+            if wait and not self._becomes_healthy(request, connection):
+                raise _unhealthy(target, "put it back into rotation")
+            back = rotation.undrain(connection, TURN, request.cancelled)
+            if not back:
+                request.report("stays out of rotation: an operator drained it", False)
+            pause = self._hold(request, connection, properties) if back and node == self._turns.canary else ""
+            snapshot.drop(connection)
+        if pause:
+            request.warn(f"{node} {pause}")
+            self._turns.paused(node, pause)
+        else:
+            self._turns.passed(node)
+
+    def _hold(self, request: Request, connection: ssh.Connection, properties: Props | None) -> str:
+        """Watch the canary under clients' requests. Return why its verdict is inconclusive, "" if it has passed. Raises InitFailed."""
+        assert self._turns
+        change = self._turns.change
+        if not change.canary or not change.hold:
+            return ""
+        requests = 0
+        start: int | None = None
+        try:
+            for seen in rotation.watch(connection, change.hold, request.cancelled):
+                start = seen.requests if start is None else start
+                requests = max(requests, seen.requests - start)
+                if seen.failing:
+                    raise InitFailed(properties or {}, _died(connection.target, seen.failing, change.hold))
+                request.report(f"canary: holds {change.hold:g} s, {requests} requests so far", True)
+        except errors.Unreachable as error:
+            return f"is inconclusive: {error.seen} in its hold"
+        if requests < change.requests:
+            wanted = f"wanted {change.requests} (`requests` of glm-fleet:change)"
+            return f"is inconclusive: it got {requests} requests in its hold of {change.hold:g} s, {wanted}"
+        request.report(f"canary: held {change.hold:g} s, {requests} requests", False)
+        return ""
+
+    # --- the end of a turn that fails
+
+    @contextlib.contextmanager
+    def _ends_with_failure(self, node: str, request: Request, target: ssh.Target, serves_on: bool) -> Iterator[None]:
+        """End the node's turn if its work fails. `serves_on`: what it served is unchanged, and goes on where it is healthy."""
+        assert self._turns
+        error: errors.FleetError | None = None
+        ended = False
+        try:
+            yield
+            ended = True
+        except InitFailed as failure:
+            error = failure.error
+            raise
+        except errors.FleetError as failure:
+            error = failure
+            raise
+        finally:
+            if not ended and self._turns.is_open(node):
+                if isinstance(error, errors.Cancelled):
+                    self._turns.failed(node, "was cancelled", serves=False)
+                elif isinstance(error, errors.Unreachable | errors.CommandFailed):
+                    self._turns.failed(node, f"is inconclusive: {error.seen}", serves=False)
+                else:
+                    serves = error is not None and serves_on and self._serves_on(node, request, target)
+                    self._turns.failed(node, "failed", serves)
+
+    def _serves_on(self, node: str, request: Request, target: ssh.Target) -> bool:
+        """Put a node whose Serving is unchanged back into rotation if its replicas are healthy; return whether it is."""
+        try:
+            with ssh.connect(target) as connection:
+                if self._becomes_healthy(request, connection) and rotation.undrain(connection, TURN, request.cancelled):
+                    request.report("its replicas are as before, and healthy: it is back in rotation", False)
+                    return True
+                seen = "its replicas are not healthy"
+        except errors.FleetError as error:
+            seen = error.seen
+        request.warn(f"{node} stays out of rotation: {seen}")
+        return False
+
+    def _becomes_healthy(self, request: Request, connection: ssh.Connection) -> bool:
+        """Wait while replicas start; return whether all are active."""
+        for seen in rotation.watch(connection, START, request.cancelled):
+            if not seen.inactive:
+                return True
+            if not any(seen.replicas[name]["unit"] in ("activating", "deactivating") for name in seen.inactive):
+                return False
+            request.report(f"waits for {', '.join(seen.inactive)}", True)
+        return False
+
+
+def _interrupts(effects: Sequence[Effect]) -> bool:
+    return any(effect.level in INTERRUPTING for effect in effects)
+
+
+def _unhealthy(target: ssh.Target, doing: str) -> errors.ProbeFailed:
+    return errors.ProbeFailed(
+        node=target.name,
+        doing=doing,
+        seen="its replicas are not healthy",
+        wanted="active units of all replicas",
+        next=f"{target.login} systemctl status; then `pulumi up --refresh` repairs them",
+    )
+
+
+def _died(target: ssh.Target, failing: Sequence[str], hold: float) -> errors.ProbeFailed:
+    return errors.ProbeFailed(
+        node=target.name,
+        doing="hold of the canary",
+        seen=f"{', '.join(failing)} passed the probes and became unhealthy under clients' requests",
+        wanted=f"healthy replicas for {hold:g} s (`hold` of glm-fleet:change)",
+        next=f"{target.login} journalctl -u {failing[0]} has its last lines",
+    )

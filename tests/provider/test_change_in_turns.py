@@ -1,0 +1,498 @@
+"""A node's turn: what is done on it, in which order, and how it ends well or badly.
+
+The SSH server, the scripts on the node, HAProxy's admin socket (a stand-in) and the order of turns are real here; the role and the probes
+are functions of the test. tests/e2e has it on lab nodes.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors, probes
+from fleet.ansible import converge
+from fleet.managed import managed_set, rotation, snapshot
+from fleet.managed.standing import Standing
+from fleet.probes.answer import Answer
+from fleet.provider.base import InitFailed, Request
+from fleet.provider.change_in_turns import ChangeInTurns
+from fleet.provider.playbook import Playbook
+from fleet.provider.properties import Props
+from fleet.provider.serving import Serving
+from fleet.provider.slots import Slots
+from fleet.provider.turns import Change, Turns
+from tests.support.node_proxy import Node, StandIn
+from tests.support.plugin import urn
+from tests.support.ssh_server import Server
+
+REPLICAS = [{"name": "glm-0", "model": "m", "port": 8000}]
+CASE = probes.load(["bottle-grounding"])[0]
+RIGHT, WRONG = (
+    probes.ProbeResult(CASE, Answer(200, "[[1]]"), [], 1.0),
+    probes.ProbeResult(CASE, Answer(400, "no"), ["no box"], 1.0),
+)
+SHORT = {"POLL, STEP = 0.1, 1.0": "POLL, STEP = 0.01, 0.05", "STILL = 0.5": "STILL = 0.05", "BACK = 30.0": "BACK = 0.5"}
+BROKE = errors.ConvergeFailed(
+    node="glm-1", doing="vllm: Check that every replica is healthy", seen="glm-0 did not", next="correct it"
+)
+
+
+@dataclass
+class Run:
+    """One run of the Pulumi engine with the node glm-1 and the imaginary glm-2: what happened, in order."""
+
+    server: Server
+    node: Node
+    proxy: StandIn | None
+    folder: Path
+    change: Change
+    events: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    role: Callable[[], None] = lambda: None
+    answers: list[Sequence[probes.ProbeResult]] = field(
+        default_factory=list
+    )  # of each round of probes; right without one
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.change)
+        self.in_turns = ChangeInTurns(turns=self.turns)
+        self.file = self.folder / "config.yaml"
+        target = self.server.target
+        keys = ("name", "address", "port", "user", "identity", "host_key", "become")
+        self.connection = {key: getattr(target, key) for key in keys}
+        self.old_inputs = self.inputs(max_model_len=65536)
+        managed = {"declared": {f"file {self.file}": True, "unit glm-0.service": True}, "expected": {}}
+        self.old = {**self.old_inputs, "managed": managed, "drift": [], "took": {}, "replicas": REPLICAS}
+        self.file.write_text("the old one\n")
+        self.file.chmod(0o640)
+
+    def inputs(self, **flags: int) -> Props:
+        return {
+            "node": self.connection,
+            "roles": {"vllm": "1  tasks/main.yml"},
+            "vars": {"vllm_flags": flags, "vllm_replicas": [{"name": "glm-0"}]},
+            "api_key": f"key of {flags}",
+            "probes": {"cases": [], "min_iou": 0.5},
+        }
+
+    def census(self, **standing: Standing) -> None:
+        """Take the census of this run: glm-1 as it is, glm-2 as given."""
+        self.in_turns.census(["glm-1"], {"glm-1": self.connection}, self.request("Serving"))
+        words = {"glm-1": standing.get("glm_1", self.turns.standing("glm-1")), "glm-2": Standing.SERVES}
+        self.turns.take_census([*words], words)
+
+    def request(self, kind: str) -> Request:
+        return Request(
+            urn(kind),
+            lambda text, ephemeral: None if ephemeral else self.lines.append(text),
+            self.cancelled,
+            self.warnings.append,
+        )
+
+    def serve(self, **flags: int) -> Props:
+        """Update Serving with these flags; the role writes its file."""
+        serving = Serving(
+            "Serving", ("replicas", "verdict"), Slots(), run=self._role, read=lambda *_: [{}], run_probes=self._probe
+        )
+        inputs = self.inputs(**(flags or {"max_model_len": 300}))
+        return self.in_turns.update(serving, self.request("Serving"), self.old_inputs, inputs, self.old)
+
+    def host(self, changed: str = "iommu=pt") -> Props:
+        """Update Host with another kernel argument, which reboots."""
+        old = {"node": self.connection, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_kernel_arguments": []}}
+        new = {**old, "vars": {"host_kernel_arguments": [changed] if changed else []}}
+        host = Playbook("Host", ("engine",), Slots(), run=self._role, read=lambda *_: [{}])
+        return self.in_turns.update(host, self.request("Host"), old, new, {**old, "managed": {}, "drift": []})
+
+    def others(self) -> str:
+        """Return what the other node reads that wants its turn now."""
+        self.cancelled.set()
+        with pytest.raises(errors.FleetError) as caught:
+            self.turns.enter("glm-2", lambda text: None, self.cancelled)
+        return str(caught.value).partition("\n")[0]
+
+    def _role(self, job: converge.Job, *_: Any) -> converge.Outcome:
+        self.events.append(f"role, {'drained' if self._drained else 'in rotation'}")
+        if "serving" in job.playbook.name:
+            self.file.write_text("the new one\n")
+            (self.folder / "more.yaml").write_text("new\n")
+        things = {f"file {self.file}": True, f"file {self.folder / 'more.yaml'}": True, "unit glm-0.service": True}
+        declared = managed_set.Declared(things)
+        try:
+            self.role()
+        except errors.FleetError as error:
+            error.partial = declared.to_json()
+            raise
+        return converge.Outcome({"fleet_serving": {"replicas": REPLICAS}}, declared, 0, 1, {"vllm": 1.0})
+
+    def _probe(self, url: str, key: str, *_: Any) -> Sequence[probes.ProbeResult]:
+        self.events.append(f"probes with the {key}, {'drained' if self._drained else 'in rotation'}")
+        return self.answers.pop(0) if self.answers else [RIGHT]
+
+    @property
+    def _drained(self) -> bool:
+        return self.proxy is not None and self.proxy.admission == "MAINT"
+
+
+def fail(error: errors.FleetError) -> Callable[[], None]:
+    def role() -> None:
+        raise error
+
+    return role
+
+
+OLD, NEW = "key of {'max_model_len': 65536}", "key of {'max_model_len': 300}"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    machine = Server(tmp_path_factory.mktemp("machine"))
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """The node with one replica; the script is faster than a real one."""
+    (tmp_path / "node").mkdir()
+    node = Node(tmp_path / "node")
+    text = rotation.SCRIPT.read_text()
+    for slow, fast in SHORT.items():
+        assert slow in text
+        text = text.replace(slow, fast)
+    (tmp_path / "drain.py").write_text(text)
+    monkeypatch.setattr(rotation, "SCRIPT", tmp_path / "drain.py")
+    monkeypatch.setattr(rotation, "PATHS", node.paths)
+    monkeypatch.setattr(snapshot, "FOLDER", str(tmp_path / "last"))
+    monkeypatch.setenv("PATH", node.path)
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path / "state"))
+    return node
+
+
+Make = Callable[..., Run]
+
+
+@pytest.fixture
+def make(machine: Server, node: Node, tmp_path: Path) -> Iterator[Make]:
+    """Make a run: with a node proxy, and without a hold, unless the test says otherwise."""
+    with StandIn(node) as proxy:
+
+        def run(**change: Any) -> Run:
+            return Run(machine, node, proxy, tmp_path, Change(**{"hold": 0, "drain": 5, **change}))
+
+        yield run
+
+
+def test_a_change_runs_and_is_probed_while_the_node_is_out_of_rotation(make: Make, tmp_path: Path) -> None:
+    run = make()
+    run.census()
+    outputs = run.serve()
+    assert outputs["vars"]["vllm_flags"] == {"max_model_len": 300}
+    assert run.events == ["role, drained", f"probes with the {NEW}, drained"]
+    assert run.proxy and run.proxy.admission == "no check"
+    assert (run.node.mark, run.turns.standing("glm-1"), run.turns.is_open("glm-1")) == (None, Standing.SERVES, False)
+    assert not (tmp_path / "last").exists()
+
+
+def test_a_change_that_interrupts_nothing_needs_no_turn(make: Make) -> None:
+    run = make()
+    run.census()
+    run.old_inputs["probes"] = run.old["probes"] = {"cases": ["bottle-grounding"], "min_iou": 0.5}
+    run.serve(max_model_len=65536)
+    assert run.events == ["role, in rotation", f"probes with the {OLD}, in rotation"]
+    assert not [line for line in (run.proxy.commands if run.proxy else []) if line.startswith("set")]
+
+
+def test_without_the_setting_nobody_is_asked_and_nobody_waits(make: Make) -> None:
+    run = make()
+    run.in_turns = ChangeInTurns()
+    before = len(run.server.commands)
+    run.in_turns.census(["glm-1"], {"glm-1": run.connection}, run.request("Serving"))
+    run.serve()
+    run.in_turns.passed("glm-1", False, run.request("Serving"))
+    assert len(run.server.commands) == before
+
+
+def test_a_failed_role_goes_back_and_the_state_stays_as_it_was(make: Make, tmp_path: Path) -> None:
+    run = make()
+    run.census()
+    run.role = fail(BROKE)
+    with pytest.raises(errors.ConvergeFailed) as caught:
+        run.serve()
+    assert str(caught.value) == (
+        "glm-1: vllm: Check that every replica is healthy: glm-0 did not\n"
+        "    glm-1 went back, and serves what it served before\n"
+        "  next:   correct it\n"
+        "          the state keeps the old inputs: `pulumi preview` shows the same change again"
+    )
+    assert run.events == ["role, drained", f"probes with the {OLD}, drained"]
+    assert (run.file.read_text(), run.file.stat().st_mode & 0o777) == ("the old one\n", 0o640)
+    assert not (tmp_path / "more.yaml").exists()
+    assert run.node.systemctl == [
+        "daemon-reload ",
+        "enable glm-0.service",
+        "reset-failed glm-0.service",
+        "restart --no-block glm-0.service",
+    ]
+    assert run.proxy and run.proxy.admission == "no check"
+    assert not (tmp_path / "last").exists()
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+def test_a_failed_probe_goes_back_and_names_the_answer(make: Make) -> None:
+    run = make()
+    run.census()
+    run.answers = [[WRONG]]
+    with pytest.raises(errors.ProbeFailed) as caught:
+        run.serve()
+    assert str(caught.value).splitlines()[1:3] == [
+        "    glm-0: bottle-grounding: answered '400: no' (no box)",
+        "    glm-1 went back, and serves what it served before",
+    ]
+    assert run.events == ["role, drained", f"probes with the {NEW}, drained", f"probes with the {OLD}, drained"]
+    assert run.file.read_text() == "the old one\n"
+
+
+@pytest.mark.parametrize("how", ["its replica does not start", "its answers are wrong"])
+def test_a_node_that_cannot_go_back_stays_out_of_rotation_and_keeps_its_new_state(
+    make: Make, node: Node, how: str
+) -> None:
+    run = make()
+    run.census()
+    run.role = fail(BROKE)
+    if how == "its replica does not start":
+        (node.folder / "started").write_text("failed\n")
+    else:
+        run.answers = [[WRONG]]
+    with pytest.raises(InitFailed) as caught:
+        run.serve()
+    words = {
+        "its replica does not start": "go back to what served before: glm-0.service did not become healthy",
+        "its answers are wrong": "probe what served before: glm-0: bottle-grounding: answered '400: no' (no box)",
+    }[how]
+    assert str(caught.value.error).splitlines()[:2] == [
+        "glm-1: vllm: Check that every replica is healthy: glm-0 did not",
+        f"    and it could not go back: {words}; it stays out of rotation",
+    ]
+    assert caught.value.properties["vars"]["vllm_flags"] == {"max_model_len": 300}
+    assert (run.node.mark, run.turns.standing("glm-1")) == ({"node": "turn", "replicas": {}}, Standing.BROKEN)
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+def test_a_canary_holds_under_clients_requests(make: Make) -> None:
+    run = make(hold=0.3, requests=2)
+    run.census()
+    assert run.proxy
+    run.proxy.counts = True
+    run.serve()
+    assert run.lines[-1].startswith("canary: held 0.3 s, ")
+    assert run.turns.canary == "glm-1"
+
+
+def test_a_canary_that_dies_in_its_hold_is_drained_again_and_goes_back(make: Make, node: Node) -> None:
+    run = make(hold=30)
+    run.census()
+    assert run.proxy
+    run.proxy.after_ready = lambda: node.put_unit("glm-0", "failed")
+    with pytest.raises(errors.ProbeFailed) as caught:
+        run.serve()
+    assert str(caught.value).splitlines()[:3] == [
+        "glm-1: hold of the canary: glm-0 passed the probes and became unhealthy under clients' requests",
+        "    glm-1 went back, and serves what it served before",
+        "  wanted: healthy replicas for 30 s (`hold` of glm-fleet:change)",
+    ]
+    assert [line for line in run.proxy.commands if line.startswith("set")] == [
+        f"set server admission/node state {word}" for word in ("maint", "ready", "maint", "ready")
+    ]
+    assert run.events[-1] == f"probes with the {OLD}, drained"
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+def test_a_hold_with_too_few_requests_is_inconclusive_serves_on_and_pauses_the_others(make: Make) -> None:
+    run = make(hold=0.2, requests=10)
+    run.census()
+    outputs = run.serve()
+    assert outputs["verdict"]["passed"] == 1, "the state has the change"
+    words = "is inconclusive: it got 0 requests in its hold of 0.2 s, wanted 10 (`requests` of glm-fleet:change)"
+    assert run.warnings == [f"glm-1 {words}"]
+    assert run.turns.standing("glm-1") is Standing.SERVES
+    assert run.others() == f"glm-2: held back: glm-1 {words}"
+
+
+def test_only_the_canary_holds(make: Make) -> None:
+    run = make(hold=30)
+    run.census()
+    run.turns.take_census(["glm-2", "glm-1"], dict.fromkeys(["glm-1", "glm-2"], Standing.SERVES))
+    run.turns.resolved("glm-2", True)
+    run.serve()
+    assert not [line for line in run.lines if "canary" in line]
+
+
+def test_a_cancel_leaves_the_node_drained_for_the_next_run(make: Make) -> None:
+    run = make()
+    run.census()
+    run.role = fail(errors.Cancelled(node="glm-1", seen="cancelled"))
+    with pytest.raises(InitFailed, match="cancelled"):
+        run.serve()
+    assert run.node.mark == {"node": "turn", "replicas": {}}
+    assert run.file.read_text() == "the new one\n", "a cancel restores nothing"
+
+
+def test_the_next_run_ends_the_work_of_a_killed_one_and_can_still_go_back(make: Make) -> None:
+    killed = make()
+    killed.census()
+    killed.role = fail(errors.Cancelled(node="glm-1", seen="cancelled"))
+    with pytest.raises(InitFailed):
+        killed.serve()
+    run = make()
+    run.census()
+    run.file.write_text("the new one\n")
+    assert run.turns.standing("glm-1") is Standing.UNFINISHED
+    run.role = fail(BROKE)
+    with pytest.raises(errors.ConvergeFailed, match="went back"):
+        run.serve()
+    assert run.file.read_text() == "the old one\n", "what the killed run has kept"
+    assert run.node.mark is None
+
+
+def test_an_unfinished_node_without_a_change_is_given_back_when_it_is_resolved(make: Make) -> None:
+    killed = make()
+    killed.census()
+    killed.host()
+    run = make()
+    run.census()
+    run.in_turns.passed("glm-1", True, run.request("Serving"))
+    assert (run.node.mark, run.turns.standing("glm-1")) == (None, Standing.SERVES)
+
+
+def test_a_lost_connection_is_inconclusive_and_restores_nothing(make: Make) -> None:
+    run = make()
+    run.census()
+    run.role = fail(errors.Unreachable(node="glm-1", doing="run", seen="the connection broke"))
+    with pytest.raises(InitFailed, match="the connection broke"):
+        run.serve()
+    assert run.file.read_text() == "the new one\n"
+    assert run.others() == "glm-2: held back: glm-1 is inconclusive: the connection broke"
+
+
+def test_a_node_keeps_its_turn_from_host_to_serving(make: Make) -> None:
+    run = make()
+    run.census()
+    run.host()
+    assert (run.turns.is_open("glm-1"), run.events) == (True, ["role, drained"])
+    run.serve()
+    assert run.events[1:] == ["role, drained", f"probes with the {NEW}, drained"]
+    assert not run.turns.is_open("glm-1")
+
+
+def test_a_turn_of_host_alone_ends_when_the_program_has_resolved_serving(make: Make, node: Node) -> None:
+    run = make()
+    run.census()
+    run.host()
+    node.put_unit("glm-0", "activating")
+    threading.Timer(0.3, node.put_unit, ("glm-0", "active")).start()
+    run.in_turns.passed("glm-1", True, run.request("Serving"))
+    assert run.proxy and run.proxy.admission == "no check"
+    assert not run.turns.is_open("glm-1")
+
+
+def test_a_turn_of_host_alone_fails_if_the_replicas_do_not_come_back(make: Make, node: Node) -> None:
+    run = make()
+    run.census()
+    run.host()
+    node.put_unit("glm-0", "failed")
+    with pytest.raises(errors.ProbeFailed, match="its replicas are not healthy"):
+        run.in_turns.passed("glm-1", True, run.request("Serving"))
+    assert run.node.mark == {"node": "turn", "replicas": {}}
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+@pytest.mark.parametrize(("unit", "serves"), [("active", True), ("failed", False)])
+def test_a_failed_host_serves_on_where_its_replicas_are_healthy(
+    make: Make, node: Node, unit: str, serves: bool
+) -> None:
+    run = make()
+    run.census()
+
+    def role() -> None:
+        node.put_unit("glm-0", unit)
+        raise BROKE
+
+    run.role = role
+    with pytest.raises(InitFailed, match="did not"):
+        run.host()
+    assert (run.node.mark is None) is serves
+    assert run.lines + run.warnings == [
+        "its replicas are as before, and healthy: it is back in rotation"
+        if serves
+        else "glm-1 stays out of rotation: its replicas are not healthy"
+    ]
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+def test_a_node_that_does_not_reach_serving_serves_on_and_holds_the_others_back(make: Make) -> None:
+    run = make()
+    run.census()
+    run.host()
+    run.in_turns.passed("glm-1", False, run.request("Serving"))
+    assert run.node.mark is None
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
+def test_what_the_drain_cuts_is_reported(make: Make) -> None:
+    run = make(drain=0.2)
+    run.census()
+    assert run.proxy
+    run.proxy.load(3)
+    run.proxy.gateways, run.proxy.asking = {"glm-9": 60_000}, False
+    run.serve()
+    assert run.warnings == [
+        "glm-9 did not ask whether glm-1 is ready, and may still send to it",
+        "3 requests still ran after 0.2 s (`drain` of glm-fleet:change): they are cut",
+    ]
+
+
+def test_a_node_that_an_operator_drained_is_changed_and_stays_out(make: Make) -> None:
+    run = make()
+    with rotation.ssh.connect(run.server.target) as connection:
+        rotation.drain(connection, "operator", 1, lambda text: None, threading.Event())
+    run.census()
+    run.serve()
+    assert run.lines[-1] == "stays out of rotation: an operator drained it"
+    assert run.node.mark == {"node": "operator", "replicas": {}}
+    assert run.turns.standing("glm-1") is Standing.DRAINED
+
+
+def test_a_node_without_a_proxy_goes_in_turns_and_goes_back_undrained(
+    machine: Server, node: Node, tmp_path: Path
+) -> None:
+    run = Run(machine, node, None, tmp_path, Change(hold=0))
+    run.census()
+    run.answers = [[WRONG]]
+    with pytest.raises(errors.ProbeFailed, match="went back"):
+        run.serve()
+    assert run.file.read_text() == "the old one\n"
+    assert run.node.mark is None
+
+
+def test_a_dead_node_fails_by_itself_and_holds_nobody_back(make: Make) -> None:
+    run = make(at_once=2)
+    run.connection["port"] = 1
+    run.census(glm_1=Standing.DEAD)
+    with pytest.raises(errors.Unreachable, match="connection refused"):
+        run.host()
+    assert run.turns.enter("glm-2", lambda text: None, run.cancelled)
+
+
+def test_a_serving_that_the_program_no_longer_has_is_drained_before_its_delete(make: Make) -> None:
+    run = make()
+    run.in_turns.delete(run.request("Serving"), run.old)
+    assert run.node.mark is None, "a destroy has no program and no census"
+    run.census()
+    run.in_turns.delete(run.request("Serving"), run.old)
+    assert run.node.mark == {"node": "turn", "replicas": {}}
