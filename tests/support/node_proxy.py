@@ -134,6 +134,7 @@ class StandIn:
     commands: list[str] = field(default_factory=list)
     asking: bool = True  # the gateways ask again after a drain
     asked: list[int] = field(default_factory=list)  # what they read
+    loads: list[int] = field(default_factory=list)  # requests in flight at the next looks
     counts: bool = False  # each look finds one more request
     after_ready: Callable[[], object] | None = None  # once, when the node is ready again
 
@@ -179,6 +180,8 @@ class StandIn:
                 each = self.replicas.values()
                 for server in each:
                     server.stot += self.counts
+                if self.loads:
+                    self.load(self.loads.pop(0))
                 whole = Server("UP", *(sum(getattr(one, part) for one in each) for part in ("scur", "qcur", "stot")))
                 rows = [_row("replicas", name, server) for name, server in self.replicas.items()]
                 return "\n".join([HEAD, *rows, _row("replicas", "BACKEND", whole), ""])

@@ -150,6 +150,12 @@ def test_a_drain_waits_for_the_requests_in_flight(connection: ssh.Connection, pr
     assert notes[0].startswith("drains: 2 requests in flight")
 
 
+def test_a_request_that_was_on_its_way_is_waited_for(connection: ssh.Connection, stand_in: StandIn) -> None:
+    stand_in.loads = [0, 0, 0, 1, 0, 0, 1, 0]
+    assert drain(connection) == rotation.Drained(0, ())
+    assert stand_in.loads == []
+
+
 def test_a_drain_ends_at_its_bound_and_counts_what_still_runs(connection: ssh.Connection, proxy: Proxy) -> None:
     proxy.load(1)
     while not rotation.look(connection).in_flight:
