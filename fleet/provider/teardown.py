@@ -11,6 +11,8 @@ from fleet.provider.base import ROOT
 Request = dict[str, Any]
 
 HEX = "[0-9a-f]"
+# What turns leave on a node: who drained it, and the last good state of a change that did not end (fleet/managed/rotation.py, snapshot.py).
+TURNS = ("/var/lib/fleet/drain.json", "/var/lib/fleet/last")
 
 
 def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
@@ -61,7 +63,7 @@ def _serving(things: Request, properties: Mapping[str, Any], purge: Collection[s
     image = variable(properties, "vllm", "vllm_image")
     return {
         "images": [image] if image else [],
-        "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}"],  # of every image
+        "trees": [f"{variable(properties, 'vllm', 'vllm_cache_dir')}/{HEX * 12}", *TURNS],  # of every image
     }
 
 

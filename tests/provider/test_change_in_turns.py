@@ -360,6 +360,20 @@ def test_the_next_run_ends_the_work_of_a_killed_one_and_can_still_go_back(make: 
     assert run.node.mark is None
 
 
+def test_a_node_that_did_not_serve_has_nothing_to_go_back_to(make: Make, node: Node, tmp_path: Path) -> None:
+    node.put_unit("glm-0", "failed")
+    run = make()
+    run.census()
+    assert run.turns.standing("glm-1") is Standing.BROKEN
+    run.role = fail(BROKE)
+    with pytest.raises(InitFailed, match="glm-0 did not") as caught:
+        run.serve()
+    assert "back" not in str(caught.value.error)
+    assert run.file.read_text() == "the new one\n"
+    assert not (tmp_path / "last").exists()
+    assert run.others() == "glm-2: held back: glm-1 failed"
+
+
 def test_an_unfinished_node_without_a_change_is_given_back_when_it_is_resolved(make: Make) -> None:
     killed = make()
     killed.census()

@@ -133,12 +133,24 @@ class StandIn:
     gateways: dict[str, int] = field(default_factory=dict)  # milliseconds left
     commands: list[str] = field(default_factory=list)
     asking: bool = True  # the gateways ask again after a drain
+    asked: list[int] = field(default_factory=list)  # what they read
+    loads: list[int] = field(default_factory=list)  # requests in flight at the next looks
     counts: bool = False  # each look finds one more request
     after_ready: Callable[[], object] | None = None  # once, when the node is ready again
 
     def __enter__(self) -> "StandIn":
         self.replicas = self.replicas or {name: Server() for name in self.node.names}
         Path(self.node.paths["proxy"]).mkdir(exist_ok=True)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin with the drain in the state file."""
+        file = Path(self.node.paths["state"])
+        self.admission = "MAINT" if file.exists() and "admission node MAINT" in file.read_text() else "no check"
         stand_in = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -150,9 +162,8 @@ class StandIn:
         self._server = socketserver.ThreadingUnixStreamServer(self.node.paths["socket"], Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -169,15 +180,16 @@ class StandIn:
                 each = self.replicas.values()
                 for server in each:
                     server.stot += self.counts
+                if self.loads:
+                    self.load(self.loads.pop(0))
                 whole = Server("UP", *(sum(getattr(one, part) for one in each) for part in ("scur", "qcur", "stot")))
                 rows = [_row("replicas", name, server) for name, server in self.replicas.items()]
                 return "\n".join([HEAD, *rows, _row("replicas", "BACKEND", whole), ""])
             case ["show", "table", "gateways"]:
                 lines = [f"0x5562: key={name} use=0 exp={left}" for name, left in self.gateways.items()]
-                self.gateways = {
-                    name: left + 50 if self.asking and self.admission == "MAINT" else left - 50
-                    for name, left in self.gateways.items()
-                }
+                asks = self.asking and self.admission == "MAINT"
+                self.asked += [404] * asks
+                self.gateways = {name: left + 50 if asks else left - 50 for name, left in self.gateways.items()}
                 return "\n".join([f"# table: gateways, type: string, size:1024, used:{len(lines)}", *lines, ""])
             case ["show", "servers", "state"]:
                 states = [f"replicas {name} {server.status}" for name, server in self.replicas.items()]

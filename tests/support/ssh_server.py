@@ -4,6 +4,7 @@ Owns its port, its threads and its throw-away keys; counts connections and comma
 /var/lib/fleet: no command here reads or writes this machine's own. Used by the fixture `server`.
 """
 
+import contextlib
 import socket
 import subprocess
 import tempfile
@@ -148,7 +149,8 @@ class _Rules(paramiko.ServerInterface):
         except (OSError, EOFError):
             return  # the client left before the end
         finally:
-            channel.close()
+            with contextlib.suppress(OSError, EOFError):
+                channel.close()
 
     def _relay(self, channel: paramiko.Channel, command: str) -> None:
         """Run a command, and pass on its input while it runs."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from fleet import errors, preflight, ssh
 from fleet.ansible import connection_loss, declarations, events, progress
 from fleet.cli import verify as fleet_verify
 from fleet.impact import effects
-from fleet.managed import differences, managed_set, owner, reader, revert, verify_weights
+from fleet.managed import differences, managed_set, owner, reader, revert, rotation, snapshot, verify_weights
+from fleet.managed.standing import Standing
 from fleet.preflight import answer
 from fleet.provider import node, outputs
 from fleet.provider.properties import to_struct
@@ -103,6 +105,51 @@ def test_any_text_of_a_mark_is_an_owner_or_none(text: str) -> None:
     if mark:
         mark.is_of("a/b/c")
         str(errors.NotReady(**owner.refusal(mark, TARGET, "a/b/c")))
+
+
+LOOK = {
+    "proxy": "answers",
+    "draining": False,
+    "mark": "turn",
+    "marks": {"glm-0": "operator"},
+    "requests": 7,
+    "in_flight": 1,
+    "replicas": {"glm-0": {"unit": "active", "proxy": "UP 1/3"}},
+}
+
+
+@fuzz.FUZZ
+@given(fuzz.outputs(LOOK))
+def test_any_output_is_how_a_node_serves_or_an_error(output: str) -> None:
+    with allow_our_errors():
+        seen = rotation.look(connect(output))
+        assert isinstance(seen.standing, Standing) and {*seen.failing} | {*seen.inactive} <= {*seen.replicas}
+    with allow_our_errors():
+        [*rotation.watch(connect(output), 1, threading.Event())]
+
+
+STEP = {"done": True, "in_flight": 0, "silent": ["glm-1"], "up": 1, "known": 2, "drained": False}
+RESTORED = {
+    "done": True,
+    "starting": [],
+    "failed": ["glm-0.service"],
+    "replicas": [{"name": "a", "model": "m", "port": 1}],
+}
+
+
+@fuzz.FUZZ
+@given(fuzz.outputs(STEP), fuzz.outputs(RESTORED))
+def test_any_output_is_a_step_of_a_turn_or_an_error(step: str, restored: str) -> None:
+    notes: list[str] = []
+    with allow_our_errors():
+        rotation.drain(connect(step), "turn", 1, notes.append, threading.Event())
+    with allow_our_errors():
+        rotation.undrain(connect(step), "turn", threading.Event())
+    with allow_our_errors():
+        snapshot.take(connect(step), ["file /etc/x"], [], True)
+    with allow_our_errors():
+        snapshot.restore(connect(restored), [], 1, outputs.REPLICA_LIST, notes.append, threading.Event())
+    assert "\x1b" not in "".join(notes)
 
 
 @fuzz.FUZZ

@@ -54,7 +54,7 @@ def test_the_last_two_lines_of_show_keep_their_words() -> None:
 @pytest.mark.parametrize("folder", ["/srv/glm fleet/.pulumi/evidence/lab", "/srv/fleet/.pulumi/evidence/lab"])
 def test_the_line_that_opens_the_evidence_keeps_a_path_with_a_space_as_one_word(folder: str) -> None:
     request = base.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
-    error = serving._probe_failed(request, {"verdict": {"evidence": folder}}, ["wrong"], 0, 1)
+    error = serving._probe_failed(request, {"verdict": {"evidence": folder}}, serving.Probed(0, 1, ["wrong"]))
     assert shlex.split(error.next.partition(";")[0]) == ["open", f"{folder}/glm-1-*.html"]
 
 

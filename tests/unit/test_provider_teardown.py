@@ -99,7 +99,7 @@ def test_images_and_caches_go_with_the_resource_that_needed_them() -> None:
     built = request("image", image="r/x@sha256:a", vars={"transformers_base_image": "r/b@sha256:b"})
     assert (built["images"], built["trees"]) == (["r/x@sha256:a", "r/b@sha256:b"], ["/var/lib/fleet/transformers"])
     served = request("serving", vars={"vllm_image": "r/x@sha256:a", "vllm_cache_dir": "/mnt/cache"})
-    assert (served["images"], served["trees"]) == (["r/x@sha256:a"], [f"/mnt/cache/{HEX * 12}"])
+    assert (served["images"], served["trees"]) == (["r/x@sha256:a"], [f"/mnt/cache/{HEX * 12}", *teardown.TURNS])
 
 
 def test_what_stays_is_reported_beside_the_resource(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
