@@ -19,6 +19,7 @@ from tests.support.role_node import COMMON, Place
 ARGUMENT = "fleet.switch=1"
 WITH_IT = {"host_kernel_arguments": [*COMMON["host_kernel_arguments"], ARGUMENT]}
 FILES = "/etc/systemd/system/fleet-boot-revert.* /etc/systemd/system/*/fleet-boot-revert.* /var/lib/fleet/boot-revert"
+NO_SSHD = f"[Unit]\nConditionKernelCommandLine=!{ARGUMENT}\n"
 Until = Callable[..., None]
 
 
@@ -99,6 +100,18 @@ def test_a_run_that_comes_back_in_time_confirms_what_a_killed_one_began(ready: P
     run = ready.run("role-host", **WITH_IT)
     assert (run.rc, run.changed) == (0, []), run.message
     assert ARGUMENT in arguments(ready) and left(ready) == []
+
+
+@pytest.mark.exhaustive
+def test_a_node_that_its_arguments_cut_off_goes_back_while_the_run_waits(ready: Place) -> None:
+    earlier = arguments(ready)
+    for unit in ("ssh.service", "ssh.socket"):
+        ready.sh(f"mkdir -p /etc/systemd/system/{unit}.d; cat >/etc/systemd/system/{unit}.d/hand.conf", stdin=NO_SSHD)
+    ready.sh("systemctl daemon-reload")
+    run = ready.run("role-host", host_confirm_timeout=15, **WITH_IT)
+    ready.sh("rm -r /etc/systemd/system/ssh.*.d; systemctl daemon-reload")
+    assert run.message.startswith("the host went back to its earlier kernel arguments by itself at "), run.message
+    assert arguments(ready) == earlier and left(ready) == []
 
 
 @pytest.mark.exhaustive
