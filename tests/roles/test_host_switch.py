@@ -89,7 +89,7 @@ def test_an_argument_that_is_taken_out_without_a_reboot_leaves_no_switch(ready: 
     ready.run("role-host", **WITH_IT)
     run = ready.run("role-host")
     assert "Write the kernel arguments" in run.changed and "Reboot the host" not in run.changed
-    assert ("Confirm the boot configuration", False) in run.tasks and left(ready) == []
+    assert ("host : Confirm the boot configuration", False) in run.tasks and left(ready) == []
 
 
 @pytest.mark.exhaustive
