@@ -121,9 +121,10 @@ def test_a_run_that_comes_back_in_time_confirms_what_a_killed_one_began(
 
 @pytest.mark.exhaustive
 def test_a_node_that_its_arguments_cut_off_goes_back_while_the_run_waits(ready: Place, argument: str) -> None:
-    no_sshd = f"[Unit]\nConditionKernelCommandLine=!{argument}\n"
-    for unit in ("ssh.service", "ssh.socket"):
-        ready.sh(f"mkdir -p /etc/systemd/system/{unit}.d; cat >/etc/systemd/system/{unit}.d/hand.conf", stdin=no_sshd)
+    # In a container ConditionKernelCommandLine does not read /proc/cmdline.
+    for unit, section in {"ssh.service": "Service", "ssh.socket": "Socket"}.items():
+        drop_in = f"[{section}]\nExecStartPre=/bin/sh -c '! grep -q {argument} /proc/cmdline'\n"
+        ready.sh(f"mkdir -p /etc/systemd/system/{unit}.d; cat >/etc/systemd/system/{unit}.d/hand.conf", stdin=drop_in)
     ready.sh("systemctl daemon-reload")
     run = ready.run("role-host", host_confirm_timeout=15, **with_it(argument))
     ready.sh("rm -r /etc/systemd/system/ssh.*.d; systemctl daemon-reload")
