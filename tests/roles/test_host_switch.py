@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fleet.provider import teardown
 from tests.support import playbook
 from tests.support.role_node import COMMON, Place
 
@@ -117,6 +118,15 @@ def test_a_run_that_comes_back_in_time_confirms_what_a_killed_one_began(
     run = ready.run("role-host", **with_it(argument))
     assert (run.rc, run.changed) == (0, []), run.message
     assert argument in arguments(ready) and left(ready) == []
+
+
+@pytest.mark.exhaustive
+def test_a_teardown_before_the_confirmation_leaves_no_switch(ready: Place, until: Until, argument: str) -> None:
+    change_and_die(ready, until, argument, 600)
+    managed = {"units": [teardown.SWITCH_UNIT], "trees": teardown.SWITCH_FILES}
+    run = ready.run("teardown", managed=managed)
+    assert run.rc == 0 and left(ready) == [], run.message
+    assert "fleet-boot-revert" not in ready.sh("systemctl list-timers --all; systemctl list-units --all")
 
 
 @pytest.mark.exhaustive
