@@ -60,6 +60,16 @@ FACTS: Mapping[str, Form] = {
     "loader": Record({}, optional={"unit": SAID, "at_work": Flag()}, open=True),
     "repositories": Each(Record({**dict.fromkeys(("file", "url", "key"), SAID), "same": Flag()}, open=True)),
     "first_boot": Flag(),
+    "boot": Record(
+        {
+            "armed": Flag(),
+            "reverted": Either(
+                (Record({"when": SAID, "words": Each(SAID), "timeout": Whole(), "failed": Each(SAID)}), Nothing()),
+                "a record, or nothing",
+            ),
+        },
+        open=True,
+    ),
     "disks": Each(
         Record(
             {

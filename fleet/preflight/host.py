@@ -115,6 +115,22 @@ def packages(observation: Observation, requirements: Requirements) -> Iterator[C
         yield warning("reboot", seen, "no pending reboot", todo)
 
 
+def boot(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
+    """Check that a run has confirmed the boot configuration (roles/host/tasks/confirm.yml), and that the host did not go back to an earlier one."""
+    facts = observation.facts["boot"]
+    if record := facts["reverted"]:
+        failed = f"; failed units: {', '.join(record['failed'])}" if record["failed"] else ""
+        seen = (
+            f"the host went back to its earlier kernel arguments by itself at {record['when']}: no run had confirmed "
+        )
+        seen += f"{' '.join(record['words'])} within {record['timeout']} s after its boot{failed}"
+        todo = "if the run was killed, `pulumi up` tries them again; else look at that boot (`journalctl --list-boots`)"
+        yield warning("boot", seen, "a run that reaches the host in that time (host_confirm_timeout)", todo)
+    elif facts["armed"]:
+        seen = "no run has confirmed the kernel arguments: the host goes back to its earlier ones after a boot"
+        yield warning("boot", seen, "a run that ends well", "`pulumi up` goes on where the last run stopped")
+
+
 def owner(observation: Observation, requirements: Requirements) -> Iterator[CheckResult]:
     """Check that no other stack owns the machine. Comes first: another owner may be the reason for every other finding."""
     stack = Owner.read(observation.facts["owner"])
@@ -205,4 +221,4 @@ def _named_disks(observation: Observation, requirements: Requirements) -> list[t
     return [(disk, by_serial.get(disk.serial) or {}) for disk in requirements.filesystems]
 
 
-CHECKS: Sequence[form.Check] = (space, disks, clock, network, sources, packages, other_users, docker_daemon)
+CHECKS: Sequence[form.Check] = (space, disks, clock, network, sources, packages, boot, other_users, docker_daemon)

@@ -180,6 +180,16 @@ def disk(path: str) -> Facts:
     return {"free": shutil.disk_usage(folder).free, "device": folder.stat().st_dev}
 
 
+def boot_configuration() -> Facts:
+    """Return whether the host waits for a run to confirm its boot configuration, and when and why it last went back to an earlier one."""
+    try:
+        record = json.loads(read_text("/var/lib/fleet/boot-reverted.json"))
+        reverted = {key: record[key] for key in ("when", "words", "timeout", "failed")}
+    except (ValueError, KeyError, TypeError):
+        reverted = None
+    return {"armed": pathlib.Path("/var/lib/fleet/boot-revert/armed.json").exists(), "reverted": reverted}
+
+
 def others() -> list[str]:
     """Return the orchestrators and other container runtimes whose units run."""
     active = output("systemctl", "is-active", *OTHERS).split()
@@ -220,6 +230,7 @@ def host_facts(arguments: Facts) -> Facts:
         else None,
         "first_boot": pathlib.Path("/run/cloud-init").is_dir()
         and not pathlib.Path("/run/cloud-init/result.json").exists(),
+        "boot": boot_configuration(),
         "others": others(),
         "ports": listeners(arguments["ports"]),
         "docker": daemon,

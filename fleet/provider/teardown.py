@@ -13,6 +13,14 @@ Request = dict[str, Any]
 HEX = "[0-9a-f]"
 # What turns leave on a node: who drained it, and the last good state of a change that did not end (fleet/managed/rotation.py, snapshot.py).
 TURNS = ("/var/lib/fleet/drain.json", "/var/lib/fleet/last")
+# What is left of a dead man's switch that no run confirmed, and of a reboot that did not help (roles/host/files/boot_revert.py).
+SWITCH_UNIT = "fleet-boot-revert.timer"
+SWITCH_FILES = [
+    "/etc/systemd/system/fleet-boot-revert.*",
+    "/var/lib/fleet/boot-revert",
+    "/var/lib/fleet/boot-reverted.json",
+    "/var/lib/fleet/reboot-attempted",
+]
 
 
 def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
@@ -37,7 +45,8 @@ def _host(things: Request, properties: Mapping[str, Any], purge: Collection[str]
     kept_packages = [] if "driver" in purge else driver
     return {
         "packages": [name for name in things["packages"] if name not in kept_packages],
-        "units": [name for name in things["units"] if name not in mounts],
+        "units": [*(name for name in things["units"] if name not in mounts), SWITCH_UNIT],
+        "trees": SWITCH_FILES,
         "files": [name for name in things["files"] if name not in mount_files],
         "options": variable(properties, "docker", "docker_daemon_options"),
         "keeps": [_keep("the driver", "driver", packages=kept_packages), *map(_keep_mount, mounts)],

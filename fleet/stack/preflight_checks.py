@@ -7,5 +7,5 @@ Used by `requirements` and the policy pack. fleet/preflight has the checks; test
 OF_HARDWARE = (
     "kernel headers secure-boot gpus links partitions firmware driver driver-release modprobe-d memory nvme kernel-log"
 )
-OF_HOST = "system space disks clock network sources apt reboot orchestrator ports docker"
+OF_HOST = "system space disks clock network sources apt reboot boot orchestrator ports docker"
 WAIVABLE = tuple(f"preflight-{name}" for name in f"{OF_HARDWARE} {OF_HOST}".split())

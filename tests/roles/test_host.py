@@ -90,6 +90,22 @@ def test_a_successful_reboot_leaves_no_marker(hosted: Runs, place: Place) -> Non
     assert not place.host.file("/var/lib/fleet/reboot-attempted").exists
 
 
+def test_the_run_that_reboots_arms_the_dead_man_s_switch_and_confirms(hosted: Runs, place: Place) -> None:
+    names = [name for name, _ in hosted.first.tasks]
+    order = [
+        "Arm the dead man's switch",
+        "Write the kernel arguments",
+        "Reboot the host",
+        "Confirm the boot configuration",
+    ]
+    places = [names.index(f"host : {name}") for name in order]
+    assert places == sorted(places)
+    assert place.sh("systemctl list-unit-files 'fleet-boot-revert*' --no-legend; ls -A /var/lib/fleet").split() == [
+        "before.json"
+    ]
+    assert "host : Arm the dead man's switch" not in [name for name, _ in hosted.second.tasks]
+
+
 @pytest.mark.exhaustive  # `make test` changes such files in test_e2e_drift.py
 def test_check_mode_reports_a_drifted_file_and_a_run_repairs_it(ready: Place) -> None:
     ready.sh("echo '# by hand' >> /etc/security/limits.d/90-fleet.conf")

@@ -72,6 +72,7 @@ def healthy() -> dict[str, Any]:
         "reboot": None,
         "headers": {f"linux-{name}-6.8.0-87-generic": text for name, text in HEADERS.items()},
         "others": [],
+        "boot": {"armed": False, "reverted": None},
         "ports": {},
         "disks": [],
         "docker": {
@@ -130,6 +131,7 @@ def put(*path: Any, to: Any) -> Change:
 
 OWNER = json.dumps({"id": "organization/glm-fleet/staging", "since": "2026-10-01T12:00:00Z", "who": "ops@console"})
 LOCK = {"path": "/var/lib/dpkg/lock-frontend", "pid": 7, "command": "unattended-upgr", "unit": "apt-daily.service"}
+REVERTED = {"when": "2026-11-29 12:00:00 UTC", "words": ["iommu=pt"], "timeout": 900, "failed": ["networking.service"]}
 # A row a fault: its change of the facts, the level, the check, the fact that the check reports.
 FAULTS: dict[str, tuple[Change, str, str, str]] = {
     "another-system": (put("system", to="rhel 9.4"), "error", "system", "rhel 9.4"),
@@ -153,6 +155,8 @@ FAULTS: dict[str, tuple[Change, str, str, str]] = {
     "a-source-of-apt": (put("reach", "archive.example:80", to="no answer within 4 s"), "warning", "network", "archive.example:80: no answer within 4 s"),
     "half-installed": (put("half", to=["pciutils"]), "warning", "apt", "half installed: pciutils"),
     "a-reboot-owed": (put("reboot", to=["linux-image-generic"]), "warning", "reboot", "pending for linux-image-generic"),
+    "an-unconfirmed-boot": (put("boot", "armed", to=True), "warning", "boot", "no run has confirmed the kernel arguments: the host goes back to its earlier ones after a boot"),
+    "a-boot-that-was-reverted": (put("boot", "reverted", to=REVERTED), "warning", "boot", "the host went back to its earlier kernel arguments by itself at 2026-11-29 12:00:00 UTC: no run had confirmed iommu=pt within 900 s after its boot; failed units: networking.service"),
     "a-lock": (put("locks", to=[LOCK]), "warning", "apt", "locked by process 7 (unattended-upgr, of apt-daily.service): /var/lib/dpkg/lock-frontend"),
     "an-orchestrator": (put("others", to=["kubelet"]), "error", "orchestrator", "kubelet runs here"),
     "another-stack": (put("owner", to=OWNER), "error", "owner", "the stack organization/glm-fleet/staging owns it since 2026-10-01T12:00:00Z (set up by ops@console)"),

@@ -38,7 +38,7 @@ def test_a_delete_removes_what_we_made_and_restores_what_was_there() -> None:
     assert host["files"] == ["/etc/security/limits.d/90-fleet.conf"]
     assert host["restores"] == ["/etc/docker/daemon.json"]
     assert host["options"] == {"log-driver": "journald"}
-    assert host["units"] == ["docker.service"]
+    assert host["units"] == ["docker.service", teardown.SWITCH_UNIT]
     assert host["sysctls"] == ["vm.max_map_count"]
     assert host["ends"] is True
 
@@ -53,7 +53,7 @@ def test_a_delete_never_removes_docker_and_a_driver_that_were_adopted() -> None:
     declared = declarations.collect(events).to_json()
     host = teardown.request("host", {"managed": {"declared": declared}}, ("driver",))
     assert declared == {"package docker-ce": False, "package amdgpu-dkms": False, "unit docker.service": False}
-    assert host["packages"] == host["units"] == []
+    assert host["packages"] == [] and host["units"] == [teardown.SWITCH_UNIT]
 
 
 def test_the_driver_stays_unless_the_stack_purges_it() -> None:
@@ -72,7 +72,7 @@ def test_file_systems_on_named_disks_stay_mounted_and_are_reported() -> None:
     ours = ["file /etc/systemd/system/srv.mount", f"file {folder}", f"file {folder}/50-fleet.conf", "unit srv.mount"]
     declared = {**dict.fromkeys(ours, True), "file /etc/security/limits.d/90-fleet.conf": True, "file /srv": False}
     host = teardown.request("host", {"managed": {"declared": declared}}, ())
-    assert (host["files"], host["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [])
+    assert (host["files"], host["units"]) == (["/etc/security/limits.d/90-fleet.conf"], [teardown.SWITCH_UNIT])
     assert host["keeps"][1:] == [
         {
             "words": "a mounted file system",
@@ -122,7 +122,7 @@ def test_what_stays_is_reported_beside_the_resource(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", ["host", "image", "weights", "serving"])
 def test_a_resource_that_failed_before_it_had_anything_can_be_deleted(kind: str) -> None:
     nothing = teardown.request(kind, {"managed": None, "image": None, "vars": {}}, ())
-    assert nothing["files"] == nothing["units"] == nothing["packages"] == []
+    assert nothing["files"] == nothing["packages"] == [] and nothing["units"] in ([], [teardown.SWITCH_UNIT])
 
 
 def test_a_delete_of_a_gateway_removes_its_keys_its_state_and_the_users_that_it_made() -> None:
@@ -136,3 +136,10 @@ def test_a_delete_of_a_gateway_removes_its_keys_its_state_and_the_users_that_it_
     assert (gateway["units"], gateway["packages"]) == (["fleet-proxy.service"], ["haproxy"])
     assert (gateway["users"], gateway["groups"]) == (["fleet-proxy"], [])
     assert {"/etc/fleet/proxy", "/etc/fleet/gateway", "/var/lib/fleet-proxy"} <= {*gateway["trees"]}
+
+
+
+def test_a_delete_of_the_host_removes_a_dead_man_s_switch_that_no_run_has_confirmed() -> None:
+    host = request("host")
+    assert "fleet-boot-revert.timer" in host["units"]
+    assert {"/etc/systemd/system/fleet-boot-revert.*", "/var/lib/fleet/boot-revert"} < {*host["trees"]}

@@ -1,6 +1,6 @@
 """Read everything that the role host needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {packages: [str], foreign: [unit], sysctls: [name], marker: path}. Needs python3 and dpkg. Called by tasks/preflight.yml through `python3 -c`.
+In: {packages: [str], foreign: [unit], sysctls: [name], marker, grub_file, armed, reverted: path}. Needs python3 and dpkg. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import json
@@ -38,7 +38,17 @@ def rendered() -> str:
     return ""
 
 
+def stored(path: str) -> dict:
+    """Return the JSON of a file of boot_revert.py; {} for none."""
+    try:
+        value = json.loads(text(path))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 query = json.load(sys.stdin)
+armed, reverted = stored(query["armed"]), stored(query["reverted"])
 release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
 packages = [line.split() for line in out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n").splitlines()]
 installed = {name.split(":")[0] for status, name in packages if status.startswith("ii")}
@@ -64,6 +74,12 @@ print(
             "first_boot": pathlib.Path("/run/cloud-init").is_dir()
             and not pathlib.Path("/run/cloud-init/result.json").exists(),
             "attempted": pathlib.Path(query["marker"]).exists(),
+            "grub_text": text(query["grub_file"]),
+            "armed": bool(armed),
+            "booted_armed": bool(armed) and armed.get("boot") != text("/proc/sys/kernel/random/boot_id").strip(),
+            "reverted": bool(reverted),
+            "reverted_words": reverted.get("words"),
+            "reverted_reported": bool(reverted.get("reported")),
             "packages_missing": missing,
             "packages_unknown": unknown,
             "packages_half": half or (["dpkg was interrupted"] if journal else []),
