@@ -20,6 +20,6 @@ def command(stack: str) -> None:
     ]
     rows = [
         (item.kind, item.name, table.size(item.bytes) if item.bytes else "-", item.source)
-        for item in dict.fromkeys([*items, *mirrors.acceptance_items(settings)])
+        for item in dict.fromkeys([*items, *mirrors.gateway_items(settings), *mirrors.acceptance_items(settings)])
     ]
     click.echo(table.columns([("kind", "name", "size", "from"), *rows]))

@@ -78,8 +78,8 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
     shared = {**roles.defaults, **roles.coerce(loaded.vars)}
     shared |= mirrors.mirrored_variables(loaded.mirrors, shared)
     names = [*_of(shared, loaded.vars, "vars", (VARS,))]
-    for machine, member in loaded.machines.items():
-        values = validate.machine_plan(loaded, roles, machine).values
+    for machine in filter(loaded.gpus, loaded.machines):
+        member, values = loaded.machines[machine], validate.machine_plan(loaded, roles, machine).values
         where = f"{loaded.key(machine)}.vars"
         names += _of(values, member.vars, where, (NODES, machine, "vars"))
         for item in names:

@@ -33,6 +33,8 @@ BOUND = 60.0  # seconds; the script takes about two, and four more when addresse
 # The role rocm writes this apt source. Somebody else configured any other source of AMD's packages.
 SOURCE = "/etc/apt/sources.list.d/rocm.sources"
 CHECKS: Sequence[Check] = (*host.FIRST, *hardware.CHECKS, *host.CHECKS)
+# Checks of what only a machine that serves needs: GPUs, their driver, memory and disks for weights, a Docker daemon.
+FOR_SERVING: Sequence[Check] = (*hardware.FOR_SERVING, *host.FOR_SERVING)
 
 
 def observe(requirements: Requirements) -> Observation:
@@ -81,7 +83,8 @@ def check(
 ) -> list[CheckResult]:
     """Return the results of all checks of one machine, with the stack's waivers of that day (default: today)."""
     day = today or findings.today()
-    return [_weigh(result, requirements, day) for run in CHECKS for result in run(observation, requirements)]
+    checks = [run for run in CHECKS if requirements.serves or run not in FOR_SERVING]
+    return [_weigh(result, requirements, day) for run in checks for result in run(observation, requirements)]
 
 
 def _weigh(result: CheckResult, requirements: Requirements, today: datetime.date) -> CheckResult:

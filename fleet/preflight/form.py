@@ -50,7 +50,7 @@ class Release:
 class Requirements:
     """The stack's requirements of one machine.
 
-    `stack`: the future owner, [[ORGANIZATION/]PROJECT/]STACK. `ports`: of the replicas, each with its unit. `addresses`: "host:port" that roles
+    `stack`: the future owner, [[ORGANIZATION/]PROJECT/]STACK. `serves`: it has GPUs and replicas. `ports`: of the replicas, each with its unit. `addresses`: "host:port" that roles
     use from this machine. `kernels`: starts of `uname -r` that are known to work, by system. `firmware`: GPU bundles that work, and any later
     than the last. `driver_release`, `driver_packages`: the stack's. `releases`: the known releases, for advice. `loaders`: vendors' units that
     may load the driver. `repositories`: URLs of AMD's packages in the stack. `expected_warnings`: checks that warn on every machine of this
@@ -59,6 +59,7 @@ class Requirements:
 
     target: ssh.Target
     stack: str
+    serves: bool = True
     gpus: int = 8
     driver: bool = True
     driver_release: str = ""

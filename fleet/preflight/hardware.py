@@ -232,3 +232,4 @@ def kernel_log(observation: Observation, requirements: Requirements) -> Iterator
 
 
 CHECKS: Sequence[Check] = (kernel, secure_boot, command_line, gpus, firmware, driver, memory_and_disks, kernel_log)
+FOR_SERVING: Sequence[Check] = (secure_boot, gpus, firmware, driver, memory_and_disks, kernel_log)

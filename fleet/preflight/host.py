@@ -222,3 +222,4 @@ def _named_disks(observation: Observation, requirements: Requirements) -> list[t
 
 
 CHECKS: Sequence[form.Check] = (space, disks, clock, network, sources, packages, boot, other_users, docker_daemon)
+FOR_SERVING: Sequence[form.Check] = (sources, docker_daemon)

@@ -137,7 +137,12 @@ class Playbook(BaseResource):
                     target=target,
                     playbook=ROOT / "playbooks" / f"{self._kind}.yml",
                     variables=_stack_variables(inputs["vars"]),
-                    data={**_result_variables(inputs["vars"]), **self.state_variables(old), **drifted.variables},
+                    data={
+                        **_result_variables(inputs["vars"]),
+                        **self.state_variables(old),
+                        **drifted.variables,
+                        "fleet_roles": [*inputs["roles"]],
+                    },
                     log=log,
                     secrets=self.environment(state),
                     roles=resource_roles.ROLES[self._kind],

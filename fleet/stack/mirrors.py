@@ -73,17 +73,12 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
         yield Item("package", package, 0, tools)
     if image := str(values.get("transformers_base_image") or ""):
         yield Item("image", image, 0, image.partition("/")[0])
-    yield Item(
-        "commit", str(values.get("transformers_commit") or "-"), 0, str(values.get("transformers_repository") or "")
-    )
-    repository = str(values.get("weights_repository") or "")
-    shape = models.shapes().get(repository)
-    yield Item(
-        "weights",
-        f"{repository}@{values.get('weights_revision') or '-'}",
-        shape.weights if shape else 0,
-        str(values.get("weights_endpoint") or ""),
-    )
+    if source := str(values.get("transformers_repository") or ""):
+        yield Item("commit", str(values.get("transformers_commit") or "-"), 0, source)
+    if repository := str(values.get("weights_repository") or ""):
+        shape = models.shapes().get(repository)
+        name, size = f"{repository}@{values.get('weights_revision') or '-'}", shape.weights if shape else 0
+        yield Item("weights", name, size, str(values.get("weights_endpoint") or ""))
 
 
 def mirrored_image(form: settings.Mirrors, image: str) -> str:
@@ -95,6 +90,12 @@ def acceptance_items(stack: settings.Settings) -> Iterator[Item]:
     """Yield the image that `fleet accept` fetches, where the stack names one."""
     if image := mirrored_image(stack.mirrors, stack.acceptance.image):
         yield Item("image", image, 0, image.partition("/")[0])
+
+
+def gateway_items(stack: settings.Settings) -> Iterator[Item]:
+    """Yield the package of the proxies, where the stack has a gateway."""
+    if stack.gateway:
+        yield Item("package", "haproxy", 0, DISTRIBUTION)
 
 
 def filled_url(url: str, values: Mapping[str, Any]) -> str:

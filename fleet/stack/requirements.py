@@ -28,8 +28,11 @@ def of_machine(stack: settings.Settings, roles: role_vars.Roles, machine: str, o
     builds = not values.get("transformers_registry") or machine == stack.builder
     return {
         "stack": owner,
+        "serves": bool(plan.gpus),
         "gpus": plan.gpus,
-        "driver": bool(values.get("rocm_driver_packages", True)) and bool(values.get("rocm_headers", True)),
+        "driver": bool(plan.gpus)
+        and bool(values.get("rocm_driver_packages", True))
+        and bool(values.get("rocm_headers", True)),
         "driver_release": str(values.get("rocm_driver_release") or ""),
         "driver_packages": list(values.get("rocm_driver_packages") or ()),
         "adopts_driver": bool(values.get("rocm_driver_adopt")),
@@ -40,8 +43,8 @@ def of_machine(stack: settings.Settings, roles: role_vars.Roles, machine: str, o
         "repositories": [
             mirrors.filled_url(str(values[name]), values) for name in mirrors.URLS["rocm"] if values.get(name)
         ],
-        "releases": _releases(),
-        "kernels": _kernels(rocm),
+        "releases": _releases() if plan.gpus else [],
+        "kernels": _kernels(rocm) if plan.gpus else _systems(),
         "firmware": list(models.read("versions")["firmware"].get(rocm, ())),
         "arguments": list(values.get("host_kernel_arguments") or ()),
         "ports": {
@@ -68,6 +71,11 @@ def _kernels(rocm: str) -> dict[str, list[str]]:
     """Return {system: starts of kernel versions} that AMD lists for a ROCm release; {} for a release without a list."""
     systems: Mapping[str, list[str]] = models.read("versions")["systems"].get(rocm, {})
     return {system: list(kernels) for system, kernels in systems.items()}
+
+
+def _systems() -> dict[str, list[str]]:
+    """Return {system: []} for every system of a known ROCm release: a machine without GPUs may run any kernel."""
+    return {system: [] for systems in models.read("versions")["systems"].values() for system in systems}
 
 
 def _releases() -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ is validated, since that takes long.
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,14 @@ class Roles:
 
     def variables_of(self, kind: str, values: Mapping[str, Any], gpus: int = 1) -> dict[str, Any]:
         """Return those of `values` that the roles of one kind of resource know, on a machine with so many GPUs."""
-        known = {name for role in of_machine(kind, gpus) for name in self.roles[role].options}
+        return self._known(of_machine(kind, gpus), values)
+
+    def variables_on(self, values: Mapping[str, Any], gpus: int) -> dict[str, Any]:
+        """Return those of `values` that the roles on a machine with so many GPUs know."""
+        return self._known([role for kind in ROLES for role in of_machine(kind, gpus)], values)
+
+    def _known(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+        known = {option for name in names for option in self.roles[name].options}
         return {name: value for name, value in values.items() if name in known}
 
     def validate(self, values: Mapping[str, Any], file: str, key: str) -> Iterator[errors.SettingsError]:

@@ -14,6 +14,9 @@ from fleet.errors import SettingsError
 from fleet.findings import weigh
 from fleet.stack import gateway_form, mirrors, resource_roles, role_vars, rules, settings
 
+# Role variables whose defaults are for GPUs.
+KERNEL_ARGUMENTS = ("host_kernel_arguments", "host_kernel_arguments_intel")
+
 
 @dataclass
 class Findings:
@@ -55,28 +58,29 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
 
 def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
     """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
-    known = {variable for role in resource_roles.WITHOUT_GPUS for variable in roles.roles[role].options}
-    for variable in () if stack.gpus(name) else sorted(stack.machines[name].vars.keys() - known):
+    own, gpus = stack.machines[name].vars, stack.gpus(name)
+    for variable in sorted(own.keys() - roles.variables_on(own, gpus)):
         allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
 
 
 def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:
-    """Return one machine as the rules see it, with the roles' defaults for variables that the stack leaves out."""
-    values = roles.coerce(variables(stack, roles, machine))
-    disk = stack.pool(machine).disk(machine)
-    return rules.MachinePlan({**roles.defaults, **values}, stack.gpus(machine), rules.Disk(*disk) if disk else None)
+    """Return one machine as the rules see it: the variables of the roles that run there, with their defaults."""
+    values = {**roles.defaults, **roles.coerce(variables(stack, roles, machine))}
+    gpus, disk = stack.gpus(machine), stack.pool(machine).disk(machine)
+    return rules.MachinePlan(roles.variables_on(values, gpus), gpus, rules.Disk(*disk) if disk else None)
 
 
 def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
     """Return the role variables of one machine: its number of GPUs, the stack's variables, its own, then the mirrors; later ones win.
 
-    A draining machine has no replicas.
+    A machine without GPUs needs no kernel arguments for them. A draining machine has no replicas.
     """
-    member = stack.machines[machine]
+    member, gpus = stack.machines[machine], stack.gpus(machine)
+    arguments: dict[str, Any] = {} if gpus else {name: [] for name in KERNEL_ARGUMENTS}
     drained: dict[str, Any] = {"vllm_replicas": []} if member.state == "drain" else {}
-    merged = role_vars.merge({"rocm_gpus": stack.gpus(machine)}, stack.vars, member.vars, drained)
+    merged = role_vars.merge({"rocm_gpus": gpus, **arguments}, stack.vars, member.vars, drained)
     return {**merged, **mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})}
 
 

@@ -181,6 +181,13 @@ def test_pin_refuses_a_name_that_means_another_commit_on_one_machine(world: Worl
     assert world.readable(result.output) == (GOLDEN / "elsewhere.txt").read_text()
 
 
+def test_a_machine_without_gpus_looks_up_nothing(world: World) -> None:
+    text = world.path.read_text()
+    world.path.write_text(text.replace("} # the old one", ", gpus: 0} # the door"))
+    result = run("--yes")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("text", "keys"),
     [

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from fleet import preflight
+from fleet import preflight, ssh
 from fleet.cli import preflight as verb
-from tests.support.preflight_machines import FAULTS, after_a_run, healthy, not_ok, prod_requirements
+from fleet.stack import requirements, settings, stack_file
+from tests.support.preflight_machines import FAULTS, ROLES, ROOT, after_a_run, healthy, not_ok, prod_requirements
 
 GOLDEN = Path(__file__).parent / "golden" / "preflight"
 
@@ -107,6 +108,46 @@ def test_the_plan_requires_of_a_machine_what_its_roles_need() -> None:
     assert prod_requirements(network="none").ports == prod_requirements(network="bridge").ports == {}
     assert (builder.space[0].path, builder.space[0].bytes) == ("/srv/models", 215_400_000_000)
     assert builder.kernels["debian 12"] == ["6.1"]
+
+
+def test_a_machine_without_gpus_needs_neither_driver_nor_docker_nor_room_for_weights() -> None:
+    facts = healthy()
+    facts |= {
+        "gpus": [],
+        "nvme": [],
+        "memory": 4_000_000_000,
+        "secure_boot": True,
+        "blacklists": ["/etc/modprobe.d/gpu.conf"],
+    }
+    facts |= {"headers": {}, "kernel": "6.14.0-29-generic", "notes": ["amdgpu: Fatal error during GPU init"]}
+    facts["docker"]["there"] = True
+    for folder in (*facts["space"].values(), *facts["images"].values()):
+        folder["free"] = 0
+    assert len(not_ok(facts)) > 5
+    raw = stack_file.read("prod", ROOT).model_dump(mode="json", exclude_unset=True)
+    raw["nodes"][0]["machines"]["prod-2"] |= {"gpus": 0, "vars": {}}
+    plan = requirements.of_machine(settings.read(raw, "file"), ROLES, "prod-2", "organization/glm-fleet/prod")
+    required = preflight.Requirements.from_plan(ssh.Target("prod-2", "192.0.2.12"), plan)
+    assert (required.addresses, required.space, required.ports, required.arguments) == ([], [], {}, [])
+    results = preflight.check(preflight.Observation(facts, 0.2), required)
+    assert {result.level for result in results} == {"ok"}
+    assert [result.check for result in results] == [
+        "owner",
+        "system",
+        "kernel",
+        "command line",
+        "clock",
+        "network",
+        "apt",
+    ]
+    facts |= {"system": "rhel 9.4", "others": ["k3s"]}
+    errors = [
+        result for result in preflight.check(preflight.Observation(facts, 0.2), required) if result.level == "error"
+    ]
+    assert [(error.check, error.wanted) for error in errors] == [
+        ("system", "one of debian 12, debian 13, ubuntu 22.04, ubuntu 24.04, ubuntu 26.04"),
+        ("orchestrator", "a machine without an orchestrator"),
+    ]
 
 
 DISK = preflight.Filesystem("S64GNE0R123456", "/srv", "xfs")

@@ -102,6 +102,18 @@ def test_every_stack_has_items_of_each_kind(name: str) -> None:
     assert {"package", "commit", "weights"} <= {item.kind for item in items}
 
 
+def test_a_machine_without_gpus_fetches_only_its_system_s_packages() -> None:
+    raw = prod()
+    raw["nodes"]["machines"]["prod-2"] |= {"gpus": 0, "vars": {}}
+    stack = settings.read(raw, "file")
+    items = list(mirrors.items(validate.machine_plan(stack, ROLES, "prod-2").values))
+    assert {item.source for item in items} == {mirrors.DISTRIBUTION} and items[0].name == "ca-certificates"
+    assert list(mirrors.gateway_items(stack)) == []
+    raw["gateway"] = {"nodes": ["prod-2"], "name": "glm.example.com"}
+    (proxy,) = mirrors.gateway_items(settings.read(raw, "file"))
+    assert (proxy.name, proxy.source) == ("haproxy", mirrors.DISTRIBUTION)
+
+
 def test_the_tools_for_a_file_system_are_an_item_of_the_mirror() -> None:
     disks = [{"serial": f"S{number}", "path": f"/d{number}", "type": "xfs"} for number in (1, 2)]
     assert [item.name for item in mirrors.items({"host_filesystems": disks})].count("xfsprogs") == 1

@@ -70,6 +70,15 @@ def test_a_machine_without_gpus_has_no_finding_about_replicas_that_it_never_has(
     assert "prod-2: no GPUs, serves nothing" in capacity.report(stack, ROLES).splitlines()
 
 
+def test_a_machine_without_gpus_has_no_kernel_argument_for_them_unless_the_stack_sets_one() -> None:
+    stack = settings.read(without_gpus(), "file")
+    plan = validate.machine_plan(stack, ROLES, "prod-2").values
+    assert (plan["host_kernel_arguments"], plan["host_kernel_arguments_intel"]) == ([], [])
+    assert validate.machine_plan(stack, ROLES, "prod-1").values["host_kernel_arguments"] != []
+    own = settings.read(without_gpus(host_kernel_arguments=["quiet"]), "file")
+    assert validate.machine_plan(own, ROLES, "prod-2").values["host_kernel_arguments"] == ["quiet"]
+
+
 def test_a_machine_without_gpus_has_no_variable_of_a_role_that_does_not_run_there() -> None:
     (mistake,) = findings(without_gpus(vllm_flags={"seed": 1})).mistakes
     assert str(mistake) == (
