@@ -13,6 +13,7 @@ VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
+    "key": "Make, list and remove the keys of clients.",
     "mirrors": "List what the machines of a stack fetch, and from where.",
     "pin": "Replace the tags and branches in a stack file by digests and commits.",
     "plan": "Check a stack file and show how its replicas fit on the GPUs.",
@@ -50,7 +51,7 @@ def main() -> None:
 
     Needs `pulumi` on PATH and its environment: `eval "$(make env)"`.
 
-    plan, mirrors, enrol and pin read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
+    plan, mirrors, enrol, pin and key read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
     stack that is up; request needs none.
 
     Exit code 1: an error, printed on stderr. For accept, preflight and verify, 1 is a finding and 2 an error.

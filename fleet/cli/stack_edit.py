@@ -1,4 +1,7 @@
-"""Change stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and keep every other line. Needs ruamel.yaml."""
+"""Change stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and keep every other line. Needs ruamel.yaml.
+
+stack_entries.py adds and removes whole entries.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,11 +61,16 @@ def write(path: Path, name: str, edits: Sequence[Edit]) -> list[str]:
         label = str(Path(name).parent / file.name)
         texts[file] = edited(texts.get(file) or file.read_text(), keys, edit, label)
     for file, text in texts.items():
-        new = file.with_name(f".{file.name}.new")
-        new.write_text(text)
-        new.chmod(file.stat().st_mode & 0o777)
-        new.replace(file)
+        replace(file, text)
     return [str(Path(name).parent / file.name) for file in texts]
+
+
+def replace(file: Path, text: str) -> None:
+    """Replace a file's content at once; its mode stays."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    new.chmod(file.stat().st_mode & 0o777)
+    new.replace(file)
 
 
 def edited(text: str, keys: Sequence[str | int], edit: Edit, file: str) -> str:
