@@ -59,7 +59,7 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
 def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
     """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
     own, gpus = stack.machines[name].vars, stack.gpus(name)
-    for variable in sorted(own.keys() - roles.variables_on(own, gpus)):
+    for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus)):
         allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
