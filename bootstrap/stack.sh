@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prepare a stack for deployment: create it in the backend, and make an API key (a secret) when its file has none.
+# Prepare a stack for deployment: create it in the backend, and make an API key (a secret) when its file has none. For a lab with a gateway,
+# also make the key of a client `lab`, and keep it beside the lab's SSH keys: with it, the lines of `fleet show` work at once.
 # Usage: bootstrap/stack.sh STACK. Needs the bootstrap (python.sh, pulumi.sh). Called by up.sh and by the tests.
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -26,5 +27,17 @@ if ! grep -qE '^[[:space:]]+(glm-fleet:)?vllm_api_key:' "stacks/Pulumi.$stack.ya
   head -c 32 /dev/urandom | base64 | tr -d '+/=\n' | quietly pulumi config set --secret vllm_api_key --stack "$stack" ||
     no "the API key of $stack could not be written" "vllm_api_key in stacks/Pulumi.$stack.yaml" "pulumi config set --secret vllm_api_key --stack $stack"
   steps="${steps:+$steps, }made an API key"
+fi
+
+# client_key FILE: make the key of the client `lab` in FILE, unless FILE has it and the stack file its SHA-256.
+client_key() {
+  [ ! -s "$1" ] || ! grep -qF "$(tr -d '\n' <"$1" | digest | cut -c1-64)" "stacks/Pulumi.$stack.yaml" || return 0
+  if fleet key list -s "$stack" 2>/dev/null | grep '^lab ' >/dev/null; then quietly fleet key remove -s "$stack" lab; fi
+  mkdir -p "$(dirname "$1")"
+  (umask 077 && rm -f "$1" && fleet key add -s "$stack" lab 2>/dev/null >"$1") || no "no key for the client lab" "one in $1" "fleet key add -s $stack lab"
+  steps="${steps:+$steps, }made the key of the client lab"
+}
+if grep -qE '^[[:space:]]+source: lab$' "stacks/Pulumi.$stack.yaml" && grep -q '^  glm-fleet:gateway:' "stacks/Pulumi.$stack.yaml"; then
+  client_key "$STATE/lab/$stack.key"
 fi
 if [ -z "$steps" ]; then say "ready: $stack"; else took "$stack: $steps"; fi

@@ -93,6 +93,8 @@ def _state(road: Road, targets: dict[str, ssh.Target]) -> Iterator[None]:
     try:
         values = yaml.safe_load(own_text)
         values["config"]["glm-fleet:nodes"]["machines"] = {name: {"system": SYSTEM, "gpus": GPUS} for name in NODES}
+        del values["config"]["glm-fleet:gateway"]
+        values["config"].pop("glm-fleet:clients", None)
         stack.write_text(yaml.safe_dump(values, sort_keys=False))
         _import(road, _for_all(own, targets))
         yield
@@ -107,7 +109,7 @@ def _for_all(own: dict[str, Any], targets: dict[str, ssh.Target]) -> dict[str, A
     shared, each = [], []
     for item in state["deployment"]["resources"]:
         urn, kind = item["urn"], item["type"].rpartition(":")[2]
-        if urn.endswith("::glm-2"):
+        if urn.endswith(("::glm-2", "::client")) or kind in ("Gateway", "Authority"):
             continue
         (each if urn.endswith(f"::{SOURCE}") and kind != "Image" else shared).append(item)
     with futures.ThreadPoolExecutor(8) as pool:

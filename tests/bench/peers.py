@@ -45,6 +45,7 @@ def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
         file.write(f"{node['address']} {node['host_key']}\n")
     return {
         **inputs["vars"],
+        "fleet_roles": [*inputs["roles"]],
         "ansible_host": node["address"],
         "ansible_port": int(node["port"]),
         "ansible_user": node["user"],

@@ -21,7 +21,8 @@ from tests.support.e2e import NODES, STACK, Road, forecast
 from tests.support.environment import expect_failure, expect_success
 
 STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's id of the message that a unit starts
-KEY_FILE = "/etc/fleet/vllm/key.env"
+# Where a node has the API key, and whose it is: the replicas', and that of the proxy before them.
+KEY_FILES = {"/etc/fleet/vllm/key.env": "600 root:root", "/etc/fleet/proxy/key.map": "640 root:fleet-proxy"}
 SERVED_BY = 10001  # the user in the container
 
 
@@ -99,10 +100,10 @@ def test_a_preview_reports_a_new_key_which_costs_one_restart_of_each_replica_and
     assert "glm-1, glm-2: restart glm-0, about N s each: the API key changed" in forecast(preview), preview
     stack_secrets.outputs["up"] = expect_success(road.up())
     new_logs = sorted(name.rsplit("-", 2)[0] for name in {*logs(road)} - old_logs)
-    assert new_logs == [f"lab-serving-{node}" for node in NODES]
+    assert new_logs == [f"lab-{kind}-{node}" for kind in ("gateway", "serving") for node in NODES]
     for node in NODES:
         now = snapshot(road, node)
-        assert {name for name in {*before[node], *now} if before[node].get(name) != now.get(name)} == {KEY_FILE}
+        assert {name for name in {*before[node], *now} if before[node].get(name) != now.get(name)} == {*KEY_FILES}
         assert (starts(road, node) - old_starts[node], containers(road, node, since)) == (1, 1)
         assert (status(road, node, stack_secrets.new), status(road, node, stack_secrets.first)) == (200, 401)
     road.expect_no_changes()
@@ -157,15 +158,17 @@ def on_controller(road: Road, stack_secrets: Secrets) -> list[str]:
 
 
 def on_node(road: Road, node: str, values: Mapping[str, str]) -> list[str]:
-    """Search a node, less what must be there: the key file, which is root's alone, and the server's environment."""
+    """Search a node, less what must be there: the key files, which only their reader may read, and the server's environment."""
     command = ("docker", "exec", "-i", f"{road.lab}-{node}", "python3", "-I", "-")
     run = subprocess.run(command, input=leaks.on_node(values), capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     lines: list[str] = json.loads(run.stdout)
-    assert f"{KEY_FILE}: new key in clear" in lines, "it searches where the key is"
-    assert road.on(node, f"stat -c '%a %U:%G' {KEY_FILE}") == "600 root:root"
+    keys = [f"{file}: new key in clear" for file in KEY_FILES]
+    assert {*keys} <= {*lines}, "it searches where the key is"
+    for file, access in KEY_FILES.items():
+        assert road.on(node, f"stat -c '%a %U:%G' {file}") == access
     server = f"environment of a process of user {SERVED_BY}: new key in clear: "
-    return [leak for leak in lines if leak != f"{KEY_FILE}: new key in clear" and not leak.startswith(server)]
+    return [leak for leak in lines if leak not in keys and not leak.startswith(server)]
 
 
 def may_hold(held: leaks.Held) -> bool:

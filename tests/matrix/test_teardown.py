@@ -136,6 +136,7 @@ def ssh_stack(road: Road, lab: labs.Lab, node: ssh.Target) -> None:
     reach = {name: getattr(node, name) for name in ("address", "port", "user", "host_key", "identity")}
     config["config"]["glm-fleet:nodes"] = {"source": "ssh", "machines": {"bare": {**reach, "gpus": labs.GPUS}}}
     config["config"]["glm-fleet:vars"] |= {**lab.vars, **SYSCTLS}
+    del config["config"]["glm-fleet:gateway"]
     file.write_text(yaml.safe_dump(config))
     expect_success(road.run("bootstrap/stack.sh", STACK))
 

@@ -38,10 +38,13 @@ def test_purge_is_a_setting_of_the_provider_and_no_input_of_a_machine(purge: lis
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_machine_of_every_stack_has_all_resources(stack: str) -> None:
     declared = run_as_written(stack)
-    machines = list(config(stack)["glm-fleet:nodes"]["machines"])
-    for kind in ("Node", "Host", "Weights", "Serving"):
+    machines = config(stack)["glm-fleet:nodes"]["machines"]
+    serving = sorted(name for name, machine in machines.items() if machine.get("gpus") != 0)
+    for kind in ("Node", "Host"):
         assert sorted(declared.names(kind)) == sorted(machines)
-    assert sorted(declared.outputs["endpoints"]) == [f"{name}/glm-0" for name in sorted(machines)]
+    for kind in ("Weights", "Serving"):
+        assert sorted(declared.names(kind)) == serving
+    assert sorted(declared.outputs["endpoints"]) == [f"{name}/glm-0" for name in serving]
     assert declared.outputs["api_key"] == KEY
 
 
@@ -151,9 +154,9 @@ def test_each_node_has_the_requirements_of_its_machine_and_its_owner(stack: str)
     declared = run(stack, values)
     for name in declared.names("Node"):
         wants = json.loads(declared.inputs["Node", name]["wants"])
-        gpus = declared.inputs["Host", name]["vars"]["rocm_gpus"]
+        gpus = declared.inputs["Host", name]["vars"].get("rocm_gpus", 0)
         assert (wants["stack"], wants["gpus"]) == (f"glm-fleet/{stack}", gpus)
-        replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"]
+        replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"] if gpus else []
         assert wants["ports"] == {str(int(replica["port"])): f"{replica['name']}.service" for replica in replicas}
         assert bool(wants["usual"]) is (stack == "lab")
 

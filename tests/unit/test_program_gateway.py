@@ -200,3 +200,15 @@ def test_a_certificate_without_its_secret_key_is_reported(
 def test_a_failing_machine_keeps_its_gateway_in_the_program() -> None:
     declared = run("prod", prod("prod-1", "prod-2"), failing=("Serving/prod-2", "Gateway/prod-2"))
     assert sorted(declared.names("Gateway")) == ["prod-1", "prod-2", "prod-3", "prod-4"]
+
+
+def test_the_lab_s_gateways_reach_its_nodes_at_the_addresses_of_their_containers() -> None:
+    declared = run_as_written("lab")
+    assert sorted(declared.names("Gateway")) == ["glm-1", "glm-2"]
+    for name in ("glm-1", "glm-2"):
+        variables = declared.inputs["Gateway", name]["vars"]
+        assert variables["gateway_faces"] == ["node", "clients"]
+        assert variables["gateway_address"] == "192.0.2.99", "of the mocks' Machine"
+        assert variables["gateway_nodes"] == [{"name": node, "address": "192.0.2.99"} for node in ("glm-1", "glm-2")]
+    assert declared.inputs["Host", "client"]["roles"].keys() == {"host"}
+    assert declared.outputs["endpoint"] == "https://glm.lab.internal/v1"
