@@ -1,12 +1,14 @@
-"""`fleet show`: print the outputs of a stack as a table, and two commands to paste. stack_outputs.py reads the outputs."""
+"""`fleet show`: print the outputs of a stack as a table, and commands to paste. stack_outputs.py reads the outputs, endpoint.py has the gateway's part."""
 
+import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from fleet.cli import common, stack_outputs
+from fleet.cli import common, endpoint, stack_outputs
 from fleet.cli.stack_outputs import Outputs
 from fleet.cli.table import columns
 
@@ -20,12 +22,28 @@ SHORT = 12  # hex digits of a digest or commit: enough to distinguish two, short
 def command(stack: str) -> None:
     """Show what serves where, its probe results, and how long each phase took.
 
-    Ends with two commands to paste: a tunnel to a replica, and a request with a picture.
+    Ends with commands to paste: a request with a picture to the gateway, by curl and by the OpenAI library; of a stack without a gateway a tunnel
+    to a replica, and a request through it.
     """
     outputs = stack_outputs.outputs(stack)
-    click.echo("\n\n".join([table(outputs), *stack_outputs.failures(outputs, stack)]))
+    entry = endpoint.of(outputs)
+    parts = [table(outputs), *([endpoint.report(entry, stack)] if entry else [])]
+    click.echo("\n\n".join([*parts, *stack_outputs.failures(outputs, stack)]))
     click.echo()
-    click.echo(paste(outputs, stack))
+    if entry:
+        model = stack_outputs.replicas(outputs)[0].model
+        click.echo(endpoint.paste(entry, stack, model, client_key(stack), endpoint.resolves(entry.host)))
+    else:
+        click.echo(paste(outputs, stack))
+
+
+def client_key(stack: str) -> str:
+    """Return the file with a client's key: that of a lab, which bootstrap/stack.sh made, else the name that the help of `fleet key` uses."""
+    root = common.root()
+    file = Path(os.environ.get("FLEET_STATE") or root / ".pulumi") / "lab" / f"{stack}.key"
+    if not file.is_file():
+        return endpoint.KEY
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
 def table(outputs: Outputs) -> str:

@@ -33,14 +33,17 @@ def outputs(stack: str) -> dict[str, Any]:
     """Return the stack's outputs, secrets in clear. Raises FleetError when nothing serves.
 
     A failed update leaves a node without an output while its replicas may run on: the node then gets the last outputs of its resources.
-    `failed` is {node: why its last change failed}, only for nodes whose last change failed.
+    `failed` is {node: why its last change failed}, only for nodes whose last change failed. `gateways` are the outputs of each Gateway by
+    node, `authority_ends` is the last day of the stack's authority; empty without a gateway.
     """
     values: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     state = _state(stack)
-    by_node = values.get("replicas") or {}
-    names = dict.fromkeys([*by_node, *_by_kind(state).get("Serving", ())])
-    values["replicas"] = {name: by_node.get(name) or _from_state(_by_kind(state), name) for name in names}
+    by_node, by_kind = values.get("replicas") or {}, _by_kind(state)
+    names = dict.fromkeys([*by_node, *by_kind.get("Serving", ())])
+    values["replicas"] = {name: by_node.get(name) or _from_state(by_kind, name) for name in names}
     values["failed"] = _failures(state, [name for name in names if not by_node.get(name)])
+    values["gateways"] = by_kind.get("Gateway", {})
+    values["authority_ends"] = by_kind.get("Authority", {}).get("authority", {}).get("ends", "")
     if not replicas(values):
         raise errors.FleetError(
             doing=f"read the outputs of stack {stack}",

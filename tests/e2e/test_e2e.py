@@ -6,6 +6,7 @@ The tests run in the order of the file: each leaves the stack converged for the 
 import re
 import socket
 
+import httpx
 import pytest
 
 from tests.support.e2e import NODES, Road, boots, forecast, processes
@@ -71,16 +72,21 @@ def test_a_refresh_of_an_untouched_stack_shows_nothing(road: Road, first_up: str
     road.expect_no_changes()
 
 
-def test_the_table_shows_every_replica_and_two_lines_to_paste(road: Road, first_up: str) -> None:
+def test_the_table_shows_every_replica_the_endpoint_and_lines_to_paste(road: Road, first_up: str) -> None:
     table = expect_success(road.run("fleet", "show", "-s", "lab"))
     rows = [line.split()[:2] for line in table.splitlines()]
     assert ["glm-1", "glm-0"] in rows and ["glm-2", "glm-0"] in rows
-    assert "fleet forward -s lab" in table
-    assert "curl" in table
+    assert ["endpoint", "https://glm.lab.internal/v1"] in rows and ["clients", "lab"] in rows
+    assert "openai.OpenAI()" in table
 
 
 def test_the_lines_to_paste_work(road: Road, first_up: str) -> None:
     assert road.paste().startswith("<|begin_of_box|>[[")
+
+
+def test_a_tunnel_reaches_a_replica_past_the_gateway(road: Road, first_up: str) -> None:
+    with road.forwarded("glm-1/glm-0") as url:
+        assert httpx.get(f"{url}/health").status_code == 200
 
 
 def test_fleet_probe_runs_the_probes_again(road: Road, first_up: str) -> None:

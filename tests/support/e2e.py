@@ -104,20 +104,27 @@ class Road:
         return resources
 
     def paste(self) -> str:
-        """Paste the last two lines of `fleet show` into two shells, and return the model's answer."""
-        forward, ask = self.run("fleet", "show", "-s", STACK).stdout.strip().splitlines()[-2:]
-        tunnel = self.start("bash", "-c", forward)
+        """Paste the lines of `fleet show` that make a client's files and ask the gateway, and return the model's answer."""
+        lines = self.run("fleet", "show", "-s", STACK).stdout.splitlines()
+        files, ask = (next(line for line in lines if line.startswith(word)) for word in ("eval ", "curl "))
+        expect_success(self.run("bash", "-c", files))
+        answer = expect_success(self.run("bash", "-c", ask))
+        body = json.loads(answer[answer.index("{") :])
+        assert "choices" in body, body
+        return str(body["choices"][0]["message"]["content"]).strip()
+
+    @contextlib.contextmanager
+    def forwarded(self, replica: str) -> Iterator[str]:
+        """Run `fleet forward` to a replica, and yield the URL that it prints."""
+        tunnel = self.start("fleet", "forward", "-s", STACK, replica, "--port", "0")
         try:
             assert tunnel.stdout is not None
-            first = tunnel.stdout.readline()
-            assert first.startswith("glm-1/glm-0 answers at http://127.0.0.1:8000 "), first
-            answer = self.run("bash", "-c", ask).stdout
-            body = json.loads(answer[answer.index("{") :])
+            words = tunnel.stdout.readline().split()
+            assert words[:3] == [replica, "answers", "at"], words
+            yield words[3]
         finally:
             os.killpg(tunnel.pid, signal.SIGTERM)
             tunnel.wait(20)
-        assert "choices" in body, body
-        return str(body["choices"][0]["message"]["content"]).strip()
 
     def set(self, path: str, value: str) -> None:
         expect_success(self.pulumi("config", "set", "--path", path, value))

@@ -9,7 +9,17 @@ import click
 from fleet.cli import main
 
 FOLDER = Path(main.__file__).parent
-SHARED = {"__init__", "main", "common", "table", "stack_outputs", "stack_edit", "stack_entries", "accept_report"}
+SHARED = {
+    "__init__",
+    "main",
+    "common",
+    "table",
+    "stack_outputs",
+    "stack_edit",
+    "stack_entries",
+    "endpoint",
+    "accept_report",
+}
 
 
 def test_each_verb_is_a_file() -> None:
