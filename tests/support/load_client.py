@@ -1,7 +1,7 @@
 """Clients that never send a request twice: every failure is a line, and so is the longest time without a success.
 
-Half of the requests are streams, the others are a probe's picture. A worker keeps its connection; after a failure it opens another, at the
-next address, as a client of a DNS name with several addresses does. Needs the standard library alone, so it also runs on a lab node.
+Half of the requests are streams, the others are a probe's picture. A worker keeps its connection. A new one goes to the first address that
+accepts it, as with a DNS name that has several: until then nothing was sent. Needs the standard library alone, so it also runs on a lab node.
 Run as a process of its own, so that a busy test does not slow it: `Load` starts and ends it. Called by tests/e2e and tests/bench.
 """
 
@@ -34,15 +34,22 @@ class Failed(Exception):
 
 
 class Connection(http.client.HTTPSConnection):
-    """A connection to one address, whose certificate must be of the endpoint's name."""
+    """A connection to the first of the addresses that accepts one; its certificate must be of the endpoint's name."""
 
-    def __init__(self, name: str, address: str, port: int, tls: ssl.SSLContext) -> None:
+    def __init__(self, name: str, addresses: Sequence[str], port: int, tls: ssl.SSLContext) -> None:
         super().__init__(name, port, timeout=CONNECT, context=tls)
-        self._address, self._tls = address, tls
+        self._addresses, self._tls = addresses, tls
 
     def connect(self) -> None:
-        """Connect to the address."""
-        plain = socket.create_connection((self._address, self.port), CONNECT)
+        """Connect. Raises OSError of the last address where none accepts."""
+        *others, last = self._addresses
+        for address in others:
+            with contextlib.suppress(OSError):
+                return self._connect_to(address)
+        return self._connect_to(last)
+
+    def _connect_to(self, address: str) -> None:
+        plain = socket.create_connection((address, self.port), CONNECT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
         self.sock.settimeout(ANSWER)
@@ -59,9 +66,11 @@ class Target:
     key: str
     picture: Mapping[str, Any]
 
-    def connect(self, address: str) -> Connection:
-        """Return a new connection, not yet open."""
-        return Connection(self.name, address, self.port, ssl.create_default_context(cafile=self.authority or None))
+    def connect(self, first: int) -> Connection:
+        """Return a new connection, not yet open; it begins with the address of that number."""
+        turn = first % len(self.addresses)
+        addresses = [*self.addresses[turn:], *self.addresses[:turn]]
+        return Connection(self.name, addresses, self.port, ssl.create_default_context(cafile=self.authority or None))
 
 
 def ask(connection: Connection, target: Target, kind: str) -> None:
@@ -107,10 +116,7 @@ def read_stream(answer: http.client.HTTPResponse, tokens: int) -> None:
 
 def work(target: Target, number: int, stop: threading.Event, report: Any) -> None:
     """Send one request after the other until `stop`, and report each."""
-    addresses = itertools.cycle(target.addresses)
-    for _ in range(number % len(target.addresses)):
-        next(addresses)
-    connection = target.connect(next(addresses))
+    connection = target.connect(number)
     for kind in itertools.cycle(ORDERS[number % len(ORDERS)]):
         if stop.is_set():
             connection.close()
@@ -122,7 +128,7 @@ def work(target: Target, number: int, stop: threading.Event, report: Any) -> Non
         except Failed as error:
             report(kind=kind, start=start, end=time.time(), error=str(error), worker=number)
             connection.close()
-            connection = target.connect(next(addresses))
+            connection = target.connect(number)
 
 
 @dataclasses.dataclass(frozen=True)

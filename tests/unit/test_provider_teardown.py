@@ -138,7 +138,6 @@ def test_a_delete_of_a_gateway_removes_its_keys_its_state_and_the_users_that_it_
     assert {"/etc/fleet/proxy", "/etc/fleet/gateway", "/var/lib/fleet-proxy"} <= {*gateway["trees"]}
 
 
-
 def test_a_delete_of_the_host_removes_a_dead_man_s_switch_that_no_run_has_confirmed() -> None:
     host = request("host")
     assert "fleet-boot-revert.timer" in host["units"]
