@@ -14,19 +14,19 @@ from pydantic import AfterValidator, Field
 from fleet import errors
 from fleet.schema import Form, Name
 
-SHA256 = r"^[0-9a-f]{64}$"
+KEY_SHA256 = r"^[a-f0-9]{64}$"  # another text than a file's: messages are by pattern
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
 # Descriptions of patterns, and of missing keys, for messages.
 FORMS = {
-    SHA256: "the SHA-256 of a client's key: 64 hexadecimal digits; `fleet key add -s STACK NAME` makes both",
+    KEY_SHA256: "the SHA-256 of a client's key: 64 hexadecimal digits; `fleet key add -s STACK NAME` makes both",
     CHAIN: "a file of this project, relative to its root, e.g. certificates/glm.pem",
 }
 MISSING = {
     "gateway.nodes": "the machines that clients connect to, at least two for a service that must not stop, e.g. [glm-1, glm-2]",
     "gateway.name": "the DNS name in the clients' URL, e.g. glm.example.com",
-    "sha256": FORMS[SHA256],
+    "sha256": FORMS[KEY_SHA256],
 }
 
 
@@ -77,7 +77,7 @@ class Gateway(Form):
 class Client(Form):
     """One client: the SHA-256 of its key, and its limits. `concurrent` is the number of its requests at the same time."""
 
-    sha256: str = Field(pattern=SHA256)
+    sha256: str = Field(pattern=KEY_SHA256)
     requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
     megabytes_per_minute: int = Field(default=2000, ge=1, le=1_000_000)
     concurrent: int = Field(default=64, ge=1, le=10_000)
