@@ -30,6 +30,7 @@ class Proxy:
     def __init__(self, paths: Facts) -> None:
         self.socket, self.state = paths["socket"], pathlib.Path(paths["state"])
         self.installed = pathlib.Path(paths["proxy"]).exists()
+        self.keys = pathlib.Path(paths["proxy"], "key.map")
 
     def ask(self, command: str) -> str:
         """Return the answer to one command; end this script without one."""
@@ -75,6 +76,12 @@ class Proxy:
         if answer := self.ask(f"set server {server} state {state}"):
             sys.exit(f"the node proxy's {server}: {answer}")
         self.keep()
+
+    def use_key(self, key: str) -> None:
+        """Send requests with this key from now on; after a reload the key of key.map counts again."""
+        word = re.sub(r"([\\; ])", r"\\\1", key)  # the proxy's command line ends a command at `;`
+        if self.ask(f"set map {self.keys} replica {word}"):
+            sys.exit(f"the node proxy does not take the replicas' key into {self.keys}")
 
     def keep(self) -> None:
         """Write the state file, atomically, as its folder's owner."""
@@ -199,9 +206,14 @@ def drain(paths: Facts, replica: str, by: str, seconds: float) -> Iterator[Facts
     yield {"done": True, "in_flight": proxy.in_flight(server), "silent": sorted(left)}
 
 
-def undrain(paths: Facts, replica: str, by: str) -> Iterator[Facts]:
-    """Put the node or a replica back into rotation; a turn leaves an operator's drain. Then wait until the proxy finds its replicas."""
+def undrain(paths: Facts, replica: str, by: str, key: str) -> Iterator[Facts]:
+    """Put the node or a replica back into rotation; a turn leaves an operator's drain. Then wait until the proxy finds its replicas.
+
+    With a `key` the proxy uses that one from now on: the run of the role gateway, which writes it, comes later.
+    """
     proxy, mark = Proxy(paths), Mark(paths["mark"])
+    if key and proxy.installed:
+        proxy.use_key(key)
     current = mark.replicas.get(replica, "") if replica else mark.node
     if by == "turn" and current == "operator":
         yield {"done": True, "up": 0, "known": 0, "drained": True}
@@ -242,7 +254,7 @@ def main(request: Facts) -> None:
     elif do == "drain":
         lines = drain(paths, request["replica"], request["by"], request["seconds"])
     elif do == "undrain":
-        lines = undrain(paths, request["replica"], request["by"])
+        lines = undrain(paths, request["replica"], request["by"], request["key"])
     else:
         lines = watch(paths, request["seconds"])
     for line in lines:

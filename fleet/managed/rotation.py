@@ -134,12 +134,12 @@ def drain(
     raise _failed(connection, "drain it", "it ended before the drain was done", "a last line")
 
 
-def undrain(connection: ssh.Connection, by: str, cancelled: threading.Event, replica: str = "") -> bool:
+def undrain(connection: ssh.Connection, by: str, cancelled: threading.Event, replica: str = "", key: str = "") -> bool:
     """Put the node or one replica back into rotation. Return False for an operator's drain, which a turn leaves.
 
-    Raises CommandFailed for a proxy that does not find the replicas, and Cancelled.
+    `key` is the one that its replicas now require; "" leaves the proxy's. Raises CommandFailed for a proxy that does not find the replicas, and Cancelled.
     """
-    arguments = {"do": "undrain", "replica": replica, "by": by}
+    arguments = {"do": "undrain", "replica": replica, "by": by, "key": key}
     for step in _steps(connection, arguments, RETURNING, "put it back into rotation", cancelled):
         if step["done"]:
             if step["drained"]:

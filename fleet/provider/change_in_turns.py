@@ -103,7 +103,7 @@ class ChangeInTurns:
         try:
             properties = serving.apply(request, inputs, old)
             try:
-                self._give_back(node, request, target, properties)
+                self._give_back(node, request, target, properties, key=str(inputs.get("api_key") or ""))
             except errors.FleetError as error:
                 raise InitFailed(properties, error) from error
         except InitFailed as failure:
@@ -122,7 +122,7 @@ class ChangeInTurns:
             self._drain(request, target)  # a canary that died in its hold is in rotation
             with ssh.connect(target) as connection:
                 rollback.go_back(serving, request, connection, old_inputs, failure)
-                rotation.undrain(connection, TURN, request.cancelled)
+                rotation.undrain(connection, TURN, request.cancelled, key=str(old_inputs.get("api_key") or ""))
                 snapshot.drop(connection)
         except errors.FleetError as error:
             raise InitFailed(failure.properties, rollback.did_not_go_back(failure.error, error)) from error
@@ -148,9 +148,15 @@ class ChangeInTurns:
             request.warn(f"{requests} still ran after {seconds:g} s (`drain` of glm-fleet:change): they are cut")
 
     def _give_back(
-        self, node: str, request: Request, target: ssh.Target, properties: Props | None = None, wait: bool = False
+        self,
+        node: str,
+        request: Request,
+        target: ssh.Target,
+        properties: Props | None = None,
+        wait: bool = False,
+        key: str = "",
     ) -> None:
-        """Put the node back into rotation, and let a canary hold. `wait` for its replicas first; `properties` are those of its Serving.
+        """Put the node back into rotation, and let a canary hold. `wait` for its replicas first; `properties` and `key` are of its Serving.
 
         Raises InitFailed for a canary that dies in its hold, with the properties.
         """
@@ -158,7 +164,7 @@ class ChangeInTurns:
         with ssh.connect(target) as connection:
             if wait and not self._becomes_healthy(request, connection):
                 raise _unhealthy(target, "put it back into rotation")
-            back = rotation.undrain(connection, TURN, request.cancelled)
+            back = rotation.undrain(connection, TURN, request.cancelled, key=key)
             if not back:
                 request.report("stays out of rotation: an operator drained it", False)
             pause = self._hold(request, connection, properties) if back and node == self._turns.canary else ""

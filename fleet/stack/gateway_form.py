@@ -79,7 +79,7 @@ class Client(Form):
 
     sha256: str = Field(pattern=KEY_SHA256)
     requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
-    megabytes_per_minute: int = Field(default=2000, ge=1, le=1_000_000)
+    megabytes_per_minute: int = Field(default=2000, ge=1, le=4000)  # HAProxy counts bytes in 32 bits
     concurrent: int = Field(default=64, ge=1, le=10_000)
 
 

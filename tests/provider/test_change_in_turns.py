@@ -306,9 +306,10 @@ def test_a_canary_that_dies_in_its_hold_is_drained_again_and_goes_back(make: Mak
         "    glm-1 went back, and serves what it served before",
         "  wanted: healthy replicas for 30 s (`hold` of glm-fleet:change)",
     ]
-    assert [line for line in run.proxy.commands if line.startswith("set")] == [
+    assert [line for line in run.proxy.commands if line.startswith("set server")] == [
         f"set server admission/node state {word}" for word in ("maint", "ready", "maint", "ready")
     ]
+    assert [key.split()[-1] for key in run.proxy.keys] == ["300}", "65536}"], "the proxy goes back to the old key"
     assert run.events[-1] == f"probes with the {OLD}, drained"
     assert run.others() == "glm-2: held back: glm-1 failed"
 

@@ -135,6 +135,7 @@ class StandIn:
     asking: bool = True  # the gateways ask again after a drain
     asked: list[int] = field(default_factory=list)  # what they read
     loads: list[int] = field(default_factory=list)  # requests in flight at the next looks
+    keys: list[str] = field(default_factory=list)  # of the replicas, as the proxy was given them
     counts: bool = False  # each look finds one more request
     after_ready: Callable[[], object] | None = None  # once, when the node is ready again
 
@@ -205,6 +206,9 @@ class StandIn:
                 return ""
             case ["set", "server", *_]:
                 return "No such server.\n"
+            case ["set", "map", name, "replica", *words] if name == f"{self.node.paths['proxy']}/key.map":
+                self.keys.append(" ".join(words))
+                return ""
         raise AssertionError(line)
 
 

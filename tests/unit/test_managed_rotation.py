@@ -210,6 +210,17 @@ def test_a_node_without_a_proxy_has_nothing_to_drain(connection: ssh.Connection,
     assert node.mark is None
 
 
+def test_a_proxy_uses_the_replicas_new_key_before_it_sends_them_requests(
+    connection: ssh.Connection, stand_in: StandIn
+) -> None:
+    drain(connection)
+    assert rotation.undrain(connection, "turn", NEVER, key="new;key")
+    key, ready = (
+        next(place for place, line in enumerate(stand_in.commands) if word in line) for word in ("set map", "ready")
+    )
+    assert key < ready and stand_in.keys == [r"new\;key"]
+
+
 def test_a_node_whose_proxy_does_not_find_its_replicas_is_not_back(
     connection: ssh.Connection, stand_in: StandIn
 ) -> None:
