@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field
 from fleet import errors
 from fleet.schema import Form, Name
 
-SHA256 = r"^([0-9a-f]{64})$"  # another text than the pattern of an installer's digest: each has its own words in a message
+# Not the text of the pattern of an installer's digest: each has its own words in a message.
+SHA256 = r"^([0-9a-f]{64})$"
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
