@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field
 from fleet import errors
 from fleet.schema import Form, Name
 
-KEY_SHA256 = r"^[a-f0-9]{64}$"  # another text than a file's: messages are by pattern
+# Not the text of the pattern of an installer's digest: each has its own words in a message.
+KEY_SHA256 = r"^[a-f0-9]{64}$"
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
