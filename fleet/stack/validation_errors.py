@@ -54,6 +54,7 @@ MISSING = {
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
     **gateway_form.MISSING,  # some by the whole key
+    "nodes.defaults.installer.sha256": "the digest of the installer's image, as sha256sum prints it",
 }
 
 
