@@ -21,5 +21,6 @@ from policies import pack, stack
 # After a kill -9 of the CLI nothing else ends this process. It has no work to wait for.
 engine.watch(sys.argv[-2], stop=lambda: None, busy=lambda: False)
 property_cache.apply()
-this_stack = stack.read(pulumi.runtime.get_config_env(), stack.file_of(os.environ.get("PULUMI_STACK", "")))
+name = os.environ.get("PULUMI_STACK", "").rpartition("/")[2]
+this_stack = stack.read(pulumi.runtime.get_config_env(), stack.file_of(name), name)
 pulumi_policy.PolicyPack("glm-fleet", pack.policies(this_stack, datetime.datetime.now(datetime.UTC).date()))

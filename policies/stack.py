@@ -1,4 +1,4 @@
-"""What the pack knows about the stack: its source, its waivers, its released machines.
+"""What the pack knows about the stack: its name, its source, its gateways, its waivers, its released machines.
 
 The Pulumi engine starts the pack with the stack's configuration. Only the stack file shows which secrets are in clear.
 A malformed value counts as not set here; the program reports it (fleet/stack/settings.py). Used by __main__ and rules.
@@ -18,14 +18,17 @@ from fleet.findings import Waiver
 
 STACKS = Path(__file__).resolve().parents[1] / "stacks"
 PREFIX = "glm-fleet:"
+PRODUCTION = ("prod", "production", "dr")
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", "redfish_username", "redfish_password")
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack: `source` of glm-fleet:nodes; `clear`, the names of secrets that the stack file has in clear."""
+    """A stack: `source` of glm-fleet:nodes; `gateways`, the machines of glm-fleet:gateway; `clear`, secrets in clear in the stack file."""
 
+    name: str = ""
     source: str = ""
+    gateways: tuple[str, ...] = ()
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
     release: Mapping[str, str] = field(default_factory=dict)
     purge: tuple[str, ...] = ()
@@ -36,12 +39,21 @@ class Stack:
         """Whether its nodes are lab containers, which need no protection."""
         return self.source == "lab"
 
+    @property
+    def production(self) -> bool:
+        """Whether clients depend on it, by its name: prod, prod-eu, dr."""
+        return self.name.partition("-")[0] in PRODUCTION
 
-def read(config: Mapping[str, str], file: str = "") -> Stack:
-    """Return the stack of a configuration (values as text, objects as JSON) and of the stack file's text."""
-    nodes, waivers, release = (_object(config.get(PREFIX + key, "")) for key in ("nodes", "waivers", "release"))
+
+def read(config: Mapping[str, str], file: str = "", name: str = "") -> Stack:
+    """Return the stack `name` of a configuration (values as text, objects as JSON) and of the stack file's text."""
+    keys = ("nodes", "waivers", "release", "gateway")
+    nodes, waivers, release, gateway = (_object(config.get(PREFIX + key, "")) for key in keys)
+    machines = gateway.get("nodes")
     return Stack(
+        name=name,
         source=str(nodes.get("source", "")),
+        gateways=tuple(map(str, machines)) if isinstance(machines, list) else (),
         waivers={name: waiver for name, entry in waivers.items() if (waiver := _waiver(entry))},
         release={name: str(why) for name, why in release.items()},
         purge=tuple(name for name in ("weights", "driver") if f'"{name}"' in config.get(f"{PREFIX}purge", "")),

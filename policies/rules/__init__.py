@@ -6,7 +6,7 @@ To add a rule: a function and a ResourceRule in one of these modules, a test in 
 from collections.abc import Sequence
 
 from policies.rule import ResourceRule
-from policies.rules import access, container, daemon, machines, media, pins, versions
+from policies.rules import access, container, daemon, endpoint, machines, media, pins, versions
 
 RULES: Sequence[ResourceRule] = (
     *pins.RULES,
@@ -14,6 +14,7 @@ RULES: Sequence[ResourceRule] = (
     *container.RULES,
     *daemon.RULES,
     *access.RULES,
+    *endpoint.RULES,
     *media.RULES,
     *machines.RULES,
 )

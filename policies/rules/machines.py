@@ -66,7 +66,8 @@ def replicas_fit(context: Context) -> Iterator[Finding]:
 
 def machines_protected(context: Context) -> Iterator[Finding]:
     """Yield a machine, or a resource on it, that Pulumi would delete without protection."""
-    if not (context.protect or context.stack.lab or context.name in context.stack.release):
+    released = (context.name, *(["gateway"] if context.kind == "Gateway" else []))
+    if not (context.protect or context.stack.lab or any(name in context.stack.release for name in released)):
         yield Finding(f"{context.kind} {context.name} is not protected")
 
 
@@ -140,7 +141,7 @@ RULES = (
         reason="one line less in the stack file would otherwise remove everything from a machine that serves",
         remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
-        kinds=("BareMetal", "Node", "Host", "Weights", "Serving"),
+        kinds=("BareMetal", "Node", "Host", "Weights", "Serving", "Gateway"),
         check=machines_protected,
     ),
     ResourceRule(

@@ -52,7 +52,7 @@ def waive(project: Path, stack: str, rule: str, reason: str, expires: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("stack", "resources"), [("lab", 20), ("dev", 7), ("staging", 7), ("prod", 19), ("dr", 19)], indirect=["stack"]
+    ("stack", "resources"), [("lab", 20), ("dev", 7), ("staging", 7), ("prod", 24), ("dr", 24)], indirect=["stack"]
 )
 def test_each_stack_previews_without_a_machine(project: Path, stack: str, resources: int) -> None:
     output = expect_success(preview(project, stack))

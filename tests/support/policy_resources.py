@@ -31,6 +31,10 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "api_key": KEY,
         "vars": {"vllm_image": DIGEST, "vllm_flags": {"allowed-media-domains": ["none.invalid"]}},
     },
+    "Gateway": {
+        "inner_key": KEY,
+        "vars": {"gateway_faces": ["clients"], "gateway_clients": {"team-a": {"sha256": "5f" * 32}}},
+    },
     "Stack": {},
 }
 

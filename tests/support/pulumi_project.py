@@ -6,6 +6,7 @@ Owns one temporary folder. Needs `pulumi` on PATH. Called by tests/preview.
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -93,11 +94,13 @@ def beside_the_stack(*lines: str) -> str:
 
 
 class Fleet:
-    """The stack prod of a project whose plugin is the stand-in."""
+    """The stack prod, without its gateway, of a project whose plugin is the stand-in."""
 
     def __init__(self, folder: Path) -> None:
         self.project = stand_in(folder)
         self.machines()
+        file = folder / "stacks" / "Pulumi.prod.yaml"
+        file.write_text(re.sub(r"(?m)^  glm-fleet:gateway: .*\n", "", file.read_text()))
         self.file = make_stack(folder, "prod")
         self.as_deployed = self.file.read_text()
 

@@ -145,6 +145,7 @@ def _variables(kind: str) -> list[str]:
         "Host": "docker_daemon_options rocm_version rocm_driver_release rocm_driver_version rocm_driver_packages",
         "Image": "transformers_base_image transformers_base_vllm transformers_commit",
         "Weights": "weights_revision weights_endpoint weights_manifest",
+        "Gateway": "gateway_clients",
         "Serving": "vllm_privileged vllm_host_network vllm_ipc_host vllm_ptrace vllm_seccomp_unconfined vllm_flags "
         "vllm_environment vllm_entrypoint vllm_chat_template vllm_media_dir vllm_replicas vllm_image",
     }
@@ -328,5 +329,5 @@ def test_every_stack_passes_with_everything_that_an_update_knows(name: str) -> N
     ):
         program_mocks.run(name, values)
     assert {"Node", "Host", "Image", "Weights", "Serving"} <= {resource.kind for resource in resources}
-    run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name)))
+    run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name), name))
     assert [(about.name, findings) for about in resources if (findings := run.resource(about))] == []

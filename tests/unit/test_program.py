@@ -181,13 +181,14 @@ def test_a_value_of_the_stack_counts_more_than_one_of_the_lab_s_site() -> None:
 def test_all_resources_of_a_machine_but_its_image_are_protected() -> None:
     declared = run_as_written("prod")
     machines = ("prod-1", "prod-2", "prod-3", "prod-4")
-    kinds = ("Node", "Host", "Weights", "Serving")
-    assert declared.protected == {(kind, name) for kind in kinds for name in machines}
+    kinds = ("Node", "Host", "Weights", "Serving", "Gateway")
+    of_machines = {(kind, name) for kind in kinds for name in machines}
+    assert declared.protected == {*of_machines, ("Authority", "authority")}
 
 
 def test_a_released_machine_is_not_protected() -> None:
     declared = run("prod", {**config("prod"), "glm-fleet:release": {"prod-4": "mainboard replaced"}})
-    assert {name for _, name in declared.protected} == {"prod-1", "prod-2", "prod-3"}
+    assert {name for _, name in declared.protected} == {"prod-1", "prod-2", "prod-3", "authority"}
 
 
 def test_no_resource_of_the_lab_is_protected() -> None:
@@ -199,7 +200,7 @@ def test_secrets_stay_secret_and_reach_only_the_resources_that_need_them() -> No
     assert declared.inputs["Weights", "prod-1"]["token"] == {SECRET: SECRET_SIGN, "value": "hf_abc"}
     assert declared.inputs["Serving", "prod-1"]["api_key"] == {SECRET: SECRET_SIGN, "value": KEY}
     texts = {key: json.dumps(inputs) for key, inputs in declared.inputs.items()}
-    assert {kind for (kind, _), text in texts.items() if KEY in text} == {"Serving"}
+    assert {kind for (kind, _), text in texts.items() if KEY in text} == {"Serving", "Gateway"}
     assert {kind for (kind, _), text in texts.items() if "hf_abc" in text} == {"Weights"}
 
 
@@ -210,7 +211,9 @@ def test_without_a_token_the_weights_get_none() -> None:
 def test_thirty_machines_have_thirty_servings_and_one_image() -> None:
     machine = {"address": "192.0.2.1", "host_key": f"ssh-ed25519 {base64.b64encode(b'x' * 51).decode()}"}
     machines = {f"node-{place}": {**machine, "port": 1000 + place} for place in range(30)}
-    declared = run("prod", {**config("prod"), "glm-fleet:nodes": {"source": "ssh", "machines": machines}})
+    gateway = {"nodes": ["node-0"], "name": "glm.example.com"}
+    own = {"glm-fleet:nodes": {"source": "ssh", "machines": machines}, "glm-fleet:gateway": gateway}
+    declared = run("prod", {**config("prod"), **own})
     assert len(declared.names("Serving")) == 30
     assert declared.names("Image") == ["node-0"]
 
@@ -253,6 +256,7 @@ def test_the_canary_is_the_builder_of_the_image(builder: str) -> None:
 
 def test_a_stack_with_one_machine_has_no_turns() -> None:
     values = config("prod")
+    del values["glm-fleet:gateway"]
     values["glm-fleet:nodes"]["machines"] = {"prod-1": values["glm-fleet:nodes"]["machines"]["prod-1"]}
     declared = run("prod", values)
     assert declared.calls == []

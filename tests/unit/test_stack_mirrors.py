@@ -108,9 +108,8 @@ def test_a_machine_without_gpus_fetches_only_its_system_s_packages() -> None:
     stack = settings.read(raw, "file")
     items = list(mirrors.items(validate.machine_plan(stack, ROLES, "prod-2").values))
     assert {item.source for item in items} == {mirrors.DISTRIBUTION} and items[0].name == "ca-certificates"
-    assert list(mirrors.gateway_items(stack)) == []
-    raw["gateway"] = {"nodes": ["prod-2"], "name": "glm.example.com"}
-    (proxy,) = mirrors.gateway_items(settings.read(raw, "file"))
+    (proxy,) = mirrors.gateway_items(stack)
+    assert list(mirrors.gateway_items(stack_file.read("staging", ROOT))) == []
     assert (proxy.name, proxy.source) == ("haproxy", mirrors.DISTRIBUTION)
 
 

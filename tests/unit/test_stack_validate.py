@@ -51,6 +51,7 @@ def test_a_variable_that_a_stack_omits_is_checked_with_the_roles_default() -> No
     for name in ("vllm_flags", "vllm_replicas"):
         del raw["vars"][name]
     raw["nodes"]["machines"] = {"prod-1": raw["nodes"]["machines"]["prod-1"]}
+    del raw["gateway"]
     assert findings(raw).mistakes == []
     raw["nodes"]["defaults"]["gpus"] = 4
     assert {error.key for error in findings(raw).mistakes} == {"vars.vllm_replicas[1].gpus"}
