@@ -72,6 +72,8 @@ class Cloud(Pool):
     # The keys of a machine's size and of its zone.
     SIZE: ClassVar[str] = "size"
     ZONE: ClassVar[str]
+    # Whether the cloud translates a machine's public address: no interface there has it, so no proxy can listen on it.
+    TRANSLATED: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         machines: Mapping[str, CloudMember]

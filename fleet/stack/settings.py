@@ -266,9 +266,13 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
 
 
 def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the machines with a proxy whose address for the other machines is a name: the proxy listens on that address."""
+    """Yield the machines with a proxy, which listens on the machine's address for the others, where that is a name or no interface has it."""
     for name in settings.gateways:
         pool = settings.pool(name)
+        if isinstance(pool, Cloud) and pool.TRANSLATED:
+            seen = f"has a proxy of the gateway, which listens on its address: in {pool.source} no machine has its public address itself"
+            allowed = "machines of another source for a stack with a gateway (docs/sources.md)"
+            yield errors.SettingsError(file=file, key=settings.key(name), seen=seen, allowed=allowed)
         if not isinstance(pool, Reached):
             continue
         internal = pool.place(name).get("internal_address")

@@ -12,6 +12,7 @@ from fleet.sources import forms
 from fleet.sources.ssh.form import Nodes
 from fleet.stack import inventory, role_vars, settings, validate
 from tests.support.builders import FILE, KEY, REMOVE, changed
+from tests.support.source_table import SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "stack_settings"
 
@@ -130,6 +131,7 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
     "a-misspelled-key-of-the-change": {**stack(), "change": {"canari": False}},
     "a-proxy-without-an-address": changed(with_gateway(), ["nodes", "machines", "prod-2", "address"], "prod-2.example.com"),
     "a-proxy-whose-internal-address-is-a-name": changed(with_gateway(), ["nodes", "machines", "prod-1", "internal_address"], "prod-1.internal"),
+    "a-proxy-behind-a-translated-address": {"nodes": SOURCES["azure"].nodes(**{"prod-1": {}}), "gateway": {**GATEWAY, "nodes": ["prod-1"]}},
     "a-fleet-without-gpus": {**stack(), "nodes": {**SSH, "machines": {"prod-1": {**SSH["machines"]["prod-1"], "gpus": 0}}}},
     "a-builder-without-gpus": changed({**stack(), "nodes": {**SSH, "builder": "prod-2"}}, ["nodes", "machines", "prod-2", "gpus"], 0),
 }  # fmt: skip
