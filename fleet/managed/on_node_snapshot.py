@@ -45,14 +45,21 @@ def take(folder: pathlib.Path, request: Facts) -> Facts:
     return {"kept": True}
 
 
-def extract(archive: pathlib.Path) -> None:
-    """Write each file of the archive, atomically, with its mode and owner."""
+def extract(archive: pathlib.Path) -> bool:
+    """Write each file of the archive that is another now, atomically, with its mode and owner. Return whether there was one."""
+    differs = False
     with tarfile.open(archive) as tar:
         for member in tar:
             content = tar.extractfile(member)
             if content is None:
                 continue
             path = pathlib.Path("/") / member.name
+            if path.is_file() and not path.is_symlink() and path.read_bytes() == content.read():
+                os.chown(path, member.uid, member.gid)
+                path.chmod(member.mode)
+                continue
+            differs = True
+            content.seek(0)
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_name(f".{path.name}.last")
             with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
@@ -60,6 +67,7 @@ def extract(archive: pathlib.Path) -> None:
             os.chown(draft, member.uid, member.gid)
             draft.chmod(member.mode)
             draft.rename(path)
+    return differs
 
 
 def state(unit: str) -> str:
@@ -74,7 +82,10 @@ def state(unit: str) -> str:
 
 
 def restore(folder: pathlib.Path, request: Facts) -> None:
-    """Remove what the failed change added, restore the kept files, restart the units, and report until they are healthy or have failed."""
+    """Remove what the failed change added, restore the kept files, restart the units, and report until they are healthy or have failed.
+
+    A change that failed before it wrote anything left the units alone: then only those are restarted that do not run.
+    """
     try:
         kept = json.loads((folder / "serving.json").read_text())
         added = [name for name in request["units"] if name not in kept["units"]]
@@ -84,15 +95,17 @@ def restore(folder: pathlib.Path, request: Facts) -> None:
             path = pathlib.Path(name)
             if name not in kept["files"] and (path.is_file() or path.is_symlink()):
                 path.unlink()
-        extract(folder / "serving.tar")
+        changed = extract(folder / "serving.tar")
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
         sys.exit(f"the kept files in {folder}: {error}")
     units = kept["units"]
     systemctl("daemon-reload")
+    restarts = units if changed else [unit for unit in units if state(unit) == "failed"]
     if units:
         systemctl("enable", *units)
-        systemctl("reset-failed", *units)
-        systemctl("restart", "--no-block", *units)
+    if restarts:
+        systemctl("reset-failed", *restarts)
+        systemctl("restart", "--no-block", *restarts)
     end, line = time.monotonic() + request["seconds"], 0.0
     while True:
         states = {unit: state(unit) for unit in units}

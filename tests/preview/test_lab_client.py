@@ -56,5 +56,5 @@ def test_a_lost_key_is_made_again(project: Path) -> None:
 
 def test_another_stack_gets_no_client(project: Path) -> None:
     prepare(project, "prod")
-    assert "clients" not in (project / "stacks" / "Pulumi.prod.yaml").read_text()
+    assert "glm-fleet:clients" not in (project / "stacks" / "Pulumi.prod.yaml").read_text()
     assert [path.name for path in (project / ".pulumi" / "lab").iterdir()] == ["lab.key"]

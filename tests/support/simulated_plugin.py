@@ -120,7 +120,7 @@ def playbook(kind: str, slots: Slots) -> Playbook:
             raise errors.ConvergeFailed(node=job.target.name, doing=kind.lower(), seen="it broke")
         log(f"{kind} {job.target.name} ends")
         declared = managed_set.Declared({thing.replace("kernel started for", "file"): True})
-        results = RESULTS[kind] if kind != "Host" or "docker" in job.data["fleet_roles"] else {}
+        results = RESULTS[kind] if kind != "Host" or "docker" in job.data.get("fleet_roles", ()) else {}
         return converge.Outcome({f"fleet_{kind.lower()}": results}, declared, 0, 1, seconds)
 
     def read(target: Any, declared: Any) -> list[managed_set.State]:
