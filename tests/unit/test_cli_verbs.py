@@ -9,6 +9,7 @@ import click
 from fleet.cli import main
 
 FOLDER = Path(main.__file__).parent
+<<<<<<< HEAD
 SHARED = {
     "__init__",
     "main",
@@ -20,6 +21,9 @@ SHARED = {
     "endpoint",
     "accept_report",
 }
+=======
+SHARED = {"__init__", "main", "common", "table", "stack_outputs", "stack_edit", "accept_report", "node_rotation"}
+>>>>>>> 200c1eb (Add fleet drain and undrain; show and report what is drained)
 
 
 def test_each_verb_is_a_file() -> None:
