@@ -28,7 +28,7 @@ def command(stack: str) -> None:
     """
     outputs = stack_outputs.outputs(stack)
     entry = endpoint.of(outputs)
-    parts = [table(outputs), *([*_rotation(outputs, stack), endpoint.report(entry, stack)] if entry else [])]
+    parts = [table(outputs), *_rotation(outputs, stack), *([endpoint.report(entry, stack)] if entry else [])]
     click.echo("\n\n".join([*parts, *stack_outputs.failures(outputs, stack)]))
     click.echo()
     if entry:
@@ -54,7 +54,9 @@ def table(outputs: Outputs) -> str:
 
 
 def _rotation(outputs: Outputs, stack: str) -> list[str]:
-    """Return what is drained and what does not answer, in one text; none where every node serves."""
+    """Return what is drained and what does not answer, in one text; a stack without a gateway has no drains."""
+    if not outputs.get("endpoint"):
+        return []
     lines = node_rotation.lines(rotation.looks(node_rotation.targets(outputs)), shlex.quote(stack))
     return ["\n".join(lines)] if lines else []
 

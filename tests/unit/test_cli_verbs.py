@@ -9,7 +9,6 @@ import click
 from fleet.cli import main
 
 FOLDER = Path(main.__file__).parent
-<<<<<<< HEAD
 SHARED = {
     "__init__",
     "main",
@@ -20,10 +19,8 @@ SHARED = {
     "stack_entries",
     "endpoint",
     "accept_report",
+    "node_rotation",
 }
-=======
-SHARED = {"__init__", "main", "common", "table", "stack_outputs", "stack_edit", "accept_report", "node_rotation"}
->>>>>>> 200c1eb (Add fleet drain and undrain; show and report what is drained)
 
 
 def test_each_verb_is_a_file() -> None:
