@@ -11,6 +11,8 @@ from typing import Any
 PRESENT = "present"
 # The digest of a file that may contain a secret: an HMAC with the node's key (on_node_read.py).
 KEYED = "keyed_sha256"
+# The attribute for a node or replica that is drained, in words: no run ends that.
+ROTATION = "rotation"
 # The word for an item of an attribute with a list.
 ITEMS = {
     "drop_ins": "drop-in",
@@ -80,6 +82,8 @@ def _words(attribute: str, value: Any) -> str:
         case list():
             item = ITEMS.get(attribute, name)
             return f"{item} {', '.join(map(str, value))}" if value else f"no such {item}"
+        case _ if attribute == ROTATION:
+            return str(value)
         case _ if attribute == "type":
             return f"a {value}"
         case None:

@@ -11,6 +11,7 @@ import click
 # Each verb, and the first sentence of its own help.
 VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
+    "drain": "Take a node or a replica out of rotation until `fleet undrain`.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
     "key": "Make, list and remove the keys of clients.",
@@ -21,6 +22,7 @@ VERBS = {
     "probe": "Send the probes to each replica and check its answers.",
     "request": "Print the JSON body of one probe's request.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
+    "undrain": "Put a node or a replica back into rotation after `fleet drain`.",
     "verify": "Compare every byte of the weights, and the images, with the record.",
 }
 
@@ -54,7 +56,7 @@ def main() -> None:
     plan, mirrors, enrol, pin and key read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
     stack that is up; request needs none.
 
-    Exit code 1: an error, printed on stderr. For accept, preflight and verify, 1 is a finding and 2 an error.
+    Exit code 1: an error, printed on stderr. For accept, drain, preflight and verify, 1 is a finding and 2 an error.
     """
 
 

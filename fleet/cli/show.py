@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from fleet.cli import common, endpoint, stack_outputs
+from fleet.cli import common, endpoint, node_rotation, stack_outputs
 from fleet.cli.stack_outputs import Outputs
 from fleet.cli.table import columns
+from fleet.managed import rotation
 
 HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time by phase")
 SHORT = 12  # hex digits of a digest or commit: enough to distinguish two, short enough for one line
@@ -27,7 +28,7 @@ def command(stack: str) -> None:
     """
     outputs = stack_outputs.outputs(stack)
     entry = endpoint.of(outputs)
-    parts = [table(outputs), *([endpoint.report(entry, stack)] if entry else [])]
+    parts = [table(outputs), *_rotation(outputs, stack), *([endpoint.report(entry, stack)] if entry else [])]
     click.echo("\n\n".join([*parts, *stack_outputs.failures(outputs, stack)]))
     click.echo()
     if entry:
@@ -50,6 +51,14 @@ def table(outputs: Outputs) -> str:
     """Return one line per replica: its node, what it serves, its probe results, the seconds of each phase."""
     lines = [line for node, evidence in outputs.get("replicas", {}).items() for line in _lines(node, evidence)]
     return columns([HEAD, *lines])
+
+
+def _rotation(outputs: Outputs, stack: str) -> list[str]:
+    """Return what is drained and what does not answer, in one text; a stack without a gateway has no drains."""
+    if not outputs.get("endpoint"):
+        return []
+    lines = node_rotation.lines(rotation.looks(node_rotation.targets(outputs)), shlex.quote(stack))
+    return ["\n".join(lines)] if lines else []
 
 
 def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fleet.drift import Difference
+from fleet.drift import ROTATION, Difference
 from fleet.impact import role_effects, value_diff
 from fleet.impact.role_effects import LEVELS, NONE, Level, Statement, read_statement
 from fleet.stack import role_digest
@@ -249,6 +249,8 @@ def _of_drift(
     difference: Difference, inputs: Mapping[str, Any], units: Mapping[str, tuple[str, ...]], roles: Path
 ) -> Reason:
     """Return the effect of repairing a difference, by the first matching rule of the roles; without one nothing restarts."""
+    if difference.attribute == ROTATION:
+        return Reason(NONE, (), str(difference))
     replica = (_stem(difference.name),)
     for role in inputs.get("roles") or {}:
         statement = read_statement(roles, role)

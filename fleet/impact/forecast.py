@@ -37,27 +37,30 @@ class Change:
     """One effect of one resource's run on a machine; a level in KINDS hits kinds of resources.
 
     `seconds` is the duration of an earlier run of this kind, None for one that was never measured, 0 if a stronger effect of the same run
-    has the duration.
+    has the duration. `kind` is the resource's, `in_turn` whether the machine waits for its turn and is out of service meanwhile.
     """
 
     node: str
     effect: Effect
     seconds: float | None = None
+    kind: str = ""
+    in_turn: bool = False
 
 
 Groups = dict[Effect, list[Change]]
 
 
-def lines(changes: Iterable[Change], parallel: int) -> list[str]:
-    """Return the lines, none without changes; `parallel` is the number of machines that a run changes at the same time."""
+def lines(changes: Iterable[Change], parallel: int, at_once: int = 1) -> list[str]:
+    """Return the lines, none without changes; `parallel` is the number of machines that a run changes at the same time, `at_once` in turns."""
     groups: Groups = {}
     for change in _by_machine(changes):
         groups.setdefault(change.effect, []).append(change)
     # Too many lines to read: first merge those that differ only in values, then all with the same effect.
     groups = _merge(groups, SIMILAR_LINES, lambda effect: tuple(dict.fromkeys(map(_subject, effect.because))))
     rows = list(_merge(groups, 2 * SIMILAR_LINES, lambda effect: ()).items())
-    rows.sort(key=lambda row: (ORDER.index(row[0].level), not row[0].sure, -len(row[1]), _natural(row[1][0].node)))
-    return [_line(effect, group, parallel) for effect, group in rows]
+    rows.sort(key=lambda row: (ORDER.index(row[0].level), not row[0].sure, -len(row[1]), natural(row[1][0].node)))
+    limits = {True: min(parallel, at_once), False: parallel}
+    return [_line(effect, group, limits[all(change.in_turn for change in group)]) for effect, group in rows]
 
 
 def duration(seconds: float) -> str:
@@ -80,8 +83,9 @@ def _by_machine(changes: Iterable[Change]) -> list[Change]:
         because = tuple(dict.fromkeys(reason for change in group for reason in change.effect.because))
         measured_seconds = [change.seconds for change in group if change.seconds is not None]
         seconds = sum(measured_seconds) if len(measured_seconds) == len(group) else None
-        node_changes.append(Change(node, Effect(level, what, because, sure), seconds))
-    return sorted(node_changes, key=lambda change: _natural(change.node))
+        in_turn = any(change.in_turn for change in group)
+        node_changes.append(Change(node, Effect(level, what, because, sure), seconds, in_turn=in_turn))
+    return sorted(node_changes, key=lambda change: natural(change.node))
 
 
 def _kinds(hit: set[str]) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ def _merge(groups: Groups, most: int, about: Callable[[Effect], tuple[str, ...]]
         others = [reason for effect in effects for reason in effect.because if reason not in common]
         because = tuple(dict.fromkeys([*common, *(f"{_subject(reason)} (not the same on all)" for reason in others)]))
         members = [change for effect in effects for change in groups[effect]]
-        merged_groups[replace(bare, because=because)] = sorted(members, key=lambda change: _natural(change.node))
+        merged_groups[replace(bare, because=because)] = sorted(members, key=lambda change: natural(change.node))
     return merged_groups
 
 
@@ -160,7 +164,7 @@ def _how_long(durations: Sequence[float | None], parallel: int, matters: bool) -
     return f"{text} ({missing} not measured yet)" if missing and matters else text
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, str], ...]:
     """Return a sort key that puts prod-2 before prod-10."""
     split: Callable[[str], list[str]] = re.compile(r"(\d+)").split
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in split(name))

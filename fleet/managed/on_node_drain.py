@@ -93,7 +93,8 @@ class Proxy:
 
 
 class Mark:
-    """The file that says who has drained the node or a replica: {node: turn|operator, replicas: {NAME: turn|operator}}."""
+    """The file that says who has drained the node or a replica, and since when: {node: turn|operator, replicas: {NAME: turn|operator},
+    since: seconds of the clock, replicas_since: {NAME: seconds}}."""
 
     def __init__(self, path: str) -> None:
         self.path = pathlib.Path(path)
@@ -102,25 +103,40 @@ class Mark:
         except (FileNotFoundError, ValueError, RecursionError):
             content = {}
         content = content if isinstance(content, dict) else {}
-        replicas = content.get("replicas")
+        replicas, since = content.get("replicas"), content.get("replicas_since")
         self.node = str(content.get("node") or "")
         self.replicas = {str(name): str(by) for name, by in (replicas if isinstance(replicas, dict) else {}).items()}
+        # 0: an earlier release has not written it
+        self.since = _seconds(content.get("since"))
+        times = since if isinstance(since, dict) else {}
+        self.replicas_since = {name: _seconds(times.get(name)) for name in self.replicas}
 
     def put(self, replica: str, by: str) -> None:
-        """Record that `by` drained the node or one replica; an operator's record stays. Without a `by` remove the record."""
+        """Record that `by` drained the node or one replica, now unless it did so before. Without a `by` remove the record."""
+        current = self.replicas.get(replica, "") if replica else self.node
+        if by and by == current:
+            return
+        now = int(time.time()) if by else 0
         if replica:
             self.replicas = {name: who for name, who in self.replicas.items() if name != replica}
             self.replicas |= {replica: by} if by else {}
+            self.replicas_since |= {replica: now}
         else:
-            self.node = by
+            self.node, self.since = by, now
         if not self.node and not self.replicas:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.new")
-        draft.write_text(json.dumps({"node": self.node, "replicas": self.replicas}))
+        since = {name: self.replicas_since[name] for name in self.replicas}
+        content = {"node": self.node, "replicas": self.replicas, "since": self.since, "replicas_since": since}
+        draft.write_text(json.dumps(content))
         draft.chmod(0o644)
         draft.replace(self.path)
+
+
+def _seconds(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def units(folder: str) -> dict[str, str]:
@@ -148,6 +164,8 @@ def look(paths: Facts) -> Facts:
         "draining": admission.get("status", "").startswith("MAINT"),
         "mark": mark.node,
         "marks": mark.replicas,
+        "since": mark.since,
+        "marks_since": mark.replicas_since,
         "requests": int(servers.get("BACKEND", {}).get("stot") or 0),
         "in_flight": proxy.in_flight() if answers else 0,
         "replicas": {

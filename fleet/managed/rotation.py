@@ -3,6 +3,7 @@
 Owns the forms of that script's lines. Needs a connection; what a node sends is validated. Called by fleet.provider for turns and by `fleet drain`.
 """
 
+import datetime
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -28,12 +29,16 @@ PATHS = {
 TURN, OPERATOR = "turn", "operator"
 # Seconds without a line from the node after which it hangs, for a connection of the census, and for a census that asks many nodes at once.
 SILENCE, CONNECT, CENSUS_AT_ONCE = 20.0, 10.0, 32
+# The last second of the year 9999, the latest that can be shown.
+MOST_SECONDS = 253_402_300_799
 
 LOOK = {
     "proxy": WORD,
     "draining": Flag(),
     "mark": WORD,
     "marks": Table(NAME, WORD, most=64),
+    "since": Whole(most=MOST_SECONDS),
+    "marks_since": Table(NAME, Whole(most=MOST_SECONDS), most=64),
     "requests": Whole(),
     "in_flight": Whole(),
     "replicas": Table(NAME, Record({"unit": WORD, "proxy": WORD}), most=64),
@@ -46,7 +51,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Look:
-    """How a node serves: `proxy` is none, silent or answers; `mark` and `marks` say who drained it and its replicas.
+    """How a node serves: `proxy` is none, silent or answers; `mark` and `marks` say who drained it and its replicas, `since` when.
 
     `requests` are those that its proxy has ever had, `in_flight` those that run now. `replicas` has systemd's and the proxy's word for each.
     """
@@ -55,6 +60,8 @@ class Look:
     draining: bool
     mark: str
     marks: Mapping[str, str]
+    since: int
+    marks_since: Mapping[str, int]
     requests: int
     in_flight: int
     replicas: Mapping[str, Mapping[str, str]]
@@ -73,6 +80,16 @@ class Look:
     def inactive(self) -> list[str]:
         """Return the replicas whose unit is not active."""
         return [name for name, words in self.replicas.items() if words["unit"] != "active"]
+
+    @property
+    def drains(self) -> dict[str, str]:
+        """Return {replica, or "" for the whole node: by whom it is drained, and since when}."""
+        words = {name: _drained(by, self.marks_since.get(name, 0)) for name, by in self.marks.items()}
+        if self.mark or self.draining:
+            unheeded = self.mark and self.proxy == "answers" and not self.draining
+            more = ", and its proxy takes requests all the same" if unheeded else ""
+            words[""] = f"{_drained(self.mark or OPERATOR, self.since)}{more}"
+        return dict(sorted(words.items()))
 
     @property
     def standing(self) -> Standing:
@@ -104,21 +121,29 @@ def look(connection: ssh.Connection) -> Look:
     return Look(**facts)
 
 
-def census(targets: Mapping[str, ssh.Target | None], note: Note) -> dict[str, Standing]:
-    """Return each node's standing, asking all at once; a node without a target, or that gives no answer, is dead. `note` gets the reasons."""
+def looks(targets: Mapping[str, ssh.Target]) -> dict[str, Look | errors.FleetError]:
+    """Return how each node serves, or why it gives no answer, asking all at once."""
 
-    def standing(target: ssh.Target | None) -> Standing:
-        if target is None:
-            return Standing.DEAD
+    def answer(target: ssh.Target) -> Look | errors.FleetError:
         try:
             with ssh.connect(target, CONNECT) as connection:
-                return look(connection).standing
+                return look(connection)
         except errors.FleetError as error:
-            note(f"{target.name} counts as out of service: {error.doing}: {error.seen}")
-            return Standing.DEAD
+            return error
 
     with futures.ThreadPoolExecutor(CENSUS_AT_ONCE) as pool:
-        return dict(zip(targets, pool.map(standing, targets.values()), strict=True))
+        return dict(zip(targets, pool.map(answer, targets.values()), strict=True))
+
+
+def census(targets: Mapping[str, ssh.Target | None], note: Note) -> dict[str, Standing]:
+    """Return each node's standing; a node without a target, or that gives no answer, is dead. `note` gets the reasons."""
+    standings = dict.fromkeys(targets, Standing.DEAD)
+    for name, answer in looks({name: target for name, target in targets.items() if target}).items():
+        if isinstance(answer, Look):
+            standings[name] = answer.standing
+        else:
+            note(f"{name} counts as out of service: {answer.doing}: {answer.seen}")
+    return standings
 
 
 def drain(
@@ -180,6 +205,12 @@ def _failed(connection: ssh.Connection, doing: str, seen: str, wanted: str) -> e
         wanted=wanted or "a node proxy that answers",
         next=f"{connection.target.login} systemctl status fleet-proxy",
     )
+
+
+def _drained(by: str, since: int) -> str:
+    """Return `drained by operator since 2026-11-29 23:05 UTC`."""
+    when = datetime.datetime.fromtimestamp(since, datetime.UTC).strftime(" since %Y-%m-%d %H:%M UTC") if since else ""
+    return f"drained by {'operator' if by == OPERATOR else 'an unfinished turn'}{when}"
 
 
 def _requests(number: int) -> str:

@@ -188,9 +188,10 @@ def endpoints(replicas: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> p
     )
 
 
-def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource]) -> None:
+def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource], order: Sequence[str]) -> None:
     """Let a preview end with a summary of its effects, beside the stack, after the resources `last` are previewed.
 
+    `order` has the machines in the order of their turns; empty in a stack without turns.
     A function call and not a resource: it adds nothing to the state or the counts. Updates do not call it.
     """
 
@@ -199,7 +200,8 @@ def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource])
             await resource.urn.future()
         stack = pulumi.runtime.get_root_resource()
         options = pulumi.InvokeOptions(provider=provider)
-        await pulumi.runtime.invoke_async("fleet:index:forecast", {"beside": stack.urn if stack else ""}, options)
+        arguments = {"beside": stack.urn if stack else "", "order": list(order)}
+        await pulumi.runtime.invoke_async("fleet:index:forecast", arguments, options)
         return True
 
     if pulumi.runtime.is_dry_run():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fleet import errors, ssh
-from fleet.impact.effects import Effect
+from fleet.impact import forecast_turns
 from fleet.managed import rotation, snapshot
 from fleet.managed.rotation import TURN
 from fleet.managed.standing import Standing
@@ -19,9 +19,6 @@ from fleet.provider.properties import Props
 from fleet.provider.serving import Serving
 from fleet.provider.turns import Change, Turns
 
-# Kinds of resources with turns, and the levels of effects that interrupt what a node serves, also where an effect is not sure.
-KINDS = ("Host", "Image", "Weights", "Serving")
-INTERRUPTING = ("restart", "reboot", "stop", "recreate", "reinstall")
 # Seconds that replicas may take to be healthy where no run of Serving waits for them.
 START = 3600.0
 
@@ -67,10 +64,11 @@ class ChangeInTurns:
 
     def update(self, resource: Resource, request: Request, old_inputs: Props, inputs: Props, old: Props) -> Props:
         """Update a resource in its node's turn, if the update interrupts what the node serves. Raises InitFailed or FleetError."""
-        if not self._turns or request.kind not in KINDS:
+        if not self._turns or request.kind not in forecast_turns.KINDS:
             return resource.apply(request, inputs, old)
         node, target = request.name, ssh.Target.from_inputs(inputs["node"])
-        interrupts = _interrupts(resource.effects(old_inputs, inputs, old))
+        effects = resource.effects(old_inputs, inputs, old)
+        interrupts = any(forecast_turns.interrupts(request.kind, effect) for effect in effects)
         if interrupts:
             self._turns.enter(node, lambda text: request.report(text, True), request.cancelled)
         if not self._turns.is_open(node):
@@ -88,6 +86,13 @@ class ChangeInTurns:
             return
         with contextlib.suppress(errors.Unreachable, errors.CommandFailed):
             self._drain(request, ssh.Target.from_inputs(properties["node"]))
+
+    def forecast(self, order: Sequence[str]) -> forecast_turns.Turns | None:
+        """Return the turns that a preview describes, for the nodes that serve, the canary first; None for a stack without turns."""
+        if not self._turns or not order:
+            return None
+        change = self._turns.change
+        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain)
 
     # --- a turn
 
@@ -247,10 +252,6 @@ class ChangeInTurns:
                 return False
             request.report(f"waits for {', '.join(seen.inactive)}", True)
         return False
-
-
-def _interrupts(effects: Sequence[Effect]) -> bool:
-    return any(effect.level in INTERRUPTING for effect in effects)
 
 
 def _unhealthy(target: ssh.Target, doing: str) -> errors.ProbeFailed:

@@ -4,12 +4,13 @@ Called by the servicer. Needs fleet.certificates and the stack's authority, whos
 """
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fleet import certificates
+from fleet import certificates, drift, errors, ssh
 from fleet.impact.effects import PROXIES, Reason
 from fleet.impact.role_effects import Level
+from fleet.managed import rotation
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
@@ -20,6 +21,12 @@ VARIABLES = {"node": "GATEWAY_NODE_PEM", "client": "GATEWAY_CLIENT_PEM", "server
 RELOAD = Level("reload")
 
 
+def look(target: ssh.Target) -> rotation.Look:
+    """Return how a node serves. Raises FleetError."""
+    with ssh.connect(target) as connection:
+        return rotation.look(connection)
+
+
 class Gateway(Playbook):
     """The proxies of a machine: that of a node before its replicas, that for clients, or both (`gateway_faces`).
 
@@ -27,6 +34,31 @@ class Gateway(Playbook):
     for 90 days; an update renews one that has 30 left. `ends` has the last day of each. With the input `chain`, the user's own certificate,
     `server` is made of that.
     """
+
+    def __init__(self, *arguments: Any, look: Callable[[ssh.Target], rotation.Look] = look, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._look = look
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Run the role; it leaves drains as they are, and says so."""
+        outputs = super().apply(request, inputs, old)
+        for difference in drift.recorded(old or {}):
+            if difference.attribute == drift.ROTATION:
+                request.report(f"stays as it is: {difference}", False)
+        return outputs
+
+    def read(self, request: Request, properties: Props) -> Props:
+        """Compare with the machine, and report what is drained there as drift."""
+        current = super().read(request, properties)
+        if "node" not in _faces(properties, {}):
+            return current
+        try:
+            seen = self._look(ssh.Target.from_inputs(properties["node"]))
+        except errors.CommandFailed as error:
+            request.warn(f"whether {request.name} is drained is unknown: {error.seen}")
+            return current
+        drains = [_drained(request.name, replica, words, seen) for replica, words in seen.drains.items()]
+        return {**current, "drift": [*current["drift"], *(difference.to_json() for difference in drains)]}
 
     def due(self, properties: Props) -> Mapping[str, str]:
         """Return the reason to renew certificates that end soon."""
@@ -74,6 +106,14 @@ class Gateway(Playbook):
         """Return the inner API key, the authority's certificate and the certificates."""
         pems = {VARIABLES[name]: pem for name, pem in properties["certificates"].items()}
         return {"VLLM_API_KEY": properties["inner_key"], "GATEWAY_AUTHORITY": properties["authority"], **pems}
+
+
+def _drained(node: str, replica: str, words: str, seen: rotation.Look) -> drift.Difference:
+    """Return the difference for a drain."""
+    by_turn = (seen.marks.get(replica) if replica else seen.mark) == rotation.TURN
+    ends = "the end of the turn, by `pulumi up`" if by_turn else "`fleet undrain`, and no `pulumi up`, puts it back"
+    kind, name = ("replica", f"{node}/{replica}") if replica else ("node", node)
+    return drift.Difference(kind, name, drift.ROTATION, f"in rotation: {ends}", words)
 
 
 def _due(properties: Props) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """Collect the effects that the resources of one preview predict, and return them as the lines at its end.
 
-Called by the servicer, from many threads, and by playbook.py. Needs fleet.impact.forecast for the lines.
+Called by the servicer, from many threads, and by playbook.py. Needs fleet.impact.forecast and forecast_turns for the lines.
 """
 
 import threading
 from collections.abc import Iterable, Sequence
 
-from fleet.impact import forecast
+from fleet.impact import forecast, forecast_turns
 from fleet.impact.effects import Effect
 from fleet.provider.base import kind_of, name_of
 from fleet.provider.properties import Props
@@ -39,20 +39,26 @@ class PreviewSummary:
         with self._lock:
             level = "replace" if urn in self._existing else "new"
             effect = Effect(level, (kind_of(urn),), tuple(self._replace_reasons.get(urn, ())))
-            self._changes[urn] = [forecast.Change(name_of(urn), effect)]
+            self._changes[urn] = [forecast.Change(name_of(urn), effect, kind=kind_of(urn))]
 
     def add_update(self, urn: str, effects: Sequence[Effect], took: Props) -> None:
         """Add an update with its effects, the strongest first; `took` has the seconds of earlier runs by level."""
-        strongest = [forecast.Change(name_of(urn), effect, expected_seconds(effect, took)) for effect in effects[:1]]
-        others = [forecast.Change(name_of(urn), effect, 0) for effect in effects[1:]]
+        seconds = [expected_seconds(effect, took) if number == 0 else 0 for number, effect in enumerate(effects)]
         with self._lock:
-            self._changes[urn] = [*strongest, *others]
+            self._changes[urn] = [
+                forecast.Change(name_of(urn), effect, duration, kind_of(urn))
+                for effect, duration in zip(effects, seconds, strict=True)
+            ]
 
-    def lines(self, parallel: int) -> list[str]:
-        """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time."""
+    def lines(self, parallel: int, turns: forecast_turns.Turns | None = None) -> list[str]:
+        """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time, without turns."""
         with self._lock:
             groups = [group for urn, group in sorted(self._changes.items()) if kind_of(urn) not in ELSEWHERE]
-        return forecast.lines([change for group in groups for change in group], parallel)
+        changes = [change for group in groups for change in group]
+        if turns is None:
+            return forecast.lines(changes, parallel)
+        changes = turns.mark(changes)
+        return [*forecast.lines(changes, parallel, turns.at_once), *turns.lines(changes)]
 
 
 def expected_seconds(effect: Effect, took: Props) -> float | None:

@@ -5,7 +5,7 @@ Knows gRPC and no machine. Needs the resources of the files beside it. Started b
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import grpc
@@ -15,22 +15,14 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from fleet import errors
 from fleet.impact import effects
 from fleet.provider import base, diffs, unexpected
-from fleet.provider.authority import Authority
-from fleet.provider.baremetal import BareMetal
 from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
 from fleet.provider.engine import Engine
-from fleet.provider.gateway import Gateway
-from fleet.provider.hostkey import HostKey
-from fleet.provider.image import Image
-from fleet.provider.node import Node
-from fleet.provider.playbook import Playbook
+from fleet.provider.kinds import kinds
 from fleet.provider.preview_summary import PreviewSummary
 from fleet.provider.properties import Props, leaves, to_dict, to_struct
-from fleet.provider.serving import Serving
 from fleet.provider.slots import PARALLEL, Slots
-from fleet.provider.weights import Weights
 
 Context = grpc.ServicerContext
 
@@ -39,21 +31,6 @@ SECRET = (
     *("api_key", "token", "private", "username", "password"),
     *("authority_key", "inner_key", "gateway_key", "certificates"),
 )
-
-
-def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
-    """Return the resources of this provider by kind; `purge` names what Host and Weights also remove on delete."""
-    return {
-        "BareMetal": BareMetal(),
-        "HostKey": HostKey(),
-        "Authority": Authority(),
-        "Node": Node(),
-        "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
-        "Image": Image("Image", ("image", "commit", "version", "recipe"), slots),
-        "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
-        "Serving": Serving("Serving", ("replicas", "verdict"), slots),
-        "Gateway": Gateway("Gateway", ("version", "certificates", "ends"), slots),
-    }
 
 
 class Fleet(provider_pb2_grpc.ResourceProviderServicer):
@@ -219,8 +196,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return response
 
     def _forecast(self, arguments: Props) -> Props:
-        """Show a summary of the preview."""
-        for line in self._summary.lines(self._parallel):
+        """Show a summary of the preview: {order: the nodes that serve, the canary first; empty without turns}."""
+        for line in self._summary.lines(self._parallel, self._turns.forecast(arguments.get("order") or ())):
             self._engine.report(arguments["beside"], line)
         return {}
 

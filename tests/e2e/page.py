@@ -12,6 +12,8 @@ accepts it as it is.
 Options that `daemon.json` had before the first run stay. An option that somebody adds later stays, too. It is drift at every refresh,
 `options of /etc/docker/daemon.json (option mtu, wanted no such option)`, until `docker_daemon_options` declares it or somebody removes it.
 
+A drain is drift, too, and no run ends it: `node prod-2 (drained by operator since 2026-11-29 23:05 UTC, wanted in rotation: …)` until `fleet undrain`.
+
 A refresh compares weights by size and time, since reading them takes minutes. `fleet verify -s ENV` reads every byte. It gives a wrong file the
 present time, so that the next refresh reports and reverts it as in the table. Replicas restart with files that were fetched again.
 

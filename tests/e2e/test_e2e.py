@@ -105,7 +105,7 @@ def test_one_flag_runs_only_the_serving_role_and_restarts_only_the_replicas(road
     length = road.another_length()
     road.set('glm-fleet:vars.vllm_flags["max-model-len"]', length)
     preview = expect_success(road.preview())
-    restart = rf"glm-1, glm-2: restart glm-0, about N s each: vllm_flags.max-model-len \d+ -> {length}"
+    restart = rf"glm-1, glm-2: restart glm-0, about N s each, 1 at a time: vllm_flags.max-model-len \d+ -> {length}"
     assert any(re.fullmatch(restart, line) for line in forecast(preview)), preview
     expect_success(road.up())
     new = sorted(path.name for path in set((road.home / ".pulumi" / "logs").iterdir()) - logs)

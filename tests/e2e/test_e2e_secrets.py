@@ -97,7 +97,7 @@ def test_a_preview_reports_a_new_key_which_costs_one_restart_of_each_replica_and
     road.set_secret("vllm_api_key", stack_secrets.new)
     preview = stack_secrets.outputs["preview"] = expect_success(road.preview())
     stack_secrets.outputs["preview in full"] = road.preview("--diff").stdout
-    assert "glm-1, glm-2: restart glm-0, about N s each: the API key changed" in forecast(preview), preview
+    assert "glm-1, glm-2: restart glm-0, about N s each, 1 at a time: the API key changed" in forecast(preview), preview
     stack_secrets.outputs["up"] = expect_success(road.up())
     new_logs = sorted(name.rsplit("-", 2)[0] for name in {*logs(road)} - old_logs)
     assert new_logs == [f"lab-{kind}-{node}" for kind in ("gateway", "serving") for node in NODES]

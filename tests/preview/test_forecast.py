@@ -13,6 +13,8 @@ import pytest
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import FLAG, Fleet, beside_the_stack, diagnostics, pulumi
 
+DRAINS = "and at most 5 min a node until its requests have ended"
+
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fleet, str]:
@@ -57,13 +59,14 @@ def test_a_preview_ends_with_every_machine_s_prediction_and_has_each_beside_its_
     """The forecast is complete only if the engine has previewed everything before it requests the forecast."""
     fleet.set(FLAG, "32768")
     fleet.set("glm-fleet:nodes.machines.prod-3.vars.host_kernel_arguments[0]", "amd_iommu=on")
-    fleet.set("glm-fleet:parallel", "2")
     output = expect_success(fleet.run("preview"))
     flag = "vllm_flags.max-model-len 65536 -> 32768"
     assert diagnostics(output) == beside_the_stack(
         'prod-3: reboot, about 4 min: host_kernel_arguments ["pci=realloc=off,bfsort", "iommu=pt"] -> ["amd_iommu=on"]',
-        f"4 nodes: restart glm-0, glm-1, about 92 s each, 2 at a time: {flag}",
+        f"4 nodes: restart glm-0, glm-1, about 92 s each, 1 at a time: {flag}",
         "  prod-1, prod-2, prod-3, prod-4",
+        "in turns: prod-1 first (canary, held 60 s), then prod-2, prod-3, prod-4 one at a time; "
+        f"at the worst moment 3 of 4 nodes serve; about 11 min, {DRAINS}",
     )
     assert f"fleet:index:Serving prod-4 update [diff: ~vars]; restarts glm-0, glm-1 on prod-4: {flag}" in output
 
@@ -78,13 +81,14 @@ def test_a_preview_predicts_the_cost_of_repairing_drift(fleet: Fleet) -> None:
         "prod-2: restart glm-0, about 92 s: unit glm-0.service (state inactive, wanted state active)",
         "prod-1: await the replicas and probe them again, about 92 s: its Docker daemon restarts",
         "prod-4: repair what drifted, nothing restarts: file /usr/local/lib/fleet/fetch-weights (absent, wanted present)",
+        f"in turns: prod-1 first (canary, held 60 s), then prod-2; at the worst moment 3 of 4 nodes serve; about 8 min, {DRAINS}",
     )
 
 
 def test_a_review_by_machine_reads_the_same_lines(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
     items = json.loads(pulumi(fleet.project, "preview", "--json", "-s", "prod").stdout)["diagnostics"]
-    assert [item["message"].splitlines()[0].split(": ")[0] for item in items] == ["4 nodes"]
+    assert [item["message"].splitlines()[0].split(": ")[0] for item in items] == ["4 nodes", "in turns"]
 
 
 def test_new_requirements_of_a_plan_change_no_machine_and_enter_the_state(fleet: Fleet) -> None:
@@ -120,5 +124,7 @@ def test_after_a_failed_machine_a_preview_predicts_the_rest(fleet: Fleet) -> Non
     assert "\n\nprod-4: the last change failed: Serving: serving: it broke\n" in output
     output = expect_success(fleet.run("preview"))
     assert diagnostics(output) == beside_the_stack(
-        "prod-4: restart glm-0, glm-1, about 92 s: vllm_flags.max-model-len 65536 -> 32768"
+        "prod-4: restart glm-0, glm-1, about 92 s: vllm_flags.max-model-len 65536 -> 32768",
+        "in turns: prod-4 alone (no canary: prod-1 is not changed); at the worst moment 3 of 4 nodes serve; "
+        f"about 92 s, {DRAINS}",
     )

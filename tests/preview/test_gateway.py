@@ -55,6 +55,22 @@ def test_a_gateway_adds_an_authority_and_a_proxy_to_each_machine(fleet: Fleet) -
         assert "24 unchanged" in expect_success(fleet.run("preview", "--expect-no-changes", *more))
 
 
+def test_a_drained_node_is_drift_that_no_update_ends(fleet: Fleet) -> None:
+    fleet.machines(drained=["prod-2"])
+    words = (
+        "node prod-2 (drained by operator since 2026-09-21 14:13 UTC, "
+        "wanted in rotation: `fleet undrain`, and no `pulumi up`, puts it back)"
+    )
+    output = expect_success(fleet.run("preview", "--refresh"))
+    assert diagnostics(output) == beside_the_stack(f"prod-2: nothing restarts: {words}")
+    for _ in range(2):
+        output = expect_success(fleet.run("up", "--yes", "--skip-preview", "--refresh"))
+        assert f"stays as it is: {words}" in output
+    fleet.machines()
+    expect_success(fleet.run("up", "--yes", "--skip-preview", "--refresh"))
+    assert "24 unchanged" in expect_success(fleet.run("preview", "--expect-no-changes", "--refresh"))
+
+
 def test_the_endpoint_is_one_url_and_no_key_is_in_clear_anywhere(fleet: Fleet) -> None:
     outputs = json.loads(expect_success(pulumi(fleet.project, "stack", "output", "--json", "-s", "prod")))
     assert outputs["endpoint"] == "https://glm.example.com/v1"

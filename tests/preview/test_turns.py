@@ -6,11 +6,13 @@ Needs `pulumi` on PATH; skipped with that reason where it is not.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.environment import expect_failure, expect_success
-from tests.support.pulumi_project import Fleet
+from tests.support.pulumi_project import Fleet, beside_the_stack, diagnostics
 
 NAMES = [f"prod-{number}" for number in (1, 2, 3, 4)]
 ARGUMENT = "glm-fleet:vars.host_kernel_arguments[0]"
@@ -101,3 +103,21 @@ def test_a_target_is_changed_in_its_turn(fleet: Fleet) -> None:
     urn = "urn:pulumi:prod::glm-fleet::fleet:index:Node$fleet:index:Serving::prod-3"
     expect_success(fleet.run(*UP, "--target", urn))
     assert log(fleet) == ["drain prod-3", "Serving prod-3 begins", "Serving prod-3 ends", "give back prod-3"]
+
+
+def test_a_preview_of_twelve_nodes_ends_with_their_turns(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    stack = yaml.safe_load(fleet.file.read_text())
+    machines = stack["config"]["glm-fleet:nodes"]["machines"]
+    machines |= {
+        f"prod-{number}": {**machines["prod-1"], "address": f"192.0.2.{number + 20}"} for number in range(5, 13)
+    }
+    fleet.file.write_text(yaml.safe_dump(stack))
+    expect_success(fleet.run(*UP))
+    fleet.set(FLAG, "32768")
+    assert diagnostics(expect_success(fleet.run("preview"))) == beside_the_stack(
+        "12 nodes: restart glm-0, glm-1, about 92 s each, 1 at a time: vllm_flags.max-model-len 65536 -> 32768",
+        "  prod-1, prod-2, prod-3, prod-4, prod-5, prod-6, prod-7, prod-8, prod-9, prod-10, prod-11, prod-12",
+        "in turns: prod-1 first (canary, held 60 s), then 11 nodes one at a time; at the worst moment 11 of 12 nodes serve; "
+        "about 19 min, and at most 5 min a node until its requests have ended",
+    )

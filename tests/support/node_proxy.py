@@ -108,9 +108,10 @@ class Node:
 
     @property
     def mark(self) -> object:
-        """The content of the mark; None without one."""
+        """Who has drained what, by the mark; None without one."""
         file = Path(self.paths["mark"])
-        return json.loads(file.read_text()) if file.exists() else None
+        content = json.loads(file.read_text()) if file.exists() else None
+        return content and {name: content[name] for name in ("node", "replicas")}
 
 
 @dataclass

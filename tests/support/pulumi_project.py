@@ -106,7 +106,7 @@ class Fleet:
         self.as_deployed = self.file.read_text()
 
     def machines(self, **state: Any) -> None:
-        """Set the machines' state: drift by "KIND NODE", silent nodes, failing runs ("KIND NODE"), and how many days later it is."""
+        """Set the machines' state: drift by "KIND NODE", silent and drained nodes, failing runs ("KIND NODE"), and how many days later it is."""
         text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], "failing": [], **state})
         (self.project / "state" / "machines.json").write_text(text)
 

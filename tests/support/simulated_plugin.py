@@ -1,7 +1,8 @@
 """The fleet's plugin with imaginary machines: every run succeeds after the seconds in machines.json. BMCs are real.
 
 Started by the Pulumi engine. Used by tests/preview, which need a state of deployed machines. Reads machines.json of FLEET_STATE:
-{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node], failing: [KIND NODE], days: how much later it is}. Writes runs.log.
+{seconds: {role: s}, drift: {"KIND NODE": {thing: state}}, silent: [node], failing: [KIND NODE], drained: [node], days: how much later it is}.
+Writes runs.log.
 Usage: python -m tests.support.simulated_plugin ENGINE_ADDRESS.
 """
 
@@ -16,7 +17,7 @@ from typing import Any  # noqa: E402
 
 from fleet import certificates, errors, ssh  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
-from fleet.managed import managed_set  # noqa: E402
+from fleet.managed import managed_set, rotation  # noqa: E402
 from fleet.managed.standing import Standing  # noqa: E402
 from fleet.provider import authority, baremetal, base, gateway, hostkey, node, plugin, servicer  # noqa: E402
 from fleet.provider.change_in_turns import ChangeInTurns  # noqa: E402
@@ -129,9 +130,17 @@ def playbook(kind: str, slots: Slots) -> Playbook:
             raise errors.Unreachable(node=target.name, doing="connect", seen="no answer")
         return [{thing: now["drift"].get(f"{kind} {target.name}", right)}]
 
-    made = {"Serving": ("verdict",), "Gateway": ("certificates", "ends")}.get(kind, ())
-    kind_of_run = gateway.Gateway if kind == "Gateway" else Run
-    return kind_of_run(kind, (*RESULTS[kind], *made), slots, run=run, read=read)
+    if kind == "Gateway":
+        return gateway.Gateway(kind, (*RESULTS[kind], "certificates", "ends"), slots, run=run, read=read, look=look)
+    made = ("verdict",) if kind == "Serving" else ()
+    return Run(kind, (*RESULTS[kind], *made), slots, run=run, read=read)
+
+
+def look(target: ssh.Target) -> rotation.Look:
+    """Return how a node serves; an operator drained some in September 2026."""
+    drained = target.name in machines().get("drained", ())
+    mark, since = ("operator", 1_790_000_000) if drained else ("", 0)
+    return rotation.Look("answers", drained, mark, {}, since, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}})
 
 
 if __name__ == "__main__":

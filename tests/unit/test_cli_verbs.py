@@ -19,6 +19,7 @@ SHARED = {
     "stack_entries",
     "endpoint",
     "accept_report",
+    "node_rotation",
 }
 
 

@@ -15,7 +15,7 @@ import yaml
 from fleet import errors, ssh
 from fleet.ansible import converge
 from fleet.managed import managed_set
-from fleet.provider import base, outputs, servicer
+from fleet.provider import base, kinds, outputs
 from fleet.provider.base import InitFailed
 from fleet.provider.playbook import Playbook
 from fleet.provider.slots import Slots
@@ -24,7 +24,7 @@ from tests.support.recorded_state import resources as recorded
 from tests.support.right_outputs import RIGHT
 
 EVIL = "{{ lookup('ansible.builtin.pipe', 'touch /tmp/x') }}"
-KINDS = servicer.kinds(Slots())
+KINDS = kinds.kinds(Slots())
 CONNECTION = {"name": "glm-1", "address": "192.0.2.1"}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fleet.ansible import converge
 from fleet.managed import managed_set
-from fleet.provider import servicer
+from fleet.provider import kinds
 from fleet.provider.base import Request
 from fleet.provider.playbook import RESTARTED, Playbook
 from fleet.provider.properties import UNKNOWN, to_dict, to_struct
@@ -37,7 +37,7 @@ def request(item: Mapping[str, Any]) -> Request:
 @pytest.mark.parametrize("item", EACH)
 def test_check_accepts_a_recorded_resource_and_it_has_no_difference_to_itself(item: dict[str, Any]) -> None:
     """As the Pulumi engine requests it: through the messages of its protocol."""
-    resource = servicer.kinds(Slots())[item["type"].rpartition(":")[2]]
+    resource = kinds.kinds(Slots())[item["type"].rpartition(":")[2]]
     inputs = to_dict(to_struct(item["inputs"]))
     olds = to_dict(to_struct(item["outputs"]))
     assert resource.check(inputs) == {}, "an earlier release did not write this input: do without it"

@@ -1,0 +1,110 @@
+"""Says in a preview how a change goes through the nodes in turns: the order, the nodes that serve at the worst moment, the time.
+
+Pure: opens no connection, so that it counts on nodes that all serve. Also owns what needs a turn, for fleet.provider.change_in_turns.
+Called by fleet.provider.preview_summary. The golden texts are in tests/unit/golden/impact_forecast_turns.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleet.impact.effects import Effect
+from fleet.impact.forecast import INLINE_NAMES, Change, duration, natural
+
+# Kinds of resources with turns, in the order in which a node's are changed, and those that are changed side by side.
+KINDS = ("Host", "Image", "Weights", "Serving")
+RANK = {"Host": 0, "Image": 1, "Weights": 1, "Serving": 2}
+# Levels of effects that interrupt what a node serves, also where an effect is not sure.
+INTERRUPTING = ("restart", "reboot", "stop", "recreate", "reinstall")
+
+
+def interrupts(kind: str, effect: Effect) -> bool:
+    """Return whether an effect of a kind of resource interrupts what its node serves."""
+    return kind in KINDS and effect.level in INTERRUPTING
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns of a stack: its nodes that serve, the canary first; how many are out at once; the seconds of hold and drain.
+
+    `canary` is whether the first one must hold before the others begin.
+    """
+
+    order: tuple[str, ...]
+    at_once: int = 1
+    canary: bool = True
+    hold: float = 60
+    drain: float = 300
+
+    def mark(self, changes: Sequence[Change]) -> list[Change]:
+        """Return the changes, with `in_turn` for those that take their node out of service. A new Serving serves nothing before."""
+        serving = self._serving(changes)
+        return [
+            replace(change, in_turn=change.node in serving and interrupts(change.kind, change.effect))
+            for change in changes
+        ]
+
+    def lines(self, changes: Sequence[Change]) -> list[str]:
+        """Return the line about the turns of changes that `mark` returned; none without a turn."""
+        groups: dict[str, list[Change]] = {}
+        for change in changes:
+            groups.setdefault(change.node, []).append(change)
+        seconds = {node: _seconds(group) for node, group in groups.items() if any(change.in_turn for change in group)}
+        if not seconds:
+            return []
+        serving = self._serving(changes)
+        canary = next((node for node in self.order if node in serving), "")
+        first = [canary] if canary in seconds else []
+        others = sorted((node for node in seconds if node not in first), key=natural)
+        out = min(self.at_once, len(others)) or 1
+        parts = [
+            f"in turns: {self._order(canary, bool(first), others)}",
+            _capacity(len(serving) - out, len(serving)),
+            self._time(seconds, first, others),
+        ]
+        return ["; ".join(parts)]
+
+    def _serving(self, changes: Sequence[Change]) -> set[str]:
+        """Return the nodes that serve before the change."""
+        new = {change.node for change in changes if change.effect.level == "new" and "Serving" in change.effect.what}
+        return {*self.order} - new
+
+    def _order(self, canary: str, first: bool, others: Sequence[str]) -> str:
+        """Return who is changed when; `first` is whether the canary is changed."""
+        names = ", ".join(others) if len(others) <= INLINE_NAMES else f"{len(others)} nodes"
+        if len(others) > self.at_once:
+            names += f" {'one' if self.at_once == 1 else self.at_once} at a time"
+        elif len(others) > 1:
+            names += " at once"
+        if not first:
+            names = names if len(others) > 1 else f"{names} alone"
+            return f"{names} (no canary: {canary} is not changed)" if self.canary else names
+        sign = f" (canary, {f'held {duration(self.hold)}' if self.hold else 'not held'})" if self.canary else ""
+        return f"{canary} first{sign}, then {names}" if others else f"{canary} alone{sign}"
+
+    def _time(self, seconds: Mapping[str, float | None], first: Sequence[str], others: Sequence[str]) -> str:
+        """Return the words for the time of all turns: measured for runs like these, with the hold, without the drains."""
+        missing = sum(value is None for value in seconds.values())
+        if missing == len(seconds):
+            return "not measured yet"
+        start = sum(seconds[node] or 0 for node in first) + (self.hold if first and self.canary else 0)
+        ends = [start] * self.at_once
+        for node in others:  # each takes the place that is free first
+            heapq.heappush(ends, heapq.heappop(ends) + (seconds[node] or 0))
+        drain = f", and at most {duration(self.drain)} a node until its requests have ended" if self.drain else ""
+        return f"about {duration(max(ends))}{f' ({missing} not measured yet)' if missing else ''}{drain}"
+
+
+def _seconds(group: Sequence[Change]) -> float | None:
+    """Return the seconds from the first run that needs the turn to the node's last one; None if one of these was never measured."""
+    begin = min(RANK[change.kind] for change in group if change.in_turn)
+    runs = [change for change in group if RANK.get(change.kind, -1) >= begin]
+    if any(change.seconds is None and change.effect.level not in ("none", "repair") for change in runs):
+        return None
+    return sum(change.seconds or 0 for change in runs)
+
+
+def _capacity(left: int, total: int) -> str:
+    if not left:
+        return "at the worst moment no node serves"
+    return f"at the worst moment {left} of {total} nodes serve{'s' if left == 1 else ''}"
