@@ -46,8 +46,9 @@ class Plan:
 
     @property
     def order(self) -> list[str]:
-        """The order of the machines' turns, the canary first; empty in a stack without turns."""
-        return turns.order(self.settings.serving, self.builds) if turns.setting(self.settings) else []
+        """The order of the machines' turns, the canary first; empty in a stack without turns: one machine that serves, and no gateway."""
+        alone = len(self.settings.serving) < 2 and not self.settings.gateway
+        return [] if alone else turns.order(self.settings.serving, self.builds)
 
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""

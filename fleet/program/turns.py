@@ -22,7 +22,8 @@ def follow(
 ) -> None:
     """Let the provider ask the nodes who serves, and report each node that has reached its end.
 
-    `order` has the canary first, and is empty in a stack without turns. The program ends with these calls; one with an error makes the update fail.
+    `order` has the canary first, and is empty in a stack without turns: then no node has one. The provider waits for the census before the first
+    turn. The program ends with these calls; one with an error makes the update fail.
     """
     options = pulumi.InvokeOptions(provider=provider)
 
@@ -44,7 +45,7 @@ def follow(
             pulumi.log.error(error, servings[name])
         return True
 
-    if order and not pulumi.runtime.is_dry_run():
+    if not pulumi.runtime.is_dry_run():
         asked = asyncio.ensure_future(census())
         pulumi.Output.all(asked, *(passed(name, asked) for name in servings))  # as an output: the program waits for it
 
@@ -55,10 +56,8 @@ async def _value(output: pulumi.Output[Any]) -> Any:
 
 
 def setting(stack: settings.Settings) -> dict[str, str]:
-    """Return the provider's setting `change` as its input, {} for a stack without turns: one machine that serves, and no gateway."""
-    if len(stack.serving) < 2 and not stack.gateway:
-        return {}
-    return {"change": json.dumps(stack.change.model_dump())}
+    """Return the provider's setting `change` as its input; {} where the stack has the defaults, which the provider knows."""
+    return {} if stack.change == type(stack.change)() else {"change": json.dumps(stack.change.model_dump())}
 
 
 def order(names: Sequence[str], builders: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Change the nodes of a stack in turns: wait for the turn, drain, change, prove, give back, hold the canary; go back when it fails.
 
-Called by the servicer around each update. turns.py decides the order, rotation.py and rollback.py work on the node. Without the provider's
-setting `change` everything is changed at once, as its requests arrive.
+Called by the servicer around each update. turns.py decides the order, rotation.py and rollback.py work on the node. Where the
+program's census names no node, everything is changed at once, as its requests arrive.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ START = 3600.0
 
 
 class ChangeInTurns:
-    """The turns of one run, with the nodes' connections; `setting` is the provider's `change`, "" for no turns."""
+    """The turns of one run, with the nodes' connections; `setting` is the provider's `change`, "" before it is configured: no turns."""
 
     def __init__(self, setting: str = "", turns: Turns | None = None) -> None:
         self._turns = turns or (Turns(Change.from_setting(setting)) if setting else None)

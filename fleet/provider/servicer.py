@@ -87,7 +87,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._parallel = int(settings.get("parallel") or PARALLEL)
         if self._configurable:
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
-        self._turns = self.turns(str(settings.get("change") or ""))
+        self._turns = self.turns(str(settings.get("change") or "{}"))  # the defaults
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:

@@ -5,6 +5,7 @@ The tests run in the order of the file: each leaves the stack converged for the 
 
 import re
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -100,14 +101,21 @@ def replica_starts(road: Road, node: str) -> str:
     return road.on(node, "systemctl show -P ActiveEnterTimestampMonotonic glm-0")
 
 
-def test_one_flag_runs_only_the_serving_role_and_restarts_only_the_replicas(road: Road, first_up: str) -> None:
+def test_one_flag_runs_only_the_serving_role_restarts_only_the_replicas_and_loses_no_request(
+    road: Road, first_up: str, tmp_path: Path
+) -> None:
     before, logs = boots(road), set((road.home / ".pulumi" / "logs").iterdir())
     length = road.another_length()
     road.set('glm-fleet:vars.vllm_flags["max-model-len"]', length)
     preview = expect_success(road.preview())
     restart = rf"glm-1, glm-2: restart glm-0, about N s each, 1 at a time: vllm_flags.max-model-len \d+ -> {length}"
     assert any(re.fullmatch(restart, line) for line in forecast(preview)), preview
-    expect_success(road.up())
+    with road.clients(tmp_path) as clients:
+        clients.wait_for(4, 120)
+        expect_success(road.up())
+        clients.wait_for(4, 120)
+        sums = clients.end()
+    assert sums.failures == [] and sums.requests > 50, sums
     new = sorted(path.name for path in set((road.home / ".pulumi" / "logs").iterdir()) - logs)
     assert [re.sub(r"-\d{8}-\d{6}\.log$", "", name) for name in new] == [f"lab-serving-{node}" for node in NODES]
     assert boots(road) == before

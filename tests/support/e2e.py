@@ -15,6 +15,8 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fleet import probes
+from tests.support import load_client
 from tests.support.environment import expect_success, forget_secrets, user_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -102,6 +104,19 @@ class Road:
         state = json.loads(self.run("pulumi", "stack", "export", "--stack", STACK).stdout)
         resources: list[dict[str, Any]] = state["deployment"].get("resources", [])
         return resources
+
+    def clients(self, folder: pathlib.Path, workers: int = 4) -> load_client.Load:
+        """Return clients of the endpoint, who ask while the context lasts; `folder` gets their files."""
+        outputs = self.outputs()
+        authority = folder / "ca.pem"
+        authority.write_text(outputs["authority"])
+        served = [each for each in outputs["replicas"].values() if each]
+        name = outputs["endpoint"].removeprefix("https://").partition("/")[0]
+        addresses = [each["connection"]["address"] for each in served]
+        key = (self.home / ".pulumi" / "lab" / "lab.key").read_text().strip()
+        picture = probes.load(["bottle-grounding"])[0].body(served[0]["replicas"][0]["model"])
+        target = load_client.Target(name, addresses, 443, str(authority), key, picture)
+        return load_client.Load(target, folder, workers)
 
     def paste(self) -> str:
         """Paste the lines of `fleet show` that make a client's files and ask the gateway, and return the model's answer."""

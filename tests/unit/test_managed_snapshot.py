@@ -86,13 +86,25 @@ def test_what_the_change_added_is_removed_and_its_units_stop(node: Node, file: P
 
 def test_units_are_read_again_enabled_and_restarted(node: Node, file: Path) -> None:
     take(node, file)
+    file.write_text("KEY=new\n")
     restore(node, file)
     assert [line.split()[0] for line in node.systemctl] == ["daemon-reload", "enable", "reset-failed", "restart"]
+
+
+@pytest.mark.parametrize(("word", "restarts"), [("active", 0), ("failed", 1)])
+def test_a_change_that_failed_before_it_wrote_anything_restarts_only_what_does_not_run(
+    node: Node, file: Path, word: str, restarts: int
+) -> None:
+    take(node, file)
+    node.put_unit("glm-0", word)
+    restore(node, file)
+    assert sum(line.startswith("restart") for line in node.systemctl) == restarts
 
 
 @pytest.mark.parametrize("word", ["failed", "activating"])
 def test_a_replica_that_does_not_start_in_time_has_failed(node: Node, file: Path, word: str) -> None:
     take(node, file)
+    file.write_text("KEY=new\n")
     (node.folder / "started").write_text(f"{word}\n")
     assert restore(node, file, seconds=0.4)["failed"] == ["glm-0.service"]
 
