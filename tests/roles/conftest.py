@@ -101,7 +101,9 @@ def built(ready: Place, once: Callable[..., Runs]) -> Runs:
 @pytest.fixture
 def fetched(ready: Place, once: Callable[..., Runs]) -> Runs:
     """playbooks/weights.yml on the Ubuntu node."""
-    return once(ready, "weights", lambda: ready.four("weights", ["/srv/models", "/usr/local/lib/fleet"], **SERVED))
+    return once(
+        ready, "weights", lambda: ready.four("weights", ["/srv/models", "/usr/local/lib/fleet/fetch-weights"], **SERVED)
+    )
 
 
 @pytest.fixture

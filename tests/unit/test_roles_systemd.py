@@ -19,7 +19,7 @@ MODEL = {"image": "", "model": "/", "template": "", "mark": "#", "units": ["glm-
 LONG_TASK, REPLICAS = ROOT / "roles/long_task/files/long_task.py", ROOT / "roles/vllm/files/replicas.py"
 # Each watch: script, arguments, input, and the answer of systemctl with which it ends.
 WATCHES = {
-    "long_task": (LONG_TASK, ["watch"], JOB, "SubState=exited\nActiveState=active\nInactiveExitTimestampMonotonic=1"),
+    "long_task": (LONG_TASK, ["watch"], JOB, "SubState=exited\nActiveState=active\nConditionTimestampMonotonic=1"),
     "replicas": (REPLICAS, ["watch", "glm-0"], {}, "SubState=running\nActiveState=active\nNRestarts=0"),
 }
 READS = [ROOT / "roles/vllm/files/read.py", ROOT / "fleet/managed/on_node_read.py"]
@@ -78,6 +78,26 @@ def test_a_watch_prints_its_answer_before_it_stops_the_unit(tmp_path: pathlib.Pa
     assert watching.wait(20) == 0
 
 
+def test_a_watch_has_the_output_of_a_command_that_ran_before_systemd_took_it_for_started(
+    tmp_path: pathlib.Path,
+) -> None:
+    """On a busy node the command may end before systemd stamps the unit's start; the stamp of its conditions is always earlier."""
+    stamps = {"ConditionTimestampMonotonic": 200, "InactiveExitTimestampMonotonic": 300}
+    answer = [
+        "SubState=failed",
+        "ActiveState=failed",
+        "Result=exit-code",
+        *(f"{key}={at}" for key, at in stamps.items()),
+    ]
+    run(tmp_path, 0, *WATCHES["long_task"][:3], "\\n".join(answer))  # leaves its systemctl
+    lines = [{"MESSAGE": text, "__MONOTONIC_TIMESTAMP": str(at)} for text, at in (("earlier try", 100), ("wrong", 250))]
+    (tmp_path / "lines").write_text("\n".join(map(json.dumps, lines)))
+    write_command(tmp_path / "journalctl", f"cat {tmp_path}/lines\n")
+    command = [sys.executable, "-c", LONG_TASK.read_text(), "watch"]
+    process = subprocess.run(command, input=json.dumps(JOB), capture_output=True, text=True, env=path(tmp_path))
+    assert json.loads(process.stdout) == {"state": "failed", "text": "wrong"}, process.stderr
+
+
 def test_a_task_that_systemd_does_not_start_is_reported_with_its_message(tmp_path: pathlib.Path) -> None:
     message = "Failed to start transient service unit: Access denied"
     write_command(tmp_path / "systemd-run", f"echo '{message}' >&2\nexit 1\n")
@@ -88,7 +108,7 @@ def test_a_task_that_systemd_does_not_start_is_reported_with_its_message(tmp_pat
 
 def test_a_watch_waits_for_the_end_of_a_task_that_systemd_is_stopping(tmp_path: pathlib.Path) -> None:
     """A pull that is over its timeout takes seconds to stop: it does not count as stopped from outside."""
-    end = "Result=timeout\\nInactiveExitTimestampMonotonic=1"
+    end = "Result=timeout\\nConditionTimestampMonotonic=1"
     stopping = f"SubState=stop-sigterm\\nActiveState=deactivating\\n{end}"
     failed = f"SubState=failed\\nActiveState=failed\\n{end}"
     answer = f"$([ $(wc -l <{tmp_path}/calls) -le 3 ] && printf '{stopping}' || printf '{failed}')"

@@ -23,7 +23,7 @@ AGAIN = 'n=0; until "$@"; do n=$((n+1)); [ "$n" -ge "$0" ] && exit 1; sleep $((n
 
 def show(unit: str) -> dict[str, str]:
     """Return the unit's state. Retries: on a node that writes gigabytes, systemctl may not answer."""
-    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,InactiveExitTimestampMonotonic"]
+    command = ["systemctl", "show", unit, "-p", "ActiveState,SubState,Result,ConditionTimestampMonotonic"]
     for left in (3, 2, 1, 0):
         asked = subprocess.run(command, capture_output=True, text=True)
         if asked.returncode == 0:
@@ -41,10 +41,11 @@ def lines(unit: str, seen: dict[str, str], count: int) -> list[str]:
     """Return the unit's last log lines since its last start.
 
     Selected by time, not by _SYSTEMD_INVOCATION_ID: lines that reach the journal after the unit failed do not have it.
+    The time is that of the unit's conditions: on a busy node a command may end before systemd takes its unit for started.
     """
     command = ["journalctl", "--boot", f"_SYSTEMD_UNIT={unit}", "-n", str(count), "-o", "json", "--no-pager"]
     entries = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
-    start = int(seen["InactiveExitTimestampMonotonic"])  # us, as the journal's
+    start = int(seen["ConditionTimestampMonotonic"])  # us, as the journal's
     said = "\n".join(words(entry.get("MESSAGE")) for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= start)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said.replace("\r", "\n"))  # programs that colour their output
     return [line.strip() for line in plain.splitlines() if line.strip()]
