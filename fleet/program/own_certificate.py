@@ -1,6 +1,6 @@
-"""Checks a stack's own certificate for the gateway (`certificate: files`) before any resource is declared.
+"""Checks the PEM files that a stack brings for its gateway before any resource is declared: its own certificate, an ACME server's authority.
 
-Reads the file `chain`; opens no connection. Called by `config`.
+Reads these files; opens no connection. Called by `config`.
 """
 
 import datetime
@@ -10,7 +10,7 @@ from pathlib import Path
 from fleet import certificates, errors
 from fleet.stack import gateway_form
 
-CHAIN, KEY = "gateway.chain", "gateway_key"
+CHAIN, KEY, TRUST = "gateway.chain", "gateway_key", "gateway.acme.ca"
 PEM = "PEM: the gateway's certificate first, then those between it and its authority"
 
 
@@ -18,20 +18,15 @@ def mistakes(
     form: gateway_form.Gateway | None, key: str, file: str, today: datetime.date
 ) -> Iterator[errors.SettingsError]:
     """Yield the mistakes in the certificate that a stack brings, and in its key ("" where the secret is missing)."""
+    if form and form.acme and form.acme.ca:
+        yield from _unreadable(form.acme.ca, TRUST, "PEM: the authority of the ACME server's own certificate", file)
     if form is None or form.chain is None:
         return
-    try:
-        pem = Path(form.chain).read_text()  # relative to the project, where Pulumi runs the program
-        ends, hosts = certificates.ends(pem), certificates.hosts(pem)
-    except OSError as error:
-        seen = str(error.strerror).lower()
-        yield errors.SettingsError(
-            file=file, key=CHAIN, value=form.chain, seen=seen, allowed=gateway_form.FORMS[gateway_form.CHAIN]
-        )
+    if unreadable := list(_unreadable(form.chain, CHAIN, PEM, file)):
+        yield from unreadable
         return
-    except ValueError:
-        yield errors.SettingsError(file=file, key=CHAIN, value=form.chain, seen="has no certificate", allowed=PEM)
-        return
+    pem = Path(form.chain).read_text()
+    ends, hosts = certificates.ends(pem), certificates.hosts(pem)
     if ends < today:
         allowed = "a certificate that holds"
         yield errors.SettingsError(file=file, key=CHAIN, value=form.chain, seen=f"ended on {ends}", allowed=allowed)
@@ -42,6 +37,17 @@ def mistakes(
     if key and not _belongs(pem, key):
         allowed = f"the key of the certificate in {form.chain}, as PEM without a passphrase"
         yield errors.SettingsError(file=file, key=KEY, seen="is another key, or none", allowed=allowed)
+
+
+def _unreadable(path: str, key: str, wanted: str, file: str) -> Iterator[errors.SettingsError]:
+    """Yield a file that is not there, or without a certificate."""
+    try:
+        certificates.ends(Path(path).read_text())  # relative to the project, where Pulumi runs the program
+    except OSError as error:
+        seen, wanted = str(error.strerror).lower(), gateway_form.FORMS[gateway_form.CHAIN]
+        yield errors.SettingsError(file=file, key=key, value=path, seen=seen, allowed=wanted)
+    except ValueError:
+        yield errors.SettingsError(file=file, key=key, value=path, seen="has no certificate", allowed=wanted)
 
 
 def _covers(hosts: Sequence[str], name: str) -> bool:

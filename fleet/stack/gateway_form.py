@@ -16,13 +16,18 @@ from fleet.schema import Form, Name
 
 # Not the text of the pattern of an installer's digest: each has its own words in a message.
 KEY_SHA256 = r"^[a-f0-9]{64}$"
+ACME_SERVER = r"^(letsencrypt|letsencrypt-test|https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?)$"
+MAIL = r"^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
+LONGEST_ACME = 64
 # Descriptions of patterns, and of missing keys, for messages.
 FORMS = {
     KEY_SHA256: "the SHA-256 of a client's key: 64 hexadecimal digits; `fleet key add -s STACK NAME` makes both",
     CHAIN: "a file of this project, relative to its root, e.g. certificates/glm.pem",
+    ACME_SERVER: "letsencrypt, letsencrypt-test, or the URL of another server's directory, with https://",
+    MAIL: "a mail address, e.g. ops@example.com",
 }
 MISSING = {
     "gateway.nodes": "the machines that clients connect to, at least two for a service that must not stop, e.g. [glm-1, glm-2]",
@@ -55,19 +60,34 @@ def _host_or_address(text: str) -> str:
     return text
 
 
+class Acme(Form):
+    """Where a certificate by ACME is from.
+
+    `server` is letsencrypt, letsencrypt-test, or the URL of another server's directory; `ca` is then the PEM file of this project that has the
+    authority of that server's own certificate, if it is not public. `contact` is a mail address for the account. `terms_agreed` says that
+    you agree to the server's terms of service.
+    """
+
+    server: str = Field(default="letsencrypt", pattern=ACME_SERVER)
+    contact: Annotated[str, Field(pattern=MAIL)] | None = None
+    terms_agreed: bool = False
+    ca: Annotated[str, Field(pattern=CHAIN)] | None = None
+
+
 class Gateway(Form):
     """The one endpoint. Without this key there is none, and no proxy on any machine.
 
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
     certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
-    the secret gateway_key.
+    the secret gateway_key; or `acme`: each gateway gets its own from an ACME server.
     """
 
     nodes: list[Name] = Field(min_length=1)
     name: Annotated[str, AfterValidator(_host)]
     names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
-    certificate: Literal["authority", "files"] = "authority"
+    certificate: Literal["authority", "files", "acme"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
+    acme: Acme | None = None
 
     @property
     def certificate_names(self) -> list[str]:
@@ -129,7 +149,34 @@ def mistakes(
         allowed = "`certificate: files` with it, or no chain"
         seen = f"the certificate is from the {gateway.certificate}"
         yield errors.SettingsError(file=file, key="gateway.chain", value=gateway.chain, seen=seen, allowed=allowed)
+    yield from _acme_mistakes(gateway, file)
     yield from _shared_keys(clients, file)
+
+
+def _acme_mistakes(gateway: Gateway, file: str) -> Iterator[errors.SettingsError]:
+    """Yield settings of ACME without ACME, terms to which nobody has agreed, and names that dehydrated cannot ask for."""
+    if gateway.certificate != "acme":
+        if gateway.acme is not None:
+            seen, allowed = (
+                f"the certificate is from the {gateway.certificate}",
+                "`certificate: acme` with it, or no acme",
+            )
+            yield errors.SettingsError(file=file, key="gateway.acme", seen=seen, allowed=allowed)
+        return
+    if gateway.acme is None or not gateway.acme.terms_agreed:
+        seen = "this key is missing" if gateway.acme is None else "is not true"
+        allowed = "`true`: you agree to the terms of service of the ACME server, which gives no certificate otherwise"
+        yield errors.SettingsError(file=file, key="gateway.acme.terms_agreed", seen=seen, allowed=allowed)
+    for place, name in enumerate(gateway.names):
+        if is_address(name):
+            seen, allowed = "is an address", "DNS names: ACME gives no certificate for an address here"
+            yield errors.SettingsError(file=file, key=f"gateway.names[{place}]", value=name, seen=seen, allowed=allowed)
+    if len(gateway.name) > LONGEST_ACME:
+        allowed = (
+            f"at most {LONGEST_ACME}, as it is the common name of a certificate by ACME; longer ones in gateway.names"
+        )
+        seen = f"has {len(gateway.name)} characters"
+        yield errors.SettingsError(file=file, key="gateway.name", value=gateway.name, seen=seen, allowed=allowed)
 
 
 def _shared_keys(clients: Mapping[str, Client], file: str) -> Iterator[errors.SettingsError]:

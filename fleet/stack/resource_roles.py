@@ -26,6 +26,7 @@ SET_BY_PROGRAM = {
     "gateway_nodes": "glm-fleet:nodes",
     "gateway_names": "glm-fleet:gateway",
     "gateway_clients": "glm-fleet:clients",
+    "gateway_acme": "glm-fleet:gateway",
 }
 
 

@@ -151,6 +151,11 @@ class Settings(Form):
             return []
         return [name for name in self.present if name in self.serving or name in self.gateway.nodes]
 
+    @property
+    def by_acme(self) -> bool:
+        """Whether the gateways get their certificates from an ACME server."""
+        return self.gateway is not None and self.gateway.certificate == "acme"
+
     @functools.cached_property
     def builder(self) -> str:
         """The machine that builds the image when all machines use one image."""

@@ -45,6 +45,7 @@ WAIVER = {"reason": "profile the engine", "expires": "2026-12-31"}
 BASTION = {"address": "192.0.2.1", "host_key": KEY}
 
 
+AGREED = {"terms_agreed": True}
 GATEWAY = {"nodes": ["prod-1", "prod-2"], "name": "glm.example.com"}
 SHA256 = "5f" * 32
 
@@ -116,7 +117,14 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
     "a-gateway-s-name-that-is-a-url": with_gateway(name="https://glm.example.com"),
     "a-gateway-s-name-that-is-an-address": with_gateway(name="192.0.2.1"),
     "a-wildcard-in-the-certificate": with_gateway(names=["*.example.com"]),
-    "a-certificate-from-elsewhere": with_gateway(certificate="acme"),
+    "a-certificate-from-elsewhere": with_gateway(certificate="vault"),
+    "acme-without-its-terms": with_gateway(certificate="acme"),
+    "acme-whose-terms-nobody-agreed-to": with_gateway(certificate="acme", acme={"terms_agreed": "false"}),
+    "acme-for-another-certificate": with_gateway(acme={"terms_agreed": True}),
+    "acme-of-a-server-without-tls": with_gateway(certificate="acme", acme={**AGREED, "server": "http://acme.example.com/directory"}),
+    "acme-with-a-command-in-its-contact": with_gateway(certificate="acme", acme={**AGREED, "contact": "a@example.com\"; id"}),
+    "acme-for-an-address": with_gateway(certificate="acme", acme=AGREED, names=["glm2.example.com", "192.0.2.1"]),
+    "acme-for-a-name-that-is-too-long": with_gateway(certificate="acme", acme=AGREED, name=f"{'glm-' * 14}x.example.com"),
     "a-certificate-without-its-file": with_gateway(certificate="files"),
     "a-file-that-no-certificate-needs": with_gateway(chain="certificates/glm.pem"),
     "a-certificate-outside-of-the-project": with_gateway(certificate="files", chain="../glm.pem"),
