@@ -18,7 +18,7 @@ import sys
 import pulumi
 
 from fleet import errors, program
-from fleet.resources import Authority, Gateway, Host, Image, Node, Serving, Weights
+from fleet.resources import Account, Authority, Gateway, Host, Image, Node, Serving, Weights
 
 EXPLAINED = 32  # exit code: the error is already on the screen
 # When a step fails, and on ^C, the language host sends SIGINT: the Pulumi engine has shown the reason, which a traceback would hide.
@@ -42,8 +42,11 @@ def road() -> None:
     }
     protected = {name: plan.settings.proxy_protected(name) for name in plan.settings.gateways}
     authority = Authority(plan.fleet, any(protected.values())) if protected else None
+    account = Account(plan.fleet) if plan.settings.by_acme else None
     gateways = {
-        name: Gateway(name, after, nodes[name], plan.gateway(name, authority, servings.get(name)), protected[name])
+        name: Gateway(
+            name, after, nodes[name], plan.gateway(name, authority, account, servings.get(name)), protected[name]
+        )
         for name, after in {**hosts, **servings}.items()
         if authority and name in protected
     }

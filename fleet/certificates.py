@@ -4,20 +4,25 @@ Pure: text in, text out; the caller has the time. Needs cryptography, a dependen
 need none of them. Called by fleet.provider (authority, gateway) and, for a stack's own certificate, by fleet.program.
 """
 
+import base64
 import datetime
+import hashlib
 import ipaddress
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 # Days that a certificate holds, and days left at which the next update renews it.
 DAYS, RENEW = 90, 30
 AUTHORITY_DAYS, AUTHORITY_RENEW = 3650, 365
 # A machine's clock may be late.
 LATE = datetime.timedelta(hours=1)
+ACCOUNT_BITS = 3072  # of an account's key
 LONGEST_COMMON_NAME = 64  # X.520; the names of hosts may be longer
 
 
@@ -66,6 +71,17 @@ def issue(wanted: Wanted, authority: str, private: str, at: datetime.datetime) -
         builder = builder.add_extension(alternatives, critical=not name)
     builder = builder.add_extension(_issuer_id(issuer), critical=False)
     return _pem(_signed(builder, private)) + _key_pem(key)
+
+
+def new_account() -> tuple[str, str]:
+    """Return a new key of an account at an ACME server, as PEM, and its thumbprint (RFC 7638). RSA: dehydrated 0.7.0 knows no other one."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=ACCOUNT_BITS)
+    numbers = key.public_key().public_numbers()
+    members = {"e": _unpadded(_bytes(numbers.e)), "kty": "RSA", "n": _unpadded(_bytes(numbers.n))}
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return _key_pem(key), _unpadded(hashlib.sha256(canonical.encode()).digest())
 
 
 def reason_to_issue(pem: str, wanted: Wanted, authority: str, at: datetime.datetime) -> str:
@@ -215,10 +231,18 @@ def _pem(certificate: "x509.Certificate") -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _key_pem(key: "EllipticCurvePrivateKey") -> str:
+def _key_pem(key: "EllipticCurvePrivateKey | RSAPrivateKey") -> str:
     from cryptography.hazmat.primitives import serialization as form
 
     return key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()).decode()
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _unpadded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def _days(number: int) -> datetime.timedelta:

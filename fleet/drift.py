@@ -13,6 +13,9 @@ PRESENT = "present"
 KEYED = "keyed_sha256"
 # The attribute for a node or replica that is drained, in words: no run ends that.
 ROTATION = "rotation"
+# The attribute for a gateway's certificate that an ACME server has not given, or not renewed, in words: a run asks again.
+CERTIFICATE = "certificate"
+IN_WORDS = (ROTATION, CERTIFICATE)
 # The word for an item of an attribute with a list.
 ITEMS = {
     "drop_ins": "drop-in",
@@ -82,7 +85,7 @@ def _words(attribute: str, value: Any) -> str:
         case list():
             item = ITEMS.get(attribute, name)
             return f"{item} {', '.join(map(str, value))}" if value else f"no such {item}"
-        case _ if attribute == ROTATION:
+        case _ if attribute in IN_WORDS:
             return str(value)
         case _ if attribute == "type":
             return f"a {value}"

@@ -1,4 +1,4 @@
-"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority; HostKey and BareMetal, which some sources need.
+"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority, Account; HostKey and BareMetal, which some sources need.
 
 Inputs and outputs only; behaviour is in fleet/provider. Used by `__main__.py`, fleet.program and fleet.sources. The inputs of an Ansible
 resource are its node's connection, digests of its roles' files and the variables of these roles: without a change of them nothing runs.
@@ -98,6 +98,24 @@ class Authority(pulumi.CustomResource):
             "authority",
             dict.fromkeys(("certificate", "private", "ends")),
             pulumi.ResourceOptions(provider=provider, protect=protect, additional_secret_outputs=["private"]),
+        )
+
+
+class Account(pulumi.CustomResource):
+    """The key of the stack's account at an ACME server, one for all of its gateways: each can answer a challenge for another.
+
+    Owns: the key, only in the state. Not: the account, which the gateways register, and their certificates.
+    """
+
+    private: pulumi.Output[str]
+    thumbprint: pulumi.Output[str]  # of the key, which is the answer to a challenge
+
+    def __init__(self, provider: pulumi.ProviderResource) -> None:
+        super().__init__(
+            "fleet:index:Account",
+            "account",
+            dict.fromkeys(("private", "thumbprint")),
+            pulumi.ResourceOptions(provider=provider, additional_secret_outputs=["private"]),
         )
 
 
@@ -237,8 +255,9 @@ class Gateway(_Run):
     """
 
     ends: pulumi.Output[Mapping[str, str]]  # the last day of each certificate
+    acme: pulumi.Output[Mapping[str, Any]]  # the certificate that clients get, where an ACME server should give it
 
     def __init__(self, name: str, after: _Run, node: Node, inputs: Inputs, protect: bool) -> None:
-        outputs = ("version", "certificates", "ends")
-        secret = ("authority_key", "inner_key", "gateway_key", "certificates")
+        outputs = ("version", "certificates", "ends", "acme")
+        secret = ("authority_key", "inner_key", "gateway_key", "acme_key", "certificates")
         super().__init__(name, node, inputs, outputs, after=[after], secret=secret, protect=protect)

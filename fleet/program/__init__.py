@@ -94,13 +94,18 @@ class Plan:
         }
 
     def gateway(
-        self, machine: str, authority: resources.Authority, serving: resources.Serving | None
+        self,
+        machine: str,
+        authority: resources.Authority,
+        account: resources.Account | None,
+        serving: resources.Serving | None,
     ) -> dict[str, Any]:
         """Return the inputs of Gateway: the variables that only the program has, the authority, the inner API key, the certificate's names."""
         replicas: pulumi.Input[Any] = serving.replicas if serving else []
+        variables = gateway.variables(self.settings, self.machines, machine, replicas, account)
         return {
-            **self.inputs("gateway", machine, **gateway.variables(self.settings, self.machines, machine, replicas)),
-            **gateway.names(self.settings, machine),
+            **self.inputs("gateway", machine, **variables),
+            **gateway.names(self.settings, machine, account),
             "authority": authority.certificate,
             "authority_key": pulumi.Output.secret(authority.private),
             "inner_key": api_key(),

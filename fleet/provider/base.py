@@ -17,7 +17,10 @@ from fleet.provider.properties import UNKNOWN, Props
 ROOT = Path(__file__).resolve().parents[2]
 # Inputs that are outputs of other resources. After a failure, the Pulumi engine omits them, requests check and diff all the same, and then
 # skips the resource. Check therefore uses their old values; otherwise the diff would replace the resource.
-FROM_RESOURCES = ("address", "host_key", "install", "node", "vars", "image", "weights", "authority", "authority_key")
+FROM_RESOURCES = (
+    *("address", "host_key", "install", "node", "vars", "image", "weights"),
+    *("authority", "authority_key", "acme_key"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Return BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving or Gateway."""
+        """Return BareMetal, HostKey, Authority, Account, Node, Host, Image, Weights, Serving or Gateway."""
         return kind_of(self.urn)
 
 

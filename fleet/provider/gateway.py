@@ -10,7 +10,8 @@ from typing import Any
 from fleet import certificates, drift, errors, ssh
 from fleet.impact.effects import PROXIES, Reason
 from fleet.impact.role_effects import Level
-from fleet.managed import rotation
+from fleet.managed import rotation, served_certificate
+from fleet.provider import acme_certificate
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
@@ -18,6 +19,8 @@ from fleet.provider.properties import UNKNOWN, Props, has_unknown
 # Each certificate: the proxy that has it, and the variable of the role's environment.
 UNITS = {"node": PROXIES["node"], "client": PROXIES["clients"], "server": PROXIES["clients"]}
 VARIABLES = {"node": "GATEWAY_NODE_PEM", "client": "GATEWAY_CLIENT_PEM", "server": "GATEWAY_SERVER_PEM"}
+# Inputs for ACME, and the variable of the role's environment for each.
+ACME = {"acme_key": "GATEWAY_ACME_KEY", "acme_authority": "GATEWAY_ACME_AUTHORITY"}
 RELOAD = Level("reload")
 
 
@@ -27,29 +30,43 @@ def look(target: ssh.Target) -> rotation.Look:
         return rotation.look(connection)
 
 
+def look_at_certificate(target: ssh.Target) -> Mapping[str, Any]:
+    """Return the certificate that a gateway shows its clients. Raises FleetError."""
+    with ssh.connect(target) as connection:
+        return served_certificate.look(connection)
+
+
 class Gateway(Playbook):
     """The proxies of a machine: that of a node before its replicas, that for clients, or both (`gateway_faces`).
 
     `certificates` has by name a certificate with its key below it: `node` of a node's proxy, `client` and `server` of a gateway. They hold
     for 90 days; an update renews one that has 30 left. `ends` has the last day of each. With the input `chain`, the user's own certificate,
-    `server` is made of that.
+    `server` is made of that. By ACME the machine itself gets another one, which `acme` describes; until then it shows clients `server`.
     """
 
-    def __init__(self, *arguments: Any, look: Callable[[ssh.Target], rotation.Look] = look, **more: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        look: Callable[[ssh.Target], rotation.Look] = look,
+        look_at_certificate: Callable[[ssh.Target], Mapping[str, Any]] = look_at_certificate,
+        **more: Any,
+    ) -> None:
         super().__init__(*arguments, **more)
-        self._look = look
+        self._look, self._look_at_certificate = look, look_at_certificate
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
-        """Run the role; it leaves drains as they are, and says so."""
+        """Run the role. It leaves drains as they are, and says so, as it does where an ACME server gave no certificate."""
         outputs = super().apply(request, inputs, old)
+        if text := acme_certificate.warning(request.name, inputs, outputs.get("acme") or {}):
+            request.warn(text)
         for difference in drift.recorded(old or {}):
             if difference.attribute == drift.ROTATION:
                 request.report(f"stays as it is: {difference}", False)
         return outputs
 
     def read(self, request: Request, properties: Props) -> Props:
-        """Compare with the machine, and report what is drained there as drift."""
-        current = super().read(request, properties)
+        """Compare with the machine, and report as drift what is drained there, and a certificate that ACME did not give."""
+        current = self._with_certificate(request, super().read(request, properties))
         if "node" not in _faces(properties, {}):
             return current
         try:
@@ -59,6 +76,19 @@ class Gateway(Playbook):
             return current
         drains = [_drained(request.name, replica, words, seen) for replica, words in seen.drains.items()]
         return {**current, "drift": [*current["drift"], *(difference.to_json() for difference in drains)]}
+
+    def _with_certificate(self, request: Request, current: Props) -> Props:
+        """Return the properties with the certificate that clients get now."""
+        if not acme_certificate.wanted(current):
+            return current
+        try:
+            served = self._look_at_certificate(ssh.Target.from_inputs(current["node"]))
+        except errors.CommandFailed as error:
+            request.warn(f"which certificate {request.name} has by ACME is unknown: {error.seen}")
+            return current
+        difference = acme_certificate.difference(request.name, served)
+        more = [difference.to_json()] if difference else []
+        return {**current, "acme": served, "drift": [*current["drift"], *more]}
 
     def due(self, properties: Props) -> Mapping[str, str]:
         """Return the reason to renew certificates that end soon."""
@@ -103,9 +133,10 @@ class Gateway(Playbook):
         return {"certificates": made, "ends": {name: certificates.ends(pem).isoformat() for name, pem in made.items()}}
 
     def environment(self, properties: Props) -> dict[str, str]:
-        """Return the inner API key, the authority's certificate and the certificates."""
+        """Return the inner API key, the authority's certificate, the certificates, and what ACME needs."""
         pems = {VARIABLES[name]: pem for name, pem in properties["certificates"].items()}
-        return {"VLLM_API_KEY": properties["inner_key"], "GATEWAY_AUTHORITY": properties["authority"], **pems}
+        acme = {variable: properties[name] for name, variable in ACME.items() if properties.get(name)}
+        return {"VLLM_API_KEY": properties["inner_key"], "GATEWAY_AUTHORITY": properties["authority"], **pems, **acme}
 
 
 def _drained(node: str, replica: str, words: str, seen: rotation.Look) -> drift.Difference:

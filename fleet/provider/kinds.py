@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from fleet.provider.account import Account
 from fleet.provider.authority import Authority
 from fleet.provider.baremetal import BareMetal
 from fleet.provider.base import Resource
@@ -21,10 +22,11 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "BareMetal": BareMetal(),
         "HostKey": HostKey(),
         "Authority": Authority(),
+        "Account": Account(),
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
         "Image": Image("Image", ("image", "commit", "version", "recipe"), slots),
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
-        "Gateway": Gateway("Gateway", ("version", "certificates", "ends"), slots),
+        "Gateway": Gateway("Gateway", ("version", "certificates", "ends", "acme"), slots),
     }

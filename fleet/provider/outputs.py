@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleet import address, errors, ssh, validators
-from fleet.managed import managed_set
+from fleet.managed import managed_set, served_certificate
 from fleet.provider.properties import Props
 from fleet.validators import Both, Each, Either, Flag, Form, Mistake, Number, Record, Table, Text, Whole
 
@@ -22,8 +22,10 @@ REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 
 # A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 PEM = Text("certificates and keys as PEM", r"[\w\s+/=().,:-]+", most=64_000, lines=True)
-DAY = Text("a day as 2026-12-31", r"\d{4}-\d{2}-\d{2}", most=10)
+THUMBPRINT = Text("a thumbprint: 43 signs of base64url", r"[A-Za-z0-9_-]{43}", most=43)
+DAY = served_certificate.DAY
 REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
+ACME = Either((Record({}), served_certificate.CERTIFICATE), "a certificate by ACME, or none")
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # Results of a run, by kind; a node sends them.
@@ -43,13 +45,14 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
         "manifest": validators.HEX[64],
     },
     "Serving": {"replicas": REPLICA_LIST},
-    "Gateway": {"version": VERSION},
+    "Gateway": {"version": VERSION, "acme": ACME},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.
 OWN: Mapping[str, Mapping[str, Form]] = {
     "Node": {"connection": Record({}, open=True)},
     "Authority": {"certificate": PEM, "private": PEM, "ends": DAY},
+    "Account": {"private": PEM, "thumbprint": THUMBPRINT},
     "Gateway": {"certificates": Table(validators.NAME, PEM), "ends": Table(validators.NAME, DAY)},
     "Serving": {"verdict": Record({"passed": Whole(), "total": Whole(), "evidence": Text()})},
     "HostKey": {

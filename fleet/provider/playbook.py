@@ -199,7 +199,7 @@ class Playbook(BaseResource):
 
     def _drifted(self, target: ssh.Target, old: Props, declared: managed_set.Declared) -> revert.Drifted:
         """Return the drift of the last refresh, with the actual state of these things."""
-        things = {entry.thing for entry in drift.recorded(old) if entry.attribute != drift.ROTATION}
+        things = {entry.thing for entry in drift.recorded(old) if entry.attribute not in drift.IN_WORDS}
         if not things:
             return revert.Drifted()
         return revert.Drifted(things, old["managed"].get("expected") or {}, self._read(target, [declared])[0])

@@ -12,7 +12,7 @@ from fleet.provider.base import kind_of, name_of
 from fleet.provider.properties import Props
 
 # Kinds that are on no machine.
-ELSEWHERE = ("Authority",)
+ELSEWHERE = ("Authority", "Account")
 
 
 class PreviewSummary:

@@ -29,7 +29,7 @@ Context = grpc.ServicerContext
 # Properties whose values must not appear in a message or a log.
 SECRET = (
     *("api_key", "token", "private", "username", "password"),
-    *("authority_key", "inner_key", "gateway_key", "certificates"),
+    *("authority_key", "inner_key", "gateway_key", "acme_key", "certificates"),
 )
 
 

@@ -78,7 +78,7 @@ def _serving(things: Request, properties: Mapping[str, Any], purge: Collection[s
 
 def _gateway(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
     folders = ("/etc/fleet/proxy", "/etc/fleet/gateway", "/var/lib/fleet-proxy", "/var/lib/fleet-gateway")
-    return {"trees": list(folders)}
+    return {"trees": [*folders, "/etc/fleet/acme", "/var/lib/fleet-acme"]}
 
 
 def _keep_mount(unit: str) -> Request:

@@ -59,6 +59,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "host_key": "ssh-ed25519 A",
             },
             "Authority": {"certificate": "a certificate", "private": "an authority's key", "ends": "2036-11-28"},
+            "Account": {"private": "an account's key", "thumbprint": "THUMBPRINT"},
             "HostKey": {"public": "ssh-ed25519 B", "private": "a key", "final": FINAL_KEY},
             "BareMetal": {"installed": args.inputs.get("reinstall", "")},
             "Node": {"connection": {"name": args.name, "address": args.inputs.get("address")}, "facts": {}},

@@ -20,6 +20,9 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "manifest": SUM,
     },
     "Serving": {"replicas": [{"name": "glm-0", "socket": "/run/fleet/glm-0/sock", "model": "zai-org/GLM-4.6V"}]},
-    "Gateway": {"version": "2.8.16"},
+    "Gateway": {
+        "version": "2.8.16",
+        "acme": {"by": "acme", "ends": "2027-02-28", "right": False, "seen": "the ACME server gave no certificate"},
+    },
     "Node": {"facts": {"system": "ubuntu 24.04", "kernel": "6.8.0-87-generic", "arch": "x86_64", "python": "3.12.3"}},
 }

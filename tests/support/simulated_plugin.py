@@ -19,12 +19,13 @@ from fleet import certificates, errors, ssh  # noqa: E402
 from fleet.ansible import converge  # noqa: E402
 from fleet.managed import managed_set, rotation  # noqa: E402
 from fleet.managed.standing import Standing  # noqa: E402
-from fleet.provider import authority, baremetal, base, gateway, hostkey, node, plugin, servicer  # noqa: E402
+from fleet.provider import account, authority, baremetal, base, gateway, hostkey, node, plugin, servicer  # noqa: E402
 from fleet.provider.change_in_turns import ChangeInTurns  # noqa: E402
 from fleet.provider.playbook import Playbook  # noqa: E402
 from fleet.provider.properties import Props  # noqa: E402
 from fleet.provider.slots import Slots  # noqa: E402
 from fleet.stack import resource_roles  # noqa: E402
+from tests.support.right_outputs import RIGHT  # noqa: E402
 
 # The results of each kind, and one thing that it manages on its machine.
 RESULTS: dict[str, Props] = {
@@ -32,7 +33,7 @@ RESULTS: dict[str, Props] = {
     "Image": {"image": "registry.example/glm@sha256:" + "ab" * 32, "commit": "c" * 40, "version": "5.0"},
     "Weights": {"path": "/srv/models/glm", "revision": "a" * 40, "bytes": 1, "files": 1, "manifest": "b" * 64},
     "Serving": {"replicas": [{"name": "glm-0", "port": 8000, "model": "zai-org/GLM-4.6V"}]},
-    "Gateway": {"version": "2.8.16"},
+    "Gateway": {"version": "2.8.16", "acme": {}},
 }
 VERDICT = {"passed": 12, "total": 12, "evidence": "/evidence"}
 THINGS = {
@@ -131,7 +132,8 @@ def playbook(kind: str, slots: Slots) -> Playbook:
         return [{thing: now["drift"].get(f"{kind} {target.name}", right)}]
 
     if kind == "Gateway":
-        return gateway.Gateway(kind, (*RESULTS[kind], "certificates", "ends"), slots, run=run, read=read, look=look)
+        looks = {"look": look, "look_at_certificate": lambda _: {**RIGHT["Gateway"]["acme"], "right": True}}
+        return gateway.Gateway(kind, (*RESULTS[kind], "certificates", "ends"), slots, run=run, read=read, **looks)
     made = ("verdict",) if kind == "Serving" else ()
     return Run(kind, (*RESULTS[kind], *made), slots, run=run, read=read)
 
@@ -146,5 +148,6 @@ def look(target: ssh.Target) -> rotation.Look:
 if __name__ == "__main__":
     slots, now = Slots(), certificates.now
     certificates.now = lambda: now() + datetime.timedelta(days=machines().get("days", 0))
-    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey(), "Authority": authority.Authority()}
+    real = {"BareMetal": baremetal.BareMetal(), "HostKey": hostkey.HostKey()}
+    real |= {"Authority": authority.Authority(), "Account": account.Account()}
     plugin.serve({"Node": Node(), **real, **{kind: playbook(kind, slots) for kind in RESULTS}}, Fleet)
