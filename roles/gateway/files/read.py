@@ -1,8 +1,9 @@
 """Read everything that the role gateway needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {faces: [{unit, name}], ports: {unit: [port]}, record: path of baseline.py's record}. Out: {system, version: of HAProxy, installed or to be
-installed, "" if apt knows none, installed: bool, known: bool, before: bool, whether the package was installed before the first run, foreign: bool, whether its
-unit runs then or is enabled, units: [unit that this role wrote], active: [unit], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
+In: {faces: [{unit, name}], packages: [name], ports: {unit: [port]}, record: path of baseline.py's record}. Out: {system, version: of HAProxy,
+installed or to be installed, "" if apt knows none, installed: bool, complete: bool, whether all packages are installed, known: bool, whether apt knows
+them all, before: bool, whether HAProxy was installed before the first run, client_before: the same of dehydrated, foreign: bool, whether HAProxy's own
+unit runs then or is enabled, acme: bool, whether this role wrote the unit of ACME, units: [unit that this role wrote], active: [unit], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import json
@@ -46,12 +47,26 @@ def own_ports(name: str) -> set[int]:
     return {int(port) for port in re.findall(r"^  bind \S+:(\d+)", text, re.MULTILINE)}
 
 
+def version(package: str) -> str:
+    """Return the installed version of a package, "" for none."""
+    words = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", package).split()
+    return words[1] if words[:1] == ["ii"] else ""
+
+
+def candidate(package: str) -> str:
+    """Return the version of a package that apt would install, "" for none."""
+    match = re.search(r"Candidate: (\d\S*)", out("apt-cache", "policy", package))
+    return match[1] if match else ""
+
+
 query = json.load(sys.stdin)
-installed = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", "haproxy").split()
-installed = installed[1] if installed[:1] == ["ii"] else ""
-policy = re.search(r"Candidate: (\d\S*)", out("apt-cache", "policy", "haproxy"))
+installed = version("haproxy")
 record = pathlib.Path(query["record"])
-packages = json.loads(record.read_text())["packages"] if record.exists() else ["haproxy"] if installed else []
+packages = (
+    json.loads(record.read_text())["packages"]
+    if record.exists()
+    else [name for name in ("haproxy", "dehydrated") if version(name)]
+)
 states = {unit: out("systemctl", "is-active", unit).strip() for unit in ("haproxy", *query["ports"])}
 enabled = out("systemctl", "is-enabled", "haproxy").strip() == "enabled"
 units = [
@@ -62,12 +77,15 @@ print(
     json.dumps(
         {
             "system": system(),
-            "version": upstream(installed or (policy[1] if policy else "")),
+            "version": upstream(installed or candidate("haproxy")),
             "installed": bool(installed),
-            "known": bool(policy),
+            "complete": all(map(version, query["packages"])),
+            "known": all(map(candidate, query["packages"])),
+            "acme": pathlib.Path("/etc/systemd/system/fleet-acme.timer").exists(),
             "units": units,
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
             "before": "haproxy" in packages,
+            "client_before": "dehydrated" in packages,
             "foreign": "haproxy" in packages and (states["haproxy"] == "active" or enabled),
             "taken": [
                 port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
