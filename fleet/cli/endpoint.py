@@ -9,7 +9,7 @@ import socket
 import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.cli import table
@@ -18,7 +18,13 @@ HTTPS = 443
 ADDRESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z.:-]*")  # what a line to paste may have of a machine's address
 RESOLVER = 3.0  # seconds that the resolver has
 HEAD = ("certificate", "ends", "machines")
-CERTIFICATES = {"server": "for clients", "client": "of the gateways", "node": "of the node proxies"}
+CERTIFICATES = {
+    "server": "for clients",
+    "acme": "for clients, by ACME",
+    "own": "for clients, not by ACME yet",
+    "client": "of the gateways",
+    "node": "of the node proxies",
+}
 CA, BODY, KEY = "ca.pem", "request.json", "key"
 SNIPPET = """\
 python3 - <<'END'
@@ -34,7 +40,7 @@ class Endpoint:
     """The endpoint of a stack that is up.
 
     `gateways` have by machine its address, `ends` by machine and certificate its last day, `authority` the last day of the stack's own
-    authority. `own_authority`: clients need the authority's certificate.
+    authority. `own_authority`: clients need the authority's certificate. `without` has by machine why an ACME server gave it none.
     """
 
     url: str
@@ -43,6 +49,7 @@ class Endpoint:
     ends: Mapping[str, Mapping[str, str]]
     authority: str
     own_authority: bool
+    without: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -68,10 +75,25 @@ def of(outputs: Mapping[str, Any]) -> Endpoint | None:
         clients=list(
             dict.fromkeys(name for proxy in entries.values() for name in proxy["vars"].get("gateway_clients") or ())
         ),
-        ends={name: proxy.get("ends") or {} for name, proxy in proxies.items()},
+        ends={name: _ends(proxy) for name, proxy in proxies.items()},
         authority=str(outputs.get("authority_ends") or ""),
         own_authority="authority" in outputs,
+        without={name: str(acme["seen"]) for name in entries if (acme := _acme(proxies[name])) and not acme["right"]},
     )
+
+
+def _acme(proxy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the last run or refresh saw of a gateway's certificate by ACME; {} for another one."""
+    return proxy.get("acme") or {}
+
+
+def _ends(proxy: Mapping[str, Any]) -> dict[str, str]:
+    """Return the last day of each certificate that a machine uses."""
+    ends, acme = dict(proxy.get("ends") or {}), _acme(proxy)
+    if acme:
+        own = ends.pop("server", "")
+        ends |= {"acme": str(acme["ends"])} if acme["by"] == "acme" else {"own": own}
+    return ends
 
 
 def _address(proxy: Mapping[str, Any]) -> str:
@@ -101,7 +123,8 @@ def report(endpoint: Endpoint, stack: str) -> str:
     gateways = ", ".join(f"{name} {address}".strip() for name, address in endpoint.gateways.items())
     clients = ", ".join(endpoint.clients) or f"none: `fleet key add -s {shlex.quote(stack)} NAME > {KEY}`, then up"
     lines = table.columns([("endpoint", endpoint.url), ("gateways", gateways), ("clients", clients)])
-    return f"{lines}\n\n{table.columns([HEAD, *_certificates(endpoint)])}"
+    missing = "".join(f"\n{name}: no certificate by ACME: {seen}" for name, seen in endpoint.without.items())
+    return f"{lines}\n\n{table.columns([HEAD, *_certificates(endpoint)])}{missing}"
 
 
 def _certificates(endpoint: Endpoint) -> list[tuple[str, str, str]]:

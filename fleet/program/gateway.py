@@ -50,9 +50,9 @@ def acme(form: gateway_form.Gateway | None, account: Account | None) -> dict[str
         return {}
     return {
         "server": form.acme.server,
-        "contact": form.acme.contact or "",
         "names": form.certificate_names,
         "thumbprint": account.thumbprint,
+        **({"contact": form.acme.contact} if form.acme.contact else {}),
     }
 
 

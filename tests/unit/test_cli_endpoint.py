@@ -66,6 +66,15 @@ def test_clients_of_an_own_certificate_need_no_authority() -> None:
     assert endpoint.CA not in text and "fleet request" in text
 
 
+def test_the_report_says_which_gateways_have_no_certificate_by_acme_and_why() -> None:
+    values = outputs()
+    del values["authority"]
+    right = {"by": "acme", "ends": "2027-02-14", "right": True, "seen": ""}
+    wrong = {"by": "authority", "ends": "2027-02-27", "right": False, "seen": f"{NAME} has no address here"}
+    values["gateways"]["prod-2"]["acme"], values["gateways"]["prod-10"]["acme"] = right, wrong
+    assert endpoint.report(of(values), "prod") + "\n" == (GOLDEN / "report-by-acme.txt").read_text()
+
+
 def test_a_stack_without_clients_says_how_one_gets_a_key() -> None:
     values = outputs(gateways={"prod-1": proxy("192.0.2.11", "clients", clients=())})
     assert "clients   none: `fleet key add -s prod NAME > key`, then up" in endpoint.report(of(values), "prod")
