@@ -1,6 +1,6 @@
-"""Pebble, a small ACME server for tests: builds it once from the Go modules of pebble/go.sum, and starts it in a network namespace.
+"""Pebble, a small ACME server for tests: builds it once from the Go modules of pebble/go.sum, and starts it on a machine's loopback.
 
-Needs `go`; the build is in the lab's cache, by content. Called by tests/machine/test_acme.py.
+Needs `go`; the build is in the lab's cache, by content. Called by tests/machine/test_acme.py and tests/roles/test_gateway_acme.py.
 """
 
 import json
@@ -16,6 +16,8 @@ PACKAGE = "github.com/letsencrypt/pebble/v2/cmd/pebble"
 HOST, PORT = "acme.example", 14000
 DIRECTORY = f"https://{HOST}:{PORT}/dir"
 SECONDS = 45  # that a certificate of it holds
+# Else it would reject some requests at random, and wait before it validates.
+QUIET = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 
 
 def build() -> pathlib.Path:
@@ -24,30 +26,33 @@ def build() -> pathlib.Path:
     if not target.exists():
         with cache.making(target) as work:
             command = ["go", "build", "-mod=readonly", "-o", str(work / "pebble"), PACKAGE]
-            subprocess.run(command, cwd=SOURCES, env={**os.environ, "GOFLAGS": ""}, check=True, timeout=600)
+            subprocess.run(
+                command, cwd=SOURCES, env={**os.environ, "GOFLAGS": "", "CGO_ENABLED": "0"}, check=True, timeout=600
+            )
     return target / "pebble"
 
 
-def start(
-    place: acme_machines.Machine, folder: pathlib.Path, authority: gateway_pki.Authority
-) -> subprocess.Popen[bytes]:
-    """Start it on a machine's loopback, with a certificate of an authority of its own, and wait until it answers."""
-    chain = authority.sign(HOST, gateway_pki.SERVER)
-    (folder / "pebble.pem").write_text(chain)
-    settings = {
-        "listenAddress": f"127.0.0.1:{PORT}",
+def settings(
+    authority: gateway_pki.Authority, address: str, folder: pathlib.PurePath, seconds: int = SECONDS
+) -> dict[str, str]:
+    """Return by path its configuration, and its certificate of an authority of its own. Its certificates hold for `seconds`."""
+    pem, profile = f"{folder}/pebble.pem", {"description": "the tests'", "validityPeriod": seconds}
+    pebble = {
+        "listenAddress": f"{address}:{PORT}",
         "managementListenAddress": "127.0.0.1:15000",
-        "certificate": str(folder / "pebble.pem"),
-        "privateKey": str(folder / "pebble.pem"),
+        "certificate": pem,
+        "privateKey": pem,
         "httpPort": 80,
         "tlsPort": 443,
-        "profiles": {"default": {"description": "short", "validityPeriod": SECONDS}},
+        "profiles": {"default": profile},
     }
-    (folder / "pebble.json").write_text(json.dumps({"pebble": settings}))
-    # it would reject some requests at random, and wait before it validates
-    quiet = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
-    process = place.start(
-        str(build()), "-config", str(folder / "pebble.json"), environment=quiet, log=folder / "pebble.log"
-    )
+    return {f"{folder}/pebble.json": json.dumps({"pebble": pebble}), pem: authority.sign(HOST, gateway_pki.SERVER)}
+
+
+def start(place: acme_machines.Machine, folder: pathlib.Path, authority: gateway_pki.Authority) -> None:
+    """Start it on a machine's loopback, and wait until it answers."""
+    for path, text in settings(authority, "127.0.0.1", folder).items():
+        pathlib.Path(path).write_text(text)
+    command = (str(build()), "-config", str(folder / "pebble.json"))
+    place.start(*command, environment=QUIET, log=folder / "pebble.log")
     place.wait(f"curl -sf --cacert {folder / 'pebble-ca.pem'} {DIRECTORY}")
-    return process
