@@ -18,7 +18,12 @@ HTTPS = 443
 ADDRESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z.:-]*")  # what a line to paste may have of a machine's address
 RESOLVER = 3.0  # seconds that the resolver has
 HEAD = ("certificate", "ends", "machines")
-CERTIFICATES = {"server": "for clients", "client": "of the gateways", "node": "of the node proxies"}
+CERTIFICATES = {
+    "server": "for clients",
+    "client": "of the gateways",
+    "peer": "between gateways",
+    "node": "of the node proxies",
+}
 CA, BODY, KEY = "ca.pem", "request.json", "key"
 SNIPPET = """\
 python3 - <<'END'

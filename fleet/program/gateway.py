@@ -26,15 +26,20 @@ def variables(
 ) -> dict[str, pulumi.Input[Any]]:
     """Return the role variables that only the program sets. A machine gets only what its own proxies need: a change of more would run there."""
     own = faces(stack, name)
-    reached = [{"name": node, "address": machines[node].internal_address} for node in stack.serving]
+    entries = [node for node in stack.present if stack.gateway and node in stack.gateway.nodes]
+    reached, peers = (
+        [{"name": node, "address": machines[node].internal_address} for node in nodes]
+        for nodes in (stack.serving, entries)
+    )
     clients = {client: form.model_dump() for client, form in stack.clients.items()}
-    entries = stack.gateway.nodes if stack.gateway else []
     return {
         "gateway_faces": own,
+        "gateway_name": name if "clients" in own else "",
         "gateway_address": machines[name].internal_address,
         "gateway_nodes": reached if "clients" in own else [],
+        "gateway_peers": peers if "clients" in own else [],
         "gateway_clients": clients if "clients" in own else {},
-        "gateway_names": [node for node in stack.present if node in entries] if "node" in own else [],
+        "gateway_names": entries if "node" in own else [],
         "gateway_replicas": replicas if "node" in own else [],
     }
 

@@ -16,8 +16,13 @@ from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
 
 # Each certificate: the proxy that has it, and the variable of the role's environment.
-UNITS = {"node": PROXIES["node"], "client": PROXIES["clients"], "server": PROXIES["clients"]}
-VARIABLES = {"node": "GATEWAY_NODE_PEM", "client": "GATEWAY_CLIENT_PEM", "server": "GATEWAY_SERVER_PEM"}
+UNITS = {
+    "node": PROXIES["node"],
+    "client": PROXIES["clients"],
+    "server": PROXIES["clients"],
+    "peer": PROXIES["clients"],
+}
+VARIABLES = {name: f"GATEWAY_{name.upper()}_PEM" for name in UNITS}
 RELOAD = Level("reload")
 
 
@@ -30,9 +35,9 @@ def look(target: ssh.Target) -> rotation.Look:
 class Gateway(Playbook):
     """The proxies of a machine: that of a node before its replicas, that for clients, or both (`gateway_faces`).
 
-    `certificates` has by name a certificate with its key below it: `node` of a node's proxy, `client` and `server` of a gateway. They hold
-    for 90 days; an update renews one that has 30 left. `ends` has the last day of each. With the input `chain`, the user's own certificate,
-    `server` is made of that.
+    `certificates` has by name a certificate with its key below it: `node` of a node's proxy; `client` and `server` of a gateway, and
+    `peer`, which it shows other gateways. They hold for 90 days; an update renews one that has 30 left. `ends` has the last day of each.
+    With the input `chain`, the user's own certificate, `server` is made of that.
     """
 
     def __init__(self, *arguments: Any, look: Callable[[ssh.Target], rotation.Look] = look, **more: Any) -> None:
@@ -142,6 +147,7 @@ def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
         "node": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
         "client": certificates.Wanted("client", name),
         "server": certificates.Wanted("server", names[0], tuple(names)),
+        "peer": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
     }
     return {name: wanted[name] for name in _ours(inputs)}
 
@@ -149,7 +155,9 @@ def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
 def _ours(properties: Props) -> Collection[str]:
     """Return the names of the certificates that the authority signs for a machine."""
     faces = _faces(properties, {})
-    clients = ["client", *([] if properties.get("chain") else ["server"])]
+    variables: Any = properties.get("vars")
+    others = isinstance(variables, Mapping) and len(variables.get("gateway_peers") or ()) > 1
+    clients = ["client", *([] if properties.get("chain") else ["server"]), *(["peer"] if others else [])]
     return [*(["node"] if "node" in faces else []), *(clients if "clients" in faces else [])]
 
 

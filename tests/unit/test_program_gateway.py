@@ -79,7 +79,7 @@ def test_a_gateway_reaches_each_machine_that_serves_at_its_internal_address(decl
 def test_a_machine_gets_only_what_its_own_proxies_need(declared: Declared) -> None:
     """So that a new client's key runs on the gateways alone."""
     node, entry = (declared.inputs["Gateway", name] for name in ("prod-1", "prod-4"))
-    empty = {"gateway_nodes": [], "gateway_clients": {}}
+    empty = {"gateway_name": "", "gateway_nodes": [], "gateway_peers": [], "gateway_clients": {}}
     assert {name: node["vars"][name] for name in empty} == empty
     assert node["vars"]["gateway_names"] == ["prod-2", "prod-4"]
     assert node["vars"]["gateway_replicas"] == [{"name": "glm-0", "port": 8000, "model": "m"}]
@@ -87,6 +87,14 @@ def test_a_machine_gets_only_what_its_own_proxies_need(declared: Declared) -> No
     assert (entry["vars"]["gateway_replicas"], entry["vars"]["gateway_names"]) == ([], [])
     assert entry["vars"]["gateway_clients"] == {"team-a": {"sha256": SHA256, **LIMITS}}
     assert entry["names"] == [NAME]
+
+
+def test_the_gateways_know_each_other_by_name_and_internal_address(declared: Declared) -> None:
+    for name in ("prod-2", "prod-4"):
+        variables = declared.inputs["Gateway", name]["vars"]
+        assert variables["gateway_name"] == name
+        assert [peer["name"] for peer in variables["gateway_peers"]] == ["prod-2", "prod-4"]
+        assert variables["gateway_peers"][0]["address"] == "10.0.0.12"
 
 
 def test_the_keys_are_secrets_of_the_resources_that_need_them(declared: Declared) -> None:

@@ -112,6 +112,23 @@ def test_a_machine_has_the_certificates_of_its_own_proxies_only(
     assert signer["private"] not in str(job.secrets)
 
 
+def test_a_second_gateway_gives_each_a_certificate_for_the_other_and_reloads_nothing_else(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    peers = [{"name": name, "address": f"10.0.0.1{name[-1]}"} for name in ("glm-1", "glm-2")]
+    alone = gateway.apply(request(), with_vars(inputs, gateway_peers=peers[:1]), None)
+    assert "peer" not in alone["certificates"]
+    several = with_vars(inputs, gateway_peers=peers)
+    assert gateway.planned_outputs(several, inputs, alone)["certificates"] == UNKNOWN
+    assert gateway.effects(alone, several, alone)[0].what[-1] == "fleet-gateway"
+    state = gateway.apply(request(), several, alone)
+    assert certificates.hosts(state["certificates"].pop("peer")) == ["glm-1", "10.0.0.11"]
+    assert state["certificates"] == alone["certificates"]
+
+
+def with_vars(inputs: Props, **more: Any) -> Props:
+    return {**inputs, "vars": {**inputs["vars"], **more}}
+
+
 def test_the_certificates_stay_and_are_written_again_by_each_run(gateway: Gateway, runs: Runs, travel: Travel) -> None:
     inputs = inputs_of(authority(), "node", "clients")
     first = gateway.apply(request(), inputs, None)

@@ -1,0 +1,141 @@
+"""The files that the role gateway writes: for a gateway that is alone, for each of several, for a machine that only serves.
+
+One run of ansible-playbook renders all; HAProxy checks the same files on lab nodes (tests/roles/test_gateway.py).
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+ROLE = pathlib.Path(__file__).parents[2] / "roles" / "gateway"
+ENTRIES = [{"name": f"glm-{number}", "address": f"10.0.0.{number}"} for number in (1, 2, 3)]
+GATEWAY = {
+    "gateway_faces": ["clients"],
+    "gateway_name": "glm-1",
+    "gateway_address": "10.0.0.1",
+    "gateway_nodes": ENTRIES,
+    "gateway_clients": {"team-a": {"sha256": "5f" * 32, "requests_per_minute": 6, "megabytes_per_minute": 2, "concurrent": 4}},
+}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "alone": {**GATEWAY, "gateway_peers": ENTRIES[:1]},
+    "of three": {**GATEWAY, "gateway_peers": ENTRIES},
+    "node": {"gateway_faces": ["node"], "gateway_address": "10.0.0.9", "gateway_names": ["glm-1", "glm-2"]},
+}
+TEXTS = ("gateway.cfg", "running.lua", "proxy.cfg")
+Rendered = dict[
+    str, dict[str, Any]
+]  # variant → file → text; `paths` are those that the role writes, `needed` the variables with certificates
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    folder = tmp_path_factory.mktemp("rendered")
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    values = {
+        **{file: f"{{{{ lookup('ansible.builtin.template', '{ROLE}/templates/{file}.j2') }}}}" for file in TEXTS},
+        "paths": "{{ (_gateway_secrets + _gateway_files) | map(attribute='path') | list }}",
+        "needed": "{{ _gateway_needed }}",
+        "ports": "{{ _gateway_ports }}",
+    }
+    plays = [
+        {
+            **{"hosts": "localhost", "connection": "local", "gather_facts": False},
+            "vars_files": [str(ROLE / "vars/main.yml")],
+            "vars": {**defaults, "ansible_managed": "x", "ansible_python_interpreter": sys.executable, **own},
+            "tasks": [{"ansible.builtin.debug": {"msg": "{{ values }}"}, "vars": {"values": values}}],
+        }
+        for own in VARIANTS.values()
+    ]
+    (folder / "all.yml").write_text(yaml.safe_dump(plays))
+    command = [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", folder / "all.yml"]
+    env = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    process = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
+    assert process.returncode == 0, process.stdout + process.stderr
+    results = [play["tasks"][0]["hosts"]["localhost"]["msg"] for play in json.loads(process.stdout)["plays"]]
+    return dict(zip(VARIANTS, results, strict=True))
+
+
+def section(text: str, head: str) -> list[str]:
+    """Return the lines of a section of HAProxy's configuration."""
+    (body,) = re.findall(rf"(?m)^{head}\n((?:[ #].*\n)+)", text)
+    return [line.strip() for line in body.splitlines()]
+
+
+def tables(text: str) -> dict[str, str]:
+    """Return {name: definition} of the stick tables."""
+    return dict(re.findall(r"(?m)^backend (\S+)\n  stick-table (.+)$", text))
+
+
+def test_a_gateway_that_is_alone_listens_for_no_other_and_keeps_its_counters_over_a_reload(rendered: Rendered) -> None:
+    text = rendered["alone"]["gateway.cfg"]
+    assert "listen peers" not in text and "8444" not in text and "lua-load" not in text
+    assert section(text, "peers gateways") == ["peer glm-1 unix@/run/fleet-gateway/peers.sock"]
+    assert tables(text).keys() == {"limits-glm-1"}
+    assert rendered["alone"]["paths"] == [
+        f"/etc/fleet/gateway/{name}" for name in ("client.pem", "server.pem", "ca.pem", "keys.map", "haproxy.cfg")
+    ]
+    assert "GATEWAY_PEER_PEM" not in rendered["alone"]["needed"]
+    assert 8444 not in rendered["alone"]["ports"]["fleet-gateway"]
+
+
+def test_several_gateways_accept_each_other_by_certificate_and_name(rendered: Rendered) -> None:
+    text = rendered["of three"]["gateway.cfg"]
+    listen = section(text, "listen peers")
+    (bind,) = [line for line in listen if line.startswith("bind ")]
+    assert bind.startswith("bind 10.0.0.1:8444 ssl ") and bind.endswith(" verify required")
+    assert "tcp-request session reject unless { ssl_c_s_dn(cn) -m str glm-2 glm-3 }" in listen
+    peers = section(text, "peers gateways")
+    assert [line.split()[1:3] for line in peers[1:]] == [["glm-2", "10.0.0.2:8444"], ["glm-3", "10.0.0.3:8444"]]
+    for line in peers[1:]:
+        assert " verify required " in line and line.endswith(f" verifyhost {line.split()[1]}")
+    assert {"/etc/fleet/gateway/peer.pem", "/etc/fleet/gateway/running.lua"} <= {*rendered["of three"]["paths"]}
+    assert "GATEWAY_PEER_PEM" in rendered["of three"]["needed"]
+    assert 8444 in rendered["of three"]["ports"]["fleet-gateway"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "own", "others"),
+    [
+        ("requests", "sc_gpc0_rate(0)", "table_gpc0_rate(limits-{})"),
+        ("bytes", "sc_bytes_in_rate(0)", "table_bytes_in_rate(limits-{})"),
+        ("concurrent", "sc_conn_cur(0)", "table_gpt0(running-{})"),
+    ],
+)
+def test_each_limit_is_compared_with_the_sum_of_all_gateways(
+    rendered: Rendered, limit: str, own: str, others: str
+) -> None:
+    """Each gateway writes only its own table: of two that write the same entry, the last one would win."""
+    text = rendered["of three"]["gateway.cfg"]
+    sums = re.findall(rf"set-var\(txn\.{limit}_used\) (.+)", text)
+    copies = [f"var(txn.name),{others.format(name)},add(txn.{limit}_used)" for name in ("glm-2", "glm-3")]
+    assert sums == [own, *copies]
+    assert re.findall(r"track-sc\d \S+ table (\S+)", text) == ["limits-glm-1", "running-glm-1"]
+    assert {*tables(text)} == {f"{kind}-{entry['name']}" for kind in ("limits", "running") for entry in ENTRIES}
+    assert all(definition.endswith(" peers gateways") for definition in tables(text).values())
+
+
+def test_all_gateways_define_a_table_equally(rendered: Rendered) -> None:
+    """HAProxy exchanges no table whose definition differs, and a gateway that gets another one beside it keeps its counters."""
+    alone, several = tables(rendered["alone"]["gateway.cfg"]), tables(rendered["of three"]["gateway.cfg"])
+    assert {several[f"limits-{entry['name']}"] for entry in ENTRIES} == {alone["limits-glm-1"]}
+    assert len({several[f"running-{entry['name']}"] for entry in ENTRIES}) == 1
+
+
+def test_a_gateway_reports_its_running_requests_more_often_than_a_report_expires(rendered: Rendered) -> None:
+    (pause,) = re.findall(r"core\.msleep\((\d+)\)", rendered["of three"]["running.lua"])
+    (expires,) = re.findall(r"expire (\d+)s", tables(rendered["of three"]["gateway.cfg"])["running-glm-1"])
+    assert int(pause) * 3 <= int(expires) * 1000
+    assert 'local limits, running = "limits-glm-1", "running-glm-1"' in rendered["of three"]["running.lua"]
+
+
+def test_a_node_proxy_has_only_itself_for_a_peer(rendered: Rendered) -> None:
+    text = rendered["node"]["proxy.cfg"]
+    assert section(text, "peers self") == ["peer self unix@/run/fleet-proxy/peers.sock"]
+    assert "tcp-request session reject unless { ssl_c_s_dn(cn) -m str glm-1 glm-2 }" in section(text, "frontend node")
