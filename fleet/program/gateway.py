@@ -31,6 +31,7 @@ def variables(
         [{"name": node, "address": machines[node].internal_address} for node in nodes]
         for nodes in (stack.serving, entries)
     )
+    virtual = (stack.gateway.address if stack.gateway else None) or ""
     clients = {client: form.model_dump() for client, form in stack.clients.items()}
     return {
         "gateway_faces": own,
@@ -39,6 +40,7 @@ def variables(
         "gateway_nodes": reached if "clients" in own else [],
         "gateway_peers": peers if "clients" in own else [],
         "gateway_clients": clients if "clients" in own else {},
+        "gateway_virtual_address": virtual if "clients" in own else "",
         "gateway_names": entries if "node" in own else [],
         "gateway_replicas": replicas if "node" in own else [],
     }

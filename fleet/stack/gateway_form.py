@@ -3,6 +3,7 @@
 Pure. Part of the form in `settings`. The stack file never has a client's key, only its SHA-256, which `fleet key add` writes.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,12 +56,22 @@ def _host_or_address(text: str) -> str:
     return text
 
 
+def _virtual(text: str) -> str:
+    """Return the text if it is an address of a host, with the prefix length of its network."""
+    with contextlib.suppress(ValueError):
+        virtual = ipaddress.ip_interface(text)
+        if "/" in text and virtual.ip not in (virtual.network[0], virtual.network[-1]):
+            return text
+    wanted = "an IP address that is free, and the prefix length of its network, e.g. 192.0.2.10/24"
+    raise pydantic_core.PydanticCustomError("no_network", wanted)
+
+
 class Gateway(Form):
     """The one endpoint. Without this key there is none, and no proxy on any machine.
 
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
     certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
-    the secret gateway_key.
+    the secret gateway_key. `address` is one that the gateways hold in turns, each while it answers.
     """
 
     nodes: list[Name] = Field(min_length=1)
@@ -68,6 +79,7 @@ class Gateway(Form):
     names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
     certificate: Literal["authority", "files"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
+    address: Annotated[str, AfterValidator(_virtual)] | None = None
 
     @property
     def certificate_names(self) -> list[str]:
@@ -129,6 +141,9 @@ def mistakes(
         allowed = "`certificate: files` with it, or no chain"
         seen = f"the certificate is from the {gateway.certificate}"
         yield errors.SettingsError(file=file, key="gateway.chain", value=gateway.chain, seen=seen, allowed=allowed)
+    if gateway.address and len(gateway.nodes) == 1:
+        seen, allowed = f"{gateway.nodes[0]} is the only gateway", "two gateways that hold it in turns, or no address"
+        yield errors.SettingsError(file=file, key="gateway.address", value=gateway.address, seen=seen, allowed=allowed)
     yield from _shared_keys(clients, file)
 
 

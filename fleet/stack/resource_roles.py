@@ -28,6 +28,7 @@ SET_BY_PROGRAM = {
     "gateway_peers": "glm-fleet:gateway",
     "gateway_names": "glm-fleet:gateway",
     "gateway_clients": "glm-fleet:clients",
+    "gateway_virtual_address": "glm-fleet:gateway",
 }
 
 

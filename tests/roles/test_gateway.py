@@ -6,7 +6,6 @@ The later claims change a node and restore it; the last one removes the proxies.
 import hashlib
 import http.client
 import json
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -207,70 +206,6 @@ def test_more_requests_at_once_than_the_limit_are_refused(up: Fleet) -> None:
     assert [run.result().status for run in running] == [200, 200]
     assert third.status == 429 and "concurrent" in third.error["message"]
     assert ask(0).status == 200
-
-
-def test_the_limits_of_a_minute_hold_over_both_gateways_and_a_killed_one_gets_its_counters_back(
-    up: Fleet, until: Until
-) -> None:
-    def statuses(*names: str) -> list[int]:
-        return [up.ask(name, key=KEYS["ten"]).status for name in names]
-
-    assert statuses("ubuntu", "debian", "ubuntu", "debian", "ubuntu", "ubuntu") == [200] * 6
-    up.places["ubuntu"].sh("systemctl kill --kill-who=all --signal=KILL fleet-gateway")
-    assert statuses(*["debian"] * 5) == [200] * 4 + [429], "what the other gateway served still counts"
-    up.places["ubuntu"].sh("timeout 60 sh -c 'until systemctl is-active -q fleet-gateway; do sleep 0.2; done'")
-    until(lambda: up.states("ubuntu") == UP)
-    until(lambda: "key=ten " in up.admin("ubuntu", "show table limits-ubuntu", "fleet-gateway"))
-    assert statuses("ubuntu", "debian") == [429] * 2
-
-
-def test_more_requests_at_once_than_the_limit_are_refused_at_the_other_gateway_too(up: Fleet, until: Until) -> None:
-    def ask(name: str, pause: float) -> Answer:
-        return up.ask(name, "POST", CHAT, KEYS["two-at-once-anywhere"], body={"pause": pause})
-
-    with ThreadPoolExecutor() as pool:
-        running = [pool.submit(ask, name, 8) for name in up.places]
-        until(lambda: sum(report.count("gpt0=1") for report in reports(up)) == 4)
-        time.sleep(6)  # longer than a report holds
-        assert [ask(name, 0).status for name in up.places] == [429] * 2
-        assert [run.result().status for run in running] == [200] * 2
-    until(lambda: [ask(name, 0).status for name in up.places] == [200] * 2)
-
-
-def reports(fleet: Fleet) -> list[str]:
-    """Return what each gateway knows of the requests that run at each."""
-    return [
-        fleet.admin(name, f"show table running-{of} key two-at-once-anywhere", "fleet-gateway")
-        for name in fleet.places
-        for of in fleet.places
-    ]
-
-
-def test_a_gateway_takes_counters_from_the_gateways_of_the_stack_alone(up: Fleet) -> None:
-    """Also a machine that the stack's authority once knew as a gateway gets no connection."""
-    wrong = {
-        "no certificate": "",
-        "of a node proxy": up.node_pems["debian"],
-        "of a former gateway": up.authority.sign("a-third-machine", gateway_pki.CLIENT),
-        "of another authority": gateway_pki.authority().sign("debian", gateway_pki.CLIENT),
-    }
-    hello = b"HAProxyS 2.1\nubuntu\ndebian 1 1\n"
-    answers = {name: first_line(up, own, hello) for name, own in wrong.items()}
-    assert answers == dict.fromkeys(wrong, b"")
-    assert first_line(up, up.client_pems["debian"], hello) == b"200\n"
-
-
-def first_line(fleet: Fleet, own: str, data: bytes) -> bytes:
-    """Return the first bytes that the gateway of ubuntu answers on its port for other gateways."""
-    try:
-        with (
-            socket.create_connection((fleet.address("ubuntu"), gateway_fleet.PEERS), 10) as connection,
-            trust(fleet.authority, own).wrap_socket(connection, server_hostname="ubuntu") as secure,
-        ):
-            secure.sendall(data)
-            return secure.recv(100)
-    except OSError:
-        return b""
 
 
 def test_the_tokens_of_a_stream_arrive_one_by_one(up: Fleet) -> None:

@@ -97,6 +97,14 @@ def test_the_gateways_know_each_other_by_name_and_internal_address(declared: Dec
         assert variables["gateway_peers"][0]["address"] == "10.0.0.12"
 
 
+def test_a_virtual_address_is_the_gateways_alone() -> None:
+    declared = run("prod", prod("prod-1", "prod-2", address="192.0.2.99/24"))
+    virtual = {
+        name: declared.inputs["Gateway", name]["vars"]["gateway_virtual_address"] for name in declared.names("Gateway")
+    }
+    assert virtual == {"prod-1": "192.0.2.99/24", "prod-2": "192.0.2.99/24", "prod-3": "", "prod-4": ""}
+
+
 def test_the_keys_are_secrets_of_the_resources_that_need_them(declared: Declared) -> None:
     for name in declared.names("Gateway"):
         inputs = declared.inputs["Gateway", name]

@@ -224,6 +224,10 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("gateway", Difference("unit", "fleet-gateway.service", "at_boot", "enabled", "disabled"), NOTHING),
     ("gateway", Difference("unit", "fleet-gateway.service", "drop_ins", [], ["/etc/systemd/system/fleet-gateway.service.d/a.conf 0123"]), ("restart", ("fleet-gateway",))),
     ("gateway", Difference("unit", "haproxy.service", "state", "inactive", "active"), NOTHING),
+    ("gateway", Difference("unit", "keepalived.service", "state", "inactive", "active"), NOTHING),
+    ("gateway", Difference("unit", "fleet-address.service", "state", "active", "failed"), NOTHING),
+    ("gateway", Difference("file", "/etc/systemd/system/fleet-address.service", "sha256", "aaaa", "bbbb"), NOTHING),
+    ("gateway", Difference("file", "/etc/fleet/gateway/keepalived.conf", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("package", "haproxy", "present", True, False), ("may reload", EVERY_PROXY)),
     ("gateway", Difference("package", "haproxy", "version", "2.8.16", "2.8.30"), NOTHING),
 ]  # fmt: skip

@@ -3,12 +3,15 @@
 One run of ansible-playbook renders all; HAProxy checks the same files on lab nodes (tests/roles/test_gateway.py).
 """
 
+import http.server
 import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -23,15 +26,18 @@ GATEWAY = {
     "gateway_nodes": ENTRIES,
     "gateway_clients": {"team-a": {"sha256": "5f" * 32, "requests_per_minute": 6, "megabytes_per_minute": 2, "concurrent": 4}},
 }  # fmt: skip
+VIRTUAL = {"gateway_name": "glm-2", "gateway_address": "10.0.0.2", "gateway_virtual_address": "192.0.2.10/24"}
+# The machine as the role read it.
+MACHINE = {"interface": "eth0", "device": "eth1", "units": [], "active": []}
 VARIANTS: dict[str, dict[str, Any]] = {
     "alone": {**GATEWAY, "gateway_peers": ENTRIES[:1]},
     "of three": {**GATEWAY, "gateway_peers": ENTRIES},
+    "with an address": {**GATEWAY, "gateway_peers": ENTRIES, **VIRTUAL},
     "node": {"gateway_faces": ["node"], "gateway_address": "10.0.0.9", "gateway_names": ["glm-1", "glm-2"]},
 }
 TEXTS = ("gateway.cfg", "running.lua", "proxy.cfg")
-Rendered = dict[
-    str, dict[str, Any]
-]  # variant → file → text; `paths` are those that the role writes, `needed` the variables with certificates
+# variant → file → text; `paths` are those that the role writes, `needed` the variables with certificates, `ports` by unit
+Rendered = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +50,23 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
         "needed": "{{ _gateway_needed }}",
         "ports": "{{ _gateway_ports }}",
     }
+    address = f"{{{{ lookup('ansible.builtin.template', '{ROLE}/templates/keepalived.conf.j2') }}}}"
+    common = {
+        "ansible_managed": "x",
+        "ansible_python_interpreter": sys.executable,
+        "__gateway_read": {"stdout": json.dumps(MACHINE)},
+    }
     plays = [
         {
             **{"hosts": "localhost", "connection": "local", "gather_facts": False},
             "vars_files": [str(ROLE / "vars/main.yml")],
-            "vars": {**defaults, "ansible_managed": "x", "ansible_python_interpreter": sys.executable, **own},
-            "tasks": [{"ansible.builtin.debug": {"msg": "{{ values }}"}, "vars": {"values": values}}],
+            "vars": {**defaults, **common, **own},
+            "tasks": [
+                {
+                    "ansible.builtin.debug": {"msg": "{{ values }}"},
+                    "vars": {"values": {**values, "address": address} if "gateway_virtual_address" in own else values},
+                }
+            ],
         }
         for own in VARIANTS.values()
     ]
@@ -139,3 +156,78 @@ def test_a_node_proxy_has_only_itself_for_a_peer(rendered: Rendered) -> None:
     text = rendered["node"]["proxy.cfg"]
     assert section(text, "peers self") == ["peer self unix@/run/fleet-proxy/peers.sock"]
     assert "tcp-request session reject unless { ssl_c_s_dn(cn) -m str glm-1 glm-2 }" in section(text, "frontend node")
+
+
+def test_the_virtual_address_goes_to_the_next_gateway_and_stays_there(rendered: Rendered) -> None:
+    lines = [line.strip() for line in rendered["with an address"]["address"].splitlines()]
+    assert {"state BACKUP", "nopreempt", "priority 199"} <= {*lines}, "the second of the stack file"
+    assert "192.0.2.10/24 dev eth1" in lines
+    assert lines[lines.index("track_interface {") + 1] == "eth1", "the protocol's packets go over eth0"
+
+
+def test_the_gateways_speak_of_the_virtual_address_to_each_other_alone(rendered: Rendered) -> None:
+    text = rendered["with an address"]["address"]
+    (peers,) = re.findall(r"unicast_peer \{([^}]*)\}", text)
+    assert peers.split() == ["10.0.0.1", "10.0.0.3"]
+    assert "unicast_src_ip 10.0.0.2" in text and "vrrp_check_unicast_src" in text
+    assert "auth_" not in text, "a password in clear protects nothing"
+
+
+LINKS = [
+    {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]},
+    {"ifname": "eth0", "addr_info": [{"local": "10.0.0.2", "prefixlen": 24}, {"local": "fe80::2", "prefixlen": 64}]},
+    {"ifname": "eth1", "addr_info": [{"local": "192.0.2.12", "prefixlen": 24}, {"local": "192.0.2.10", "prefixlen": 24}]},
+    {"ifname": "eth2", "addr_info": [{"local": "198.51.100.10", "prefixlen": 24}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("virtual", "device"),
+    [
+        ("192.0.2.10/24", "eth1"),
+        ("198.51.100.10/24", ""),  # nothing but the virtual address itself
+        ("203.0.113.1/24", ""),
+        ("", ""),
+    ],
+)
+def test_the_device_of_the_virtual_address_has_another_one_in_its_network(
+    tmp_path: pathlib.Path, virtual: str, device: str
+) -> None:
+    (tmp_path / "ip").write_text(f"#!/bin/sh\necho '{json.dumps(LINKS)}'\n")
+    for name in ("dpkg-query", "apt-cache", "systemctl"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    query = {"faces": [], "ports": {}, "packages": ["haproxy"], "record": str(tmp_path / "none")}
+    query |= {"address": "10.0.0.2", "virtual": virtual}
+    command, env = [sys.executable, ROLE / "files/read.py"], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run(command, input=json.dumps(query), capture_output=True, text=True, env=env, check=True)
+    assert (json.loads(run.stdout)["device"], json.loads(run.stdout)["interface"]) == (
+        device,
+        "eth0" if virtual else "",
+    )
+
+
+class Answers404(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def answers(port: int) -> bool:
+    """Return what the program says that keepalived asks."""
+    return subprocess.run([ROLE / "files/gateway-answers", str(port)], capture_output=True).returncode == 0
+
+
+def test_a_gateway_that_is_gone_or_frozen_loses_the_virtual_address() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers404) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert answers(server.server_port)
+        server.shutdown()
+        thread.join()
+    assert not answers(server.server_port), "refused"
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        assert not answers(frozen.getsockname()[1]), "accepted by the kernel, and no answer"

@@ -1,10 +1,14 @@
 """Read everything that the role gateway needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {faces: [{unit, name}], ports: {unit: [port]}, record: path of baseline.py's record}. Out: {system, version: of HAProxy, installed or to be
-installed, "" if apt knows none, installed: bool, known: bool, before: bool, whether the package was installed before the first run, foreign: bool, whether its
-unit runs then or is enabled, units: [unit that this role wrote], active: [unit], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
+In: {faces: [{unit, name}], ports: {unit: [port]}, record: path of baseline.py's record, packages: [name], address: of this machine, virtual:
+ADDRESS/PREFIX or ""}. Out: {system, version: of HAProxy, installed or to be installed, "" if apt knows none, uninstalled: [package], unknown:
+[such a package that apt does not know, either], packages: {name: {before: bool, whether it was installed before the first run, foreign: bool,
+whether its unit runs then or is enabled}}, units: [unit that this role wrote], active: [unit], taken: [port], interface: of the address,
+device: of the virtual address's network, holder: bool, whether the virtual address has a unit}. Needs dpkg, apt-cache, systemctl, ip. Called by
+tasks/preflight.yml through `python3 -c`.
 """
 
+import ipaddress
 import json
 import pathlib
 import re
@@ -46,32 +50,75 @@ def own_ports(name: str) -> set[int]:
     return {int(port) for port in re.findall(r"^  bind \S+:(\d+)", text, re.MULTILINE)}
 
 
+def version(package: str) -> str:
+    """Return the installed version; "" if it is not installed."""
+    status, *rest = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", package).split() or [""]
+    return rest[0] if status == "ii" else ""
+
+
+def candidate(package: str) -> str:
+    """Return the version that apt would install; "" if it knows none."""
+    match = re.search(r"Candidate: (\d\S*)", out("apt-cache", "policy", package))
+    return match[1] if match else ""
+
+
+def look_at(package: str) -> dict:
+    """Return whether somebody had installed a package before the first run, and uses its unit."""
+    before = package in recorded if recorded is not None else bool(version(package))
+    runs = states[package] == "active" or out("systemctl", "is-enabled", package).strip() == "enabled"
+    return {"before": before, "foreign": before and runs}
+
+
+def interfaces() -> dict:
+    """Return {interface: its addresses with their networks}."""
+    links = json.loads(out("ip", "-json", "address") or "[]")
+    return {
+        link["ifname"]: [ipaddress.ip_interface(f"{a['local']}/{a['prefixlen']}") for a in link["addr_info"]]
+        for link in links
+        if "addr_info" in link
+    }
+
+
+def interface_of(address: str) -> str:
+    """Return the interface that has an address; "" if none has it."""
+    return next((name for name, own in links.items() if address in {str(one.ip) for one in own}), "")
+
+
+def device_for(virtual: str) -> str:
+    """Return the interface with another address in the network of a virtual one; "" if none has one."""
+    wanted = ipaddress.ip_interface(virtual)
+    return next(
+        (name for name, own in links.items() if any(one.ip != wanted.ip and wanted.ip in one.network for one in own)),
+        "",
+    )
+
+
 query = json.load(sys.stdin)
-installed = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", "haproxy").split()
-installed = installed[1] if installed[:1] == ["ii"] else ""
-policy = re.search(r"Candidate: (\d\S*)", out("apt-cache", "policy", "haproxy"))
 record = pathlib.Path(query["record"])
-packages = json.loads(record.read_text())["packages"] if record.exists() else ["haproxy"] if installed else []
-states = {unit: out("systemctl", "is-active", unit).strip() for unit in ("haproxy", *query["ports"])}
-enabled = out("systemctl", "is-enabled", "haproxy").strip() == "enabled"
+recorded = json.loads(record.read_text())["packages"] if record.exists() else None
+states = {unit: out("systemctl", "is-active", unit).strip() for unit in (*query["packages"], *query["ports"])}
 units = [
     face["unit"] for face in query["faces"] if pathlib.Path(f"/etc/systemd/system/{face['unit']}.service").exists()
 ]
+uninstalled = [package for package in query["packages"] if not version(package)]
+links = interfaces() if query["virtual"] else {}
 ours = {port for face in query["faces"] if states[face["unit"]] == "active" for port in own_ports(face["name"])}
 print(
     json.dumps(
         {
             "system": system(),
-            "version": upstream(installed or (policy[1] if policy else "")),
-            "installed": bool(installed),
-            "known": bool(policy),
+            "version": upstream(version("haproxy") or candidate("haproxy")),
+            "uninstalled": uninstalled,
+            "unknown": [package for package in uninstalled if not candidate(package)],
+            "packages": {package: look_at(package) for package in query["packages"]},
             "units": units,
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
-            "before": "haproxy" in packages,
-            "foreign": "haproxy" in packages and (states["haproxy"] == "active" or enabled),
             "taken": [
                 port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
             ],
+            "interface": interface_of(query["address"]),
+            "device": device_for(query["virtual"]) if query["virtual"] else "",
+            "holder": pathlib.Path("/etc/systemd/system/fleet-address.service").exists(),
         }
     )
 )
