@@ -141,13 +141,13 @@ def _reasons_to_issue(inputs: Props, old: Props) -> dict[str, str]:
 
 def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
     """Return the certificates that the authority signs for a machine."""
-    name, address = inputs["node"]["name"], inputs["vars"]["gateway_address"]
-    names = inputs.get("names") or [name]
+    own, address = inputs.get("own_names") or [inputs["node"]["name"]], inputs["vars"]["gateway_address"]
+    names = inputs.get("names") or own
     wanted = {
-        "node": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
-        "client": certificates.Wanted("client", name),
+        "node": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
+        "client": certificates.Wanted("client", own[0]),
         "server": certificates.Wanted("server", names[0], tuple(names)),
-        "peer": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
+        "peer": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
     }
     return {name: wanted[name] for name in _ours(inputs)}
 

@@ -19,6 +19,7 @@ from fleet.schema import Form, Name
 KEY_SHA256 = r"^[a-f0-9]{64}$"
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LONGEST_NAME = 63  # in a certificate
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
 # Descriptions of patterns, and of missing keys, for messages.
 FORMS = {
@@ -72,6 +73,7 @@ class Gateway(Form):
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
     certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
     the secret gateway_key. `address` is one that the gateways hold in turns, each while it answers.
+    `reissue` has by machine a number: a higher one makes what its proxies had to prove who they are invalid, and issues it again.
     """
 
     nodes: list[Name] = Field(min_length=1)
@@ -80,11 +82,17 @@ class Gateway(Form):
     certificate: Literal["authority", "files"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
     address: Annotated[str, AfterValidator(_virtual)] | None = None
+    reissue: dict[Name, Annotated[int, Field(ge=1, le=999)]] = {}
 
     @property
     def certificate_names(self) -> list[str]:
         """The names in the certificate, each once; the URL's name is the first."""
         return list(dict.fromkeys([self.name, *self.names]))
+
+    def own_name(self, machine: str, later: int = 0) -> str:
+        """Return the name by which a machine's proxies know each other, in their certificates: another one after each reissue."""
+        number = self.reissue.get(machine, 0) + later
+        return f"{machine}.r{number}" if number > 0 else machine
 
 
 class Client(Form):
@@ -135,6 +143,15 @@ def mistakes(
         elif name not in present:
             allowed = f"a machine that is not absent: {', '.join(present)}"
             yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
+    for name in gateway.reissue:
+        key = f"gateway.reissue.{name}"
+        if name not in names:
+            nearest, allowed = errors.nearest(name, names), ", ".join(names)
+            seen = "no machine has this name"
+            yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed, nearest=nearest)
+        elif len(gateway.own_name(name, 1)) > LONGEST_NAME:
+            seen, allowed = "the name of this machine is too long", f"at most {LONGEST_NAME - 5} characters"
+            yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed)
     if gateway.certificate == "files" and gateway.chain is None:
         yield errors.SettingsError(file=file, key="gateway.chain", seen="this key is missing", allowed=FORMS[CHAIN])
     if gateway.certificate != "files" and gateway.chain is not None:

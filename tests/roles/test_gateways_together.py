@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,36 @@ def first_line(fleet: Fleet, own: str, data: bytes) -> bytes:
             return secure.recv(100)
     except OSError:
         return b""
+
+
+def test_a_stolen_key_is_refused_after_a_reissue_and_the_machine_itself_serves_on(up: Fleet, until: Until) -> None:
+    """Debian gets new certificates first, which ubuntu accepts before and after it hears of them."""
+    stolen, own, again = up.client_pems["debian"], "debian.r1", {**up.machine("debian"), "certificate": "debian.r1"}
+    pems = {
+        "GATEWAY_NODE_PEM": up.authority.sign(own, gateway_pki.SERVER, own, "debian", up.address("debian")),
+        "GATEWAY_PEER_PEM": up.authority.sign(own, gateway_pki.SERVER, own, "debian", up.address("debian")),
+        "GATEWAY_CLIENT_PEM": up.authority.sign(own, gateway_pki.CLIENT),
+    }
+    machines = [up.machine("ubuntu"), again]
+    accepted = ["ubuntu", "ubuntu.r1", own, "debian.r2"]
+    lists: dict[str, Any] = {"gateway_nodes": machines, "gateway_peers": machines, "gateway_names": accepted}
+    assert up.run("ubuntu", gateway_names=["ubuntu", "ubuntu.r1", "debian", own]).rc == 0
+    assert node_status(up, stolen) == 200
+    assert up.run("debian", environment=pems, **lists).rc == 0
+    until(lambda: up.states("ubuntu") == UP)
+    assert up.run("ubuntu", **lists).rc == 0
+    until(lambda: all(up.states(name) == UP for name in up.places))
+    assert (node_status(up, stolen), node_status(up, pems["GATEWAY_CLIENT_PEM"])) == (0, 200)
+    assert up.run("debian", **lists).rc == 0, "somebody answers there with the old keys"
+    until(lambda: up.states("ubuntu") == {"ubuntu": "UP", "debian": "DOWN"})
+    for name in up.places:
+        assert up.run(name).rc == 0
+    until(lambda: all(up.states(name) == UP for name in up.places))
+
+
+def node_status(fleet: Fleet, own: str) -> int:
+    """Return what the node proxy of ubuntu answers to a gateway with this certificate; 0 for no connection."""
+    return exchange(fleet.address("ubuntu"), gateway_fleet.NODE, trust(fleet.authority, own), MODELS).status
 
 
 def test_a_virtual_address_moves_to_the_other_gateway_and_stays_there(up: Fleet, until: Until) -> None:

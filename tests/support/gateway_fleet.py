@@ -63,6 +63,10 @@ class Fleet:
     def address(self, name: str) -> str:
         return str(self.places[name].node.address)
 
+    def machine(self, name: str) -> dict[str, str]:
+        """Return a node as the gateways know it."""
+        return {"name": name, "address": self.address(name), "certificate": name}
+
     def variables(self, name: str) -> dict[str, Any]:
         limits = ("requests_per_minute", "megabytes_per_minute", "concurrent")
         clients = {
@@ -76,8 +80,8 @@ class Fleet:
             "gateway_faces": ["node", "clients"],
             "gateway_name": name,
             "gateway_address": self.address(name),
-            "gateway_nodes": [{"name": other, "address": self.address(other)} for other in self.places],
-            "gateway_peers": [{"name": other, "address": self.address(other)} for other in self.places],
+            "gateway_nodes": [self.machine(other) for other in self.places],
+            "gateway_peers": [self.machine(other) for other in self.places],
             "gateway_names": list(self.places),
             "gateway_replicas": [{"name": replica, "model": "m", "socket": path} for replica, path in SOCKETS.items()],
             "gateway_clients": clients,

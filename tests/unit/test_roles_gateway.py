@@ -18,7 +18,10 @@ import pytest
 import yaml
 
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "gateway"
-ENTRIES = [{"name": f"glm-{number}", "address": f"10.0.0.{number}"} for number in (1, 2, 3)]
+ENTRIES = [
+    {"name": f"glm-{number}", "address": f"10.0.0.{number}", "certificate": f"glm-{number}{reissue}"}
+    for number, reissue in ((1, ""), (2, ""), (3, ".r2"))
+]
 GATEWAY = {
     "gateway_faces": ["clients"],
     "gateway_name": "glm-1",
@@ -71,7 +74,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
         for own in VARIANTS.values()
     ]
     (folder / "all.yml").write_text(yaml.safe_dump(plays))
-    command = [pathlib.Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", folder / "all.yml"]
+    command = [f"{pathlib.Path(sys.executable).parent}/ansible-playbook", "-i", "localhost,", str(folder / "all.yml")]
     env = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
     process = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
     assert process.returncode == 0, process.stdout + process.stderr
@@ -107,11 +110,11 @@ def test_several_gateways_accept_each_other_by_certificate_and_name(rendered: Re
     listen = section(text, "listen peers")
     (bind,) = [line for line in listen if line.startswith("bind ")]
     assert bind.startswith("bind 10.0.0.1:8444 ssl ") and bind.endswith(" verify required")
-    assert "tcp-request session reject unless { ssl_c_s_dn(cn) -m str glm-2 glm-3 }" in listen
+    assert "tcp-request session reject unless { ssl_c_s_dn(cn) -m str glm-2 glm-3.r2 }" in listen
     peers = section(text, "peers gateways")
     assert [line.split()[1:3] for line in peers[1:]] == [["glm-2", "10.0.0.2:8444"], ["glm-3", "10.0.0.3:8444"]]
-    for line in peers[1:]:
-        assert " verify required " in line and line.endswith(f" verifyhost {line.split()[1]}")
+    assert all(" verify required " in line for line in peers[1:])
+    assert [line.rpartition(" verifyhost ")[2] for line in peers[1:]] == ["glm-2", "glm-3.r2"]
     assert {"/etc/fleet/gateway/peer.pem", "/etc/fleet/gateway/running.lua"} <= {*rendered["of three"]["paths"]}
     assert "GATEWAY_PEER_PEM" in rendered["of three"]["needed"]
     assert 8444 in rendered["of three"]["ports"]["fleet-gateway"]
@@ -200,7 +203,7 @@ def test_the_device_of_the_virtual_address_has_another_one_in_its_network(
         program.chmod(0o755)
     query = {"faces": [], "ports": {}, "packages": ["haproxy"], "record": str(tmp_path / "none")}
     query |= {"address": "10.0.0.2", "virtual": virtual}
-    command, env = [sys.executable, ROLE / "files/read.py"], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command, env = [sys.executable, str(ROLE / "files/read.py")], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = subprocess.run(command, input=json.dumps(query), capture_output=True, text=True, env=env, check=True)
     assert (json.loads(run.stdout)["device"], json.loads(run.stdout)["interface"]) == (
         device,

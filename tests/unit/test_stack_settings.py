@@ -121,6 +121,8 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
         "nodes": [SSH, SOURCES["digitalocean"].nodes(**{"burst-1": {}})],
         "gateway": {**GATEWAY, "nodes": ["prod-1", "burst-1"], "address": "192.0.2.99/24"},
     },
+    "a-reissue-of-no-machine": with_gateway(reissue={"prod-22": 1}),
+    "a-reissue-without-a-number": with_gateway(reissue={"prod-2": 0}),
     "a-gateway-s-name-that-is-a-url": with_gateway(name="https://glm.example.com"),
     "a-gateway-s-name-that-is-an-address": with_gateway(name="192.0.2.1"),
     "a-wildcard-in-the-certificate": with_gateway(names=["*.example.com"]),
