@@ -94,6 +94,8 @@ def reason_to_issue(pem: str, wanted: Wanted, authority: str, at: datetime.datet
         return "another authority has signed its certificate"
     if hosts(pem) != [str(_general_name(host).value) for host in wanted.hosts]:
         return f"the names of its certificate change from {', '.join(hosts(pem))} to {', '.join(wanted.hosts)}"
+    if _common_name(certificate) not in (wanted.name, ""):
+        return f"the name in its certificate changes from {_common_name(certificate)} to {wanted.name}"
     return reason_to_renew(ends(pem), at)
 
 
@@ -191,6 +193,12 @@ def _signed(builder: "x509.CertificateBuilder", private: str) -> "x509.Certifica
     from cryptography.hazmat.primitives import hashes
 
     return builder.sign(_read_key(private), hashes.SHA256())
+
+
+def _common_name(certificate: "x509.Certificate") -> str:
+    from cryptography.x509.oid import NameOID
+
+    return "".join(str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
 
 
 def _signed_by(certificate: "x509.Certificate", issuer: "x509.Certificate") -> bool:

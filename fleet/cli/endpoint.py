@@ -23,6 +23,7 @@ CERTIFICATES = {
     "acme": "for clients, by ACME",
     "own": "for clients, not by ACME yet",
     "client": "of the gateways",
+    "peer": "between gateways",
     "node": "of the node proxies",
 }
 CA, BODY, KEY = "ca.pem", "request.json", "key"

@@ -30,15 +30,26 @@ def variables(
 ) -> dict[str, pulumi.Input[Any]]:
     """Return the role variables that only the program sets. A machine gets only what its own proxies need: a change of more would run there."""
     own = faces(stack, name)
-    reached = [{"name": node, "address": machines[node].internal_address} for node in stack.serving]
+    form = stack.gateway
+    entries = [node for node in stack.present if form and node in form.nodes]
+    own_name = form.own_name if form else str
+    reached, peers = (
+        [{"name": node, "address": machines[node].internal_address, "certificate": own_name(node)} for node in nodes]
+        for nodes in (stack.serving, entries)
+    )
+    # A gateway whose certificate is reissued has the new one before or after a node hears of it.
+    accepted = [own for node in entries if form for own in (form.own_name(node), form.own_name(node, 1))]
+    virtual = (form.address if form else None) or ""
     clients = {client: form.model_dump() for client, form in stack.clients.items()}
-    entries = stack.gateway.nodes if stack.gateway else []
     return {
         "gateway_faces": own,
+        "gateway_name": name if "clients" in own else "",
         "gateway_address": machines[name].internal_address,
         "gateway_nodes": reached if "clients" in own else [],
+        "gateway_peers": peers if "clients" in own else [],
         "gateway_clients": clients if "clients" in own else {},
-        "gateway_names": [node for node in stack.present if node in entries] if "node" in own else [],
+        "gateway_virtual_address": virtual if "clients" in own else "",
+        "gateway_names": accepted if "node" in own else [],
         "gateway_replicas": replicas if "node" in own else [],
         "gateway_acme": acme(stack.gateway, account) if "clients" in own else {},
     }
@@ -57,14 +68,16 @@ def acme(form: gateway_form.Gateway | None, account: Account | None) -> dict[str
 
 
 def names(stack: settings.Settings, name: str, account: Account | None) -> dict[str, Any]:
-    """Return what the certificate for clients is made of; {} on other machines.
-
-    Its names, or the user's own chain and its key; by ACME also the account's key, and the authority of the server's own certificate.
-    """
+    """Return what the certificates are made of: of a reissue the machine's own name and that before; of a gateway the names for clients, or
+    the user's own chain and its key; by ACME also the account's key, and the authority of the server's own certificate."""
     form = stack.gateway
-    if form is None or "clients" not in faces(stack, name):
+    if form is None:
         return {}
-    own: dict[str, Any] = {"names": form.certificate_names}
+    reissued = name in form.reissue
+    own: dict[str, Any] = {"own_names": [form.own_name(name), form.own_name(name, -1)]} if reissued else {}
+    if "clients" not in faces(stack, name):
+        return own
+    own["names"] = form.certificate_names
     if form.chain:
         own |= {"chain": Path(form.chain).read_text(), "gateway_key": pulumi.Config().require_secret("gateway_key")}
     if account and form.acme:

@@ -17,8 +17,13 @@ from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
 
 # Each certificate: the proxy that has it, and the variable of the role's environment.
-UNITS = {"node": PROXIES["node"], "client": PROXIES["clients"], "server": PROXIES["clients"]}
-VARIABLES = {"node": "GATEWAY_NODE_PEM", "client": "GATEWAY_CLIENT_PEM", "server": "GATEWAY_SERVER_PEM"}
+UNITS = {
+    "node": PROXIES["node"],
+    "client": PROXIES["clients"],
+    "server": PROXIES["clients"],
+    "peer": PROXIES["clients"],
+}
+VARIABLES = {name: f"GATEWAY_{name.upper()}_PEM" for name in UNITS}
 # Inputs for ACME, and the variable of the role's environment for each.
 ACME = {"acme_key": "GATEWAY_ACME_KEY", "acme_authority": "GATEWAY_ACME_AUTHORITY"}
 RELOAD = Level("reload")
@@ -39,9 +44,10 @@ def look_at_certificate(target: ssh.Target) -> Mapping[str, Any]:
 class Gateway(Playbook):
     """The proxies of a machine: that of a node before its replicas, that for clients, or both (`gateway_faces`).
 
-    `certificates` has by name a certificate with its key below it: `node` of a node's proxy, `client` and `server` of a gateway. They hold
-    for 90 days; an update renews one that has 30 left. `ends` has the last day of each. With the input `chain`, the user's own certificate,
-    `server` is made of that. By ACME the machine itself gets another one, which `acme` describes; until then it shows clients `server`.
+    `certificates` has by name a certificate with its key below it: `node` of a node's proxy; `client` and `server` of a gateway, and
+    `peer`, which it shows other gateways. They hold for 90 days; an update renews one that has 30 left. `ends` has the last day of each.
+    With the input `chain`, the user's own certificate, `server` is made of that. By ACME the machine itself gets another one, which `acme`
+    describes; until then it shows clients `server`.
     """
 
     def __init__(
@@ -167,12 +173,13 @@ def _reasons_to_issue(inputs: Props, old: Props) -> dict[str, str]:
 
 def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
     """Return the certificates that the authority signs for a machine."""
-    name, address = inputs["node"]["name"], inputs["vars"]["gateway_address"]
-    names = inputs.get("names") or [name]
+    own, address = inputs.get("own_names") or [inputs["node"]["name"]], inputs["vars"]["gateway_address"]
+    names = inputs.get("names") or own
     wanted = {
-        "node": certificates.Wanted("server", name, tuple(dict.fromkeys([name, address]))),
-        "client": certificates.Wanted("client", name),
+        "node": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
+        "client": certificates.Wanted("client", own[0]),
         "server": certificates.Wanted("server", names[0], tuple(names)),
+        "peer": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
     }
     return {name: wanted[name] for name in _ours(inputs)}
 
@@ -180,7 +187,9 @@ def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
 def _ours(properties: Props) -> Collection[str]:
     """Return the names of the certificates that the authority signs for a machine."""
     faces = _faces(properties, {})
-    clients = ["client", *([] if properties.get("chain") else ["server"])]
+    variables: Any = properties.get("vars")
+    others = isinstance(variables, Mapping) and len(variables.get("gateway_peers") or ()) > 1
+    clients = ["client", *([] if properties.get("chain") else ["server"]), *(["peer"] if others else [])]
     return [*(["node"] if "node" in faces else []), *(clients if "clients" in faces else [])]
 
 

@@ -3,6 +3,7 @@
 Pure. Part of the form in `settings`. The stack file never has a client's key, only its SHA-256, which `fleet key add` writes.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ ACME_SERVER = r"^(letsencrypt|letsencrypt-test|https://[A-Za-z0-9.-]+(:[0-9]{1,5
 MAIL = r"^[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 CHAIN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LONGEST_NAME = 63  # in a certificate
 HOST = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*")
 LONGEST_ACME = 64
 # Descriptions of patterns, and of missing keys, for messages.
@@ -74,12 +76,24 @@ class Acme(Form):
     ca: Annotated[str, Field(pattern=CHAIN)] | None = None
 
 
+def _virtual(text: str) -> str:
+    """Return the text if it is an address of a host, with the prefix length of its network."""
+    with contextlib.suppress(ValueError):
+        virtual = ipaddress.ip_interface(text)
+        if "/" in text and virtual.ip not in (virtual.network[0], virtual.network[-1]):
+            return text
+    wanted = "an IP address that is free, and the prefix length of its network, e.g. 192.0.2.10/24"
+    raise pydantic_core.PydanticCustomError("no_network", wanted)
+
+
 class Gateway(Form):
     """The one endpoint. Without this key there is none, and no proxy on any machine.
 
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
     certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
-    the secret gateway_key; or `acme`: each gateway gets its own from an ACME server.
+    the secret gateway_key; or `acme`: each gateway gets its own from an ACME server. `address` is one that the gateways hold in turns, each
+    while it answers. `reissue` has by machine a number: a higher one makes what its proxies had to prove who they are invalid, and issues
+    it again.
     """
 
     nodes: list[Name] = Field(min_length=1)
@@ -88,11 +102,18 @@ class Gateway(Form):
     certificate: Literal["authority", "files", "acme"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
     acme: Acme | None = None
+    address: Annotated[str, AfterValidator(_virtual)] | None = None
+    reissue: dict[Name, Annotated[int, Field(ge=1, le=999)]] = {}
 
     @property
     def certificate_names(self) -> list[str]:
         """The names in the certificate, each once; the URL's name is the first."""
         return list(dict.fromkeys([self.name, *self.names]))
+
+    def own_name(self, machine: str, later: int = 0) -> str:
+        """Return the name by which a machine's proxies know each other, in their certificates: another one after each reissue."""
+        number = self.reissue.get(machine, 0) + later
+        return f"{machine}.r{number}" if number > 0 else machine
 
 
 class Client(Form):
@@ -143,6 +164,15 @@ def mistakes(
         elif name not in present:
             allowed = f"a machine that is not absent: {', '.join(present)}"
             yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
+    for name in gateway.reissue:
+        key = f"gateway.reissue.{name}"
+        if name not in names:
+            nearest, allowed = errors.nearest(name, names), ", ".join(names)
+            seen = "no machine has this name"
+            yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed, nearest=nearest)
+        elif len(gateway.own_name(name, 1)) > LONGEST_NAME:
+            seen, allowed = "the name of this machine is too long", f"at most {LONGEST_NAME - 5} characters"
+            yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed)
     if gateway.certificate == "files" and gateway.chain is None:
         yield errors.SettingsError(file=file, key="gateway.chain", seen="this key is missing", allowed=FORMS[CHAIN])
     if gateway.certificate != "files" and gateway.chain is not None:
@@ -150,6 +180,9 @@ def mistakes(
         seen = f"the certificate is from the {gateway.certificate}"
         yield errors.SettingsError(file=file, key="gateway.chain", value=gateway.chain, seen=seen, allowed=allowed)
     yield from _acme_mistakes(gateway, file)
+    if gateway.address and len(gateway.nodes) == 1:
+        seen, allowed = f"{gateway.nodes[0]} is the only gateway", "two gateways that hold it in turns, or no address"
+        yield errors.SettingsError(file=file, key="gateway.address", value=gateway.address, seen=seen, allowed=allowed)
     yield from _shared_keys(clients, file)
 
 

@@ -22,11 +22,14 @@ SET_BY_PROGRAM = {
     "vllm_model_manifest": "the resource Weights",
     "gateway_replicas": "the resource Serving",
     "gateway_faces": "glm-fleet:gateway",
+    "gateway_name": "the machine's name",
     "gateway_address": "the machine's internal_address",
     "gateway_nodes": "glm-fleet:nodes",
+    "gateway_peers": "glm-fleet:gateway",
     "gateway_names": "glm-fleet:gateway",
     "gateway_clients": "glm-fleet:clients",
     "gateway_acme": "glm-fleet:gateway",
+    "gateway_virtual_address": "glm-fleet:gateway",
 }
 
 

@@ -221,6 +221,7 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
     yield from _shared_labels(settings, file)
     yield from gateway_form.mistakes(settings.gateway, settings.clients, names, settings.present, file)
     yield from _proxies_without_address(settings, file)
+    yield from _virtual_address_elsewhere(settings, file)
     for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
             machine_key = f"{settings.pool_key(place)}.machines.{key}"
@@ -289,6 +290,24 @@ def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.S
             yield errors.SettingsError(
                 file=file, key=f"{settings.key(name)}.{key}", value=address, seen=seen, allowed=allowed
             )
+
+
+def _virtual_address_elsewhere(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield a virtual address that a machine has itself, and gateways in a cloud, where no machine can take an address over."""
+    virtual = settings.gateway.address if settings.gateway else None
+    if not virtual:
+        return
+    for name in settings.machines:
+        pool = settings.pool(name)
+        seen = ""
+        if isinstance(pool, Cloud) and settings.gateway and name in settings.gateway.nodes:
+            seen = f"{name} is in {pool.source}: a cloud delivers an address to the machine that it has assigned it to"
+        if isinstance(pool, Reached):
+            own = (pool.with_defaults(name)["address"], pool.place(name).get("internal_address"))
+            seen = f"{name} has this address itself" if virtual.partition("/")[0] in own else ""
+        if seen:
+            allowed = "a free address in a network of all gateways, which are machines of your own; or none"
+            yield errors.SettingsError(file=file, key="gateway.address", value=virtual, seen=seen, allowed=allowed)
 
 
 def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:

@@ -72,7 +72,7 @@ def _closed_to_proxies(stack: settings.Settings, file: str) -> Iterator[Settings
     for place, pool in enumerate(stack.nodes):
         if isinstance(pool, Cloud) and (names := [name for name in stack.gateways if name in pool.machines]):
             seen = f"the firewall that {pool.source} gets here admits only SSH: no gateway reaches {', '.join(names)}, and no client a gateway there"
-            allowed = "another firewall of yours that admits 8443 between the machines, and 443 from the clients (docs/sources.md)"
+            allowed = "another firewall of yours that admits 8443 and 8444 between the machines, and 443 from the clients (docs/sources.md)"
             yield SettingsError(file=file, key=stack.pool_key(place), seen=seen, allowed=allowed)
 
 

@@ -28,6 +28,7 @@ SEEN = {
     "no_date": "is not a date",
     "no_range": "is not a range of addresses",
     "no_host": "is no name of a host",
+    "no_network": "is no address in a network",
     "open_range": "includes all addresses, or nearly all",
 }
 FORMS = {

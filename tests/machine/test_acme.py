@@ -65,11 +65,14 @@ def authority() -> gateway_pki.Authority:
 
 def variables(address: str) -> dict[str, Any]:
     limits = {"requests_per_minute": 100_000, "megabytes_per_minute": 4000, "concurrent": 1000}
+    machines = [{"name": name, "address": at, "certificate": name} for name, at in {"asks": ASKS, "other": OTHER}.items()]
     return {
         "gateway_faces": ["node", "clients"],
+        "gateway_name": "asks" if address == ASKS else "other",
         "gateway_bind_address": address,
         "gateway_address": address,
-        "gateway_nodes": [{"name": "asks", "address": ASKS}],
+        "gateway_nodes": machines[:1],
+        "gateway_peers": machines,
         "gateway_names": ["asks", "other"],
         "gateway_replicas": [{"name": "stand-0", "model": "m", "socket": SOCKET}],
         "gateway_clients": {"team-a": {"sha256": __import__("hashlib").sha256(KEY.encode()).hexdigest(), **limits}},
@@ -96,7 +99,7 @@ def settle(place: Machine, *names: str) -> None:
 
 def set_up(place: Machine, address: str, authority: gateway_pki.Authority, trusted: str) -> None:
     """Set a gateway up as the role does, and start its proxies."""
-    templates = ("proxy.cfg.j2", "gateway.cfg.j2", "keys.map.j2", "acme.json.j2")
+    templates = ("proxy.cfg.j2", "gateway.cfg.j2", "keys.map.j2", "running.lua.j2", "acme.json.j2")
     texts = acme_machines.rendered(templates, variables(address), place.folder)
     for face in ("proxy", "gateway"):
         place.write(f"/etc/fleet/{face}/haproxy.cfg", texts[f"{face}.cfg.j2"], f"fleet-{face}")
@@ -104,8 +107,10 @@ def set_up(place: Machine, address: str, authority: gateway_pki.Authority, trust
     place.write("/etc/fleet/proxy/key.map", f"replica {REPLICA_KEY}\n", "fleet-proxy")
     place.write("/etc/fleet/proxy/node.pem", authority.sign(place.folder.name, gateway_pki.SERVER), "fleet-proxy")
     place.write("/etc/fleet/gateway/client.pem", authority.sign(place.folder.name, gateway_pki.CLIENT), "fleet-gateway")
+    place.write("/etc/fleet/gateway/peer.pem", authority.sign(place.folder.name, gateway_pki.SERVER), "fleet-gateway")
     place.write("/etc/fleet/gateway/server.pem", authority.sign(NAME, gateway_pki.SERVER), "fleet-gateway")
     place.write("/etc/fleet/gateway/keys.map", texts["keys.map.j2"], "fleet-gateway")
+    place.write("/etc/fleet/gateway/running.lua", texts["running.lua.j2"], "fleet-gateway")
     place.run("install -d -g fleet-gateway -m 750 /etc/fleet/gateway/acme")
     place.write("/etc/fleet/acme/settings.json", texts["acme.json.j2"], "fleet-acme")
     place.write("/etc/fleet/acme/account.pem", ACCOUNT, "fleet-acme")

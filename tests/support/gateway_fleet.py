@@ -24,13 +24,15 @@ STAND_IN = pathlib.Path(__file__).with_name("standin_replica.py")
 REPLICAS = ("stand-0", "stand-1")
 SOCKETS = {name: f"/run/fleet/{name}/sock" for name in REPLICAS}
 NAME = "glm.example"
-CLIENTS, NODE = 443, 8443
+CLIENTS, NODE, PEERS = 443, 8443, 8444
 # Limits a minute: requests, megabytes; and at the same time. Each test has a client of its own.
 LIMITS = {
     "plenty": (100_000, 4000, 1000),
     "five": (5, 4000, 1000),
     "one-megabyte": (100_000, 1, 1000),
     "two-at-once": (100_000, 4000, 2),
+    "ten": (10, 4000, 1000),
+    "two-at-once-anywhere": (100_000, 4000, 2),
     "removed": (100_000, 4000, 1000),
 }
 KEYS = {name: f"sk-of-{name}-{'0' * 32}" for name in LIMITS}
@@ -61,6 +63,10 @@ class Fleet:
     def address(self, name: str) -> str:
         return str(self.places[name].node.address)
 
+    def machine(self, name: str) -> dict[str, str]:
+        """Return a node as the gateways know it."""
+        return {"name": name, "address": self.address(name), "certificate": name}
+
     def variables(self, name: str) -> dict[str, Any]:
         limits = ("requests_per_minute", "megabytes_per_minute", "concurrent")
         clients = {
@@ -72,8 +78,10 @@ class Fleet:
         }
         return {
             "gateway_faces": ["node", "clients"],
+            "gateway_name": name,
             "gateway_address": self.address(name),
-            "gateway_nodes": [{"name": other, "address": self.address(other)} for other in self.places],
+            "gateway_nodes": [self.machine(other) for other in self.places],
+            "gateway_peers": [self.machine(other) for other in self.places],
             "gateway_names": list(self.places),
             "gateway_replicas": [{"name": replica, "model": "m", "socket": path} for replica, path in SOCKETS.items()],
             "gateway_clients": clients,
@@ -101,6 +109,7 @@ class Fleet:
             "GATEWAY_AUTHORITY": self.authority.pem,
             "GATEWAY_NODE_PEM": self.node_pems[name],
             "GATEWAY_CLIENT_PEM": self.client_pems[name],
+            "GATEWAY_PEER_PEM": self.node_pems[name],
             "GATEWAY_SERVER_PEM": self.server_pem,
             **(environment or {}),
         }

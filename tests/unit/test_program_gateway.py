@@ -79,14 +79,67 @@ def test_a_gateway_reaches_each_machine_that_serves_at_its_internal_address(decl
 def test_a_machine_gets_only_what_its_own_proxies_need(declared: Declared) -> None:
     """So that a new client's key runs on the gateways alone."""
     node, entry = (declared.inputs["Gateway", name] for name in ("prod-1", "prod-4"))
-    empty = {"gateway_nodes": [], "gateway_clients": {}}
+    empty = {"gateway_name": "", "gateway_nodes": [], "gateway_peers": [], "gateway_clients": {}}
     assert {name: node["vars"][name] for name in empty} == empty
-    assert node["vars"]["gateway_names"] == ["prod-2", "prod-4"]
+    assert node["vars"]["gateway_names"] == ["prod-2", "prod-2.r1", "prod-4", "prod-4.r1"], "and that of a next reissue"
     assert node["vars"]["gateway_replicas"] == [{"name": "glm-0", "port": 8000, "model": "m"}]
     assert "names" not in node
     assert (entry["vars"]["gateway_replicas"], entry["vars"]["gateway_names"]) == ([], [])
     assert entry["vars"]["gateway_clients"] == {"team-a": {"sha256": SHA256, **LIMITS}}
     assert entry["names"] == [NAME]
+
+
+def test_the_gateways_know_each_other_by_name_and_internal_address(declared: Declared) -> None:
+    for name in ("prod-2", "prod-4"):
+        variables = declared.inputs["Gateway", name]["vars"]
+        assert variables["gateway_name"] == name
+        assert [peer["name"] for peer in variables["gateway_peers"]] == ["prod-2", "prod-4"]
+        assert variables["gateway_peers"][0]["address"] == "10.0.0.12"
+
+
+def names(declared: Declared, variable: str, *parts: str) -> set[str]:
+    """Return what each machine's variable has: names, or these parts of its entries."""
+    values = [declared.inputs["Gateway", name]["vars"][variable] for name in declared.names("Gateway")]
+    return {entry[part] if parts else entry for value in values for entry in value for part in parts or [""]}
+
+
+def test_no_proxy_knows_a_machine_that_has_left_the_stack() -> None:
+    """The certificate of such a machine holds for up to 90 days; the lists of names refuse it from the next update on."""
+    values = prod("prod-1", "prod-2", "prod-3")
+    before = run("prod", values)
+    assert "prod-3" in names(before, "gateway_names") & names(before, "gateway_nodes", "name", "certificate")
+    machines = values["glm-fleet:nodes"]["machines"]
+    machines["prod-3"]["state"] = "absent"
+    values["glm-fleet:gateway"]["nodes"] = ["prod-1", "prod-2"]
+    after = run("prod", values)
+    assert names(after, "gateway_names") == {"prod-1", "prod-1.r1", "prod-2", "prod-2.r1"}
+    assert names(after, "gateway_nodes", "name", "certificate") == {"prod-1", "prod-2", "prod-4"}
+    assert names(after, "gateway_peers", "name", "certificate") == {"prod-1", "prod-2"}
+    assert "Gateway/prod-3" not in {f"Gateway/{name}" for name in after.names("Gateway")}
+
+
+def test_a_machine_that_is_no_gateway_any_more_stays_a_node() -> None:
+    declared = run("prod", prod("prod-1", "prod-2"))
+    assert names(declared, "gateway_names") == {"prod-1", "prod-1.r1", "prod-2", "prod-2.r1"}
+    assert "prod-3" in names(declared, "gateway_nodes", "name")
+
+
+def test_a_reissue_gives_a_machine_a_name_that_its_old_certificates_do_not_have() -> None:
+    declared = run("prod", prod("prod-1", "prod-2", reissue={"prod-2": 2, "prod-3": 1}))
+    assert declared.inputs["Gateway", "prod-2"]["own_names"] == ["prod-2.r2", "prod-2.r1"]
+    assert declared.inputs["Gateway", "prod-3"]["own_names"] == ["prod-3.r1", "prod-3"]
+    assert "own_names" not in declared.inputs["Gateway", "prod-1"]
+    assert names(declared, "gateway_names") == {"prod-1", "prod-1.r1", "prod-2.r2", "prod-2.r3"}
+    assert names(declared, "gateway_nodes", "certificate") == {"prod-1", "prod-2.r2", "prod-3.r1", "prod-4"}
+    assert names(declared, "gateway_peers", "certificate") == {"prod-1", "prod-2.r2"}
+
+
+def test_a_virtual_address_is_the_gateways_alone() -> None:
+    declared = run("prod", prod("prod-1", "prod-2", address="192.0.2.99/24"))
+    virtual = {
+        name: declared.inputs["Gateway", name]["vars"]["gateway_virtual_address"] for name in declared.names("Gateway")
+    }
+    assert virtual == {"prod-1": "192.0.2.99/24", "prod-2": "192.0.2.99/24", "prod-3": "", "prod-4": ""}
 
 
 def test_the_keys_are_secrets_of_the_resources_that_need_them(declared: Declared) -> None:
@@ -146,7 +199,7 @@ def own(folder: Path, *hosts: str, at: datetime.datetime = NOW) -> tuple[str, st
     return chain, key
 
 
-FILES = {"certificate": "files", "chain": "certificates/glm.pem"}
+FILES: dict[str, Any] = {"certificate": "files", "chain": "certificates/glm.pem"}
 
 
 def test_a_stack_s_own_certificate_is_an_input_of_its_gateways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +264,7 @@ def test_the_lab_s_gateways_reach_its_nodes_at_the_addresses_of_their_containers
         variables = declared.inputs["Gateway", name]["vars"]
         assert variables["gateway_faces"] == ["node", "clients"]
         assert variables["gateway_address"] == "192.0.2.99", "of the mocks' Machine"
-        assert variables["gateway_nodes"] == [{"name": node, "address": "192.0.2.99"} for node in ("glm-1", "glm-2")]
+        machines = [{"name": node, "address": "192.0.2.99", "certificate": node} for node in ("glm-1", "glm-2")]
+        assert variables["gateway_nodes"] == variables["gateway_peers"] == machines
     assert declared.inputs["Host", "client"]["roles"].keys() == {"host"}
     assert declared.outputs["endpoint"] == "https://glm.lab.internal/v1"

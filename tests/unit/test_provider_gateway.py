@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from fleet import certificates, drift, errors, ssh
 from fleet.ansible import converge
@@ -110,6 +111,62 @@ def test_a_machine_has_the_certificates_of_its_own_proxies_only(
     assert job.data["gateway_clients"] == CLIENTS
     assert "PRIVATE" not in str({**job.variables, **job.data})
     assert signer["private"] not in str(job.secrets)
+
+
+def test_a_second_gateway_gives_each_a_certificate_for_the_other_and_reloads_nothing_else(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    peers = [{"name": name, "address": f"10.0.0.1{name[-1]}"} for name in ("glm-1", "glm-2")]
+    alone = gateway.apply(request(), with_vars(inputs, gateway_peers=peers[:1]), None)
+    assert "peer" not in alone["certificates"]
+    several = with_vars(inputs, gateway_peers=peers)
+    assert gateway.planned_outputs(several, inputs, alone)["certificates"] == UNKNOWN
+    assert gateway.effects(alone, several, alone)[0].what[-1] == "fleet-gateway"
+    state = gateway.apply(request(), several, alone)
+    assert certificates.hosts(state["certificates"].pop("peer")) == ["glm-1", "10.0.0.11"]
+    assert state["certificates"] == alone["certificates"]
+
+
+def test_a_reissue_gives_the_proxies_of_a_machine_new_keys_under_a_new_name(gateway: Gateway) -> None:
+    peers = [{"name": name, "address": "10.0.0.11"} for name in ("glm-1", "glm-2")]
+    inputs = with_vars(inputs_of(authority(), "node", "clients"), gateway_peers=peers)
+    first = gateway.apply(request(), inputs, None)
+    again = {**inputs, "own_names": ["glm-1.r1", "glm-1"]}
+    assert words(gateway.effects(inputs, again, first)) == [
+        "reloads fleet-proxy, fleet-gateway on glm-1: "
+        "the names of its certificate change from glm-1, 10.0.0.11 to glm-1.r1, glm-1, 10.0.0.11",
+        "reloads fleet-gateway on glm-1: the name in its certificate changes from glm-1 to glm-1.r1",
+    ]
+    second = gateway.apply(request(), again, first)
+    held, old = second["certificates"], first["certificates"]
+    assert [name for name in held if key_of(held[name]) != key_of(old[name])] == ["node", "client", "peer"]
+    for name in ("node", "peer"):
+        assert "glm-1.r1" in certificates.hosts(held[name]), "which the others demand from now on"
+        assert "glm-1.r1" not in certificates.hosts(old[name])
+        assert "glm-1" in certificates.hosts(held[name]), "for those that have not heard of it yet"
+    assert common_name(held["client"]) == "glm-1.r1"
+    assert gateway.apply(request(), again, second)["certificates"] == held
+
+
+def test_another_authority_signs_every_certificate_again(gateway: Gateway) -> None:
+    inputs = inputs_of(authority(), "node", "clients")
+    first = gateway.apply(request(), inputs, None)
+    other = authority()
+    after = {**inputs, "authority": other["certificate"], "authority_key": other["private"]}
+    assert "another authority has signed its certificate" in words(gateway.effects(inputs, after, first))[0]
+    second = gateway.apply(request(), after, first)
+    assert all(key_of(pem) != key_of(first["certificates"][name]) for name, pem in second["certificates"].items())
+
+
+def key_of(pem: str) -> str:
+    return pem[pem.index("-----BEGIN PRIVATE") :]
+
+
+def common_name(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string().removeprefix("CN=")
+
+
+def with_vars(inputs: Props, **more: Any) -> Props:
+    return {**inputs, "vars": {**inputs["vars"], **more}}
 
 
 def test_the_certificates_stay_and_are_written_again_by_each_run(gateway: Gateway, runs: Runs, travel: Travel) -> None:

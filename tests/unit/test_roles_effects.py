@@ -227,6 +227,10 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("gateway", Difference("file", "/etc/systemd/system/fleet-acme.timer", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("unit", "fleet-acme.timer", "state", "active", "inactive"), NOTHING),
     ("gateway", Difference("unit", "haproxy.service", "state", "inactive", "active"), NOTHING),
+    ("gateway", Difference("unit", "keepalived.service", "state", "inactive", "active"), NOTHING),
+    ("gateway", Difference("unit", "fleet-address.service", "state", "active", "failed"), NOTHING),
+    ("gateway", Difference("file", "/etc/systemd/system/fleet-address.service", "sha256", "aaaa", "bbbb"), NOTHING),
+    ("gateway", Difference("file", "/etc/fleet/gateway/keepalived.conf", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("package", "haproxy", "present", True, False), ("may reload", EVERY_PROXY)),
     ("gateway", Difference("package", "haproxy", "version", "2.8.16", "2.8.30"), NOTHING),
 ]  # fmt: skip

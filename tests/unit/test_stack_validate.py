@@ -106,7 +106,7 @@ def test_a_cloud_source_whose_firewall_keeps_gateways_out_is_a_warning() -> None
     assert str(warning) == (
         "stacks/Pulumi.prod.yaml: nodes[1]: the firewall that digitalocean gets here admits only SSH: no gateway reaches burst-1, "
         "and no client a gateway there\n"
-        "  wanted: another firewall of yours that admits 8443 between the machines, and 443 from the clients (docs/sources.md)"
+        "  wanted: another firewall of yours that admits 8443 and 8444 between the machines, and 443 from the clients (docs/sources.md)"
     )
     assert findings({name: value for name, value in raw.items() if name != "gateway"}).warnings == []
 

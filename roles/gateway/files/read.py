@@ -1,11 +1,14 @@
 """Read everything that the role gateway needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {faces: [{unit, name}], packages: [name], ports: {unit: [port]}, record: path of baseline.py's record}. Out: {system, version: of HAProxy,
-installed or to be installed, "" if apt knows none, installed: bool, complete: bool, whether all packages are installed, known: bool, whether apt knows
-them all, before: bool, whether HAProxy was installed before the first run, client_before: the same of dehydrated, foreign: bool, whether HAProxy's own
-unit runs then or is enabled, acme: bool, whether this role wrote the unit of ACME, units: [unit that this role wrote], active: [unit], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
+In: {faces: [{unit, name}], packages: [name that this role may install], wanted: [name of these], ports: {unit: [port]}, record: path of
+baseline.py's record, address: of this machine, virtual: ADDRESS/PREFIX or ""}. Out: {system, version: of HAProxy, installed or to be installed, ""
+if apt knows none, uninstalled: [wanted package], unknown: [such a package that apt does not know, either], packages: {name: {before: bool, whether
+it was installed before the first run, foreign: bool, whether its unit runs then or is enabled}}, units: [unit that this role wrote], active:
+[unit], taken: [port], acme: bool, whether this role wrote the unit of ACME, interface: of the address, device: of the virtual address's network,
+holder: bool, whether the virtual address has a unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`.
 """
 
+import ipaddress
 import json
 import pathlib
 import re
@@ -48,48 +51,75 @@ def own_ports(name: str) -> set[int]:
 
 
 def version(package: str) -> str:
-    """Return the installed version of a package, "" for none."""
-    words = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", package).split()
-    return words[1] if words[:1] == ["ii"] else ""
+    """Return the installed version; "" if it is not installed."""
+    status, *rest = out("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", package).split() or [""]
+    return rest[0] if status == "ii" else ""
 
 
 def candidate(package: str) -> str:
-    """Return the version of a package that apt would install, "" for none."""
+    """Return the version that apt would install; "" if it knows none."""
     match = re.search(r"Candidate: (\d\S*)", out("apt-cache", "policy", package))
     return match[1] if match else ""
 
 
+def look_at(package: str) -> dict:
+    """Return whether somebody had installed a package before the first run, and uses its unit."""
+    before = package in recorded if recorded is not None else bool(version(package))
+    runs = states[package] == "active" or out("systemctl", "is-enabled", package).strip() == "enabled"
+    return {"before": before, "foreign": before and runs}
+
+
+def interfaces() -> dict:
+    """Return {interface: its addresses with their networks}."""
+    links = json.loads(out("ip", "-json", "address") or "[]")
+    return {
+        link["ifname"]: [ipaddress.ip_interface(f"{a['local']}/{a['prefixlen']}") for a in link["addr_info"]]
+        for link in links
+        if "addr_info" in link
+    }
+
+
+def interface_of(address: str) -> str:
+    """Return the interface that has an address; "" if none has it."""
+    return next((name for name, own in links.items() if address in {str(one.ip) for one in own}), "")
+
+
+def device_for(virtual: str) -> str:
+    """Return the interface with another address in the network of a virtual one; "" if none has one."""
+    wanted = ipaddress.ip_interface(virtual)
+    return next(
+        (name for name, own in links.items() if any(one.ip != wanted.ip and wanted.ip in one.network for one in own)),
+        "",
+    )
+
+
 query = json.load(sys.stdin)
-installed = version("haproxy")
 record = pathlib.Path(query["record"])
-packages = (
-    json.loads(record.read_text())["packages"]
-    if record.exists()
-    else [name for name in ("haproxy", "dehydrated") if version(name)]
-)
-states = {unit: out("systemctl", "is-active", unit).strip() for unit in ("haproxy", *query["ports"])}
-enabled = out("systemctl", "is-enabled", "haproxy").strip() == "enabled"
+recorded = json.loads(record.read_text())["packages"] if record.exists() else None
+states = {unit: out("systemctl", "is-active", unit).strip() for unit in (*query["packages"], *query["ports"])}
 units = [
     face["unit"] for face in query["faces"] if pathlib.Path(f"/etc/systemd/system/{face['unit']}.service").exists()
 ]
+uninstalled = [package for package in query["wanted"] if not version(package)]
+links = interfaces() if query["virtual"] else {}
 ours = {port for face in query["faces"] if states[face["unit"]] == "active" for port in own_ports(face["name"])}
 print(
     json.dumps(
         {
             "system": system(),
-            "version": upstream(installed or candidate("haproxy")),
-            "installed": bool(installed),
-            "complete": all(map(version, query["packages"])),
-            "known": all(map(candidate, query["packages"])),
+            "version": upstream(version("haproxy") or candidate("haproxy")),
+            "uninstalled": uninstalled,
+            "unknown": [package for package in uninstalled if not candidate(package)],
+            "packages": {package: look_at(package) for package in query["packages"]},
             "acme": pathlib.Path("/etc/systemd/system/fleet-acme.timer").exists(),
             "units": units,
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
-            "before": "haproxy" in packages,
-            "client_before": "dehydrated" in packages,
-            "foreign": "haproxy" in packages and (states["haproxy"] == "active" or enabled),
             "taken": [
                 port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
             ],
+            "interface": interface_of(query["address"]),
+            "device": device_for(query["virtual"]) if query["virtual"] else "",
+            "holder": pathlib.Path("/etc/systemd/system/fleet-address.service").exists(),
         }
     )
 )
