@@ -90,12 +90,12 @@ class ChangeInTurns:
         with contextlib.suppress(errors.Unreachable, errors.CommandFailed):
             self._drain(request, ssh.Target.from_inputs(properties["node"]))
 
-    def forecast(self, order: Sequence[str]) -> forecast_turns.Turns | None:
+    def forecast(self, order: Sequence[str], proxies: bool) -> forecast_turns.Turns | None:
         """Return the turns that a preview describes, for the nodes that serve, the canary first; None for a stack without turns."""
         if not self._turns or not order:
             return None
         change = self._turns.change
-        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain)
+        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain, proxies)
 
     # --- a turn
 
