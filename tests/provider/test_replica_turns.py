@@ -3,7 +3,6 @@
 As in test_change_in_turns.py, everything but the role and the probes is real.
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -247,9 +246,3 @@ def test_a_change_goes_replica_by_replica_where_restarts_are_certain_and_all_tha
         after["probes"] = {"digest": "1"}
     serving = Serving("Serving", ("replicas", "verdict"), Slots())
     assert [*serving.one_at_a_time(inputs, after, state)] == replicas
-
-
-def test_the_role_restarts_what_the_provider_names() -> None:
-    """The name of the variable is the same in both."""
-    assert "fleet_restarts" in Path("roles/vllm/vars/main.yml").read_text()
-    assert json.dumps("fleet_restarts") in Path("fleet/provider/serving.py").read_text()
