@@ -37,7 +37,8 @@ class Change:
     """One effect of one resource's run on a machine; a level in KINDS hits kinds of resources.
 
     `seconds` is the duration of an earlier run of this kind, None for one that was never measured, 0 if a stronger effect of the same run
-    has the duration. `kind` is the resource's, `in_turn` whether the machine waits for its turn and is out of service meanwhile.
+    has the duration. `kind` is the resource's, `in_turn` whether the machine waits for its turn. `replicas` are
+    those that it changes one after the other, 0 for all at once.
     """
 
     node: str
@@ -45,6 +46,7 @@ class Change:
     seconds: float | None = None
     kind: str = ""
     in_turn: bool = False
+    replicas: int = 0
 
 
 Groups = dict[Effect, list[Change]]

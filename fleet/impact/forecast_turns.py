@@ -27,7 +27,7 @@ def interrupts(kind: str, effect: Effect) -> bool:
 class Turns:
     """The turns of a stack: its nodes that serve, the canary first; how many are out at once; the seconds of hold and drain.
 
-    `canary` is whether the first one must hold before the others begin.
+    `canary` is whether the first one must hold before the others begin, `proxies` whether node proxies can drain one replica alone.
     """
 
     order: tuple[str, ...]
@@ -35,6 +35,7 @@ class Turns:
     canary: bool = True
     hold: float = 60
     drain: float = 300
+    proxies: bool = False
 
     def mark(self, changes: Sequence[Change]) -> list[Change]:
         """Return the changes, with `in_turn` for those that take their node out of service. A new Serving serves nothing before."""
@@ -49,18 +50,21 @@ class Turns:
         groups: dict[str, list[Change]] = {}
         for change in changes:
             groups.setdefault(change.node, []).append(change)
-        seconds = {node: _seconds(group) for node, group in groups.items() if any(change.in_turn for change in group)}
-        if not seconds:
+        groups = {node: group for node, group in groups.items() if any(change.in_turn for change in group)}
+        if not groups:
             return []
+        by_replica = self.proxies and all(
+            change.replicas for group in groups.values() for change in group if change.in_turn
+        )
+        seconds = {node: _seconds(group, by_replica) for node, group in groups.items()}
         serving = self._serving(changes)
         canary = next((node for node in self.order if node in serving), "")
         first = [canary] if canary in seconds else []
         others = sorted((node for node in seconds if node not in first), key=natural)
-        out = min(self.at_once, len(others)) or 1
         parts = [
-            f"in turns: {self._order(canary, bool(first), others)}",
-            _capacity(len(serving) - out, len(serving)),
-            self._time(seconds, first, others),
+            f"in turns{', replica by replica' if by_replica else ''}: {self._order(canary, bool(first), others)}",
+            _capacity(min(self.at_once, len(others)) or 1, len(serving), by_replica),
+            self._time(seconds, first, others, "replica" if by_replica else "node"),
         ]
         return ["; ".join(parts)]
 
@@ -82,7 +86,7 @@ class Turns:
         sign = f" (canary, {f'held {duration(self.hold)}' if self.hold else 'not held'})" if self.canary else ""
         return f"{canary} first{sign}, then {names}" if others else f"{canary} alone{sign}"
 
-    def _time(self, seconds: Mapping[str, float | None], first: Sequence[str], others: Sequence[str]) -> str:
+    def _time(self, seconds: Mapping[str, float | None], first: Sequence[str], others: Sequence[str], what: str) -> str:
         """Return the words for the time of all turns: measured for runs like these, with the hold, without the drains."""
         missing = sum(value is None for value in seconds.values())
         if missing == len(seconds):
@@ -91,20 +95,28 @@ class Turns:
         ends = [start] * self.at_once
         for node in others:  # each takes the place that is free first
             heapq.heappush(ends, heapq.heappop(ends) + (seconds[node] or 0))
-        drain = f", and at most {duration(self.drain)} a node until its requests have ended" if self.drain else ""
+        drain = f", and at most {duration(self.drain)} a {what} until its requests have ended" if self.drain else ""
         return f"about {duration(max(ends))}{f' ({missing} not measured yet)' if missing else ''}{drain}"
 
 
-def _seconds(group: Sequence[Change]) -> float | None:
-    """Return the seconds from the first run that needs the turn to the node's last one; None if one of these was never measured."""
+def _seconds(group: Sequence[Change], by_replica: bool) -> float | None:
+    """Return the seconds from the first run that needs the turn to the node's last one; None if one of these was never measured.
+
+    A run for one replica takes as long as one for all of the node.
+    """
     begin = min(RANK[change.kind] for change in group if change.in_turn)
     runs = [change for change in group if RANK.get(change.kind, -1) >= begin]
     if any(change.seconds is None and change.effect.level not in ("none", "repair") for change in runs):
         return None
-    return sum(change.seconds or 0 for change in runs)
+    return sum((change.seconds or 0) * (change.replicas if by_replica and change.in_turn else 1) for change in runs)
 
 
-def _capacity(left: int, total: int) -> str:
+def _capacity(out: int, total: int, by_replica: bool) -> str:
+    """Return how many nodes serve while `out` of them are changed."""
+    left = total if by_replica else total - out
     if not left:
         return "at the worst moment no node serves"
-    return f"at the worst moment {left} of {total} nodes serve{'s' if left == 1 else ''}"
+    text = f"at the worst moment {left} of {total} nodes serve{'s' if left == 1 else ''}"
+    if not by_replica:
+        return text
+    return f"{text}, {'' if total == 1 else 'one of them ' if out == 1 else f'{out} of them each '}without one of its replicas"

@@ -232,6 +232,12 @@ def undrain(paths: Facts, replica: str, by: str, key: str) -> Iterator[Facts]:
     proxy, mark = Proxy(paths), Mark(paths["mark"])
     if key and proxy.installed:
         proxy.use_key(key)
+    known = proxy.stat("replicas") if proxy.installed else {}
+    of_turns = [name for name, who in mark.replicas.items() if who == "turn"] if by == "turn" and not replica else []
+    for name in of_turns:  # the end of a node's turn is that of its replicas' turns
+        if name in known:
+            proxy.set(f"replicas/{name}", "ready")
+        mark.put(name, "")
     current = mark.replicas.get(replica, "") if replica else mark.node
     if by == "turn" and current == "operator":
         yield {"done": True, "up": 0, "known": 0, "drained": True}
@@ -244,15 +250,15 @@ def undrain(paths: Facts, replica: str, by: str, key: str) -> Iterator[Facts]:
         return
     # New replicas are not known before the next run of the role gateway; one that an operator drained stays out.
     wanted = [replica] if replica else [name for name in units(paths["units"]) if name not in mark.replicas]
-    known = [name for name in wanted if name in proxy.stat("replicas")]
+    names = [name for name in wanted if name in known]
 
     def up() -> int:
         servers = proxy.stat("replicas")
-        return sum(servers.get(name, {}).get("status", "").startswith("UP") for name in known)
+        return sum(servers.get(name, {}).get("status", "").startswith("UP") for name in names)
 
-    for _ in steps(lambda: up() == len(known), BACK):
-        yield {"done": False, "up": up(), "known": len(known), "drained": False}
-    yield {"done": True, "up": up(), "known": len(known), "drained": False}
+    for _ in steps(lambda: up() == len(names), BACK):
+        yield {"done": False, "up": up(), "known": len(names), "drained": False}
+    yield {"done": True, "up": up(), "known": len(names), "drained": False}
 
 
 def watch(paths: Facts, seconds: float) -> Iterator[Facts]:

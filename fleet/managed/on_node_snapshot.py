@@ -1,7 +1,8 @@
 """Runs on the node, as root, by `python3 -I -`: keep the files of a resource before a change, and restore them with their units.
 
-Called by snapshot.py with {do: "take", folder, files, units, replicas, good: keep them}: prints {"kept": whether a state is kept}; what an
-unfinished change kept stays; {do: "restore", folder, files, units, seconds}, where files and units are those of the failed change: prints a line {"done", "starting",
+Called by snapshot.py with {do: "take", folder, files, units, replicas, good: keep them}: prints {"kept": whether a state is kept,
+"unfinished": whether by an unfinished change: that one stays}; {do: "restore", folder, files, units, seconds, restart, force}, where files and units are those of the failed change, and restart names
+the units to restart, all for none, by `force` also where every file is as it was: prints a line {"done", "starting",
 "failed", "replicas"} about each second; {do: "drop", folder}. Needs Python 3.10's standard library.
 """
 
@@ -28,7 +29,7 @@ def take(folder: pathlib.Path, request: Facts) -> Facts:
     """Keep the regular files and the names of their units if they are good, unless an unfinished change has kept its own."""
     archive = folder / "serving.tar"
     if archive.exists() or not request["good"]:
-        return {"kept": archive.exists()}
+        return {"kept": archive.exists(), "unfinished": archive.exists()}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     draft = folder / ".serving.tar.new"
@@ -42,7 +43,7 @@ def take(folder: pathlib.Path, request: Facts) -> Facts:
     listing = {"files": files, "units": request["units"], "replicas": request["replicas"]}
     (folder / "serving.json").write_text(json.dumps(listing))
     draft.rename(archive)
-    return {"kept": True}
+    return {"kept": True, "unfinished": False}
 
 
 def extract(archive: pathlib.Path) -> bool:
@@ -98,9 +99,9 @@ def restore(folder: pathlib.Path, request: Facts) -> None:
         changed = extract(folder / "serving.tar")
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
         sys.exit(f"the kept files in {folder}: {error}")
-    units = kept["units"]
+    units = [unit for unit in kept["units"] if unit in (request["restart"] or kept["units"])]
     systemctl("daemon-reload")
-    restarts = units if changed else [unit for unit in units if state(unit) == "failed"]
+    restarts = units if changed or request["force"] else [unit for unit in units if state(unit) == "failed"]
     if units:
         systemctl("enable", *units)
     if restarts:

@@ -96,7 +96,7 @@ class Look:
         """Return the node's standing; a drain without a mark is an operator's."""
         if not self.replicas:
             return Standing.NOTHING
-        if self.mark == TURN:
+        if TURN in (self.mark, *self.marks.values()):
             return Standing.UNFINISHED
         if self.mark or self.draining:
             return Standing.DRAINED

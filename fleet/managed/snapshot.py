@@ -5,6 +5,7 @@ Owns the forms of on_node_snapshot.py's lines. Needs a connection. Called by fle
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,21 @@ def names(things: Iterable[str]) -> dict[str, list[str]]:
     return {f"{kind}s": [name for other, name in split if other == kind] for kind in ("file", "unit")}
 
 
-def take(connection: ssh.Connection, things: Iterable[str], replicas: Sequence[Mapping[str, Any]], good: bool) -> bool:
+@dataclass(frozen=True)
+class Taken:
+    """Whether a state is kept on the node, and whether an unfinished change has kept it, whose files are on the node."""
+
+    kept: bool
+    unfinished: bool
+
+
+def take(connection: ssh.Connection, things: Iterable[str], replicas: Sequence[Mapping[str, Any]], good: bool) -> Taken:
     """Keep the files among the things, if what the node has is `good` and no unfinished change has kept the state before it.
 
-    Return whether there is a kept state. Raises CommandFailed.
+    Raises CommandFailed.
     """
     arguments = {"do": "take", **names(things), "replicas": list(replicas), "good": good}
-    return bool(_run(connection, arguments, Record({"kept": Flag()}))["kept"])
+    return Taken(**_run(connection, arguments, Record({"kept": Flag(), "unfinished": Flag()})))
 
 
 def drop(connection: ssh.Connection) -> None:
@@ -45,13 +54,18 @@ def restore(
     replicas_form: Each,
     note: Callable[[str], None],
     cancelled: threading.Event,
+    only: Sequence[str] = (),
+    force: bool = False,
 ) -> list[dict[str, Any]]:
-    """Restore the kept files and restart their replicas; `things` are those of the failed change. Return the replicas, which are healthy.
+    """Restore the kept files and restart their replicas, or `only` some; `things` are those of the failed change. Return all replicas.
 
+    It restarts replicas where a file differs, and with `force` in any case. Those of `only` are healthy then.
     Raises CommandFailed for replicas that are not healthy within `seconds`, and Cancelled.
     """
     form = Record({"done": Flag(), "starting": Each(UNIT, 64), "failed": Each(UNIT, 64), "replicas": replicas_form})
+    restart = [f"{name}.service" for name in only]
     arguments = {"do": "restore", "folder": FOLDER, **names(things), "seconds": seconds}
+    arguments |= {"restart": restart, "force": force}
     doing = "go back to what served before"
     try:
         for line in script.script_lines(connection, SCRIPT.read_text(), arguments, SILENCE):

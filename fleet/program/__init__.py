@@ -194,10 +194,12 @@ def endpoints(replicas: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> p
     )
 
 
-def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource], order: Sequence[str]) -> None:
+def forecast(
+    provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource], order: Sequence[str], proxies: bool
+) -> None:
     """Let a preview end with a summary of its effects, beside the stack, after the resources `last` are previewed.
 
-    `order` has the machines in the order of their turns; empty in a stack without turns.
+    `order` has the machines in the order of their turns; empty in a stack without turns. `proxies`: each has a node proxy.
     A function call and not a resource: it adds nothing to the state or the counts. Updates do not call it.
     """
 
@@ -206,7 +208,7 @@ def forecast(provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource],
             await resource.urn.future()
         stack = pulumi.runtime.get_root_resource()
         options = pulumi.InvokeOptions(provider=provider)
-        arguments = {"beside": stack.urn if stack else "", "order": list(order)}
+        arguments = {"beside": stack.urn if stack else "", "order": list(order), "proxies": proxies}
         await pulumi.runtime.invoke_async("fleet:index:forecast", arguments, options)
         return True
 

@@ -86,6 +86,9 @@ class Resource(Protocol):
     def due(self, properties: Props) -> Mapping[str, str]:
         """Return {output: reason} for each output that time alone makes old, such as a certificate that ends: an update renews it."""
 
+    def one_at_a_time(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[str]:
+        """Return the replicas that an update can change one after the other while the others serve; none for most kinds."""
+
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return the properties after a create (old is None) or update, UNKNOWN where a preview cannot know them.
 
@@ -117,6 +120,10 @@ class BaseResource:
     def due(self, properties: Props) -> Mapping[str, str]:
         """Return nothing: time alone changes nothing."""
         return {}
+
+    def one_at_a_time(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[str]:
+        """Return nothing: an update hits the whole machine."""
+        return ()
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
         """Return the inputs with the old outputs, UNKNOWN before the create."""

@@ -13,9 +13,10 @@ from fleet.impact import forecast_turns
 from fleet.managed import rotation, snapshot
 from fleet.managed.rotation import TURN
 from fleet.managed.standing import Standing
-from fleet.provider import rollback
+from fleet.provider import replica_turns, rollback
 from fleet.provider.base import InitFailed, Request, Resource
 from fleet.provider.properties import Props
+from fleet.provider.replica_turns import ReplicaTurns
 from fleet.provider.serving import Serving
 from fleet.provider.turns import Change, Turns
 
@@ -74,10 +75,12 @@ class ChangeInTurns:
         if not self._turns.is_open(node):
             return resource.apply(request, inputs, old)
         with self._ends_with_failure(node, request, target, serves_on=request.kind != "Serving"):
-            if interrupts:
+            names = self._one_at_a_time(target, resource.one_at_a_time(old_inputs, inputs, old) if interrupts else ())
+            if interrupts and not names:
                 self._drain(request, target)
             if isinstance(resource, Serving):
-                return self._update_serving(resource, request, old_inputs, inputs, old)
+                replicas = ReplicaTurns(resource, request, target, names, self._turns.change.drain) if names else None
+                return self._update_serving(resource, request, old_inputs, inputs, old, replicas)
             return resource.apply(request, inputs, old)
 
     def delete(self, request: Request, properties: Props) -> None:
@@ -87,46 +90,76 @@ class ChangeInTurns:
         with contextlib.suppress(errors.Unreachable, errors.CommandFailed):
             self._drain(request, ssh.Target.from_inputs(properties["node"]))
 
-    def forecast(self, order: Sequence[str]) -> forecast_turns.Turns | None:
+    def forecast(self, order: Sequence[str], proxies: bool) -> forecast_turns.Turns | None:
         """Return the turns that a preview describes, for the nodes that serve, the canary first; None for a stack without turns."""
         if not self._turns or not order:
             return None
         change = self._turns.change
-        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain)
+        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain, proxies)
 
     # --- a turn
 
+    def _one_at_a_time(self, target: ssh.Target, names: Sequence[str]) -> list[str]:
+        """Return the replicas among the names in the order of their change; [] where the whole node must leave rotation."""
+        if not names:
+            return []
+        with ssh.connect(target) as connection:
+            return replica_turns.order(rotation.look(connection), names)
+
     def _update_serving(
-        self, serving: Serving, request: Request, old_inputs: Props, inputs: Props, old: Props
+        self,
+        serving: Serving,
+        request: Request,
+        old_inputs: Props,
+        inputs: Props,
+        old: Props,
+        replicas: ReplicaTurns | None = None,
     ) -> Props:
-        """Update Serving and put the node back into rotation. A failed one goes back to what served before, and keeps no new state."""
+        """Update Serving and put the node back into rotation. A failed one goes back to what served before, and keeps no new state.
+
+        With `replicas` these are changed one after the other, and the node stays in rotation.
+        """
         assert self._turns
         node, target = request.name, ssh.Target.from_inputs(inputs["node"])
         served = self._turns.standing(node) in (Standing.SERVES, Standing.DRAINED)
         with ssh.connect(target) as connection:
-            can_go_back = rollback.keep(connection, old, served)
+            taken = rollback.keep(connection, old, served)
+        # The files of an unfinished change are on the node, perhaps without their restart: the role sees no change.
+        again = [replica["name"] for replica in inputs["vars"].get("vllm_replicas") or ()] if taken.unfinished else []
+        if replicas and taken.unfinished:
+            replicas.continues()
         try:
-            properties = serving.apply(request, inputs, old)
+            properties = replicas.change(inputs, old) if replicas else serving.change(request, inputs, old, again)
             try:
                 self._give_back(node, request, target, properties, key=str(inputs.get("api_key") or ""))
             except errors.FleetError as error:
                 raise InitFailed(properties, error) from error
         except InitFailed as failure:
             failed = isinstance(failure.error, errors.ConvergeFailed | errors.ProbeFailed)
-            if not (can_go_back and failed) or isinstance(failure.error, errors.Cancelled):
+            if not (taken.kept and failed) or isinstance(failure.error, errors.Cancelled):
                 raise
-            raise self._went_back(serving, request, target, old_inputs, failure) from failure
+            raise self._went_back(serving, request, target, old_inputs, failure, replicas) from failure
         return properties
 
     def _went_back(
-        self, serving: Serving, request: Request, target: ssh.Target, old_inputs: Props, failure: InitFailed
+        self,
+        serving: Serving,
+        request: Request,
+        target: ssh.Target,
+        old_inputs: Props,
+        failure: InitFailed,
+        replicas: ReplicaTurns | None,
     ) -> errors.FleetError:
         """Put the node back to what served before; return the error of the update. Raises InitFailed if that fails, too."""
         assert self._turns
         try:
-            self._drain(request, target)  # a canary that died in its hold is in rotation
+            if replicas:
+                replicas.go_back(old_inputs, failure)
+            else:
+                self._drain(request, target)  # a canary that died in its hold is in rotation
             with ssh.connect(target) as connection:
-                rollback.go_back(serving, request, connection, old_inputs, failure)
+                if not replicas:
+                    rollback.go_back(serving, request, connection, old_inputs, failure)
                 rotation.undrain(connection, TURN, request.cancelled, key=str(old_inputs.get("api_key") or ""))
                 snapshot.drop(connection)
         except errors.FleetError as error:
@@ -137,20 +170,7 @@ class ChangeInTurns:
     def _drain(self, request: Request, target: ssh.Target) -> None:
         """Take the node out of rotation, and report what the drain's bound cuts. Raises FleetError."""
         assert self._turns
-        seconds = self._turns.change.drain
-        with ssh.connect(target) as connection:
-            if rotation.look(connection).proxy == "none":
-                return
-            drained = rotation.drain(
-                connection, TURN, seconds, lambda text: request.report(text, True), request.cancelled
-            )
-        if drained.silent:
-            request.warn(
-                f"{', '.join(drained.silent)} did not ask whether {target.name} is ready, and may still send to it"
-            )
-        if drained.running:
-            requests = f"{drained.running} request{'' if drained.running == 1 else 's'}"
-            request.warn(f"{requests} still ran after {seconds:g} s (`drain` of glm-fleet:change): they are cut")
+        replica_turns.drain(request, target, self._turns.change.drain)
 
     def _give_back(
         self,

@@ -109,6 +109,10 @@ class Playbook(BaseResource):
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Run the playbook, then read the things that it declared: their state is the expected state. Raises InitFailed."""
+        return self.run(request, inputs, old, {})
+
+    def run(self, request: Request, inputs: Props, old: Props | None, more: Mapping[str, Any]) -> Props:
+        """Do what `apply` does, with `more` variables for the roles of this run alone. Raises InitFailed."""
         target, old = ssh.Target.from_inputs(inputs["node"]), _same_installation(inputs, old)
         old_managed = (old or {}).get("managed") or {}
         old_declared = outputs.well_formed(managed_set.Declared.from_json(old_managed.get("declared") or {}))
@@ -142,6 +146,7 @@ class Playbook(BaseResource):
                         **self.state_variables(old),
                         **drifted.variables,
                         "fleet_roles": [*inputs["roles"]],
+                        **more,
                     },
                     log=log,
                     secrets=self.environment(state),

@@ -41,12 +41,15 @@ class PreviewSummary:
             effect = Effect(level, (kind_of(urn),), tuple(self._replace_reasons.get(urn, ())))
             self._changes[urn] = [forecast.Change(name_of(urn), effect, kind=kind_of(urn))]
 
-    def add_update(self, urn: str, effects: Sequence[Effect], took: Props) -> None:
-        """Add an update with its effects, the strongest first; `took` has the seconds of earlier runs by level."""
+    def add_update(self, urn: str, effects: Sequence[Effect], took: Props, replicas: int = 0) -> None:
+        """Add an update with its effects, the strongest first; `took` has the seconds of earlier runs by level.
+
+        `replicas` are those that it can change one after the other.
+        """
         seconds = [expected_seconds(effect, took) if number == 0 else 0 for number, effect in enumerate(effects)]
         with self._lock:
             self._changes[urn] = [
-                forecast.Change(name_of(urn), effect, duration, kind_of(urn))
+                forecast.Change(name_of(urn), effect, duration, kind_of(urn), replicas=replicas)
                 for effect, duration in zip(effects, seconds, strict=True)
             ]
 

@@ -14,8 +14,8 @@ from fleet.provider.serving import Serving
 MARGIN = 60
 
 
-def keep(connection: ssh.Connection, old: Props, served: bool) -> bool:
-    """Keep the files of the last run of Serving, with its replicas; return whether the node can go back. Raises CommandFailed.
+def keep(connection: ssh.Connection, old: Props, served: bool) -> snapshot.Taken:
+    """Keep the files of the last run of Serving, with its replicas; the node can go back to what is kept. Raises CommandFailed.
 
     What a node that did not serve (`served`) has is not kept: there it can go back only to what an unfinished change has kept.
     """
@@ -24,10 +24,19 @@ def keep(connection: ssh.Connection, old: Props, served: bool) -> bool:
 
 
 def go_back(
-    serving: Serving, request: Request, connection: ssh.Connection, old_inputs: Props, failed: InitFailed
+    serving: Serving,
+    request: Request,
+    connection: ssh.Connection,
+    old_inputs: Props,
+    failed: InitFailed,
+    only: str = "",
+    restored: bool = False,
 ) -> None:
-    """Restore what served before, and probe it with the old inputs. Raises FleetError if it does not serve as before."""
-    request.report("it goes back to what served before", False)
+    """Restore what served before, or `only` one replica of it, and probe it with the old inputs.
+
+    `restored`: the files are as before already, but the replica runs with others. Raises FleetError if it does not serve as before.
+    """
+    request.report(f"{only or 'it'} goes back to what served before", False)
     limits = [teardown.variable(old_inputs, "vllm", f"vllm_{name}start_timeout") for name in ("", "cold_")]
     things = (failed.properties.get("managed") or {}).get("declared") or {}
     replicas = snapshot.restore(
@@ -37,7 +46,10 @@ def go_back(
         outputs.REPLICA_LIST,
         lambda text: request.report(text, True),
         request.cancelled,
+        [only] if only else [],
+        restored,
     )
+    replicas = [replica for replica in replicas if only in ("", replica["name"])]
     probed = serving.probe(request, old_inputs, replicas)
     if probed.failures:
         raise errors.ProbeFailed(

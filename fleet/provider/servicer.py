@@ -156,7 +156,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         resource, inputs, olds = self._resource(request.urn), to_dict(request.news), to_dict(request.olds)
         old_inputs = to_dict(request.old_inputs)
         if request.preview:
-            self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds)
+            replicas = len(resource.one_at_a_time(old_inputs, inputs, olds))
+            self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds, replicas)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
             properties = self._turns.update(resource, work, old_inputs, inputs, olds)
@@ -196,8 +197,9 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return response
 
     def _forecast(self, arguments: Props) -> Props:
-        """Show a summary of the preview: {order: the nodes that serve, the canary first; empty without turns}."""
-        for line in self._summary.lines(self._parallel, self._turns.forecast(arguments.get("order") or ())):
+        """Show a summary of the preview: {order: the nodes that serve, the canary first, none without turns; proxies: whether they can drain}."""
+        turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
+        for line in self._summary.lines(self._parallel, turns):
             self._engine.report(arguments["beside"], line)
         return {}
 
@@ -238,12 +240,17 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             keep,
         )
 
-    def _predict(self, urn: str, planned: Sequence[effects.Effect], olds: Props | None = None) -> None:
-        """Add the effects of a create (no olds) or an update to the preview's summary, and show them beside the resource."""
+    def _predict(
+        self, urn: str, planned: Sequence[effects.Effect], olds: Props | None = None, replicas: int = 0
+    ) -> None:
+        """Add the effects of a create (no olds) or an update to the preview's summary, and show them beside the resource.
+
+        `replicas` are those that it can change one after the other.
+        """
         if olds is None and not planned:
             self._summary.add_create(urn)
             return
-        self._summary.add_update(urn, planned, (olds or {}).get("took") or {})
+        self._summary.add_update(urn, planned, (olds or {}).get("took") or {}, replicas)
         for effect in reversed(planned):  # as its status, which in the end shows the strongest
             self._engine.report(urn, effects.in_words(effect, base.name_of(urn)), ephemeral=True)
 

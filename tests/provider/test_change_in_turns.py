@@ -5,146 +5,21 @@ are functions of the test. tests/e2e has it on lab nodes.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet import errors, probes
-from fleet.ansible import converge
-from fleet.managed import managed_set, rotation, snapshot
+from fleet import errors
+from fleet.managed import rotation
 from fleet.managed.standing import Standing
-from fleet.probes.answer import Answer
-from fleet.provider.base import InitFailed, Request
+from fleet.provider.base import InitFailed
 from fleet.provider.change_in_turns import ChangeInTurns
-from fleet.provider.playbook import Playbook
-from fleet.provider.properties import Props
-from fleet.provider.serving import Serving
-from fleet.provider.slots import Slots
-from fleet.provider.turns import Change, Turns
+from fleet.provider.turns import Change
 from tests.support.node_proxy import Node, StandIn
-from tests.support.plugin import urn
+from tests.support.node_turn import BROKE, WRONG, Make, Run, fail, make_node
 from tests.support.ssh_server import Server
-
-REPLICAS = [{"name": "glm-0", "model": "m", "port": 8000}]
-CASE = probes.load(["bottle-grounding"])[0]
-RIGHT, WRONG = (
-    probes.ProbeResult(CASE, Answer(200, "[[1]]"), [], 1.0),
-    probes.ProbeResult(CASE, Answer(400, "no"), ["no box"], 1.0),
-)
-SHORT = {"POLL, STEP = 0.1, 1.0": "POLL, STEP = 0.01, 0.05", "STILL = 0.5": "STILL = 0.05", "BACK = 30.0": "BACK = 0.5"}
-BROKE = errors.ConvergeFailed(
-    node="glm-1", doing="vllm: Check that every replica is healthy", seen="glm-0 did not", next="correct it"
-)
-
-
-@dataclass
-class Run:
-    """One run of the Pulumi engine with the node glm-1 and the imaginary glm-2: what happened, in order."""
-
-    server: Server
-    node: Node
-    proxy: StandIn | None
-    folder: Path
-    change: Change
-    events: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    role: Callable[[], None] = lambda: None
-    answers: list[Sequence[probes.ProbeResult]] = field(
-        default_factory=list
-    )  # of each round of probes; right without one
-
-    def __post_init__(self) -> None:
-        self.turns = Turns(self.change)
-        self.in_turns = ChangeInTurns(turns=self.turns)
-        self.file = self.folder / "config.yaml"
-        target = self.server.target
-        keys = ("name", "address", "port", "user", "identity", "host_key", "become")
-        self.connection = {key: getattr(target, key) for key in keys}
-        self.old_inputs = self.inputs(max_model_len=65536)
-        managed = {"declared": {f"file {self.file}": True, "unit glm-0.service": True}, "expected": {}}
-        self.old = {**self.old_inputs, "managed": managed, "drift": [], "took": {}, "replicas": REPLICAS}
-        self.file.write_text("the old one\n")
-        self.file.chmod(0o640)
-
-    def inputs(self, **flags: int) -> Props:
-        return {
-            "node": self.connection,
-            "roles": {"vllm": "1  tasks/main.yml"},
-            "vars": {"vllm_flags": flags, "vllm_replicas": [{"name": "glm-0"}]},
-            "api_key": f"key of {flags}",
-            "probes": {"cases": [], "min_iou": 0.5},
-        }
-
-    def census(self, **standing: Standing) -> None:
-        """Take the census of this run: glm-1 as it is, glm-2 as given."""
-        self.in_turns.census(["glm-1"], {"glm-1": self.connection}, self.request("Serving"))
-        words = {"glm-1": standing.get("glm_1", self.turns.standing("glm-1")), "glm-2": Standing.SERVES}
-        self.turns.take_census([*words], words)
-
-    def request(self, kind: str) -> Request:
-        return Request(
-            urn(kind),
-            lambda text, ephemeral: None if ephemeral else self.lines.append(text),
-            self.cancelled,
-            self.warnings.append,
-        )
-
-    def serve(self, **flags: int) -> Props:
-        """Update Serving with these flags; the role writes its file."""
-        serving = Serving(
-            "Serving", ("replicas", "verdict"), Slots(), run=self._role, read=lambda *_: [{}], run_probes=self._probe
-        )
-        inputs = self.inputs(**(flags or {"max_model_len": 300}))
-        return self.in_turns.update(serving, self.request("Serving"), self.old_inputs, inputs, self.old)
-
-    def host(self, changed: str = "iommu=pt") -> Props:
-        """Update Host with another kernel argument, which reboots."""
-        old = {"node": self.connection, "roles": {"host": "1  tasks/main.yml"}, "vars": {"host_kernel_arguments": []}}
-        new = {**old, "vars": {"host_kernel_arguments": [changed] if changed else []}}
-        host = Playbook("Host", ("engine",), Slots(), run=self._role, read=lambda *_: [{}])
-        return self.in_turns.update(host, self.request("Host"), old, new, {**old, "managed": {}, "drift": []})
-
-    def others(self) -> str:
-        """Return what the other node reads that wants its turn now."""
-        self.cancelled.set()
-        with pytest.raises(errors.FleetError) as caught:
-            self.turns.enter("glm-2", lambda text: None, self.cancelled)
-        return str(caught.value).partition("\n")[0]
-
-    def _role(self, job: converge.Job, *_: Any) -> converge.Outcome:
-        self.events.append(f"role, {'drained' if self._drained else 'in rotation'}")
-        if "serving" in job.playbook.name:
-            self.file.write_text("the new one\n")
-            (self.folder / "more.yaml").write_text("new\n")
-        things = {f"file {self.file}": True, f"file {self.folder / 'more.yaml'}": True, "unit glm-0.service": True}
-        declared = managed_set.Declared(things)
-        try:
-            self.role()
-        except errors.FleetError as error:
-            error.partial = declared.to_json()
-            raise
-        return converge.Outcome({"fleet_serving": {"replicas": REPLICAS}}, declared, 0, 1, {"vllm": 1.0})
-
-    def _probe(self, url: str, key: str, *_: Any) -> Sequence[probes.ProbeResult]:
-        self.events.append(f"probes with the {key}, {'drained' if self._drained else 'in rotation'}")
-        return self.answers.pop(0) if self.answers else [RIGHT]
-
-    @property
-    def _drained(self) -> bool:
-        return self.proxy is not None and self.proxy.admission == "MAINT"
-
-
-def fail(error: errors.FleetError) -> Callable[[], None]:
-    def role() -> None:
-        raise error
-
-    return role
-
 
 OLD, NEW = "key of {'max_model_len': 65536}", "key of {'max_model_len': 300}"
 
@@ -158,23 +33,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """The node with one replica; the script is faster than a real one."""
-    (tmp_path / "node").mkdir()
-    node = Node(tmp_path / "node")
-    text = rotation.SCRIPT.read_text()
-    for slow, fast in SHORT.items():
-        assert slow in text
-        text = text.replace(slow, fast)
-    (tmp_path / "drain.py").write_text(text)
-    monkeypatch.setattr(rotation, "SCRIPT", tmp_path / "drain.py")
-    monkeypatch.setattr(rotation, "PATHS", node.paths)
-    monkeypatch.setattr(snapshot, "FOLDER", str(tmp_path / "last"))
-    monkeypatch.setenv("PATH", node.path)
-    monkeypatch.setenv("FLEET_STATE", str(tmp_path / "state"))
-    return node
-
-
-Make = Callable[..., Run]
+    return make_node(tmp_path, monkeypatch, "glm-0")
 
 
 @pytest.fixture

@@ -186,6 +186,31 @@ def test_two_replicas_on_one_gpu_stop_the_run_before_any_change(served: Runs, re
     assert run.changed == [] and "each name, port and GPU once" in run.message
 
 
+@pytest.mark.exhaustive
+def test_one_replica_is_restarted_with_new_flags_while_the_other_runs(served: Runs, ready: Place) -> None:
+    """As in a turn that changes one replica after the other: the files are those of both."""
+    two = [{"name": "glm-0", "port": 8000, "gpus": [0]}, {"name": "glm-1", "port": 8001, "gpus": [1]}]
+    flags = {**SERVED["vllm_flags"], "max-model-len": 4096}
+
+    def ids() -> list[str]:
+        return ready.sh("docker inspect --format '{{.Id}}' glm-0 glm-1").split()
+
+    def change(**more: Any) -> list[str]:
+        run = ready.run("serving", **{**SERVED, **paths(served), "vllm_replicas": two, **more})
+        assert run.rc == 0, run.message
+        return ids()
+
+    try:
+        before = change()
+        first = change(vllm_flags=flags, fleet_restarts=["glm-1"])
+        second = change(vllm_flags=flags, fleet_restarts=["glm-0"])
+    finally:
+        last = ready.run("serving", **SERVED, **paths(served))
+    assert (first[0], first[1] != before[1]) == (before[0], True)
+    assert (second[0] != first[0], second[1]) == (True, first[1])
+    assert last.rc == 0 and active(ready), last.message
+
+
 def test_a_run_stops_a_replica_that_no_variable_names_and_removes_its_unit(served: Runs, ready: Place) -> None:
     unit = "# glm-fleet replica. by hand\\n[Service]\\nExecStart=/bin/sleep 600\\n"
     ready.sh(f"printf '{unit}' > /etc/systemd/system/old.service; systemctl daemon-reload; systemctl start old.service")

@@ -90,7 +90,9 @@ class Node:
     def put_unit(self, replica: str, word: str) -> None:
         """Write the unit of a replica, in this state."""
         (self.folder / "units" / f"{replica}.service").write_text("# glm-fleet replica. By Ansible\n[Unit]\n")
-        (self.folder / "states" / f"{replica}.service").write_text(f"{word}\n")
+        draft = self.folder / f"{replica}.draft"
+        draft.write_text(f"{word}\n")
+        draft.replace(self.folder / "states" / f"{replica}.service")  # a stand-in systemctl may read it just now
 
     def drop_unit(self, replica: str) -> None:
         (self.folder / "units" / f"{replica}.service").unlink()

@@ -57,6 +57,10 @@ CASES: dict[str, tuple[Turns, list[Update]]] = {
     ),
     "some-not-measured": (Turns((*nodes(3),)), [*serving("prod-1", "prod-3"), *serving("prod-2", took={})]),
     "none-measured": (Turns((*nodes(3),)), serving(*nodes(3), took={})),
+    "replica-by-replica": (Turns((*nodes(12),), proxies=True), serving(*nodes(12))),
+    "replica-by-replica-two-nodes-at-once": (Turns((*nodes(12),), at_once=2, proxies=True), serving(*nodes(12))),
+    "one-node-serves-on-with-its-other-replica": (Turns(("prod-1",), proxies=True), serving("prod-1")),
+    "a-reboot-takes-the-whole-node": (Turns((*nodes(3),), proxies=True), [*host("prod-2"), *serving(*nodes(3))]),
     "nothing-interrupts": (Turns((*nodes(5),)), serving(*nodes(5), effect=PROBES)),
     "a-first-set-up-needs-no-turn": (Turns((*nodes(3),)), new(*nodes(3))),
     "new-nodes-serve-nothing": (Turns((*nodes(6),)), [*serving(*nodes(4)), *new("prod-5", "prod-6")]),
@@ -70,7 +74,8 @@ def lines(turns: Turns | None, updates: Sequence[Update]) -> list[str]:
     for kind, name, effects, took in updates:
         urn = f"urn:pulumi:prod::glm-fleet::fleet:index:{kind}::{name}"
         if effects:
-            summary.add_update(urn, effects, took)
+            replicas = len(effects[0].what) if kind == "Serving" else 0
+            summary.add_update(urn, effects, took, replicas)
         else:
             summary.add_create(urn)
     return summary.lines(4, turns)

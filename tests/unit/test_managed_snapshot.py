@@ -38,14 +38,22 @@ def run(node: Node, arguments: dict[str, Any]) -> subprocess.CompletedProcess[st
     return subprocess.run([sys.executable, "-I", "-"], input=text, capture_output=True, text=True, env=environment)
 
 
-def take(node: Node, *files: Path, good: bool = True) -> Any:
-    names = {"files": [*map(str, files)], "units": ["glm-0.service"], "replicas": REPLICAS, "good": good}
+def take(node: Node, *files: Path, good: bool = True, units: tuple[str, ...] = ("glm-0.service",)) -> Any:
+    names = {"files": [*map(str, files)], "units": [*units], "replicas": REPLICAS, "good": good}
     return json.loads(run(node, {"do": "take", **names}).stdout)
 
 
-def restore(node: Node, *files: Path, units: tuple[str, ...] = ("glm-0.service",), seconds: float = 5) -> Any:
+def restore(
+    node: Node,
+    *files: Path,
+    units: tuple[str, ...] = ("glm-0.service",),
+    seconds: float = 5,
+    restart: tuple[str, ...] = (),
+    force: bool = False,
+) -> Any:
     """Restore after a failed change with these files and units; return the last line."""
-    result = run(node, {"do": "restore", "files": [*map(str, files)], "units": [*units], "seconds": seconds})
+    names = {"files": [*map(str, files)], "units": [*units], "restart": [*restart], "force": force}
+    result = run(node, {"do": "restore", "seconds": seconds, **names})
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -57,7 +65,7 @@ def test_things_are_split_into_files_and_units() -> None:
 
 def test_a_file_is_restored_with_content_mode_and_owner(node: Node, file: Path) -> None:
     os.chown(file, 1234, 4321)
-    assert take(node, file) == {"kept": True}
+    assert take(node, file) == {"kept": True, "unfinished": False}
     file.write_text("KEY=new, and longer\n")
     file.chmod(0o644)
     os.chown(file, 0, 0)
@@ -101,6 +109,20 @@ def test_a_change_that_failed_before_it_wrote_anything_restarts_only_what_does_n
     assert sum(line.startswith("restart") for line in node.systemctl) == restarts
 
 
+def test_one_replica_goes_back_while_the_others_run(node: Node, file: Path) -> None:
+    node.put_unit("glm-1", "active")
+    take(node, file, units=("glm-0.service", "glm-1.service"))
+    file.write_text("KEY=new\n")
+    assert restore(node, file, restart=("glm-1.service",))["done"]
+    assert file.read_text() == "KEY=old\n"
+    assert [line for line in node.systemctl if "glm-0" in line] == []
+    assert node.systemctl[-1] == "restart --no-block glm-1.service"
+    restore(node, file, restart=("glm-0.service",))
+    assert node.systemctl[-1] == "enable glm-0.service", "no file differs"
+    restore(node, file, restart=("glm-0.service",), force=True)
+    assert node.systemctl[-1] == "restart --no-block glm-0.service"
+
+
 @pytest.mark.parametrize("word", ["failed", "activating"])
 def test_a_replica_that_does_not_start_in_time_has_failed(node: Node, file: Path, word: str) -> None:
     take(node, file)
@@ -112,13 +134,13 @@ def test_a_replica_that_does_not_start_in_time_has_failed(node: Node, file: Path
 def test_what_an_unfinished_change_has_kept_stays(node: Node, file: Path) -> None:
     take(node, file)
     file.write_text("KEY=half\n")
-    assert take(node, file) == {"kept": True}
+    assert take(node, file) == {"kept": True, "unfinished": True}
     restore(node, file)
     assert file.read_text() == "KEY=old\n"
 
 
 def test_a_state_that_is_not_good_is_not_kept(node: Node, file: Path) -> None:
-    assert take(node, file, good=False) == {"kept": False}
+    assert take(node, file, good=False) == {"kept": False, "unfinished": False}
     assert not (node.folder / "last").exists()
 
 

@@ -233,6 +233,8 @@ def test_a_preview_requests_its_forecast_after_all_resources(failing: tuple[str,
     ((token, arguments, resources),) = declared.calls
     assert (token, resources) == ("fleet:index:forecast", len(declared.inputs))
     assert "::pulumi:pulumi:Stack::" in arguments["beside"]
+    assert arguments["order"] == ["prod-1", "prod-2", "prod-3", "prod-4"]
+    assert arguments["proxies"] is ("glm-fleet:gateway" in config("prod"))
 
 
 def test_an_update_asks_the_nodes_after_all_of_them_and_reports_each_that_has_reached_its_end() -> None:
