@@ -65,7 +65,9 @@ def authority() -> gateway_pki.Authority:
 
 def variables(address: str) -> dict[str, Any]:
     limits = {"requests_per_minute": 100_000, "megabytes_per_minute": 4000, "concurrent": 1000}
-    machines = [{"name": name, "address": at, "certificate": name} for name, at in {"asks": ASKS, "other": OTHER}.items()]
+    machines = [
+        {"name": name, "address": at, "certificate": name} for name, at in {"asks": ASKS, "other": OTHER}.items()
+    ]
     return {
         "gateway_faces": ["node", "clients"],
         "gateway_name": "asks" if address == ASKS else "other",

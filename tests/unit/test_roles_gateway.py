@@ -36,10 +36,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "alone": {**GATEWAY, "gateway_peers": ENTRIES[:1]},
     "of three": {**GATEWAY, "gateway_peers": ENTRIES},
     "with an address": {**GATEWAY, "gateway_peers": ENTRIES, **VIRTUAL},
+    "by ACME": {**GATEWAY, "gateway_peers": ENTRIES[:1], "gateway_acme": {"thumbprint": "t" * 43}},
     "node": {"gateway_faces": ["node"], "gateway_address": "10.0.0.9", "gateway_names": ["glm-1", "glm-2"]},
 }
 TEXTS = ("gateway.cfg", "running.lua", "proxy.cfg")
-# variant → file → text; `paths` are those that the role writes, `needed` the variables with certificates, `ports` by unit
+# variant → file → text; `paths` are those that the role writes, `needed` the variables with certificates, `ports` by unit,
+# `packages` what is installed
 Rendered = dict[str, dict[str, Any]]
 
 
@@ -52,6 +54,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
         "paths": "{{ (_gateway_secrets + _gateway_files) | map(attribute='path') | list }}",
         "needed": "{{ _gateway_needed }}",
         "ports": "{{ _gateway_ports }}",
+        "packages": "{{ _gateway_packages }}",
     }
     address = f"{{{{ lookup('ansible.builtin.template', '{ROLE}/templates/keepalived.conf.j2') }}}}"
     common = {
@@ -118,6 +121,18 @@ def test_several_gateways_accept_each_other_by_certificate_and_name(rendered: Re
     assert {"/etc/fleet/gateway/peer.pem", "/etc/fleet/gateway/running.lua"} <= {*rendered["of three"]["paths"]}
     assert "GATEWAY_PEER_PEM" in rendered["of three"]["needed"]
     assert 8444 in rendered["of three"]["ports"]["fleet-gateway"]
+
+
+def test_a_machine_gets_the_packages_and_the_port_of_what_it_does(rendered: Rendered) -> None:
+    more = {name: variant["packages"][1:] for name, variant in rendered.items()}
+    assert more == {
+        "alone": [],
+        "of three": [],
+        "with an address": ["keepalived"],
+        "by ACME": ["dehydrated"],
+        "node": [],
+    }
+    assert [name for name, variant in rendered.items() if 80 in variant["ports"]["fleet-gateway"]] == ["by ACME"]
 
 
 @pytest.mark.parametrize(
