@@ -303,6 +303,16 @@ def test_a_stop_ends_what_is_in_flight(up: Fleet, until: Until) -> None:
     until(lambda: up.states("debian") == UP)
 
 
+def test_a_run_reloads_a_proxy_that_has_not_read_its_files_since_an_interrupted_one(up: Fleet) -> None:
+    up.places["ubuntu"].sh("touch /etc/fleet/gateway/keys.map")
+    run = up.run("ubuntu")
+    assert run.changed == [
+        "Name the proxies that have not read their files since an interrupted run",
+        "Reload the proxies",
+    ]
+    assert up.run("ubuntu").changed == []
+
+
 def test_a_removed_key_is_refused_after_a_reload_that_restarts_nothing(up: Fleet) -> None:
     def ids() -> str:
         return up.places["ubuntu"].sh(

@@ -2,7 +2,7 @@
 
 In: {faces: [{unit, name}], ports: {unit: [port]}, record: path of baseline.py's record}. Out: {system, version: of HAProxy, installed or to be
 installed, "" if apt knows none, installed: bool, known: bool, before: bool, whether the package was installed before the first run, foreign: bool, whether its
-unit runs then or is enabled, units: [unit that this role wrote], active: [unit], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
+unit runs then or is enabled, units: [unit that this role wrote], active: [unit], unread: [active unit with files that it has not read], taken: [port]}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import json
@@ -39,6 +39,13 @@ def listening(port: int) -> bool:
     return False
 
 
+def unread(face: dict[str, str]) -> bool:
+    """Return whether a proxy has files that are newer than its last start or reload (proxy-control)."""
+    stamp = pathlib.Path(f"/run/{face['unit']}/read")
+    files = pathlib.Path(f"/etc/fleet/{face['name']}").glob("*")
+    return stamp.exists() and any(file.stat().st_mtime_ns > stamp.stat().st_mtime_ns for file in files)
+
+
 def own_ports(name: str) -> set[int]:
     """Return the ports in the configuration of one of our proxies."""
     file = pathlib.Path(f"/etc/fleet/{name}/haproxy.cfg")
@@ -67,6 +74,7 @@ print(
             "known": bool(policy),
             "units": units,
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
+            "unread": [face["unit"] for face in query["faces"] if states[face["unit"]] == "active" and unread(face)],
             "before": "haproxy" in packages,
             "foreign": "haproxy" in packages and (states["haproxy"] == "active" or enabled),
             "taken": [
