@@ -151,6 +151,15 @@ def test_http_2_has_the_same_rules(up: Fleet, options: str, status: str) -> None
     assert up.places["ubuntu"].sh(f"{command} {options} https://127.0.0.1{path} || true") == f"2 {status}"
 
 
+def test_over_http_2_a_client_reads_its_refusal_also_before_it_has_sent_its_body(up: Fleet) -> None:
+    """As far as the body fits the gateway's buffer: curl drops an answer whose stream is reset."""
+    command = "curl -sk --http2 --data-binary @/tmp/body -H 'Authorization: Bearer sk-no' https://127.0.0.1"
+    answers = up.places["ubuntu"].sh(
+        f"truncate --size=60000 /tmp/body; for try in 1 2 3 4 5 6 7 8; do {command}{CHAT}; done"
+    )
+    assert answers.count("no such key") == 8, answers
+
+
 def test_a_node_answers_the_gateways_of_the_stack_alone(up: Fleet) -> None:
     """A certificate of another purpose, machine, authority or time, and none, get no connection; the paths are the gateway's."""
     address, other = up.address("debian"), gateway_pki.authority()
