@@ -223,6 +223,21 @@ def test_the_tokens_of_a_stream_arrive_one_by_one(up: Fleet) -> None:
     assert sorted(lags)[10] < 0.05, lags  # where HAProxy holds tokens back, half of them are 100 ms late
 
 
+def test_a_client_that_never_reads_holds_nobody_up_and_its_stream_ends(up: Fleet, until: Until) -> None:
+    """After `gateway_request_timeout` without a byte read: the buffers between it and the replica are full then, and no more."""
+    assert up.run("ubuntu", gateway_request_timeout=5).rc == 0
+    body = {"stream": True, "tokens": 1_000_000, "pause": 0}
+    idle = client(up, "ubuntu")
+    idle.request("POST", CHAT, json.dumps(body), {"Authorization": f"Bearer {PLENTY}"})
+    for name in up.places:
+        assert [up.ask(name).status for _ in range(6)] == [200] * 6
+    journal = "journalctl --unit=fleet-gateway --output=cat"
+    until(lambda: '"end":"cD' in up.places["ubuntu"].sh(journal))  # the client's timeout, while data was sent
+    assert {row["scur"] for row in up.rows("ubuntu", "fleet-gateway", "nodes")} == {"0"}
+    idle.close()
+    assert up.run("ubuntu").rc == 0
+
+
 def test_a_drained_node_ends_what_it_has_and_gets_nothing_new_even_after_a_reload_and_a_restart(
     up: Fleet, until: Until
 ) -> None:
