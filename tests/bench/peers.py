@@ -3,7 +3,6 @@
 Called by tests/bench/__main__.py. The peer gets exactly the variables in the state of the stack's resources.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 from fleet.provider import gateway
-from tests.support.e2e import NODES, STACK, Road
+from tests.support.e2e import NODES, Road
 from tests.support.environment import expect_success
 
 KINDS = ("host", "image", "weights", "serving")
@@ -28,7 +27,7 @@ def check(road: Road) -> None:
     The playbook of the proxies is a process for each node, beside the others: a process has one node's certificates in its environment.
     """
     by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in (*KINDS, "gateway")}
-    for item in _resources(road):
+    for item in road.resources("--show-secrets"):
         kind = item["type"].rpartition(":")[2].lower()
         if kind in by_kind:
             by_kind[kind][item["inputs"]["node"]["name"]] = item
@@ -50,18 +49,6 @@ def check(road: Road) -> None:
             ]
         for run in runs:
             run.result()
-
-
-def _resources(road: Road) -> list[dict[str, Any]]:
-    """Return the resources of the stack's state, with its secrets."""
-    command = ("pulumi", "stack", "export", "--show-secrets", "--stack", STACK)
-    state = json.loads(expect_success(road.run(*command)), object_hook=_opened)
-    resources: list[dict[str, Any]] = state["deployment"]["resources"]
-    return resources
-
-
-def _opened(value: dict[str, Any]) -> Any:
-    return json.loads(value["plaintext"]) if "plaintext" in value else value
 
 
 def _proxies_secrets(gateway_state: dict[str, Any]) -> dict[str, str]:
