@@ -42,7 +42,7 @@ class Fault(pydantic.BaseModel):
     usual: bool = False  # `make test` injects it, in the stack of tests/e2e; `make test-all` the others, in another one
     set: Variables = {}  # gives the run something to do; a machine's own are removed again
     prepare: Commands = {}  # before the run
-    run: Literal["up", "preview", "preview --refresh", "bootstrap/up.sh lab"] = "up"
+    run: Literal["up", "preview", "preview --refresh", "bootstrap/up.sh lab", "fleet show -s lab"] = "up"
     when: str = ""  # text of the run's output, or of the node's log of it, that starts the fault; "" = before the run
     breaks: Commands = {}
     message: str  # as the run prints it; `*` is any text of one line, a line `…` any lines
