@@ -81,7 +81,7 @@ def lines(answers: Answers, stack: str) -> list[str]:
         if now.proxy == "silent":
             texts.append(f"{node}: its node proxy does not answer")
         for replica in now.failing:
-            words = now.replicas[replica]
-            state = f"its unit is {words['unit']}, the node proxy finds it {words['proxy'] or 'nowhere'}"
+            unit, proxy = (now.replicas[replica][part] for part in ("unit", "proxy"))
+            state = f"its unit is {unit}, the node proxy finds it {proxy or 'nowhere'}"
             texts.append(f"{node}/{replica}: serves nothing: {state}")
     return texts
