@@ -67,7 +67,7 @@ def capacity(names: Sequence[str], answers: Answers) -> str:
 
 
 def lines(answers: Answers, stack: str) -> list[str]:
-    """Return a line for each drain and for each node without an answer."""
+    """Return a line for each drain, each node without an answer, and each replica that gets no request though nobody drained it."""
     texts = []
     for node, now in answers.items():
         if isinstance(now, errors.FleetError):
@@ -78,4 +78,10 @@ def lines(answers: Answers, stack: str) -> list[str]:
             by_turn = (now.marks.get(replica) if replica else now.mark) == rotation.TURN
             ends = f"pulumi up -s {stack}" if by_turn else f"fleet undrain -s {stack} {place}"
             texts.append(f"{place}: {words}; `{ends}` puts it back")
+        if now.proxy == "silent":
+            texts.append(f"{node}: its node proxy does not answer")
+        for replica in now.failing:
+            unit, proxy = (now.replicas[replica][part] for part in ("unit", "proxy"))
+            state = f"its unit is {unit}, the node proxy finds it {proxy or 'nowhere'}"
+            texts.append(f"{node}/{replica}: serves nothing: {state}")
     return texts

@@ -198,6 +198,9 @@ def _files(
 
 
 def _reason(level: Level, statement: Statement, units: tuple[str, ...], because: str) -> Reason:
+    if level.unit:
+        units = (level.unit,) if level.unit in units else ()
+        level = Level(level.name, level.sure) if units else NONE
     if level.name == "reload" and statement.reloads != PROXIES_SIGN:
         return Reason(level, (statement.reloads,), because)
     return Reason(level, _what(level.name, units), because)

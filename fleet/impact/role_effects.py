@@ -11,7 +11,8 @@ Owns the form of these files. Reads the roles, opens no connection. Called by ef
     restarts, reloads:     the unit that a restart or a reload affects; "{replicas}" or "{proxies}": all of the host
     reloads_since:         the first version of a package that can reload; older ones restart instead
 
-A level is one of LEVELS, or "may LEVEL": the strongest possible, if only the run can show it. The first matching pattern counts.
+A level is one of LEVELS, or "may LEVEL": the strongest possible, if only the run can show it. "LEVEL UNIT" is of that one of the host's
+proxies alone, and nothing on a host without it. The first matching pattern counts.
 """
 
 import fnmatch
@@ -31,17 +32,21 @@ LEVELS = ("none", "reload", "restart", "reboot")
 
 @dataclass(frozen=True)
 class Level:
-    """One of LEVELS, or of effects.Effect; if not `sure`, the strongest possible."""
+    """One of LEVELS, or of effects.Effect; if not `sure`, the strongest possible. With `unit` it is of this one alone."""
 
     name: str
     sure: bool = True
+    unit: str = ""
 
 
 NONE = Level("none")
 VALUE = Either((Text(), Flag(), Each(Text())), "a text, true or false, or a list of texts")
 DRIFT = Each(
     Record(
-        {"kind": Text(), "level": Text("a level, or `may LEVEL`", rf"(may )?({'|'.join(LEVELS)})")},
+        {
+            "kind": Text(),
+            "level": Text("a level, or `may LEVEL`, of a unit", rf"(may )?({'|'.join(LEVELS)})( [\w-]+)?"),
+        },
         optional={
             "name": Text(),
             "attribute": Either((Text(), Each(Text())), "an attribute or a list of them"),
@@ -143,8 +148,9 @@ def read_statement(roles: Path, role: str) -> Statement:
 
 
 def level(text: str) -> Level:
-    """Parse `restart` or `may restart`."""
-    return Level(text.removeprefix("may "), not text.startswith("may "))
+    """Parse `restart`, `may restart`, or one of them with a unit."""
+    name, _, unit = text.removeprefix("may ").partition(" ")
+    return Level(name, not text.startswith("may "), unit)
 
 
 def first(patterns: Mapping[str, str], name: str) -> Level | None:

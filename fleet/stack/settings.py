@@ -1,12 +1,12 @@
 """The form of a stack file: every key allowed under `glm-fleet:` in stacks/Pulumi.ENV.yaml.
 
-Pure: a dictionary in, `Settings` or a `SettingsError` out. fleet.sources has the forms of node sources, `validation_errors` the messages.
+Pure: a dictionary in, `Settings` or a `SettingsError` out. `machines_form` has the key `nodes`, `validation_errors` the messages.
 `role_vars` and `rules` validate the role variables (`vars`). Called by fleet.program.config and `stack_file`.
 """
 
 import datetime
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -19,9 +19,9 @@ from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form, Name
 from fleet.sources import forms
 from fleet.sources.cloud_form import Cloud
-from fleet.sources.pool import Member
 from fleet.sources.ssh.form import Reached
-from fleet.stack import gateway_form, inventory, validation_errors
+from fleet.stack import gateway_form, inventory, machines_form, validation_errors
+from fleet.stack.machines_form import Machines
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
 Purgeable = Literal["weights", "driver"]
@@ -34,11 +34,6 @@ def _day(value: Any) -> datetime.date:
         return datetime.date.fromisoformat(str(value).removesuffix(" 00:00:00 +0000 UTC"))
     except ValueError:
         raise pydantic_core.PydanticCustomError("no_date", "no date") from None
-
-
-def _as_list(sources: Any) -> Any:
-    """Return a single source as a list of one."""
-    return [sources] if isinstance(sources, Mapping) else sources
 
 
 Day = Annotated[datetime.date, BeforeValidator(_day)]
@@ -76,17 +71,14 @@ class WaiverForm(Form):
     expires: Day
 
 
-class Settings(Form):
+class Settings(Machines):
     """A whole stack file, less the secrets.
 
-    `nodes` is one source or a list of several; a machine's name is unique over all of them. `waivers` has the names of policies
+    `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
     deleted (`gateway` stands for all proxies), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
     """
 
-    nodes: Annotated[
-        list[Annotated[forms.Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_as_list)
-    ]
     vars: dict[str, Any] = {}
     mirrors: Mirrors = Mirrors()
     probes: Probes = Probes()
@@ -100,27 +92,6 @@ class Settings(Form):
     change: gateway_form.Change = gateway_form.Change()
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    @functools.cached_property
-    def machines(self) -> Mapping[str, Member]:
-        """The machines of every source, in the order of the file."""
-        return {name: member for pool in self.nodes for name, member in pool.machines.items()}
-
-    @functools.cached_property
-    def _pools(self) -> Mapping[str, int]:
-        return {name: place for place, pool in enumerate(self.nodes) for name in pool.machines}
-
-    def pool(self, machine: str) -> forms.Nodes:
-        """Return the source of a machine, with the stack's settings for it."""
-        return self.nodes[self._pools[machine]]
-
-    def pool_key(self, place: int) -> str:
-        """Return the key of a source; a lone one has no number."""
-        return f"nodes[{place}]" if len(self.nodes) > 1 else "nodes"
-
-    def key(self, machine: str) -> str:
-        """Return the key of a machine in the stack file."""
-        return f"{self.pool_key(self._pools[machine])}.machines.{machine}"
-
     def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:
         """Return a mistake with the file that contains it: machines may be in a separate file."""
         return inventory.locate(mistake, self._inventories)
@@ -129,20 +100,6 @@ class Settings(Form):
         """Return the waiver of a rule; None where the stack has none."""
         form = self.waivers.get(name)
         return Waiver(form.reason, form.expires) if form else None
-
-    def gpus(self, machine: str) -> int:
-        """Return how many GPUs a machine has."""
-        return self.pool(machine).gpus(machine)
-
-    @functools.cached_property
-    def present(self) -> list[str]:
-        """The machines that are not absent, in the order of the file."""
-        return [name for pool in self.nodes for name in pool.present]
-
-    @functools.cached_property
-    def serving(self) -> list[str]:
-        """The present machines with GPUs, in the order of the file: each has replicas, unless it drains."""
-        return [name for name in self.present if self.gpus(name)]
 
     @functools.cached_property
     def gateways(self) -> list[str]:
@@ -155,11 +112,6 @@ class Settings(Form):
     def by_acme(self) -> bool:
         """Whether the gateways get their certificates from an ACME server."""
         return self.gateway is not None and self.gateway.certificate == "acme"
-
-    @functools.cached_property
-    def builder(self) -> str:
-        """The machine that builds the image when all machines use one image."""
-        return next((pool.builder for pool in self.nodes if pool.builder), "") or self.serving[0]
 
     def protected(self, machine: str) -> bool:
         """Whether Pulumi refuses to replace or delete a machine: unless it is the lab's, or the stack releases it."""
@@ -182,93 +134,21 @@ def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = Map
         lone = not isinstance(nodes, list) or len(nodes) == 1
         mistakes = validation_errors.from_pydantic(error, file, Settings, lone, SECRETS)
         raise errors.first([inventory.locate(mistake, inventories) for mistake in mistakes]) from None
-    mistakes = [inventory.locate(mistake, inventories) for mistake in _between_machines(settings, file)]
+    mistakes = [inventory.locate(mistake, inventories) for mistake in _mistakes(settings, file)]
     if mistakes:
         raise errors.first(mistakes)
     settings._inventories = inventories
     return settings
 
 
-def _between_machines(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the mistakes that concern several machines: a name used twice, a name of no machine, a host with two names."""
-    names = list(settings.machines)
-    for place, pool in enumerate(settings.nodes):
-        for name in pool.machines:
-            if settings._pools[name] != place:
-                yield errors.SettingsError(
-                    file=file,
-                    key=f"{settings.pool_key(place)}.machines.{name}",
-                    seen=f"the same name is at {settings.key(name)}",
-                    allowed="one name for one machine, whatever its source",
-                )
-    builders = [
-        (f"{settings.pool_key(place)}.builder", pool.builder)
-        for place, pool in enumerate(settings.nodes)
-        if pool.builder
-    ]
-    for key, name in [*builders, *(("release", name) for name in settings.release if name != ENDPOINT)]:
-        if name not in names:
-            yield errors.SettingsError(
-                file=file,
-                key=key,
-                value=name,
-                seen="no machine has this name",
-                allowed=", ".join(names),
-                nearest=errors.nearest(name, names),
-            )
-    yield from _builders_that_cannot(settings, builders, file)
-    yield from _shared_addresses(settings, file)
-    yield from _shared_labels(settings, file)
-    yield from gateway_form.mistakes(settings.gateway, settings.clients, names, settings.present, file)
+def _mistakes(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
+    """Yield the mistakes between keys that are each of the right form."""
+    yield from machines_form.mistakes(settings, [name for name in settings.release if name != ENDPOINT], file)
+    yield from gateway_form.mistakes(
+        settings.gateway, settings.clients, list(settings.machines), settings.present, file
+    )
     yield from _proxies_without_address(settings, file)
     yield from _virtual_address_elsewhere(settings, file)
-    for place, pool in enumerate(settings.nodes):
-        for key, seen, allowed in pool.mistakes():
-            machine_key = f"{settings.pool_key(place)}.machines.{key}"
-            yield errors.SettingsError(file=file, key=machine_key, seen=seen, allowed=allowed)
-
-
-def _builders_that_cannot(
-    settings: Settings, builders: Sequence[tuple[str, str]], file: str
-) -> Iterator[errors.SettingsError]:
-    """Yield a fleet whose machines are all absent or serve nothing, a builder that is absent or serves nothing, and a second one."""
-    if not settings.present:
-        allowed = "a machine that is active or drains; `pulumi destroy` tears all machines down"
-        yield errors.SettingsError(file=file, key="nodes.machines", seen="every machine is absent", allowed=allowed)
-        return
-    if not settings.serving:
-        yield errors.SettingsError(
-            file=file, key="nodes.machines", seen="no machine has GPUs", allowed="one that serves"
-        )
-        return
-    for key, name in builders:
-        if name in settings.machines and name not in settings.present:
-            allowed = f"a machine that is not absent: {', '.join(settings.present)}"
-            yield errors.SettingsError(file=file, key=key, value=name, seen="is absent", allowed=allowed)
-        elif name in settings.present and name not in settings.serving:
-            allowed = f"a machine that serves: {', '.join(settings.serving)}"
-            yield errors.SettingsError(file=file, key=key, value=name, seen="has no GPUs", allowed=allowed)
-    for key, name in builders[1:]:
-        seen = f"{builders[0][0]} names {builders[0][1]}"
-        yield errors.SettingsError(file=file, key=key, value=name, seen=seen, allowed="one builder for the fleet")
-
-
-def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    owners: dict[tuple[str, int], str] = {}
-    for pool in settings.nodes:
-        if not isinstance(pool, Reached):
-            continue
-        for name in pool.machines:
-            connection = pool.with_defaults(name)
-            owner = owners.setdefault((connection["address"], connection["port"]), name)
-            if owner != name:
-                yield errors.SettingsError(
-                    file=file,
-                    key=f"{settings.key(name)}.address",
-                    value=connection["address"],
-                    seen=f"{owner} has the same address and port",
-                    allowed="one name for one host",
-                )
 
 
 def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
@@ -308,18 +188,3 @@ def _virtual_address_elsewhere(settings: Settings, file: str) -> Iterator[errors
         if seen:
             allowed = "a free address in a network of all gateways, which are machines of your own; or none"
             yield errors.SettingsError(file=file, key="gateway.address", value=virtual, seen=seen, allowed=allowed)
-
-
-def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the cloud sources with the name of another: both would use one network."""
-    owners: dict[str, str] = {}
-    for place, pool in enumerate(settings.nodes):
-        key = settings.pool_key(place)
-        if isinstance(pool, Cloud) and (owner := owners.setdefault(pool.label, key)) != key:
-            yield errors.SettingsError(
-                file=file,
-                key=f"{key}.name",
-                value=pool.label,
-                seen=f"{owner} has the same name",
-                allowed="a `name` of its own for each pool",
-            )

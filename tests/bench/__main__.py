@@ -79,13 +79,13 @@ def bench(road: Road, rows: Bench) -> None:
     rows.note(ssh_logins=after[0] - before[0], ansible_runs=after[1] - before[1])
 
     ours = rows.measure(
-        "pulumi preview --refresh, both nodes, everything checked",
+        "pulumi preview --refresh, all nodes, everything checked",
         "<= 9 s",
         lambda: expect_success(road.preview("--refresh", "--expect-no-changes")),
         times=5,
     )
     peer = rows.measure(
-        "ansible-playbook --check, the same roles on both nodes",
+        "ansible-playbook --check, the same roles on the same nodes",
         ">= 10 times slower",
         lambda: peers.check(road),
         times=3,

@@ -5,13 +5,16 @@ Called by tests/bench/__main__.py. The peer gets exactly the variables in the st
 
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import threading
+from concurrent import futures
 from typing import Any
 
 import yaml
 
+from fleet.provider import gateway
 from tests.support.e2e import NODES, Road
 from tests.support.environment import expect_success
 
@@ -19,28 +22,56 @@ KINDS = ("host", "image", "weights", "serving")
 
 
 def check(road: Road) -> None:
-    """Run ansible-playbook --check of each playbook over its nodes. Raises AssertionError where one fails or would change something."""
-    by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
-    for item in road.resources():
+    """Run ansible-playbook --check of each playbook over its nodes. Raises AssertionError where one fails or would change something.
+
+    The playbook of the proxies is a process for each node, beside the others: a process has one node's certificates in its environment.
+    """
+    by_kind: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in (*KINDS, "gateway")}
+    for item in road.resources("--show-secrets"):
         kind = item["type"].rpartition(":")[2].lower()
         if kind in by_kind:
-            by_kind[kind][item["inputs"]["node"]["name"]] = item["inputs"]
+            by_kind[kind][item["inputs"]["node"]["name"]] = item
     key = road.outputs()["api_key"]
     with tempfile.TemporaryDirectory(dir=road.home) as folder:
         for kind in KINDS:
-            inventory = pathlib.Path(folder) / f"{kind}.yml"
-            hosts = {name: _host(inputs, folder) for name, inputs in by_kind[kind].items()}
-            inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
-            command = ["ansible-playbook", "--check", "-i", str(inventory), f"playbooks/{kind}.yml"]
-            environment = {**road.env, "VLLM_API_KEY": key, "ANSIBLE_HOST_KEY_CHECKING": "True"}
-            run = subprocess.run(command, cwd=road.home, env=environment, text=True, capture_output=True, check=False)
-            expect_success(run)
-            assert "changed=0" in run.stdout, run.stdout[-3000:]
+            _play(road, folder, kind, by_kind[kind], {"VLLM_API_KEY": key})
+        with futures.ThreadPoolExecutor() as pool:
+            runs = [
+                pool.submit(
+                    _play,
+                    road,
+                    folder,
+                    "gateway",
+                    {name: item},
+                    _proxies_secrets({**item["inputs"], **item["outputs"]}),
+                )
+                for name, item in by_kind["gateway"].items()
+            ]
+        for run in runs:
+            run.result()
+
+
+def _proxies_secrets(gateway_state: dict[str, Any]) -> dict[str, str]:
+    """Return what the role gateway takes from the environment."""
+    pems = {gateway.VARIABLES[name]: pem for name, pem in gateway_state["certificates"].items()}
+    return {"VLLM_API_KEY": gateway_state["inner_key"], "GATEWAY_AUTHORITY": gateway_state["authority"], **pems}
+
+
+def _play(road: Road, folder: str, kind: str, items: dict[str, dict[str, Any]], secrets: dict[str, str]) -> None:
+    """Run one playbook with --check over these resources' nodes."""
+    inventory = pathlib.Path(folder) / f"{kind}-{'-'.join(items)}.yml"
+    hosts = {name: _host(item["inputs"], folder) for name, item in items.items()}
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    command = ["ansible-playbook", "--check", "-i", str(inventory), f"playbooks/{kind}.yml"]
+    environment = {**road.env, **secrets, "ANSIBLE_HOST_KEY_CHECKING": "True"}
+    run = subprocess.run(command, cwd=road.home, env=environment, text=True, capture_output=True, check=False)
+    expect_success(run)
+    assert "changed=0" in run.stdout, run.stdout[-3000:]
 
 
 def _host(inputs: dict[str, Any], folder: str) -> dict[str, Any]:
     node = inputs["node"]
-    known_hosts = pathlib.Path(folder) / "known_hosts"
+    known_hosts = pathlib.Path(folder) / f"known_hosts-{node['name']}"
     with known_hosts.open("a") as file:
         file.write(f"{node['address']} {node['host_key']}\n")
     return {
@@ -83,6 +114,7 @@ def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
     (road.home / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(prod))
     expect_success(road.run("bootstrap/stack.sh", stack))
     peak = Peak()
+    resources: set[int] = set()
 
     def preview() -> None:
         run = road.start("pulumi", "preview", "--stack", stack, "--color", "never", "--policy-pack", "policies")
@@ -90,9 +122,11 @@ def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
             text, _ = run.communicate(timeout=600)
         if run.returncode:
             raise SystemExit(text)
+        resources.update(int(count) for count in re.findall(r"(?m)^ *\+ (\d+) to create$", text))
 
     rows.measure(f"preview of {number} ssh nodes", target, preview, times=3)
-    rows.note(peak_mib=peak.mib)
+    # Figures of stacks with another road, such as one without a gateway, are no figures of this one.
+    rows.note(peak_mib=peak.mib, resources=sorted(resources))
 
 
 class Peak:

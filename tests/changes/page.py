@@ -114,7 +114,7 @@ def _by_words(words: Mapping[str, str]) -> str:
 
 def _words(level: Level, statement: Statement) -> str:
     units = {effects.REPLICAS: "every replica", effects.PROXIES_SIGN: "the proxies"}
-    restarts, reloads = (units.get(unit, unit) for unit in (statement.restarts, statement.reloads))
+    restarts, reloads = (level.unit or units.get(unit, unit) for unit in (statement.restarts, statement.reloads))
     does = {
         "none": "nothing restarts",
         "reload": f"reload {reloads}",

@@ -16,16 +16,7 @@ FAULTS = [row for row in fault_table.load() if row.usual]
 
 @pytest.mark.parametrize("row", FAULTS, ids=[row.fault.replace(" ", "-") for row in FAULTS])
 def test_a_run_reports_a_fault_and_the_next_up_converges(road: Road, first_up: str, row: fault_table.Fault) -> None:
-    fault = inject.Injection(road, row)
-    fault.prepare()
-    try:
-        fault.inject()
-        fault.run()
-        fault.judge()
-    finally:
-        fault.repair()
-        fault.converge()
-    fault.record()
+    inject.cause(road, row)
 
 
 def interrupt(road: Road, victim: str, sign: int) -> None:

@@ -1,5 +1,7 @@
 """Generate docs/faults.md from table/*.yml: faults, their messages, the next step, and the seconds that both took. Called by `make docs`.
 
+Faults of the endpoint have a table of their own: what a client sees, and the tests where other ones than tests/faults cause them.
+
 measured.json has the measurements of the tests (tests/support/records.py).
 """
 
@@ -17,21 +19,53 @@ message changed since. `not yet`: the row is expected, and no run has shown it.
 
 | fault | message | what to do | message after | next `up` | measured |
 |---|---|---|---|---|---|"""
+ENDPOINT = """
+## The endpoint
+
+What a client of the gateways sees, and what the operator sees: the message of the next `up` or refresh, or where else it is. For a row with a figure,
+clients ask without a pause from before the fault until the next `up` has converged; what they may lose is in the row. A row with the name of a test
+is caused there.
+
+| fault | a client sees | the operator sees | what to do | next `up` | measured or tested |
+|---|---|---|---|---|---|"""
 
 
 def page() -> str:
     """Return the page as Markdown."""
-    measured = records.read("faults")
-    return "\n".join([HEAD, *(_row(fault, measured.get(fault.fault, {})) for fault in fault_table.load()), ""])
+    rows = fault_table.rows()
+    own = [_row(row) for row in rows if isinstance(row, fault_table.Fault) and not row.client]
+    return "\n".join([HEAD, *own, ENDPOINT, *(_of_endpoint(row) for row in rows if row.client), ""])
 
 
-def _row(row: fault_table.Fault, measured: dict[str, Any]) -> str:
+def _row(row: fault_table.Fault) -> str:
+    message, next_step = _said(row)
+    measured = records.read("faults").get(row.fault, {})
+    return _cells(row.fault, message, next_step, *_figures(measured, "message", "convergence"), _when(row, measured))
+
+
+def _of_endpoint(row: fault_table.Fault | fault_table.Elsewhere) -> str:
+    if isinstance(row, fault_table.Elsewhere):
+        return _cells(row.fault, row.client, row.operator, "", "", "<br>".join(f"`{test}`" for test in row.tested))
+    measured = records.read("faults").get(row.fault, {})
+    return _cells(row.fault, row.client, *_said(row), *_figures(measured, "convergence"), _when(row, measured))
+
+
+def _said(row: fault_table.Fault) -> tuple[str, str]:
+    """Return the message, and what to do next."""
     message, todo = _parts(row.message)
     again = f"<br>run again: {_code(_parts(row.again)[0])}" if row.again else ""
-    figures = [f"{measured[key]:.0f} s" if key in measured else "" for key in ("message", "convergence")]
-    when = records.state("faults", measured, row.model_dump())
-    next_step = row.todo or _code(_parts(row.again)[1] if row.again else todo)
-    cells = [row.fault, _code(message) + again, next_step, *figures, when]
+    return _code(message) + again, row.todo or _code(_parts(row.again)[1] if row.again else todo)
+
+
+def _figures(measured: dict[str, Any], *names: str) -> list[str]:
+    return [f"{measured[name]:.0f} s" if name in measured else "" for name in names]
+
+
+def _when(row: fault_table.Fault, measured: dict[str, Any]) -> str:
+    return records.state("faults", measured, row.model_dump())
+
+
+def _cells(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 

@@ -151,6 +151,15 @@ def test_http_2_has_the_same_rules(up: Fleet, options: str, status: str) -> None
     assert up.places["ubuntu"].sh(f"{command} {options} https://127.0.0.1{path} || true") == f"2 {status}"
 
 
+def test_over_http_2_a_client_reads_its_refusal_also_before_it_has_sent_its_body(up: Fleet) -> None:
+    """As far as the body fits the gateway's buffer: curl drops an answer whose stream is reset."""
+    command = "curl -sk --http2 --data-binary @/tmp/body -H 'Authorization: Bearer sk-no' https://127.0.0.1"
+    answers = up.places["ubuntu"].sh(
+        f"truncate --size=60000 /tmp/body; for try in 1 2 3 4 5 6 7 8; do {command}{CHAT}; done"
+    )
+    assert answers.count("no such key") == 8, answers
+
+
 def test_a_node_answers_the_gateways_of_the_stack_alone(up: Fleet) -> None:
     """A certificate of another purpose, machine, authority or time, and none, get no connection; the paths are the gateway's."""
     address, other = up.address("debian"), gateway_pki.authority()
@@ -212,6 +221,21 @@ def test_the_tokens_of_a_stream_arrive_one_by_one(up: Fleet) -> None:
     lags = [arrival - token["sent"] for arrival, token in up.stream("debian", tokens=20, pause=0.25)]
     assert len(lags) == 20
     assert sorted(lags)[10] < 0.05, lags  # where HAProxy holds tokens back, half of them are 100 ms late
+
+
+def test_a_client_that_never_reads_holds_nobody_up_and_its_stream_ends(up: Fleet, until: Until) -> None:
+    """After `gateway_request_timeout` without a byte read: the buffers between it and the replica are full then, and no more."""
+    assert up.run("ubuntu", gateway_request_timeout=5).rc == 0
+    body = {"stream": True, "tokens": 1_000_000, "pause": 0}
+    idle = client(up, "ubuntu")
+    idle.request("POST", CHAT, json.dumps(body), {"Authorization": f"Bearer {PLENTY}"})
+    for name in up.places:
+        assert [up.ask(name).status for _ in range(6)] == [200] * 6
+    journal = "journalctl --unit=fleet-gateway --output=cat"
+    until(lambda: '"end":"cD' in up.places["ubuntu"].sh(journal))  # the client's timeout, while data was sent
+    assert {row["scur"] for row in up.rows("ubuntu", "fleet-gateway", "nodes")} == {"0"}
+    idle.close()
+    assert up.run("ubuntu").rc == 0
 
 
 def test_a_drained_node_ends_what_it_has_and_gets_nothing_new_even_after_a_reload_and_a_restart(
@@ -301,6 +325,16 @@ def test_a_stop_ends_what_is_in_flight(up: Fleet, until: Until) -> None:
         assert len(stream.result()) == 20
     up.places["debian"].sh("systemctl start fleet-gateway")
     until(lambda: up.states("debian") == UP)
+
+
+def test_a_run_reloads_a_proxy_that_has_not_read_its_files_since_an_interrupted_one(up: Fleet) -> None:
+    up.places["ubuntu"].sh("touch /etc/fleet/gateway/keys.map")
+    run = up.run("ubuntu")
+    assert run.changed == [
+        "Name the proxies that have not read their files since an interrupted run",
+        "Reload the proxies",
+    ]
+    assert up.run("ubuntu").changed == []
 
 
 def test_a_removed_key_is_refused_after_a_reload_that_restarts_nothing(up: Fleet) -> None:

@@ -99,14 +99,14 @@ class Road:
     def outputs(self) -> Any:
         return json.loads(self.run("pulumi", "stack", "output", "--json", "--show-secrets", "--stack", STACK).stdout)
 
-    def resources(self) -> list[dict[str, Any]]:
-        """Return the resources of the stack's state."""
-        state = json.loads(self.run("pulumi", "stack", "export", "--stack", STACK).stdout)
-        resources: list[dict[str, Any]] = state["deployment"].get("resources", [])
+    def resources(self, *options: str) -> list[dict[str, Any]]:
+        """Return the resources of the stack's state; with --show-secrets their secrets as they are."""
+        export = expect_success(self.run("pulumi", "stack", "export", *options, "--stack", STACK))
+        resources: list[dict[str, Any]] = json.loads(export, object_hook=opened)["deployment"].get("resources", [])
         return resources
 
-    def clients(self, folder: pathlib.Path, workers: int = 4) -> load_client.Load:
-        """Return clients of the endpoint, who ask while the context lasts; `folder` gets their files."""
+    def clients(self, folder: pathlib.Path, workers: int = 4, tokens: int = load_client.LONG) -> load_client.Load:
+        """Return clients of the endpoint, who ask while the context lasts; `folder` gets their files, `tokens` is of the longest streams."""
         outputs = self.outputs()
         authority = folder / "ca.pem"
         authority.write_text(outputs["authority"])
@@ -115,7 +115,7 @@ class Road:
         addresses = [each["connection"]["address"] for each in served]
         key = (self.home / ".pulumi" / "lab" / "lab.key").read_text().strip()
         picture = probes.load(["bottle-grounding"])[0].body(served[0]["replicas"][0]["model"])
-        target = load_client.Target(name, addresses, 443, str(authority), key, picture)
+        target = load_client.Target(name, addresses, 443, str(authority), key, picture, tokens)
         return load_client.Load(target, folder, workers)
 
     def paste(self) -> str:
@@ -193,6 +193,11 @@ class Road:
         ):
             left[kind] = "\n".join(line for line in lines if str(self.home) in line)
         return left
+
+
+def opened(value: dict[str, Any]) -> Any:
+    """Return the text of a secret in an export with --show-secrets, anything else as it is."""
+    return json.loads(value["plaintext"]) if "plaintext" in value else value
 
 
 def processes() -> list[str]:

@@ -1,14 +1,19 @@
 """Injects a fault into a stack that is up, by a row of the table: the fault, the run, the message, the repair, the next run.
 
+Of a fault of the endpoint clients ask meanwhile, and each request that they lose is one that the row names.
+
 Needs a Road whose stack is up. Called by tests/faults and tests/e2e. The measured seconds go to tests.support.records.
 """
 
+import contextlib
 import functools
 import itertools
+import pathlib
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lab import site
@@ -20,11 +25,27 @@ from tests.support.fault_table import Commands, Fault, Variables
 _numbers = itertools.count(2001)
 
 
-class Injection:
-    """One row of the table, step by step; each step raises an AssertionError with the run's output where the row says otherwise.
+# Successes of clients before a fault, and after the next `up`; the seconds that they may take.
+ASKS, ANSWERED = 4, 120
 
-    The steps of a test: prepare, inject, run, judge; then, also after a failure, repair and converge; at last record.
-    """
+
+def cause(road: Road, row: Fault) -> None:
+    """Cause the fault of a row, require what the row says of it, and record the seconds. Also after a failure the stack converges."""
+    fault = Injection(road, row)
+    fault.prepare()
+    with fault.clients():
+        try:
+            fault.inject()
+            fault.run()
+            fault.judge()
+        finally:
+            fault.repair()
+            fault.converge()
+    fault.record()
+
+
+class Injection:
+    """One row of the table, step by step; each step raises an AssertionError with the run's output where the row says otherwise."""
 
     def __init__(self, road: Road, row: Fault) -> None:
         names = {
@@ -38,6 +59,7 @@ class Injection:
         self.rc, self.seconds, self.converged, self.by_hand = 0, 0.0, 0.0, ""
         self._logs = road.home / ".pulumi" / "logs"
         self._lines: list[str] = []
+        self._lost: dict[str, float] = {}
 
     @property
     def text(self) -> str:
@@ -48,6 +70,25 @@ class Injection:
         """Give the run something to do, and run what the row needs before it."""
         configure(self.road, self.fault.set)
         run_commands(self.road, self.fault.prepare)
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[None]:
+        """Have clients of the endpoint ask from before the fault until the next `up` has converged, if the row says what they see."""
+        if not self.row.client:
+            yield
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            clients = self.road.clients(pathlib.Path(folder), tokens=self.row.tokens)
+            with clients:
+                clients.wait_for(ASKS, ANSWERED)
+                yield
+                clients.wait_for(ASKS, ANSWERED)
+            sums = clients.end()
+        print(sums)
+        lost = [text for text in sums.failures if not any(is_like(words, text) for words in self.row.loses)]
+        assert not lost, f"clients lost what {self.row.loses} does not name: {sums}"
+        assert sums.longest_gap <= self.row.gap, f"no answer for more than {self.row.gap:g} s: {sums}"
+        self._lost = {"requests": sums.requests, "lost": len(sums.failures), "gap": sums.longest_gap}
 
     def inject(self) -> None:
         """Break what the row breaks before the run; a fault with `when` waits for `run`."""
@@ -80,7 +121,10 @@ class Injection:
         assert has_lines(fault.message, text), f"{fault.message}\nis not in\n{text}"
         assert "Traceback" not in text, text
         # Lines that are indented further quote a program within a message.
-        messages = re.findall(r"(?m)^ {4}error: (?!(?:update|preview) failed$)", text.partition("\nDiagnostics:\n")[2])
+        # A node that is held back has no message of its own: its line names the one that failed.
+        messages = re.findall(
+            r"(?m)^ {4}error: (?!(?:update|preview) failed$|\S+: held back: )", text.partition("\nDiagnostics:\n")[2]
+        )
         assert len(messages) <= 1, f"{len(messages)} messages for one fault:\n{text}"
         if fault.other:
             other = "glm-1" if fault.node == "glm-2" else "glm-2"
@@ -106,7 +150,7 @@ class Injection:
     def record(self) -> None:
         """Run the row's last checks, and record the seconds to message and convergence."""
         run_commands(self.road, self.fault.after)
-        figures = {"message": round(self.seconds, 1), "convergence": round(self.converged, 1)}
+        figures = {"message": round(self.seconds, 1), "convergence": round(self.converged, 1), **self._lost}
         records.add("faults", {self.row.fault: self.row.model_dump()}, **figures)
 
     def _new(self, kind: str, node: str) -> list[Any]:
@@ -133,6 +177,11 @@ def has_lines(words: str, text: str) -> bool:
     return bool(re.search(r"(?m)^(?:.*(?:error|warning): |\* )?" + pattern, plain))
 
 
+def is_like(words: str, text: str) -> bool:
+    """Return whether the words are the text; `*` is any text."""
+    return bool(re.fullmatch(re.escape(words).replace(r"\*", ".*"), text, re.DOTALL))
+
+
 def configure(road: Road, variables: Variables) -> None:
     """Write role variables into the stack file as a user does; null removes one."""
     for machine, values in variables.items():
@@ -150,7 +199,7 @@ def configure(road: Road, variables: Variables) -> None:
 def run_commands(road: Road, commands: Commands) -> str:
     """Run commands where they belong and return their output. Raises AssertionError where one fails."""
     return "".join(
-        expect_success(road.run("bash", "-c", command)) if place == "here" else road.on(place, command)
+        expect_success(road.run("bash", "-c", command, timeout=UP)) if place == "here" else road.on(place, command)
         for place, command in commands.items()
     )
 

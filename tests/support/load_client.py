@@ -57,7 +57,7 @@ class Connection(http.client.HTTPSConnection):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The endpoint as a client has it. `picture` is a request's body; `authority` is a file, or "" for the system's own."""
+    """The endpoint as a client has it. `picture` is a request's body; `authority` is a file, or "" for the system's own; `long` has its tokens."""
 
     name: str
     addresses: Sequence[str]
@@ -65,6 +65,7 @@ class Target:
     authority: str
     key: str
     picture: Mapping[str, Any]
+    long: int = LONG
 
     def connect(self, first: int) -> Connection:
         """Return a new connection, not yet open; it begins with the address of that number."""
@@ -76,7 +77,11 @@ class Target:
 def ask(connection: Connection, target: Target, kind: str) -> None:
     """Send one request and read its whole answer. Raises Failed."""
     stream = kind != "picture"
-    body = stream_body(str(target.picture["model"]), LONG if kind == "long" else SHORT) if stream else target.picture
+    body = (
+        stream_body(str(target.picture["model"]), target.long if kind == "long" else SHORT)
+        if stream
+        else target.picture
+    )
     headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
     path = "/v1/completions" if stream else "/v1/chat/completions"
     try:

@@ -39,7 +39,7 @@ SPOKEN_BY = {
         "tests/support/forecast_reader.py",
     ),
 }
-ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm)\b")
+ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm|gateway)\b")
 
 
 def digest(table: str, row: Any) -> str:

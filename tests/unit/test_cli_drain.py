@@ -230,6 +230,20 @@ def test_show_says_what_is_drained_by_whom_and_who_does_not_answer(proxy: StandI
     ) in plain(run("show").output)
 
 
+def test_show_names_a_replica_that_gets_no_request_though_its_unit_is_active(proxy: StandIn) -> None:
+    """As a vLLM server that is frozen: no refresh sees it."""
+    proxy.replicas["glm-1"].status = "DOWN"
+    line = "glm-1/glm-1: serves nothing: its unit is active, the node proxy finds it DOWN\n"
+    assert f"\n\n{line}" in run("show").output
+    run("drain", "glm-1/glm-1")
+    assert "serves nothing" not in run("show").output
+
+
+def test_show_names_a_node_whose_proxy_is_silent(node: Node) -> None:
+    Path(node.paths["proxy"]).mkdir()
+    assert "\n\nglm-1: its node proxy does not answer\n" in run("show").output
+
+
 def test_show_says_when_the_proxy_does_not_heed_the_drain(node: Node, proxy: StandIn) -> None:
     run("drain", "glm-1")
     proxy.admission = "no check"

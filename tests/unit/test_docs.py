@@ -15,7 +15,7 @@ from fleet.stack.rules import models
 from policies import data
 from tests.support import change_table, drift_table, fault_table, pages, scenario_table, vendor_table
 
-READERS = (role_effects.read_statement, change_table.load, fault_table.load, scenario_table.load, vendor_table.load)
+READERS = (role_effects.read_statement, change_table.load, fault_table.rows, scenario_table.load, vendor_table.load)
 
 
 @pytest.mark.parametrize("name", pages.PAGES)

@@ -154,8 +154,36 @@ def test_each_pattern_that_decides_a_result_matches_a_variable_or_a_file(role: s
     assert unmatched == [], f"no such variable or file: correct `results` in roles/{role}/meta/effects.yml"
 
 
-EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
 EVERY_PROXY = ("fleet-proxy", "fleet-gateway")
+
+
+@pytest.mark.parametrize("role", ALL)
+def test_a_level_of_one_unit_names_a_proxy(role: str) -> None:
+    statement = effects.read_statement(ROLES, role)
+    levels = [*statement.all_levels(), *(level(rule.level) for rule in statement.drift)]
+    assert {each.unit for each in levels} - {""} <= set(effects.PROXIES.values())
+
+
+@pytest.mark.parametrize(
+    ("faces", "variable", "effect"),
+    [
+        (["node", "clients"], "gateway_clients", ("reload", ("fleet-gateway",))),
+        (["clients"], "gateway_clients", ("reload", ("fleet-gateway",))),
+        (["node"], "gateway_clients", ("none", ())),
+        (["node", "clients"], "gateway_names", ("reload", ("fleet-proxy",))),
+        (["node", "clients"], "gateway_node_port", ("reload", EVERY_PROXY)),
+        (["node"], "gateway_node_port", ("reload", ("fleet-proxy",))),
+    ],
+)
+def test_a_change_reloads_the_proxies_that_read_it(
+    faces: list[str], variable: str, effect: tuple[str, tuple[str, ...]]
+) -> None:
+    old = {"roles": {"gateway": ""}, "vars": {"gateway_faces": faces, variable: "a"}}
+    (foretold,) = effects.predict([old], {**old, "vars": {**old["vars"], variable: "b"}}, [], ROLES)
+    assert (foretold.level, foretold.what, foretold.sure) == (*effect, True)
+
+
+EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
 NOTHING = ("repair", ())
 # What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
 DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
@@ -214,8 +242,8 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("serving", Difference("unit", "glm-1.service", "unit_file", "/etc/x", "/run/systemd/system/glm-1.service"), ("restart", ("glm-1",))),
     ("serving", Difference("container", "glm-1", "Memory", "64", None), ("restart", ("glm-1",))),
     # gateway: a proxy reloads what it reads, and restarts for its unit
-    ("gateway", Difference("file", "/etc/fleet/gateway/keys.map", "keyed_sha256", "aaaa", "bbbb"), ("may reload", EVERY_PROXY)),
-    ("gateway", Difference("file", "/etc/fleet/proxy/node.pem", "present", True, False), ("may reload", EVERY_PROXY)),
+    ("gateway", Difference("file", "/etc/fleet/gateway/keys.map", "keyed_sha256", "aaaa", "bbbb"), ("reload", ("fleet-gateway",))),
+    ("gateway", Difference("file", "/etc/fleet/proxy/node.pem", "present", True, False), ("reload", ("fleet-proxy",))),
     ("gateway", Difference("file", "/etc/fleet/proxy/node.pem", "mode", "0640", "0644"), NOTHING),
     ("gateway", Difference("file", "/usr/local/lib/fleet/proxy-control", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("file", "/etc/systemd/system/fleet-proxy.service", "sha256", "aaaa", "bbbb"), ("may restart", ("fleet-proxy",))),
@@ -223,7 +251,7 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("gateway", Difference("unit", "fleet-gateway.service", "present", True, False), ("restart", ("fleet-gateway",))),
     ("gateway", Difference("unit", "fleet-gateway.service", "at_boot", "enabled", "disabled"), NOTHING),
     ("gateway", Difference("unit", "fleet-gateway.service", "drop_ins", [], ["/etc/systemd/system/fleet-gateway.service.d/a.conf 0123"]), ("restart", ("fleet-gateway",))),
-    ("gateway", Difference("file", "/etc/fleet/acme/settings.json", "sha256", "aaaa", "bbbb"), ("may reload", EVERY_PROXY)),
+    ("gateway", Difference("file", "/etc/fleet/acme/settings.json", "sha256", "aaaa", "bbbb"), ("may reload", ("fleet-gateway",))),
     ("gateway", Difference("file", "/etc/systemd/system/fleet-acme.timer", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("unit", "fleet-acme.timer", "state", "active", "inactive"), NOTHING),
     ("gateway", Difference("unit", "haproxy.service", "state", "inactive", "active"), NOTHING),

@@ -216,7 +216,7 @@ def test_the_device_of_the_virtual_address_has_another_one_in_its_network(
         (tmp_path / name).write_text("#!/bin/sh\n")
     for program in tmp_path.iterdir():
         program.chmod(0o755)
-    query = {"faces": [], "ports": {}, "packages": [], "wanted": [], "record": str(tmp_path / "none")}
+    query = {"faces": [], "ports": {}, "packages": [], "wanted": [], "files": [], "record": str(tmp_path / "none")}
     query |= {"address": "10.0.0.2", "virtual": virtual}
     command, env = [sys.executable, str(ROLE / "files/read.py")], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = subprocess.run(command, input=json.dumps(query), capture_output=True, text=True, env=env, check=True)

@@ -1,11 +1,12 @@
 """Read everything that the role gateway needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {faces: [{unit, name}], packages: [name that this role may install], wanted: [name of these], ports: {unit: [port]}, record: path of
-baseline.py's record, address: of this machine, virtual: ADDRESS/PREFIX or ""}. Out: {system, version: of HAProxy, installed or to be installed, ""
-if apt knows none, uninstalled: [wanted package], unknown: [such a package that apt does not know, either], packages: {name: {before: bool, whether
-it was installed before the first run, foreign: bool, whether its unit runs then or is enabled}}, units: [unit that this role wrote], active:
-[unit], taken: [port], acme: bool, whether this role wrote the unit of ACME, interface: of the address, device: of the virtual address's network,
-holder: bool, whether the virtual address has a unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`.
+In: {faces: [{unit, name}], packages: [name that this role may install], wanted: [name of these], files: [path that a proxy reads], ports: {unit:
+[port]}, record: path of baseline.py's record, address: of this machine, virtual: ADDRESS/PREFIX or ""}. Out: {system, version: of HAProxy,
+installed or to be installed, "" if apt knows none, uninstalled: [wanted package], unknown: [such a package that apt does not know, either],
+packages: {name: {before: bool, whether it was installed before the first run, foreign: bool, whether its unit runs then or is enabled}}, units:
+[unit that this role wrote], active: [unit], unread: [active unit with files that it has not read], taken: [port], acme: bool, whether this role
+wrote the unit of ACME, interface: of the address, device: of the virtual address's network, holder: bool, whether the virtual address has a
+unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`.
 """
 
 import ipaddress
@@ -41,6 +42,15 @@ def listening(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def unread(face: dict[str, str]) -> bool:
+    """Return whether a proxy has files that are newer than its last start or reload (proxy-control)."""
+    stamp = pathlib.Path(f"/run/{face['unit']}/read")
+    files = [pathlib.Path(path) for path in query["files"] if path.startswith(f"/etc/fleet/{face['name']}/")]
+    return stamp.exists() and any(
+        file.exists() and file.stat().st_mtime_ns > stamp.stat().st_mtime_ns for file in files
+    )
 
 
 def own_ports(name: str) -> set[int]:
@@ -114,6 +124,7 @@ print(
             "acme": pathlib.Path("/etc/systemd/system/fleet-acme.timer").exists(),
             "units": units,
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
+            "unread": [face["unit"] for face in query["faces"] if states[face["unit"]] == "active" and unread(face)],
             "taken": [
                 port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
             ],
