@@ -40,6 +40,15 @@ def is_address(text: str) -> bool:
     return True
 
 
+def _network(text: str) -> str:
+    """Return the text if it is a network of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise pydantic_core.PydanticCustomError("no_range", "ADDRESS/BITS, e.g. 192.0.2.0/24") from None
+    return text
+
+
 def _host(text: str) -> str:
     """Return the text if it is a DNS name."""
     if not HOST.fullmatch(text) or is_address(text):
@@ -59,13 +68,15 @@ class Gateway(Form):
     """The one endpoint. Without this key there is none, and no proxy on any machine.
 
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
-    certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
+    certificate. `clients_from` are the networks of the clients: a firewall that a cloud source creates admits no others to the gateways.
+    Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
     the secret gateway_key.
     """
 
     nodes: list[Name] = Field(min_length=1)
     name: Annotated[str, AfterValidator(_host)]
     names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
+    clients_from: list[Annotated[str, AfterValidator(_network)]] = []
     certificate: Literal["authority", "files"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
 

@@ -21,7 +21,7 @@ from fleet.sources import forms
 from fleet.sources.cloud_form import Cloud
 from fleet.sources.pool import Member
 from fleet.sources.ssh.form import Reached
-from fleet.stack import gateway_form, inventory, validation_errors
+from fleet.stack import gateway_form, gateway_network, inventory, validation_errors
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
 Purgeable = Literal["weights", "driver"]
@@ -215,7 +215,8 @@ def _between_machines(settings: Settings, file: str) -> Iterator[errors.Settings
     yield from _shared_addresses(settings, file)
     yield from _shared_labels(settings, file)
     yield from gateway_form.mistakes(settings.gateway, settings.clients, names, settings.present, file)
-    yield from _proxies_without_address(settings, file)
+    pools = [(settings.pool_key(place), pool) for place, pool in enumerate(settings.nodes)]
+    yield from gateway_network.mistakes(settings.gateway, pools, settings.gateways, file)
     for place, pool in enumerate(settings.nodes):
         for key, seen, allowed in pool.mistakes():
             machine_key = f"{settings.pool_key(place)}.machines.{key}"
@@ -263,27 +264,6 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
                     seen=f"{owner} has the same address and port",
                     allowed="one name for one host",
                 )
-
-
-def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the machines with a proxy, which listens on the machine's address for the others, where that is a name or no interface has it."""
-    for name in settings.gateways:
-        pool = settings.pool(name)
-        if isinstance(pool, Cloud) and pool.TRANSLATED:
-            seen = f"has a proxy of the gateway, which listens on its address: in {pool.source} no machine has its public address itself"
-            allowed = "machines of another source for a stack with a gateway (docs/sources.md)"
-            yield errors.SettingsError(file=file, key=settings.key(name), seen=seen, allowed=allowed)
-        if not isinstance(pool, Reached):
-            continue
-        internal = pool.place(name).get("internal_address")
-        address = internal or pool.machines[name].address
-        if not gateway_form.is_address(address):
-            key = "internal_address" if internal else "address"
-            seen = "is a name, and the machine's proxy listens on its address"
-            allowed = "`internal_address`, the IP address at which the other machines reach it"
-            yield errors.SettingsError(
-                file=file, key=f"{settings.key(name)}.{key}", value=address, seen=seen, allowed=allowed
-            )
 
 
 def _shared_labels(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
