@@ -196,8 +196,12 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return response
 
     def _forecast(self, arguments: Props) -> Props:
-        """Show a summary of the preview: {order: the nodes that serve, the canary first; empty without turns}."""
-        for line in self._summary.lines(self._parallel, self._turns.forecast(arguments.get("order") or ())):
+        """Show a summary of the preview: {order: the nodes that serve, the canary first; empty without turns}.
+
+        `ports` are lines about ports that the user opens, shown where a change may need that.
+        """
+        turns = self._turns.forecast(arguments.get("order") or ())
+        for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
         return {}
 
