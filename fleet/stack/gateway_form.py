@@ -32,12 +32,17 @@ MISSING = {
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text is an IP address."""
+    """Return whether the text is an IP address. One with a zone, such as fe80::1%eth0, has a meaning on one machine only, and is none here."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text
+
+
+def canonical(text: str) -> str:
+    """Return an IP address in its shortest form, as a certificate has it; other text as it is."""
+    return str(ipaddress.ip_address(text)) if is_address(text) else text
 
 
 def _network(text: str) -> str:
@@ -57,11 +62,11 @@ def _host(text: str) -> str:
 
 
 def _host_or_address(text: str) -> str:
-    """Return the text if it is a DNS name or an IP address."""
+    """Return the text if it is a DNS name, or an IP address in its shortest form."""
     if not HOST.fullmatch(text) and not is_address(text):
         wanted = "a DNS name in lower case or an IP address: a certificate here has no wildcard"
         raise pydantic_core.PydanticCustomError("no_host", wanted)
-    return text
+    return canonical(text)
 
 
 class Gateway(Form):

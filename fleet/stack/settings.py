@@ -255,7 +255,7 @@ def _shared_addresses(settings: Settings, file: str) -> Iterator[errors.Settings
             continue
         for name in pool.machines:
             connection = pool.with_defaults(name)
-            owner = owners.setdefault((connection["address"], connection["port"]), name)
+            owner = owners.setdefault((gateway_form.canonical(connection["address"]), connection["port"]), name)
             if owner != name:
                 yield errors.SettingsError(
                     file=file,
