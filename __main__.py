@@ -62,7 +62,7 @@ def road() -> None:
     pulumi.export("api_key", program.api_key())
     for name, value in plan.endpoint(authority).items():
         pulumi.export(name, value)
-    program.forecast(plan.fleet, [*hosts.values(), *servings.values(), *gateways.values()], plan.order, bool(gateways))
+    program.forecast(plan, [*hosts.values(), *servings.values(), *gateways.values()])
     program.turns.follow(plan.fleet, plan.order, nodes, servings)
 
 

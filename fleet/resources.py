@@ -12,13 +12,26 @@ import pulumi
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A machine's address in a private network of its source: machines with the same `network` reach it there.
+
+    `only`: no interface of the machine has another address; the cloud translates its public one to this.
+    """
+
+    network: str
+    address: pulumi.Input[str]
+    only: bool = False
+
+
+@dataclass(frozen=True)
 class Machine:
     """One machine from a source, for the resource Node.
 
     `inputs` are address, port, user, identity, host_key, become, gpus and, optional: final_key (replaces host_key after the first
     connection), bastion (the same for a jump host), wait (seconds until it must answer), install (nonce of its installation). Each may be
     a value or an Output.
-    `place` is its location (rack, zone, internal_address), for a gateway in front of the fleet.
+    `place` is its location (rack, zone, internal_address), for a gateway in front of the fleet; `inside` its private network, where the
+    source made one.
     `vars` are role variables that only the source knows; the stack's own override them.
     `resource` is the source's resource that creates the machine, if there is one: the machine's other resources wait for it, and are not
     torn down one by one when it is deleted.
@@ -28,10 +41,11 @@ class Machine:
     resource: pulumi.Resource | None = None
     place: Mapping[str, str] = field(default_factory=dict)
     vars: pulumi.Input[Mapping[str, Any]] = field(default_factory=dict)
+    inside: Inside | None = None
 
     @property
     def internal_address(self) -> pulumi.Input[str]:
-        """Its address for the other machines: that of `place`, else that of SSH."""
+        """Its address for the other machines, outside of a private network: that of `place`, else that of SSH."""
         address: pulumi.Input[str] = self.place.get("internal_address") or self.inputs["address"]
         return address
 

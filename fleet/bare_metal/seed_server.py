@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import io
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,7 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         self.contents: dict[str, bytes | Path] = {}
         self.users = 0
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         if context is not None:  # each connection's own thread does the handshake, with its first read
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)

@@ -80,7 +80,7 @@ class Answer:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table row for each key."""
-        where = f"{self.target.address}:{self.target.port}"
+        where = self.target.endpoint
         return [
             (self.node, where, key.type, key.fingerprint, ", ".join(self.remarks[key.fingerprint])) for key in self.keys
         ]
@@ -165,7 +165,7 @@ def _answer(node: str, target: ssh.Target, keys: list[Key]) -> Answer:
 def _mismatch(answer: Answer, elsewhere: str) -> errors.HostKeyMismatch:
     return errors.HostKeyMismatch(
         node=answer.node,
-        doing=f"compare the host keys of {answer.target.address}:{answer.target.port}",
+        doing=f"compare the host keys of {answer.target.endpoint}",
         seen=", ".join(f"{key.type} {key.fingerprint}" for key in answer.keys),
         wanted=elsewhere,
         next="find out which machine answers there; nothing was written",

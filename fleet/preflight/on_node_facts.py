@@ -88,7 +88,9 @@ def sources() -> list[str]:
     """Return the "host:port" of every server in apt's sources."""
     files = [pathlib.Path("/etc/apt/sources.list"), *pathlib.Path("/etc/apt/sources.list.d").glob("*")]
     urls = [
-        url for file in files for url in re.findall(r"(?m)^[^#\n]*?(https?)://([^/\s:]+)(?::(\d+))?", read_text(file))
+        url
+        for file in files
+        for url in re.findall(r"(?m)^[^#\n]*?(https?)://(\[[^\]\s]+\]|[^/\s:]+)(?::(\d+))?", read_text(file))
     ]
     return sorted({f"{host}:{port or {'http': 80, 'https': 443}[scheme]}" for scheme, host, port in urls})
 

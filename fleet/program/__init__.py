@@ -8,14 +8,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
 from fleet import address, resources
-from fleet.program import config, gateway, machines, turns
+from fleet.program import config, gateway, machines, openings, turns
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
 
@@ -31,6 +31,11 @@ class Plan:
     variables: Mapping[str, Mapping[str, Any]]
     fleet: pulumi.ProviderResource
     machines: Mapping[str, resources.Machine]  # by name, in the order of the stack file
+
+    @functools.cached_property
+    def whole(self) -> Mapping[str, Mapping[str, Any]]:
+        """The roles' variables of each machine, with their defaults."""
+        return {name: {**self.roles.defaults, **values} for name, values in self.variables.items()}
 
     @functools.cached_property
     def builds(self) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ class Plan:
         form = self.settings.gateway
         if form is None or authority is None:
             return {}
-        port = self.variables[form.nodes[0]].get("gateway_port", self.roles.defaults["gateway_port"])
+        port = self.whole[form.nodes[0]]["gateway_port"]
         trusted = {"authority": authority.certificate} if form.certificate == "authority" else {}
         return {"endpoint": gateway.url(form, port), **trusted}
 
@@ -139,7 +144,8 @@ def read() -> Plan:
     purge = {"purge": " ".join(stack.purge)} if stack.purge else {}
     inputs = {"parallel": stack.parallel, **purge, **turns.setting(stack)}
     fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
-    return Plan(stack, roles, own, fleet, machines.supply(stack, pulumi.get_stack(), fleet))
+    plan = Plan(stack, roles, own, fleet, {})
+    return replace(plan, machines=machines.supply(stack, plan.whole, pulumi.get_stack(), fleet))
 
 
 def probes_digest(extra: str | None = None) -> str:
@@ -194,12 +200,9 @@ def endpoints(replicas: Mapping[str, pulumi.Output[dict[str, Any] | None]]) -> p
     )
 
 
-def forecast(
-    provider: pulumi.ProviderResource, last: Iterable[pulumi.Resource], order: Sequence[str], proxies: bool
-) -> None:
+def forecast(plan: Plan, last: Iterable[pulumi.Resource]) -> None:
     """Let a preview end with a summary of its effects, beside the stack, after the resources `last` are previewed.
 
-    `order` has the machines in the order of their turns; empty in a stack without turns. `proxies`: each has a node proxy.
     A function call and not a resource: it adds nothing to the state or the counts. Updates do not call it.
     """
 
@@ -207,8 +210,10 @@ def forecast(
         for resource in last:
             await resource.urn.future()
         stack = pulumi.runtime.get_root_resource()
-        options = pulumi.InvokeOptions(provider=provider)
-        arguments = {"beside": stack.urn if stack else "", "order": list(order), "proxies": proxies}
+        options = pulumi.InvokeOptions(provider=plan.fleet)
+        ports = openings.by_hand(plan.settings, plan.whole)
+        proxies = plan.settings.gateway is not None
+        arguments = {"beside": stack.urn if stack else "", "order": plan.order, "proxies": proxies, "ports": ports}
         await pulumi.runtime.invoke_async("fleet:index:forecast", arguments, options)
         return True
 

@@ -3,7 +3,7 @@
 Pure: settings and machines in. Called by `fleet.program`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,13 @@ def variables(
     own = faces(stack, name)
     form = stack.gateway
     entries = [node for node in stack.present if form and node in form.nodes]
+    gateways = [machines[node] for node in entries]
     own_name = form.own_name if form else str
     reached, peers = (
-        [{"name": node, "address": machines[node].internal_address, "certificate": own_name(node)} for node in nodes]
+        [
+            {"name": node, "address": reaches(machines[name], machines[node], gateways), "certificate": own_name(node)}
+            for node in nodes
+        ]
         for nodes in (stack.serving, entries)
     )
     # A gateway whose certificate is reissued has the new one before or after a node hears of it.
@@ -44,7 +48,7 @@ def variables(
     return {
         "gateway_faces": own,
         "gateway_name": name if "clients" in own else "",
-        "gateway_address": machines[name].internal_address,
+        "gateway_address": listens(machines[name], gateways),
         "gateway_nodes": reached if "clients" in own else [],
         "gateway_peers": peers if "clients" in own else [],
         "gateway_clients": clients if "clients" in own else {},
@@ -53,6 +57,26 @@ def variables(
         "gateway_replicas": replicas if "node" in own else [],
         "gateway_acme": acme(stack.gateway, account) if "clients" in own else {},
     }
+
+
+def listens(machine: Machine, gateways: Sequence[Machine]) -> pulumi.Input[str]:
+    """Return the address on which a machine's node proxy listens: in its private network, if all gateways are there or it has no other."""
+    inside = machine.inside
+    if inside and (inside.only or all(_together(machine, gateway) for gateway in gateways)):
+        return inside.address
+    return machine.internal_address
+
+
+def reaches(gateway: Machine, machine: Machine, gateways: Sequence[Machine]) -> pulumi.Input[str]:
+    """Return the address at which one of the gateways reaches a machine's node proxy: where it listens, or what the cloud translates to that."""
+    if machine.inside and machine.inside.only and not _together(machine, gateway):
+        return machine.internal_address
+    return listens(machine, gateways)
+
+
+def _together(one: Machine, other: Machine) -> bool:
+    """Return whether two machines are in one private network."""
+    return bool(one.inside and other.inside and one.inside.network == other.inside.network)
 
 
 def acme(form: gateway_form.Gateway | None, account: Account | None) -> dict[str, pulumi.Input[Any]]:

@@ -10,19 +10,23 @@ from collections.abc import Iterator, Mapping
 import pulumi
 
 from fleet import errors
+from fleet.program import openings
 from fleet.resources import Machine
 from fleet.sources.request import Request
 from fleet.stack import settings
 
 
-def supply(stack: settings.Settings, name: str, fleet: pulumi.ProviderResource) -> Mapping[str, Machine]:
+def supply(
+    stack: settings.Settings, variables: openings.Variables, name: str, fleet: pulumi.ProviderResource
+) -> Mapping[str, Machine]:
     """Return the present machines by name, in the order of the stack file; `name` is the stack's. Raises FleetError: no SDK."""
     machines: dict[str, Machine] = {}
     for pool in stack.nodes:
         protected = {machine for machine in pool.present if stack.protected(machine)}
         with sdk(pool.source, pool.SDK):
             source = importlib.import_module(f"fleet.sources.{pool.source}.machines")
-        machines |= source.supply(pool, Request(pool.present, name, fleet, protected))
+        opened = openings.of_pool(stack, variables, pool)
+        machines |= source.supply(pool, Request(pool.present, name, fleet, protected, opened))
     return machines
 
 

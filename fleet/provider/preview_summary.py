@@ -3,6 +3,7 @@
 Called by the servicer, from many threads, and by playbook.py. Needs fleet.impact.forecast and forecast_turns for the lines.
 """
 
+import re
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,11 @@ from fleet.provider.properties import Props
 
 # Kinds that are on no machine.
 ELSEWHERE = ("Authority", "Account")
+# Variables of a Gateway that decide who reaches whom.
+REACH = (
+    *("gateway_faces", "gateway_address", "gateway_nodes", "gateway_names", "gateway_peers", "gateway_acme"),
+    *("gateway_virtual_address", "gateway_port", "gateway_node_port", "gateway_peers_port", "gateway_challenge_port"),
+)
 
 
 class PreviewSummary:
@@ -53,15 +59,25 @@ class PreviewSummary:
                 for effect, duration in zip(effects, seconds, strict=True)
             ]
 
-    def lines(self, parallel: int, turns: forecast_turns.Turns | None = None) -> list[str]:
-        """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time, without turns."""
+    def lines(self, parallel: int, turns: forecast_turns.Turns | None = None, ports: Sequence[str] = ()) -> list[str]:
+        """Return the lines of the summary; `parallel` is the number of machines that a run changes at the same time, without turns.
+
+        `ports` are the lines after a change of who reaches whom.
+        """
         with self._lock:
             groups = [group for urn, group in sorted(self._changes.items()) if kind_of(urn) not in ELSEWHERE]
         changes = [change for group in groups for change in group]
+        after = [*ports] if any(map(_reaches, changes)) else []
         if turns is None:
-            return forecast.lines(changes, parallel)
+            return [*forecast.lines(changes, parallel), *after]
         changes = turns.mark(changes)
-        return [*forecast.lines(changes, parallel, turns.at_once), *turns.lines(changes)]
+        return [*forecast.lines(changes, parallel, turns.at_once), *turns.lines(changes), *after]
+
+
+def _reaches(change: forecast.Change) -> bool:
+    """Return whether a change may need open ports: a new proxy, or other addresses, ports or gateways."""
+    subjects = {re.split(r"[ .\[]", reason, maxsplit=1)[0] for reason in change.effect.because}
+    return change.kind == "Gateway" and (change.effect.level == "new" or not subjects.isdisjoint(REACH))
 
 
 def expected_seconds(effect: Effect, took: Props) -> float | None:

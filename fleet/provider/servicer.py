@@ -197,9 +197,12 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         return response
 
     def _forecast(self, arguments: Props) -> Props:
-        """Show a summary of the preview: {order: the nodes that serve, the canary first, none without turns; proxies: whether they can drain}."""
+        """Show a summary of the preview: {order: the nodes that serve, the canary first, none without turns; proxies: whether they can drain}.
+
+        `ports` are lines about ports that the user opens, shown where a change may need that.
+        """
         turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
-        for line in self._summary.lines(self._parallel, turns):
+        for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
         return {}
 

@@ -33,7 +33,7 @@ def _range(text: str) -> str:
     except ValueError:
         raise pydantic_core.PydanticCustomError("no_range", "ADDRESS/BITS, e.g. 192.0.2.0/24") from None
     if network.prefixlen < WIDEST:
-        wanted = "the ranges from which you administer, none wider than /8, e.g. 192.0.2.0/24"
+        wanted = "ranges of your own, none wider than /8, e.g. 192.0.2.0/24"
         raise pydantic_core.PydanticCustomError("open_range", wanted)
     if network.version != 4:
         raise pydantic_core.PydanticCustomError("no_range", "an IPv4 range: the machines get no other address")
@@ -66,14 +66,13 @@ class Cloud(Pool):
     """Machines of a cloud. `name` distinguishes two pools of one cloud (default: the source's name).
 
     `keys` are the public keys that may log in as `user`, `identity` is the file of a private key of one of them, on the controller.
-    Only SSH reaches the machines, and only from the addresses `ssh_from`.
+    SSH reaches the machines only from the addresses `ssh_from`. In a stack with a gateway, the gateways of other sources reach the node
+    proxies here from the addresses `gateways_from`.
     """
 
     # The keys of a machine's size and of its zone.
     SIZE: ClassVar[str] = "size"
     ZONE: ClassVar[str]
-    # Whether the cloud translates a machine's public address: no interface there has it, so no proxy can listen on it.
-    TRANSLATED: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         machines: Mapping[str, CloudMember]
@@ -83,6 +82,7 @@ class Cloud(Pool):
     keys: list[PublicKey] = Field(min_length=1)
     identity: str = "~/.ssh/id_ed25519"
     ssh_from: list[Range] = Field(min_length=1)
+    gateways_from: list[Range] = []
     wait: Wait | None = None
 
     @property

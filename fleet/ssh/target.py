@@ -46,7 +46,12 @@ class Target:
     @property
     def where(self) -> str:
         """Return USER@ADDRESS:PORT, for messages."""
-        return f"{self.user}@{self.address}:{self.port}"
+        return f"{self.user}@{self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """Return ADDRESS:PORT, for messages; an address of IPv6 in brackets."""
+        return f"{f'[{self.address}]' if ':' in self.address else self.address}:{self.port}"
 
     @property
     def login(self) -> str:

@@ -39,12 +39,26 @@ MISSING = {
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text is an IP address."""
+    """Return whether the text is an IP address. One with a zone, such as fe80::1%eth0, has a meaning on one machine only, and is none here."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text
+
+
+def canonical(text: str) -> str:
+    """Return an IP address in its shortest form, as a certificate has it; other text as it is."""
+    return str(ipaddress.ip_address(text)) if is_address(text) else text
+
+
+def _network(text: str) -> str:
+    """Return the text if it is a network of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise pydantic_core.PydanticCustomError("no_range", "ADDRESS/BITS, e.g. 192.0.2.0/24") from None
+    return text
 
 
 def _host(text: str) -> str:
@@ -55,11 +69,11 @@ def _host(text: str) -> str:
 
 
 def _host_or_address(text: str) -> str:
-    """Return the text if it is a DNS name or an IP address."""
+    """Return the text if it is a DNS name, or an IP address in its shortest form."""
     if not HOST.fullmatch(text) and not is_address(text):
         wanted = "a DNS name in lower case or an IP address: a certificate here has no wildcard"
         raise pydantic_core.PydanticCustomError("no_host", wanted)
-    return text
+    return canonical(text)
 
 
 class Acme(Form):
@@ -90,7 +104,8 @@ class Gateway(Form):
     """The one endpoint. Without this key there is none, and no proxy on any machine.
 
     `nodes` are the machines that clients connect to, `name` is the DNS name in their URL, `names` are more names and addresses in the
-    certificate. Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
+    certificate. `clients_from` are the networks of the clients: a firewall that a cloud source creates admits no others to the gateways.
+    Its `certificate` is signed by the stack's own authority, or `files`: the PEM file `chain` of this project, whose key is
     the secret gateway_key; or `acme`: each gateway gets its own from an ACME server. `address` is one that the gateways hold in turns, each
     while it answers. `reissue` has by machine a number: a higher one makes what its proxies had to prove who they are invalid, and issues
     it again.
@@ -99,6 +114,7 @@ class Gateway(Form):
     nodes: list[Name] = Field(min_length=1)
     name: Annotated[str, AfterValidator(_host)]
     names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
+    clients_from: list[Annotated[str, AfterValidator(_network)]] = []
     certificate: Literal["authority", "files", "acme"] = "authority"
     chain: Annotated[str, Field(pattern=CHAIN)] | None = None
     acme: Acme | None = None

@@ -15,6 +15,7 @@ from fleet.sources import forms
 from fleet.sources.cloud_form import Cloud
 from fleet.sources.pool import Member
 from fleet.sources.ssh.form import Reached
+from fleet.stack.gateway_form import canonical
 
 
 def _as_list(sources: Any) -> Any:
@@ -136,7 +137,7 @@ def _shared_addresses(stack: Machines, file: str) -> Iterator[errors.SettingsErr
             continue
         for name in pool.machines:
             connection = pool.with_defaults(name)
-            owner = owners.setdefault((connection["address"], connection["port"]), name)
+            owner = owners.setdefault((canonical(connection["address"]), connection["port"]), name)
             if owner != name:
                 yield errors.SettingsError(
                     file=file,

@@ -100,7 +100,8 @@ def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
 
 def _server(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
-    return f"{parts.hostname}:{parts.port or PORTS.get(parts.scheme, 443)}" if parts.hostname else ""
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or PORTS.get(parts.scheme, 443)}" if host else ""
 
 
 def _registry(image: str) -> str:

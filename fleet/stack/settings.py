@@ -18,9 +18,7 @@ from fleet import errors
 from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form, Name
 from fleet.sources import forms
-from fleet.sources.cloud_form import Cloud
-from fleet.sources.ssh.form import Reached
-from fleet.stack import gateway_form, inventory, machines_form, validation_errors
+from fleet.stack import gateway_form, gateway_network, inventory, machines_form, validation_errors
 from fleet.stack.machines_form import Machines
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
@@ -147,44 +145,5 @@ def _mistakes(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
     yield from gateway_form.mistakes(
         settings.gateway, settings.clients, list(settings.machines), settings.present, file
     )
-    yield from _proxies_without_address(settings, file)
-    yield from _virtual_address_elsewhere(settings, file)
-
-
-def _proxies_without_address(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the machines with a proxy, which listens on the machine's address for the others, where that is a name or no interface has it."""
-    for name in settings.gateways:
-        pool = settings.pool(name)
-        if isinstance(pool, Cloud) and pool.TRANSLATED:
-            seen = f"has a proxy of the gateway, which listens on its address: in {pool.source} no machine has its public address itself"
-            allowed = "machines of another source for a stack with a gateway (docs/sources.md)"
-            yield errors.SettingsError(file=file, key=settings.key(name), seen=seen, allowed=allowed)
-        if not isinstance(pool, Reached):
-            continue
-        internal = pool.place(name).get("internal_address")
-        address = internal or pool.machines[name].address
-        if not gateway_form.is_address(address):
-            key = "internal_address" if internal else "address"
-            seen = "is a name, and the machine's proxy listens on its address"
-            allowed = "`internal_address`, the IP address at which the other machines reach it"
-            yield errors.SettingsError(
-                file=file, key=f"{settings.key(name)}.{key}", value=address, seen=seen, allowed=allowed
-            )
-
-
-def _virtual_address_elsewhere(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield a virtual address that a machine has itself, and gateways in a cloud, where no machine can take an address over."""
-    virtual = settings.gateway.address if settings.gateway else None
-    if not virtual:
-        return
-    for name in settings.machines:
-        pool = settings.pool(name)
-        seen = ""
-        if isinstance(pool, Cloud) and settings.gateway and name in settings.gateway.nodes:
-            seen = f"{name} is in {pool.source}: a cloud delivers an address to the machine that it has assigned it to"
-        if isinstance(pool, Reached):
-            own = (pool.with_defaults(name)["address"], pool.place(name).get("internal_address"))
-            seen = f"{name} has this address itself" if virtual.partition("/")[0] in own else ""
-        if seen:
-            allowed = "a free address in a network of all gateways, which are machines of your own; or none"
-            yield errors.SettingsError(file=file, key="gateway.address", value=virtual, seen=seen, allowed=allowed)
+    pools = [(settings.pool_key(place), pool) for place, pool in enumerate(settings.nodes)]
+    yield from gateway_network.mistakes(settings.gateway, pools, settings.gateways, file)

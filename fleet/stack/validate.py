@@ -12,7 +12,6 @@ from typing import Any
 
 from fleet.errors import SettingsError
 from fleet.findings import weigh
-from fleet.sources.cloud_form import Cloud
 from fleet.stack import gateway_form, mirrors, resource_roles, role_vars, rules, settings
 
 # Role variables whose defaults are for GPUs.
@@ -43,7 +42,6 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         findings.mistyped = True
         return findings
     findings.warnings += gateway_form.warnings(stack.gateway, file)
-    findings.warnings += _closed_to_proxies(stack, file)
     reported: set[str] = set()
     for name in filter(stack.gpus, stack.machines):  # the others serve nothing, whatever the stack's variables are
         plan = machine_plan(stack, roles, name)
@@ -65,15 +63,6 @@ def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str,
         allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
-
-
-def _closed_to_proxies(stack: settings.Settings, file: str) -> Iterator[SettingsError]:
-    """Yield a warning for each cloud source whose firewall keeps gateways and clients out."""
-    for place, pool in enumerate(stack.nodes):
-        if isinstance(pool, Cloud) and (names := [name for name in stack.gateways if name in pool.machines]):
-            seen = f"the firewall that {pool.source} gets here admits only SSH: no gateway reaches {', '.join(names)}, and no client a gateway there"
-            allowed = "another firewall of yours that admits 8443 and 8444 between the machines, and 443 from the clients (docs/sources.md)"
-            yield SettingsError(file=file, key=stack.pool_key(place), seen=seen, allowed=allowed)
 
 
 def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:

@@ -3,6 +3,8 @@
 Used by the plugin's process. Refusals have the words of the real API.
 """
 
+import zlib
+
 import grpc
 from pulumi.runtime.proto import provider_pb2
 
@@ -11,6 +13,7 @@ from fleet.provider.properties import to_dict, to_struct
 
 TOKEN = "dop_v1_lab"
 REGION = "lab1"
+INSIDE = "10.0.0.40"  # the private address of a droplet without a node
 GPUS = {"gpu-mi300x8-1536gb": 8, "gpu-mi300x1-192gb": 1, "gpu-mi300x8-gone": 8, "gpu-mi300x8-sold-out": 8}
 GONE = "gpu-mi300x8-gone"  # known, and available nowhere
 SOLD_OUT = "gpu-mi300x8-sold-out"  # listed as available, then refused
@@ -33,6 +36,13 @@ class Api(servicer.Fleet):
             token["value"] if isinstance(token, dict) else str(token or "")
         )  # a secret arrives with its marker
         return super().Configure(request, context)
+
+    def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
+        """Create it. The ID of a droplet is a number, which a firewall's `droplet_ids` have."""
+        answer = super().Create(request, context)
+        if answer.id.startswith("droplet/"):
+            answer.id = str(zlib.crc32(answer.id.encode()))
+        return answer
 
     def Invoke(self, request: provider_pb2.InvokeRequest, context: grpc.ServicerContext) -> provider_pb2.InvokeResponse:
         if request.tok != SIZES:

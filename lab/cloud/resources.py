@@ -15,7 +15,7 @@ from fleet.impact.effects import Effect
 from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import machine
-from lab.cloud.api import GPUS, SOLD_OUT
+from lab.cloud.api import GPUS, INSIDE, SOLD_OUT
 from lab.commands import LabError, docker
 from lab.images import cloud
 from lab.provider.resources import folder
@@ -56,18 +56,19 @@ class Droplet(Kept):
     """A droplet. As with the real one, another user data, image, key or region replaces it."""
 
     def __init__(self) -> None:
-        super().__init__("ipv4Address")
+        super().__init__("ipv4Address", "ipv4AddressPrivate")
         self.replace = ("userData", "image", "sshKeys", "region")
 
     def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Create the node unless it exists. The resource Node waits until it answers."""
         if old:
-            return {**inputs, "ipv4Address": old["ipv4Address"]}
+            return {**inputs, **{name: old[name] for name in self.computed}}
         if inputs["size"] == SOLD_OUT:
             raise errors.FleetError(seen="POST /v2/droplets: 422 Size is not available in this region.")
         lab = os.environ.get("FLEET_LAB_CLOUD")
         try:
-            return {**inputs, "ipv4Address": boot(lab, inputs) if lab else NOWHERE}
+            address = boot(lab, inputs) if lab else NOWHERE
+            return {**inputs, "ipv4Address": address, "ipv4AddressPrivate": address if lab else INSIDE}
         except LabError as error:
             raise errors.FleetError(node=request.name, doing="make the droplet", seen=str(error)) from None
 

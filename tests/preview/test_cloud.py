@@ -40,9 +40,10 @@ class Clouded(Fleet):
     def token(self, value: str) -> None:
         expect_success(pulumi(self.project, "config", "set", "--secret", "digitalocean:token", value, "-s", "prod"))
 
-    def pool(self, release: dict[str, str] | None = None, **other: Any) -> None:
-        """Write the stack file, with a pool in which some keys differ."""
+    def pool(self, release: dict[str, str] | None = None, gateway: dict[str, Any] | None = None, **other: Any) -> None:
+        """Write the stack file, with a pool in which some keys differ, and perhaps a gateway."""
         config = {**self.right["config"], "glm-fleet:nodes": {**POOL, **other}, "glm-fleet:release": release or {}}
+        config |= {"glm-fleet:gateway": gateway} if gateway else {}
         self.file.write_text(yaml.safe_dump({**self.right, "config": config}))
 
     def up(self, *more: str) -> str:
@@ -51,9 +52,13 @@ class Clouded(Fleet):
 
     def droplets(self) -> dict[str, dict[str, Any]]:
         """Return the droplets of the state, with their secrets in clear."""
+        return self.resources("Droplet")
+
+    def resources(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return the resources of a kind in the state by name, with their secrets in clear."""
         export = pulumi(self.project, "stack", "export", "--show-secrets", "-s", "prod").stdout
         resources = json.loads(export)["deployment"]["resources"]
-        return {item["urn"].rpartition("::")[2]: item for item in resources if item["type"].endswith(":Droplet")}
+        return {item["urn"].rpartition("::")[2]: item for item in resources if item["type"].endswith(f":{kind}")}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +111,34 @@ def test_the_host_key_is_a_secret_in_the_state(up: Clouded) -> None:
     export = pulumi(up.project, "stack", "export", "-s", "prod").stdout
     assert "PRIVATE KEY" not in export
     assert "PRIVATE KEY" in json.dumps(up.droplets()["do-1"]["outputs"]["userData"])
+
+
+def test_a_gateway_opens_its_ports_in_firewalls_and_changes_no_droplet(up: Clouded) -> None:
+    before = droplet_state(up)
+    gateway = {"nodes": ["do-1"], "name": "glm.example.com", "clients_from": ["198.51.100.0/24"]}
+    up.pool(gateway=gateway)
+    preview = expect_success(up.run("preview"))
+    assert "open in firewalls of yours" not in preview
+    up.up()
+    up.up("--expect-no-changes")
+    firewalls = {name: item["inputs"] for name, item in up.resources("Firewall").items()}
+    opened = {
+        name: {rule["portRange"]: rule.get("sourceAddresses") or rule.get("sourceTags") for rule in one["inboundRules"]}
+        for name, one in firewalls.items()
+    }
+    tag = "glm-fleet:prod:digitalocean"
+    assert opened == {
+        "digitalocean": {"22": [FROM], "8443": [tag]},
+        "digitalocean-do-1": {"443": ["198.51.100.0/24"]},
+    }
+    assert firewalls["digitalocean-do-1"]["dropletIds"] == [int(up.droplets()["do-1"]["id"])]
+    assert up.resources("Gateway")["do-1"]["inputs"]["vars"]["gateway_address"] == api.INSIDE
+    assert droplet_state(up) == before
+    up.pool(gateway=gateway, release={"gateway": "a test"})
+    up.up()
+    up.pool()
+    up.up()
+    assert [*up.resources("Firewall")] == ["digitalocean"]
 
 
 def test_another_login_and_another_image_are_reported_and_change_no_droplet(up: Clouded) -> None:

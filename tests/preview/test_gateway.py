@@ -16,6 +16,10 @@ from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import FLAG, KEY, Fleet, beside_the_stack, diagnostics, pulumi
 
 NAMES = "  prod-1, prod-2, prod-3, prod-4"
+PORTS = (
+    "open in firewalls of yours (docs/ports.md): 443 of prod-1, prod-3 for the clients; "
+    "8443 of prod-1, prod-2, prod-3, prod-4 for prod-1, prod-3; 8444 of prod-1, prod-3 for prod-1, prod-3"
+)
 SHA256 = "5f" * 32
 
 
@@ -49,7 +53,7 @@ def updated(output: str) -> list[tuple[str, str]]:
 def test_a_gateway_adds_an_authority_and_a_proxy_to_each_machine(fleet: Fleet) -> None:
     output = expect_success(fleet.run("preview"))
     assert "+ 5 to create" in output and "19 unchanged" in output
-    assert diagnostics(output) == beside_the_stack("4 nodes: set up Gateway, not measured yet", NAMES)
+    assert diagnostics(output) == beside_the_stack("4 nodes: set up Gateway, not measured yet", NAMES, PORTS)
     expect_success(fleet.run("up", "--yes", "--skip-preview"))
     for more in ((), ("--refresh",)):
         assert "24 unchanged" in expect_success(fleet.run("preview", "--expect-no-changes", *more))
@@ -99,6 +103,16 @@ def test_a_client_s_key_reloads_the_gateways_alone_and_restarts_nothing(fleet: F
         f"{reload}, about 9 s each: gateway_clients.team-a {client} -> unset"
     )
     fleet.file.write_text(whole)
+
+
+def test_one_more_gateway_needs_open_ports_again(fleet: Fleet) -> None:
+    as_it_is = fleet.file.read_text()
+    fleet.set("glm-fleet:gateway.nodes[2]", "prod-2")
+    last = diagnostics(expect_success(fleet.run("preview"))).splitlines()[-1]
+    assert last.startswith(
+        "  open in firewalls of yours (docs/ports.md): 443 of prod-1, prod-2, prod-3 for the clients; "
+    )
+    fleet.file.write_text(as_it_is)
 
 
 def test_a_flag_is_no_change_of_a_proxy(fleet: Fleet) -> None:

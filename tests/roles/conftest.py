@@ -38,6 +38,13 @@ def ubuntu(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return _place(lab, "ubuntu", tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def jammy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """An Ubuntu 22.04 in a lab of its own."""
+    with labs.stand("glm-jammy", {"jammy": "ubuntu-22.04"}, tmp_path_factory.mktemp("lab") / "keys") as lab:
+        yield _place(lab, "jammy", tmp_path_factory)
+
+
 @pytest.fixture(scope="session")
 def debian(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return _place(lab, "debian", tmp_path_factory)

@@ -196,3 +196,27 @@ def exchange(address: str, port: int, context: ssl.SSLContext, data: bytes) -> A
         return Answer(0, reason=str(error.reason))
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, reason=type(error).__name__)
+
+
+def received(address: str, port: int, data: bytes, context: ssl.SSLContext | None = None) -> bytes:
+    """Send bytes, over TLS or without a context in clear; return every byte that comes back until the end. Raises OSError for a closed port."""
+    answer = b""
+    with socket.create_connection((address, port), 10) as connection, contextlib.suppress(OSError):
+        channel = context.wrap_socket(connection, server_hostname=NAME) if context else connection
+        with contextlib.suppress(OSError):  # it is refused already
+            channel.sendall(data)
+        while block := channel.recv(65536):
+            answer += block
+    return answer
+
+
+def strangers(authority: gateway_pki.Authority, gateway: str, node_pem: str) -> dict[str, ssl.SSLContext]:
+    """Return by claim what connects to a node proxy without a right certificate of the gateway: none, and those of another purpose, machine, time, authority."""
+    pems = {
+        "none": "",
+        "of a node": node_pem,
+        "of another machine": authority.sign("a-third-machine", gateway_pki.CLIENT),
+        "that has ended": authority.sign(gateway, gateway_pki.CLIENT, days=-1),
+        "of another authority": gateway_pki.authority().sign(gateway, gateway_pki.CLIENT),
+    }
+    return {claim: trust(authority, pem) for claim, pem in pems.items()}

@@ -22,6 +22,7 @@ FILE = "stacks/Pulumi.prod.yaml"
 # The mark of a secret among the inputs that the Pulumi engine gets.
 SECRET = "4dabf18193072939515e22adb298388d"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nof {name}\n-----END OPENSSH PRIVATE KEY-----\n"
+PORTS = {"gateway_port": 443, "gateway_challenge_port": 80, "gateway_node_port": 8443, "gateway_peers_port": 8444}
 BMC = {"glm-fleet:redfish_username": "admin", "glm-fleet:redfish_password": "of the BMCs"}
 
 
@@ -58,6 +59,9 @@ class Supplied:
     resources: dict[tuple[str, str], Declared] = field(default_factory=dict)
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
     secret: dict[str, set[str]] = field(default_factory=dict)  # which inputs of Node are secrets
+    inside: dict[str, tuple[str, str, bool]] = field(
+        default_factory=dict
+    )  # the private network, the address there, whether there is no other
     by_machine: Mapping[str, Machine] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     hooks: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +86,11 @@ class Cloud(pulumi.runtime.Mocks):
         if args.typ == "fleet:index:HostKey":
             final = {"public": f"{public(args.name)}final", "private": PRIVATE.format(name=f"final-{args.name}")}
             outputs = {"public": public(args.name), "private": PRIVATE.format(name=args.name), "final": final}
-        return f"{args.name}-id", {**args.inputs, **outputs, **self.changed.get(args.typ.rpartition(":")[2], {})}
+        return str(outputs.get("id", f"{args.name}-id")), {
+            **args.inputs,
+            **outputs,
+            **self.changed.get(args.typ.rpartition(":")[2], {}),
+        }
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         self.calls.append(args.token)
@@ -121,9 +129,11 @@ def supply(
     release: Mapping[str, str] | None = None,
     changed: Mapping[str, Mapping[str, Any]] | None = None,
     config: Mapping[str, str] | None = None,
+    gateway: Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] = PORTS,
 ) -> Supplied:
-    """Run the sources of a stack with these `nodes`."""
-    stack_settings = settings.read({"nodes": nodes, "release": dict(release or {})}, FILE)
+    """Run the sources of a stack with these `nodes`, the keys of its `gateway` and the role variables of each machine."""
+    stack_settings = settings.read({"nodes": nodes, "release": dict(release or {}), "gateway": gateway}, FILE)
     cloud = Cloud(changed or {})
     monitor = Monitor(cloud)
     pulumi.runtime.set_mocks(cloud, project="glm-fleet", stack="prod", preview=False, monitor=monitor)
@@ -143,11 +153,15 @@ def supply(
             pairs = {key: await resolved(value) for key, value in machine.inputs.items()}
             supplied.machines[name] = {key: value for key, (value, _) in pairs.items()}
             supplied.secret[name] = {key for key, (_, secret) in pairs.items() if secret}
+            if machine.inside:
+                address, _ = await resolved(machine.inside.address)
+                supplied.inside[name] = (machine.inside.network, address, machine.inside.only)
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> pulumi.Output[None]:
         fleet = pulumi.ProviderResource("fleet", "fleet", {})
-        supplied.by_machine = supply_machines.supply(stack_settings, "prod", fleet)
+        of_machines = dict.fromkeys(stack_settings.present, variables)
+        supplied.by_machine = supply_machines.supply(stack_settings, of_machines, "prod", fleet)
         return pulumi.Output.from_input(asyncio.ensure_future(look()))
 
     program()

@@ -86,7 +86,11 @@ SOURCES = {
         "regoin",
         "region",
         outputs={
-            "digitalocean:index/droplet:Droplet": {"ipv4Address": "192.0.2.7"},
+            "digitalocean:index/droplet:Droplet": {
+                "id": "4711",
+                "ipv4Address": "192.0.2.7",
+                "ipv4AddressPrivate": "10.0.0.7",
+            },
             "digitalocean:index/sshKey:SshKey": {"fingerprint": "aa:bb"},
         },
     ),
@@ -101,7 +105,10 @@ SOURCES = {
         {},
         "zoen",
         "zone",
-        outputs={"azure-native:network:PublicIPAddress": {"ipAddress": "192.0.2.8"}},
+        outputs={
+            "azure-native:network:PublicIPAddress": {"ipAddress": "192.0.2.8"},
+            "azure-native:network:NetworkInterface": {"ipConfigurations": [{"privateIPAddress": "10.42.0.8"}]},
+        },
     ),
     "oci": Source(
         {
@@ -115,8 +122,11 @@ SOURCES = {
         {},
         "shpae",
         "shape",
-        outputs={"oci:Core/instance:Instance": {"publicIp": "192.0.2.9"}},
+        outputs={"oci:Core/instance:Instance": {"publicIp": "192.0.2.9", "privateIp": "10.42.0.9"}},
     ),
 }
+CLIENTS = ["198.51.100.0/24", "2001:db8::/32"]
+# A gateway on the first of two machines of a pool.
+GATEWAY = {"nodes": ["prod-1"], "name": "glm.example.com", "clients_from": CLIENTS}
 THREE: dict[str, Mapping[str, Any]] = {"b-2": {}, "a-1": {}, "c-3": {}}
 POOL = SOURCES["digitalocean"].nodes(**{"prod-1": {}})

@@ -1,4 +1,4 @@
-"""Pages written by hand name files that exist, in SECURITY.md tests, and in docs/first-machine.md role variables."""
+"""Pages written by hand name files that exist, in SECURITY.md tests, and in docs/first-machine.md role variables, in docs/ports.md all ports."""
 
 import re
 from pathlib import Path
@@ -35,3 +35,10 @@ def test_every_variable_that_a_page_sets_is_a_role_s(page: str) -> None:
     variables = set(re.findall(r"`((?:host|docker|rocm|transformers|weights|vllm)_[a-z_]+)", text))
     secrets = {"weights_token", "vllm_api_key"}
     assert variables - secrets - {*role_vars.load(ROOT / "roles").options} == set(), f"no role has it: correct {page}"
+
+
+def test_every_variable_of_a_port_is_in_the_table_of_ports() -> None:
+    page, roles = (ROOT / "docs" / "ports.md").read_text(), role_vars.load(ROOT / "roles")
+    for name in sorted(name for name in roles.options if name.endswith("_port")):
+        named = name in page or f"127.0.0.1:{roles.defaults[name]}" in page
+        assert named, f"say in docs/ports.md who listens on {name} and who must reach it"

@@ -26,6 +26,8 @@ def test_the_login_line_of_a_machine_keeps_its_words() -> None:
     words = shlex.split(ssh.Target("n", "192.0.2.1 -oProxyCommand=x", 22, "o p", bastion=bastion).login)
     assert words == ["ssh", "-J", "jump $(id)@192.0.2.2:2222", "-p", "22", "o p@192.0.2.1 -oProxyCommand=x"]
     assert ssh.Target("n", "192.0.2.1").login == "ssh -p 22 root@192.0.2.1"
+    through = ssh.Target("n", "2001:db8::11", bastion=ssh.Target("b", "2001:db8::1", 2222)).login
+    assert shlex.split(through) == ["ssh", "-J", "root@[2001:db8::1]:2222", "-p", "22", "root@2001:db8::11"]
 
 
 def test_the_line_that_destroys_the_owner_s_stack_keeps_its_words() -> None:

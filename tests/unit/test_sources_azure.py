@@ -15,11 +15,12 @@ from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.support.source_table import FROM, SOURCES
+from tests.support.source_table import FROM, GATEWAY, SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 GALLERY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/g/images/ubuntu/versions/1.2.3"
 POOL = SOURCES["azure"].nodes(**{"prod-1": {}, "prod-2": {"zone": "2", "image": GALLERY, "disk_gb": 512}})
+SSH = SOURCES["ssh"].nodes(**{"colo-1": {}})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,49 @@ def test_only_ssh_from_the_named_ranges_is_allowed_in(cloud: Supplied) -> None:
     ]
     assert (rules[0]["sourceAddressPrefixes"], rules[0]["destinationPortRange"]) == ([FROM], "22")
     assert (rules[1]["sourceAddressPrefix"], rules[1]["destinationPortRange"], rules[1]["priority"]) == ("*", "*", 4096)
+
+
+def test_a_gateway_opens_its_port_to_the_clients_on_its_own_machine_and_the_proxies_port_inside_the_subnet() -> None:
+    cloud = supply(POOL, gateway=GATEWAY)
+    (group,) = cloud.of("NetworkSecurityGroup").values()
+    ssh, clients, proxies, nothing = sorted(group.inputs["securityRules"], key=lambda rule: rule["priority"])
+    assert (ssh["name"], nothing["access"]) == ("ssh", "Deny")
+    shared = {"access": "Allow", "direction": "Inbound", "protocol": "Tcp", "sourcePortRange": "*"}
+    assert clients == {
+        **shared,
+        "name": "clients-443",
+        "priority": 200,
+        "destinationPortRange": "443",
+        "sourceAddressPrefixes": ["198.51.100.0/24"],
+        "destinationApplicationSecurityGroups": [{"id": "azure-gateways-id"}],
+    }
+    assert proxies == {
+        **shared,
+        "name": "proxies-8443",
+        "priority": 201,
+        "destinationPortRange": "8443",
+        "sourceAddressPrefixes": ["10.42.0.0/24"],
+        "destinationAddressPrefix": "*",
+    }
+    groups = {
+        name: interface.inputs["ipConfigurations"][0].get("applicationSecurityGroups")
+        for name, interface in cloud.of("NetworkInterface").items()
+    }
+    assert groups == {"prod-1": [{"id": "azure-gateways-id"}], "prod-2": None}
+    assert not cloud.of("ApplicationSecurityGroup")["azure-gateways"].protected
+
+
+def test_the_gateways_of_another_source_reach_the_proxies_from_the_named_addresses() -> None:
+    nodes = [SSH, {**POOL, "gateways_from": ["192.0.2.11/32"]}]
+    cloud = supply(nodes, gateway={**GATEWAY, "nodes": ["colo-1"]})
+    (group,) = cloud.of("NetworkSecurityGroup").values()
+    opened = {rule["name"]: rule.get("sourceAddressPrefixes") for rule in group.inputs["securityRules"]}
+    assert opened == {"ssh": [FROM], "proxies-8443": ["192.0.2.11/32"], "nothing-else": None}
+    assert not cloud.of("ApplicationSecurityGroup")
+
+
+def test_a_proxy_can_listen_only_on_the_address_in_the_subnet(cloud: Supplied) -> None:
+    assert cloud.inside == dict.fromkeys(("prod-1", "prod-2"), ("azure", "10.42.0.8", True))
 
 
 def test_a_machine_is_in_a_subnet_with_the_security_group(cloud: Supplied) -> None:

@@ -16,10 +16,11 @@ from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.support.source_table import POOL
+from tests.support.source_table import GATEWAY, POOL, SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 TWO = {**POOL, "machines": {"prod-1": {}, "prod-2": {"size": "gpu-mi300x1-192gb", "region": "nyc2", "image": 7}}}
+SSH = SOURCES["ssh"].nodes(**{"colo-1": {}})
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,38 @@ def test_only_ssh_from_the_named_ranges_is_allowed_in(cloud: Supplied) -> None:
     (firewall,) = cloud.of("Firewall").values()
     rule = {"protocol": "tcp", "portRange": "22", "sourceAddresses": POOL["ssh_from"]}
     assert firewall.inputs["inboundRules"] == [rule]
+
+
+def test_a_gateway_opens_its_port_to_the_clients_on_its_own_droplet_and_the_proxies_port_inside_the_pool() -> None:
+    cloud = supply(TWO, gateway=GATEWAY)
+    firewalls = cloud.of("Firewall")
+    assert sorted(firewalls) == ["digitalocean", "digitalocean-prod-1"]
+    (tag,) = firewalls["digitalocean"].inputs["tags"]
+    proxies = {"protocol": "tcp", "portRange": "8443", "sourceTags": [tag]}
+    ssh, *opened = firewalls["digitalocean"].inputs["inboundRules"]
+    assert (ssh["portRange"], opened) == ("22", [proxies])
+    own = firewalls["digitalocean-prod-1"]
+    assert own.inputs["dropletIds"] == [4711] and "tags" not in own.inputs
+    rule = {"protocol": "tcp", "portRange": "443", "sourceAddresses": ["198.51.100.0/24"]}
+    assert own.inputs["inboundRules"] == [rule], "clients_from, those of IPv4"
+    assert not own.protected, "a machine that is no gateway any longer loses it"
+
+
+def test_the_gateways_of_another_source_reach_the_proxies_from_the_named_addresses() -> None:
+    nodes = [SSH, {**TWO, "gateways_from": ["192.0.2.11/32"]}]
+    cloud = supply(nodes, gateway={**GATEWAY, "nodes": ["colo-1"]})
+    (firewall,) = cloud.of("Firewall").values()
+    rule = {"protocol": "tcp", "portRange": "8443", "sourceAddresses": ["192.0.2.11/32"]}
+    assert firewall.inputs["inboundRules"][1:] == [rule]
+
+
+def test_the_private_network_of_a_droplet_is_that_of_its_region(cloud: Supplied) -> None:
+    assert cloud.inside == {
+        "prod-1": ("digitalocean/atl1", "10.0.0.7", False),
+        "prod-2": ("digitalocean/nyc2", "10.0.0.7", False),
+    }
+    without = supply(POOL, changed={"Droplet": {"ipv4AddressPrivate": ""}})
+    assert without.inside == {"prod-1": ("digitalocean/atl1", "192.0.2.7", False)}
 
 
 def test_a_droplet_is_behind_the_firewall_from_its_creation_on(cloud: Supplied) -> None:

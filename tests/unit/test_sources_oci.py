@@ -15,10 +15,11 @@ from fleet import errors
 from fleet.sources import cloud_machines
 from fleet.stack import settings
 from tests.support.pulumi_mocks import FILE, PRIVATE, SECRET, Declared, Supplied, public, supply
-from tests.support.source_table import FROM, LOGIN, SOURCES
+from tests.support.source_table import FROM, GATEWAY, LOGIN, SOURCES
 
 GOLDEN = Path(__file__).parent / "golden" / "sources"
 POOL = SOURCES["oci"].nodes(**{"prod-1": {}, "prod-2": {"availability_domain": "Uocm:PHX-AD-2", "disk_gb": 1024}})
+SSH = SOURCES["ssh"].nodes(**{"colo-1": {}})
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,39 @@ def test_only_ssh_from_the_named_ranges_is_allowed_in() -> None:
     (empty,) = two.of("SecurityList").values()
     assert not empty.inputs.get("ingressSecurityRules")
     assert next(iter(two.of("Subnet").values())).inputs["securityListIds"] == ["oci-id"]
+
+
+def opened(cloud: Supplied) -> dict[str, tuple[str, str, str, int]]:
+    """Return the group, the kind and name of the source, and the port of each rule for TCP but SSH."""
+    rules = {name: rule.inputs for name, rule in cloud.of("NetworkSecurityGroupSecurityRule").items()}
+    ports = {name: rule["tcpOptions"]["destinationPortRange"] for name, rule in rules.items() if "tcpOptions" in rule}
+    assert all(port["min"] == port["max"] for port in ports.values())
+    return {
+        name: (rules[name]["networkSecurityGroupId"], rules[name]["sourceType"], rules[name]["source"], port["min"])
+        for name, port in ports.items()
+        if port["min"] != 22
+    }
+
+
+def test_a_gateway_opens_its_port_to_the_clients_on_its_own_instance_and_the_proxies_port_inside_the_group() -> None:
+    cloud = supply(POOL, gateway=GATEWAY)
+    assert opened(cloud) == {
+        "oci-clients-443-0": ("oci-gateways-id", "CIDR_BLOCK", "198.51.100.0/24", 443),
+        "oci-proxies-8443-inside": ("oci-id", "NETWORK_SECURITY_GROUP", "oci-id", 8443),
+    }
+    groups = {name: instance(cloud, name).inputs["createVnicDetails"]["nsgIds"] for name in ("prod-1", "prod-2")}
+    assert groups == {"prod-1": ["oci-id", "oci-gateways-id"], "prod-2": ["oci-id"]}
+    assert not cloud.of("NetworkSecurityGroup")["oci-gateways"].protected
+
+
+def test_the_gateways_of_another_source_reach_the_proxies_from_the_named_addresses() -> None:
+    nodes = [SSH, {**POOL, "gateways_from": ["192.0.2.11/32"]}]
+    cloud = supply(nodes, gateway={**GATEWAY, "nodes": ["colo-1"]})
+    assert opened(cloud) == {"oci-proxies-8443-0": ("oci-id", "CIDR_BLOCK", "192.0.2.11/32", 8443)}
+
+
+def test_a_proxy_can_listen_only_on_the_address_in_the_subnet(cloud: Supplied) -> None:
+    assert cloud.inside == dict.fromkeys(("prod-1", "prod-2"), ("oci", "10.42.0.9", True))
 
 
 def test_the_rules_are_created_before_the_machine(cloud: Supplied) -> None:

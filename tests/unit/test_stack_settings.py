@@ -46,6 +46,7 @@ BASTION = {"address": "192.0.2.1", "host_key": KEY}
 
 
 AGREED = {"terms_agreed": True}
+CLOUD = SOURCES["azure"].nodes(**{"burst-1": {}, "burst-2": {"state": "absent"}})
 GATEWAY = {"nodes": ["prod-1", "prod-2"], "name": "glm.example.com"}
 SHA256 = "5f" * 32
 
@@ -119,8 +120,8 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
     "a-virtual-address-of-one-gateway": with_gateway(nodes=["prod-1"], address="192.0.2.99/24"),
     "a-virtual-address-of-a-machine": with_gateway(nodes=["prod-1", "prod-2"], address="192.0.2.11/24"),
     "a-virtual-address-in-a-cloud": {
-        "nodes": [SSH, SOURCES["digitalocean"].nodes(**{"burst-1": {}})],
-        "gateway": {**GATEWAY, "nodes": ["prod-1", "burst-1"], "address": "192.0.2.99/24"},
+        "nodes": [SSH, {**SOURCES["digitalocean"].nodes(**{"burst-1": {}}), "gateways_from": ["192.0.2.11/32"]}],
+        "gateway": {**GATEWAY, "nodes": ["prod-1", "burst-1"], "address": "192.0.2.99/24", "clients_from": ["192.0.2.0/24"]},
     },
     "a-reissue-of-no-machine": with_gateway(reissue={"prod-22": 1}),
     "a-reissue-without-a-number": with_gateway(reissue={"prod-2": 0}),
@@ -149,7 +150,11 @@ GATEWAY_MISTAKES: dict[str, dict[str, Any]] = {
     "a-misspelled-key-of-the-change": {**stack(), "change": {"canari": False}},
     "a-proxy-without-an-address": changed(with_gateway(), ["nodes", "machines", "prod-2", "address"], "prod-2.example.com"),
     "a-proxy-whose-internal-address-is-a-name": changed(with_gateway(), ["nodes", "machines", "prod-1", "internal_address"], "prod-1.internal"),
-    "a-proxy-behind-a-translated-address": {"nodes": SOURCES["azure"].nodes(**{"prod-1": {}}), "gateway": {**GATEWAY, "nodes": ["prod-1"]}},
+    "clients-from-no-network": with_gateway(clients_from=["198.51.100.7/24"]),
+    "a-gateway-in-a-cloud-without-its-clients-networks": {"nodes": CLOUD, "gateway": {**GATEWAY, "nodes": ["burst-1"]}},
+    "a-gateway-in-a-cloud-with-clients-of-ipv6": {"nodes": CLOUD, "gateway": {**GATEWAY, "nodes": ["burst-1"], "clients_from": ["2001:db8::/32"]}},
+    "a-node-in-a-cloud-with-a-gateway-elsewhere": {**with_gateway(), "nodes": [SSH, CLOUD]},
+    "everybody-as-a-gateway-of-another-source": {**with_gateway(), "nodes": [SSH, {**CLOUD, "gateways_from": ["0.0.0.0/0"]}]},
     "a-fleet-without-gpus": {**stack(), "nodes": {**SSH, "machines": {"prod-1": {**SSH["machines"]["prod-1"], "gpus": 0}}}},
     "a-builder-without-gpus": changed({**stack(), "nodes": {**SSH, "builder": "prod-2"}}, ["nodes", "machines", "prod-2", "gpus"], 0),
 }  # fmt: skip

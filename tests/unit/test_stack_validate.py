@@ -11,7 +11,6 @@ from fleet import errors
 from fleet.cli import main
 from fleet.stack import capacity, role_vars, settings, stack_file, validate
 from tests.support.builders import prod
-from tests.support.source_table import POOL
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "stack"
@@ -97,18 +96,6 @@ def test_a_gateway_that_is_alone_is_a_warning(nodes: list[str], warnings: int) -
         "stacks/Pulumi.prod.yaml: gateway.nodes: prod-1 is the only gateway: without it no client reaches the fleet\n"
         "  wanted: two or more, each with an address of the name"
     ]
-
-
-def test_a_cloud_source_whose_firewall_keeps_gateways_out_is_a_warning() -> None:
-    cloud = {**POOL, "machines": {"burst-1": {}, "burst-2": {"state": "absent"}}}
-    raw = prod(nodes=[prod()["nodes"], cloud])
-    (warning,) = findings(raw).warnings
-    assert str(warning) == (
-        "stacks/Pulumi.prod.yaml: nodes[1]: the firewall that digitalocean gets here admits only SSH: no gateway reaches burst-1, "
-        "and no client a gateway there\n"
-        "  wanted: another firewall of yours that admits 8443 and 8444 between the machines, and 443 from the clients (docs/sources.md)"
-    )
-    assert findings({name: value for name, value in raw.items() if name != "gateway"}).warnings == []
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ class Nodes(Cloud):
     """Virtual machines in the pool's own resource group, network and subnet. `network` is the range of that network."""
 
     SDK: ClassVar[str] = "pulumi-azure-native"
-    TRANSLATED: ClassVar[bool] = True
 
     source: Literal["azure"]
     location: Word

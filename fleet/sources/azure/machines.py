@@ -5,15 +5,16 @@ not of ours. Called by fleet.program.machines for stacks whose source is `azure`
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 from pulumi_azure_native import compute, network, resources
 
-from fleet.resources import HostKey, Machine
+from fleet.resources import HostKey, Inside, Machine
 from fleet.sources import cloud_machines
 from fleet.sources.azure.form import Nodes
-from fleet.sources.request import Request
+from fleet.sources.request import Opening, Request
 
 WHO = "azure-native:authorization:getClientConfig"
 REFUSALS = (
@@ -39,14 +40,17 @@ REFUSALS = (
 
 
 def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Create the network, whose subnet admits only SSH from the ranges `ssh_from`, then the machines in it."""
+    """Create the network, whose subnet admits SSH from the ranges `ssh_from` and what the request opens, then the machines in it."""
     if not request.present:
         return {}
     own = pulumi.ResourceOptions(protect=bool(request.protected & {*request.present}))
     group = resources.ResourceGroup(
         pool.label, resource_group_name=f"glm-fleet-{request.stack}-{pool.label}", location=pool.location, opts=own
     )
-    subnet = _subnet(pool, group.name, own)
+    gateways = _gateway_group(pool, request.openings, group.name)
+    subnet = _subnet(
+        pool, group.name, [_open(pool, *numbered, gateways) for numbered in enumerate(request.openings)], own
+    )
     machines = {}
     for name in request.present:
         protect = pulumi.ResourceOptions(protect=name in request.protected)
@@ -68,6 +72,9 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
                     primary=True,
                     subnet=network.SubnetArgs(id=subnet.id),
                     public_ip_address=network.PublicIPAddressArgs(id=address.id),
+                    application_security_groups=gateways
+                    if any(name in opening.on for opening in request.openings)
+                    else None,
                 )
             ],
             **shared,
@@ -77,11 +84,50 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         current = machine.tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("VirtualMachine", name, tags, current, request.stack)
         ip = address.ip_address.apply(lambda text: text or "")
-        machines[name] = Machine(cloud_machines.node_inputs(pool, name, ip, key), machine, pool.place(name))
+        inside = Inside(pool.label, interface.ip_configurations.apply(_private_address), only=True)
+        inputs = cloud_machines.node_inputs(pool, name, ip, key)
+        machines[name] = Machine(inputs, machine, pool.place(name), inside=inside)
     return machines
 
 
-def _subnet(pool: Nodes, group: pulumi.Output[str], own: pulumi.ResourceOptions) -> network.Subnet:
+def _private_address(configurations: Sequence[Any] | None) -> str:
+    """Return the address of an interface in the subnet. It stays until the interface is deleted."""
+    return next((one.private_ip_address for one in configurations or () if one.private_ip_address), "")
+
+
+def _gateway_group(
+    pool: Nodes, openings: Sequence[Opening], group: pulumi.Output[str]
+) -> list[network.ApplicationSecurityGroupArgs]:
+    """Create the group of the interfaces on which more is open than on all; none where nothing is."""
+    if not any(opening.on for opening in openings):
+        return []
+    name = f"{pool.label}-gateways"
+    # Not protected: a pool without a gateway needs none.
+    made = network.ApplicationSecurityGroup(
+        name, application_security_group_name=name, resource_group_name=group, location=pool.location
+    )
+    return [network.ApplicationSecurityGroupArgs(id=made.id)]
+
+
+def _open(
+    pool: Nodes, place: int, opening: Opening, gateways: Sequence[network.ApplicationSecurityGroupArgs]
+) -> network.SecurityRuleArgs:
+    """Return the rule that opens a port, to the pool's own machines by the range of their subnet."""
+    return _rule(
+        opening.name,
+        200 + place,
+        "Allow",
+        protocol="Tcp",
+        source_address_prefixes=[*([pool.network] if opening.inside else []), *opening.sources],
+        destination_port_range=str(opening.port),
+        destination_address_prefix=None if opening.on else "*",
+        destination_application_security_groups=gateways if opening.on else None,
+    )
+
+
+def _subnet(
+    pool: Nodes, group: pulumi.Output[str], opened: Sequence[network.SecurityRuleArgs], own: pulumi.ResourceOptions
+) -> network.Subnet:
     """Create the subnet, with its security group from the start: no machine is ever open to all."""
     security_group = network.NetworkSecurityGroup(
         pool.label,
@@ -92,6 +138,7 @@ def _subnet(pool: Nodes, group: pulumi.Output[str], own: pulumi.ResourceOptions)
             _rule(
                 "ssh", 100, "Allow", protocol="Tcp", source_address_prefixes=pool.ssh_from, destination_port_range="22"
             ),
+            *opened,
             # The cloud's default rules, which come last, admit the network itself and its load balancers.
             _rule("nothing-else", 4096, "Deny", protocol="*", source_address_prefix="*", destination_port_range="*"),
         ],
@@ -125,8 +172,7 @@ def _rule(name: str, priority: int, access: str, **fields: object) -> network.Se
         access=access,
         direction="Inbound",
         source_port_range="*",
-        destination_address_prefix="*",
-        **fields,
+        **{"destination_address_prefix": "*", **fields},
     )
 
 

@@ -10,10 +10,10 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from fleet import errors
-from fleet.resources import HostKey, Machine
+from fleet.resources import HostKey, Inside, Machine
 from fleet.sources import cloud_machines
 from fleet.sources.digitalocean.form import Nodes
-from fleet.sources.request import Request
+from fleet.sources.request import Opening, Request
 
 SIZES = "digitalocean:index/getSizes:getSizes"
 EVERYWHERE = ["0.0.0.0/0", "::/0"]
@@ -58,7 +58,8 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         name=f"glm-fleet-{request.stack}-{pool.label}",
         tags=[tag.name],
         inbound_rules=[
-            digitalocean.FirewallInboundRuleArgs(protocol="tcp", port_range="22", source_addresses=pool.ssh_from)
+            digitalocean.FirewallInboundRuleArgs(protocol="tcp", port_range="22", source_addresses=pool.ssh_from),
+            *(_rule(opening, tag.name) for opening in request.openings if not opening.on),
         ],
         outbound_rules=[
             digitalocean.FirewallOutboundRuleArgs(protocol=protocol, port_range=ports, destination_addresses=EVERYWHERE)
@@ -105,9 +106,47 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
             ),
         )
         cloud_machines.warn_of_changes("Droplet", name, tags, droplet.tags.apply(_pairs), request.stack)
+        if rules := [_rule(opening, tag.name) for opening in request.openings if name in opening.on]:
+            _own_firewall(request.stack, f"{pool.label}-{name}", droplet, rules, provider)
         inputs = cloud_machines.node_inputs(pool, name, droplet.ipv4_address, key)
-        machines[name] = Machine(inputs, droplet, pool.place(name))
+        machines[name] = Machine(inputs, droplet, pool.place(name), inside=_inside(pool, name, droplet))
     return machines
+
+
+def _rule(opening: Opening, tag: pulumi.Output[str]) -> digitalocean.FirewallInboundRuleArgs:
+    """Return the rule that opens a port, to the pool's own droplets by their tag."""
+    return digitalocean.FirewallInboundRuleArgs(
+        protocol="tcp",
+        port_range=str(opening.port),
+        source_addresses=list(opening.sources) or None,
+        source_tags=[tag] if opening.inside else None,
+    )
+
+
+def _own_firewall(
+    stack: str,
+    name: str,
+    droplet: digitalocean.Droplet,
+    rules: Sequence[digitalocean.FirewallInboundRuleArgs],
+    provider: digitalocean.Provider | None,
+) -> None:
+    """Create one more firewall for a droplet. The cloud adds up the rules of all; this one opens more than the pool's, so it may come later."""
+    digitalocean.Firewall(
+        name,
+        name=f"glm-fleet-{stack}-{name}",
+        droplet_ids=[droplet.id.apply(int)],
+        inbound_rules=rules,
+        # Not protected: a machine that is no gateway any longer loses it.
+        opts=pulumi.ResourceOptions(provider=provider, protect=False),
+    )
+
+
+def _inside(pool: Nodes, name: str, droplet: digitalocean.Droplet) -> Inside:
+    """Return the droplet's private network: a region has its own. Without an address there, it is the public one."""
+    address = pulumi.Output.all(droplet.ipv4_address_private, droplet.ipv4_address).apply(
+        lambda pair: pair[0] or pair[1]
+    )
+    return Inside(f"{pool.label}/{pool.setting(name, 'region')}", address)
 
 
 def _provider(pool: Nodes) -> digitalocean.Provider | None:

@@ -33,7 +33,6 @@ class Nodes(Cloud):
     """Instances in the pool's own network. The region is a setting of the cloud's plugin (`oci:region`)."""
 
     SDK: ClassVar[str] = "pulumi-oci"
-    TRANSLATED: ClassVar[bool] = True
     SIZE: ClassVar[str] = "shape"
     ZONE: ClassVar[str] = "availability_domain"
 

@@ -13,10 +13,10 @@ import pulumi
 from pulumi_oci import core
 
 from fleet import errors
-from fleet.resources import HostKey, Machine
+from fleet.resources import HostKey, Inside, Machine
 from fleet.sources import cloud_machines
 from fleet.sources.oci.form import Nodes
-from fleet.sources.request import Request
+from fleet.sources.request import Opening, Request
 
 EVERYWHERE, TCP, ICMP = "0.0.0.0/0", "6", "1"
 DOMAINS = "oci:Identity/getAvailabilityDomains:getAvailabilityDomains"
@@ -45,7 +45,7 @@ REFUSALS = (
 
 
 def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
-    """Create the network, which admits only SSH from the ranges `ssh_from`, then the machines in it."""
+    """Create the network, which admits SSH from the ranges `ssh_from` and what the request opens, then the machines in it."""
     if not request.present:
         return {}
     own = pulumi.ResourceOptions(protect=bool(request.protected & {*request.present}))
@@ -57,17 +57,20 @@ def supply(pool: Nodes, request: Request) -> Mapping[str, Machine]:
         opts=own,
     )
     subnet = _subnet(pool, vcn.id, own)
-    group, rules = _security_group(pool, vcn.id, own)
+    group, rules = _security_group(pool, vcn.id, [opening for opening in request.openings if not opening.on], own)
+    gateways = _gateway_group(pool, vcn.id, [opening for opening in request.openings if opening.on])
     machines = {}
     for name in request.present:
         tags = cloud_machines.creation_tags(pool, pool.setting(name, "image"))
         protect = name in request.protected
         key = HostKey(name, request.fleet, protect)
-        instance = _instance(pool, name, subnet.id, group.id, rules, key, tags, protect)
+        groups = [group.id, *(gateways if any(name in opening.on for opening in request.openings) else [])]
+        instance = _instance(pool, name, subnet.id, groups, rules, key, tags, protect)
         current = instance.freeform_tags.apply(lambda tags: tags or {})
         cloud_machines.warn_of_changes("Instance", name, tags, current, request.stack)
         inputs = cloud_machines.node_inputs(pool, name, instance.public_ip, key)
-        machines[name] = Machine(inputs, instance, pool.place(name))
+        inside = Inside(pool.label, instance.private_ip, only=True)
+        machines[name] = Machine(inputs, instance, pool.place(name), inside=inside)
     return machines
 
 
@@ -90,24 +93,16 @@ def _subnet(pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions) -
 
 
 def _security_group(
-    pool: Nodes, vcn: pulumi.Output[str], own: pulumi.ResourceOptions
+    pool: Nodes, vcn: pulumi.Output[str], openings: Sequence[Opening], own: pulumi.ResourceOptions
 ) -> tuple[core.NetworkSecurityGroup, list[pulumi.Resource]]:
     """Create the security group and its rules; instances depend on the rules."""
     group = core.NetworkSecurityGroup(pool.label, compartment_id=pool.compartment, vcn_id=vcn, opts=own)
-    port = core.NetworkSecurityGroupSecurityRuleTcpOptionsDestinationPortRangeArgs(min=22, max=22)
     # A change replaces a rule, which protection would forbid.
     shared = {"network_security_group_id": group.id, "opts": pulumi.ResourceOptions(protect=False)}
-    rules: list[pulumi.Resource] = [
-        core.NetworkSecurityGroupSecurityRule(
-            f"{pool.label}-ssh-{place}",
-            direction="INGRESS",
-            protocol=TCP,
-            source=source,
-            source_type="CIDR_BLOCK",
-            tcp_options=core.NetworkSecurityGroupSecurityRuleTcpOptionsArgs(destination_port_range=port),
-            **shared,
-        )
-        for place, source in enumerate(pool.ssh_from)
+    rules = [
+        rule
+        for opening in (Opening("ssh", 22, sources=pool.ssh_from), *openings)
+        for rule in _open(pool, group.id, opening)
     ]
     rules += [
         # "Fragmentation needed": packets have 9000 bytes here and 1500 elsewhere; without this message long transfers hang.
@@ -132,11 +127,44 @@ def _security_group(
     return group, rules
 
 
+def _gateway_group(pool: Nodes, vcn: pulumi.Output[str], openings: Sequence[Opening]) -> list[pulumi.Output[str]]:
+    """Create the security group of the instances on which more is open than on all; none where nothing is."""
+    if not openings:
+        return []
+    # Not protected: a pool without a gateway needs none.
+    group = core.NetworkSecurityGroup(f"{pool.label}-gateways", compartment_id=pool.compartment, vcn_id=vcn)
+    for opening in openings:
+        _open(pool, group.id, opening)
+    return [group.id]
+
+
+def _open(pool: Nodes, group: pulumi.Output[str], opening: Opening) -> list[pulumi.Resource]:
+    """Create the rules of a security group that open a port, to the pool's own machines by that group."""
+    port = core.NetworkSecurityGroupSecurityRuleTcpOptionsDestinationPortRangeArgs(min=opening.port, max=opening.port)
+    sources: list[tuple[str, str, pulumi.Input[str]]] = [
+        *([("inside", "NETWORK_SECURITY_GROUP", group)] if opening.inside else []),
+        *((str(place), "CIDR_BLOCK", source) for place, source in enumerate(opening.sources)),
+    ]
+    return [
+        core.NetworkSecurityGroupSecurityRule(
+            f"{pool.label}-{opening.name}-{part}",
+            network_security_group_id=group,
+            direction="INGRESS",
+            protocol=TCP,
+            source=source,
+            source_type=kind,
+            tcp_options=core.NetworkSecurityGroupSecurityRuleTcpOptionsArgs(destination_port_range=port),
+            opts=pulumi.ResourceOptions(protect=False),
+        )
+        for part, kind, source in sources
+    ]
+
+
 def _instance(
     pool: Nodes,
     name: str,
     subnet: pulumi.Output[str],
-    group: pulumi.Output[str],
+    groups: Sequence[pulumi.Output[str]],
     rules: Sequence[pulumi.Resource],
     key: HostKey,
     tags: Mapping[str, str],
@@ -157,7 +185,7 @@ def _instance(
             boot_volume_size_in_gbs=str(disk) if disk else None,
         ),
         create_vnic_details=core.InstanceCreateVnicDetailsArgs(
-            subnet_id=subnet, nsg_ids=[group], assign_public_ip="true", hostname_label=name
+            subnet_id=subnet, nsg_ids=list(groups), assign_public_ip="true", hostname_label=name
         ),
         metadata={"ssh_authorized_keys": "\n".join(pool.keys), "user_data": data},
         # Programs on the machine can read the user data, but only with a header, which a program tricked into fetching a URL does not send.

@@ -9,6 +9,7 @@ wrote the unit of ACME, interface: of the address, device: of the virtual addres
 unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`.
 """
 
+import errno
 import ipaddress
 import json
 import pathlib
@@ -35,12 +36,23 @@ def upstream(version: str) -> str:
 
 
 def listening(port: int) -> bool:
-    with socket.socket() as probe:
+    return is_taken(socket.AF_INET, "0.0.0.0", port) or (socket.has_ipv6 and is_taken(socket.AF_INET6, "::", port))
+
+
+def is_taken(family: socket.AddressFamily, every: str, port: int) -> bool:
+    """Return whether a process listens on a port, on any address of a family; not in a kernel without the family."""
+    try:
+        probe = socket.socket(family)
+    except OSError:
+        return False
+    with probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return True
+            probe.bind((every, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
     return False
 
 
