@@ -3,7 +3,6 @@
 The later claims change a node and restore it; the last one removes the proxies.
 """
 
-import hashlib
 import http.client
 import json
 import time
@@ -25,10 +24,10 @@ from tests.support.gateway_fleet import (
     strangers,
     trust,
 )
+from tests.support.gateway_refusals import CHAT, CHUNK, MODELS, PLENTY, REFUSED
 from tests.support.playbook import Run
 from tests.support.role_node import KEY, Place
 
-CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 UNITS = ("fleet-proxy", "fleet-gateway")
 UP = {"ubuntu": "UP", "debian": "UP"}
 Until = Callable[..., None]
@@ -87,47 +86,6 @@ def test_the_packages_own_unit_is_off(up: Fleet) -> None:
             "inactive",
             "disabled",
         ]
-
-
-# What a client sends: bytes of a request, and the status that it gets.
-CHUNK = b"1\r\n{\r\n0\r\n\r\n"
-PATHS = (
-    *(
-        "/tokenize",
-        "/v1/../tokenize",
-        "/v1/%2e%2e/tokenize",
-        "//v1/models",
-        "/v1/models/",
-        "/metrics",
-        "/health",
-        "/ready",
-    ),
-    *("/v1/responses", "/v1/load_lora_adapter", "/pause", "/v1/chat/completions;x", "http://x/tokenize"),
-)
-PLENTY = KEYS["plenty"]
-REFUSED: dict[str, tuple[bytes, tuple[int, ...]]] = {
-    "no key": (request("GET", MODELS), (401,)),
-    "another key": (request("GET", MODELS, "sk-no"), (401,)),
-    "the digest of a key": (request("GET", MODELS, hashlib.sha256(PLENTY.encode()).hexdigest()), (401,)),
-    "the replica's own key": (request("GET", MODELS, KEY), (401,)),
-    "a key by another scheme": (request("GET", MODELS, headers=(f"Authorization: Basic {PLENTY}",)), (401,)),
-    **{f"path {path}": (request("GET", path, PLENTY), (404,)) for path in PATHS},
-    "path with a null": (request("GET", "/v1/models%00", PLENTY), (400, 404)),
-    "GET of a completion": (request("GET", CHAT, PLENTY), (405,)),
-    "OPTIONS of a completion": (request("OPTIONS", CHAT, PLENTY), (405,)),
-    "DELETE of the models": (request("DELETE", MODELS, PLENTY), (405,)),
-    "a chunked body": (request("POST", CHAT, PLENTY, ("Transfer-Encoding: chunked",), CHUNK), (411,)),
-    "a chunked body with a length": (
-        request("POST", CHAT, PLENTY, ("Transfer-Encoding: chunked", "Content-Length: 3"), CHUNK),
-        (400, 411),
-    ),
-    "no length and no body": (request("POST", CHAT, PLENTY), (411,)),
-    "80 MB": (request("POST", CHAT, PLENTY, ("Content-Length: 80000000",), b"x" * 200_000), (413,)),
-    "80 MB with a GET": (request("GET", MODELS, PLENTY, ("Content-Length: 80000000",), b"x" * 200_000), (413,)),
-    "a length below nothing": (request("POST", CHAT, PLENTY, ("Content-Length: -1",)), (0, 400)),
-    "two lengths": (request("POST", CHAT, PLENTY, ("Content-Length: 1", "Content-Length: 99999999")), (0, 400)),
-    "no HTTP at all": (b"\x16\x03\x01 nothing\r\n\r\n", (400,)),
-}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,18 @@ from cryptography.hazmat.primitives import serialization
 from fleet import certificates, drift, errors, ssh
 from fleet.ansible import converge
 from fleet.impact import effects
-from fleet.managed import managed_set, served_certificate
+from fleet.managed import served_certificate
 from fleet.provider import base
 from fleet.provider.account import Account
-from fleet.provider.authority import Authority
-from fleet.provider.base import Request
 from fleet.provider.gateway import Gateway
 from fleet.provider.properties import UNKNOWN, Props
 from fleet.provider.slots import Slots
+from tests.support.gateway_resource import NODE, Runs, authority, inputs_of, request
 
-NODE = {"name": "glm-1", "address": "192.0.2.11", "port": 22, "host_key": "ssh-ed25519 AAAA"}
 ACME = {"server": "letsencrypt", "contact": "", "names": ["glm.example.com"], "thumbprint": "T" * 43}
 RIGHT = {"by": "acme", "ends": "2027-02-28", "right": True, "seen": ""}
 WRONG = {"by": "authority", "ends": "2027-02-28", "right": False, "seen": "glm.example.com has no address here"}
 LATE = {"by": "acme", "ends": "2026-12-12", "right": False, "seen": "too many certificates"}
-
-
-def request(kind: str, lines: list[str] | None = None) -> Request:
-    urn = f"urn:pulumi:prod::glm-fleet::fleet:index:{kind}::glm-1"
-    return Request(urn, lambda *_: None, threading.Event(), warn=[].append if lines is None else lines.append)
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +53,6 @@ def test_an_account_keeps_its_key(account: Props) -> None:
     assert Account().planned_outputs({}, {}, account) == account
 
 
-class Runs:
-    """Stands in for the runs of the playbook, which report this certificate."""
-
-    def __init__(self, served: Mapping[str, Any]) -> None:
-        self.jobs: list[converge.Job] = []
-        self.served = served
-
-    def __call__(self, job: converge.Job, *_: Any) -> converge.Outcome:
-        self.jobs.append(job)
-        results = {"fleet_gateway": {"version": "2.8.16", "acme": self.served}}
-        return converge.Outcome(results, managed_set.Declared(), 0, 1, {"gateway": 3.0})
-
-
 def gateway(served: Mapping[str, Any] | errors.FleetError) -> tuple[Gateway, Runs]:
     """Return the resource of a machine whose gateway shows clients this certificate."""
 
@@ -82,7 +61,7 @@ def gateway(served: Mapping[str, Any] | errors.FleetError) -> tuple[Gateway, Run
             raise served
         return served
 
-    runs = Runs({} if isinstance(served, errors.FleetError) else served)
+    runs = Runs(acme={} if isinstance(served, errors.FleetError) else served)
     outputs = ("version", "certificates", "ends", "acme")
     return Gateway("Gateway", outputs, Slots(), run=runs, read=lambda *_: [{}], look_at_certificate=look_at), runs
 
@@ -91,11 +70,9 @@ def gateway(served: Mapping[str, Any] | errors.FleetError) -> tuple[Gateway, Run
 def inputs(account: Props, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Props:
     """Return the inputs of a gateway that gets its certificate by ACME."""
     monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
-    signer = Authority().apply(request("Authority"), {}, None)
-    variables = {"gateway_faces": ["clients"], "gateway_address": "10.0.0.11", "gateway_acme": ACME}
-    keys = {"authority": signer["certificate"], "authority_key": signer["private"], "inner_key": "inner-0123456789"}
     acme = {"acme_key": account["private"], "acme_authority": "a private server's"}
-    return {"node": NODE, "roles": {"gateway": ""}, "vars": variables, "names": ACME["names"], **keys, **acme}
+    plain = inputs_of(authority(), "clients", names=ACME["names"], **acme)
+    return {**plain, "vars": {**plain["vars"], "gateway_acme": ACME}}
 
 
 def applied(served: Mapping[str, Any], inputs: Props) -> tuple[Props, list[str], converge.Job]:

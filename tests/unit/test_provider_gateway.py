@@ -3,9 +3,7 @@
 Without a machine: the run of the playbook is a stand-in. The clock is that of fleet.certificates.
 """
 
-import dataclasses
 import datetime
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,17 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fleet import certificates, drift, errors, ssh
-from fleet.ansible import converge
+from fleet import certificates, errors
 from fleet.impact import effects
-from fleet.managed import managed_set, rotation
 from fleet.provider import base
 from fleet.provider.authority import Authority
-from fleet.provider.base import InitFailed, Request
+from fleet.provider.base import InitFailed
 from fleet.provider.gateway import Gateway
 from fleet.provider.properties import UNKNOWN, Props
 from fleet.provider.slots import Slots
+from tests.support.gateway_resource import CLIENTS, NAMES, Runs, authority, inputs_of, request
 
 START = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
-NODE = {"name": "glm-1", "address": "192.0.2.11", "port": 22, "host_key": "ssh-ed25519 AAAA"}
-NAMES = ["glm.example.com", "192.0.2.1"]
-CLIENTS = {"team-a": {"sha256": "5f" * 32, "requests_per_minute": 600}}
 Travel = Callable[[int], None]
 
 
@@ -43,22 +37,6 @@ def travel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Travel:
     return to
 
 
-class Runs:
-    """Stands in for the runs of the playbook: keeps the jobs; raises an error where the test sets one."""
-
-    def __init__(self) -> None:
-        self.jobs: list[converge.Job] = []
-        self.error: errors.FleetError | None = None
-
-    def __call__(self, job: converge.Job, *_: Any) -> converge.Outcome:
-        self.jobs.append(job)
-        if self.error:
-            raise self.error
-        return converge.Outcome(
-            {"fleet_gateway": {"version": "2.8.16"}}, managed_set.Declared(), 0, 1, {"gateway": 3.0}
-        )
-
-
 @pytest.fixture
 def runs() -> Runs:
     return Runs()
@@ -67,22 +45,6 @@ def runs() -> Runs:
 @pytest.fixture
 def gateway(runs: Runs) -> Gateway:
     return Gateway("Gateway", ("version", "certificates", "ends"), Slots(), run=runs, read=lambda *_: [{}])
-
-
-def request(kind: str = "Gateway") -> Request:
-    return Request(f"urn:pulumi:prod::glm-fleet::fleet:index:{kind}::glm-1", lambda *_: None, threading.Event())
-
-
-def authority(old: Props | None = None) -> Props:
-    """Return the state of the stack's authority after a create or an update."""
-    return Authority().apply(request("Authority"), {}, old)
-
-
-def inputs_of(signer: Props, *faces: str, **more: Any) -> Props:
-    """Return the inputs of the proxies of glm-1."""
-    variables = {"gateway_faces": list(faces), "gateway_address": "10.0.0.11", "gateway_clients": CLIENTS}
-    keys = {"authority": signer["certificate"], "authority_key": signer["private"], "inner_key": "inner-0123456789"}
-    return {"node": NODE, "roles": {"gateway": ""}, "vars": variables, "names": NAMES, **keys, **more}
 
 
 def words(planned: list[effects.Effect]) -> list[str]:
@@ -275,58 +237,3 @@ def test_a_stack_whose_variables_are_still_unknown_says_what_it_knows(gateway: G
     planned = gateway.planned_outputs({**inputs, "vars": UNKNOWN}, inputs, state)
     assert planned["certificates"] == UNKNOWN
     assert gateway.effects(inputs, {**inputs, "vars": UNKNOWN}, state)[0].what == ("fleet-proxy", "fleet-gateway")
-
-
-LOOK = rotation.Look("answers", False, "", {}, 0, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}})
-
-
-def drift_of(seen: rotation.Look | errors.FleetError, *faces: str) -> tuple[list[str], list[str]]:
-    """Return the drift of a refresh, and the warnings beside it."""
-
-    def look(target: ssh.Target) -> rotation.Look:
-        if isinstance(seen, errors.FleetError):
-            raise seen
-        return seen
-
-    gateway = Gateway("Gateway", ("version",), Slots(), read=lambda *_: [{}], look=look)
-    warnings: list[str] = []
-    state = {"node": NODE, "vars": {"gateway_faces": [*faces]}, "managed": {}}
-    properties = gateway.read(dataclasses.replace(request(), warn=warnings.append), state)
-    return [str(difference) for difference in drift.recorded(properties)], warnings
-
-
-def test_drains_of_a_node_and_its_replicas_are_drift() -> None:
-    marks = {"glm-0": "operator"}
-    drained = dataclasses.replace(LOOK, draining=True, mark="turn", since=0, marks=marks, marks_since={"glm-0": 60})
-    assert drift_of(LOOK, "node") == ([], [])
-    assert drift_of(drained, "node")[0] == [
-        "node glm-1 (drained by an unfinished turn, wanted in rotation: the end of the turn, by `pulumi up`)",
-        "replica glm-1/glm-0 (drained by operator since 1970-01-01 00:01 UTC, "
-        "wanted in rotation: `fleet undrain`, and no `pulumi up`, puts it back)",
-    ]
-    assert drift_of(drained, "clients") == ([], []), "without a node proxy nothing is drained"
-
-
-def test_a_drain_by_hand_at_the_proxy_is_an_operator_s() -> None:
-    assert drift_of(dataclasses.replace(LOOK, draining=True), "node")[0][0].startswith(
-        "node glm-1 (drained by operator, "
-    )
-
-
-def test_a_proxy_that_cannot_be_asked_fails_no_refresh() -> None:
-    error = errors.CommandFailed(node="glm-1", doing="ask how it serves", seen="the node proxy's admin.sock: timed out")
-    assert drift_of(error, "node") == (
-        [],
-        ["whether glm-1 is drained is unknown: the node proxy's admin.sock: timed out"],
-    )
-
-
-def test_an_update_reverts_no_drain(gateway: Gateway, runs: Runs) -> None:
-    signer = authority()
-    first = gateway.apply(request(), inputs_of(signer, "node"), None)
-    entry = drift.Difference("node", "glm-1", drift.ROTATION, "in rotation", "drained by operator").to_json()
-    lines: list[str] = []
-    again = dataclasses.replace(request(), report=lambda text, _: lines.append(text))
-    second = gateway.apply(again, inputs_of(signer, "node"), {**first, "drift": [entry]})
-    assert "revert" not in runs.jobs[-1].data and second["drift"] == []
-    assert lines == ["stays as it is: node glm-1 (drained by operator, wanted in rotation)"]
