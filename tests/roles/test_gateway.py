@@ -145,14 +145,14 @@ def test_a_node_answers_the_gateways_of_the_stack_alone(up: Fleet) -> None:
     assert exchange(address, NODE, right, chunked).status == 411
 
 
-def test_a_neighbour_reaches_ssh_and_the_two_ports_of_tls_and_no_http_in_clear(up: Fleet, lab: labs.Lab) -> None:
+def test_a_neighbour_reaches_ssh_and_the_three_ports_of_tls_and_no_http_in_clear(up: Fleet, lab: labs.Lab) -> None:
     node = up.places["ubuntu"].node
     addresses = neighbour.reaches(lab.name, f"{lab.name}-{node.name}", node.address)
     own = [address for address in addresses if address.startswith(f"{node.address}:")]
-    assert own == [f"{node.address}:{port}" for port in (22, gateway_fleet.CLIENTS, NODE)]
+    assert own == [f"{node.address}:{port}" for port in (22, gateway_fleet.CLIENTS, NODE, gateway_fleet.PEERS)]
     # a Docker daemon of another test may have a bridge, on which a gateway listens, too
     assert {*addresses} - {*own} <= {f"{neighbour.BRIDGE}:{port}" for port in (22, gateway_fleet.CLIENTS)}
-    for port in (gateway_fleet.CLIENTS, NODE):
+    for port in (gateway_fleet.CLIENTS, NODE, gateway_fleet.PEERS):
         assert b"HTTP" not in received(node.address, port, request("GET", MODELS, PLENTY))
 
 

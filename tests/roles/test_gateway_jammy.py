@@ -15,7 +15,7 @@ from tests.support.gateway_fleet import NODE, REPLICAS, Fleet, exchange, receive
 from tests.support.playbook import Run
 from tests.support.role_node import KEY, Place
 
-pytestmark = pytest.mark.exhaustive  # a lab of its own; tests/unit/test_roles_gateway.py has the message
+pytestmark = pytest.mark.exhaustive  # a lab of its own; tests/unit/test_roles_gateway_addresses.py has the message
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 GATEWAY = "a-gateway"
 AS_NODE: dict[str, Any] = {"gateway_faces": ["node"], "gateway_names": [GATEWAY]}

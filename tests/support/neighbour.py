@@ -11,7 +11,7 @@ from lab.commands import docker
 BRIDGE = "172.17.0.1"
 BEHIND = [BRIDGE, *(f"172.17.0.{host}" for host in range(2, 6))]
 # Those of a vLLM server, of torch.distributed and of both proxies are among them.
-PORTS = [22, 80, 443, *range(8000, 8010), 8080, 8405, 8406, 8443, 29400, 29500, 29501]
+PORTS = [22, 80, 443, *range(8000, 8010), 8080, 8405, 8406, 8443, 8444, 29400, 29500, 29501]
 SCRIPT = """
 import json, select, socket, subprocess, sys, time
 node, behind, ports = json.loads(sys.argv[1])
