@@ -36,12 +36,13 @@ def test_a_preview_says_what_the_setting_does(fleet: Fleet) -> None:
     want(fleet, certificate="acme", acme={"terms_agreed": True})
     output = expect_success(fleet.run("preview"))
     assert "+ 1 to create" in output and "~ 2 to update" in output and "22 unchanged" in output
-    (line,) = diagnostics(output).splitlines()[1:]
+    line, ports = diagnostics(output).splitlines()[1:]
     assert line == (
-        "  prod-1, prod-3: may reload fleet-proxy, fleet-gateway, not measured yet: "
+        "  prod-1, prod-3: may reload fleet-gateway, not measured yet: "
         'gateway_acme.names unset -> ["glm.example.com"]; gateway_acme.server unset -> letsencrypt; '
         "gateway_acme.thumbprint unset -> (known later)"
     )
+    assert "; 80 of prod-1, prod-3 for everybody; " in ports
 
 
 def test_an_update_makes_one_key_which_is_in_clear_nowhere(fleet: Fleet) -> None:
