@@ -341,7 +341,7 @@ def test_no_log_has_a_key(up: Fleet) -> None:
         assert all(digest["sha256"] not in text for digest in up.variables("ubuntu")["gateway_clients"].values())
         lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         assert {line["key"] for line in lines if line["at"] == "gateway"} <= {*KEYS, "", "-"}
-        assert {line["gateway"] for line in lines if line["at"] == "node"} == {*up.places}
+        assert {line["gateway"] for line in lines if line["at"] == "node"} >= {*up.places}
 
 
 def test_a_port_of_somebody_else_stops_the_run_before_any_change(up: Fleet) -> None:

@@ -6,7 +6,6 @@ unit, such as a renewal under load. The tests are steps; the last one takes ever
 
 import pathlib
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.support.playbook import Run
 from tests.support.role_node import Place
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.needs("go"), pytest.mark.timeout(1800)]
-Until = Callable[..., None]
 ACCOUNT, THUMBPRINT = certificates.new_account()
 LEFT = "/etc/fleet/acme /var/lib/fleet-acme /usr/local/lib/fleet/acme-control /etc/systemd/system/fleet-acme.*"
 
@@ -31,9 +29,13 @@ class Endpoint(Fleet):
         keys = {"GATEWAY_ACME_KEY": ACCOUNT, "GATEWAY_ACME_AUTHORITY": PUBLIC.pem}
         return self.run(name, check, keys, gateway_acme=acme, **more)
 
+    def served(self, name: str, field: str) -> str:
+        """Return a field of the certificate that a gateway shows clients."""
+        show = f"openssl s_client -connect 127.0.0.1:443 -servername {NAME} 2>/dev/null"
+        return self.places[name].sh(f"echo | {show} | openssl x509 -noout {field}")
+
     def issuer(self, name: str) -> str:
-        command = f"echo | openssl s_client -connect 127.0.0.1:443 -servername {NAME} 2>/dev/null | openssl x509 -noout -issuer"
-        return self.places[name].sh(command)
+        return self.served(name, "-issuer")
 
 
 PUBLIC = gateway_pki.authority("of the ACME server itself")
@@ -88,17 +90,17 @@ def test_a_second_run_changes_nothing_and_check_mode_says_so(fleet: Endpoint) ->
         assert (run.rc, run.changed) == (0, []), run.message
 
 
-def test_the_timer_renews_and_nothing_else_runs(fleet: Endpoint, until: Until) -> None:
+def test_a_renewal_by_the_timer_s_unit_is_a_reload_of_the_gateway(fleet: Endpoint) -> None:
     place = fleet.places["debian"]
     assert place.sh("systemctl is-active fleet-acme.timer; systemctl is-enabled fleet-acme.timer").split() == [
         "active",
         "enabled",
     ]
-    main, before = place.sh("systemctl show --value --property=MainPID fleet-gateway"), fleet.issuer("debian")
+    main = place.sh("systemctl show --value --property=MainPID fleet-gateway")
+    before = fleet.served("debian", "-serial")
     place.sh("rm /var/lib/fleet-acme/certificate.pem; systemctl start fleet-acme.service")
-    place.sh("journalctl --unit=fleet-gateway --output=cat | grep -q 'Reload'")
+    assert fleet.served("debian", "-serial") != before
     assert place.sh("systemctl show --value --property=MainPID fleet-gateway") == main
-    assert "Pebble Intermediate CA" in fleet.issuer("debian") and before
 
 
 def test_the_client_of_acme_reads_no_key_of_a_proxy_or_a_client(fleet: Endpoint) -> None:
@@ -112,14 +114,16 @@ def test_the_client_of_acme_reads_no_key_of_a_proxy_or_a_client(fleet: Endpoint)
 
 def test_the_setting_goes_without_a_trace(fleet: Endpoint) -> None:
     for name, place in fleet.places.items():
+        record = (
+            "/var/lib/fleet/before.json"  # as the role host writes it: without it nobody knows whose the package is
+        )
+        place.sh(f"mkdir -p {record.rpartition('/')[0]}; echo '{{\"packages\": []}}' >{record}")
         run = fleet.run(name)
+        place.sh(f"rm {record}")
         assert run.rc == 0, run.message
         assert run.results["fleet_gateway"]["acme"] == {}
         assert place.sh(f"ls -d {LEFT} /etc/fleet/gateway/acme 2>/dev/null || true") == ""
-        assert place.sh("id fleet-acme 2>/dev/null || true; dpkg-query -W dehydrated 2>/dev/null || true").strip() in (
-            "",
-            "dehydrated",
-        )
+        assert place.sh("id fleet-acme 2>/dev/null || true; dpkg-query -W dehydrated 2>/dev/null || true").strip() == ""
         assert "an authority of the tests" in fleet.issuer(name)
         assert place.sh("ss -Hltn 'sport = :80'") == ""
         assert fleet.run(name).changed == []
