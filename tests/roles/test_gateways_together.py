@@ -101,6 +101,7 @@ def first_line(fleet: Fleet, own: str, data: bytes) -> bytes:
         return b""
 
 
+@pytest.mark.exhaustive  # tests/unit/test_program_gateway.py has the names that each proxy accepts
 def test_a_stolen_key_is_refused_after_a_reissue_and_the_machine_itself_serves_on(up: Fleet, until: Until) -> None:
     """Debian gets new certificates first, which ubuntu accepts before and after it hears of them."""
     stolen, own, again = up.client_pems["debian"], "debian.r1", {**up.machine("debian"), "certificate": "debian.r1"}
@@ -131,6 +132,7 @@ def node_status(fleet: Fleet, own: str) -> int:
     return exchange(fleet.address("ubuntu"), gateway_fleet.NODE, trust(fleet.authority, own), MODELS).status
 
 
+@pytest.mark.exhaustive  # tests/unit/test_roles_gateway.py has the configuration
 def test_a_virtual_address_moves_to_the_other_gateway_and_stays_there(up: Fleet, until: Until) -> None:
     virtual = free_address(up)
     check = up.run("ubuntu", check=True, gateway_virtual_address=virtual)
