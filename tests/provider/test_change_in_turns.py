@@ -24,25 +24,18 @@ from tests.support.ssh_server import Server
 OLD, NEW = "key of {'max_model_len': 65536}", "key of {'max_model_len': 300}"
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    machine = Server(tmp_path_factory.mktemp("machine"))
-    yield machine
-    machine.close()
-
-
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return make_node(tmp_path, monkeypatch, "glm-0")
 
 
 @pytest.fixture
-def make(machine: Server, node: Node, tmp_path: Path) -> Iterator[Make]:
+def make(server: Server, node: Node, tmp_path: Path) -> Iterator[Make]:
     """Make a run: with a node proxy, and without a hold, unless the test says otherwise."""
     with StandIn(node) as proxy:
 
         def run(**change: Any) -> Run:
-            return Run(machine, node, proxy, tmp_path, Change(**{"hold": 0, "drain": 5, **change}))
+            return Run(server, node, proxy, tmp_path, Change(**{"hold": 0, "drain": 5, **change}))
 
         yield run
 
@@ -343,9 +336,9 @@ def test_a_node_that_an_operator_drained_is_changed_and_stays_out(make: Make) ->
 
 
 def test_a_node_without_a_proxy_goes_in_turns_and_goes_back_undrained(
-    machine: Server, node: Node, tmp_path: Path
+    server: Server, node: Node, tmp_path: Path
 ) -> None:
-    run = Run(machine, node, None, tmp_path, Change(hold=0))
+    run = Run(server, node, None, tmp_path, Change(hold=0))
     run.census()
     run.answers = [[WRONG]]
     with pytest.raises(errors.ProbeFailed, match="went back"):

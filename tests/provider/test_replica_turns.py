@@ -25,13 +25,6 @@ OLD, NEW = "probes of {'max_model_len': 65536}", "probes of {'max_model_len': 30
 CANCELLED = errors.Cancelled(node="glm-1", seen="cancelled")
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    machine = Server(tmp_path_factory.mktemp("machine"))
-    yield machine
-    machine.close()
-
-
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return make_node(tmp_path, monkeypatch, "glm-0", "glm-1")
@@ -44,11 +37,11 @@ def proxy(node: Node) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def make(machine: Server, node: Node, proxy: StandIn, tmp_path: Path) -> Make:
+def make(server: Server, node: Node, proxy: StandIn, tmp_path: Path) -> Make:
     """Make a run after the census of its two nodes, without a hold unless the test says otherwise."""
 
     def run(one_key: bool = True, **change: Any) -> Run:
-        run = Run(machine, node, proxy, tmp_path, Change(**{"hold": 0, "drain": 5, **change}), one_key=one_key)
+        run = Run(server, node, proxy, tmp_path, Change(**{"hold": 0, "drain": 5, **change}), one_key=one_key)
         run.census()
         return run
 
@@ -190,8 +183,8 @@ def test_the_files_of_an_unfinished_change_restart_every_replica_also_of_a_drain
     assert run.events == ["role, drained", "role restarts glm-0, glm-1, drained", *[f"{NEW}, drained"] * 2]
 
 
-def drain_by_hand(machine: Server, *, replica: str) -> None:
-    with ssh.connect(machine.target) as connection:
+def drain_by_hand(server: Server, *, replica: str) -> None:
+    with ssh.connect(server.target) as connection:
         rotation.drain(connection, rotation.OPERATOR, 1, lambda _: None, threading.Event(), replica)
 
 
@@ -199,7 +192,7 @@ def drain_by_hand(machine: Server, *, replica: str) -> None:
     "why", ["another API key", "a replica is down", "the proxy does not know a replica", "drained"]
 )
 def test_where_a_replica_cannot_be_changed_alone_the_node_leaves_rotation(
-    make: Make, node: Node, proxy: StandIn, machine: Server, why: str
+    make: Make, node: Node, proxy: StandIn, server: Server, why: str
 ) -> None:
     match why:
         case "a replica is down":
@@ -207,7 +200,7 @@ def test_where_a_replica_cannot_be_changed_alone_the_node_leaves_rotation(
         case "the proxy does not know a replica":
             del proxy.replicas["glm-1"]
         case "drained":
-            drain_by_hand(machine, replica="glm-1")
+            drain_by_hand(server, replica="glm-1")
     run = make(one_key=why != "another API key")
     run.serve()
     assert run.events[0] == "role, drained"
