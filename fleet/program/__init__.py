@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,9 @@ class Plan:
     settings: settings.Settings
     roles: role_vars.Roles
     variables: Mapping[str, Mapping[str, Any]]
+    whole: Mapping[str, Mapping[str, Any]]  # the same with the roles' defaults
     fleet: pulumi.ProviderResource
     machines: Mapping[str, resources.Machine]  # by name, in the order of the stack file
-
-    @functools.cached_property
-    def whole(self) -> Mapping[str, Mapping[str, Any]]:
-        """The roles' variables of each machine, with their defaults."""
-        return {name: {**self.roles.defaults, **values} for name, values in self.variables.items()}
 
     @functools.cached_property
     def builds(self) -> tuple[str, ...]:
@@ -144,8 +140,8 @@ def read() -> Plan:
     purge = {"purge": " ".join(stack.purge)} if stack.purge else {}
     inputs = {"parallel": stack.parallel, **purge, **turns.setting(stack)}
     fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
-    plan = Plan(stack, roles, own, fleet, {})
-    return replace(plan, machines=machines.supply(stack, plan.whole, pulumi.get_stack(), fleet))
+    whole = {name: {**roles.defaults, **values} for name, values in own.items()}
+    return Plan(stack, roles, own, whole, fleet, machines.supply(stack, whole, pulumi.get_stack(), fleet))
 
 
 def probes_digest(extra: str | None = None) -> str:

@@ -5,7 +5,7 @@ Called by the servicer. Needs fleet.certificates and the stack's authority, whos
 
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fleet import certificates, drift, errors, ssh
 from fleet.impact.effects import PROXIES, Reason
@@ -27,6 +27,7 @@ VARIABLES = {name: f"GATEWAY_{name.upper()}_PEM" for name in UNITS}
 # Inputs for ACME, and the variable of the role's environment for each.
 ACME = {"acme_key": "GATEWAY_ACME_KEY", "acme_authority": "GATEWAY_ACME_AUTHORITY"}
 RELOAD = Level("reload")
+Answer = TypeVar("Answer")
 
 
 def look(target: ssh.Target) -> rotation.Look:
@@ -75,10 +76,8 @@ class Gateway(Playbook):
         current = self._with_certificate(request, super().read(request, properties))
         if "node" not in _faces(properties, {}):
             return current
-        try:
-            seen = self._look(ssh.Target.from_inputs(properties["node"]))
-        except errors.CommandFailed as error:
-            request.warn(f"whether {request.name} is drained is unknown: {error.seen}")
+        seen = _ask(self._look, request, properties, f"whether {request.name} is drained")
+        if seen is None:
             return current
         drains = [_drained(request.name, replica, words, seen) for replica, words in seen.drains.items()]
         return {**current, "drift": [*current["drift"], *(difference.to_json() for difference in drains)]}
@@ -87,10 +86,8 @@ class Gateway(Playbook):
         """Return the properties with the certificate that clients get now."""
         if not acme_certificate.wanted(current):
             return current
-        try:
-            served = self._look_at_certificate(ssh.Target.from_inputs(current["node"]))
-        except errors.CommandFailed as error:
-            request.warn(f"which certificate {request.name} has by ACME is unknown: {error.seen}")
+        served = _ask(self._look_at_certificate, request, current, f"which certificate {request.name} has by ACME")
+        if served is None:
             return current
         difference = acme_certificate.difference(request.name, served)
         more = [difference.to_json()] if difference else []
@@ -145,6 +142,15 @@ class Gateway(Playbook):
         return {"VLLM_API_KEY": properties["inner_key"], "GATEWAY_AUTHORITY": properties["authority"], **pems, **acme}
 
 
+def _ask(look: Callable[[ssh.Target], Answer], request: Request, properties: Props, what: str) -> Answer | None:
+    """Return what a look at the machine gives; None, with a warning that `what` is unknown, if its command fails there."""
+    try:
+        return look(ssh.Target.from_inputs(properties["node"]))
+    except errors.CommandFailed as error:
+        request.warn(f"{what} is unknown: {error.seen}")
+        return None
+
+
 def _drained(node: str, replica: str, words: str, seen: rotation.Look) -> drift.Difference:
     """Return the difference for a drain."""
     by_turn = (seen.marks.get(replica) if replica else seen.mark) == rotation.TURN
@@ -175,11 +181,12 @@ def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:
     """Return the certificates that the authority signs for a machine."""
     own, address = inputs.get("own_names") or [inputs["node"]["name"]], inputs["vars"]["gateway_address"]
     names = inputs.get("names") or own
+    machine = certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address])))
     wanted = {
-        "node": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
+        "node": machine,
         "client": certificates.Wanted("client", own[0]),
         "server": certificates.Wanted("server", names[0], tuple(names)),
-        "peer": certificates.Wanted("server", own[0], tuple(dict.fromkeys([*own, address]))),
+        "peer": machine,
     }
     return {name: wanted[name] for name in _ours(inputs)}
 
