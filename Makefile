@@ -69,7 +69,7 @@ test-all: ## run also the tests that `test` leaves out for their time (hours)
 	@$(MAKE) test ARGS="--exhaustive $(ARGS)"
 
 check: export LEVEL := dev
-check: python ## check format, lint, types, import rules; run the fast tests: about a minute
+check: python ## check format, lint, types, import rules; run the fast tests: about two minutes
 	@$(ENV) bootstrap/check.sh
 
 check-pythons: ## run the fast tests on the oldest and the newest Python of a controller
