@@ -90,7 +90,9 @@ class ApiServer:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         pods = self.request("GET", f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
         return [
-            {"apiVersion": "v1", "kind": "Pod", **pod} for pod in pods if "deletionTimestamp" not in pod["metadata"]
+            {"apiVersion": "v1", "kind": "Pod", **pod}
+            for pod in pods
+            if deleted == ("deletionTimestamp" in pod["metadata"])
         ]
 
     def add_account(self, name: str, namespace: str, rules: Sequence[Object], seconds: int = 3600) -> None:
