@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import api_server as support
-from tests.support.api_server import ApiServer
-
-LIMITED = "limited"  # a context that may only read pods of the namespace default
+from tests.support.api_server import LIMITED, ApiServer
 
 
 @pytest.fixture(scope="session")

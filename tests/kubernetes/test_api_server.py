@@ -5,8 +5,7 @@ import json
 import pytest
 
 from lab.kubernetes import build
-from tests.kubernetes.conftest import LIMITED
-from tests.support.api_server import ApiServer, Object, RefusedError
+from tests.support.api_server import LIMITED, ApiServer, Object, RefusedError
 
 NAMESPACE: Object = {
     "apiVersion": "v1",

@@ -20,6 +20,7 @@ import httpx
 from lab.kubernetes import build, control_plane, crds, pki
 
 Object = dict[str, Any]
+LIMITED = "limited"  # the tests' account that may only read pods of the namespace default
 MANAGER = "tests"  # of the fields that `apply` sets
 PATIENCE = 120  # seconds for a start, and for the end of a wait
 # It has no controllers of its own: nobody makes the accounts that pods have by default.
