@@ -37,7 +37,7 @@ env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 	@bootstrap/env.sh
 
 ##@ Set up
-.PHONY: setup python pulumi docker images kubernetes stop-docker clean-cache
+.PHONY: setup python pulumi go docker images kubernetes stop-docker clean-cache
 setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
 python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
@@ -46,14 +46,17 @@ python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the vers
 pulumi: ## provide the Pulumi engine: build it once, or use a kept build
 	@bootstrap/pulumi.sh
 
+go: ## provide Go, for the lab's Kubernetes: the one on PATH, or one from the package index
+	@bootstrap/go.sh >/dev/null
+
 docker: ## start a Docker daemon, or use the running one
 	@bootstrap/docker.sh
 
 images: python docker ## build the lab's images
 	@$(ENV) python -m lab.build $(SYSTEMS)
 
-kubernetes: python ## build the lab's Kubernetes from the Go module proxy
-	@$(ENV) python -m lab.kubernetes.build
+kubernetes: python go ## build the lab's Kubernetes from the Go module proxy; PARTS="min cp node kubeadm"
+	@$(ENV) python -m lab.kubernetes.build $(PARTS)
 
 stop-docker: ## stop the Docker daemon, if `make` started it
 	@bootstrap/docker.sh stop
@@ -65,7 +68,7 @@ clean-cache: ## remove what was built in the user's cache directory
 .PHONY: test test-all check check-pythons format docs lock bench
 test: export LEVEL := dev
 test: ## run all tests: unit, provider, roles, whole deployments
-	@$(MAKE) -j4 setup images kubernetes SYSTEMS=all
+	@$(MAKE) -j4 setup images kubernetes SYSTEMS=all PARTS="min cp"
 	@$(ENV) python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 test-all: ## run also the tests that `test` leaves out for their time (hours)

@@ -35,6 +35,7 @@ fi
 
 set_() { printf 'export %s=%q\n' "$1" "$2"; }
 path=$VENV/bin:$(pulumi_home)/bin
+[ ! -x "$(go_home)/bin/go" ] || path=$path:$(go_home)/bin # where the machine has no new enough Go
 case $PATH in "$path":*) ;; *) path=$path:$PATH; set_ PATH "$path" ;; esac
 set_ PULUMI_HOME "$STATE/home"
 set_ PULUMI_BACKEND_URL "${FLEET_BACKEND:-file://$STATE/backend}"

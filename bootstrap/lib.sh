@@ -52,6 +52,9 @@ pulumi_home() {
   printf '%s/pulumi-%s\n' "$CACHE" "$(cat "$REPO"/bootstrap/pulumi/{recipe.sh,go.mod,go.sum,go.txt} "$REPO"/bootstrap/pulumi/language-host/go.{mod,sum} | digest | cut -c1-12)"
 }
 
+# Where go.sh keeps a Go from the package index, for a machine without one.
+go_home() { printf '%s/go-%s\n' "$CACHE" "$(digest <"$REPO/bootstrap/pulumi/go.txt" | cut -c1-12)"; }
+
 # environment: the environment of env.sh, for a script that runs pulumi. Fails when the setup is incomplete.
 environment() {
   local exports

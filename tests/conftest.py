@@ -25,7 +25,7 @@ FOLDERS = {
 TOGETHER = ("changes", "faults", "e2e", "matrix", "roles", "cloud", "provider", "machine", "kubernetes")
 BROUGHT_BY = {
     "pulumi": "`make setup` brings it",
-    "go": "apt-get install golang, 1.26 or later",
+    "go": "`make go` brings it",
 }  # where a program of `needs` comes from
 LIMITS = {"e2e": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 

@@ -92,8 +92,9 @@ def _link() -> str:
 
 
 def _go() -> str:
+    """Return the version and the processor of go, which both change what it builds."""
     if shutil.which("go") is None:
-        raise LabError("go: not on this machine\n  wanted: Go 1.26 or later\n  next:   bootstrap/pulumi.sh brings it")
+        raise LabError("go: not on PATH\n  wanted: Go 1.26 or later\n  next:   `make go` brings it")
     return run("go", "env", "GOVERSION", "GOARCH")
 
 

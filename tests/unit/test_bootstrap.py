@@ -5,6 +5,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.support.programs import write_program
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,3 +41,31 @@ def test_a_shell_can_evaluate_the_environment_of_a_state_with_a_space(tmp_path: 
     script = 'eval "$(bootstrap/env.sh)" && printf "%s" "$PULUMI_BACKEND_URL"'
     result = run("bash", "-c", script, FLEET_STATE=str(state), FLEET_BACKEND="")
     assert result.stdout == f"file://{state}/backend", result.stderr
+
+
+def kept_go(cache: Path) -> Path:
+    """Return where go.sh keeps a Go in this cache."""
+    return Path(
+        run("bash", "-c", ". bootstrap/lib.sh && go_home", XDG_CACHE_HOME=str(cache)).stdout.strip(), "bin", "go"
+    )
+
+
+@pytest.mark.parametrize(("version", "chosen"), [("1.26.0", "path"), ("1.31.2", "path"), ("1.19.8", "cache")])
+def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, version: str, chosen: str) -> None:
+    """The kept Go stands in: nothing is installed here."""
+    programs = {"path": tmp_path / "go", "cache": kept_go(tmp_path)}
+    programs["cache"].parent.mkdir(parents=True)
+    write_program(programs["cache"], "exit 1")
+    write_program(programs["path"], f"echo go version go{version} linux/amd64")
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path)}
+    assert run("bootstrap/go.sh", **own).stdout == f"{programs[chosen]}\n"
+
+
+def test_a_kept_go_is_on_the_path_of_the_environment(tmp_path: Path) -> None:
+    kept = kept_go(tmp_path)
+    script = 'eval "$(bootstrap/env.sh)" && printf "%s" "$PATH"'
+    own = {"XDG_CACHE_HOME": str(tmp_path), "FLEET_STATE": str(tmp_path / "state")}
+    assert str(kept.parent) not in run("bash", "-c", script, **own).stdout.split(":")
+    kept.parent.mkdir(parents=True)
+    write_program(kept, "exit 1")
+    assert str(kept.parent) in run("bash", "-c", script, **own).stdout.split(":")
