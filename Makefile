@@ -55,7 +55,7 @@ docker: ## start a Docker daemon, or use the running one
 images: python docker ## build the lab's images
 	@$(ENV) python -m lab.build $(SYSTEMS)
 
-kubernetes: python go ## build the lab's Kubernetes from the Go module proxy; PARTS="min cp node kubeadm"
+kubernetes: python go ## build the lab's Kubernetes from the Go module proxy; PARTS="min cp node pause kubeadm"
 	@$(ENV) python -m lab.kubernetes.build $(PARTS)
 
 stop-docker: ## stop the Docker daemon, if `make` started it

@@ -1,4 +1,4 @@
-"""Build the lab's missing images: nodes, the serving image's base, the site. Usage: python -m lab.build [SYSTEM ... | all].
+"""Build the lab's missing images: nodes, the serving image's base, the site. Usage: python -m lab.build [SYSTEM ... | all | kubernetes].
 
 Needs a Docker daemon, and packages from the system's archives and PyPI. Called by `make images`, and by the lab's plugin during a
 `pulumi up` without make. Builds two images at once: a download waits for the network while the other unpacks.
@@ -13,9 +13,10 @@ from concurrent import futures
 
 from lab import cache
 from lab.commands import LabError, say, step
-from lab.images import node, rootfs, serving, site
+from lab.images import kubernetes, node, rootfs, serving, site
 from lab.images.rootfs import Recipe
 
+KUBERNETES = "kubernetes"  # stands for the system of a Kubernetes node
 USUAL = ("ubuntu-24.04", "debian-12")  # as in stacks/Pulumi.lab.yaml
 
 
@@ -23,7 +24,7 @@ def ensure(systems: Sequence[str]) -> None:
     """Build the missing images of these systems' nodes and of their site. Only one build runs on a machine."""
     with (cache.folder() / "build.lock").open("w") as lock, futures.ThreadPoolExecutor(2) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        nodes = [system for system in sorted(set(map(node.available, systems))) if not _exists(node.recipe(system))]
+        nodes = [recipe for recipe in _nodes(systems) if not _exists(recipe)]
         site_exists = rootfs.exists(site.tag())
         if site_exists and not nodes:
             return
@@ -32,8 +33,14 @@ def ensure(systems: Sequence[str]) -> None:
         if not site_exists:
             services = pool.submit(_services)
             running = [services, pool.submit(_site, services)]
-        for build in [*running, *(pool.submit(_node, system) for system in nodes)]:
+        for build in [*running, *(pool.submit(_node, recipe) for recipe in nodes)]:
             build.result()
+
+
+def _nodes(systems: Sequence[str]) -> list[Recipe]:
+    """Return the recipes of the nodes of these systems."""
+    recipes = [node.recipe(system) for system in sorted({node.available(name) for name in systems if name != KUBERNETES})]
+    return [*recipes, *([kubernetes.recipe()] if KUBERNETES in systems else [])]
 
 
 def _exists(recipe: Recipe) -> bool:
@@ -53,14 +60,14 @@ def _site(services: "futures.Future[None]") -> None:
     site.build()
 
 
-def _node(system: str) -> None:
-    with step(f"build the node {system}"):
-        rootfs.build(node.recipe(system))
+def _node(recipe: Recipe) -> None:
+    with step(f"build the {recipe.name.replace('-', ' ', 1)}"):
+        rootfs.build(recipe)
 
 
 def main() -> None:
     """Build the images of the named systems, or of those in stack lab."""
-    names = ["all", *node.SUITES]
+    names = ["all", KUBERNETES, *node.SUITES]
     options = argparse.ArgumentParser(prog="python -m lab.build", description=main.__doc__)
     options.add_argument("systems", nargs="*", metavar="SYSTEM", help=f"one of {', '.join(names)}")
     systems = options.parse_args().systems or USUAL

@@ -24,6 +24,7 @@ PARTS = {
     "min": ("min", "programs"),  # etcd, kube-apiserver: all that a test of objects needs
     "cp": ("cp", "programs"),  # and kube-controller-manager, kube-scheduler, kubectl
     "node": ("node", "programs", "deviceplugin"),  # kubelet, kube-proxy, kubectl, device-plugin
+    "pause": ("pause",),
     "kubeadm": ("kubeadm",),
 }
 # Unoptimised and without debugging information: a cold build takes about two thirds of the processor's time.
