@@ -39,7 +39,9 @@ def ensure(systems: Sequence[str]) -> None:
 
 def _nodes(systems: Sequence[str]) -> list[Recipe]:
     """Return the recipes of the nodes of these systems."""
-    recipes = [node.recipe(system) for system in sorted({node.available(name) for name in systems if name != KUBERNETES})]
+    recipes = [
+        node.recipe(system) for system in sorted({node.available(name) for name in systems if name != KUBERNETES})
+    ]
     return [*recipes, *([kubernetes.recipe()] if KUBERNETES in systems else [])]
 
 

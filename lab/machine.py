@@ -6,6 +6,7 @@ Called by the lab's plugins (lab/provider, lab/cloud) and by the tests. The stan
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ CAPABILITIES = [
 ]
 # A Docker daemon in a container needs real file systems at these paths; volumes are, and survive a restart.
 VOLUMES = {"docker": "/var/lib/docker", "containerd": "/var/lib/containerd"}
+NOTHING: Mapping[Path, str] = {}
 # Each node's systemd and Docker daemon need several; a few nodes use up the kernel's default.
 WATCHES, ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
 
@@ -74,8 +76,19 @@ def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str
     return {"address": address, "port": 22, "user": "root", "identity": identity, "host_key": host_key}
 
 
-def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str, str]:
-    """Create a node's container with its volumes and without keys, replacing an old one. Return the container's name and the address."""
+def make(
+    lab: str,
+    name: str,
+    image: str,
+    gpus: int,
+    folder: Path,
+    volumes: Mapping[str, str] = VOLUMES,
+    mounts: Mapping[Path, str] = NOTHING,
+) -> tuple[str, str]:
+    """Create a node's container with its volumes and without keys, replacing an old one. Return the container's name and the address.
+
+    `mounts` are files and folders of this machine, which the node can read, and where.
+    """
     net = network.find(lab)
     if net is None:
         raise LabError(f"make the node {name}: there is no lab {lab}\n  next:   make its site first")
@@ -95,7 +108,8 @@ def make(lab: str, name: str, image: str, gpus: int, folder: Path) -> tuple[str,
     options += [f"--security-opt={kind}=unconfined" for kind in ("seccomp", "apparmor", "systempaths")]
     options += ["--device-cgroup-rule=a *:* rwm", "--device=/dev/fuse", "--cgroupns=private", "--shm-size=1g"]
     options += ["--tmpfs=/run:exec,mode=755", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec,mode=1777"]
-    for volume, place in VOLUMES.items():
+    options += [f"--volume={path}:{place}:ro" for path, place in mounts.items()]
+    for volume, place in volumes.items():
         docker("volume", "create", f"--label={network.label(lab)}", f"{container}-{volume}")
         options.append(f"--volume={container}-{volume}:{place}")
     if net.sealed:

@@ -17,7 +17,9 @@ RENDER_GROUP = 880  # the number of the group of /dev/dri/renderD*: outside of w
 def recipe() -> Recipe:
     """Return the recipe of a Kubernetes node."""
     base = node.recipe(SYSTEM)
-    own = [file for file in sorted(FILES.iterdir()) if file.is_file() and file.suffix != ".py" and file.name != "setup.sh"]
+    own = [
+        file for file in sorted(FILES.iterdir()) if file.is_file() and file.suffix != ".py" and file.name != "setup.sh"
+    ]
     setup = f"{base.setup}RENDER_GROUP={RENDER_GROUP}\n{(FILES / 'setup.sh').read_text()}"
     return Recipe(
         name=f"kubernetes-{SYSTEM}",
