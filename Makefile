@@ -5,12 +5,14 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 STACK ?= lab
+LAB := $(filter lab lab-kubernetes,$(STACK))
+KUBERNETES := $(filter lab-kubernetes,$(STACK))
 ENV := eval "$$(bootstrap/env.sh)" &&
 
 ##@ Every day
 .PHONY: up preview down recover backup restore show env
 up: ## set up what is missing, deploy stack $(STACK), show the table
-	@$(MAKE) -j4 setup $(if $(filter lab,$(STACK)),images)
+	@$(MAKE) -j4 setup $(if $(LAB),images) $(if $(KUBERNETES),kubernetes SYSTEMS=kubernetes PARTS="cp node pause")
 	@bootstrap/up.sh $(STACK)
 
 preview: python pulumi ## show what `up` would change, restart or reboot
@@ -22,7 +24,7 @@ show: ## show the table of what is deployed
 
 down: setup ## remove everything of the stack; stop the Docker daemon if `make` started it and no container runs
 	@bootstrap/down.sh $(STACK)
-	@$(if $(filter lab,$(STACK)),bootstrap/docker.sh stop-idle)
+	@$(if $(LAB),bootstrap/docker.sh stop-idle)
 
 recover: setup ## after a kill -9 or with a truncated state file: repair the state, then deploy
 	@bootstrap/recover.sh $(STACK)
@@ -38,7 +40,7 @@ env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 
 ##@ Set up
 .PHONY: setup python pulumi go docker images kubernetes stop-docker clean-cache
-setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
+setup: python pulumi $(if $(LAB),docker) $(if $(KUBERNETES),go) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
 python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
 	@bootstrap/python.sh $(LEVEL)

@@ -72,6 +72,9 @@ stack_exists() {
   python3 -c 'import json, sys; sys.exit(sys.argv[1] not in [s["name"].split("/")[-1] for s in json.load(sys.stdin)])' "$1" <<<"$listed"
 }
 
+# lab_cluster STACK: whether the stack's Kubernetes cluster is the lab's, which lab-cluster.sh makes.
+lab_cluster() { grep -qE '^ +context: glm-fleet-lab( |$)' "$REPO/stacks/Pulumi.$1.yaml" 2>/dev/null; }
+
 # paste WORD: the word, quoted for a line to paste; the checkout's path may have spaces.
 paste() { printf '%q' "$1"; }
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }

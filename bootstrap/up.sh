@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Deploy a stack from a prepared controller: create it, run `pulumi up` with the policies, show the table.
-# Usage: bootstrap/up.sh STACK [more arguments of pulumi up]. Needs python.sh and pulumi.sh, for stack lab docker.sh. Called by `make up`.
+# Usage: bootstrap/up.sh STACK [more arguments of pulumi up]. Needs python.sh and pulumi.sh, for stacks of the lab docker.sh. Called by `make up`.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -10,6 +10,7 @@ shift
 cd "$REPO"
 
 "$REPO/bootstrap/stack.sh" "$stack"
+if lab_cluster "$stack"; then "$REPO/bootstrap/lab-cluster.sh" up "$stack"; fi
 # One failed node does not stop the others: their work is saved, and the summary names the failed one.
 # The table below shows the outputs.
 pulumi up --yes --skip-preview --suppress-outputs --continue-on-error --policy-pack policies --stack "$stack" "$@"

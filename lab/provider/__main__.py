@@ -5,6 +5,6 @@ from fleet.sdk_patches import sdk_stub
 sdk_stub.apply()
 
 from fleet.provider import plugin  # noqa: E402, after it
-from lab.provider.resources import Machine, Site  # noqa: E402
+from lab.provider.resources import Cluster, Machine, Site  # noqa: E402
 
-plugin.serve({"Site": Site(), "Machine": Machine()})
+plugin.serve({"Site": Site(), "Machine": Machine(), "Cluster": Cluster()})

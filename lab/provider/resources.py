@@ -1,6 +1,6 @@
-"""The resources of the lab's plugin: Site (the network and the stand-ins for the internet) and Machine (one node).
+"""The resources of the lab's plugin: Site (the network and the stand-ins for the internet), Machine (one node), Cluster (Kubernetes).
 
-They only map properties; lab.site and lab.machine do the work. Used by the servicer of fleet.provider.
+They only map properties; lab.site, lab.machine and lab.kubernetes.cluster do the work. Used by the servicer of fleet.provider.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from fleet.provider import base
 from fleet.provider.base import BaseResource, Request
 from fleet.provider.properties import Props
 from lab import commands, machine, site
+from lab.kubernetes import cluster
 
 
 class Site(BaseResource):
@@ -75,6 +76,43 @@ class Machine(BaseResource):
         """Remove the container and its volumes."""
         with _progress(request, f"remove the node {properties['name']}"):
             machine.remove(properties["site"], properties["name"])
+
+
+class Cluster(BaseResource):
+    """A lab with a Kubernetes cluster in place of machines. A delete removes everything with the lab's label."""
+
+    computed: Collection[str] = ("kubeconfig", "context", "address", "image", "authority", "render_group")
+    replace: Collection[str] = ("name", "gpus")
+
+    def check(self, inputs: Props) -> Mapping[str, str]:
+        """Require a name and nodes with other names than those of the control plane and the site."""
+        mistakes = {} if inputs.get("name") else {"name": "is required"}
+        taken = [name for name in inputs.get("gpus") or {} if name in (cluster.CONTROL_PLANE, "site")]
+        if taken or not inputs.get("gpus"):
+            mistakes["gpus"] = f"{taken[0]} is the lab's own name" if taken else "has no node"
+        return mistakes
+
+    def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
+        """Return none: every change replaces the cluster."""
+        return []
+
+    def apply(self, request: Request, inputs: Props, old: Props | None) -> Props:
+        """Create the site and the cluster. After a failure the state has the inputs, so that a delete removes what there is of it."""
+        gpus = {name: int(count) for name, count in inputs["gpus"].items()}
+        try:
+            with _progress(request, "make the lab's cluster"):
+                return {**inputs, **cluster.create(inputs["name"], gpus, folder(inputs["name"]))}
+        except errors.FleetError as error:
+            raise base.InitFailed({**inputs, **dict.fromkeys(self.computed, "")}, error) from None
+
+    def read(self, request: Request, properties: Props) -> Props | None:
+        """Return the properties, or None when a container is gone."""
+        return properties if cluster.exists(properties["name"], properties["gpus"]) else None
+
+    def delete(self, request: Request, properties: Props) -> None:
+        """Remove everything of the lab."""
+        with _progress(request, "remove the lab's cluster"):
+            cluster.remove(properties["name"], folder(properties["name"]))
 
 
 def folder(lab: str) -> Path:

@@ -1,4 +1,5 @@
-"""The site's image registry: docker-registry over TLS, with the site's own CA. For a test it can answer 500.
+"""The site's image registry: docker-registry over TLS, with the site's own CA, whose certificate the hub has, too. For a test it can
+answer 500.
 
 Owns /srv/keys. Needs docker-registry and openssl. Called by site.py.
 """
@@ -12,7 +13,7 @@ import subprocess
 import threading
 import time
 
-HOST = "registry.lab.internal"
+HOSTS = ("registry.lab.internal", "hub.lab.internal")
 KEYS = pathlib.Path("/srv/keys")
 PORT = 5000
 
@@ -62,9 +63,7 @@ class Registry:
             do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
 
         self.broken = http.server.ThreadingHTTPServer(("", PORT), Broken)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(KEYS / "site.crt", KEYS / "site.key")
-        self.broken.socket = context.wrap_socket(self.broken.socket, server_side=True)
+        self.broken.socket = tls().wrap_socket(self.broken.socket, server_side=True)
         threading.Thread(target=self.broken.serve_forever, daemon=True).start()
 
 
@@ -73,8 +72,15 @@ def _listens() -> bool:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
+def tls() -> ssl.SSLContext:
+    """Return a server's TLS with the site's certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(KEYS / "site.crt", KEYS / "site.key")
+    return context
+
+
 def authority() -> str:
-    """Make the site's CA and the registry's certificate. Return the CA's certificate."""
+    """Make the site's CA and its one certificate. Return the CA's certificate."""
     KEYS.mkdir(mode=0o700)
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
 
@@ -82,7 +88,7 @@ def authority() -> str:
         subprocess.run(["openssl", *words], cwd=KEYS, check=True, capture_output=True)
 
     openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=Lab authority")
-    names = ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
+    names = ["-subj", f"/CN={HOSTS[0]}", "-addext", f"subjectAltName={','.join(f'DNS:{host}' for host in HOSTS)}"]
     openssl("req", "-x509", *new, "-keyout", "site.key", "-out", "site.crt", *names, "-CA", "ca.crt", "-CAkey", "ca.key",
             "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
     return (KEYS / "ca.crt").read_text()

@@ -2,9 +2,10 @@
 
     packages.lab.internal   a signed apt archive with stand-ins for AMD's packages        port 80
     git.lab.internal        transformers.git over smart HTTP                              port 80
-    hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80
+    hub.lab.internal        the models, in the protocol of Hugging Face's clients         port 80, over TLS 443
     archive.lab.internal    a mirror of the distributions' archives (for a sealed lab)      port 80
     registry.lab.internal   images, over TLS with the site's own authority                port 5000
+    these names             for the pods of a cluster, which ask a name server            port 53 (UDP)
 
 `site` serves all and writes /srv/site.json when everything listens. `site registry` serves only the registry, without TLS, for the
 build of the lab's images. SIGUSR1 replaces the registry by one that answers 500, SIGUSR2 restores it.
@@ -20,10 +21,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.parse
 
 import archive
 import hub
+import names
 import packages
 import registry
 
@@ -122,9 +125,16 @@ def main() -> None:
         sys.exit(images.process.wait() if images.process else 1)
     signal.signal(signal.SIGUSR1, lambda *_: images.stop())
     signal.signal(signal.SIGUSR2, lambda *_: images.start())
-    server = http.server.ThreadingHTTPServer(("", 80), functools.partial(Request, directory="/srv/packages"))
+    plain, over_tls = (_server(port) for port in (80, 443))
+    over_tls.socket = registry.tls().wrap_socket(over_tls.socket, server_side=True, do_handshake_on_connect=False)
+    for server in (over_tls, names.Server(DOMAIN)):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     FACTS.write_text(json.dumps(facts))
-    server.serve_forever()
+    plain.serve_forever()
+
+
+def _server(port: int) -> http.server.ThreadingHTTPServer:
+    return http.server.ThreadingHTTPServer(("", port), functools.partial(Request, directory="/srv/packages"))
 
 
 if __name__ == "__main__":
