@@ -119,7 +119,8 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: bytes | None = None, timeo
 
 
 def _kubectl(kubeconfig: Path) -> list[str]:
-    return [str(build.binary("cp")), "kubectl", f"--kubeconfig={kubeconfig}", f"--context={CONTEXT}"]
+    own = (f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl'}", f"--context={CONTEXT}")
+    return [str(build.binary("cp")), "kubectl", *own]
 
 
 def _plan(lab: str, names: Sequence[str], folder: Path, authority: str) -> Cluster:

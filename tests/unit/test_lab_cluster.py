@@ -51,7 +51,7 @@ class Machines:
         return ""
 
     def run(self, *words: str, stdin: bytes | None = None, timeout: float = 0) -> str:
-        self.events.append(f"kubectl {' '.join(words[3:])}" if words[1] == "kubectl" else "await the API server")
+        self.events.append(f"kubectl {' '.join(words[4:])}" if words[1] == "kubectl" else "await the API server")
         return ""
 
 
