@@ -8,6 +8,7 @@ environment
 stack=${1:?usage: bootstrap/down.sh STACK}
 shift
 cd "$REPO"
+lab_plugin "$stack"
 
 # The cluster of a lab goes, too: an object that it cannot delete any more is no reason to keep it.
 if lab_cluster "$stack"; then export PULUMI_K8S_DELETE_UNREACHABLE=true; fi

@@ -75,6 +75,9 @@ stack_exists() {
 # lab_cluster STACK: whether the stack's Kubernetes cluster is the lab's, which lab-cluster.sh makes.
 lab_cluster() { grep -qE '^ +context: glm-fleet-lab( |$)' "$REPO/stacks/Pulumi.$1.yaml" 2>/dev/null; }
 
+# lab_plugin STACK: let the stack of the lab's cluster find the stand-in for the vendor's plugin, after one on PATH. No other stack may.
+lab_plugin() { if lab_cluster "$1"; then export PATH=$PATH:$REPO/lab/kubernetes/plugin; fi; }
+
 # paste WORD: the word, quoted for a line to paste; the checkout's path may have spaces.
 paste() { printf '%q' "$1"; }
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }

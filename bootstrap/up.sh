@@ -8,6 +8,7 @@ environment
 stack=${1:?usage: bootstrap/up.sh STACK}
 shift
 cd "$REPO"
+lab_plugin "$stack"
 
 "$REPO/bootstrap/stack.sh" "$stack"
 if lab_cluster "$stack"; then "$REPO/bootstrap/lab-cluster.sh" up "$stack"; fi

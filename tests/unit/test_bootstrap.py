@@ -69,3 +69,16 @@ def test_a_kept_go_is_on_the_path_of_the_environment(tmp_path: Path) -> None:
     kept.parent.mkdir(parents=True)
     write_program(kept, "exit 1")
     assert str(kept.parent) in run("bash", "-c", script, **own).stdout.split(":")
+
+
+@pytest.mark.parametrize(
+    ("context", "found"), [("glm-fleet-lab", True), ("glm-fleet-lab # ours", True), ("prod", False)]
+)
+def test_only_a_stack_on_the_lab_s_cluster_finds_the_stand_in_of_the_plugin(
+    tmp_path: Path, context: str, found: bool
+) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.it.yaml").write_text(f"config:\n  glm-fleet:kubernetes:\n    context: {context}\n")
+    script = f'. bootstrap/lib.sh && REPO={shlex.quote(str(tmp_path))} && lab_plugin it && printf "%s" "$PATH"'
+    path = run("bash", "-c", script).stdout.split(":")
+    assert (f"{tmp_path}/lab/kubernetes/plugin" == path[-1]) == found
