@@ -85,14 +85,14 @@ def create(lab: str, gpus: Mapping[str, int], folder: Path) -> dict[str, Any]:
     _write(folder / "ca.pem", cluster.authority)
     with step("start the cluster's control plane"):
         _start_control_plane(cluster)
-        _await_api_server(cluster)
+        await_api_server(cluster)
         objects = _list([KUBELETS_CLIENT, *crds.definitions()])
         kubectl(cluster.kubeconfig, "apply", "--server-side", "--filename=-", stdin=objects)
     with step(f"start the cluster's nodes: {', '.join(gpus)}"):
         for node in cluster.nodes:
             _start_node(cluster, node, gpus[node.name])
         for node in cluster.nodes:
-            _await_node(cluster, node, gpus[node.name])
+            await_node(cluster, node, gpus[node.name])
     return {
         "kubeconfig": str(cluster.kubeconfig),
         "context": CONTEXT,
@@ -163,7 +163,8 @@ def _start(cluster: Cluster, name: str, gpus: int, part: str, files: Mapping[str
     docker("start", container)
 
 
-def _await_api_server(cluster: Cluster) -> None:
+def await_api_server(cluster: Cluster) -> None:
+    """Wait until the API server answers. Raises LabError with the end of its journal."""
     question = shlex.join([*_kubectl(cluster.kubeconfig), "get", "--raw=/readyz"])
     try:
         run("timeout", str(READY), "sh", "-c", f"until {question} >/dev/null 2>&1; do sleep 0.5; done")
@@ -172,7 +173,7 @@ def _await_api_server(cluster: Cluster) -> None:
         raise LabError(f"start the control plane: no answer of its API server within {READY} s:\n{journal}") from None
 
 
-def _await_node(cluster: Cluster, node: Node, gpus: int) -> None:
+def await_node(cluster: Cluster, node: Node, gpus: int) -> None:
     """Wait until a node is ready and offers its GPUs, and label it as AMD's labeller does."""
     conditions = ["create", "condition=Ready", *([f"jsonpath={ALLOCATABLE}={gpus}"] if gpus else [])]
     name = f"node/{node.name}"
