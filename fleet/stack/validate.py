@@ -148,10 +148,17 @@ def model_plan(stack: settings.Settings, roles: role_vars.Roles, model: str) -> 
 def model_variables(stack: settings.Settings, roles: role_vars.Roles, model: str) -> dict[str, Any]:
     """Return the role variables that have a meaning for a model on a cluster, with their defaults."""
     assert stack.kubernetes
-    merged = role_vars.merge(stack.vars, stack.kubernetes.models[model].vars)
-    own = roles.coerce({**merged, **mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})})
-    values = {**roles.defaults, **own}
+    values = {**roles.defaults, **model_own(stack, roles, model)}
     return {name: value for name, value in values.items() if not kubernetes_vars.refusal(name, stack.kubernetes)}
+
+
+def model_own(stack: settings.Settings, roles: role_vars.Roles, model: str) -> dict[str, Any]:
+    """Return the role variables of a model on a cluster that the stack sets: its own over the stack's, then the mirrors."""
+    assert stack.kubernetes
+    merged = role_vars.merge(stack.vars, stack.kubernetes.models[model].vars)
+    mirrored = mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})
+    own = roles.coerce({**merged, **mirrored})
+    return {name: value for name, value in own.items() if not kubernetes_vars.refusal(name, stack.kubernetes)}
 
 
 def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
