@@ -37,7 +37,7 @@ env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 	@bootstrap/env.sh
 
 ##@ Set up
-.PHONY: setup python pulumi docker images stop-docker clean-cache
+.PHONY: setup python pulumi docker images kubernetes stop-docker clean-cache
 setup: python pulumi $(if $(filter lab,$(STACK)),docker) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
 python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
@@ -52,6 +52,9 @@ docker: ## start a Docker daemon, or use the running one
 images: python docker ## build the lab's images
 	@$(ENV) python -m lab.build $(SYSTEMS)
 
+kubernetes: python ## build the lab's Kubernetes from the Go module proxy
+	@$(ENV) python -m lab.kubernetes.build
+
 stop-docker: ## stop the Docker daemon, if `make` started it
 	@bootstrap/docker.sh stop
 
@@ -62,14 +65,14 @@ clean-cache: ## remove what was built in the user's cache directory
 .PHONY: test test-all check check-pythons format docs lock bench
 test: export LEVEL := dev
 test: ## run all tests: unit, provider, roles, whole deployments
-	@$(MAKE) -j4 setup images SYSTEMS=all
+	@$(MAKE) -j4 setup images kubernetes SYSTEMS=all
 	@$(ENV) python -m pytest --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 test-all: ## run also the tests that `test` leaves out for their time (hours)
 	@$(MAKE) test ARGS="--exhaustive $(ARGS)"
 
 check: export LEVEL := dev
-check: python ## check format, lint, types, import rules; run the fast tests: about a minute
+check: python ## check format, lint, types, import rules; run the fast tests: about two minutes
 	@$(ENV) bootstrap/check.sh
 
 check-pythons: ## run the fast tests on the oldest and the newest Python of a controller

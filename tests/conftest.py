@@ -19,10 +19,14 @@ FOLDERS = {
     **dict.fromkeys(("e2e", "faults", "changes", "cloud"), E2E),
     **dict.fromkeys(("roles", "matrix", "vendors"), DOCKER),
     "preview": (pytest.mark.engine, pytest.mark.needs("pulumi")),
+    "kubernetes": (pytest.mark.needs("go"), pytest.mark.slow),
 }
 # Folders whose tests share a lab or a plugin: each goes whole to one worker, the longest of `make test-all` first.
-TOGETHER = ("changes", "faults", "e2e", "matrix", "roles", "cloud", "provider", "machine")
-BROUGHT_BY = {"pulumi": "`make setup` brings it"}  # where a program of `needs` comes from
+TOGETHER = ("changes", "faults", "e2e", "matrix", "roles", "cloud", "provider", "machine", "kubernetes")
+BROUGHT_BY = {
+    "pulumi": "`make setup` brings it",
+    "go": "apt-get install golang, 1.26 or later",
+}  # where a program of `needs` comes from
 LIMITS = {"e2e": 1800, "docker": 900}  # seconds a test, its fixtures included; the rest has pyproject.toml's
 
 for own in ("FLEET_STATE", "FLEET_BACKEND", "FLEET_PASSPHRASE_FILE"):

@@ -18,12 +18,14 @@ _PATH_MODULES = {
 def collect(events: Iterable[Event]) -> Declared:
     """Return what the events of a run declare, changed or not. A task with no_log declares nothing.
 
-    The ansible.builtin.file task after such a task names its file, which counts as created by us: its earlier content is hidden, and a
+    The ansible.builtin.file task after such a task names its files, which count as created by us: their earlier content is hidden, and a
     secret must not stay behind.
     """
     things: dict[str, bool] = {}
-    hidden = False
+    hides = hidden = False  # whether this task has no_log, and whether the one before it had
     for event in events:
+        if event["event"] == "task":
+            hides, hidden = False, hides
         res = event.get("res") or {}
         if event["event"] != "ok" or "loop" in res:  # each item of a loop has its own event
             continue
@@ -31,7 +33,7 @@ def collect(events: Iterable[Event]) -> Declared:
         for kind, name in _names(module, res, args):
             created = _created(kind, name, res, args) or (hidden and module == "file" and res.get("state") == "file")
             things[f"{kind} {name}"] = things.get(f"{kind} {name}", False) or created
-        hidden = "censored" in res
+        hides = hides or "censored" in res
     return Declared(things)
 
 

@@ -1,7 +1,7 @@
 """`make bench`: the figures of the road, measured on a lab of its own, as a table and as JSON with the machine's load beside each.
 
 Needs the bootstrap and the lab's images. Nothing here fails on a slow machine: figures are for reading, ratios for comparing.
-Usage: python -m tests.bench [--json FILE]
+Usage: python -m tests.bench [--json FILE] [--only endpoint]
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import many, peers
+from tests.bench import endpoint, many, peers
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_success
 
@@ -41,6 +41,11 @@ class Bench:
         print(f"{seconds:8.1f} s  {what}", flush=True)
         return seconds
 
+    def compare(self, what: str, target: str, ways: dict[str, dict[str, float]], load: float, **more: Any) -> None:
+        """Add a row of several ways to do the same, each with its figures; `load` is that of the start."""
+        figures = {"load": [round(load, 1), round(os.getloadavg()[0], 1)], "ways": ways}
+        self.rows.append({"what": what, "target": target, "seconds": None, **figures, **more})
+
     def note(self, **more: Any) -> None:
         """Add something to the newest row."""
         self.rows[-1].update(more)
@@ -49,10 +54,16 @@ class Bench:
         """Return the rows as text, one a line."""
         lines = [f"{'seconds':>8}  {'load':>11}  what (target)"]
         for row in self.rows:
-            extra = {key: value for key, value in row.items() if key not in ("what", "target", "seconds", "load")}
+            extra = {
+                key: value for key, value in row.items() if key not in ("what", "target", "seconds", "load", "ways")
+            }
             more = "".join(f"; {key}: {value}" for key, value in extra.items())
             load = f"{row['load'][0]:5.1f}-{row['load'][1]:<5.1f}"
-            lines.append(f"{row['seconds']:8.1f}  {load}  {row['what']} ({row['target']}){more}")
+            seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
+            lines += [
+                f"{seconds:>8}  {load}  {row['what']} ({row['target']}){more}",
+                *endpoint.table(row.get("ways", {})),
+            ]
         return "\n".join(lines)
 
 
@@ -117,8 +128,22 @@ def main() -> None:
     """Measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
+    options.add_argument("--only", choices=("endpoint",), help="leave out the other rows, which need a lab")
     arguments = options.parse_args()
     rows = Bench()
+    endpoint.measure(rows)
+    if not arguments.only:
+        whole(rows)
+    print(rows.table())
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "max_rss_kib": peak}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows.rows}, indent=1) + "\n")
+    print(f"written to {str(arguments.json.resolve()).removeprefix(f'{pathlib.Path.cwd()}/')}")
+
+
+def whole(rows: Bench) -> None:
+    """Measure what needs a lab or Pulumi."""
     with tempfile.TemporaryDirectory(prefix="glm-fleet-bench-") as folder:
         road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
         expect_success(road.run("bootstrap/stack.sh", STACK))
@@ -128,12 +153,6 @@ def main() -> None:
             bench(road, rows)
         finally:
             road.destroy()
-    print(rows.table())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "max_rss_kib": peak}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows.rows}, indent=1) + "\n")
-    print(f"written to {str(arguments.json.resolve()).removeprefix(f'{pathlib.Path.cwd()}/')}")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,25 @@ def test_a_secret_s_file_is_ours_though_the_task_that_creates_it_hides_its_outpu
     assert declarations.collect(read_events("kinds")).things["file /etc/kinds/key"]
 
 
+def test_every_file_of_a_loop_that_hides_its_output_is_ours() -> None:
+    def item(task: str, action: str, **result: Any) -> events.Event:
+        return {"event": "ok", "task": task, "action": f"ansible.builtin.{action}", "item": True, "res": result}
+
+    paths = ["/etc/a/one.pem", "/etc/a/two.pem"]
+    run = [
+        {"event": "task", "task": "Write"},
+        *(item("Write", "copy", censored="…", changed=True) for _ in paths),
+        {"event": "task", "task": "Set the mode"},
+        *(item("Set the mode", "file", path=path, state="file", changed=False) for path in paths),
+        {"event": "task", "task": "Set another mode"},
+        item("Set another mode", "file", path="/etc/a/foreign", state="file", changed=True),
+    ]
+    assert declarations.collect(run).things == {
+        **{f"file {path}": True for path in paths},
+        "file /etc/a/foreign": False,
+    }
+
+
 @pytest.mark.parametrize("what", ["file /etc/foreign-kinds", "file /etc/replaced-kinds", "package openssh-server"])
 def test_what_existed_before_the_run_is_not_ours_however_much_we_change_it(what: str) -> None:
     assert declarations.collect(read_events("kinds")).things[what] is False

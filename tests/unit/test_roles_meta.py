@@ -10,6 +10,8 @@ import yaml
 from fleet.stack import resource_roles
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
+# Files with a secret that a role removes in the same run.
+TEMPORARY = ("{{ _weights_token_file }}",)
 PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm", "gateway")
 # Python type of a default, by the type that the argument spec promises.
 TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
@@ -62,6 +64,26 @@ def test_every_variable_is_used(role: str) -> None:
     )
     unused = [name for name in options(role) if text.count(name) < 2]
     assert unused == [], f"use it in tasks/, templates/ or vars/ of roles/{role}, or remove it"
+
+
+def tasks(entries: Any) -> Iterator[dict[str, Any]]:
+    """Yield each task of a file in its order, also those of blocks."""
+    for entry in entries or ():
+        parts = [part for key in ("block", "rescue", "always") for part in tasks(entry.get(key))]
+        yield from parts or [entry]
+
+
+@pytest.mark.parametrize("role", PUBLIC)
+def test_a_file_with_a_secret_is_managed_though_its_content_is_hidden(role: str) -> None:
+    for path in sorted((ROLES / role / "tasks").glob("*.yml")):
+        whole = list(tasks(yaml.safe_load(path.read_text())))
+        for task, after in zip(whole, [*whole[1:], {}], strict=True):
+            copied = task.get("ansible.builtin.copy") or {}
+            if not task.get("no_log") or not copied or copied["dest"] in TEMPORARY:
+                continue
+            what = f"{path.relative_to(ROLES)}, {task['name']}"
+            missing = f"{what}: name its files by a task ansible.builtin.file after it, without no_log (fleet/ansible/declarations.py)"
+            assert "path" in after.get("ansible.builtin.file", {}) and not after.get("no_log"), missing
 
 
 @pytest.mark.parametrize("role", PUBLIC)
