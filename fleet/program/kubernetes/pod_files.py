@@ -53,7 +53,8 @@ def serving(stack: Stack, values: Mapping[str, Any]) -> Files:
     """Return the files of a model's pods."""
     role = stack.role("vllm", values)
     texts = {name: role.text(f"{name}.j2") for name in ("start.sh", "prepare.py")}
-    texts |= {name: (HERE / name).read_text() for name in ("startup_probe.py", "weights_ready.py")}
+    texts |= {"weights_ready.py": (HERE / "weights_ready.py").read_text()}
+    texts |= {"startup_probe.py": (ROOT / "fleet" / "probes" / "startup.py").read_text()}
     texts |= _texts(["fleet/__init__.py", "fleet/errors.py", "fleet/printable.py"])
     texts |= _texts(f"fleet/probes/{name}.py" for name in PROBES)
     texts |= {**fetcher(["__init__", "model"]), **wanted(values)}
