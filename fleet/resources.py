@@ -273,7 +273,12 @@ class Rollout(pulumi.CustomResource):
     seconds: pulumi.Output[Mapping[str, float]]
 
     def __init__(
-        self, name: str, deployment: pulumi.Resource, inputs: Inputs, provider: pulumi.ProviderResource
+        self,
+        name: str,
+        deployment: pulumi.Resource,
+        inputs: Inputs,
+        provider: pulumi.ProviderResource,
+        protect: bool = True,
     ) -> None:
         super().__init__(
             "fleet:index:Rollout",
@@ -283,6 +288,7 @@ class Rollout(pulumi.CustomResource):
                 provider=provider,
                 depends_on=[deployment],
                 deleted_with=deployment,
+                protect=protect,
                 additional_secret_outputs=["api_key"],
             ),
         )

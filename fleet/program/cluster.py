@@ -8,9 +8,16 @@ from typing import Any
 
 import pulumi
 
-from fleet import program, resources
+from fleet import errors, program, resources
 from fleet.program import kubernetes
 from fleet.sdk_patches import failure_isolation
+
+
+class RefusedError(errors.FleetError):
+    """The provider's whole message about a cluster that the stack cannot use."""
+
+    def __str__(self) -> str:
+        return self.seen
 
 
 def stack_of(plan: program.Plan) -> kubernetes.Stack:
@@ -24,14 +31,17 @@ def deployments(plan: program.Plan) -> Mapping[str, pulumi.Resource]:
     from fleet.program.kubernetes import declare  # of an SDK that a stack of machines does not need
 
     stack, config = stack_of(plan), pulumi.Config()
-    question = kubernetes.node_question(stack)
-    options = pulumi.InvokeOptions(provider=plan.fleet)
-    answer = pulumi.runtime.invoke("fleet:index:cluster_nodes", question, options).value if question else {}
+    nodes = _nodes(plan, stack)
     token = config.get_secret("weights_token")
     key = program.api_key().apply("VLLM_API_KEY={}\n".format)
-    objects = kubernetes.objects(stack, _plain_key(), answer.get("nodes", []), key, token)
-    declared = declare.declare(objects, declare.provider(stack))
+    objects = kubernetes.objects(stack, _plain_key(), nodes, key, token)
+    declared = declare.declare(stack, objects, declare.provider(stack))
     return {model: declared[f"Deployment/{stack.cluster.namespace}/{model}"] for model in stack.cluster.models}
+
+
+def protected(plan: program.Plan, model: str) -> bool:
+    """Return whether Pulumi refuses to delete or replace what belongs to a model."""
+    return stack_of(plan).protects(model)
 
 
 def rollout(plan: program.Plan, model: str) -> dict[str, Any]:
@@ -54,6 +64,18 @@ def evidence(plan: program.Plan, model: str, rollout: resources.Rollout) -> pulu
     return failure_isolation.together(
         lambda values: {**known, **dict(zip(parts, values, strict=True))}, *parts.values()
     )
+
+
+def _nodes(plan: program.Plan, stack: kubernetes.Stack) -> list[str]:
+    """Return the names of the cluster's GPU nodes. Raises FleetError for a cluster that this stack cannot use, before anything is declared there."""
+    root = f"{pulumi.get_project()}-{pulumi.get_stack()}"
+    beside = f"urn:pulumi:{pulumi.get_stack()}::{pulumi.get_project()}::pulumi:pulumi:Stack::{root}"
+    question = {**kubernetes.node_question(stack), "beside": beside}
+    options = pulumi.InvokeOptions(provider=plan.fleet)
+    answer = pulumi.runtime.invoke("fleet:index:cluster_nodes", question, options).value or {}
+    if error := answer.get("error"):
+        raise RefusedError(seen=str(error))
+    return list(answer.get("nodes", []))
 
 
 def _plain_key() -> str:

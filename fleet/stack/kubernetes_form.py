@@ -23,6 +23,8 @@ LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,
 VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
 # The names of a model's objects are its own with a suffix, and a Service's name has at most 63 characters.
 LONGEST_MODEL = 40
+NAMESPACE = "namespace"  # the name in `release` that stands for the namespaces, and the weights' volumes in them
+LAB = "glm-fleet-lab"  # the context of a cluster that the lab made
 # AMD's labeller names the product: a whole GPU, and one that a cloud's hypervisor passes on.
 GPUS = {"amd.com/gpu.product-name": ["AMD_Instinct_MI300X_OAM", "AMD_Instinct_MI300X_VF"]}
 # Descriptions of patterns, and of missing keys, for messages.
@@ -187,6 +189,11 @@ class Cluster(Form):
     quota: Quota = Quota()
 
     @property
+    def lab(self) -> bool:
+        """Whether the cluster is the lab's, which needs no protection."""
+        return self.context == LAB
+
+    @property
     def filled(self) -> bool:
         """Whether Jobs of ours fetch the weights."""
         return not isinstance(self.weights, ImageWeights)
@@ -204,7 +211,21 @@ def mistakes(cluster: Cluster, raw: Mapping[str, Any], file: str) -> Iterator[er
             seen = "has no meaning beside `kubernetes`"
             yield errors.SettingsError(file=file, key=key, seen=seen, allowed=allowed)
     yield from _endpoint_mistakes(cluster, file)
+    released = [*cluster.models, NAMESPACE]
+    for name in raw.get("release") or ():
+        if name not in released:
+            yield errors.SettingsError(
+                file=file,
+                key="release",
+                value=name,
+                seen="no model has this name",
+                allowed=", ".join(released),
+                nearest=errors.nearest(name, released),
+            )
     for name in cluster.models:
+        if name == NAMESPACE:
+            seen, allowed = "the name stands for the namespace in `release`", "another name"
+            yield errors.SettingsError(file=file, key=f"kubernetes.models.{name}", seen=seen, allowed=allowed)
         if len(name) > LONGEST_MODEL:
             seen, allowed = "the name is too long", f"at most {LONGEST_MODEL} characters"
             yield errors.SettingsError(file=file, key=f"kubernetes.models.{name}", seen=seen, allowed=allowed)
@@ -222,7 +243,6 @@ ELSEWHERE = {
     "change": "`replicas` and `surge` of each model: Kubernetes changes one pod after the other",
     "acceptance": "`fleet accept` of a stack with `nodes`",
     "purge": "leave it out: `pulumi destroy` takes away what the stack has put into the cluster",
-    "release": "leave it out: no machine belongs to the stack",
 }
 
 

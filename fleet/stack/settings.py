@@ -74,7 +74,7 @@ class Settings(Machines):
 
     `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
-    deleted (`gateway` stands for all proxies), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
+    deleted (`gateway` stands for all proxies; on a cluster by model, and `namespace` stands for that), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
     """
 
     vars: dict[str, Any] = {}

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fleet.program.kubernetes import endpoint, namespace, serving, weights
-from fleet.program.kubernetes.objects import Object, Stack, digest, made
+from fleet.program.kubernetes.objects import TEMPLATE, Object, Stack, made
 from fleet.stack import validate
-from fleet.stack.kubernetes_form import NodeWeights
 
 __all__ = ["Object", "Stack", "cluster_inputs", "node_question", "objects", "rollout", "urls"]
 
@@ -65,7 +64,9 @@ def rollout(stack: Stack, model: str, api_key: str) -> dict[str, Any]:
         "cluster": cluster_inputs(stack),
         "namespace": cluster.namespace,
         "deployment": model,
-        "template": digest(deployment.manifest["spec"]["template"]),
+        "template": deployment.manifest["spec"]["template"]["metadata"]["annotations"][TEMPLATE],
+        "selector": cluster.node_labels,
+        "port": namespace.PORT,
         "replicas": form.replicas,
         "surge": form.surge,
         "gpus": stack.gpus(model),
@@ -82,8 +83,12 @@ def cluster_inputs(stack: Stack) -> dict[str, str]:
     return {"context": stack.cluster.context, **({"kubeconfig": path} if path else {})}
 
 
-def node_question(stack: Stack) -> dict[str, Any] | None:
-    """Return the arguments of the invoke `cluster_nodes`; None where no Job needs the nodes."""
-    if not isinstance(stack.cluster.weights, NodeWeights):
-        return None
-    return {"cluster": cluster_inputs(stack), "selector": stack.cluster.node_labels}
+def node_question(stack: Stack) -> dict[str, Any]:
+    """Return the arguments of the invoke `cluster_nodes`, which finds the GPU nodes, and refuses a namespace of somebody else."""
+    cluster = stack.cluster
+    return {
+        "cluster": cluster_inputs(stack),
+        "selector": cluster.node_labels,
+        "namespaces": list(dict.fromkeys([cluster.namespace, cluster.jobs_namespace])),
+        "owner": stack.owner,
+    }

@@ -37,13 +37,17 @@ def provider(stack: Stack) -> pulumi_kubernetes.Provider:
     )
 
 
-def declare(objects: Iterable[Object], cluster: pulumi_kubernetes.Provider) -> Mapping[str, pulumi.Resource]:
+def declare(
+    stack: Stack, objects: Iterable[Object], cluster: pulumi_kubernetes.Provider
+) -> Mapping[str, pulumi.Resource]:
     """Declare the objects, in an order in which each comes after those that it needs; return the resources by their objects' keys."""
     resources: dict[str, pulumi.Resource] = {}
     for item in objects:
         timeouts = pulumi.CustomTimeouts(create=f"{item.seconds}s", update=f"{item.seconds}s")
         after = [resources[key] for key in dict.fromkeys(item.after)]
-        options = pulumi.ResourceOptions(provider=cluster, depends_on=after, custom_timeouts=timeouts)
+        options = pulumi.ResourceOptions(
+            provider=cluster, depends_on=after, custom_timeouts=timeouts, protect=stack.protects(item.guard)
+        )
         resources[item.key] = _resource(item.manifest, item.name, options)
     return resources
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fleet.program.kubernetes.objects import CLIENT, GPU, MODEL, OWNER, Object, Stack, label, made
+from fleet.stack.kubernetes_form import NAMESPACE
 
 SECURITY = "pod-security.kubernetes.io/"
 NAMED = "kubernetes.io/metadata.name"  # label that Kubernetes gives each namespace
@@ -38,7 +39,8 @@ def policies(stack: Stack) -> tuple[str, ...]:
 def _namespace(stack: Stack, name: str, level: str) -> Object:
     labels = {f"{SECURITY}enforce": level, f"{SECURITY}warn": "restricted" if level == "restricted" else level}
     owner = {OWNER: label(stack.owner)}
-    return Object(made("v1", "Namespace", name, labels={**labels, **owner}, annotations={OWNER: stack.owner}))
+    manifest = made("v1", "Namespace", name, labels={**labels, **owner}, annotations={OWNER: stack.owner})
+    return Object(manifest, guard=NAMESPACE)
 
 
 def _quota(stack: Stack) -> Object:

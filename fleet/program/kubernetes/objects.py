@@ -14,9 +14,13 @@ from fleet.stack import kubernetes_form, role_files, role_vars, settings, valida
 
 MODEL = "glm-fleet/model"  # label of a model's pods and objects
 OWNER = "glm-fleet/owner"  # label of the namespace: its stack
+TEMPLATE = "glm-fleet/template"  # annotation of a pod template: the digest of all else in it
 CLIENT = "glm-fleet/client"  # label of pods in the namespace that may connect to the models
 OURS = {"app.kubernetes.io/managed-by": "glm-fleet"}
 SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}
+# A field that the stack sets is the stack's again, whoever has changed it. Not of a volume, which is in nobody's namespace.
+FORCE = {"pulumi.com/patchForce": "true"}
+UNFORCED = ("PersistentVolume",)
 LONGEST = 63  # characters of a label's value
 GPU = "amd.com/gpu"
 
@@ -25,11 +29,15 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Object:
-    """One object: its manifest, the keys of those that must exist before it, the seconds that Pulumi waits for it."""
+    """One object: its manifest, the keys of those that must exist before it, the seconds that Pulumi waits for it.
+
+    `guard` is the name without which in the stack's `release` Pulumi refuses to delete or replace it: a model, or NAMESPACE; "" for none.
+    """
 
     manifest: Manifest
     after: tuple[str, ...] = ()
     seconds: int = 600
+    guard: str = ""
 
     @property
     def name(self) -> str:
@@ -56,6 +64,10 @@ class Stack:
         """Return the role variables of a model, with their defaults."""
         return validate.model_variables(self.settings, self.roles, model)
 
+    def protects(self, guard: str) -> bool:
+        """Whether Pulumi refuses to delete or replace what has this guard: unless the cluster is the lab's, or the stack releases it."""
+        return bool(guard) and not self.cluster.lab and guard not in self.settings.release
+
     def gpus(self, model: str) -> int:
         """Return how many GPUs a pod of a model has."""
         return validate.model_plan(self.settings, self.roles, model).gpus
@@ -75,11 +87,12 @@ def made(
     **content: Any,
 ) -> Manifest:
     """Return a manifest; lists without an entry are left out, as the API server does it."""
+    notes = {**(annotations or {}), **({} if kind in UNFORCED else FORCE)}
     metadata = {
         "name": name,
         **({"namespace": namespace} if namespace else {}),
         "labels": {**OURS, **(labels or {})},
-        **({"annotations": dict(annotations)} if annotations else {}),
+        **({"annotations": notes} if notes else {}),
     }
     manifest: Manifest = _without_empty_lists({"apiVersion": api, "kind": kind, "metadata": metadata, **content})
     return manifest

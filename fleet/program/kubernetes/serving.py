@@ -16,8 +16,10 @@ from fleet.program.kubernetes.objects import (
     MODEL,
     OURS,
     SKIP_AWAIT,
+    TEMPLATE,
     Object,
     Stack,
+    digest,
     literal,
     made,
     quantity,
@@ -55,7 +57,7 @@ def objects(stack: Stack, model: str, secret: Object, after: tuple[str, ...]) ->
     here = (f"Namespace/{space}",)
     yield files.object
     needed = (*here, files.object.key, secret.key, *namespace.policies(stack), *after)
-    yield Object(_deployment(stack, model, values, files, secret), needed, startup(values) + SLACK)
+    yield Object(_deployment(stack, model, values, files, secret), needed, startup(values) + SLACK, guard=model)
     ports = [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}]
     service = {"selector": {MODEL: model}, "ports": ports, "type": "ClusterIP"}
     # The plugin would wait for a ready pod, which the rollout does.
@@ -75,10 +77,12 @@ def _deployment(
     form = stack.cluster.models[model]
     labels = {**OURS, MODEL: model, "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": model}
     role = stack.role("vllm", {**values, "vllm_model_dir": weights.folder(stack, values)})
+    notes = {CONFIG: role.text("config.yaml.j2")}
     template = {
-        "metadata": {"labels": labels, "annotations": {CONFIG: role.text("config.yaml.j2")}},
+        "metadata": {"labels": labels, "annotations": notes},
         "spec": _pod(stack, model, values, files, secret, _environment(role.text("environment.j2"), form.requests.cpu)),
     }
+    notes[TEMPLATE] = digest(template)
     spec = {
         "replicas": form.replicas,
         "selector": selector(model),

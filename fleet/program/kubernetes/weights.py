@@ -7,7 +7,7 @@ from typing import Any
 from fleet.program.kubernetes import namespace, pod_files
 from fleet.program.kubernetes.namespace import JOB
 from fleet.program.kubernetes.objects import OURS, Object, Stack, digest, label, made, tolerations
-from fleet.stack.kubernetes_form import ClaimWeights, ImageWeights, NodeWeights
+from fleet.stack.kubernetes_form import NAMESPACE, ClaimWeights, ImageWeights, NodeWeights
 
 ARTIFACT = "/srv/model"  # where an OCI artifact is mounted
 NODE = "glm-fleet/node"
@@ -55,7 +55,7 @@ def volumes(stack: Stack) -> Iterator[Object]:
         # A class may wait for the first pod before it makes the volume.
         annotations = {"pulumi.com/skipAwait": "true"}
         manifest = made("v1", "PersistentVolumeClaim", "weights", cluster.namespace, annotations=annotations, spec=spec)
-        yield Object(manifest, (f"Namespace/{cluster.namespace}",))
+        yield Object(manifest, (f"Namespace/{cluster.namespace}",), guard=NAMESPACE)
 
 
 def _folder(path: str, kind: str, mode: str, space: str) -> Iterator[Object]:
@@ -69,12 +69,11 @@ def _folder(path: str, kind: str, mode: str, space: str) -> Iterator[Object]:
         "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": name,
     }
-    persistent = Object(made("v1", "PersistentVolume", name, spec=spec))
+    persistent = Object(made("v1", "PersistentVolume", name, spec=spec), guard=NAMESPACE)
     claim = {"accessModes": [mode], "resources": {"requests": capacity}, "storageClassName": name, "volumeName": name}
     yield persistent
-    yield Object(
-        made("v1", "PersistentVolumeClaim", "weights", space, spec=claim), (persistent.key, f"Namespace/{space}")
-    )
+    after = (persistent.key, f"Namespace/{space}")
+    yield Object(made("v1", "PersistentVolumeClaim", "weights", space, spec=claim), after, guard=NAMESPACE)
 
 
 def jobs(stack: Stack, nodes: Sequence[str], token: bool) -> Iterator[Object]:
