@@ -113,7 +113,7 @@ def _on_cluster(
         )
         missing = model.surge * plan.gpus - cluster.quota.gpus
         if missing > 0:
-            seen = f"a change may add {model.surge} pods of {plan.gpus} GPUs, and the quota has {cluster.quota.gpus} GPUs to spare"
+            seen = f"a change adds {model.surge} x {plan.gpus} GPUs for a while, and the quota has {cluster.quota.gpus} to spare"
             allowed = f"kubernetes.quota.gpus of at least {model.surge * plan.gpus}, where as many are free; or surge 0"
             error = SettingsError(
                 file=file, key=f"kubernetes.models.{name}.surge", value=model.surge, seen=seen, allowed=allowed

@@ -97,8 +97,8 @@ def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequ
         words = "at least one"
     elif kind in ("string_too_short", "no_date"):
         words = MISSING.get(name) or MISSING.get(path[0], "some text")
-    # A private key given in place of a public one, or a client's key in place of its digest, must not appear in a log.
-    hidden = (cloud_form.PUBLIC_KEY, gateway_form.KEY_SHA256)
+    # A private key given in place of a public one, a client's key in place of its digest, a kubeconfig in place of its path: not for a log.
+    hidden = (cloud_form.PUBLIC_KEY, gateway_form.KEY_SHA256, kubernetes_form.KUBECONFIG)
     hides_value = kind in ("missing", "extra_forbidden") or context.get("pattern") in hidden
     return errors.SettingsError(
         file=file,
