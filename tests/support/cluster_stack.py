@@ -19,8 +19,8 @@ HOMES: Mapping[str, dict[str, Any]] = {
 ROLES = role_vars.load(ROOT / "roles")
 
 
-def keys(**cluster: Any) -> dict[str, Any]:
-    """Return the keys of a right stack, with these keys of its cluster in place of its own; None leaves one out."""
+def keys(variables: Mapping[str, Any] | None = None, **cluster: Any) -> dict[str, Any]:
+    """Return the keys of a right stack, with these keys of its cluster in place of its own, and more `variables`; None leaves one out."""
     own = {
         "context": "prod",
         "image": IMAGE,
@@ -30,17 +30,18 @@ def keys(**cluster: Any) -> dict[str, Any]:
         **cluster,
     }
     fetched = {} if own["weights"] and own["weights"].get("home") == "image" else {"weights_revision": "cd" * 20}
-    variables = {
+    merged = {
         "transformers_base_vllm": "0.32.0",
         "vllm_environment": {"VLLM_ROCM_USE_AITER": "1"},
         **fetched,
+        **(variables or {}),
     }
-    return {"kubernetes": {key: value for key, value in own.items() if value is not None}, "vars": variables}
+    return {"kubernetes": {key: value for key, value in own.items() if value is not None}, "vars": merged}
 
 
-def stack(**cluster: Any) -> kubernetes.Stack:
-    """Return a stack with these keys of its cluster."""
-    read = settings.read(keys(**cluster), FILE)
+def stack(variables: Mapping[str, Any] | None = None, **cluster: Any) -> kubernetes.Stack:
+    """Return a stack with these keys of its cluster, and more variables."""
+    read = settings.read(keys(variables, **cluster), FILE)
     assert read.kubernetes
     return kubernetes.Stack(read, read.kubernetes, ROLES, "org/glm-fleet/prod")
 
