@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from fleet import errors
 from fleet.schema import Form, Name
+from fleet.stack.cluster_names import LAB, NAMESPACE
 from fleet.stack.gateway_form import CHAIN, host_name
 
 CONTEXT = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,252}$"
@@ -23,8 +24,6 @@ LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,
 VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
 # The names of a model's objects are its own with a suffix, and a Service's name has at most 63 characters.
 LONGEST_MODEL = 40
-NAMESPACE = "namespace"  # the name in `release` that stands for the namespaces, and the weights' volumes in them
-LAB = "glm-fleet-lab"  # the context of a cluster that the lab made
 # AMD's labeller names the product: a whole GPU, and one that a cloud's hypervisor passes on.
 GPUS = {"amd.com/gpu.product-name": ["AMD_Instinct_MI300X_OAM", "AMD_Instinct_MI300X_VF"]}
 # Descriptions of patterns, and of missing keys, for messages.
@@ -233,6 +232,15 @@ def mistakes(cluster: Cluster, raw: Mapping[str, Any], file: str) -> Iterator[er
         seen = f"the Jobs that fetch the weights are in {cluster.jobs_namespace}, which is too long"
         allowed = "at most 55 characters"
         yield errors.SettingsError(file=file, key="kubernetes.namespace", seen=seen, allowed=allowed)
+
+
+def warnings(cluster: Cluster, file: str) -> Iterator[errors.SettingsError]:
+    """Yield each model that nobody serves while it changes."""
+    for name, model in cluster.models.items():
+        if model.replicas == 1 and not model.surge:
+            seen = "one pod, which ends before its successor starts: nobody serves while it changes"
+            allowed = "replicas: 2; or surge: 1, where as many GPUs are free"
+            yield errors.SettingsError(file=file, key=f"kubernetes.models.{name}", seen=seen, allowed=allowed)
 
 
 # Keys of a stack with `nodes` → what stands in their place.

@@ -100,6 +100,7 @@ def _on_cluster(
     if findings.mistakes:
         findings.mistyped = True
         return findings
+    findings.warnings += kubernetes_form.warnings(cluster, file)
     for name, model in cluster.models.items():
         plan = model_plan(stack, roles, name)
         findings.judge(

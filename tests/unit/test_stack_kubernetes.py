@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from click import testing
 
 from fleet import errors
-from fleet.stack import kubernetes_form, kubernetes_vars, settings, validate
+from fleet.cli import main
+from fleet.stack import capacity, kubernetes_form, kubernetes_vars, settings, validate
 from tests.support import cluster_stack
 from tests.support.builders import REMOVE, changed
 from tests.support.cluster_stack import FILE, HOMES, ROLES
@@ -174,6 +177,47 @@ def test_a_surge_needs_as_many_gpus_in_the_quota() -> None:
     raw["kubernetes"]["quota"]["gpus"] = 7
     [mistake] = validate.validate(settings.read(raw, FILE), ROLES, FILE, TODAY).mistakes
     assert mistake.key == "kubernetes.models.glm.surge" and "at least 8" in mistake.allowed
+
+
+def test_a_model_that_nobody_serves_while_it_changes_is_a_warning() -> None:
+    for model, warned in (({"replicas": 1}, 1), ({"replicas": 2}, 0), ({"replicas": 1, "surge": 1}, 0)):
+        raw = cluster_stack.keys(models={"glm": model}, quota={"gpus": 4})
+        report = validate.validate(settings.read(raw, FILE), ROLES, FILE, TODAY)
+        assert report.mistakes == []
+        assert [warning.key for warning in report.warnings if "one pod" in warning.seen] == warned * [
+            "kubernetes.models.glm"
+        ]
+
+
+PLAN = {
+    "models": {
+        "glm": {"replicas": 3},
+        "flash": {
+            "replicas": 1,
+            "surge": 1,
+            "vars": {"weights_repository": "zai-org/GLM-4.6V-Flash", "vllm_flags": {"tensor-parallel-size": 1}},
+        },
+        "own": {"replicas": 1, "vars": {"weights_repository": "acme/own"}},
+    },
+    "quota": {"gpus": 1},
+}
+
+
+def test_a_plan_draws_each_model_and_says_what_serves_during_a_change() -> None:
+    text = capacity.report(settings.read(cluster_stack.keys(**PLAN), FILE), ROLES)
+    assert text + "\n" == (GOLDEN.parent / "stack" / "kubernetes.txt").read_text()
+
+
+def test_fleet_plan_reads_the_file_of_a_stack_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").touch()
+    keys = cluster_stack.keys(**PLAN) | {"vllm_api_key": {"secure": "v1:"}}
+    config = {f"glm-fleet:{name}": value for name, value in keys.items()}
+    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text(yaml.safe_dump({"config": config}, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    result = testing.CliRunner().invoke(main.main, ["plan", "-s", "prod"])
+    assert result.output.startswith((GOLDEN.parent / "stack" / "kubernetes.txt").read_text())
+    assert result.exit_code == 0 and "warning: stacks/Pulumi.prod.yaml: kubernetes.models.own: one pod" in result.output
 
 
 def test_every_variable_either_has_a_meaning_or_a_reason_why_not() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fleet.program.kubernetes.objects import CLIENT, GPU, MODEL, OWNER, Object, Stack, label, made
-from fleet.stack.kubernetes_form import NAMESPACE
+from fleet.stack.cluster_names import NAMESPACE
 
 SECURITY = "pod-security.kubernetes.io/"
 NAMED = "kubernetes.io/metadata.name"  # label that Kubernetes gives each namespace

@@ -7,7 +7,8 @@ from typing import Any
 from fleet.program.kubernetes import namespace, pod_files
 from fleet.program.kubernetes.namespace import JOB
 from fleet.program.kubernetes.objects import OURS, Object, Stack, digest, label, made, tolerations
-from fleet.stack.kubernetes_form import NAMESPACE, ClaimWeights, ImageWeights, NodeWeights
+from fleet.stack.cluster_names import NAMESPACE
+from fleet.stack.kubernetes_form import ClaimWeights, ImageWeights, NodeWeights
 
 ARTIFACT = "/srv/model"  # where an OCI artifact is mounted
 NODE = "glm-fleet/node"
