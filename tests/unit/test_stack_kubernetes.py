@@ -1,6 +1,7 @@
 """A mistake in a stack on a Kubernetes cluster is reported with its key, what is allowed and why: golden/stack_kubernetes/."""
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fleet.cli import main
 from fleet.stack import capacity, kubernetes_form, kubernetes_vars, settings, validate
 from tests.support import cluster_stack
 from tests.support.builders import REMOVE, changed
-from tests.support.cluster_stack import FILE, HOMES, ROLES
+from tests.support.cluster_stack import FILE, HOMES, ROLES, ROOT
 
 GOLDEN = Path(__file__).parent / "golden" / "stack_kubernetes"
 TODAY = datetime.date(2026, 11, 26)
@@ -218,6 +219,16 @@ def test_fleet_plan_reads_the_file_of_a_stack_on_a_cluster(tmp_path: Path, monke
     result = testing.CliRunner().invoke(main.main, ["plan", "-s", "prod"])
     assert result.output.startswith((GOLDEN.parent / "stack" / "kubernetes.txt").read_text())
     assert result.exit_code == 0 and "warning: stacks/Pulumi.prod.yaml: kubernetes.models.own: one pod" in result.output
+
+
+def test_the_stack_of_the_manual_has_no_mistake() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    block = re.search(r"(?:^    .*\n)+", page[page.index("    config:\n") :], re.M)
+    assert block
+    text = block[0].replace("sha256:…", "sha256:" + "ab" * 32).replace("revision: …", f"revision: {'cd' * 20}")
+    raw = {key.removeprefix("glm-fleet:"): value for key, value in yaml.safe_load(text)["config"].items()}
+    report = validate.validate(settings.read(raw, FILE), ROLES, FILE, TODAY)
+    assert report.mistakes == []
 
 
 def test_every_variable_either_has_a_meaning_or_a_reason_why_not() -> None:
