@@ -1,10 +1,12 @@
 """The program on a Kubernetes cluster: what it declares, in which order and with which options, and the messages that stop it."""
 
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from fleet.program.kubernetes.objects import FORCE, TEMPLATE
 from tests.support import cluster_stack, program_mocks
@@ -163,3 +165,89 @@ def test_a_model_whose_rollout_failed_has_no_output_and_the_others_have_theirs()
     values = {f"glm-fleet:{name}": value for name, value in keys.items()}
     models = program_mocks.run("prod", values, failing=("Rollout/glm",)).outputs["models"]
     assert (models["glm"], models["air"]["probes"]["passed"]) == (None, 12)
+
+
+def hard(**cluster: Any) -> dict[str, str]:
+    """Return what the quota of a stack allows, whose pods have 4 GPUs each."""
+    limits: dict[str, str] = cluster_stack.objects(cluster_stack.stack(**cluster))["ResourceQuota/glm/models"]["spec"][
+        "hard"
+    ]
+    return limits
+
+
+def test_the_quota_counts_the_pod_that_still_ends_and_what_is_to_spare() -> None:
+    assert hard() == {"requests.amd.com/gpu": "12", "pods": "7"}
+    assert hard(quota={"gpus": 8, "pods": 0}) == {"requests.amd.com/gpu": "20", "pods": "3"}
+    two = {"glm": {"replicas": 2}, "air": {"replicas": 1, "surge": 2}}
+    assert hard(models=two, quota={"gpus": 8}) == {"requests.amd.com/gpu": "32", "pods": "12"}
+
+
+def policy(name: str, **cluster: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = cluster_stack.objects(cluster_stack.stack(**cluster))[f"NetworkPolicy/{name}"]["spec"]
+    return spec
+
+
+def test_no_pod_may_connect_to_anything_but_the_jobs_of_the_weights() -> None:
+    for name in ("glm/default-deny", "glm-weights/default-deny"):
+        denied = policy(name)
+        assert (denied["podSelector"], denied["policyTypes"]) == ({}, ["Ingress", "Egress"])
+        assert not {"ingress", "egress"} & denied.keys()
+    assert "egress" not in policy("glm/models")
+    jobs = policy("glm-weights/weights")
+    assert jobs["podSelector"] == {"matchLabels": {"glm-fleet/job": "weights"}} and "ingress" not in jobs
+    [anywhere, names] = jobs["egress"]
+    assert {block["ipBlock"]["except"][0] for block in anywhere["to"] if "ipBlock" in block} == {
+        "169.254.0.0/16",
+        "fe80::/10",
+    }
+    assert {port["port"] for port in names["ports"]} == {53} and "to" not in names
+
+
+def test_only_those_that_the_stack_names_may_connect_to_the_models() -> None:
+    def clients(**cluster: Any) -> list[Any]:
+        [rule] = policy("glm/models", **cluster)["ingress"]
+        assert rule["ports"] == [{"port": 8000, "protocol": "TCP"}]
+        return [next(iter(each.values()))["matchLabels"] for each in rule["from"]]
+
+    own = {"glm-fleet/client": "true"}
+    assert clients() == [own]
+    named = clients(
+        clients_from=["apps"],
+        pod_monitor={"namespace": "monitoring"},
+        models={"glm": {"replicas": 1, "host": "glm.example.com"}},
+        endpoint={"gateway": {"name": "inference", "namespace": "gateways"}},
+    )
+    assert named == [own, *({"kubernetes.io/metadata.name": name} for name in ("apps", "gateways", "monitoring"))]
+
+
+def test_a_route_lets_the_paths_of_the_gateway_on_machines_through_and_no_other() -> None:
+    objects = cluster_stack.objects(
+        cluster_stack.stack(
+            models={"glm": {"replicas": 1, "host": "glm.example.com"}},
+            endpoint={"gateway": {"name": "inference", "namespace": "gateways"}},
+        )
+    )
+    [rule] = objects["HTTPRoute/glm/glm"]["spec"]["rules"]
+    paths = {(match["method"], match["path"]["type"], match["path"]["value"]) for match in rule["matches"]}
+    assert paths == {
+        ("POST", "Exact", "/v1/chat/completions"),
+        ("POST", "Exact", "/v1/completions"),
+        ("GET", "Exact", "/v1/models"),
+    }
+
+
+def test_a_configmap_is_far_below_the_limit_of_the_api_server() -> None:
+    for home in cluster_stack.HOMES.values():
+        objects = cluster_stack.objects(cluster_stack.stack(weights=home))
+        sizes = [len(json.dumps(manifest)) for key, manifest in objects.items() if key.startswith("ConfigMap/")]
+        assert max(sizes) < 500_000, "the API server takes 1 MiB"
+
+
+def test_a_pod_has_time_to_end_its_answers() -> None:
+    objects = cluster_stack.objects(cluster_stack.stack({"vllm_stop_timeout": 100}))
+    spec = objects["Deployment/glm/glm"]["spec"]["template"]["spec"]
+    config = yaml.safe_load(
+        objects["Deployment/glm/glm"]["spec"]["template"]["metadata"]["annotations"]["glm-fleet/config.yaml"]
+    )
+    leave = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert spec["terminationGracePeriodSeconds"] == leave + 100 > leave + config["shutdown-timeout"] == leave + 75

@@ -44,11 +44,12 @@ def _namespace(stack: Stack, name: str, level: str) -> Object:
 
 
 def _quota(stack: Stack) -> Object:
-    """Return the quota: what the stack names, and what it leaves to spare."""
+    """Return the quota: what the stack names, the pods that still end during a change, which count too, and what it leaves to spare."""
     cluster, models = stack.cluster, stack.cluster.models
-    gpus = sum(model.replicas * stack.gpus(name) for name, model in models.items()) + cluster.quota.gpus
-    pods = sum(model.replicas + model.surge for model in models.values()) + cluster.quota.pods
-    hard = {f"requests.{GPU}": str(gpus), "pods": str(pods)}
+    ending = {name: max(1, model.surge) for name, model in models.items()}
+    gpus = sum((model.replicas + ending[name]) * stack.gpus(name) for name, model in models.items())
+    pods = sum(model.replicas + model.surge + ending[name] for name, model in models.items())
+    hard = {f"requests.{GPU}": str(gpus + cluster.quota.gpus), "pods": str(pods + cluster.quota.pods)}
     manifest = made("v1", "ResourceQuota", "models", cluster.namespace, spec={"hard": hard})
     return Object(manifest, (f"Namespace/{cluster.namespace}",))
 
@@ -80,5 +81,8 @@ def _clients(stack: Stack) -> list[Any]:
 
 
 def _outside() -> list[Any]:
-    """Return what a Job may connect to: any hub, and the names of the cluster and of others; not a cloud's credentials."""
-    return [{"to": [{"ipBlock": {"cidr": cidr, "except": [inner]}} for cidr, inner in LINK_LOCAL.items()]}]
+    """Return what a Job may connect to: any hub, also a pod, and any server of names; not what hands out a cloud's credentials."""
+    outside = [{"ipBlock": {"cidr": cidr, "except": [inner]}} for cidr, inner in LINK_LOCAL.items()]
+    # Some networks match no pod by its address; a node's own cache of names has a link-local one.
+    names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    return [{"to": [*outside, {"namespaceSelector": {}}]}, {"ports": names}]

@@ -22,7 +22,7 @@ def main(words: list[str]) -> str:
 if __name__ == "__main__":
     seen = main(sys.argv[1:])
     sys.exit(
-        f"{seen}\nwanted: the verified weights in this pod's volume\nnext: the Job of this node that fetches them"
+        f"{seen}\nwanted: the verified weights in this pod's volume\nnext: delete the Job of this node's weights, if it is complete; `pulumi up --refresh` then makes it again"
         if seen
         else 0
     )
