@@ -32,6 +32,7 @@ REFUSED = {
     "vllm_socket_group": "a pod listens on a port, not on a socket of its node",
     "vllm_media_dir": "a pod has no folder of its node; requests bring media as data: URLs",
     "vllm_cache_dir": "each pod has a cache of its own, which ends with it",
+    "vllm_start_timeout": "the cache of a pod begins empty: `vllm_cold_start_timeout` is for each start",
     "vllm_replicas": "`replicas` of the model says how many pods serve it",
     "vllm_pids_limit": KUBELET,
     "vllm_pull_timeout": KUBELET,

@@ -12,6 +12,7 @@ from click import testing
 from fleet import errors
 from fleet.cli import main
 from fleet.stack import capacity, kubernetes_form, kubernetes_vars, settings, validate
+from fleet.stack.resource_roles import SET_BY_PROGRAM
 from tests.support import cluster_stack
 from tests.support.builders import REMOVE, changed
 from tests.support.cluster_stack import FILE, HOMES, ROLES, ROOT
@@ -237,6 +238,26 @@ def test_every_variable_either_has_a_meaning_or_a_reason_why_not() -> None:
     refused = {name for name in ROLES.defaults if kubernetes_vars.refusal(name, cluster)}
     assert {name.partition("_")[0] for name in ROLES.defaults.keys() - refused} == {"vllm", "weights", "transformers"}
     assert set(kubernetes_vars.REFUSED) <= ROLES.defaults.keys(), "a variable of REFUSED that no role has"
+
+
+OTHERS: dict[type, Any] = {bool: lambda on: not on, int: lambda number: number + 7}
+OTHERS |= {str: lambda _: "other", list: lambda items: [*items, "other"], dict: lambda items: {**items, "other": "x"}}
+SIZES = {"vllm_shm_size": "17g", "vllm_memory": "99g"}
+CLUSTER = cluster_stack.stack()
+OBJECTS = cluster_stack.objects(CLUSTER)
+MEANT = sorted(
+    name
+    for name in ROLES.defaults.keys() - {*SET_BY_PROGRAM, kubernetes_vars.VERSION}
+    if not kubernetes_vars.refusal(name, CLUSTER.cluster)
+)
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_variable_that_is_not_refused_changes_an_object(name: str) -> None:
+    default = ROLES.defaults[name]
+    other = SIZES.get(name) or OTHERS[type(default)](default)
+    same = OBJECTS == cluster_stack.objects(cluster_stack.stack({name: other}))
+    assert not same, "give it a meaning in fleet/program/kubernetes/, or a reason in fleet/stack/kubernetes_vars.py"
 
 
 def test_a_model_has_the_stack_s_variables_with_its_own_over_them() -> None:

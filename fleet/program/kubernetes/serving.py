@@ -68,7 +68,7 @@ def objects(stack: Stack, model: str, secret: Object, after: tuple[str, ...]) ->
 
 def startup(values: Mapping[str, Any]) -> int:
     """Return the seconds that a pod may take until it sees: its cache is empty, so it compiles kernels."""
-    return max(int(values["vllm_start_timeout"]), int(values["vllm_cold_start_timeout"]))
+    return int(values["vllm_cold_start_timeout"])
 
 
 def _deployment(
