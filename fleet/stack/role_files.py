@@ -6,6 +6,7 @@ Ansible's filters only those in FILTERS; a template that uses another one raises
 
 import functools
 import json
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class RoleFiles:
 
     def text(self, name: str) -> str:
         """Return the file that the template `name` renders."""
-        return self._text.from_string((self._folder / "templates" / name).read_text()).render(ansible_managed=MANAGED)
+        source = (self._folder / "templates" / name).read_text()
+        return str(_template(self._text, source).render(ansible_managed=MANAGED))
 
     def value(self, name: str) -> Any:
         """Return the value of a variable, public or internal. Raises KeyError for one that the role does not have."""
@@ -63,7 +65,7 @@ class RoleFiles:
             return {name: self._evaluated(value) for name, value in source.items()}
         if isinstance(source, list):
             return [self._evaluated(value) for value in source]
-        return self._native.from_string(source).render() if isinstance(source, str) and "{" in source else source
+        return _template(self._native, source).render() if isinstance(source, str) and "{" in source else source
 
 
 def _pieces(values: Iterable[Any]) -> Any:
@@ -76,17 +78,28 @@ class _Native(jinja2.nativetypes.NativeEnvironment):
     concat = staticmethod(_pieces)  # Jinja's own would make a number of the text "1"
 
 
-def _environment(kind: type[jinja2.Environment], role: RoleFiles) -> jinja2.Environment:
-    """Return an environment with Ansible's settings, in which a name is a variable of the role."""
+def _environment(kind: type[jinja2.Environment], role: RoleFiles | None = None) -> jinja2.Environment:
+    """Return an environment with Ansible's settings, in which a name is a variable of the role, if there is one."""
 
     class Context(jinja2.runtime.Context):
         def resolve_or_missing(self, key: str) -> Any:
-            return role.value(key) if role.knows(key) else super().resolve_or_missing(key)
+            return role.value(key) if role and role.knows(key) else super().resolve_or_missing(key)
 
     environment = kind(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False)
     environment.context_class = Context
     environment.filters.update(FILTERS)
     return environment
+
+
+def _template(environment: jinja2.Environment, source: str) -> jinja2.Template:
+    """Return a template of an environment; its code is compiled once for all models."""
+    code = _code(isinstance(environment, _Native), source)
+    return environment.template_class.from_code(environment, code, environment.make_globals(None))
+
+
+@functools.cache
+def _code(native: bool, source: str) -> types.CodeType:
+    return _environment(_Native if native else jinja2.Environment).compile(source)
 
 
 @functools.cache  # the same file for each model

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -251,3 +252,12 @@ def test_a_pod_has_time_to_end_its_answers() -> None:
     )
     leave = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert spec["terminationGracePeriodSeconds"] == leave + 100 > leave + config["shutdown-timeout"] == leave + 75
+
+
+@pytest.mark.slow
+def test_a_hundred_models_are_declared_within_seconds() -> None:
+    models = {f"m{number}": {"replicas": 2, "vars": {"vllm_stop_timeout": 30 + number}} for number in range(100)}
+    begin = time.process_time()
+    declared = run(models=models)
+    assert len(declared.names("Rollout")) == 100
+    assert time.process_time() - begin < 15, "a preview of them may take 15 s in all"

@@ -3,6 +3,7 @@
 Used by the modules of this folder, one a topic; `declare` hands the objects to Pulumi.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.stack import kubernetes_form, role_files, role_vars, settings, validate
+from fleet.stack import kubernetes_form, role_files, role_vars, rules, settings, validate
 
 MODEL = "glm-fleet/model"  # label of a model's pods and objects
 OWNER = "glm-fleet/owner"  # label of the namespace: its stack
@@ -60,9 +61,9 @@ class Stack:
     roles: role_vars.Roles
     owner: str
 
-    def values(self, model: str) -> dict[str, Any]:
+    def values(self, model: str) -> Mapping[str, Any]:
         """Return the role variables of a model, with their defaults."""
-        return validate.model_variables(self.settings, self.roles, model)
+        return self._plans[model].values
 
     def protects(self, guard: str) -> bool:
         """Whether Pulumi refuses to delete or replace what has this guard: unless the cluster is the lab's, or the stack releases it."""
@@ -70,7 +71,11 @@ class Stack:
 
     def gpus(self, model: str) -> int:
         """Return how many GPUs a pod of a model has."""
-        return validate.model_plan(self.settings, self.roles, model).gpus
+        return self._plans[model].gpus
+
+    @functools.cached_property  # each object asks
+    def _plans(self) -> Mapping[str, rules.MachinePlan]:
+        return {model: validate.model_plan(self.settings, self.roles, model) for model in self.cluster.models}
 
     def role(self, name: str, values: Mapping[str, Any]) -> role_files.RoleFiles:
         """Return a role with values in place of its defaults."""
@@ -109,6 +114,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
+@functools.cache  # each model's template asks
 def secret_digest(secret: str, salt: str) -> str:
     """Return a digest that stands in clear where the secret must not: each guess of a weak secret costs as much as a login."""
     return hashlib.scrypt(secret.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=8).hex()

@@ -4,6 +4,7 @@ Needs the repository's files. A ConfigMap has keys without slashes; its volume g
 """
 
 import base64
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,10 +62,16 @@ def serving(stack: Stack, values: Mapping[str, Any]) -> Files:
     media = {}
     for name in cases(stack):
         texts |= _texts([path := f"fleet/probes/cases/{name}.yaml"])
-        case = yaml.safe_load(texts[path])
-        for file in filter(None, ((case.get("picture") or {}).get("file"), case.get("video"))):
+        for file in _media(texts[path]):
             media[f"fleet/probes/media/{file}"] = (ROOT / "fleet" / "probes" / "media" / file).read_bytes()
     return Files("serving", stack.cluster.namespace, texts, media)
+
+
+@functools.cache  # the same cases for each model
+def _media(case: str) -> tuple[str, ...]:
+    """Return the files of media that a case names."""
+    read = yaml.safe_load(case)
+    return tuple(filter(None, ((read.get("picture") or {}).get("file"), read.get("video"))))
 
 
 def cases(stack: Stack) -> list[str]:
