@@ -49,6 +49,12 @@ WRONG: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {"securityContext": confined(runAsUser=0)},
         "vllm may run as root",
     ),
+    "a-pod-that-does-not-say-its-user": (
+        "container-not-privileged",
+        {"securityContext": {"runAsUser": 10001}},
+        {},
+        "may run as root",
+    ),
     "the-processes-of-the-node": ("container-not-privileged", {"hostPID": True}, {}, "hostPID is on"),
     "a-folder-of-the-node": (
         "container-not-privileged",

@@ -91,6 +91,12 @@ def test_no_pod_of_a_model_starts_before_its_weights_policies_and_key(declared: 
     assert {(kind, name) for kind in kinds for name in declared.names(kind)} <= earlier
 
 
+def test_a_pod_whose_weights_nobody_fetches_waits_for_policies_and_quota_too() -> None:
+    declared = run(weights=cluster_stack.HOMES["image"])
+    earlier = before(declared, ("Deployment", "glm/glm"))
+    assert {(kind, name) for kind in ("ResourceQuota", "NetworkPolicy") for name in declared.names(kind)} <= earlier
+
+
 def test_a_rollout_follows_its_deployment_and_knows_the_template_by_its_digest(declared: Declared) -> None:
     (_, rollout), (_, deployment) = only(declared, "Rollout"), only(declared, "Deployment")
     assert ("Deployment", "glm/glm") in declared.after["Rollout", "glm"]
