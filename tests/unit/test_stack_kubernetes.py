@@ -256,7 +256,7 @@ MEANT = sorted(
 def test_a_variable_that_is_not_refused_changes_an_object(name: str) -> None:
     default = ROLES.defaults[name]
     other = SIZES.get(name) or OTHERS[type(default)](default)
-    same = OBJECTS == cluster_stack.objects(cluster_stack.stack({name: other}))
+    same = cluster_stack.objects(cluster_stack.stack({name: other})) == OBJECTS
     assert not same, "give it a meaning in fleet/program/kubernetes/, or a reason in fleet/stack/kubernetes_vars.py"
 
 
