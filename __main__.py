@@ -9,6 +9,8 @@ Image  Weights  role transformers · role weights: side by side
   Serving      role vllm, then the probes: ready means "it sees"
      ▼
   Gateway      role gateway, where the stack has one: the one endpoint, with certificates of the stack's Authority
+
+On a Kubernetes cluster: namespace, weights, a Deployment a model, then its Rollout, with the same rules, policies and probes.
 """
 
 import os
@@ -18,16 +20,16 @@ import sys
 import pulumi
 
 from fleet import errors, program
-from fleet.resources import Account, Authority, Gateway, Host, Image, Node, Serving, Weights
+from fleet.program import cluster
+from fleet.resources import Account, Authority, Gateway, Host, Image, Node, Rollout, Serving, Weights
 
 EXPLAINED = 32  # exit code: the error is already on the screen
 # When a step fails, and on ^C, the language host sends SIGINT: the Pulumi engine has shown the reason, which a traceback would hide.
 signal.signal(signal.SIGINT, lambda *_: os._exit(EXPLAINED))
 
 
-def road() -> None:
+def road(plan: program.Plan) -> None:
     """Declare every machine's resources; those of different machines do not depend on each other."""
-    plan = program.read()
     nodes = {
         name: Node(name, machine, plan.node_requirements(name), plan.fleet, plan.settings.protected(name))
         for name, machine in plan.machines.items()
@@ -66,8 +68,20 @@ def road() -> None:
     program.turns.follow(plan.fleet, plan.order, nodes, servings)
 
 
+def road_onto_cluster(plan: program.Plan) -> None:
+    """Declare the objects of a stack on a Kubernetes cluster, and the rollout of each model's pods."""
+    rollouts = {
+        model: Rollout(model, deployment, cluster.rollout(plan, model), plan.fleet, cluster.protected(plan, model))
+        for model, deployment in cluster.deployments(plan).items()
+    }
+    pulumi.export("models", {model: cluster.evidence(plan, model, rollout) for model, rollout in rollouts.items()})
+    pulumi.export("api_key", program.api_key())
+    program.forecast(plan, rollouts.values())
+
+
 try:
-    road()
+    plan = program.read()
+    (road_onto_cluster if plan.settings.kubernetes else road)(plan)
 except errors.FleetError as error:
     for text in (str(error), *getattr(error, "__notes__", ())):
         pulumi.log.error(text)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make the Python environment .venv from the locks, with pip and with this repository (`fleet`, `lab`) installed.
 # Usage: [PYTHON=3.13] bootstrap/python.sh [run|dev]. "run" (default) has what `pulumi up` needs, with the SDK of each cloud that a stack file names
-# as a `source` (requirements/SOURCE.txt). "dev" adds the tools for tests and checks, and every SDK.
+# as a `source` (requirements/SOURCE.txt), and that of Kubernetes where one has `glm-fleet:kubernetes`. "dev" adds the tools for tests and checks,
+# and every SDK.
 # Which Python: PYTHON=3.11, 3.12 or 3.13; else that of .venv; else `python3` when it is one of them; else the newest installed one of them.
 # Needs one of them, a package index and uv (uv.sh). Called by the Makefile; with FLEET_VENV=FOLDER by check-pythons.sh.
 set -euo pipefail
@@ -10,8 +11,9 @@ set -euo pipefail
 
 level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # an environment with the tools keeps them
-clouds() { # the locks of the sources in the stack files
+extras() { # the locks of the sources in the stack files, and of a cluster
   local source
+  ! grep -qE '^[[:space:]]*"?glm-fleet:kubernetes"?:' "$REPO"/stacks/*.yaml || echo requirements/kubernetes.txt
   sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z0-9_]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
     [ ! -f "$REPO/requirements/$source.txt" ] || echo "requirements/$source.txt"
   done
@@ -20,7 +22,7 @@ PYTHON=$(python_version "$VENV")
 case $level in
   run)
     locks=(requirements/base.txt)
-    while read -r lock; do locks+=("$lock"); done < <(clouds)
+    while read -r lock; do locks+=("$lock"); done < <(extras)
     ;;
   dev) locks=(requirements/dev.txt) ;;
   *) no "unknown level $level" "run or dev" ;;

@@ -1,4 +1,4 @@
-"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority, Account; HostKey and BareMetal, which some sources need.
+"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority, Account; HostKey and BareMetal, which some sources need; Rollout.
 
 Inputs and outputs only; behaviour is in fleet/provider. Used by `__main__.py`, fleet.program and fleet.sources. The inputs of an Ansible
 resource are its node's connection, digests of its roles' files and the variables of these roles: without a change of them nothing runs.
@@ -260,6 +260,38 @@ class Serving(_Run):
 
     def __init__(self, name: str, image: Image, weights: Weights, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("replicas", "verdict"), after=[image, weights], secret=["api_key"])
+
+
+class Rollout(pulumi.CustomResource):
+    """The pods of one model on a cluster, at the newest template of their Deployment, ready when the probes pass.
+
+    Owns: the wait for Kubernetes' own rollout, and the way back to the last good template after one that failed. Not: the Deployment.
+    """
+
+    pods: pulumi.Output[Sequence[Mapping[str, Any]]]
+    verdict: pulumi.Output[Mapping[str, Any]]
+    seconds: pulumi.Output[Mapping[str, float]]
+
+    def __init__(
+        self,
+        name: str,
+        deployment: pulumi.Resource,
+        inputs: Inputs,
+        provider: pulumi.ProviderResource,
+        protect: bool = True,
+    ) -> None:
+        super().__init__(
+            "fleet:index:Rollout",
+            name,
+            {**dict.fromkeys(("pods", "verdict", "seconds")), "name": name, **inputs},
+            pulumi.ResourceOptions(
+                provider=provider,
+                depends_on=[deployment],
+                deleted_with=deployment,
+                protect=protect,
+                additional_secret_outputs=["api_key"],
+            ),
+        )
 
 
 class Gateway(_Run):

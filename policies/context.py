@@ -24,7 +24,8 @@ Props = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """One resource: `kind` (BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving, Gateway, Stack), `name` (of its node), `inputs`.
+    """One resource: `kind` (BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving, Gateway, Rollout, Stack, or an
+    object of policies.pods), `name` (of its node), `inputs`.
 
     `protect` is Pulumi's resource option. `others` holds the inputs of the other resources that the rule reads, by kind and name.
     For a rule with `at_end`, `inputs` and `others` hold outputs.

@@ -33,7 +33,9 @@ Outside the lab, Pulumi protects each machine and its resources (`protect`). A p
 
 To remove the gateway from all machines, release `gateway` the same way, then remove `glm-fleet:gateway` and `glm-fleet:clients`.
 
-Before `pulumi destroy -s ENV`, release each machine of the stack (step 1).
+On a cluster the same holds for each model, by its name, and for the namespaces with the weights' volumes, by `namespace`.
+
+Before `pulumi destroy -s ENV`, release each machine of the stack (step 1), or each model and `namespace`.
 
 ## The rules
 """

@@ -27,11 +27,12 @@ from fleet.stack import preflight_checks
 from fleet.stack import rules as stack_rules
 from policies import data
 from policies.context import UNKNOWN, Context, Props
+from policies.pods import OBJECTS
 from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
 
-OURS, STACK = "fleet:index:", "pulumi:pulumi:Stack"
+OURS, CLUSTER, STACK = "fleet:index:", "kubernetes:", "pulumi:pulumi:Stack"
 # Policies about the stack itself, which cannot be waived.
 RECENT = "holes-recent", "The known vulnerabilities of vLLM were compared with their sources recently."
 OLD = 45  # days: vLLM had a new advisory about every two weeks in 2026
@@ -151,8 +152,11 @@ def _old_data(today: datetime.date) -> Iterator[str]:
 
 
 def kind_of(token: str) -> str:
-    """Return Node, Host, … or Stack; "" for a resource of another provider."""
-    return "Stack" if token == STACK else token.removeprefix(OURS) if token.startswith(OURS) else ""
+    """Return Node, Host, … or Stack, or the kind of an object on a Kubernetes cluster that rules know; "" for another resource."""
+    kind = token.rpartition(":")[2]
+    if token.startswith(CLUSTER):
+        return kind if kind in OBJECTS else ""
+    return "Stack" if token == STACK else kind if token.startswith(OURS) else ""
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fleet.findings import Waiver
+from fleet.stack.cluster_names import LAB
 
 STACKS = Path(__file__).resolve().parents[1] / "stacks"
 PREFIX = "glm-fleet:"
@@ -24,10 +25,14 @@ SECRETS = ("vllm_api_key", "weights_token", "gateway_key", "redfish_username", "
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack: `source` of glm-fleet:nodes; `gateways`, the machines of glm-fleet:gateway; `clear`, secrets in clear in the stack file."""
+    """A stack: `source` of glm-fleet:nodes, or `cluster`, the context of glm-fleet:kubernetes; `clear`, secrets in clear in the stack file.
+
+    `gateways` are the machines of glm-fleet:gateway.
+    """
 
     name: str = ""
     source: str = ""
+    cluster: str = ""
     gateways: tuple[str, ...] = ()
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
     release: Mapping[str, str] = field(default_factory=dict)
@@ -36,8 +41,8 @@ class Stack:
 
     @property
     def lab(self) -> bool:
-        """Whether its nodes are lab containers, which need no protection."""
-        return self.source == "lab"
+        """Whether its nodes are lab containers, or those of its cluster, which need no protection."""
+        return self.source == "lab" or self.cluster == LAB
 
     @property
     def production(self) -> bool:
@@ -47,12 +52,13 @@ class Stack:
 
 def read(config: Mapping[str, str], file: str = "", name: str = "") -> Stack:
     """Return the stack `name` of a configuration (values as text, objects as JSON) and of the stack file's text."""
-    keys = ("nodes", "waivers", "release", "gateway")
-    nodes, waivers, release, gateway = (_object(config.get(PREFIX + key, "")) for key in keys)
+    keys = ("nodes", "kubernetes", "waivers", "release", "gateway")
+    nodes, cluster, waivers, release, gateway = (_object(config.get(PREFIX + key, "")) for key in keys)
     machines = gateway.get("nodes")
     return Stack(
         name=name,
         source=str(nodes.get("source", "")),
+        cluster=str(cluster.get("context", "")),
         gateways=tuple(map(str, machines)) if isinstance(machines, list) else (),
         waivers={name: waiver for name, entry in waivers.items() if (waiver := _waiver(entry))},
         release={name: str(why) for name, why in release.items()},

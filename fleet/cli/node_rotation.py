@@ -67,7 +67,7 @@ def capacity(names: Sequence[str], answers: Answers) -> str:
 
 
 def lines(answers: Answers, stack: str) -> list[str]:
-    """Return a line for each drain, each node without an answer, and each replica that gets no request though nobody drained it."""
+    """Return a line for each drain, each node that gives no answer or that no gateway reaches, and each replica that gets no request though nobody drained it."""
     texts = []
     for node, now in answers.items():
         if isinstance(now, errors.FleetError):
@@ -80,6 +80,8 @@ def lines(answers: Answers, stack: str) -> list[str]:
             texts.append(f"{place}: {words}; `{ends}` puts it back")
         if now.proxy == "silent":
             texts.append(f"{node}: its node proxy does not answer")
+        if not now.reached:
+            texts.append(f"{node}: no gateway reaches its node proxy; `journalctl -u fleet-proxy` there says why")
         for replica in now.failing:
             unit, proxy = (now.replicas[replica][part] for part in ("unit", "proxy"))
             state = f"its unit is {unit}, the node proxy finds it {proxy or 'nowhere'}"

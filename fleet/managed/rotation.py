@@ -35,6 +35,7 @@ MOST_SECONDS = 253_402_300_799
 LOOK = {
     "proxy": WORD,
     "draining": Flag(),
+    "reached": Flag(),
     "mark": WORD,
     "marks": Table(NAME, WORD, most=64),
     "since": Whole(most=MOST_SECONDS),
@@ -53,7 +54,7 @@ Note = Callable[[str], None]
 class Look:
     """How a node serves: `proxy` is none, silent or answers; `mark` and `marks` say who drained it and its replicas, `since` when.
 
-    `requests` are those that its proxy has ever had, `in_flight` those that run now. `replicas` has systemd's and the proxy's word for each.
+    `reached`: a gateway asks its proxy whether it is ready. `requests` are those that its proxy has ever had, `in_flight` those that run now. `replicas` has systemd's and the proxy's word for each.
     """
 
     proxy: str
@@ -65,6 +66,7 @@ class Look:
     requests: int
     in_flight: int
     replicas: Mapping[str, Mapping[str, str]]
+    reached: bool
 
     def healthy(self, replica: str) -> bool:
         """Return whether a replica's unit is active, and the proxy, if it knows the replica, sends requests there."""
@@ -101,7 +103,9 @@ class Look:
         if self.mark or self.draining:
             return Standing.DRAINED
         serves = self.proxy != "silent" and any(map(self.healthy, self.replicas))
-        return Standing.SERVES if serves else Standing.BROKEN
+        if not serves:
+            return Standing.BROKEN
+        return Standing.SERVES if self.reached else Standing.UNREACHED
 
 
 @dataclass(frozen=True)
@@ -136,13 +140,19 @@ def looks(targets: Mapping[str, ssh.Target]) -> dict[str, Look | errors.FleetErr
 
 
 def census(targets: Mapping[str, ssh.Target | None], note: Note) -> dict[str, Standing]:
-    """Return each node's standing; a node without a target, or that gives no answer, is dead. `note` gets the reasons."""
+    """Return each node's standing; a node without a target, or that gives no answer, is dead. `note` gets the reasons.
+
+    Where no gateway reaches any node, the gateways are at fault, and the nodes count as serving.
+    """
     standings = dict.fromkeys(targets, Standing.DEAD)
     for name, answer in looks({name: target for name, target in targets.items() if target}).items():
         if isinstance(answer, Look):
             standings[name] = answer.standing
         else:
             note(f"{name} counts as out of service: {answer.doing}: {answer.seen}")
+    if Standing.SERVES not in standings.values():
+        unreached = [name for name, standing in standings.items() if standing is Standing.UNREACHED]
+        standings.update(dict.fromkeys(unreached, Standing.SERVES))
     return standings
 
 

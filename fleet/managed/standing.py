@@ -9,6 +9,7 @@ class Standing(StrEnum):
     SERVES = "serves"
     NOTHING = "serves nothing"  # not set up yet, or without replicas
     BROKEN = "has no healthy replica"
+    UNREACHED = "is reached by no gateway"
     UNFINISHED = "was left drained by an earlier run"
     DRAINED = "is drained by an operator"
     DEAD = "does not answer"

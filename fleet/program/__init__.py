@@ -51,10 +51,14 @@ class Plan:
         alone = len(self.settings.serving) < 2 and not self.settings.gateway
         return [] if alone else turns.order(self.settings.serving, self.builds)
 
+    @property
+    def owner(self) -> str:
+        """The name of this stack, by which it owns machines and namespaces: [ORGANIZATION/]PROJECT/STACK."""
+        return "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
+
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
-        name = "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
-        return json.dumps(requirements.of_machine(self.settings, self.roles, machine, name))
+        return json.dumps(requirements.of_machine(self.settings, self.roles, machine, self.owner))
 
     def inputs(self, kind: str, machine: str, **program: pulumi.Input[Any]) -> dict[str, Any]:
         """Return the inputs of one kind of resource on one machine: `roles` (digests of their files) and `vars` (of these roles).

@@ -164,7 +164,9 @@ class Turns:
     def _end(self, node: str, ok: bool, serves: bool) -> None:
         self._open.pop(node, None)
         self._ended[node] = ok
-        if serves:
+        if (
+            serves and self.standing(node) is not Standing.UNREACHED
+        ):  # its turn does not show that gateways reach it now
             self._standing[node] = Standing.SERVES
         elif not self.standing(node).out:
             self._standing[node] = Standing.BROKEN

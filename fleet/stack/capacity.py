@@ -1,11 +1,13 @@
 """The text of `fleet plan`: the GPUs of each replica, the content of their memory, the room for requests. Pure.
 
+On a cluster a paragraph is about a model, whose pods are all alike, and the last one about what the nodes must have.
+
 The figures are from `rules.models`: the weights' real size, an estimate of vLLM's own buffers. Called by fleet.cli.plan.
 """
 
 from collections.abc import Iterator, Sequence
 
-from fleet.stack import role_vars, rules, settings, validate
+from fleet.stack import kubernetes_form, role_vars, rules, settings, validate
 from fleet.stack.rules.models import Room
 
 WIDTH = 48  # characters of a bar, which shows the memory of one GPU
@@ -14,10 +16,46 @@ LEGEND = "█ weights  ▒ vLLM's own (estimate)  ░ cache  · left free"
 
 def report(stack: settings.Settings, roles: role_vars.Roles) -> str:
     """Return a paragraph for each plan. Machines with the same plan share one."""
+    if stack.kubernetes:
+        return "\n\n".join(_on_cluster(stack, stack.kubernetes, roles))
     plans: dict[str, list[str]] = {}
     for name in stack.machines:
         plans.setdefault("\n".join(_machine(validate.machine_plan(stack, roles, name))), []).append(name)
     return "\n\n".join(f"{_names(names)}: {plan}" for plan, names in plans.items())
+
+
+def _on_cluster(stack: settings.Settings, cluster: kubernetes_form.Cluster, roles: role_vars.Roles) -> Iterator[str]:
+    """Yield a paragraph for each model, and one for all of them."""
+    pods = gpus = 0
+    for name, model in cluster.models.items():
+        plan = validate.model_plan(stack, roles, name)
+        pods, gpus = pods + model.replicas, gpus + model.replicas * plan.gpus
+        yield "\n".join(_model(name, model, plan))
+    place, spare = f"{cluster.namespace} on {cluster.context}", cluster.quota.gpus
+    lines = [
+        f"{place}: {_count(pods, 'pod')} on {_count(gpus, 'GPU')}; the quota has {spare} more",
+        f"  each pod needs its GPUs on one node with {' and '.join(cluster.node_labels)}; `fleet preflight` counts them",
+    ]
+    yield "\n".join(lines)
+
+
+def _model(name: str, model: kubernetes_form.Model, plan: rules.MachinePlan) -> Iterator[str]:
+    """Yield the lines of one model."""
+    served = plan.values.get("vllm_served_model_name") or plan.repository
+    yield f"{name}: {_count(model.replicas, 'pod')} of {served} ({plan.repository}), {_count(plan.gpus, 'GPU')} each"
+    room = plan.room
+    if room is None:
+        yield f"  no figures: the size of {plan.repository or 'a model without a name'} is not known"
+    else:
+        yield from (f"  GPU {gpu:<2} {bar(room)}" for gpu in range(plan.gpus))
+        yield f"  {LEGEND}"
+        yield from _room(plan, room, "a pod")
+    if model.surge:
+        added = _count(model.surge * plan.gpus, "more GPU")
+        yield f"  a change adds {_count(model.surge, 'pod')} on {added}, and takes none away before that serves"
+    else:
+        left = model.replicas - 1
+        yield f"  a change replaces one pod after the other on the same GPUs; {left} of {model.replicas} stay meanwhile"
 
 
 def _machine(plan: rules.MachinePlan) -> Iterator[str]:
@@ -43,7 +81,7 @@ def _machine(plan: rules.MachinePlan) -> Iterator[str]:
         yield from _room(plan, room)
 
 
-def _room(plan: rules.MachinePlan, room: Room) -> Iterator[str]:
+def _room(plan: rules.MachinePlan, room: Room, who: str = "a replica") -> Iterator[str]:
     free = room.memory - room.usable
     yield (
         f"  a GPU:     {_gb(room.weights)} of {_gb(room.memory)} weights, {_gb(room.reserve)} vLLM's own, "
@@ -51,9 +89,9 @@ def _room(plan: rules.MachinePlan, room: Room) -> Iterator[str]:
     )
     if room.tokens > 0 and plan.context:
         at_once = room.tokens / plan.context
-        yield f"  a replica: {room.tokens:,} tokens of cache, {at_once:.1f} requests of {plan.context:,} tokens at once"
+        yield f"  {who + ':':<10} {room.tokens:,} tokens of cache, {at_once:.1f} requests of {plan.context:,} tokens at once"
     else:
-        yield "  a replica: no room for a cache"
+        yield f"  {who + ':':<10} no room for a cache"
 
 
 def bar(room: Room) -> str:

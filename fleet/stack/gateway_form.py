@@ -61,7 +61,7 @@ def _network(text: str) -> str:
     return text
 
 
-def _host(text: str) -> str:
+def host_name(text: str) -> str:
     """Return the text if it is a DNS name."""
     if not HOST.fullmatch(text) or is_address(text):
         raise pydantic_core.PydanticCustomError("no_host", "a DNS name in lower case, e.g. glm.example.com")
@@ -112,7 +112,7 @@ class Gateway(Form):
     """
 
     nodes: list[Name] = Field(min_length=1)
-    name: Annotated[str, AfterValidator(_host)]
+    name: Annotated[str, AfterValidator(host_name)]
     names: list[Annotated[str, AfterValidator(_host_or_address)]] = []
     clients_from: list[Annotated[str, AfterValidator(_network)]] = []
     certificate: Literal["authority", "files", "acme"] = "authority"

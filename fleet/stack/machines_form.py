@@ -24,11 +24,11 @@ def _as_list(sources: Any) -> Any:
 
 
 class Machines(Form):
-    """The machines of a stack, whose name is unique over all sources: `nodes` is one source, or a list of several."""
+    """The machines of a stack, whose name is unique over all sources: `nodes` is one source, or a list of several; [] beside `kubernetes`."""
 
     nodes: Annotated[
         list[Annotated[forms.Nodes, Field(discriminator="source")]], Field(min_length=1), BeforeValidator(_as_list)
-    ]
+    ] = []
 
     @functools.cached_property
     def machines(self) -> Mapping[str, Member]:

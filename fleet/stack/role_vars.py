@@ -38,6 +38,7 @@ class Roles:
 
     roles: Mapping[str, Role]
     helper: Role
+    folder: Path = Path("roles")
 
     @functools.cached_property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
@@ -117,7 +118,7 @@ class Roles:
 def load(root: Path) -> Roles:
     """Read all roles from `root` (the repository's roles/)."""
     roles = {name: _load(root / name) for names in ROLES.values() for name in names}
-    return Roles(roles, _load(root / HELPER))
+    return Roles(roles, _load(root / HELPER), root)
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fleet import errors
 from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form, Name
 from fleet.sources import forms
-from fleet.stack import gateway_form, gateway_network, inventory, machines_form, validation_errors
+from fleet.stack import gateway_form, gateway_network, inventory, kubernetes_form, machines_form, validation_errors
 from fleet.stack.machines_form import Machines
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
@@ -70,11 +70,11 @@ class WaiverForm(Form):
 
 
 class Settings(Machines):
-    """A whole stack file, less the secrets.
+    """A whole stack file, less the secrets. Its models run on machines (`nodes`), or on a cluster (`kubernetes`).
 
     `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
-    deleted (`gateway` stands for all proxies), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
+    deleted (`gateway` stands for all proxies; on a cluster by model, and `namespace` stands for that), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
     """
 
     vars: dict[str, Any] = {}
@@ -88,6 +88,7 @@ class Settings(Machines):
     gateway: gateway_form.Gateway | None = None
     clients: dict[Name, gateway_form.Client] = {}
     change: gateway_form.Change = gateway_form.Change()
+    kubernetes: kubernetes_form.Cluster | None = None
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:
@@ -132,7 +133,10 @@ def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = Map
         lone = not isinstance(nodes, list) or len(nodes) == 1
         mistakes = validation_errors.from_pydantic(error, file, Settings, lone, SECRETS)
         raise errors.first([inventory.locate(mistake, inventories) for mistake in mistakes]) from None
-    mistakes = [inventory.locate(mistake, inventories) for mistake in _mistakes(settings, file)]
+    if settings.kubernetes:
+        mistakes = list(kubernetes_form.mistakes(settings.kubernetes, raw, file))
+    else:
+        mistakes = [inventory.locate(mistake, inventories) for mistake in _mistakes(settings, file)]
     if mistakes:
         raise errors.first(mistakes)
     settings._inventories = inventories
@@ -140,7 +144,11 @@ def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = Map
 
 
 def _mistakes(settings: Settings, file: str) -> Iterator[errors.SettingsError]:
-    """Yield the mistakes between keys that are each of the right form."""
+    """Yield the mistakes between keys of a stack with machines that are each of the right form."""
+    if not settings.nodes:
+        allowed = validation_errors.MISSING["nodes"]
+        yield errors.SettingsError(file=file, key="nodes", seen="this key is missing", allowed=allowed)
+        return
     yield from machines_form.mistakes(settings, [name for name in settings.release if name != ENDPOINT], file)
     yield from gateway_form.mistakes(
         settings.gateway, settings.clients, list(settings.machines), settings.present, file

@@ -11,6 +11,7 @@ from typing import Any
 
 # Jinja statements and comments: no role variable needs one, and their result cannot be validated before Ansible runs.
 STATEMENT = re.compile(r"\{%|\{#")
+EXPRESSION = re.compile(r"\{\{")
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,21 @@ def mismatches(value: Any, form: Any, key: str, empty: bool = True) -> Iterator[
 
 def statements(value: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield (key, text) of each text anywhere in `value` with a Jinja statement or comment."""
+    return _texts(value, key, STATEMENT)
+
+
+def expressions(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, text) of each text anywhere in `value` with a Jinja expression."""
+    return _texts(value, key, EXPRESSION)
+
+
+def _texts(value: Any, key: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from statements(str(name), key)
-            yield from statements(item, f"{key}.{name}")
+            yield from _texts(str(name), key, pattern)
+            yield from _texts(item, f"{key}.{name}", pattern)
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from statements(item, f"{key}[{place}]")
-    elif isinstance(value, str) and STATEMENT.search(value):
+            yield from _texts(item, f"{key}[{place}]", pattern)
+    elif isinstance(value, str) and pattern.search(value):
         yield key, value

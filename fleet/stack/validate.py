@@ -5,14 +5,25 @@ any resource is declared, and by fleet.cli.
 """
 
 import datetime
+import functools
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import SettingsError
 from fleet.findings import weigh
-from fleet.stack import gateway_form, mirrors, resource_roles, role_vars, rules, settings
+from fleet.stack import (
+    gateway_form,
+    kubernetes_form,
+    kubernetes_vars,
+    mirrors,
+    resource_roles,
+    role_vars,
+    rules,
+    settings,
+)
 
 # Role variables whose defaults are for GPUs.
 KERNEL_ARGUMENTS = ("host_kernel_arguments", "host_kernel_arguments_intel")
@@ -28,12 +39,34 @@ class Findings:
     mistyped: bool = False
     mistakes: list[SettingsError] = field(default_factory=list)
     warnings: list[SettingsError] = field(default_factory=list)
+    _reported: set[str] = field(default_factory=set)
+
+    def judge(
+        self,
+        plan: rules.MachinePlan,
+        applied: Sequence[rules.Rule],
+        stack: settings.Settings,
+        file: str,
+        today: datetime.date,
+        key: Callable[[rules.StackFinding], str],
+        counts: Callable[[rules.StackFinding], bool] = lambda _: True,
+    ) -> None:
+        """Add what rules find in one plan, each finding once for all plans that share it. `key` returns its key, `counts` whether it holds."""
+        for rule in applied:
+            level, note = weigh(rule.level, stack.waiver(rule.name), today)
+            for finding in filter(counts, rule.check(plan)):
+                error = stack.locate_mistake(_error(rule, finding, key(finding), file, note))
+                if str(error) not in self._reported:
+                    self._reported.add(str(error))
+                    (self.mistakes if level == "error" else self.warnings).append(error)
 
 
 def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today: datetime.date) -> Findings:
     """Return the findings of roles and rules about the variables of the stack and of each machine."""
     findings = Findings()
     findings.mistakes += roles.validate(stack.vars, file, "vars")
+    if stack.kubernetes:
+        return _on_cluster(stack, stack.kubernetes, roles, file, today, findings)
     for name, machine in stack.machines.items():
         mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
         findings.mistakes += map(stack.locate_mistake, mistakes)
@@ -42,17 +75,51 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         findings.mistyped = True
         return findings
     findings.warnings += gateway_form.warnings(stack.gateway, file)
-    reported: set[str] = set()
     for name in filter(stack.gpus, stack.machines):  # the others serve nothing, whatever the stack's variables are
         plan = machine_plan(stack, roles, name)
         # A source may supply variables that a stack must otherwise set.
-        for rule in (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED)):
-            level, note = weigh(rule.level, stack.waiver(rule.name), today)
-            for finding in rule.check(plan):
-                error = stack.locate_mistake(_error(rule, finding, _key(finding, stack, name), file, note))
-                if str(error) not in reported:  # once for all machines that share it
-                    reported.add(str(error))
-                    (findings.mistakes if level == "error" else findings.warnings).append(error)
+        applied = (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED))
+        findings.judge(plan, applied, stack, file, today, functools.partial(_key, stack=stack, machine=name))
+    return findings
+
+
+def _on_cluster(
+    stack: settings.Settings,
+    cluster: kubernetes_form.Cluster,
+    roles: role_vars.Roles,
+    file: str,
+    today: datetime.date,
+    findings: Findings,
+) -> Findings:
+    """Return the findings about the variables of the stack, in `findings`, and of each model on a cluster."""
+    findings.mistakes += kubernetes_vars.mistakes(stack.vars, cluster, file, "vars")
+    for name, model in cluster.models.items():
+        key = f"kubernetes.models.{name}.vars"
+        findings.mistakes += roles.validate(model.vars, file, key)
+        findings.mistakes += kubernetes_vars.mistakes(model.vars, cluster, file, key)
+    if findings.mistakes:
+        findings.mistyped = True
+        return findings
+    findings.warnings += kubernetes_form.warnings(cluster, file)
+    for name, model in cluster.models.items():
+        plan = model_plan(stack, roles, name)
+        findings.judge(
+            plan,
+            (*rules.RULES, *rules.UNLESS_SUPPLIED),
+            stack,
+            file,
+            today,
+            functools.partial(_place, values=model.vars, key=f"kubernetes.models.{name}.vars"),
+            lambda finding: not kubernetes_vars.refusal(_split(finding)[0], cluster),
+        )
+        missing = model.surge * plan.gpus - cluster.quota.gpus
+        if missing > 0:
+            seen = f"a change adds {model.surge} x {plan.gpus} GPUs for a while, and the quota has {cluster.quota.gpus} to spare"
+            allowed = f"kubernetes.quota.gpus of at least {model.surge * plan.gpus}, where as many are free; or surge 0"
+            error = SettingsError(
+                file=file, key=f"kubernetes.models.{name}.surge", value=model.surge, seen=seen, allowed=allowed
+            )
+            findings.mistakes.append(error)
     return findings
 
 
@@ -70,6 +137,29 @@ def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str)
     values = {**roles.defaults, **roles.coerce(variables(stack, roles, machine))}
     gpus, disk = stack.gpus(machine), stack.pool(machine).disk(machine)
     return rules.MachinePlan(roles.variables_on(values, gpus), gpus, rules.Disk(*disk) if disk else None)
+
+
+def model_plan(stack: settings.Settings, roles: role_vars.Roles, model: str) -> rules.MachinePlan:
+    """Return one replica of a model on a cluster as the rules see it: a machine with as many GPUs as the replica's flags use."""
+    values = model_variables(stack, roles, model)
+    gpus = math.prod(rules.MachinePlan(values, 0).count(flag) for flag in rules.PARALLEL)
+    return rules.MachinePlan(values, gpus, pod=True)
+
+
+def model_variables(stack: settings.Settings, roles: role_vars.Roles, model: str) -> dict[str, Any]:
+    """Return the role variables that have a meaning for a model on a cluster, with their defaults."""
+    assert stack.kubernetes
+    values = {**roles.defaults, **model_own(stack, roles, model)}
+    return {name: value for name, value in values.items() if not kubernetes_vars.refusal(name, stack.kubernetes)}
+
+
+def model_own(stack: settings.Settings, roles: role_vars.Roles, model: str) -> dict[str, Any]:
+    """Return the role variables of a model on a cluster that the stack sets: its own over the stack's, then the mirrors."""
+    assert stack.kubernetes
+    merged = role_vars.merge(stack.vars, stack.kubernetes.models[model].vars)
+    mirrored = mirrors.mirrored_variables(stack.mirrors, {**roles.defaults, **merged})
+    own = roles.coerce({**merged, **mirrored})
+    return {name: value for name, value in own.items() if not kubernetes_vars.refusal(name, stack.kubernetes)}
 
 
 def variables(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> dict[str, Any]:
@@ -90,10 +180,21 @@ def _key(finding: rules.StackFinding, stack: settings.Settings, machine: str) ->
     if finding.machine:
         has_key = getattr(stack.machines[machine], finding.key, None) is not None
         return f"{key}.{finding.key}" if has_key else f"{key.partition('.machines.')[0]}.{finding.key}"
-    name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
+    return _place(finding, values, f"{key}.vars")
+
+
+def _place(finding: rules.StackFinding, values: Mapping[str, Any], key: str) -> str:
+    """Return the key of a finding about a variable: at `key`, whose `values` set the variable or its entry, else of the stack."""
+    name, entry = _split(finding)
     value = values.get(name)
-    machine_sets = name in values and (not isinstance(value, Mapping) or not entry or entry[0] in value)
-    return f"{key}.vars.{finding.key}" if machine_sets else f"vars.{finding.key}"
+    own = name in values and (not isinstance(value, Mapping) or not entry or entry[0] in value)
+    return f"{key}.{finding.key}" if own else f"vars.{finding.key}"
+
+
+def _split(finding: rules.StackFinding) -> tuple[str, list[str]]:
+    """Return the variable of a finding, and the entry in it, if any."""
+    name, *entry = re.split(r"[.\[]", finding.key, maxsplit=1)
+    return name, entry
 
 
 def _error(rule: rules.Rule, finding: rules.StackFinding, key: str, file: str, note: str) -> SettingsError:

@@ -14,13 +14,14 @@ from fleet.schema import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.sources import cloud_form
 from fleet.sources import forms as sources
 from fleet.sources.pool import Member
-from fleet.stack import gateway_form
+from fleet.stack import gateway_form, kubernetes_form
 
 # pydantic's type of a mistake → the `seen` line. For any other type pydantic's own message is the `wanted` line.
 SEEN = {
     "missing": "this key is missing",
     "extra_forbidden": "no such key",
     "union_tag_invalid": "no such node source",
+    "union_tag_invalid weights": "no such home of weights",
     "union_tag_not_found": "this key is missing",
     "string_pattern_mismatch": "has the wrong form",
     "too_short": "is empty",
@@ -43,6 +44,7 @@ FORMS = {
     cloud_form.WORD: "the cloud's own name of it",
     **sources.FORMS,
     **gateway_form.FORMS,
+    **kubernetes_form.FORMS,
 }
 MISSING = {
     "nodes": "where the machines come from: `source` and `machines`",
@@ -55,6 +57,7 @@ MISSING = {
     "reason": "why this policy does not stop the stack",
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
     **gateway_form.MISSING,  # some by the whole key
+    **kubernetes_form.MISSING,
     "nodes.defaults.installer.sha256": "the digest of the installer's image, as sha256sum prints it",
 }
 
@@ -76,9 +79,9 @@ def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequ
     name = path[-1] if path else ""
     names: list[str] = []
     if kind.startswith("union_tag"):
-        path.append("source")
+        path.append(context["discriminator"].strip("'"))
         value = context.get("tag", "")
-        names = list(sources.NAMES)
+        names = list(sources.NAMES if path[-1] == "source" else kubernetes_form.HOMES)
     elif kind == "extra_forbidden" and (form := _form_at(error["loc"][:-1], whole)):
         inherited = Member.model_fields if issubclass(form, Member) else {}
         own_first = sorted(form.model_fields, key=inherited.__contains__)
@@ -94,24 +97,25 @@ def _mistake(error: Any, file: str, whole: type[Form], lone: bool, secrets: Sequ
         words = "at least one"
     elif kind in ("string_too_short", "no_date"):
         words = MISSING.get(name) or MISSING.get(path[0], "some text")
-    # A private key given in place of a public one, or a client's key in place of its digest, must not appear in a log.
-    hidden = (cloud_form.PUBLIC_KEY, gateway_form.KEY_SHA256)
+    # A private key given in place of a public one, a client's key in place of its digest, a kubeconfig in place of its path: not for a log.
+    hidden = (cloud_form.PUBLIC_KEY, gateway_form.KEY_SHA256, kubernetes_form.KUBECONFIG)
     hides_value = kind in ("missing", "extra_forbidden") or context.get("pattern") in hidden
     return errors.SettingsError(
         file=file,
         key=".".join(path),
         value="" if hides_value else value,
-        seen=SEEN.get(kind, "is not allowed"),
+        seen=SEEN.get(f"{kind} {name}") or SEEN.get(kind, "is not allowed"),
         allowed=", ".join(names) or words,
         nearest=errors.nearest(name if kind == "extra_forbidden" else str(value), names),
     )
 
 
 def _keys(loc: Sequence[str | int], lone: bool) -> list[str]:
-    """Return a pydantic location as the keys of the file, without the source's name that pydantic inserts after its place."""
+    """Return a pydantic location as the keys of the file, without the name of a form among several, which pydantic inserts after its place."""
     keys: list[str] = []
     for place, part in enumerate(loc):
-        if part == "[key]" or (loc[0] == "nodes" and place == 2) or (loc[0] == "nodes" and place == 1 and lone):
+        inserted = place == 2 and (loc[0] == "nodes" or loc[:2] == ("kubernetes", "weights"))
+        if part == "[key]" or inserted or (loc[0] == "nodes" and place == 1 and lone):
             continue
         if isinstance(part, int):
             keys[-1] += f"[{part}]"
@@ -140,6 +144,6 @@ def _forms(annotation: Any) -> list[type[Form]]:
 
 
 def _tag(form: type[Form]) -> str:
-    """Return the name of the source with this form, or ""."""
-    source = form.model_fields.get("source")
-    return str(next(iter(get_args(source.annotation)), "")) if source else ""
+    """Return the name of the source, or the home, with this form, or ""."""
+    tag = form.model_fields.get("source") or form.model_fields.get("home")
+    return str(next(iter(get_args(tag.annotation)), "")) if tag else ""

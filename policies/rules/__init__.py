@@ -6,12 +6,13 @@ To add a rule: a function and a ResourceRule in one of these modules, a test in 
 from collections.abc import Sequence
 
 from policies.rule import ResourceRule
-from policies.rules import access, container, daemon, endpoint, machines, media, pins, versions
+from policies.rules import access, container, daemon, endpoint, machines, media, namespaces, pins, versions
 
 RULES: Sequence[ResourceRule] = (
     *pins.RULES,
     *versions.RULES,
     *container.RULES,
+    *namespaces.RULES,
     *daemon.RULES,
     *access.RULES,
     *endpoint.RULES,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from fleet.findings import Finding
+from policies import pods
 from policies.context import Context, on, value_at
 from policies.rule import ResourceRule
 
@@ -18,6 +19,15 @@ DEVELOPER = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION")
 
 def key_set_and_secret(context: Context) -> Iterator[Finding]:
     """Yield a key that is missing, short, or readable by others. Never shows it."""
+    if context.kind in pods.PODS:
+        for name, container in pods.containers(context):
+            names = [value_at(entry, "name") for entry in value_at(container, "env", absent=[]) or []]
+            if "VLLM_API_KEY" in names:
+                seen = f"{name} in {context.kind} {context.name} has VLLM_API_KEY in its environment"
+                yield Finding(
+                    seen, reason="anyone who may read the pod reads it", next="a Secret that is mounted as a file"
+                )
+        return
     key = value_at(context.inputs, "api_key", absent="")
     if key == "":
         yield Finding("no api_key", reason="anyone who reaches the port can use the GPUs and read the media folder")
@@ -70,7 +80,7 @@ RULES = (
         reason="anyone who reaches the port can use the GPUs",
         remedy=KEY_COMMAND,
         source="project notes on serving, Security: the key goes in a file, not in arguments",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout", *pods.PODS),
         check=key_set_and_secret,
     ),
     ResourceRule(
@@ -79,7 +89,7 @@ RULES = (
         reason="the key guards only /v1, /v2 and /inference: /tokenize, /invocations, /pause or /metrics are open to anyone who reaches the server",
         remedy="leave it out; `fleet forward` or a gateway with a list of allowed paths reaches the replica",
         source="project notes on serving, Security; vLLM documentation, Security: endpoints without authentication",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=on_loopback_only,
     ),
     ResourceRule(
@@ -88,7 +98,7 @@ RULES = (
         reason="they add routes that change the running vLLM server, or load objects that a client sends",
         remedy="leave it out",
         source="project notes on serving, Security: never VLLM_SERVER_DEV_MODE=1; vLLM documentation, Security",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=no_developer_doors,
     ),
     ResourceRule(
@@ -97,7 +107,7 @@ RULES = (
         reason="an Ansible expression has no value until the run, so no rule can check it at preview",
         remedy="write the value itself; a value for one machine goes under that machine's vars",
         source="this project: fleet/stack/role_vars.py accepts expressions, since Ansible knows their type only during the run",
-        kinds=("Host", "Serving"),
+        kinds=("Host", "Serving", "Rollout"),
         check=values_plain,
     ),
 )

@@ -1,26 +1,43 @@
-"""The serving container has only the rights that it needs: GPUs, its own files, one socket. The reference recipe turns these switches on."""
+"""The serving container has only the rights that it needs: GPUs, its own files, one socket. The reference recipe turns these switches on.
+
+On machines the switches of role vllm decide it, on a cluster what the pods of an object may.
+"""
 
 from collections.abc import Callable, Iterator
 
 from fleet.findings import Finding
+from policies import pods
 from policies.context import Context, on
 from policies.rule import ResourceRule
 
 RECIPE = "project notes on serving, Container flags"
 
 
-def off(variable: str) -> Callable[[Context], Iterator[Finding]]:
-    """Return the check of a switch of role vllm that must be off."""
+InPods = Callable[[Context], Iterator[str]]
+
+
+def off(variable: str, in_pods: InPods) -> Callable[[Context], Iterator[Finding]]:
+    """Return the check of a switch of role vllm that must be off, and of pods that have the same right."""
 
     def check(context: Context) -> Iterator[Finding]:
-        if on(context.var(variable)):
+        if context.kind in pods.PODS:
+            yield from _in_pods(context, in_pods)
+        elif on(context.var(variable)):
             yield Finding(f"{variable} is on")
 
     return check
 
 
+def _in_pods(context: Context, in_pods: InPods) -> Iterator[Finding]:
+    for seen in in_pods(context):
+        yield Finding(f"{context.kind} {context.name}: {seen}", next="leave it out of the object")
+
+
 def no_host_network(context: Context) -> Iterator[Finding]:
     """Yield the host's network, and a port on every address of the host."""
+    if context.kind in pods.PODS:
+        yield from _in_pods(context, pods.host_network)
+        return
     switch_on, network = on(context.var("vllm_host_network")), context.var("vllm_network")
     if not switch_on and network in (None, "none", "bridge"):
         return
@@ -40,7 +57,9 @@ def no_way_out(context: Context) -> Iterator[Finding]:
         yield Finding("vllm_network is bridge")
 
 
-def switch(name: str, variable: str, holds: str, reason: str, remedy: str, source: str = RECIPE) -> ResourceRule:
+def switch(
+    name: str, variable: str, in_pods: InPods, holds: str, reason: str, remedy: str, source: str = RECIPE
+) -> ResourceRule:
     """Return the rule that a switch is off."""
     return ResourceRule(
         name=name,
@@ -48,8 +67,8 @@ def switch(name: str, variable: str, holds: str, reason: str, remedy: str, sourc
         reason=reason,
         remedy=f"leave {variable} out; {remedy}",
         source=source,
-        kinds=("Serving",),
-        check=off(variable),
+        kinds=("Serving", *pods.PODS),
+        check=off(variable, in_pods),
     )
 
 
@@ -57,6 +76,7 @@ RULES = (
     switch(
         "container-not-privileged",
         "vllm_privileged",
+        pods.privileges,
         "The serving container has the devices that it needs, and no other right over its host.",
         "an attacker who breaks into the vLLM server becomes root on the machine, with all its GPUs",
         "role vllm passes /dev/kfd and the replica's render nodes, which is enough",
@@ -67,7 +87,7 @@ RULES = (
         reason="the ports of torch.distributed, which ask for no key, are then open on the machine's addresses",
         remedy="leave vllm_host_network and vllm_network out; the server then listens on a unix socket of the machine",
         source=f"{RECIPE}; vLLM documentation, Security: inter-node communication",
-        kinds=("Serving",),
+        kinds=("Serving", *pods.PODS),
         check=no_host_network,
     ),
     ResourceRule(
@@ -85,6 +105,7 @@ RULES = (
     switch(
         "no-host-ipc",
         "vllm_ipc_host",
+        pods.host_ipc,
         "The serving container has its own shared memory.",
         "replicas on one machine can otherwise read each other's requests in /dev/shm",
         "vllm_shm_size (16g to 64g) gives each replica as much as it needs",
@@ -92,6 +113,7 @@ RULES = (
     switch(
         "no-ptrace",
         "vllm_ptrace",
+        pods.tracing,
         "No process of the serving container may trace another.",
         "tracing serves a debugger, and an attacker who reads the API key from the server's memory",
         "for an hour of debugging use a waiver that expires the same day",
@@ -99,6 +121,7 @@ RULES = (
     switch(
         "seccomp-on",
         "vllm_seccomp_unconfined",
+        pods.no_seccomp,
         "The container's system call filter is on.",
         "without it the container can attack every system call of the shared kernel",
         "only NUMA placement needs more, and works without",

@@ -1,9 +1,11 @@
-"""The machines: AMD supports their combination of system, kernel, driver and ROCm; replicas fit; none is deleted by mistake."""
+"""The machines: AMD supports their system, kernel, driver and ROCm together; replicas fit; nothing that serves is deleted by mistake."""
 
 from collections.abc import Iterator
 
 from fleet.findings import Finding
+from fleet.stack.cluster_names import NAMESPACE
 from fleet.stack.rules.gpus import gpus_there, ports_there, replicas_apart
+from fleet.stack.rules.pods import pod_fits_node
 from fleet.stack.rules.rule import MachinePlan
 from policies import data
 from policies.context import Context, has_unknown, value_at
@@ -55,6 +57,13 @@ def kernel_known(context: Context) -> Iterator[Finding]:
 
 def replicas_fit(context: Context) -> Iterator[Finding]:
     """Yield replicas that collide, or that need GPUs which the machine does not have."""
+    if context.kind == "Rollout":
+        flags = context.var("vllm_flags")
+        values = {"vllm_flags": {} if flags is None or has_unknown(flags) else flags}
+        gpus = value_at(context.inputs, "gpus", absent=0) or 0
+        for finding in pod_fits_node.check(MachinePlan(values, int(gpus), pod=True)):
+            yield Finding(f"{finding.key} {finding.value}", reason=finding.seen, next=finding.wanted)
+        return
     names = ("vllm_network", "vllm_host_network")
     gpus, replicas = value_at(context.inputs_of("Node") or {}, "gpus"), context.var("vllm_replicas")
     if not isinstance(gpus, int) or not isinstance(replicas, list) or has_unknown(replicas):
@@ -65,14 +74,21 @@ def replicas_fit(context: Context) -> Iterator[Finding]:
 
 
 def machines_protected(context: Context) -> Iterator[Finding]:
-    """Yield a machine, or a resource on it, that Pulumi would delete without protection."""
-    released = (context.name, *(["gateway"] if context.kind == "Gateway" else []))
+    """Yield a machine, or a resource on it, that Pulumi would delete without protection; also a model and a namespace on a cluster."""
+    standing = {"Gateway": "gateway", "Namespace": NAMESPACE, "PersistentVolumeClaim": NAMESPACE}.get(context.kind)
+    released = (context.name.rpartition("/")[2], *([standing] if standing else []))
     if not (context.protect or context.stack.lab or any(name in context.stack.release for name in released)):
         yield Finding(f"{context.kind} {context.name} is not protected")
 
 
 def machines_released(context: Context) -> Iterator[Finding]:
     """Yield each machine that the stack file releases."""
+    if context.stack.cluster:
+        for name, reason in context.stack.release.items():
+            yield Finding(
+                f"{name} is released ({reason})", reason="Pulumi no longer protects it, and can replace or delete it"
+            )
+        return
     kept = " and ".join(part for part in ("weights", "driver") if part not in context.stack.purge)
     note = f"a delete leaves {kept} there, unless glm-fleet:purge names them" if kept else "a delete leaves nothing"
     for name, reason in context.stack.release.items():
@@ -131,17 +147,28 @@ RULES = (
         reason="two replicas on one GPU run out of memory, and a missing GPU prevents the start",
         remedy="correct vllm_replicas",
         source="project notes on serving, Memory; fleet/stack/rules/gpus.py, which checks stack files with the same functions",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         reads=("Node",),
         check=replicas_fit,
     ),
     ResourceRule(
         name="machines-protected",
-        holds="Outside the lab, Pulumi replaces or deletes a machine only when the stack file releases it by name.",
+        holds="Outside the lab, Pulumi replaces or deletes a machine, or a model or namespace on a cluster, only when the stack file releases it by name.",
         reason="one line less in the stack file would otherwise remove everything from a machine that serves",
         remedy="""let the program protect it, or `pulumi config set --path 'glm-fleet:release["NAME"]' "why, and when"`""",
         source="Pulumi documentation, Resource options: protect",
-        kinds=("BareMetal", "Node", "Host", "Weights", "Serving", "Gateway"),
+        kinds=(
+            "BareMetal",
+            "Node",
+            "Host",
+            "Weights",
+            "Serving",
+            "Gateway",
+            "Rollout",
+            "Deployment",
+            "Namespace",
+            "PersistentVolumeClaim",
+        ),
         check=machines_protected,
     ),
     ResourceRule(

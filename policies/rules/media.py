@@ -92,7 +92,7 @@ RULES = (
         reason="any client of the API can read every file in it",
         remedy="a folder that holds only media, e.g. vllm_media_dir and vllm_flags.allowed-local-media-path /srv/media; or neither",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-local-media-path; policies/data/private_paths.yml",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=media_path_narrow,
     ),
     ResourceRule(
@@ -101,7 +101,7 @@ RULES = (
         reason="vLLM otherwise fetches any URL that a request names, also in the machine's own network",
         remedy="vllm_flags.allowed-media-domains: [HOST, …]; [none.invalid] where requests use only data: URLs",
         source="project notes on serving, Security; vLLM documentation, Security: --allowed-media-domains",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=media_domains_named,
     ),
     ResourceRule(
@@ -110,7 +110,7 @@ RULES = (
         reason="a request can then bring one that blocks the server (CVE-2026-115911, CVE-2026-115918)",
         remedy="leave vllm_chat_template at chat_template.jinja of the verified weights, or name a file on the machine",
         source="CVE-2026-115911, CVE-2026-115918 (PYSEC-2026-4349)",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=template_of_our_own,
     ),
     ResourceRule(
@@ -119,7 +119,7 @@ RULES = (
         reason="GLM-4.6V does not need it, and a request can choose which code runs (CVE-2026-114053)",
         remedy="leave it out",
         source="CVE-2026-114053; project notes on serving, Security",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         check=no_remote_code,
     ),
 )

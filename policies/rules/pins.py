@@ -5,6 +5,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
 from fleet.findings import Finding
+from policies import pods
 from policies.context import Context, value_at
 from policies.rule import ResourceRule
 
@@ -16,7 +17,14 @@ LAB = re.compile(r"(?<![A-Za-z0-9-])([a-z0-9-]+\.)*lab\.internal(?![A-Za-z0-9-]|
 
 def image_by_digest(context: Context) -> Iterator[Finding]:
     """Yield each image without a digest: the serving image, and its base image."""
+    if context.kind in pods.PODS:
+        for name, image in pods.images(context):
+            if image is not None and not (DIGEST.match(str(image)) and "@" in str(image)):
+                yield Finding(f"the image of {name} in {context.kind} {context.name} is {image!r}")
+        return
     images = {"image": value_at(context.inputs, "image"), "vllm_image": value_at(context.inputs, "vars", "vllm_image")}
+    if context.kind == "Rollout":  # its pods have the same, by the rule above
+        del images["vllm_image"]
     if context.kind == "Image":
         images = {"transformers_base_image": context.var("transformers_base_image")}
     for name, image in images.items():
@@ -33,6 +41,16 @@ def full_commit(variable: str) -> Callable[[Context], Iterator[Finding]]:
             yield Finding(f"{variable} is {value!r}" if value else f"{variable} is not set")
 
     return check
+
+
+def weights_revision(context: Context) -> Iterator[Finding]:
+    """Yield a revision of the weights that is none: of the role's variable, or in the command of a Job."""
+    if context.kind == "Job":
+        for value in pods.words(context, "--revision"):
+            if not COMMIT.match(value):
+                yield Finding(f"Job {context.name} fetches revision {value!r}")
+    else:
+        yield from full_commit("weights_revision")(context)
 
 
 def closed_list(context: Context) -> Iterator[Finding]:
@@ -65,7 +83,7 @@ RULES = (
         reason="a tag can name another image tomorrow, and differ between nodes",
         remedy="`fleet pin -s ENV` replaces a tag by REPOSITORY@sha256:<64 hex>",
         source="project notes on serving, Images: both image families move, always pinned by digest",
-        kinds=("Image", "Serving"),
+        kinds=("Image", "Serving", "Rollout", *pods.PODS),
         check=image_by_digest,
     ),
     ResourceRule(
@@ -83,8 +101,8 @@ RULES = (
         reason="a branch of the hub moves, and machines then hold different files",
         remedy="`fleet pin -s ENV` replaces a branch by the 40 hex digits",
         source="project notes on serving, Weights: pin a revision SHA",
-        kinds=("Weights",),
-        check=full_commit("weights_revision"),
+        kinds=("Weights", "Job"),
+        check=weights_revision,
     ),
     ResourceRule(
         name="weights-by-manifest",
@@ -92,7 +110,7 @@ RULES = (
         reason="a mirror serves its own sums: anyone who controls it, or the connection to it, chooses which weights are loaded",
         remedy="put the sha256 of every file into weights_manifest: docs/mirrors.md has the command that prints them",
         source="docs/mirrors.md: what a mirror need not be trusted for, and what it must be",
-        kinds=("Weights",),
+        kinds=("Weights", "Rollout"),
         check=closed_list,
     ),
     ResourceRule(
@@ -101,7 +119,7 @@ RULES = (
         reason="the lab's mirrors are stand-ins: the lab makes their keys itself, and their model knows only the probes' pictures",
         remedy="name your own registry, repositories and hub; `*.lab.internal` is only for stacks whose source is lab",
         source="README, What is real in the lab, and what stands in",
-        kinds=("Host", "Image", "Weights", "Serving"),
+        kinds=("Host", "Image", "Weights", "Serving", "Rollout"),
         check=nothing_of_the_lab,
     ),
 )

@@ -22,7 +22,7 @@ def version_known(context: Context) -> Iterator[Finding]:
 
 def no_known_vulnerability(context: Context) -> Iterator[Finding]:
     """Yield each known vulnerability of the served version that these flags expose."""
-    image = context.inputs_of("Image")
+    image = context.inputs if context.kind == "Rollout" else context.inputs_of("Image")
     version = public(Context("Image", context.name, image).var("transformers_base_vllm")) if image is not None else None
     if version is None:
         return  # not known yet, or reported by the rule above
@@ -83,7 +83,7 @@ RULES = (
         reason="a digest names no version, and without one no rule knows the vulnerabilities",
         remedy='set transformers_base_vllm beside transformers_base_image, e.g. "0.32.0"; the build checks it in the image',
         source="project notes on serving, Security: the floor depends on version, flags and exposed paths",
-        kinds=("Image",),
+        kinds=("Image", "Rollout"),
         check=version_known,
     ),
     ResourceRule(
@@ -92,7 +92,7 @@ RULES = (
         reason="anyone who reaches the port can exploit it",
         remedy="a newer base image",
         source="policies/data/cves.yml: each vulnerability with its advisory",
-        kinds=("Serving",),
+        kinds=("Serving", "Rollout"),
         reads=("Image",),
         check=no_known_vulnerability,
     ),

@@ -85,8 +85,8 @@ class Injection:
                 clients.wait_for(ASKS, ANSWERED)
             sums = clients.end()
         print(sums)
-        lost = [text for text in sums.failures if not any(is_like(words, text) for words in self.row.loses)]
-        assert not lost, f"clients lost what {self.row.loses} does not name: {sums}"
+        other = [text for text in sums.failures if not any(is_like(words, text) for words in self.row.loses)]
+        assert not other, f"clients lost what the row's `loses` does not name, as {other[0]!r}: {sums}"
         assert sums.longest_gap <= self.row.gap, f"no answer for more than {self.row.gap:g} s: {sums}"
         self._lost = {"requests": sums.requests, "lost": len(sums.failures), "gap": sums.longest_gap}
 

@@ -6,6 +6,7 @@ Run as a process of its own, so that a busy test does not slow it: `Load` starts
 """
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import http.client
@@ -14,6 +15,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import ssl
@@ -25,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 CONNECT, ANSWER = 5.0, 300.0  # seconds
+PAUSE = 1.0  # seconds after a failure: without it, clients whom nobody serves soon exceed the limit of their key
 SHORT, LONG = 40, 200  # tokens of a stream
 ORDERS = (("short", "picture", "long", "picture"), ("picture", "short", "picture", "short"))
 
@@ -134,6 +137,7 @@ def work(target: Target, number: int, stop: threading.Event, report: Any) -> Non
             report(kind=kind, start=start, end=time.time(), error=str(error), worker=number)
             connection.close()
             connection = target.connect(number)
+            stop.wait(PAUSE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +152,12 @@ class Sums:
     def requests(self) -> int:
         """Return the number of all requests."""
         return sum(self.successes.values()) + len(self.failures)
+
+    def __str__(self) -> str:
+        """Return all in one text: equal failures, whatever their seconds, once with their number."""
+        reasons = collections.Counter(re.sub(r"after [\d.]+ s", "after N s", failure) for failure in self.failures)
+        failures = "".join(f"\n  {count} x {reason}" for reason, count in reasons.most_common())
+        return f"{self.requests} requests, {len(self.failures)} lost, no answer for {self.longest_gap:g} s{failures}"
 
 
 def sums(lines: Sequence[Mapping[str, Any]]) -> Sums:

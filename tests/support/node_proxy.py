@@ -139,6 +139,7 @@ class StandIn:
     asked: list[int] = field(default_factory=list)  # what they read
     loads: list[int] = field(default_factory=list)  # requests in flight at the next looks
     keys: list[str] = field(default_factory=list)  # of the replicas, as the proxy was given them
+    uptime: int = 1  # seconds
     counts: bool = False  # each look finds one more request
     after_ready: Callable[[], object] | None = None  # once, when the node is ready again
 
@@ -189,6 +190,8 @@ class StandIn:
                 whole = Server("UP", *(sum(getattr(one, part) for one in each) for part in ("scur", "qcur", "stot")))
                 rows = [_row("replicas", name, server) for name, server in self.replicas.items()]
                 return "\n".join([HEAD, *rows, _row("replicas", "BACKEND", whole), ""])
+            case ["show", "info"]:
+                return f"Name: HAProxy\nVersion: 2.6.12\nUptime: 0d 0h00m{self.uptime:02}s\nUptime_sec: {self.uptime}\n"
             case ["show", "table", "gateways"]:
                 lines = [f"0x5562: key={name} use=0 exp={left}" for name, left in self.gateways.items()]
                 asks = self.asking and self.admission == "MAINT"

@@ -1,17 +1,35 @@
 """Resources for the policy pack: valid ones, with the changes of a test. Used by tests/unit/test_policies_*."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
+from policies import pods
 from policies.context import Context
 from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
+from tests.support import cluster_stack
 
 DIGEST = "registry.example/glm@sha256:" + "ab" * 32
 COMMIT = "12" * 20
 KEY = "0123456789abcdef0123456789abcdef"
 PROD = Stack(source="ssh")
+
+CLUSTER = Stack(cluster="prod")
+OBJECTS = cluster_stack.objects(cluster_stack.stack())
+JOB = next(manifest for key, manifest in OBJECTS.items() if key.startswith("Job/"))
+
+
+def wrapped(kind: str) -> dict[str, Any]:
+    """Return an object of a kind that makes the pods of a replica."""
+    if kind == "Job":
+        return dict(JOB)
+    inner: dict[str, Any] = OBJECTS["Deployment/glm/glm"]["spec"]["template"]
+    for part in reversed(pods.TEMPLATES[kind]):
+        inner = {part: inner}
+    return {**inner, "metadata": {"name": "glm", "namespace": "glm"}}
+
 
 # The inputs of valid resources; a rule reads those of other kinds, too.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
@@ -35,6 +53,18 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "inner_key": KEY,
         "vars": {"gateway_faces": ["clients"], "gateway_clients": {"team-a": {"sha256": "5f" * 32}}},
     },
+    "Rollout": {
+        "image": DIGEST,
+        "api_key": KEY,
+        "gpus": 4,
+        "vars": {
+            "transformers_base_vllm": "0.32.0",
+            "vllm_flags": {"tensor-parallel-size": 4, "allowed-media-domains": ["none.invalid"]},
+        },
+    },
+    **{kind: wrapped(kind) for kind in pods.PODS},
+    "Namespace": OBJECTS["Namespace/glm"],
+    "PersistentVolumeClaim": OBJECTS["PersistentVolumeClaim/glm/weights"],
     "Stack": {},
 }
 
@@ -44,7 +74,7 @@ def rule(name: str) -> ResourceRule:
     return next(rule for rule in RULES if rule.name == name)
 
 
-def context(kind: str = "Serving", stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Context:
+def context(kind: str = "Serving", /, stack: Stack = PROD, protect: bool = True, **inputs: Any) -> Context:
     """Return a valid resource with some inputs changed. `vars` is merged into the valid ones; None removes an input."""
     right = RIGHT[kind]
     variables = inputs.pop("vars", {})
@@ -71,6 +101,16 @@ def only_message(name: str, about: Context) -> str:
 def serving(**variables: Any) -> Context:
     """Return a valid Serving with some role variables changed."""
     return context("Serving", vars=variables)
+
+
+def in_pods(kind: str = "Deployment", container: Mapping[str, Any] | None = None, **pod: Any) -> Context:
+    """Return an object of a kind whose pods have these keys in their specification, and these in their first container."""
+    inputs = copy.deepcopy(dict(RIGHT[kind]))
+    about = Context(kind, "glm/glm", inputs, True, CLUSTER)
+    spec = pods.spec(about)
+    spec.update(pod)  # type: ignore[attr-defined]
+    spec["containers"][0].update(container or {})
+    return about
 
 
 def flags(**values: Any) -> Context:

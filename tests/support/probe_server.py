@@ -1,6 +1,6 @@
 """A server for the probes' runner: real HTTP on the loopback, with the answers of vLLM or of a test.
 
-Used by tests/unit/test_probes_runner.py.
+Used by tests/unit/test_probes_runner.py and tests/unit/test_pod_programs.py.
 """
 
 import json
@@ -44,6 +44,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.model: Model = lambda body, key: whole(content="hello")
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.health = 200
 
     @property
     def url(self) -> str:
@@ -52,6 +53,9 @@ class Server(ThreadingHTTPServer):
 
 class Handler(http_server.Handler):
     server: Server
+
+    def do_GET(self) -> None:
+        self.reply(self.server.health if self.path == "/health" else 404)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -22,17 +22,23 @@ SECRET, SECRET_SIGN = (
     "4dabf18193072939515e22adb298388d",
     "1b47061264138c4ac30d75fd1eb44270",
 )  # the form of a secret input
+NODES = "fleet:index:cluster_nodes"
 SITE_VARS = {"transformers_base_image": "registry.lab.internal:5000/lab/vllm@sha256:" + "ab" * 32, "unheard_of": 1}
 
 
 @dataclass
 class Declared:
-    """A program's declarations: inputs by (kind, name), in order, protected resources, outputs, calls (token, arguments, resources before it)."""
+    """A program's declarations: inputs by (kind, name), in order, protected resources, outputs, calls (token, arguments, resources before it).
+
+    `after` has the resources that each one depends on, `providers` the name of the provider of each.
+    """
 
     inputs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any], int]] = field(default_factory=list)
     protected: set[tuple[str, str]] = field(default_factory=set)
+    after: dict[tuple[str, str], set[tuple[str, str]]] = field(default_factory=dict)
+    providers: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all resources of a kind."""
@@ -40,10 +46,10 @@ class Declared:
 
 
 class Mocks(pulumi.runtime.Mocks):
-    """Answers as the plugins would, without machines."""
+    """Answers as the plugins would, without machines; `nodes` is the answer about a cluster's."""
 
-    def __init__(self) -> None:
-        self.declared = Declared()
+    def __init__(self, nodes: dict[str, Any]) -> None:
+        self.declared, self.nodes = Declared(), nodes
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         kind = args.typ.rpartition(":")[2]
@@ -69,6 +75,11 @@ class Mocks(pulumi.runtime.Mocks):
                 "commit": "c",
             },
             "Weights": {"path": "/srv/models/glm", "revision": "r", "manifest": "ab12", "seconds": {"weights": 3.0}},
+            "Rollout": {
+                "pods": [{"name": f"{args.name}-1", "node": "glm-1"}],
+                "verdict": {"passed": 12, "total": 12},
+                "seconds": {"rollout": 4.0},
+            },
             "Serving": {
                 "replicas": [{"name": "glm-0", "port": 8000, "model": "m"}],
                 "verdict": {"passed": 10, "total": 10},
@@ -79,7 +90,7 @@ class Mocks(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
         self.declared.calls.append((args.token, dict(args.args), len(self.declared.inputs)))
-        return {}
+        return self.nodes if args.token == NODES else {}
 
 
 def config(stack: str) -> dict[str, Any]:
@@ -97,12 +108,17 @@ class FailingMonitor(mocks_module.MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:
         name = f"{request.type.rpartition(':')[2]}/{request.name}"
+        key = (request.type.rpartition(":")[2], request.name)
+        self.mocks.declared.after[key] = {
+            (of.rpartition("::")[0].rpartition(":")[2], of.rpartition("::")[2]) for of in request.dependencies
+        }
+        self.mocks.declared.providers[key] = request.provider.rpartition("::")[0].rpartition("::")[2]
         if request.protect:
-            self.mocks.declared.protected.add(tuple(name.split("/")))
+            self.mocks.declared.protected.add(key)
         if name not in self.failing:
             return super().RegisterResource(request)
         urn = self.make_urn(request.parent, request.type, request.name)
-        self.mocks.declared.inputs[tuple(name.split("/"))] = {}
+        self.mocks.declared.inputs[key] = {}
         return resource_pb2.RegisterResourceResponse(urn=urn, result=resource_pb2.Result.FAIL)
 
 
@@ -112,13 +128,14 @@ def run(
     secrets: dict[str, str] | None = None,
     failing: tuple[str, ...] = (),
     preview: bool = False,
+    nodes: dict[str, Any] | None = None,
 ) -> Declared:
     """Run `__main__.py` as the language host does, with `values` as the configuration of `stack`."""
     secret_config = {
         f"glm-fleet:{name}": text for name, text in ({"vllm_api_key": KEY} if secrets is None else secrets).items()
     }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    mocks = Mocks()
+    mocks = Mocks({"nodes": ["glm-1", "glm-2"], "left": []} if nodes is None else nodes)
     pulumi.runtime.set_mocks(
         mocks, project="glm-fleet", stack=stack, preview=preview, monitor=FailingMonitor(mocks, failing)
     )

@@ -19,7 +19,7 @@ from tests.support.programs import write_program
 from tests.support.ssh_server import Server
 
 STACK = Path("stacks/Pulumi.prod.yaml").read_text()
-OTHER = Look("answers", False, "", {}, 0, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}})
+OTHER = Look("answers", False, "", {}, 0, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}}, True)
 DEAD = errors.Unreachable(node="glm-2", doing="connect to root@192.0.2.12:22", seen="no answer after 10 s")
 Real = Callable[[Mapping[str, ssh.Target]], dict[str, Any]]
 
@@ -132,7 +132,7 @@ def test_a_gateway_that_does_not_ask_is_named(proxy: StandIn) -> None:
     assert "\nglm-2 did not ask whether it is ready, and may still send to it\n" in result.output
 
 
-@pytest.mark.parametrize("answer", [Look("answers", True, "operator", {}, 0, {}, 0, 0, OTHER.replicas), DEAD])
+@pytest.mark.parametrize("answer", [Look("answers", True, "operator", {}, 0, {}, 0, 0, OTHER.replicas, True), DEAD])
 def test_the_last_node_that_serves_stays_unless_the_operator_insists(
     proxy: StandIn, other: list[Any], answer: Any
 ) -> None:
@@ -228,6 +228,13 @@ def test_show_says_what_is_drained_by_whom_and_who_does_not_answer(proxy: StandI
         "glm-1/glm-0: drained by operator since TIME; `fleet undrain -s prod glm-1/glm-0` puts it back\n"
         "glm-2: connect to root@192.0.2.12:22: no answer after 10 s\n"
     ) in plain(run("show").output)
+
+
+def test_show_names_a_node_that_no_gateway_reaches_though_its_replicas_are_healthy(proxy: StandIn) -> None:
+    """As with a wrong certificate, or a firewall between the nodes."""
+    proxy.gateways, proxy.uptime = {}, 10
+    line = "glm-1: no gateway reaches its node proxy; `journalctl -u fleet-proxy` there says why\n"
+    assert line in run("show").output
 
 
 def test_show_names_a_replica_that_gets_no_request_though_its_unit_is_active(proxy: StandIn) -> None:

@@ -9,7 +9,7 @@ from fleet.stack import role_vars
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "README.md"]
-PAGES += [f"docs/{name}.md" for name in ("first-machine", "serving", "disks", "probes")]
+PAGES += [f"docs/{name}.md" for name in ("first-machine", "serving", "disks", "probes", "kubernetes")]
 FOLDERS = "docs|tests|stacks|roles|bootstrap|lab|policies|fleet|playbooks"
 
 
@@ -29,7 +29,7 @@ def test_every_promise_names_a_test() -> None:
     )
 
 
-@pytest.mark.parametrize("page", ["docs/first-machine.md", "docs/serving.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["docs/first-machine.md", "docs/serving.md", "docs/kubernetes.md", "CHANGELOG.md"])
 def test_every_variable_that_a_page_sets_is_a_role_s(page: str) -> None:
     text = (ROOT / page).read_text().replace("weights_tries", "")
     variables = set(re.findall(r"`((?:host|docker|rocm|transformers|weights|vllm)_[a-z_]+)", text))

@@ -110,6 +110,7 @@ def test_any_text_of_a_mark_is_an_owner_or_none(text: str) -> None:
 LOOK = {
     "proxy": "answers",
     "draining": False,
+    "reached": True,
     "mark": "turn",
     "marks": {"glm-0": "operator"},
     "requests": 7,

@@ -99,6 +99,38 @@ def test_a_node_whose_proxy_is_there_and_silent_is_broken(connection: ssh.Connec
     assert (seen.proxy, seen.standing) == ("silent", Standing.BROKEN)
 
 
+@pytest.mark.parametrize(
+    ("gateways", "uptime", "standing"),
+    [({}, 10, Standing.UNREACHED), ({}, 9, Standing.SERVES), ({"glm-1": 5000}, 10, Standing.SERVES)],
+    ids=["no gateway asks", "the proxy has just started", "a gateway asks"],
+)
+def test_a_node_that_no_gateway_asks_gets_no_request(
+    connection: ssh.Connection, stand_in: StandIn, gateways: dict[str, int], uptime: int, standing: Standing
+) -> None:
+    stand_in.gateways, stand_in.uptime = gateways, uptime
+    assert rotation.look(connection).standing is standing
+
+
+@pytest.mark.parametrize(
+    ("reached", "standings"),
+    [
+        ([True, False], [Standing.SERVES, Standing.UNREACHED]),
+        ([False, False], [Standing.SERVES, Standing.SERVES]),
+    ],
+    ids=["one is reached", "none is reached: the gateways are at fault"],
+)
+def test_a_census_takes_a_node_that_no_gateway_reaches_out_of_service_while_they_reach_another(
+    monkeypatch: pytest.MonkeyPatch, reached: list[bool], standings: list[Standing]
+) -> None:
+    healthy = {"glm-0": {"unit": "active", "proxy": "UP"}}
+    answers = {
+        f"glm-{n}": rotation.Look("answers", False, "", {}, 0, {}, 0, 0, healthy, one) for n, one in enumerate(reached)
+    }
+    monkeypatch.setattr(rotation, "looks", lambda targets: answers)
+    targets = {name: ssh.Target(name, "192.0.2.1") for name in answers}
+    assert [*rotation.census(targets, lambda text: None).values()] == standings
+
+
 @pytest.mark.usefixtures("proxy")
 def test_a_turn_s_drain_is_an_unfinished_turn_until_it_is_undone(connection: ssh.Connection, node: Node) -> None:
     assert rotation.look(connection).standing is Standing.SERVES

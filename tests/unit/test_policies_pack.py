@@ -27,12 +27,12 @@ from pulumi_policy.deserialize import deserialize_properties
 from pulumi_policy.proxy import UNKNOWN_OBJECT_VALUE, UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from fleet.findings import Waiver
-from policies import data, pack, stack
+from policies import data, pack, pods, stack
 from policies.context import UNKNOWN, Context
 from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
-from tests.support import program_mocks
+from tests.support import cluster_stack, program_mocks
 from tests.support.policy_resources import DIGEST, KEY, PROD, RIGHT, context, serving
 
 TODAY = datetime.date(2026, 11, 25)
@@ -79,6 +79,8 @@ def reporter(policy: Any, findings: list[Violation]) -> Any:
 
 
 def token(about: Context) -> str:
+    if about.kind in pods.OBJECTS:
+        return f"{pack.CLUSTER}apps/v1:{about.kind}"
     return pack.STACK if about.kind == "Stack" else pack.OURS + about.kind
 
 
@@ -258,7 +260,9 @@ def test_a_preview_reports_an_old_list_of_vulnerabilities(days: int, old: bool) 
 
 
 def test_the_pack_checks_only_our_resources() -> None:
-    assert [pack.kind_of(name) for name in ("lab:index:Machine", "pulumi:providers:fleet")] == ["", ""]
+    assert [
+        pack.kind_of(name) for name in ("lab:index:Machine", "pulumi:providers:fleet", "kubernetes:core/v1:Node")
+    ] == [""] * 3
     assert [pack.kind_of(token(context(kind))) for kind in RIGHT] == list(RIGHT)
 
 
@@ -308,6 +312,22 @@ def sigint() -> Iterator[None]:
 @pytest.mark.usefixtures("sigint")
 def test_every_stack_passes_with_everything_that_an_update_knows(name: str) -> None:
     """The resources are the real program's, secrets as the Pulumi engine sends them, the lab's with its site's variables."""
+    kinds, findings = judged(name, program_mocks.config(name))
+    assert {"Node", "Host", "Image", "Weights", "Serving"} <= kinds
+    assert findings == []
+
+
+@pytest.mark.parametrize("home", cluster_stack.HOMES)
+@pytest.mark.usefixtures("sigint")
+def test_a_stack_on_a_cluster_passes_with_everything_that_an_update_knows(home: str) -> None:
+    keys = cluster_stack.keys(weights=cluster_stack.HOMES[home])
+    kinds, findings = judged("prod", {f"glm-fleet:{key}": value for key, value in keys.items()})
+    assert {"Rollout", "Deployment", "Namespace"} <= kinds
+    assert findings == []
+
+
+def judged(name: str, values: dict[str, Any]) -> tuple[set[str], list[tuple[str, list[Violation]]]]:
+    """Return the kinds of a program's resources, and what the pack finds in each."""
     resources: list[Context] = []
     register = mocks.MockMonitor.RegisterResource
 
@@ -316,7 +336,6 @@ def test_every_stack_passes_with_everything_that_an_update_knows(name: str) -> N
         resources.append(Context(pack.kind_of(request.type), request.name, inputs, request.protect))
         return register(monitor, request)
 
-    values = program_mocks.config(name)
     site = {
         "transformers_base_image": DIGEST,
         "transformers_commit": "12" * 20,
@@ -328,6 +347,8 @@ def test_every_stack_passes_with_everything_that_an_update_knows(name: str) -> N
         mock.patch.object(program_mocks, "SITE_VARS", site),
     ):
         program_mocks.run(name, values)
-    assert {"Node", "Host", "Image", "Weights", "Serving"} <= {resource.kind for resource in resources}
     run = Run(stack.read({key: json.dumps(value) for key, value in values.items()}, stack.file_of(name), name))
-    assert [(about.name, findings) for about in resources if (findings := run.resource(about))] == []
+    known = [about for about in resources if about.kind]
+    return {about.kind for about in known}, [
+        (about.name, findings) for about in known if (findings := run.resource(about))
+    ]

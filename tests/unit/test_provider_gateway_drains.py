@@ -12,7 +12,7 @@ from fleet.provider.gateway import Gateway
 from fleet.provider.slots import Slots
 from tests.support.gateway_resource import NODE, Runs, authority, inputs_of, request
 
-LOOK = rotation.Look("answers", False, "", {}, 0, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}})
+LOOK = rotation.Look("answers", False, "", {}, 0, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}}, True)
 
 
 def drift_of(seen: rotation.Look | errors.FleetError, *faces: str) -> tuple[list[str], list[str]]:

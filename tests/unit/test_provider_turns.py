@@ -14,7 +14,7 @@ from fleet.managed.standing import Standing
 from fleet.provider.turns import QUIET, Change, Turns
 
 PATIENCE = 10.0
-SERVES, NOTHING, BROKEN = Standing.SERVES, Standing.NOTHING, Standing.BROKEN
+SERVES, NOTHING, BROKEN, UNREACHED = Standing.SERVES, Standing.NOTHING, Standing.BROKEN, Standing.UNREACHED
 UNFINISHED, DRAINED, DEAD = Standing.UNFINISHED, Standing.DRAINED, Standing.DEAD
 
 
@@ -244,13 +244,21 @@ def test_a_dead_node_does_not_block_the_others_within_the_budget_and_its_failure
     assert run.goes("b")
 
 
-@pytest.mark.parametrize("standing", [DRAINED, BROKEN, UNFINISHED])
+@pytest.mark.parametrize("standing", [DRAINED, BROKEN, UNFINISHED, UNREACHED])
 def test_a_node_that_is_out_and_stays_out_uses_up_the_budget(make: Make, standing: Standing) -> None:
     run = make()
     run.census(c=standing)
     first = run.waits("a", "c is out of service (at_once is 1)")
     run.turns.resolved("c", True)  # the program: nothing of it changes in this run
     assert f"out of service already: c {standing}" in refusal(first)
+
+
+def test_a_node_that_no_gateway_reaches_stays_out_of_service_after_its_turn(make: Make) -> None:
+    run = make()
+    run.census(c=UNREACHED)
+    assert run.goes("c")
+    run.turns.passed("c")
+    assert "out of service already: c is reached by no gateway" in refusal(run.begin("a"))
 
 
 @pytest.mark.parametrize("standing", [BROKEN, UNFINISHED])

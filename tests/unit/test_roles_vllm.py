@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from fleet.stack import role_files
+
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "vllm"
 REPLICA = {"name": "glm-0", "port": 8000, "gpus": [0, 1, 2, 3]}
 # The machine as the role read it: half of its GPUs are the replica's.
@@ -357,3 +359,12 @@ def test_the_wait_connects_to_the_port_with_the_hosts_network(rendered: Rendered
 def test_a_server_that_has_ended_ends_the_wait_at_once(rendered: Rendered, tmp_path: pathlib.Path) -> None:
     process = wait(rendered, str(tmp_path / "sock"), tmp_path / "served", 60, 60, main=2**30)
     assert process.stderr == "the main process ended before the API was healthy\n"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("file", ["config.yaml", "environment", "start.sh", "prepare.py"])
+def test_a_pod_gets_the_same_file_as_a_replica_on_a_machine(rendered: Rendered, variant: str, file: str) -> None:
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    values = {**defaults, "vllm_model_dir": "/srv/models/m", **VARIANTS[variant]}
+    own = role_files.RoleFiles(ROLE, values).text(f"{file}.j2").replace(role_files.MANAGED, "x")
+    assert own.rstrip("\n") == rendered[variant][file].rstrip("\n")

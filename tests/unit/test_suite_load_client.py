@@ -52,5 +52,12 @@ def test_the_sums_have_successes_failures_and_the_longest_gap() -> None:
     assert sums.longest_gap == 3.5
 
 
+def test_the_text_of_the_sums_counts_equal_failures() -> None:
+    failures = ["picture after 0.0 s: 503 none", "short after 0.1 s: 502 ended", "picture after 2.5 s: 503 none"]
+    assert str(load_client.Sums({"short": 2}, failures, 3.5)) == (
+        "5 requests, 3 lost, no answer for 3.5 s\n  2 x picture after N s: 503 none\n  1 x short after N s: 502 ended"
+    )
+
+
 def test_clients_that_never_succeed_have_one_gap_from_beginning_to_end() -> None:
     assert load_client.sums([{"time": 100.0}, {"time": 109.0}]).longest_gap == 9.0

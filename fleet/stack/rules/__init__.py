@@ -9,15 +9,16 @@ then `make docs`.
 from collections.abc import Sequence
 
 from fleet import findings
-from fleet.stack.rules import disks, gpus, memory, pins, serving, versions
+from fleet.stack.rules import disks, gpus, memory, pins, pods, serving, versions
+from fleet.stack.rules.gpus import PARALLEL
 from fleet.stack.rules.pins import UNLESS_SUPPLIED
 from fleet.stack.rules.rule import Disk, MachinePlan, Rule, StackFinding
 
-__all__ = ["RULES", "UNLESS_SUPPLIED", "Disk", "MachinePlan", "Rule", "StackFinding"]
+__all__ = ["PARALLEL", "RULES", "UNLESS_SUPPLIED", "Disk", "MachinePlan", "Rule", "StackFinding"]
 
 RULES: Sequence[Rule] = [
     rule
-    for module in (pins, gpus, memory, disks, serving, versions)
+    for module in (pins, gpus, memory, disks, serving, pods, versions)
     for rule in vars(module).values()
     if isinstance(rule, findings.Rule) and rule not in UNLESS_SUPPLIED
 ]

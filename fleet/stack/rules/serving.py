@@ -108,8 +108,13 @@ def media_hosts_reached(plan: MachinePlan) -> Iterator[StackFinding]:
     hosts = [str(host) for host in (domains if isinstance(domains, list) else [domains])]
     real = [host for host in hosts if host and host.rpartition(".")[2].lower() != "invalid"]
     if real and plan.network == "none":
-        seen = f"requests may name {', '.join(real)}, which a container without a network does not reach"
-        yield at_key("vllm_network", seen, "bridge; or vllm_flags.allowed-media-domains: [none.invalid]", "none")
+        who = "a pod without a way out" if plan.pod else "a container without a network"
+        seen = f"requests may name {', '.join(real)}, which {who} does not reach"
+        closed = "allowed-media-domains: [none.invalid]"
+        if plan.pod:
+            yield at_key("vllm_flags.allowed-media-domains", seen, f"vllm_flags.{closed}", hosts)
+        else:
+            yield at_key("vllm_network", seen, f"bridge; or vllm_flags.{closed}", "none")
 
 
 @rule(
