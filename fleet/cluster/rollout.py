@@ -25,11 +25,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Change:
-    """A change to follow: the Deployment, the labels of its pods, the digest of the new template, the seconds that all may take."""
+    """A change to follow: the Deployment, the digest of the new template, the seconds that all may take."""
 
     namespace: str
     deployment: str
-    labels: dict[str, str]
     digest: str
     seconds: float
     selector: Selector = field(default_factory=dict)  # of the GPU nodes
@@ -72,7 +71,7 @@ def look(cluster: Cluster, change: Change) -> Look:
             wanted="the Deployment that this stack has made",
             next="`pulumi up --refresh` makes it again",
         )
-    every = pods.of_namespace(cluster, change.namespace, change.labels)
+    every = pods.of_namespace(cluster, change.namespace, deployment.labels)
     late = {pod.uid for pod in every if not pod.ready and not pod.deleting}
     return Look(deployment, every, events.of_pods(cluster, change.namespace, late))
 

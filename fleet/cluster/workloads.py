@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.cluster.client import MANAGER, Cluster
-from fleet.cluster.forms import ANY, CONDITIONS, COUNT, METADATA, condition, text
+from fleet.cluster.forms import ANY, CONDITIONS, COUNT, LABELS, METADATA, condition, text
 from fleet.cluster.managers import joined
 from fleet.cluster.pods import HASH
 from fleet.validators import Record
@@ -18,7 +18,7 @@ TEMPLATE = "glm-fleet/template"
 REVISION = "deployment.kubernetes.io/revision"
 SPEC = Record(
     {"template": Record({}, {"metadata": ANY, "spec": ANY}, open=True)},
-    {"replicas": COUNT, "selector": Record({}, {"matchLabels": ANY}, open=True)},
+    {"replicas": COUNT, "selector": Record({}, {"matchLabels": LABELS}, open=True)},
     open=True,
 )
 COUNTS = dict.fromkeys(
@@ -56,6 +56,7 @@ class Deployment:
     name: str
     namespace: str
     uid: str
+    labels: Mapping[str, str]  # of its pods
     digest: str
     template: Mapping[str, Any]
     replicas: int
@@ -107,6 +108,7 @@ def deployment(item: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> D
         name=metadata["name"],
         namespace=metadata.get("namespace", ""),
         uid=metadata["uid"],
+        labels=(spec.get("selector") or {}).get("matchLabels") or {},
         digest=digest(spec["template"]),
         template=spec["template"],
         replicas=spec.get("replicas", 1),
