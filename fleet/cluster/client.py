@@ -229,4 +229,9 @@ def _remedy(status: int, words: str, access: Access) -> tuple[str, str]:
         )
     if status in (403, 422, 400) and "admission webhook" in words:
         return "an object that the cluster's webhooks admit", "ask the cluster's owner about this webhook"
+    if status >= 500:
+        return (
+            "an API server without trouble of its own",
+            f"try again; {access.kubectl('get', '--raw', '/readyz?verbose')}",
+        )
     return "", "`fleet preflight` asks the cluster what it would accept"

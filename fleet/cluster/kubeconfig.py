@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fleet import errors, printable
 from fleet.validators import Each, Record, Text
 
@@ -72,6 +70,8 @@ def load(access: Access) -> "tuple[client.Configuration, ssl.SSLContext]":
 
 def _check(access: Access) -> None:
     """Raise FleetError for a file that cannot be read, and for a context that it does not have."""
+    import yaml
+
     if not access.context:
         raise _unusable(access, "no context is named, and the current one may be another cluster's")
     try:

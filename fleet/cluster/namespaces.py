@@ -5,12 +5,12 @@ Called by fleet.provider and the verbs.
 
 from fleet import errors, printable
 from fleet.cluster.client import Cluster
-from fleet.cluster.forms import METADATA, NAME
+from fleet.cluster.forms import METADATA
 from fleet.validators import Record
 
 # Annotation that fleet.program sets: [ORGANIZATION/]PROJECT/STACK.
 OWNER = "glm-fleet/owner"
-NAMESPACE = Record({"metadata": METADATA}, {"status": Record({}, {"phase": NAME}, open=True)}, open=True)
+NAMESPACE = Record({"metadata": METADATA}, open=True)
 
 
 def check_owner(cluster: Cluster, namespace: str, owner: str) -> bool:

@@ -24,10 +24,11 @@ def predict(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Se
 
     `running` of the state is the template that the pods have: after a failure the one before.
     """
-    running = str(olds[-1].get("running") or "")
+    latest = olds[-1]
+    running = str(latest.get("running") or "")
     olds = [old for old in olds if old.get("template") == running] or olds
     reasons = list(dict.fromkeys(reason for old in olds for reason in _reasons(old, new)))
-    before, after = _replicas(olds[-1]), _replicas(new)
+    before, after = _replicas(latest), _replicas(new)
     effects = []
     if any((running or old.get("template")) != new.get("template") for old in olds):
         kept = min(before, after)
@@ -35,6 +36,8 @@ def predict(olds: Sequence[Mapping[str, Any]], new: Mapping[str, Any], drift: Se
         effects.append(Effect("restart", (_pods(kept),), tuple(why), manner=manner(kept, int(new.get("surge") or 0))))
     elif reasons:
         effects.append(Effect("none", (), tuple(reasons)))
+    elif running and latest.get("template") != running:
+        effects.append(Effect("none", (), ("its pods have this template already: the probes run again",)))
     if before != after:
         effects.append(_scaled(before, after))
     beside = [words for name, words in BESIDE.items() if any(old.get(name) != new.get(name) for old in olds)]
@@ -47,9 +50,10 @@ def manner(replicas: int, surge: int) -> str:
     """Return how Kubernetes replaces the pods, and how many serve at the worst moment."""
     if surge:
         at_once = "one at a time" if surge == 1 or replicas < 2 else f"{min(surge, replicas)} at a time"
-        return f"{at_once}, each after its successor serves; capacity stays {replicas} of {replicas}"
-    nothing = ": nothing serves meanwhile" if replicas < 2 else ""
-    return f"one at a time; capacity at worst {replicas - 1} of {replicas}{nothing}"
+        return f"{at_once}, after its successor serves; capacity stays {replicas} of {replicas}"
+    if replicas < 2:
+        return "capacity at worst 0 of 1: nothing serves meanwhile"
+    return f"one at a time; capacity at worst {replicas - 1} of {replicas}"
 
 
 def _reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -15,11 +15,10 @@ from fleet.cluster import Access, Cluster, workloads
 from fleet.provider.base import InitFailed, Request
 from fleet.provider.properties import Props
 from fleet.provider.rollout import Rollout
-from tests.kubernetes.test_rollout import SELECTOR, apply, deployment, expect_golden
-from tests.kubernetes.test_rollout import namespace as namespace
-from tests.kubernetes.test_rollout import server as server
-from tests.kubernetes.test_rollout import short_interval as short_interval
 from tests.support.api_server import ApiServer
+from tests.support.model_rollout import SELECTOR, apply, deployment, expect_golden
+
+pytestmark = pytest.mark.usefixtures("short_interval")
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ def request_of_pulumi(lines: list[str]) -> Request:
     return Request(urn, lambda text, ephemeral: lines.append(text), threading.Event())
 
 
-def inputs(server: ApiServer, namespace: str, template: str, **more: Any) -> Props:
+def inputs(gpu_server: ApiServer, namespace: str, template: str, **more: Any) -> Props:
     return {
-        "cluster": {"context": "admin", "kubeconfig": str(server.kubeconfig)},
+        "cluster": {"context": "admin", "kubeconfig": str(gpu_server.kubeconfig)},
         "namespace": namespace,
         "deployment": "glm",
         "template": template,
@@ -107,10 +106,10 @@ def inputs(server: ApiServer, namespace: str, template: str, **more: Any) -> Pro
 
 
 @pytest.fixture
-def good(server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request) -> Props:
+def good(gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request) -> Props:
     """The state after a first change that serves."""
-    apply(server, deployment(namespace, "one"))
-    return resource.apply(request_of_pulumi, inputs(server, namespace, "one"), None)
+    apply(gpu_server, deployment(namespace, "one"))
+    return resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "one"), None)
 
 
 def failed(resource: Rollout, request: Request, news: Props, old: Props) -> InitFailed:
@@ -119,8 +118,8 @@ def failed(resource: Rollout, request: Request, news: Props, old: Props) -> Init
     return caught.value
 
 
-def live(server: ApiServer, namespace: str) -> str:
-    return workloads.digest(server.get(deployment(namespace, "any"))["spec"]["template"])
+def live(gpu_server: ApiServer, namespace: str) -> str:
+    return workloads.digest(gpu_server.get(deployment(namespace, "any"))["spec"]["template"])
 
 
 def test_a_first_change_has_its_pods_their_nodes_and_the_verdict_of_the_probes(good: Props, probes: Probes) -> None:
@@ -132,61 +131,61 @@ def test_a_first_change_has_its_pods_their_nodes_and_the_verdict_of_the_probes(g
 
 
 def test_a_change_that_fails_goes_back_by_itself_and_the_next_one_goes_forward_again(
-    server: ApiServer,
+    gpu_server: ApiServer,
     namespace: str,
     resource: Rollout,
     request_of_pulumi: Request,
     good: Props,
     lines: list[str],
 ) -> None:
-    news = inputs(server, namespace, "two")
-    apply(server, deployment(namespace, "two", "wrong"))
+    news = inputs(gpu_server, namespace, "two")
+    apply(gpu_server, deployment(namespace, "two", "wrong"))
     error = failed(resource, request_of_pulumi, news, good)
     cluster = Cluster(Access.from_inputs(news["cluster"]))
     expect_golden(cluster, namespace, "went-back", str(error))
     state = error.properties
     assert (state["good"]["template"], state["running"]) == ("one", "one")
     assert len(state["pods"]) == 2
-    assert live(server, namespace) == "one"
+    assert live(gpu_server, namespace) == "one"
     lines.clear()
     again = failed(
         resource, request_of_pulumi, news, state
     )  # Pulumi's state has template two already, and changes nothing
     assert "goes forward again to the template of the stack" in lines
     assert "goes back" in str(lines) and "its answers are wrong" in str(again)
-    assert live(server, namespace) == "one"
+    assert live(gpu_server, namespace) == "one"
 
 
 def test_probes_that_fail_after_the_change_take_it_back(
-    server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, probes: Probes
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, probes: Probes
 ) -> None:
     probes.blind = True
-    apply(server, deployment(namespace, "two"))
-    error = failed(resource, request_of_pulumi, inputs(server, namespace, "two"), good)
+    apply(gpu_server, deployment(namespace, "two"))
+    error = failed(resource, request_of_pulumi, inputs(gpu_server, namespace, "two"), good)
     assert isinstance(error.error, errors.ProbeFailed)
     assert "went back to the template that served before: 2 of 2 pods serve it" in str(error)
-    assert live(server, namespace) == "one"
+    assert live(gpu_server, namespace) == "one"
     probes.blind = False
-    outputs = resource.apply(request_of_pulumi, inputs(server, namespace, "two"), error.properties)
-    assert live(server, namespace) == "two" == outputs["running"]
+    outputs = resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "two"), error.properties)
+    assert live(gpu_server, namespace) == "two" == outputs["running"]
 
 
 def test_a_first_change_that_fails_has_nothing_to_go_back_to(
-    server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
 ) -> None:
-    apply(server, deployment(namespace, "one", "crash"))
+    apply(gpu_server, deployment(namespace, "one", "crash"))
     with pytest.raises(InitFailed) as caught:
-        resource.apply(request_of_pulumi, inputs(server, namespace, "one"), None)
+        resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "one"), None)
     assert "no earlier template has served: the pods stay as they are" in str(caught.value)
     assert caught.value.properties["running"] == ""
 
 
 def test_a_refresh_sees_another_template_and_pods_that_do_not_serve_and_nothing_else(
-    server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props
 ) -> None:
     same = resource.read(request_of_pulumi, good)
     assert same == good
-    apply(server, deployment(namespace, "one", "never", EDITED="by hand"))
+    apply(gpu_server, deployment(namespace, "one", "never", EDITED="by hand"))
     for _ in itertools.count():
         now = resource.read(request_of_pulumi, good)
         assert now
@@ -196,17 +195,17 @@ def test_a_refresh_sees_another_template_and_pods_that_do_not_serve_and_nothing_
 
 
 def test_a_refresh_without_the_deployment_forgets_the_rollout(
-    server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
 ) -> None:
-    assert resource.read(request_of_pulumi, inputs(server, namespace, "one")) is None
+    assert resource.read(request_of_pulumi, inputs(gpu_server, namespace, "one")) is None
 
 
 def test_an_api_server_that_is_gone_keeps_the_state(
-    server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, tmp_path: Path
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, tmp_path: Path
 ) -> None:
     file = tmp_path / "kubeconfig"
-    file.write_text(server.kubeconfig.read_text().replace(server.url, "https://127.0.0.1:1"))
-    news = {**inputs(server, namespace, "two"), "cluster": {"context": "admin", "kubeconfig": str(file)}}
+    file.write_text(gpu_server.kubeconfig.read_text().replace(gpu_server.url, "https://127.0.0.1:1"))
+    news = {**inputs(gpu_server, namespace, "two"), "cluster": {"context": "admin", "kubeconfig": str(file)}}
     error = failed(resource, request_of_pulumi, news, good)
     assert isinstance(error.error, errors.ClusterUnreachable)
     assert error.properties["good"] == good["good"]
