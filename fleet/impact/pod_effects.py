@@ -13,7 +13,7 @@ from fleet.impact.effects import Effect
 # Inputs that are not in a pod, with the words for a change of each.
 BESIDE = {
     "probes": "the probes changed: they run again",
-    "seconds": "the time for a change is another one",
+    "deadline": "the time for a change is another one",
     "cluster": "the cluster is reached by another context",
     "selector": "the labels of the GPU nodes changed",
 }

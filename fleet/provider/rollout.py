@@ -149,7 +149,7 @@ def _change(inputs: Props) -> Change:
         namespace=inputs["namespace"],
         deployment=inputs["deployment"],
         digest=inputs["template"],
-        seconds=float(inputs.get("seconds") or 0) * max(1, int(inputs["replicas"])),
+        seconds=float(inputs.get("deadline") or 0) * max(1, int(inputs["replicas"])),
         selector=inputs.get("selector") or {},
     )
 

@@ -95,7 +95,7 @@ def inputs(gpu_server: ApiServer, namespace: str, template: str, **more: Any) ->
         "deployment": "glm",
         "template": template,
         "replicas": 2,
-        "seconds": 60,
+        "deadline": 60,
         "selector": SELECTOR,
         "model": "zai-org/GLM-4.6V",
         "probes": {"cases": [], "min_iou": 0.5},

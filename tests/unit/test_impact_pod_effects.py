@@ -19,7 +19,7 @@ OLD: dict[str, Any] = {
     "vars": {"vllm_flags": {"max-model-len": 65536, "tensor-parallel-size": 4}},
     "probes": {"digest": "1"},
     "api_key": "old",
-    "seconds": 3600,
+    "deadline": 3600,
 }
 FLAG = {"template": "two", "vars": {"vllm_flags": {"max-model-len": 32768, "tensor-parallel-size": 4}}}
 STATE = {**OLD, "running": "one", "good": {"template": "one"}}
