@@ -42,7 +42,9 @@ class Project:
         self.environment["PATH"] = f"{STANDIN}:{self.environment['PATH']}"
         own = {"context": context, "kubeconfig": str(server.kubeconfig), "namespace": namespace, **cluster}
         self.file = folder / "stacks" / "Pulumi.prod.yaml"
-        keys = {**cluster_stack.keys(**own), "release": {name: "of a test" for name in release}}
+        flags = yaml.safe_load(self.file.read_text())["config"]["glm-fleet:vars"]["vllm_flags"]
+        variables = {"vllm_flags": {**flags, "tensor-parallel-size": 8}}
+        keys = {**cluster_stack.keys(variables, **own), "release": dict.fromkeys(release, "of a test")}
         self.file.write_text(yaml.safe_dump({"config": {f"glm-fleet:{key}": value for key, value in keys.items()}}))
         for command in (("stack", "init", "prod"), ("config", "set", "--secret", "vllm_api_key", cluster_stack.KEY)):
             self.run(*command, *(("-s", "prod") if command[0] == "config" else ())).check_returncode()

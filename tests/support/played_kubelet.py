@@ -6,6 +6,7 @@ A pod's annotation `plays` is one word: `ready` (also without it), `crash`, `wro
 
 import datetime
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.api_server import ApiServer, Object, RefusedError, end_pod, make_ready
@@ -14,11 +15,16 @@ PLAYS = "plays"
 WRONG = "Startup probe failed: sees wrongly: bottle-grounding: answered '[0, 0, 10, 10]' (IoU 0.02 with the true box, wanted 0.5)"
 
 
-class Kubelet:
-    """One thread for all nodes; the annotation of a pod's template decides."""
+def annotated(pod: Object) -> str:
+    """Return the annotation of a pod's template."""
+    return str((pod["metadata"].get("annotations") or {}).get(PLAYS, "ready"))
 
-    def __init__(self, server: ApiServer, namespace: str) -> None:
-        self._server, self._namespace = server, namespace
+
+class Kubelet:
+    """One thread for all nodes; `plays` says how a pod behaves, by default the annotation of its template."""
+
+    def __init__(self, server: ApiServer, namespace: str, plays: Callable[[Object], str] = annotated) -> None:
+        self._server, self._namespace, self._plays = server, namespace, plays
         self._end = threading.Event()
         self._reported: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="kubelet")
@@ -44,7 +50,7 @@ class Kubelet:
             end_pod(self._server, pod)
         elif pod["spec"].get("nodeName") and uid not in self._reported:
             self._reported.add(uid)
-            plays = (pod["metadata"].get("annotations") or {}).get(PLAYS, "ready")
+            plays = self._plays(pod)
             if any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", ())):
                 self._server.set_status(pod, {"phase": "Succeeded"})
             elif plays == "ready":
