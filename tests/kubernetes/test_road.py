@@ -4,6 +4,7 @@ The Kubernetes plugin is the stand-in of lab/kubernetes/plugin, the kubelet is p
 """
 
 import base64
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,24 @@ def test_neither_the_key_nor_its_base64_is_in_the_state(project: Project) -> Non
     assert "vllm-key-" in state
     assert KEY not in state
     assert base64.b64encode(f"VLLM_API_KEY={KEY}\n".encode()).decode() not in state
+
+
+def test_show_has_a_line_for_each_pod_and_commands_to_paste(project: Project, gpu_server: ApiServer) -> None:
+    seen = expect_success(project.verb("show"))
+    for pod in pods(gpu_server):
+        node = pod["spec"]["nodeName"]
+        assert re.search(
+            rf"^glm +{pod['metadata']['name']} +{node} +ready +abababababab +26/26 +rollout \d+ s$", seen, re.M
+        )
+    assert f"fleet forward -s prod glm/{pods(gpu_server)[0]['metadata']['name']} --port 8000" in seen
+
+
+def test_forward_and_probe_reach_for_a_pod_through_the_api_server(project: Project, gpu_server: ApiServer) -> None:
+    name = pods(gpu_server)[0]["metadata"]["name"]
+    for verb in ("forward", "probe"):
+        seen = expect_failure(project.verb(verb, f"glm/{name}"))  # no kubelet is there
+        assert f"admin: forward a port of pod {name}" in seen
+    assert f"wanted: glm/{name}, glm/" in expect_failure(project.verb("forward", "glm/none"))
 
 
 def test_a_flag_is_previewed_with_what_it_restarts_and_then_rolls_out(project: Project, gpu_server: ApiServer) -> None:

@@ -62,6 +62,12 @@ class Project:
         """Return the state as Pulumi keeps it, as text."""
         return self.run("stack", "export", "-s", "prod").stdout
 
+    def verb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb of `fleet` on the stack."""
+        command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments, "-s", "prod"]
+        options: Any = {"cwd": self.folder, "env": self.environment, "capture_output": True, "text": True}
+        return subprocess.run(command, timeout=60, check=False, **options)
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run pulumi in the project."""
         return subprocess.run(

@@ -20,6 +20,7 @@ SHARED = {
     "endpoint",
     "accept_report",
     "node_rotation",
+    "pods",
 }
 
 
