@@ -130,7 +130,7 @@ class ClusterUnreachable(FleetError):
 class ClusterRefused(FleetError):
     """The API server answers with an error: its HTTP `code`, and its `reason` in one word, such as NotFound."""
 
-    def __init__(self, *, code: int, reason: str, **parts: str) -> None:
+    def __init__(self, *, code: int = 0, reason: str = "", **parts: str) -> None:
         super().__init__(**parts)
         self.code, self.reason = code, reason
 

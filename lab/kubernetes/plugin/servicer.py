@@ -187,8 +187,8 @@ class Kubernetes(provider_pb2_grpc.ResourceProviderServicer):
 
 def _keep(context: Context, manifest: Manifest, live: Mapping[str, Any], message: str) -> NoReturn:
     """Fail with a state that the Pulumi engine saves: the object exists, and is not done."""
-    parts = {"properties": _struct(live), "inputs": _struct(manifest)}
-    detail = provider_pb2.ErrorResourceInitFailed(id=ident(live), reasons=[message], **parts)
+    seen, wanted = _struct(live), _struct(manifest)
+    detail = provider_pb2.ErrorResourceInitFailed(id=ident(live), properties=seen, inputs=wanted, reasons=[message])
     status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
     status.details.add().Pack(detail)
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
