@@ -1,6 +1,6 @@
 """Plays the kubelets of a real API server with controllers (api_server.py): reports pods as their template says, ends those that are deleted.
 
-A pod's annotation `plays` is one word: `ready` (also without it), `crash`, `wrong` (its startup probe sees wrongly), `pull` (no image),
+A pod's annotation `plays` is one word: `ready` (also without it), `crash`, `wrong` (its startup probe sees wrongly), `pull` and `backoff` (no image),
 `never` (it stays as it is). A Job's pods succeed. Used by tests/kubernetes.
 """
 
@@ -88,6 +88,10 @@ STATUSES: dict[str, dict[str, Any]] = {
         state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container"}},
         lastState={"terminated": {"exitCode": 1, "reason": "Error"}},
     ),
+    "backoff": {
+        "phase": "Pending",
+        **_container(state={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}}),
+    },
     "pull": {
         "phase": "Pending",
         **_container(state={"waiting": {"reason": "InvalidImageName", "message": "couldn't parse image name"}}),

@@ -45,7 +45,9 @@ def test_the_line_that_tries_an_address_keeps_its_words() -> None:
 
 def test_the_last_two_lines_of_show_keep_their_words() -> None:
     replica = {"name": "glm-0 $(id)", "port": 8000, "model": EVIL}
-    forward, request = show.paste({"replicas": {"glm-1": {"connection": {}, "replicas": [replica]}}}, "la b").splitlines()
+    forward, request = show.paste(
+        {"replicas": {"glm-1": {"connection": {}, "replicas": [replica]}}}, "la b"
+    ).splitlines()
     words = shlex.split(forward.partition("; ")[2])
     assert words == ["fleet", "forward", "-s", "la b", "glm-1/glm-0 $(id)", "--port", "8000"]
     ask = shlex.split(request.partition("; ")[2].partition(" -H @<")[0])
