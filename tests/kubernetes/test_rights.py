@@ -1,6 +1,7 @@
 """Claims about `fleet rights`: a real API server gives what it prints and no more, and with that the whole road runs."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,6 +61,9 @@ def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_t
 ) -> None:
     seen = expect_failure(project.change("preview"))
     assert "the rights that `fleet rights` prints" in seen
+    seen = expect_failure(project.verb("preflight"), 1)
+    assert "this account may not:" in seen
+    assert re.search(r"^deployer +GPU nodes +ERROR", seen, re.M)
     documents = printed(project, monkeypatch)
     gpu_server.apply(*(each for each in documents if each["kind"].startswith("Cluster")))
     assert "the rights that `fleet rights` prints" in expect_failure(project.change("up"))
@@ -72,6 +76,10 @@ def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_t
         assert (
             given(gpu_server, ACCOUNT, space) - given(gpu_server, "without", space) == own["ClusterRole"] | own["Role"]
         )
+    seen = expect_success(project.verb("preflight", "--all"))
+    assert re.search(r"^deployer +GPU nodes +ok +2 nodes with 16 GPUs$", seen, re.M)
+    assert re.search(r"^deployer +namespaces +ok +least is its own, least-weights is its own$", seen, re.M)
+    assert re.search(r"^deployer +rights +ok +all that `fleet rights` prints$", seen, re.M)
     assert "26 of 26 probes passed" in expect_success(project.change("up"))
     assert "23 unchanged" in expect_success(project.change("up", "--refresh", "--expect-no-changes"))
     expect_success(project.change("destroy"))

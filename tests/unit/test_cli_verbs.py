@@ -21,6 +21,7 @@ SHARED = {
     "accept_report",
     "node_rotation",
     "pods",
+    "cluster_requirements",
 }
 
 
