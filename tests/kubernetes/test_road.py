@@ -93,6 +93,16 @@ def test_forward_and_probe_reach_for_a_pod_through_the_api_server(project: Proje
     assert f"wanted: glm/{name}, glm/" in expect_failure(project.verb("forward", "glm/none"))
 
 
+def test_drain_undrain_and_verify_name_the_commands_of_kubernetes(project: Project, gpu_server: ApiServer) -> None:
+    for verb, words in (
+        ("drain gpu-1", "drain NODE --pod-selector"),
+        ("undrain gpu-1", "uncordon NODE"),
+        ("verify", "get jobs"),
+    ):
+        seen = expect_failure(project.verb(*verb.split()))
+        assert re.search(rf"next: +kubectl --kubeconfig \S+ --context admin .*{words}", seen), seen
+
+
 def test_a_flag_is_previewed_with_what_it_restarts_and_then_rolls_out(project: Project, gpu_server: ApiServer) -> None:
     before = {pod["metadata"]["uid"] for pod in pods(gpu_server)}
     project.set(FLAG, "64")
