@@ -13,6 +13,9 @@
     │   └── BmcSilent       a BMC does not answer in time; it may be restarting
     ├── InstallFailed       an installation did not finish
     ├── OutputMalformed     a node sent an output of the wrong form
+    ├── ClusterUnreachable  the API server of a Kubernetes cluster does not answer, or nothing says how to reach it
+    ├── ClusterRefused      the API server answers with an error
+    ├── RolloutFailed       the pods of a model do not get ready
     ├── ProbeFailed         the vLLM server answers, and its answers are wrong
     ├── Unexpected          an exception that we did not expect: our bug
     └── DriftUnreadable     the state of a node could not be read
@@ -118,6 +121,22 @@ class InstallFailed(FleetError):
 
 class OutputMalformed(FleetError):
     """A node sent an output of the wrong form: something else than our scripts runs there."""
+
+
+class ClusterUnreachable(FleetError):
+    """The API server of a cluster does not answer in time, or the kubeconfig does not say how to reach it."""
+
+
+class ClusterRefused(FleetError):
+    """The API server answers with an error: its HTTP `code`, and its `reason` in one word, such as NotFound."""
+
+    def __init__(self, *, code: int = 0, reason: str = "", **parts: str) -> None:
+        super().__init__(**parts)
+        self.code, self.reason = code, reason
+
+
+class RolloutFailed(FleetError):
+    """The pods of a model do not get ready with a new template."""
 
 
 class ProbeFailed(FleetError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from fleet import errors, ssh
-from fleet.cli import common, node_rotation, stack_outputs
+from fleet.cli import common, node_rotation, pods, stack_outputs
 from fleet.managed import rotation
 from fleet.stack import stack_file
 
@@ -28,6 +28,11 @@ def command(stack: str, place: str, even_last: bool) -> None:
     """
     seconds = stack_file.read(stack, common.root()).change.drain
     outputs = stack_outputs.outputs_noting_failures(stack, common.progress)
+    pods.leave_to_kubernetes(
+        "drain",
+        outputs.get("rollouts") or {},
+        "drain NODE --pod-selector=glm-fleet/model --ignore-daemonsets --delete-emptydir-data",
+    )
     node, replica = node_rotation.split("drain", outputs, place)
     targets = node_rotation.targets(outputs)
     answers = rotation.looks(targets)

@@ -21,6 +21,7 @@ VERBS = {
     "preflight": "Check whether the machines can become what the stack wants.",
     "probe": "Send the probes to each replica and check its answers.",
     "request": "Print the JSON body of one probe's request.",
+    "rights": "Print the Roles of least rights for a stack on a Kubernetes cluster.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
     "undrain": "Put a node or a replica back into rotation after `fleet drain`.",
     "verify": "Compare every byte of the weights, and the images, with the record.",
@@ -53,7 +54,7 @@ def main() -> None:
 
     Needs `pulumi` on PATH and its environment: `eval "$(make env)"`.
 
-    plan, mirrors, enrol, pin and key read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
+    plan, mirrors, enrol, pin, key and rights read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
     stack that is up; request needs none.
 
     Exit code 1: an error, printed on stderr. For accept, drain, preflight and verify, 1 is a finding and 2 an error.

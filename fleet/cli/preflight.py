@@ -37,7 +37,11 @@ def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool)
     Changes nothing on them. Exit code 1 when an error on a machine would stop `pulumi up`, 2 when a machine could not be checked; warnings
     alone are 0.
     """
-    reports = look(required(stack, *common.load_typed_stack(stack), nodes), common.progress)
+    loaded, roles = common.load_typed_stack(stack)
+    if loaded.kubernetes:
+        reports = [of_cluster(stack, loaded, roles)]
+    else:
+        reports = look(required(stack, loaded, roles, nodes), common.progress)
     if as_json:
         click.echo(to_json(reports))
     else:
@@ -46,6 +50,22 @@ def command(stack: str, nodes: tuple[str, ...], everything: bool, as_json: bool)
         sys.exit(2)
     if any(report.stops for report in reports):
         sys.exit(1)
+
+
+def of_cluster(stack: str, loaded: settings.Settings, roles: role_vars.Roles) -> "Report":
+    """Check the cluster of a stack."""
+    from fleet.cli import cluster_requirements  # these three: of the Kubernetes client, which other stacks do not need
+    from fleet.cluster import Access, Cluster
+    from fleet.preflight import cluster
+
+    wanted = cluster_requirements.of_stack(stack, loaded, roles)
+    assert loaded.kubernetes
+    context = loaded.kubernetes.context
+    try:
+        found = Cluster(Access(context, loaded.kubernetes.kubeconfig or ""))
+    except errors.FleetError as error:
+        return Report(context, error=str(error))
+    return Report(context, cluster.check(found, wanted))
 
 
 @dataclass(frozen=True)

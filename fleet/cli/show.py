@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 
-from fleet.cli import common, endpoint, node_rotation, stack_outputs
+from fleet.cli import common, endpoint, node_rotation, pods, stack_outputs
 from fleet.cli.stack_outputs import Outputs
-from fleet.cli.table import columns
+from fleet.cli.table import columns, phases, short
 from fleet.managed import rotation
 
 HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time by phase")
-SHORT = 12  # hex digits of a digest or commit: enough to distinguish two, short enough for one line
 
 
 @click.command("show")
@@ -49,6 +48,8 @@ def client_key(stack: str) -> str:
 
 def table(outputs: Outputs) -> str:
     """Return one line per replica: its node, what it serves, its probe results, the seconds of each phase."""
+    if outputs.get("rollouts"):
+        return pods.table(outputs["rollouts"])
     lines = [line for node, evidence in outputs.get("replicas", {}).items() for line in _lines(node, evidence)]
     return columns([HEAD, *lines])
 
@@ -63,12 +64,11 @@ def _rotation(outputs: Outputs, stack: str) -> list[str]:
 
 def paste(outputs: Outputs, stack: str, case: str = "bottle-grounding") -> str:
     """Return two commands for two shells in this folder: a tunnel to the first replica, and a question with a picture."""
-    node, evidence = next((node, each) for node, each in outputs["replicas"].items() if each and each["replicas"])
-    first = evidence["replicas"][0]
+    first = stack_outputs.replicas(outputs)[0]
     here = 'eval "$(make env)"; '  # a new shell has neither `fleet` nor `pulumi`
     return (
-        f"{here}fleet forward -s {shlex.quote(stack)} {shlex.quote(f'{node}/' + first['name'])} --port 8000\n"
-        f"{here}fleet request {shlex.quote(case)} --model {shlex.quote(first['model'])}"
+        f"{here}fleet forward -s {shlex.quote(stack)} {shlex.quote(first.name)} --port 8000\n"
+        f"{here}fleet request {shlex.quote(case)} --model {shlex.quote(first.model)}"
         " | curl -s http://127.0.0.1:8000/v1/chat/completions"
         # a file that is not on disk: every user of this machine could read the key among curl's arguments
         f' -H @<(echo "Authorization: Bearer $(pulumi stack output api_key --show-secrets -s {shlex.quote(stack)})")'
@@ -88,13 +88,3 @@ def _lines(node: str, evidence: Mapping[str, Any] | None) -> list[tuple[str, ...
         phases(evidence.get("seconds") or {}),
     )
     return [(node, replica["name"], *shared) for replica in evidence.get("replicas") or ({"name": "-"},)]
-
-
-def short(name: str) -> str:
-    """Return the first hex digits of a digest or a commit."""
-    return name.rpartition("sha256:")[2][:SHORT] or "-"
-
-
-def phases(seconds: Mapping[str, float]) -> str:
-    """Return seconds by role as `docker 31 s, vllm 48 s`, without phases under half a second."""
-    return ", ".join(f"{role} {duration:.0f} s" for role, duration in seconds.items() if duration >= 0.5) or "-"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet import address, errors, ssh
-from fleet.cli import common
+from fleet.cli import common, pods
 
 Outputs = Mapping[str, Any]
 
@@ -20,7 +20,8 @@ Outputs = Mapping[str, Any]
 class Replica:
     """One replica: `name` is NODE/REPLICA, `model` the name of the served model.
 
-    `address` is where it listens on its node: the path of a unix socket, or a port of the loopback.
+    `address` is where it listens on its node: the path of a unix socket, or a port of the loopback. On a cluster `name` is MODEL/POD, and
+    `connection` the outputs of the model's Rollout.
     """
 
     name: str
@@ -34,7 +35,8 @@ def outputs(stack: str) -> dict[str, Any]:
 
     A failed update leaves a node without an output while its replicas may run on: the node then gets the last outputs of its resources.
     `failed` is {node: why its last change failed}, only for nodes whose last change failed. `gateways` are the outputs of each Gateway by
-    node, `authority_ends` is the last day of the stack's authority; empty without a gateway.
+    node, `authority_ends` is the last day of the stack's authority; empty without a gateway. On a cluster, `rollouts` are the outputs of each
+    model's Rollout, with the pods that are there now.
     """
     values: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     state = _state(stack)
@@ -44,6 +46,7 @@ def outputs(stack: str) -> dict[str, Any]:
     values["failed"] = _failures(state, [name for name in names if not by_node.get(name)])
     values["gateways"] = by_kind.get("Gateway", {})
     values["authority_ends"] = by_kind.get("Authority", {}).get("authority", {}).get("ends", "")
+    values["rollouts"] = {model: pods.live(model, rollout) for model, rollout in by_kind.get("Rollout", {}).items()}
     if not replicas(values):
         raise errors.FleetError(
             doing=f"read the outputs of stack {stack}",
@@ -154,11 +157,18 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
 
 def replicas(outputs: Outputs) -> list[Replica]:
     """Return all replicas in the stack's outputs, in the order of its nodes."""
-    return [
+    on_machines = [
         Replica(f"{node}/{replica['name']}", address.socket_or_port(replica), replica["model"], evidence["connection"])
         for node, evidence in outputs.get("replicas", {}).items()
         for replica in (evidence or {}).get("replicas") or ()
     ]
+    in_pods = [
+        Replica(f"{model}/{pod.name}", rollout["port"], rollout["model"], rollout)
+        for model, rollout in outputs.get("rollouts", {}).items()
+        for pod in rollout["live"]
+        if pod.ready
+    ]
+    return on_machines + in_pods
 
 
 def choose(outputs: Outputs, name: str) -> list[Replica]:
@@ -174,6 +184,10 @@ def choose(outputs: Outputs, name: str) -> list[Replica]:
 @contextlib.contextmanager
 def tunnel(replica: Replica, port: int = 0) -> Iterator[str]:
     """Open a tunnel from `port` of this machine's loopback, 0 for a free one, to a replica. Yields the base URL without /v1."""
+    if "cluster" in replica.connection:
+        with pods.forward(replica.connection, replica.name.partition("/")[2], port) as url:
+            yield url
+        return
     with (
         ssh.connect(ssh.Target.from_inputs(replica.connection)) as connection,
         connection.forward(replica.address, local=port) as bound,

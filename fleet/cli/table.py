@@ -1,7 +1,9 @@
 """Format the reports of the verbs: columns, the order of names, sizes. Pure; called by the verbs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+SHORT = 12  # hex digits of a digest or commit: enough to distinguish two, short enough for one line
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -20,3 +22,13 @@ def natural_order(name: str) -> list[str]:
 def size(count: int) -> str:
     """Return a number of bytes as `212.3 GB` or `4.9 MB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def short(name: str) -> str:
+    """Return the first hex digits of a digest or a commit."""
+    return name.rpartition("sha256:")[2][:SHORT] or "-"
+
+
+def phases(seconds: Mapping[str, float]) -> str:
+    """Return seconds by role as `docker 31 s, vllm 48 s`, without phases under half a second."""
+    return ", ".join(f"{role} {duration:.0f} s" for role, duration in seconds.items() if duration >= 0.5) or "-"

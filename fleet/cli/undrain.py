@@ -6,7 +6,7 @@ import threading
 import click
 
 from fleet import errors, ssh
-from fleet.cli import common, node_rotation, stack_outputs
+from fleet.cli import common, node_rotation, pods, stack_outputs
 from fleet.managed import rotation
 
 
@@ -20,6 +20,7 @@ def command(stack: str, place: str) -> None:
     It ends when the node proxy finds the replicas healthy. A drain of an unfinished turn is ended by `pulumi up`.
     """
     outputs = stack_outputs.outputs_noting_failures(stack, common.progress)
+    pods.leave_to_kubernetes("undrain", outputs.get("rollouts") or {}, "uncordon NODE")
     node, replica = node_rotation.split("undrain", outputs, place)
     targets = node_rotation.targets(outputs)
     now = node_rotation.answer(rotation.looks({node: targets[node]}), node, replica, "undrain")

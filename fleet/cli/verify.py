@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from fleet import errors, ssh
-from fleet.cli import common, stack_outputs, table
+from fleet.cli import common, pods, stack_outputs, table
 from fleet.managed import verify_weights as machine
 
 HEAD = ("node", "files", "bytes", "verdict")
@@ -178,4 +178,7 @@ def to_json(reports: Sequence[WeightsReport]) -> str:
 def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
     """Read the stack's state and verify its nodes."""
     resources = stack_outputs.deployed(stack)
+    jobs = "get jobs -A -l app.kubernetes.io/managed-by=glm-fleet"
+    then = "; `pulumi up --refresh` makes a Job again that you have deleted, and it verifies the weights"
+    pods.leave_to_kubernetes("verify", resources.get("Rollout") or {}, jobs, then)
     return verify(recorded(resources.get("Weights") or {}, resources.get("Serving") or {}, names), note)

@@ -28,12 +28,14 @@ class Effect:
     The level is one of LEVELS, or `repair`: reverts drift without a restart; `await`: waits for replicas that another run restarts;
     `start` and `stop`: of a new or a removed replica; `reinstall`: of the machine; `recreate`: of everything that was on a machine before
     its reinstallation. An effect that is not `sure` is the strongest possible: only the run can show which one it is.
+    Of pods, `what` has their number and `manner` how they change: pod_effects.py.
     """
 
     level: str
     what: tuple[str, ...]
     because: tuple[str, ...]
     sure: bool = True
+    manner: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ def at_worst(olds: Sequence[Mapping[str, Any]], because: str, roles: Path, sure:
 
 def in_words(effect: Effect, node: str) -> str:
     """Return one line such as `restarts glm-0 on prod-3: vllm_flags.max-model-len 65536 -> 32768`."""
+    because = f": {'; '.join(effect.because)}" if effect.because else ""
+    if effect.manner:
+        verb = effect.level if not effect.sure else f"{effect.level}s"
+        return f"{'' if effect.sure else 'may '}{verb} {', '.join(effect.what)} of {node}, {effect.manner}{because}"
     verb, rest = {
         "none": ("change", f"{node}, nothing restarts"),
         "repair": ("repair", f"{len(effect.because)} {'thing' if len(effect.because) == 1 else 'things'} on {node}"),
@@ -99,7 +105,7 @@ def in_words(effect: Effect, node: str) -> str:
         "recreate": ("set", f"up {node} again"),
         "reinstall": ("reinstall", node),
     }[effect.level]
-    return f"{f'{verb}s' if effect.sure else f'may {verb}'} {rest}: {'; '.join(effect.because)}"
+    return f"{f'{verb}s' if effect.sure else f'may {verb}'} {rest}{because}"
 
 
 def _of_change(

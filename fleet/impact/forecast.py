@@ -79,14 +79,16 @@ def _by_machine(changes: Iterable[Change]) -> list[Change]:
         units = () if change.effect.level in KINDS else change.effect.what
         groups.setdefault((change.node, change.effect.level, change.effect.sure, units), []).append(change)
     node_changes = []
-    for (node, level, sure, what), group in groups.items():
+    for (node, level, _, what), group in groups.items():
         if level in KINDS:
             what = _kinds({kind for change in group for kind in change.effect.what})
         because = tuple(dict.fromkeys(reason for change in group for reason in change.effect.because))
         measured_seconds = [change.seconds for change in group if change.seconds is not None]
         seconds = sum(measured_seconds) if len(measured_seconds) == len(group) else None
         in_turn = any(change.in_turn for change in group)
-        node_changes.append(Change(node, Effect(level, what, because, sure), seconds, in_turn=in_turn))
+        node_changes.append(
+            Change(node, replace(group[0].effect, what=what, because=because), seconds, in_turn=in_turn)
+        )
     return sorted(node_changes, key=lambda change: natural(change.node))
 
 
@@ -136,6 +138,7 @@ def _more(entries: Sequence[str], shown: int) -> list[str]:
 
 def _action(effect: Effect) -> str:
     what = f" {', '.join(effect.what)}" if effect.what else ""
+    what += f", {effect.manner}" if effect.manner else ""
     action = {
         "reinstall": "reinstall",
         "replace": f"replace{what}",

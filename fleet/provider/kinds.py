@@ -11,6 +11,7 @@ from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
 from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook
+from fleet.provider.rollout import Rollout
 from fleet.provider.serving import Serving
 from fleet.provider.slots import Slots
 from fleet.provider.weights import Weights
@@ -29,4 +30,5 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
         "Gateway": Gateway("Gateway", ("version", "certificates", "ends", "acme"), slots),
+        "Rollout": Rollout(),
     }

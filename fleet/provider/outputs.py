@@ -26,6 +26,7 @@ THUMBPRINT = Text("a thumbprint: 43 signs of base64url", r"[A-Za-z0-9_-]{43}", m
 DAY = served_certificate.DAY
 REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
 ACME = Either((Record({}), served_certificate.CERTIFICATE), "a certificate by ACME, or none")
+VERDICT = Record({"passed": Whole(), "total": Whole(), "evidence": Text()})
 VALUE = Either((*managed_set.ATTRIBUTE.forms, validators.Nothing()), managed_set.ATTRIBUTE.wanted)
 
 # Results of a run, by kind; a node sends them.
@@ -54,7 +55,13 @@ OWN: Mapping[str, Mapping[str, Form]] = {
     "Authority": {"certificate": PEM, "private": PEM, "ends": DAY},
     "Account": {"private": PEM, "thumbprint": THUMBPRINT},
     "Gateway": {"certificates": Table(validators.NAME, PEM), "ends": Table(validators.NAME, DAY)},
-    "Serving": {"verdict": Record({"passed": Whole(), "total": Whole(), "evidence": Text()})},
+    "Serving": {"verdict": VERDICT},
+    "Rollout": {
+        "pods": Each(Record({"name": validators.NAME, "node": validators.NAME}), most=10_000),
+        "verdict": Either((Record({}), VERDICT), "what the probes have found"),
+        "good": Record({}, {"template": validators.NAME, "hash": Text()}),
+        "running": Text("the digest of a template, or nothing", r"[A-Za-z0-9_.-]*"),
+    },
     "HostKey": {
         "public": Text(),
         "private": Text(lines=True),
@@ -85,6 +92,8 @@ BASE: Mapping[str, Form] = {
 def forms(kind: str) -> Mapping[str, Form]:
     """Return the forms of the outputs of a kind, by name."""
     base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway") else {}
+    if kind == "Rollout":
+        base = {name: BASE[name] for name in ("drift", "seconds", "took")}
     return {**base, **RESULTS.get(kind, {}), **OWN.get(kind, {})}
 
 

@@ -4,8 +4,9 @@ Needs the servicer. Called by __main__ here and by the lab's plugins: python -m 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
+from typing import Any
 
 import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
@@ -19,7 +20,8 @@ THREADS = 2048
 
 
 def serve(
-    resources: Mapping[str, Resource] | None = None, servicer_class: type[servicer.Fleet] = servicer.Fleet
+    resources: Mapping[str, Resource] | None = None,
+    servicer_class: Callable[[engine.Engine, Any], Any] = servicer.Fleet,
 ) -> None:
     """Serve these resources by kind (None: the fleet's own) until the Pulumi engine has ended."""
     address = sys.argv[-1]  # after any flags

@@ -14,7 +14,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 
 from fleet import errors
 from fleet.impact import effects
-from fleet.provider import base, diffs, unexpected
+from fleet.provider import base, cluster_nodes, diffs, unexpected
 from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
@@ -226,6 +226,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         "forecast": _forecast,
         "census": _census,
         "passed": _passed,
+        "cluster_nodes": lambda self, arguments: cluster_nodes.ask(arguments, self._request(arguments["beside"])),
     }
 
     # --- helpers

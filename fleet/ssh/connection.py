@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet import errors
+from fleet.loopback import Loopback
 from fleet.ssh import relay, tunnel
 from fleet.ssh.target import Target
 
@@ -147,7 +148,7 @@ class Connection:
         """
         doing = f"forward port {remote}" if isinstance(remote, int) else f"forward {remote}"
         with contextlib.ExitStack() as stack:
-            listen: Callable[[int], tunnel.Loopback]
+            listen: Callable[[int], Loopback]
             if isinstance(remote, int):
                 listen = functools.partial(tunnel.Listener, self.transport, remote)
             else:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleet.ssh import tunnel
+from fleet.loopback import Loopback
 
 if TYPE_CHECKING:
     import paramiko
@@ -44,7 +44,7 @@ def begin(channel: "paramiko.Channel", path: str, timeout: float = 15) -> str:
     return (text.strip().splitlines() or ["it ended"])[-1]
 
 
-class Listener(tunnel.Loopback):
+class Listener(Loopback):
     """Listens on 127.0.0.1:`local` (0 = any free port); `channel` is of a program that runs (`begin`)."""
 
     def __init__(self, channel: "paramiko.Channel", local: int = 0) -> None:

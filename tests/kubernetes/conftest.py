@@ -1,11 +1,18 @@
-"""A real API server for the tests of this folder, and a service account that may do little."""
+"""Real API servers for the tests of this folder: one alone, with a service account that may do little; one with controllers and GPU nodes."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 
+from fleet.cluster import nodes, rollout
 from tests.support import api_server as support
 from tests.support.api_server import LIMITED, ApiServer
+from tests.support.model_rollout import LABEL, SELECTOR
+from tests.support.played_kubelet import Kubelet
+
+ROOM = {"cpu": "64", "memory": "2000Gi", "pods": "20"}
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,40 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with support.running(tmp_path_factory.mktemp("api_server")) as server:
         server.add_account(LIMITED, "default", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}])
         yield server
+
+
+@pytest.fixture(scope="session")
+def gpu_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A cluster with two nodes, each with 8 GPUs."""
+    with support.running(tmp_path_factory.mktemp("rollout"), controllers=True) as server:
+        for name in ("gpu-1", "gpu-2"):
+            support.add_node(server, name, {**ROOM, nodes.GPU: "8"}, {LABEL: SELECTOR[LABEL][0]})
+        yield server
+
+
+@pytest.fixture
+def namespace(gpu_server: ApiServer) -> Iterator[str]:
+    """A namespace of the test's own, whose pods have a kubelet."""
+    server = gpu_server
+    name = f"rollout-{next(NUMBERS)}"
+    server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    support.wait(lambda: _exists(server, account), "the namespace has its account")
+    kubelet = Kubelet(server, name)
+    yield name
+    server.request("DELETE", f"/apis/apps/v1/namespaces/{name}/deployments", propagationPolicy="Foreground")
+    support.wait(lambda: not server.request("GET", f"/api/v1/namespaces/{name}/pods")["items"], "its pods have ended")
+    kubelet.close()
+
+
+def _exists(server: ApiServer, path: str) -> bool:
+    try:
+        return bool(server.request("GET", path))
+    except support.RefusedError:
+        return False
+
+
+@pytest.fixture
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look ten times as often as with a real cluster."""
+    monkeypatch.setattr(rollout, "INTERVAL", 0.2)

@@ -17,7 +17,7 @@ from fleet.ansible import converge
 from fleet.drift import Difference
 from fleet.managed import managed_set
 from fleet.probes.answer import Answer
-from fleet.provider import base, serving
+from fleet.provider import base, probing, serving
 from fleet.provider.slots import Slots
 from tests.support.fixed_model import Model
 from tests.support.plugin import Engine, PartialState, Plugin, Props, doing, expect_error, partial_state, urn
@@ -204,7 +204,7 @@ def test_the_key_is_in_no_process_s_arguments(failed: Failure, refused: Failure)
     assert not [line for line in arguments if KEY in line]
 
 
-def ready(inputs_of_serving: Props, run_probes: serving.RunProbes) -> tuple[Props, list[str], list[str]]:
+def ready(inputs_of_serving: Props, run_probes: probing.RunProbes) -> tuple[Props, list[str], list[str]]:
     """Apply a Serving in this process, with a run that succeeds; return its outputs, its notes and its warnings."""
     results = {"fleet_serving": {"replicas": inputs_of_serving["vars"]["site_replicas"]}}
     outcome = converge.Outcome(results, managed_set.Declared(), 0, 1, {"site": 1.0})
@@ -227,7 +227,7 @@ def test_a_replica_that_sees_is_ready(
     """The SSH connection, the model and the probes are real."""
     monkeypatch.setenv("FLEET_STATE", str(tmp_path))
     monkeypatch.setattr(model, "words", SEEING)
-    outputs, notes, warnings = ready(inputs_of_serving, serving.run_probes)
+    outputs, notes, warnings = ready(inputs_of_serving, probing.run_probes)
     assert (outputs["verdict"]["passed"], outputs["verdict"]["total"]) == (2, 2)
     assert (notes, warnings) == (["2 of 2 probes passed"], [])
 
@@ -262,7 +262,7 @@ def test_a_user_s_own_case_gates_a_replica(
     (tmp_path / "own" / "greets.yaml").write_text("{about: It greets., question: Hello!, checks: [{words: [hello]}]}")
     own = {**inputs_of_serving, "probes": {"cases": ["greets"], "min_iou": 0.5, "extra": "own"}}
     with pytest.raises(base.InitFailed, match="glm-0: greets: answered twice 'Good day'"):
-        ready(own, serving.run_probes)
+        ready(own, probing.run_probes)
 
 
 def test_an_unchanged_host_has_no_drift(plugin: Plugin, inputs_of_serving: Props, refused: Failure) -> None:

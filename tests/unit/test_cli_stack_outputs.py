@@ -11,7 +11,7 @@ import pytest
 from click import testing
 
 from fleet import errors, probes
-from fleet.cli import main, show, stack_outputs
+from fleet.cli import main, show, stack_outputs, table
 from fleet.probes.answer import Answer
 from tests.support.programs import write_program
 
@@ -95,7 +95,7 @@ def test_the_line_to_paste_shows_the_key_to_the_server_and_to_no_process_list(pu
 
 
 def test_show_prints_a_dash_for_what_never_ran() -> None:
-    assert show.short("") == show.phases({}) == show.phases({"rocm": 0.1}) == "-"
+    assert table.short("") == table.phases({}) == table.phases({"rocm": 0.1}) == "-"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ SHARED = {
     "endpoint",
     "accept_report",
     "node_rotation",
+    "pods",
+    "cluster_requirements",
 }
 
 

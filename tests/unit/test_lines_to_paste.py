@@ -10,7 +10,7 @@ from fleet.cli import show
 from fleet.managed import owner
 from fleet.preflight import Observation
 from fleet.preflight.host import network
-from fleet.provider import base, serving
+from fleet.provider import base, probing
 from tests.support.preflight_machines import healthy, prod_requirements
 
 EVIL = "x; touch /tmp/y; $(id) `id` 'q' \"d\" a b"
@@ -45,7 +45,9 @@ def test_the_line_that_tries_an_address_keeps_its_words() -> None:
 
 def test_the_last_two_lines_of_show_keep_their_words() -> None:
     replica = {"name": "glm-0 $(id)", "port": 8000, "model": EVIL}
-    forward, request = show.paste({"replicas": {"glm-1": {"replicas": [replica]}}}, "la b").splitlines()
+    forward, request = show.paste(
+        {"replicas": {"glm-1": {"connection": {}, "replicas": [replica]}}}, "la b"
+    ).splitlines()
     words = shlex.split(forward.partition("; ")[2])
     assert words == ["fleet", "forward", "-s", "la b", "glm-1/glm-0 $(id)", "--port", "8000"]
     ask = shlex.split(request.partition("; ")[2].partition(" -H @<")[0])
@@ -56,7 +58,7 @@ def test_the_last_two_lines_of_show_keep_their_words() -> None:
 @pytest.mark.parametrize("folder", ["/srv/glm fleet/.pulumi/evidence/lab", "/srv/fleet/.pulumi/evidence/lab"])
 def test_the_line_that_opens_the_evidence_keeps_a_path_with_a_space_as_one_word(folder: str) -> None:
     request = base.Request("urn:pulumi:s::p::t::glm-1", lambda *_: None, None)  # type: ignore[arg-type]
-    error = serving._probe_failed(request, {"verdict": {"evidence": folder}}, serving.Probed(0, 1, ["wrong"]))
+    error = probing.failed(request, {"verdict": {"evidence": folder}}, probing.Probed(0, 1, ["wrong"]))
     assert shlex.split(error.next.partition(";")[0]) == ["open", f"{folder}/glm-1-*.html"]
 
 

@@ -70,7 +70,7 @@ def rollout(stack: Stack, model: str, api_key: str) -> dict[str, Any]:
         "replicas": form.replicas,
         "surge": form.surge,
         "gpus": stack.gpus(model),
-        "seconds": deployment.seconds,
+        "deadline": deployment.seconds,
         "image": cluster.image,
         "model": values["vllm_served_model_name"],
         "vars": validate.model_own(stack.settings, stack.roles, model),

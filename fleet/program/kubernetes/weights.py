@@ -37,7 +37,7 @@ def volume(stack: Stack) -> dict[str, Any]:
 def mount(stack: Stack, read_only: bool = True) -> dict[str, Any]:
     """Return where a pod mounts it: at the folder that the role has on a machine."""
     path = stack.roles.defaults["weights_dir"] if stack.cluster.filled else ARTIFACT
-    return {"name": "weights", "mountPath": path, "readOnly": read_only}
+    return {"name": "weights", "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
 def volumes(stack: Stack) -> Iterator[Object]:

@@ -1,0 +1,94 @@
+"""The rights that a stack on a cluster needs, and no other: Roles for who runs `pulumi up` and the verbs, from the stack's own objects.
+
+Pure. Called by fleet.cli.rights.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fleet.program import kubernetes
+from fleet.program.kubernetes.objects import Manifest, Stack
+
+GROUP = "rbac.authorization.k8s.io"
+# Pulumi's plugin applies, which creates (patch, create); reads back (get); waits for an object (list, watch); and deletes.
+OWN = ("create", "delete", "get", "list", "patch", "watch")
+PLURALS = {
+    "Namespace": "namespaces",
+    "PersistentVolume": "persistentvolumes",
+    "ResourceQuota": "resourcequotas",
+    "Secret": "secrets",
+    "ConfigMap": "configmaps",
+    "Service": "services",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Job": "jobs",
+    "Deployment": "deployments",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "NetworkPolicy": "networkpolicies",
+    "Ingress": "ingresses",
+    "HTTPRoute": "httproutes",
+    "PodMonitor": "podmonitors",
+}
+Rule = Mapping[str, Any]
+
+
+def _rule(group: str, resources: Iterable[str], verbs: Iterable[str], names: Iterable[str] = ()) -> Rule:
+    rule = {"apiGroups": [group], "resources": sorted(resources), "verbs": sorted(verbs)}
+    return {**rule, **({"resourceNames": sorted(names)} if names else {})}
+
+
+# Of the whole cluster: the GPU nodes by name, for a Job on each.
+NODES = _rule("", ["nodes"], ["get", "list"])
+# In a namespace: how far pods are and why, their last lines, the probes through a port-forward.
+WATCHED = (
+    _rule("", ["events", "pods"], ["get", "list", "watch"]),
+    _rule("", ["pods/log"], ["get"]),
+    _rule("", ["pods/portforward"], ["create", "get"]),
+    _rule("apps", ["replicasets"], ["get", "list", "watch"]),
+)
+
+
+def roles(stack: Stack, name: str) -> list[Manifest]:
+    """Return the ClusterRole and the Role of each namespace, all with this name."""
+    manifests = [item.manifest for item in kubernetes.objects(stack, "", ("any",), token="any")]
+    wide = [manifest for manifest in manifests if "namespace" not in manifest["metadata"]]
+    spaces = list(dict.fromkeys([stack.cluster.namespace, stack.cluster.jobs_namespace]))
+    cluster = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+    return [
+        {**cluster, "rules": [*_named(wide), NODES]},
+        *(
+            _role(name, space, [each for each in manifests if each["metadata"].get("namespace") == space])
+            for space in spaces
+        ),
+    ]
+
+
+def bindings(made: Iterable[Manifest], subject: Mapping[str, str]) -> list[Manifest]:
+    """Return a binding of each role to a subject: {kind: User, Group or ServiceAccount; name; namespace of a ServiceAccount}."""
+    return [
+        {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": f"{role['kind']}Binding",
+            "metadata": role["metadata"],
+            "roleRef": {"apiGroup": GROUP, "kind": role["kind"], "name": role["metadata"]["name"]},
+            "subjects": [dict(subject) if subject["kind"] == "ServiceAccount" else {"apiGroup": GROUP, **subject}],
+        }
+        for role in made
+    ]
+
+
+def _named(manifests: Iterable[Manifest]) -> list[Rule]:
+    """Return the rules for objects of the whole cluster: each by its name."""
+    names: dict[str, list[str]] = {}
+    for manifest in manifests:
+        names.setdefault(manifest["kind"], []).append(manifest["metadata"]["name"])
+    return [_rule("", [PLURALS[kind]], OWN, each) for kind, each in names.items()]
+
+
+def _role(name: str, namespace: str, manifests: Iterable[Manifest]) -> Manifest:
+    by_group: dict[str, set[str]] = {}
+    for manifest in manifests:
+        group = manifest["apiVersion"].rpartition("/")[0]
+        by_group.setdefault(group, set()).add(PLURALS[manifest["kind"]])
+    rules = [_rule(group, resources, OWN) for group, resources in by_group.items()]
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": f"{GROUP}/v1", "kind": "Role", "metadata": metadata, "rules": [*rules, *WATCHED]}

@@ -1,0 +1,184 @@
+"""Claims about the stand-in of the Kubernetes plugin, on a real API server: it does what the vendor's was seen to do.
+
+Its requests are those of the Pulumi engine, without gRPC between; the whole with the engine is in test_road.py.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+from pulumi.runtime.proto import provider_pb2
+
+from fleet.cluster import Access, Cluster
+from fleet.provider.properties import to_dict, to_struct
+from lab.kubernetes.plugin import inputs
+from lab.kubernetes.plugin.servicer import Kubernetes
+from lab.kubernetes.plugin.store import MANAGER, Store
+from tests.support import cluster_stack
+from tests.support.api_server import ApiServer, Object
+from tests.support.cluster_stack import HOMES
+
+NUMBERS = itertools.count()
+URN = "urn:pulumi:prod::glm-fleet::kubernetes:core/v1:ConfigMap::thing"
+
+
+class AbortedError(Exception):
+    """The plugin has refused a request."""
+
+
+class Context:
+    """The side of gRPC."""
+
+    def abort(self, code: Any, message: str) -> NoReturn:
+        raise AbortedError(message)
+
+    def set_trailing_metadata(self, metadata: Any) -> None: ...
+
+
+class Plugin:
+    """The stand-in, configured for a context; its lines are in `said`."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.said: list[str] = []
+        self.context: Any = Context()
+        self.plugin = Kubernetes(self)  # type: ignore[arg-type]
+        settings = to_struct({"context": "admin", "kubeconfig": str(server.kubeconfig)})
+        self.plugin.Configure(provider_pb2.ConfigureRequest(args=settings), self.context)
+
+    def report(self, urn: str, message: str, ephemeral: bool = False) -> None:
+        self.said.append(message)
+
+    def create(self, manifest: Object, **more: Any) -> Any:
+        request = provider_pb2.CreateRequest(urn=URN, properties=to_struct(manifest), **more)
+        return self.plugin.Create(request, self.context)
+
+    def update(self, manifest: Object, **more: Any) -> Any:
+        request = provider_pb2.UpdateRequest(urn=URN, news=to_struct(manifest), **more)
+        return self.plugin.Update(request, self.context)
+
+    def diff(self, old: Object, new: Object) -> provider_pb2.DiffResponse:
+        request = provider_pb2.DiffRequest(urn=URN, old_inputs=to_struct(old), news=to_struct(new))
+        return self.plugin.Diff(request, self.context)
+
+
+@pytest.fixture
+def plugin(api_server: ApiServer) -> Plugin:
+    return Plugin(api_server)
+
+
+@pytest.fixture
+def made(api_server: ApiServer) -> Callable[..., Object]:
+    """Return manifests in the namespace `default`, each with a name of its own."""
+
+    def manifest(version: str, kind: str, **content: Any) -> Object:
+        name = f"thing-{next(NUMBERS)}"
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "default"}, **content}
+
+    return manifest
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_what_the_server_adds_to_an_object_or_drops_of_it_is_no_drift(api_server: ApiServer, home: str) -> None:
+    store = Store(Cluster(Access("admin", str(api_server.kubeconfig))))
+    stack = cluster_stack.stack(namespace=f"plugin-{home}", weights=HOMES[home])
+    for manifest in cluster_stack.objects(stack, token="of the hub").values():
+        assert inputs.read_back(manifest, store.apply(manifest)) == manifest
+
+
+def test_a_preview_tells_nothing_that_only_the_server_knows(plugin: Plugin, made: Callable[..., Object]) -> None:
+    service = made("v1", "Service", spec={"ports": [{"port": 80}]})
+    assert to_dict(plugin.create(service, preview=True).properties) == service
+    assert to_dict(plugin.create(service).properties)["spec"]["clusterIP"]
+
+
+def test_a_preview_refuses_what_the_server_refuses(plugin: Plugin, made: Callable[..., Object]) -> None:
+    with pytest.raises(AbortedError, match="field not declared in schema"):
+        plugin.create(made("v1", "ConfigMap", dtaa={}), preview=True)
+
+
+def test_an_object_that_exists_is_not_taken(plugin: Plugin, api_server: ApiServer, made: Callable[..., Object]) -> None:
+    thing = made("v1", "ConfigMap", data={"a": "of others"})
+    api_server.apply(thing)
+    with pytest.raises(AbortedError, match="it exists already, and is not in this stack's state"):
+        plugin.create({**thing, "data": {"a": "ours"}})
+    assert api_server.get(thing)["data"] == {"a": "of others"}
+
+
+def test_kubectls_fields_are_a_conflict_in_a_preview_and_up_takes_them(
+    plugin: Plugin, api_server: ApiServer, made: Callable[..., Object]
+) -> None:
+    budget = made("policy/v1", "PodDisruptionBudget", spec={"maxUnavailable": 1, "selector": {}})
+    plugin.create(budget)
+    edit = {"spec": {"maxUnavailable": 2}}
+    api_server.request("PATCH", api_server.path(budget), edit, form="merge-patch+json", fieldManager="kubectl-edit")
+    with pytest.raises(AbortedError, match=r'conflict with "kubectl-edit"[^"]*\.spec\.maxUnavailable'):
+        plugin.update(budget, preview=True)
+    plugin.update(budget)
+    live = api_server.get(budget)
+    assert live["spec"]["maxUnavailable"] == 1
+    assert [entry["manager"] for entry in live["metadata"]["managedFields"]] == [MANAGER]
+
+
+def test_another_managers_fields_stay_a_conflict(
+    plugin: Plugin, api_server: ApiServer, made: Callable[..., Object]
+) -> None:
+    budget = made("policy/v1", "PodDisruptionBudget", spec={"maxUnavailable": 1, "selector": {}})
+    plugin.create(budget)
+    edit = {"spec": {"maxUnavailable": 2}}
+    api_server.request("PATCH", api_server.path(budget), edit, form="merge-patch+json", fieldManager="an-operator")
+    with pytest.raises(AbortedError, match='conflict with "an-operator"'):
+        plugin.update(budget)
+
+
+def test_changed_data_is_a_replacement_and_deletes_first_only_if_the_name_stays(
+    plugin: Plugin, made: Callable[..., Object]
+) -> None:
+    old = made("v1", "ConfigMap", data={"a": "1"})
+    same = plugin.diff(old, {**old, "data": {"a": "2"}})
+    other = plugin.diff(old, made("v1", "ConfigMap", data={"a": "2"}))
+    assert list(same.replaces) == ["data.a"]
+    assert same.deleteBeforeReplace
+    assert "metadata.name" in other.replaces
+    assert not other.deleteBeforeReplace
+
+
+def test_a_field_that_the_server_lets_nobody_change_is_a_replacement(
+    plugin: Plugin, made: Callable[..., Object]
+) -> None:
+    labels = {"matchLabels": {"a": "b"}}
+    secret = made("v1", "Secret", stringData={"a": "b"}, immutable=True)
+    plugin.create(secret)
+    assert list(plugin.diff(secret, {**secret, "immutable": False}).replaces) == ["immutable"]
+    budget = made("policy/v1", "PodDisruptionBudget", spec={"maxUnavailable": 1, "selector": labels})
+    plugin.create(budget)
+    assert not plugin.diff(budget, {**budget, "spec": {"maxUnavailable": 2, "selector": labels}}).replaces
+
+
+def test_what_a_secret_holds_is_marked_secret(plugin: Plugin, made: Callable[..., Object]) -> None:
+    outputs = plugin.create(made("v1", "Secret", stringData={"key": "a-word"})).properties
+    assert outputs["data"][inputs.SIGNATURE] == inputs.SECRET
+    assert "a-word" not in str(to_dict(outputs)["metadata"])
+
+
+def test_a_wait_tells_of_each_pod_and_its_end_keeps_the_object(plugin: Plugin, api_server: ApiServer) -> None:
+    labels = {"app": "waits"}
+    container = {"name": "vllm", "image": "none.invalid/none"}
+    place = {"name": "waits", "namespace": "default"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**place, "labels": labels},
+        "spec": {"containers": [container]},
+    }
+    api_server.apply(pod)
+    status = {"name": "vllm", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    why = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+    api_server.set_status(pod, {"containerStatuses": [{**status, "state": why}]})
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place, "spec": spec}
+    with pytest.raises(AbortedError, match="Waiting for app ReplicaSet to be available") as caught:
+        plugin.create(deployment, timeout=0.5)
+    assert "[Pod default/waits]: ImagePullBackOff: Back-off pulling image" in str(caught.value)
+    assert str(caught.value) in plugin.said

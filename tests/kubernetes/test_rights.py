@@ -1,0 +1,85 @@
+"""Claims about `fleet rights`: a real API server gives what it prints and no more, and with that the whole road runs."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fleet.cli import rights as verb
+from tests.support.api_server import ApiServer
+from tests.support.cluster_project import Project
+from tests.support.environment import expect_failure, expect_success
+from tests.support.played_kubelet import Kubelet
+
+pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]
+SPACE, ACCOUNT = "least", "deployer"
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+Right = tuple[str, str, str, str]  # verb, group, resource, name
+
+
+@pytest.fixture(scope="module")
+def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A stack whose context is of an account without a right of its own."""
+    for name in (ACCOUNT, "without"):
+        gpu_server.add_account(name, "default", [])
+    kubelets = [Kubelet(gpu_server, name) for name in (SPACE, f"{SPACE}-weights")]
+    folder = tmp_path_factory.mktemp("least")
+    yield Project(folder, gpu_server, SPACE, ACCOUNT, release=("glm", "namespace"))
+    for each in kubelets:
+        each.close()
+
+
+def printed(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.chdir(project.folder)
+    run = CliRunner().invoke(verb.command, ["-s", "prod", "--account", f"default/{ACCOUNT}"])
+    assert run.exit_code == 0, run.output
+    return list(yaml.safe_load_all(run.output))
+
+
+def expand(rules: list[dict[str, Any]]) -> set[Right]:
+    """Return each single right of rules."""
+    parts = ("verbs", "apiGroups", "resources")
+    return {
+        right
+        for rule in rules
+        for right in itertools.product(*(rule.get(part) or [""] for part in parts), rule.get("resourceNames") or [""])
+    }
+
+
+def given(server: ApiServer, context: str, namespace: str) -> set[Right]:
+    review = server.request("POST", REVIEWS, {"spec": {"namespace": namespace}}, context=context)
+    assert not review["status"]["incomplete"]
+    return expand(review["status"]["resourceRules"])
+
+
+def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_the_account_has(
+    project: Project, gpu_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = expect_failure(project.change("preview"))
+    assert "the rights that `fleet rights` prints" in seen
+    seen = expect_failure(project.verb("preflight"), 1)
+    assert "this account may not:" in seen
+    assert re.search(r"^deployer +GPU nodes +ERROR", seen, re.M)
+    documents = printed(project, monkeypatch)
+    gpu_server.apply(*(each for each in documents if each["kind"].startswith("Cluster")))
+    assert "the rights that `fleet rights` prints" in expect_failure(project.change("up"))
+    gpu_server.apply(*documents)  # the namespaces are there now
+    for space in (SPACE, f"{SPACE}-weights"):
+        own = {}
+        for each in documents:
+            if "rules" in each and each["metadata"].get("namespace") in (None, space):
+                own[each["kind"]] = expand(each["rules"])
+        assert (
+            given(gpu_server, ACCOUNT, space) - given(gpu_server, "without", space) == own["ClusterRole"] | own["Role"]
+        )
+    seen = expect_success(project.verb("preflight", "--all"))
+    assert re.search(r"^deployer +GPU nodes +ok +2 nodes with 16 GPUs$", seen, re.M)
+    assert re.search(r"^deployer +namespaces +ok +least is its own, least-weights is its own$", seen, re.M)
+    assert re.search(r"^deployer +rights +ok +all that `fleet rights` prints$", seen, re.M)
+    assert "26 of 26 probes passed" in expect_success(project.change("up"))
+    assert "23 unchanged" in expect_success(project.change("up", "--refresh", "--expect-no-changes"))
+    expect_success(project.change("destroy"))

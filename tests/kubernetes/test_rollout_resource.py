@@ -1,0 +1,211 @@
+"""The resource Rollout against a real API server with controllers: its outputs, going back by itself, going forward again, drift."""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import errors
+from fleet.cluster import Access, Cluster, workloads
+from fleet.provider.base import InitFailed, Request
+from fleet.provider.properties import Props
+from fleet.provider.rollout import Rollout
+from tests.support.api_server import ApiServer
+from tests.support.model_rollout import SELECTOR, apply, deployment, expect_golden
+
+pytestmark = pytest.mark.usefixtures("short_interval")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str = "bottle-grounding"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a probe, as fleet.probes has it."""
+
+    passed: bool = True
+    case: Case = Case()
+    seen: str = "'a cat'"
+    gates: bool = True
+    earlier: None = None
+
+    @property
+    def refused(self) -> bool:
+        return not self.passed
+
+
+class Listener(contextlib.AbstractContextManager["Listener"]):
+    """In the place of a port-forward, which needs a kubelet."""
+
+    port = 8000
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def check(self) -> None: ...
+
+
+class Probes:
+    """Answers rightly for pods of the templates that are not `blind`."""
+
+    def __init__(self) -> None:
+        self.blind = False
+        self.asked = 0
+
+    def __call__(self, url: str, key: str, model: str, options: Mapping[str, Any], note: Any) -> Sequence[Any]:
+        self.asked += 1
+        return [Result(passed=not self.blind)]
+
+
+@pytest.fixture
+def probes() -> Probes:
+    return Probes()
+
+
+@pytest.fixture
+def resource(probes: Probes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rollout:
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    monkeypatch.setattr("fleet.provider.probing._write_evidence", lambda *_: None)
+    return Rollout(probes, listen=Listener)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def request_of_pulumi(lines: list[str]) -> Request:
+    urn = "urn:pulumi:prod::glm-fleet::fleet:index:Rollout::glm"
+    return Request(urn, lambda text, ephemeral: lines.append(text), threading.Event())
+
+
+def inputs(gpu_server: ApiServer, namespace: str, template: str, **more: Any) -> Props:
+    return {
+        "cluster": {"context": "admin", "kubeconfig": str(gpu_server.kubeconfig)},
+        "namespace": namespace,
+        "deployment": "glm",
+        "template": template,
+        "replicas": 2,
+        "deadline": 60,
+        "selector": SELECTOR,
+        "model": "zai-org/GLM-4.6V",
+        "probes": {"cases": [], "min_iou": 0.5},
+        "api_key": "a-key",
+        "vars": {},
+        **more,
+    }
+
+
+@pytest.fixture
+def good(gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request) -> Props:
+    """The state after a first change that serves."""
+    apply(gpu_server, deployment(namespace, "one"))
+    return resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "one"), None)
+
+
+def failed(resource: Rollout, request: Request, news: Props, old: Props) -> InitFailed:
+    with pytest.raises(InitFailed) as caught:
+        resource.apply(request, news, old)
+    return caught.value
+
+
+def live(gpu_server: ApiServer, namespace: str) -> str:
+    return workloads.digest(gpu_server.get(deployment(namespace, "any"))["spec"]["template"])
+
+
+def test_a_first_change_has_its_pods_their_nodes_and_the_verdict_of_the_probes(good: Props, probes: Probes) -> None:
+    assert sorted(pod["node"] for pod in good["pods"]) == ["gpu-1", "gpu-2"]
+    assert (good["verdict"]["passed"], good["verdict"]["total"]) == (2, 2) == (probes.asked, probes.asked)
+    assert good["good"]["template"] == good["running"] == "one"
+    assert good["seconds"]["rollout"] > 0
+    assert "new" in good["took"]
+
+
+def test_a_change_that_fails_goes_back_by_itself_and_the_next_one_goes_forward_again(
+    gpu_server: ApiServer,
+    namespace: str,
+    resource: Rollout,
+    request_of_pulumi: Request,
+    good: Props,
+    lines: list[str],
+) -> None:
+    news = inputs(gpu_server, namespace, "two")
+    apply(gpu_server, deployment(namespace, "two", "wrong"))
+    error = failed(resource, request_of_pulumi, news, good)
+    cluster = Cluster(Access.from_inputs(news["cluster"]))
+    expect_golden(cluster, namespace, "went-back", str(error))
+    state = error.properties
+    assert (state["good"]["template"], state["running"]) == ("one", "one")
+    assert len(state["pods"]) == 2
+    assert live(gpu_server, namespace) == "one"
+    lines.clear()
+    again = failed(
+        resource, request_of_pulumi, news, state
+    )  # Pulumi's state has template two already, and changes nothing
+    assert "goes forward again to the template of the stack" in lines
+    assert "goes back" in str(lines) and "its answers are wrong" in str(again)
+    assert live(gpu_server, namespace) == "one"
+
+
+def test_probes_that_fail_after_the_change_take_it_back(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, probes: Probes
+) -> None:
+    probes.blind = True
+    apply(gpu_server, deployment(namespace, "two"))
+    error = failed(resource, request_of_pulumi, inputs(gpu_server, namespace, "two"), good)
+    assert isinstance(error.error, errors.ProbeFailed)
+    assert "went back to the template that served before: 2 of 2 pods serve it" in str(error)
+    assert live(gpu_server, namespace) == "one"
+    probes.blind = False
+    outputs = resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "two"), error.properties)
+    assert live(gpu_server, namespace) == "two" == outputs["running"]
+
+
+def test_a_first_change_that_fails_has_nothing_to_go_back_to(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
+) -> None:
+    apply(gpu_server, deployment(namespace, "one", "crash"))
+    with pytest.raises(InitFailed) as caught:
+        resource.apply(request_of_pulumi, inputs(gpu_server, namespace, "one"), None)
+    assert "no earlier template has served: the pods stay as they are" in str(caught.value)
+    assert caught.value.properties["running"] == ""
+
+
+def test_a_refresh_sees_another_template_and_pods_that_do_not_serve_and_nothing_else(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props
+) -> None:
+    same = resource.read(request_of_pulumi, good)
+    assert same == good
+    apply(gpu_server, deployment(namespace, "one", "never", EDITED="by hand"))
+    for _ in itertools.count():
+        now = resource.read(request_of_pulumi, good)
+        assert now
+        if {entry["attribute"] for entry in now["drift"]} == {"template", "pods"}:
+            break
+    assert next(entry["seen"] for entry in now["drift"] if entry["attribute"] == "pods") == 1
+
+
+def test_a_refresh_without_the_deployment_forgets_the_rollout(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request
+) -> None:
+    assert resource.read(request_of_pulumi, inputs(gpu_server, namespace, "one")) is None
+
+
+def test_an_api_server_that_is_gone_keeps_the_state(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props, tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(gpu_server.kubeconfig.read_text().replace(gpu_server.url, "https://127.0.0.1:1"))
+    news = {**inputs(gpu_server, namespace, "two"), "cluster": {"context": "admin", "kubeconfig": str(file)}}
+    error = failed(resource, request_of_pulumi, news, good)
+    assert isinstance(error.error, errors.ClusterUnreachable)
+    assert error.properties["good"] == good["good"]
