@@ -86,6 +86,17 @@ def test_what_the_server_adds_to_an_object_or_drops_of_it_is_no_drift(api_server
         assert inputs.read_back(manifest, store.apply(manifest)) == manifest
 
 
+def test_a_list_that_the_server_drops_because_it_is_empty_is_no_drift(
+    plugin: Plugin, api_server: ApiServer, made: Callable[..., Object]
+) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []}
+    policy = made("networking.k8s.io/v1", "NetworkPolicy", spec=spec)
+    plugin.create(policy)
+    live = api_server.get(policy)
+    assert "ingress" not in live["spec"]
+    assert inputs.read_back(policy, live) == policy
+
+
 def test_a_preview_tells_nothing_that_only_the_server_knows(plugin: Plugin, made: Callable[..., Object]) -> None:
     service = made("v1", "Service", spec={"ports": [{"port": 80}]})
     assert to_dict(plugin.create(service, preview=True).properties) == service

@@ -94,8 +94,8 @@ def test_the_message_names_node_kind_place_and_log_and_has_no_traceback_and_no_s
     partial = create(serving_of(), inputs)
     (message,) = partial.reasons
     first, expected, next_step = message.splitlines()
-    assert first.startswith("glm-1: Serving: a bug of glm-fleet: RecursionError at serving.py:")
-    assert first.endswith(", in _probe: maximum depth of (secret)\\x1b[2J")
+    assert first.startswith("glm-1: Serving: a bug of glm-fleet: RecursionError at probing.py:")
+    assert first.endswith(", in probe: maximum depth of (secret)\\x1b[2J")
     assert expected.startswith("  wanted: ")
     assert next_step.startswith("  next:   report it with the traceback in ")
     assert KEY not in message
