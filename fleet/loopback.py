@@ -11,6 +11,7 @@ from typing import Self
 class Loopback(socketserver.ThreadingTCPServer):
     """Listens on 127.0.0.1:`local` (0 = any free port); leaving the context ends every connection and thread."""
 
+    request_queue_size = 128  # by default 5: the kernel resets some of thirty clients that connect at once
     allow_reuse_address = True
     daemon_threads = False
     broken = False  # whether the connection to the node has ended, if the listener can see that

@@ -67,7 +67,10 @@ def capacity(names: Sequence[str], answers: Answers) -> str:
 
 
 def lines(answers: Answers, stack: str) -> list[str]:
-    """Return a line for each drain, each node that gives no answer or that no gateway reaches, and each replica that gets no request though nobody drained it."""
+    """Return a line for each drain, each node that gives no answer or that no gateway reaches, and each replica that serves nothing.
+
+    A replica that somebody drained is a drain alone.
+    """
     texts = []
     for node, now in answers.items():
         if isinstance(now, errors.FleetError):

@@ -20,7 +20,7 @@ Facts = dict[str, Any]
 
 POLL, STEP = 0.1, 1.0  # seconds between two looks, and between two lines
 STILL = 0.5  # seconds without a request in flight that count as empty: one may be on its way here
-FORGOTTEN = 10  # seconds after which the proxy forgets a gateway that asks no more
+FORGOTTEN = 10  # seconds after which the proxy forgets a gateway (`expire` in proxy.cfg.j2)
 GATEWAYS = 15.0  # seconds within which each gateway must have asked again; one that does not is gone
 BACK = 30.0  # seconds within which the proxy must find a replica that serves
 
@@ -74,8 +74,10 @@ class Proxy:
 
     def reached(self) -> bool:
         """Return whether a gateway asks whether this node is ready, or the proxy does not run long enough to tell."""
+        if self.gateways():
+            return True
         uptime = re.search(r"(?m)^Uptime_sec: (\d+)$", self.ask("show info"))
-        return bool(self.gateways()) or not uptime or int(uptime[1]) < FORGOTTEN
+        return not uptime or int(uptime[1]) < FORGOTTEN
 
     def set(self, server: str, state: str) -> None:
         """Set a server to `maint` or `ready`, and keep that for its next start."""

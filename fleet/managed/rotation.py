@@ -54,7 +54,8 @@ Note = Callable[[str], None]
 class Look:
     """How a node serves: `proxy` is none, silent or answers; `mark` and `marks` say who drained it and its replicas, `since` when.
 
-    `reached`: a gateway asks its proxy whether it is ready. `requests` are those that its proxy has ever had, `in_flight` those that run now. `replicas` has systemd's and the proxy's word for each.
+    `requests` are those that its proxy has ever had, `in_flight` those that run now. `replicas` has systemd's and the proxy's word for each.
+    `reached`: a gateway asks its proxy whether it is ready.
     """
 
     proxy: str

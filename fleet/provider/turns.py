@@ -164,9 +164,8 @@ class Turns:
     def _end(self, node: str, ok: bool, serves: bool) -> None:
         self._open.pop(node, None)
         self._ended[node] = ok
-        if (
-            serves and self.standing(node) is not Standing.UNREACHED
-        ):  # its turn does not show that gateways reach it now
+        # A turn does not show that gateways reach a node which they did not reach before.
+        if serves and self.standing(node) is not Standing.UNREACHED:
             self._standing[node] = Standing.SERVES
         elif not self.standing(node).out:
             self._standing[node] = Standing.BROKEN

@@ -142,7 +142,9 @@ def look(target: ssh.Target) -> rotation.Look:
     """Return how a node serves; an operator drained some in September 2026."""
     drained = target.name in machines().get("drained", ())
     mark, since = ("operator", 1_790_000_000) if drained else ("", 0)
-    return rotation.Look("answers", drained, mark, {}, since, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}})
+    return rotation.Look(
+        "answers", drained, mark, {}, since, {}, 0, 0, {"glm-0": {"unit": "active", "proxy": "UP"}}, True
+    )
 
 
 if __name__ == "__main__":

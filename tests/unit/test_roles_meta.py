@@ -66,17 +66,18 @@ def test_every_variable_is_used(role: str) -> None:
     assert unused == [], f"use it in tasks/, templates/ or vars/ of roles/{role}, or remove it"
 
 
-def tasks(entries: Any) -> Iterator[dict[str, Any]]:
-    """Yield each task of a file in its order, also those of blocks."""
-    for entry in entries or ():
-        parts = [part for key in ("block", "rescue", "always") for part in tasks(entry.get(key))]
-        yield from parts or [entry]
+def steps(tasks: Any) -> Iterator[dict[str, Any]]:
+    """Yield each task, those of blocks too."""
+    for task in tasks or ():
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from steps(task.get(part))
 
 
 @pytest.mark.parametrize("role", PUBLIC)
 def test_a_file_with_a_secret_is_managed_though_its_content_is_hidden(role: str) -> None:
     for path in sorted((ROLES / role / "tasks").glob("*.yml")):
-        whole = list(tasks(yaml.safe_load(path.read_text())))
+        whole = list(steps(yaml.safe_load(path.read_text())))
         for task, after in zip(whole, [*whole[1:], {}], strict=True):
             copied = task.get("ansible.builtin.copy") or {}
             if not task.get("no_log") or not copied or copied["dest"] in TEMPORARY:
@@ -93,14 +94,6 @@ def test_tasks_main_is_a_table_of_contents(role: str) -> None:
         f"move the task to another file of roles/{role}/tasks, and import that"
     )
     assert tasks[0]["ansible.builtin.import_tasks"] == "preflight.yml", "nothing changes before preflight.yml"
-
-
-def steps(tasks: Any) -> Iterator[dict[str, Any]]:
-    """Yield each task, those of blocks too."""
-    for task in tasks or ():
-        yield task
-        for part in ("block", "rescue", "always"):
-            yield from steps(task.get(part))
 
 
 @pytest.mark.parametrize("role", resource_roles.ROLES["host"])
