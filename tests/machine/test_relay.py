@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from fleet import errors, ssh
-from fleet.ssh import relay, tunnel
+from fleet.loopback import Loopback
+from fleet.ssh import relay
 from tests.support import http_server
 from tests.support.programs import write_program
 from tests.support.ssh_server import Server
@@ -98,7 +99,7 @@ def test_thirty_clients_at_once_need_one_command(server: Server, service: str) -
 
 def test_thirty_clients_connect_before_the_first_is_accepted() -> None:
     """Beyond its queue the kernel resets connections: 2 of 64 runs of the test above failed on a busy machine."""
-    listener = tunnel.Loopback()  # it does not accept before its context begins
+    listener = Loopback()  # it does not accept before its context begins
     with contextlib.ExitStack() as clients:
         for _ in range(30):
             clients.enter_context(socket.create_connection(("127.0.0.1", listener.port), 2))
