@@ -42,8 +42,10 @@ def namespace(gpu_server: ApiServer) -> Iterator[str]:
     support.wait(lambda: _exists(server, account), "the namespace has its account")
     kubelet = Kubelet(server, name)
     yield name
-    server.request("DELETE", f"/apis/apps/v1/namespaces/{name}/deployments", propagationPolicy="Foreground")
-    support.wait(lambda: not server.request("GET", f"/api/v1/namespaces/{name}/pods")["items"], "its pods have ended")
+    deployments = f"/apis/apps/v1/namespaces/{name}/deployments"
+    server.request("DELETE", deployments, propagationPolicy="Foreground")
+    # Not its pods alone: one that is made after the kubelet's end would hold its GPUs for ever.
+    support.wait(lambda: not server.request("GET", deployments)["items"], "its deployments and their pods have ended")
     kubelet.close()
 
 

@@ -49,7 +49,6 @@ class Kubelet:
         if "deletionTimestamp" in pod["metadata"]:
             end_pod(self._server, pod)
         elif pod["spec"].get("nodeName") and uid not in self._reported:
-            self._reported.add(uid)
             plays = self._plays(pod)
             if any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", ())):
                 self._server.set_status(pod, {"phase": "Succeeded"})
@@ -59,6 +58,7 @@ class Kubelet:
                 self._server.set_status(pod, {"phase": "Running", **STATUSES[plays]})
                 if plays == "wrong":
                     self._event(pod)
+            self._reported.add(uid)
 
     def _event(self, pod: Object) -> None:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
