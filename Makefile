@@ -15,9 +15,8 @@ up: ## set up what is missing, deploy stack $(STACK), show the table
 	@$(MAKE) -j4 setup $(if $(LAB),images) $(if $(KUBERNETES),kubernetes SYSTEMS=kubernetes PARTS="cp node pause")
 	@bootstrap/up.sh $(STACK)
 
-preview: python pulumi ## show what `up` would change, restart or reboot
-	@bootstrap/stack.sh $(STACK)
-	@$(ENV) pulumi preview --policy-pack policies --stack $(STACK)
+preview: python pulumi ## show what `up` would change, restart or reboot; ARGS=--refresh also what others have changed
+	@bootstrap/preview.sh $(STACK) $(ARGS)
 
 show: ## show the table of what is deployed
 	@$(ENV) fleet show -s $(STACK)
