@@ -273,3 +273,14 @@ def test_a_namespace_of_the_stack_and_one_that_does_not_exist_are_taken(api: Scr
     api.answers["/api/v1/namespaces/glm"] = (200, {"metadata": own, "status": {"phase": "Active"}})
     assert namespaces.check_owner(cluster, "glm", "acme/glm-fleet/prod")
     assert not namespaces.check_owner(cluster, "new", "acme/glm-fleet/prod")
+
+
+def test_warnings_beside_a_judgement_are_read_and_cannot_drive_a_terminal(api: ScriptedApi, cluster: Cluster) -> None:
+    def answer(handler: Handler) -> None:
+        said = '299 - "old \\"kind\\"", 299 admission "\x1b]52;c;aGk=\x07", 110 - "stale", 299 - "unended'
+        handler.reply(200, b"{}", Warning=said)
+
+    api.answers["/api/v1/namespaces/glm"] = answer
+    notes = cluster.judge("judge it", "PATCH", "/api/v1/namespaces/glm", {}, "apply-patch+yaml")
+    assert list(notes) == ['old "kind"', "\\x1b]52;c;aGk=\\x07"]
+    assert api.asked == ["/api/v1/namespaces/glm?dryRun=All"]
