@@ -42,7 +42,7 @@ env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 setup: python pulumi $(if $(LAB),docker) $(if $(KUBERNETES),go) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
 python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
-	@bootstrap/python.sh $(LEVEL)
+	@STACK=$(STACK) bootstrap/python.sh $(LEVEL)
 
 pulumi: ## provide the Pulumi engine: build it once, or use a kept build
 	@bootstrap/pulumi.sh

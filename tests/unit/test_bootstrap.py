@@ -113,3 +113,33 @@ def test_every_script_that_changes_or_previews_a_stack_finds_the_plugins_that_up
     assert changing == {"up.sh", "preview.sh", "recover.sh", "down.sh"}
     assert {name for name in changing if not re.search(r'(?m)^lab_plugin "\$stack"$', scripts[name])} == set()
     assert not re.search(r"pulumi (up|preview|refresh|destroy)", re.sub("##.*", "", (ROOT / "Makefile").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("context", "named", "kept", "needed"),
+    [
+        ("prod", "", False, True),
+        ("prod", "another", False, True),
+        ("glm-fleet-lab", "", False, False),
+        ("glm-fleet-lab", "another", False, False),
+        ("glm-fleet-lab", "it", False, True),
+        ("glm-fleet-lab", "another", True, True),  # else each `make` would remove what another stack needs
+    ],
+)
+def test_only_a_stack_on_a_cluster_installs_the_sdk_and_the_lab_s_own_one_when_it_is_named(
+    tmp_path: Path, context: str, named: str, kept: bool, needed: bool
+) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "venv").mkdir()
+    if kept:
+        (tmp_path / "venv" / ".kubernetes").touch()
+    (tmp_path / "stacks" / "Pulumi.it.yaml").write_text(f"config:\n  glm-fleet:kubernetes:\n    context: {context}\n")
+    (tmp_path / "stacks" / "Pulumi.another.yaml").write_text("config:\n  glm-fleet:nodes:\n    source: ssh\n")
+    script = f". bootstrap/lib.sh && REPO={shlex.quote(str(tmp_path))} && sdk_locks"
+    own = {"FLEET_VENV": str(tmp_path / "venv"), "STACK": named}
+    assert run("bash", "-ec", script, **own).stdout == ("requirements/kubernetes.txt\n" if needed else "")
+
+
+def test_a_fresh_checkout_installs_no_sdk_of_kubernetes(tmp_path: Path) -> None:
+    own = {"FLEET_VENV": str(tmp_path), "STACK": "lab"}
+    assert "kubernetes" not in run("bash", "-ec", ". bootstrap/lib.sh && sdk_locks", **own).stdout

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_another_context_than_one_of_the_file_is_refused_before_any_connection(
     error = refused(lambda: Cluster(Access(context, str(api.kubeconfig))), errors.ClusterUnreachable)
     expect_golden(claim, str(error), api)
     assert not api.asked
+
+
+def test_without_the_client_of_kubernetes_the_message_says_how_to_get_it(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    error = refused(lambda: Cluster(Access(CONTEXT, str(api.kubeconfig))), errors.ClusterUnreachable)
+    expect_golden("no-client", str(error), api)
 
 
 def test_a_current_context_of_the_file_is_never_used(api: ScriptedApi) -> None:
