@@ -15,9 +15,8 @@ up: ## set up what is missing, deploy stack $(STACK), show the table
 	@$(MAKE) -j4 setup $(if $(LAB),images) $(if $(KUBERNETES),kubernetes SYSTEMS=kubernetes PARTS="cp node pause")
 	@bootstrap/up.sh $(STACK)
 
-preview: python pulumi ## show what `up` would change, restart or reboot
-	@bootstrap/stack.sh $(STACK)
-	@$(ENV) pulumi preview --policy-pack policies --stack $(STACK)
+preview: python pulumi ## show what `up` would change, restart or reboot; ARGS=--refresh also what others have changed
+	@bootstrap/preview.sh $(STACK) $(ARGS)
 
 show: ## show the table of what is deployed
 	@$(ENV) fleet show -s $(STACK)
@@ -43,7 +42,7 @@ env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 setup: python pulumi $(if $(LAB),docker) $(if $(KUBERNETES),go) ## provide what `up` needs: .venv, Pulumi and, for the lab, Docker
 
 python: ## make .venv from the locks; PYTHON=3.11, 3.12 or 3.13 chooses the version
-	@bootstrap/python.sh $(LEVEL)
+	@STACK=$(STACK) bootstrap/python.sh $(LEVEL)
 
 pulumi: ## provide the Pulumi engine: build it once, or use a kept build
 	@bootstrap/pulumi.sh

@@ -78,6 +78,29 @@ lab_cluster() { grep -qE '^ +context: glm-fleet-lab( |$)' "$REPO/stacks/Pulumi.$
 # lab_plugin STACK: let the stack of the lab's cluster find the stand-in for the vendor's plugin, after one on PATH. No other stack may.
 lab_plugin() { if lab_cluster "$1"; then export PATH=$PATH:$REPO/lab/kubernetes/plugin; fi; }
 
+# on_cluster: whether an environment needs the SDK of Kubernetes (190 MB with its bytecode): for each stack on a cluster but the lab's own one, which
+# is in every checkout and counts when STACK names it. An environment that has the SDK keeps it.
+on_cluster() {
+  local file stack
+  [ ! -e "$VENV/.kubernetes" ] || return 0
+  for file in "$REPO"/stacks/Pulumi.*.yaml; do
+    stack=$(basename "$file" .yaml)
+    stack=${stack#Pulumi.}
+    if [ "$stack" != "${STACK:-}" ] && lab_cluster "$stack"; then continue; fi
+    if grep -qE '^[[:space:]]*"?glm-fleet:kubernetes"?:' "$file"; then return 0; fi
+  done
+  return 1
+}
+
+# sdk_locks: the locks of the SDKs that the stack files need: of their sources, and of a cluster.
+sdk_locks() {
+  local source
+  if on_cluster; then echo requirements/kubernetes.txt; fi
+  sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z0-9_]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
+    [ ! -f "$REPO/requirements/$source.txt" ] || echo "requirements/$source.txt"
+  done
+}
+
 # paste WORD: the word, quoted for a line to paste; the checkout's path may have spaces.
 paste() { printf '%q' "$1"; }
 say() { printf '%-8s %s\n' "$STEP:" "$*" >&2; }

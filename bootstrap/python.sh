@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the Python environment .venv from the locks, with pip and with this repository (`fleet`, `lab`) installed.
-# Usage: [PYTHON=3.13] bootstrap/python.sh [run|dev]. "run" (default) has what `pulumi up` needs, with the SDK of each cloud that a stack file names
-# as a `source` (requirements/SOURCE.txt), and that of Kubernetes where one has `glm-fleet:kubernetes`. "dev" adds the tools for tests and checks,
-# and every SDK.
+# Usage: [PYTHON=3.13] [STACK=lab-kubernetes] bootstrap/python.sh [run|dev]. "run" (default) has what `pulumi up` needs, with the SDK of each cloud that a stack file names
+# as a `source` (requirements/SOURCE.txt), and that of Kubernetes where one has `glm-fleet:kubernetes` (lib.sh: sdk_locks). "dev" adds the tools
+# for tests and checks, and every SDK.
 # Which Python: PYTHON=3.11, 3.12 or 3.13; else that of .venv; else `python3` when it is one of them; else the newest installed one of them.
 # Needs one of them, a package index and uv (uv.sh). Called by the Makefile; with FLEET_VENV=FOLDER by check-pythons.sh.
 set -euo pipefail
@@ -11,18 +11,11 @@ set -euo pipefail
 
 level=${1:-run}
 [ ! -e "$VENV/.dev" ] || level=dev # an environment with the tools keeps them
-extras() { # the locks of the sources in the stack files, and of a cluster
-  local source
-  ! grep -qE '^[[:space:]]*"?glm-fleet:kubernetes"?:' "$REPO"/stacks/*.yaml || echo requirements/kubernetes.txt
-  sed -nE 's/^([^#]*[^#[:alnum:]_])?source:[[:space:]]*"?([a-z0-9_]+).*/\2/p' "$REPO"/stacks/*.yaml | sort -u | while read -r source; do
-    [ ! -f "$REPO/requirements/$source.txt" ] || echo "requirements/$source.txt"
-  done
-}
 PYTHON=$(python_version "$VENV")
 case $level in
   run)
     locks=(requirements/base.txt)
-    while read -r lock; do locks+=("$lock"); done < <(extras)
+    while read -r lock; do locks+=("$lock"); done < <(sdk_locks)
     ;;
   dev) locks=(requirements/dev.txt) ;;
   *) no "unknown level $level" "run or dev" ;;
@@ -54,9 +47,10 @@ fi
   no "the packages of ${locks[*]} could not be installed" "a package index that holds them" "read the message of uv above; UV_INDEX_URL or PIP_INDEX_URL chooses the index"
 "$UV" pip install --quiet --no-deps --no-build-isolation --editable . || no "the repository itself could not be installed into .venv"
 # Every command here starts Python several times; without bytecode each start would compile for a second.
-# A few packages have files for other versions of Python: those fail, and nothing imports them. Of the ten thousand files of the largest SDKs a
-# stack imports twenty, which Python compiles itself.
-"$VENV/bin/python" -m compileall -q -j 0 -x 'ansible_collections|/tests?/|mypy|pulumi_(azure_native|oci)/' "$VENV/lib/python$PYTHON/site-packages" >/dev/null || true
+# A few packages have files for other versions of Python: those fail, and nothing imports them. Of the ten thousand files of the largest SDKs, and
+# the three thousand for Kubernetes, a stack imports some dozens, which Python compiles itself.
+"$VENV/bin/python" -m compileall -q -j 0 -x 'ansible_collections|/tests?/|mypy|(pulumi_(azure_native|oci)|kubernetes)/' "$VENV/lib/python$PYTHON/site-packages" >/dev/null || true
 [ "$level" = run ] || touch "$VENV/.dev"
+case " ${locks[*]} " in *" requirements/kubernetes.txt "*) touch "$VENV/.kubernetes" ;; esac
 echo "$key" >"$VENV/.key"
 took "made .venv ($level): $("$VENV/bin/python" -V), $(sort -u <(cd "$REPO" && grep -h '^[a-z].*==' "${locks[@]}") | wc -l) locked packages"

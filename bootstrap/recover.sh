@@ -8,6 +8,7 @@ set -euo pipefail
 environment
 stack=${1:?usage: bootstrap/recover.sh STACK}
 cd "$REPO"
+lab_plugin "$stack"
 
 # The file backend keeps the state before the last save (.bak) and at the end of each update (history).
 restore_copy() {

@@ -84,4 +84,4 @@ for file in "${files[@]}"; do
 done
 head=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [ "$head" = "$(about commit "$work")" ] || say "  its commit is $(about commit "$work"), this is $head: a preview shows the differences"
-say "  make preview STACK=$stack shows what has changed since; with --refresh also on the machines"
+say "  make preview STACK=$stack shows what has changed since; with ARGS=--refresh also on the machines"

@@ -4,6 +4,7 @@ Called by preflight.py.
 """
 
 from fleet.preflight.cluster import Wanted
+from fleet.preflight.cluster_admission import StackObject
 from fleet.program import kubernetes
 from fleet.program.kubernetes import rights
 from fleet.stack import role_vars, settings, stack_file
@@ -18,7 +19,8 @@ def of_stack(stack: str, loaded: settings.Settings, roles: role_vars.Roles) -> W
     assert cluster
     made = kubernetes.Stack(loaded, cluster, roles, f"organization/{stack_file.PROJECT}/{stack}")
     gpus = {model: made.gpus(model) for model in cluster.models}
-    manifests = [item.manifest for item in kubernetes.objects(made, "", ("any",))]
+    objects = list(kubernetes.objects(made, "", ("any",)))  # of the Jobs one stands for those of all nodes
+    manifests = [item.manifest for item in objects]
     wide, *spaces = rights.roles(made, "any")
     others = {}
     if isinstance(cluster.weights, ClaimWeights):
@@ -37,5 +39,6 @@ def of_stack(stack: str, loaded: settings.Settings, roles: role_vars.Roles) -> W
         rights={each["metadata"]["namespace"]: [*wide["rules"], *each["rules"]] for each in spaces},
         kinds={each["kind"]: each["apiVersion"] for each in manifests if each["kind"] in OPTIONAL},
         others=others,
+        objects=[StackObject(f"{item.manifest['kind']} {item.name}", item.path, item.manifest) for item in objects],
         image_volume=isinstance(cluster.weights, ImageWeights),
     )

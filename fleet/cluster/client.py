@@ -5,11 +5,13 @@ ask for; forward.py opens its own connections.
 """
 
 import json
+import re
 import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet import errors, printable
@@ -31,6 +33,17 @@ MANAGER = "glm-fleet"  # of the fields that our requests set
 BUSY = (429, 503, 504)
 PAGE_FORM = Record({"items": Each(ANY, most=PAGE)}, {"metadata": ANY}, open=True)
 STATUS = Record({}, {"message": WORDS, "reason": WORDS}, open=True)
+WARNING = re.compile(r'299 \S{1,80} "((?:[^"\\]|\\.)*)"')  # RFC 7234
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply: `later` are the seconds after which a busy server wants to be asked again, `warnings` its words beside the body."""
+
+    status: int
+    body: bytes
+    later: float
+    warnings: Sequence[str] = ()
 
 
 class Cluster:
@@ -82,18 +95,22 @@ class Cluster:
         """Change something; `kind` is the end of the body's type, as merge-patch+json. Return the reply. Raises ClusterRefused."""
         return self._checked(doing, self.request(doing, method, path, body, kind, query), form)
 
+    def judge(self, doing: str, method: str, path: str, body: Any, kind: str = "json", **query: str) -> Sequence[str]:
+        """Let the server judge a change that it does not make; return its warnings, printable. Raises ClusterRefused with its reason."""
+        return self._answer(doing, method, path, body, kind, {**query, "dryRun": "All"}).warnings
+
     def text(self, doing: str, path: str, most: int, **query: str) -> str:
         """Return a reply that is text, such as the log of a container, printable and cut after `most` bytes."""
-        _, body = self._answer(doing, "GET", path, None, "json", query)
+        body = self._answer(doing, "GET", path, None, "json", query).body
         return printable.plain(body[:most].decode(errors="replace"))
 
     def request(
         self, doing: str, method: str, path: str, body: Any = None, kind: str = "json", query: Mapping[str, str] = {}
     ) -> Any:
         """Return the reply as JSON, its form unchecked. Raises ClusterUnreachable and ClusterRefused."""
-        _, content = self._answer(doing, method, path, body, kind, query)
+        reply = self._answer(doing, method, path, body, kind, query)
         try:
-            return json.loads(content)
+            return json.loads(reply.body)
         except (ValueError, RecursionError) as cause:
             raise self.malformed(doing, "", "no JSON", "an object") from cause
 
@@ -112,22 +129,17 @@ class Cluster:
             raise self.malformed(doing, mistake.at, mistake.seen, mistake.wanted)
         return content
 
-    def _answer(
-        self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Return status and body of a good reply; a busy server is asked again."""
+    def _answer(self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> Reply:
+        """Return a good reply; a busy server is asked again."""
         for _ in range(RETRIES):
-            status, content, later = self._once(doing, method, path, body, kind, query)
-            if status not in BUSY or self.cancelled.wait(later):
+            reply = self._once(doing, method, path, body, kind, query)
+            if reply.status not in BUSY or self.cancelled.wait(reply.later):
                 break
-        if status >= 300:
-            raise self.refused(doing, status, content)
-        return status, content
+        if reply.status >= 300:
+            raise self.refused(doing, reply.status, reply.body)
+        return reply
 
-    def _once(
-        self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]
-    ) -> tuple[int, bytes, float]:
-        """Return status, body, and the seconds after which a busy server wants to be asked again."""
+    def _once(self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> Reply:
         import urllib3
 
         url = f"{self.configuration.host}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
@@ -140,7 +152,9 @@ class Cluster:
         try:
             response = self._pool.request(method, url, body=content, headers=headers, **options)
             try:
-                return response.status, self._body(doing, response), _later(response.headers.get("Retry-After"))
+                beside = response.headers
+                later, warnings = _later(beside.get("Retry-After")), _warnings(beside.getlist("Warning"))
+                return Reply(response.status, self._body(doing, response), later, warnings)
             finally:
                 response.close()
         except (urllib3.exceptions.HTTPError, OSError) as cause:
@@ -200,6 +214,12 @@ def _pool(configuration: "client.Configuration", tls: ssl.SSLContext) -> Any:
 
 def _later(header: str | None) -> float:
     return min(float(header), 10.0) if header and header.isdecimal() else 1.0
+
+
+def _warnings(headers: Sequence[str]) -> Sequence[str]:
+    """Return the texts of the headers `Warning`, each on one line, safe on a terminal."""
+    texts = [text for header in headers[:20] for text in WARNING.findall(header[: 1 << 14])]
+    return [printable.short(re.sub(r"\\(.)", r"\1", text), 1000) for text in texts]
 
 
 def _why(cause: Exception) -> str:

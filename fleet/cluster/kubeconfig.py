@@ -52,10 +52,20 @@ class Access:
 
 def load(access: Access) -> "tuple[client.Configuration, ssl.SSLContext]":
     """Return the configuration of a context, and its TLS. Raises FleetError."""
-    from kubernetes import client, config
-    from kubernetes.config import kube_config
-
     _check(access)
+    try:
+        from kubernetes import client, config
+        from kubernetes.config import kube_config
+    except ModuleNotFoundError as missing:
+        if missing.name != "kubernetes":
+            raise
+        raise errors.ClusterUnreachable(
+            node=access.context,
+            doing="import the client of Kubernetes",
+            seen="the Python package kubernetes is not installed",
+            wanted="the packages of requirements/kubernetes.txt",
+            next="`make python STACK=NAME` with the name of this stack: it installs what the stack files name",
+        ) from None
     configuration = client.Configuration()
     with _loading:
         try:

@@ -1,6 +1,6 @@
 """Field managers: who owns which fields of an object, after server-side apply and after other changes. Pure.
 
-Kubernetes keeps for each manager the set of its fields, as a tree: {"f:spec": {"f:template": {…}}}. Called by workloads.py.
+Kubernetes keeps for each manager the set of its fields, as a tree: {"f:spec": {"f:template": {…}}}. Called by workloads.py and dry_run.py.
 """
 
 import copy
@@ -8,6 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DEEPEST = 64
+PLUGIN = "pulumi-kubernetes"  # how the managers of Pulumi's plugin begin
+
+
+def applier(entries: Sequence[Any]) -> str:
+    """Return the manager that has applied an object: that of Pulumi's plugin, else the only one; "" where that is not certain."""
+    names = [
+        str(entry.get("manager") or "")
+        for entry in entries
+        if isinstance(entry, Mapping) and entry.get("operation") == "Apply" and not entry.get("subresource")
+    ]
+    ours = [name for name in names if name.startswith(PLUGIN)]
+    return next(iter(ours or (names if len(names) == 1 else [])), "")
 
 
 def joined(entries: Sequence[Any], ours: str) -> list[Any] | None:

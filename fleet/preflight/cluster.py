@@ -3,13 +3,15 @@
 Needs a context of its kubeconfig. Called by fleet.cli.preflight, with the requirements as data.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fleet import errors
 from fleet.cluster import Cluster, access_review, gpus, namespaces, nodes
 from fleet.cluster.forms import ANY, WORD
+from fleet.preflight import cluster_admission
+from fleet.preflight.cluster_admission import StackObject
 from fleet.preflight.form import CheckResult, ok
 from fleet.validators import Record
 
@@ -31,12 +33,13 @@ class Wanted:
     rights: Mapping[str, Sequence[Mapping[str, Any]]]
     kinds: Mapping[str, str]  # {kind: apiVersion} of those that a cluster may lack
     others: Mapping[str, str]  # {path: what is there}, such as a storage class
+    objects: Sequence[StackObject] = ()
     image_volume: bool = False
 
 
 def check(cluster: Cluster, wanted: Wanted) -> list[CheckResult]:
     """Return the result of each check; one that cannot be made is an error of its own."""
-    return [_result(name, run, cluster, wanted) for name, run in CHECKS.items()]
+    return [*(_result(name, run, cluster, wanted) for name, run in CHECKS.items()), *_admission(cluster, wanted)]
 
 
 def _result(name: str, run: "Run", cluster: Cluster, wanted: Wanted) -> CheckResult:
@@ -112,6 +115,24 @@ def _kinds(cluster: Cluster, wanted: Wanted) -> str:
                 next="another name in the stack file, or its owner makes it",
             )
     return ", ".join([*wanted.kinds, *wanted.others.values()]) or "nothing more is needed"
+
+
+def _admission(cluster: Cluster, wanted: Wanted) -> Iterator[CheckResult]:
+    """Yield what the cluster's admission says of the stack's objects; an error where it does not answer."""
+    try:
+        yield from cluster_admission.check(cluster, wanted.objects, dict(_closed(cluster, wanted)))
+    except errors.FleetError as error:
+        yield CheckResult(error.seen, error.wanted, error.next, check=cluster_admission.CHECK, level="error")
+
+
+def _closed(cluster: Cluster, wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """Yield each namespace in which nothing can be judged, with its reason."""
+    for name in wanted.namespaces:
+        try:
+            if not namespaces.check_owner(cluster, name, wanted.owner):
+                yield name, f"namespace {name} is not there yet"
+        except errors.FleetError as error:
+            yield name, f"namespace {name} {error.seen.removeprefix('it ')}"
 
 
 Run = Callable[[Cluster, Wanted], str]

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 
 from fleet import errors, program, resources
-from fleet.program import kubernetes
+from fleet.program import kubernetes, machines
 from fleet.sdk_patches import failure_isolation
 
 
@@ -28,7 +28,8 @@ def stack_of(plan: program.Plan) -> kubernetes.Stack:
 
 def deployments(plan: program.Plan) -> Mapping[str, pulumi.Resource]:
     """Declare every object of the stack; return the Deployment of each model."""
-    from fleet.program.kubernetes import declare  # of an SDK that a stack of machines does not need
+    with machines.sdk("cluster", "pulumi-kubernetes", "kubernetes"):
+        from fleet.program.kubernetes import declare  # of an SDK that a stack of machines does not need
 
     stack, config = stack_of(plan), pulumi.Config()
     nodes = _nodes(plan, stack)

@@ -23,7 +23,7 @@ def supply(
     machines: dict[str, Machine] = {}
     for pool in stack.nodes:
         protected = {machine for machine in pool.present if stack.protected(machine)}
-        with sdk(pool.source, pool.SDK):
+        with sdk(f"source {pool.source}", pool.SDK, pool.source):
             source = importlib.import_module(f"fleet.sources.{pool.source}.machines")
         opened = openings.of_pool(stack, variables, pool)
         machines |= source.supply(pool, Request(pool.present, name, fleet, protected, opened))
@@ -31,17 +31,17 @@ def supply(
 
 
 @contextlib.contextmanager
-def sdk(source: str, package: str) -> Iterator[None]:
-    """Raise FleetError for a missing SDK: only stacks that use a cloud have its package installed."""
+def sdk(node: str, package: str, lock: str) -> Iterator[None]:
+    """Raise FleetError for a missing SDK: only stacks that use it have its package installed, from requirements/LOCK.txt."""
     try:
         yield
     except ModuleNotFoundError as missing:
         if missing.name != package.replace("-", "_"):
             raise
         raise errors.FleetError(
-            node=f"source {source}",
+            node=node,
             doing="import its SDK",
             seen=f"the Python package {package} is not installed",
-            wanted=f"the packages of requirements/{source}.txt",
-            next="`make python`: it installs what the stack files name",
+            wanted=f"the packages of requirements/{lock}.txt",
+            next=f"`make python STACK={pulumi.get_stack()}`: it installs what the stack files name",
         ) from None

@@ -1,6 +1,7 @@
 """The scripts of bootstrap/ where they need no Pulumi engine: lines to paste work in a checkout whose path has spaces."""
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -82,3 +83,63 @@ def test_only_a_stack_on_the_lab_s_cluster_finds_the_stand_in_of_the_plugin(
     script = f'. bootstrap/lib.sh && REPO={shlex.quote(str(tmp_path))} && lab_plugin it && printf "%s" "$PATH"'
     path = run("bash", "-c", script).stdout.split(":")
     assert (f"{tmp_path}/lab/kubernetes/plugin" == path[-1]) == found
+
+
+PULUMI = """case "$1 $2" in
+  "stack ls") echo '[{"name": "lab-kubernetes"}, {"name": "prod"}]' ;;
+  "config --show-secrets") ;;
+  "config set") cat >/dev/null ;;
+  *) printf '%s\\n' "$PATH" "$*" ;;
+esac"""
+
+
+@pytest.mark.parametrize(("stack", "found"), [("lab-kubernetes", True), ("prod", False)])
+def test_a_preview_finds_the_plugins_that_up_finds(tmp_path: Path, stack: str, found: bool) -> None:
+    own = {"XDG_CACHE_HOME": str(tmp_path), "FLEET_STATE": str(tmp_path / "state")}
+    home = Path(run("bash", "-c", ". bootstrap/lib.sh && pulumi_home", **own).stdout.strip())
+    (home / "bin").mkdir(parents=True)
+    write_program(home / "bin" / "pulumi", PULUMI)
+    [path, command] = run("bootstrap/preview.sh", stack, "--refresh", **own).stdout.splitlines()
+    assert command == f"preview --policy-pack policies --stack {stack} --refresh"
+    assert path.endswith(f":{ROOT}/lab/kubernetes/plugin") == found
+
+
+def test_every_script_that_changes_or_previews_a_stack_finds_the_plugins_that_up_finds() -> None:
+    scripts = {path.name: path.read_text() for path in (ROOT / "bootstrap").glob("*.sh")}
+    del scripts["lab-cluster.sh"]  # makes the cluster itself, in a project of its own
+    changing = {
+        name for name, text in scripts.items() if re.search(r"(?m)^ *(exec )?pulumi (up|preview|refresh|destroy)", text)
+    }
+    assert changing == {"up.sh", "preview.sh", "recover.sh", "down.sh"}
+    assert {name for name in changing if not re.search(r'(?m)^lab_plugin "\$stack"$', scripts[name])} == set()
+    assert not re.search(r"pulumi (up|preview|refresh|destroy)", re.sub("##.*", "", (ROOT / "Makefile").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("context", "named", "kept", "needed"),
+    [
+        ("prod", "", False, True),
+        ("prod", "another", False, True),
+        ("glm-fleet-lab", "", False, False),
+        ("glm-fleet-lab", "another", False, False),
+        ("glm-fleet-lab", "it", False, True),
+        ("glm-fleet-lab", "another", True, True),  # else each `make` would remove what another stack needs
+    ],
+)
+def test_only_a_stack_on_a_cluster_installs_the_sdk_and_the_lab_s_own_one_when_it_is_named(
+    tmp_path: Path, context: str, named: str, kept: bool, needed: bool
+) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "venv").mkdir()
+    if kept:
+        (tmp_path / "venv" / ".kubernetes").touch()
+    (tmp_path / "stacks" / "Pulumi.it.yaml").write_text(f"config:\n  glm-fleet:kubernetes:\n    context: {context}\n")
+    (tmp_path / "stacks" / "Pulumi.another.yaml").write_text("config:\n  glm-fleet:nodes:\n    source: ssh\n")
+    script = f". bootstrap/lib.sh && REPO={shlex.quote(str(tmp_path))} && sdk_locks"
+    own = {"FLEET_VENV": str(tmp_path / "venv"), "STACK": named}
+    assert run("bash", "-ec", script, **own).stdout == ("requirements/kubernetes.txt\n" if needed else "")
+
+
+def test_a_fresh_checkout_installs_no_sdk_of_kubernetes(tmp_path: Path) -> None:
+    own = {"FLEET_VENV": str(tmp_path), "STACK": "lab"}
+    assert "kubernetes" not in run("bash", "-ec", ". bootstrap/lib.sh && sdk_locks", **own).stdout

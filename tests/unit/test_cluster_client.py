@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_another_context_than_one_of_the_file_is_refused_before_any_connection(
     error = refused(lambda: Cluster(Access(context, str(api.kubeconfig))), errors.ClusterUnreachable)
     expect_golden(claim, str(error), api)
     assert not api.asked
+
+
+def test_without_the_client_of_kubernetes_the_message_says_how_to_get_it(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    error = refused(lambda: Cluster(Access(CONTEXT, str(api.kubeconfig))), errors.ClusterUnreachable)
+    expect_golden("no-client", str(error), api)
 
 
 def test_a_current_context_of_the_file_is_never_used(api: ScriptedApi) -> None:
@@ -273,3 +282,14 @@ def test_a_namespace_of_the_stack_and_one_that_does_not_exist_are_taken(api: Scr
     api.answers["/api/v1/namespaces/glm"] = (200, {"metadata": own, "status": {"phase": "Active"}})
     assert namespaces.check_owner(cluster, "glm", "acme/glm-fleet/prod")
     assert not namespaces.check_owner(cluster, "new", "acme/glm-fleet/prod")
+
+
+def test_warnings_beside_a_judgement_are_read_and_cannot_drive_a_terminal(api: ScriptedApi, cluster: Cluster) -> None:
+    def answer(handler: Handler) -> None:
+        said = '299 - "old \\"kind\\"", 299 admission "\x1b]52;c;aGk=\x07", 110 - "stale", 299 - "unended'
+        handler.reply(200, b"{}", Warning=said)
+
+    api.answers["/api/v1/namespaces/glm"] = answer
+    notes = cluster.judge("judge it", "PATCH", "/api/v1/namespaces/glm", {}, "apply-patch+yaml")
+    assert list(notes) == ['old "kind"', "\\x1b]52;c;aGk=\\x07"]
+    assert api.asked == ["/api/v1/namespaces/glm?dryRun=All"]

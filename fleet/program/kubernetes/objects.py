@@ -24,6 +24,23 @@ FORCE = {"pulumi.com/patchForce": "true"}
 UNFORCED = ("PersistentVolume",)
 LONGEST = 63  # characters of a label's value
 GPU = "amd.com/gpu"
+# kind → the name of its collection, in paths and in rights
+PLURALS = {
+    "Namespace": "namespaces",
+    "PersistentVolume": "persistentvolumes",
+    "ResourceQuota": "resourcequotas",
+    "Secret": "secrets",
+    "ConfigMap": "configmaps",
+    "Service": "services",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Job": "jobs",
+    "Deployment": "deployments",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "NetworkPolicy": "networkpolicies",
+    "Ingress": "ingresses",
+    "HTTPRoute": "httproutes",
+    "PodMonitor": "podmonitors",
+}
 
 Manifest = dict[str, Any]
 
@@ -50,6 +67,14 @@ class Object:
     def key(self) -> str:
         """Its kind and name: no other object of the stack has both."""
         return f"{self.manifest['kind']}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where the API server has it."""
+        version, metadata = self.manifest["apiVersion"], self.manifest["metadata"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        return f"{root}{space}/{PLURALS[self.manifest['kind']]}/{metadata['name']}"
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fleet.program import kubernetes
-from fleet.program.kubernetes.objects import Manifest, Stack
+from fleet.program.kubernetes.objects import PLURALS, Manifest, Stack
 
 GROUP = "rbac.authorization.k8s.io"
 # Pulumi's plugin applies, which creates (patch, create); reads back (get); waits for an object (list, watch); and deletes.
 OWN = ("create", "delete", "get", "list", "patch", "watch")
-PLURALS = {
-    "Namespace": "namespaces",
-    "PersistentVolume": "persistentvolumes",
-    "ResourceQuota": "resourcequotas",
-    "Secret": "secrets",
-    "ConfigMap": "configmaps",
-    "Service": "services",
-    "PersistentVolumeClaim": "persistentvolumeclaims",
-    "Job": "jobs",
-    "Deployment": "deployments",
-    "PodDisruptionBudget": "poddisruptionbudgets",
-    "NetworkPolicy": "networkpolicies",
-    "Ingress": "ingresses",
-    "HTTPRoute": "httproutes",
-    "PodMonitor": "podmonitors",
-}
 Rule = Mapping[str, Any]
 
 
