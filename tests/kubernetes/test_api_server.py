@@ -87,8 +87,9 @@ def test_an_account_may_do_what_its_role_says_and_no_more(api_server: ApiServer)
     assert caught.value.code == 403
 
 
-def test_the_kubeconfig_has_both_contexts_and_no_current_one(api_server: ApiServer) -> None:
+def test_the_kubeconfig_has_a_context_for_each_account_and_no_current_one(api_server: ApiServer) -> None:
     document = json.loads(api_server.kubeconfig.read_text())
-    assert [each["name"] for each in document["contexts"]] == ["admin", LIMITED]
+    # Other tests may have added more accounts to this server.
+    assert [each["name"] for each in document["contexts"]][:2] == ["admin", LIMITED]
     assert document["current-context"] == ""
     assert api_server.kubeconfig.stat().st_mode & 0o777 == 0o600
