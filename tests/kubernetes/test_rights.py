@@ -80,7 +80,7 @@ def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_t
     assert re.search(r"^deployer +GPU nodes +ok +2 nodes with 16 GPUs$", seen, re.M)
     assert re.search(r"^deployer +namespaces +ok +least is its own, least-weights is its own$", seen, re.M)
     assert re.search(r"^deployer +rights +ok +all that `fleet rights` prints$", seen, re.M)
-    judged = "22 objects were judged, and not their pods, which this account may not create"
+    judged = "18 objects were judged, and not their pods, which this account may not create"
     assert re.search(rf"^deployer +admission +ok +{judged}$", seen, re.M)
     assert "26 of 26 probes passed" in expect_success(project.change("up"))
     assert "23 unchanged" in expect_success(project.change("up", "--refresh", "--expect-no-changes"))
