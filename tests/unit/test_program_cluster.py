@@ -86,6 +86,8 @@ def test_a_missing_sdk_stops_the_program_before_anything_is_declared(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "fleet.program.kubernetes.declare", raising=False)
+    # Else `from` takes what another test imported.
+    monkeypatch.delattr("fleet.program.kubernetes.declare", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Absent("pulumi_kubernetes"), *sys.meta_path])
     for name in [name for name in sys.modules if name.partition(".")[0] == "pulumi_kubernetes"]:
         monkeypatch.delitem(sys.modules, name)
