@@ -4,17 +4,16 @@ Knows gRPC and no machine. Needs the resources of the files beside it. Started b
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import provider_pb2, status_pb2
 
 from fleet import errors
 from fleet.impact import effects
-from fleet.provider import base, cluster_nodes, diffs, unexpected
+from fleet.provider import base, cluster_nodes, diffs, protocol, unexpected
 from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
@@ -33,7 +32,7 @@ SECRET = (
 )
 
 
-class Fleet(provider_pb2_grpc.ResourceProviderServicer):
+class Fleet(protocol.Plugin):
     """The provider `fleet`.
 
     Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns.
@@ -43,6 +42,7 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
     turns: type[ChangeInTurns] = ChangeInTurns
 
     def __init__(self, engine: Engine, resources: Mapping[str, Resource] | None = None) -> None:
+        super().__init__()
         self._engine = engine
         self._resources = resources or kinds(Slots())
         self._configurable = resources is None
@@ -50,37 +50,8 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         self._summary = PreviewSummary()
         self._causes = Causes()
         self._turns = self.turns()
-        self._requests = 0  # in progress, about machines
-        self._lock = threading.Lock()
-        self.cancelled = threading.Event()
-
-    def busy(self) -> bool:
-        """Return whether a request about a machine is in progress."""
-        with self._lock:
-            return self._requests > 0
 
     # --- the plugin itself
-
-    def Handshake(
-        self, request: provider_pb2.ProviderHandshakeRequest, context: Context
-    ) -> provider_pb2.ProviderHandshakeResponse:
-        return provider_pb2.ProviderHandshakeResponse()
-
-    def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
-        return plugin_pb2.PluginInfo(version=self.version)
-
-    def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
-        return provider_pb2.GetSchemaResponse(schema="{}")
-
-    def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
-        return provider_pb2.CheckResponse(inputs=request.news)
-
-    def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        """Report changed settings, or the Pulumi engine would keep the old ones; they change no resource."""
-        differ = to_dict(request.old_inputs) != to_dict(request.news)
-        return provider_pb2.DiffResponse(
-            changes=provider_pb2.DiffResponse.DIFF_SOME if differ else provider_pb2.DiffResponse.DIFF_NONE
-        )
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
         settings = to_dict(request.args)
@@ -89,10 +60,6 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
         self._turns = self.turns(str(settings.get("change") or "{}"))  # the defaults
         return provider_pb2.ConfigureResponse(supportsPreview=True)
-
-    def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
-        self.cancelled.set()
-        return empty_pb2.Empty()
 
     # --- resources
 
@@ -263,28 +230,24 @@ class Fleet(provider_pb2_grpc.ResourceProviderServicer):
         """Count a request; turn our errors, and unexpected exceptions, into gRPC's, with the state to save."""
         states: list[Callable[[], Props]] = []
         work = self._request(urn, states.append)
-        with self._lock:
-            self._requests += 1
-        try:
-            with self._turns.request():
-                yield work
-        except InitFailed as error:
-            self._turns.alive(failed=True)
-            self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
-        except errors.FleetError as error:
-            self._turns.alive(failed=True)
-            context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
-        except Exception as error:  # noqa: BLE001 # only here: otherwise gRPC answers without the state, and it is lost
-            state = states[-1]() if states else {}
-            self._turns.alive(failed=True)
-            secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
-            bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
-            if state:
-                self._keep(context, ident, state, str(bug))
-            context.abort(grpc.StatusCode.UNKNOWN, str(bug))
-        finally:
-            with self._lock:
-                self._requests -= 1
+        with self._counting():  # until the state of a failure is handed over
+            try:
+                with self._turns.request():
+                    yield work
+            except InitFailed as error:
+                self._turns.alive(failed=True)
+                self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
+            except errors.FleetError as error:
+                self._turns.alive(failed=True)
+                context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
+            except Exception as error:  # noqa: BLE001 # only here: otherwise gRPC answers without the state, and it is lost
+                state = states[-1]() if states else {}
+                self._turns.alive(failed=True)
+                secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
+                bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
+                if state:
+                    self._keep(context, ident, state, str(bug))
+                context.abort(grpc.StatusCode.UNKNOWN, str(bug))
 
     def _keep(self, context: Context, ident: str, properties: Props, message: str) -> NoReturn:
         """Fail with a state that the Pulumi engine saves: the resource exists, and the next `up` continues with it."""

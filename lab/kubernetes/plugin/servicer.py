@@ -1,22 +1,21 @@
 """Pulumi's protocol for the stand-in plugin: what the program says becomes objects on the server, and is read back from there.
 
-At a preview the server judges the objects (dry run), and nothing that only it knows is told. Started by __main__.py.
+At a preview the server judges the objects (dry run), and values that only it knows stay unknown. Started by __main__.py.
 """
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import provider_pb2, status_pb2
 
 from fleet import errors
 from fleet.cluster import Access, Cluster
-from fleet.provider import diffs
+from fleet.provider import diffs, protocol
 from fleet.provider.engine import Engine
 from fleet.provider.properties import has_unknown, to_dict, to_struct
 from lab.kubernetes.plugin import awaiting, inputs
@@ -28,41 +27,18 @@ INTERVAL = 0.3  # seconds between two looks
 SECONDS = 600.0
 
 
-class Kubernetes(provider_pb2_grpc.ResourceProviderServicer):
+class Kubernetes(protocol.Plugin):
     """The stand-in's provider `kubernetes`."""
 
+    version = VERSION
+    schema = json.dumps({"name": "kubernetes", "version": VERSION})
+
     def __init__(self, engine: Engine, resources: None = None) -> None:
+        super().__init__()
         self._engine = engine
         self._configured: Store | None = None
-        self._requests = 0
-        self._lock = threading.Lock()
-        self.cancelled = threading.Event()
-
-    def busy(self) -> bool:
-        """Return whether a request about an object is in progress."""
-        with self._lock:
-            return self._requests > 0
 
     # --- the plugin itself
-
-    def Handshake(
-        self, request: provider_pb2.ProviderHandshakeRequest, context: Context
-    ) -> provider_pb2.ProviderHandshakeResponse:
-        return provider_pb2.ProviderHandshakeResponse()
-
-    def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
-        return plugin_pb2.PluginInfo(version=VERSION)
-
-    def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
-        return provider_pb2.GetSchemaResponse(schema=json.dumps({"name": "kubernetes", "version": VERSION}))
-
-    def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
-        return provider_pb2.CheckResponse(inputs=request.news)
-
-    def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        differ = to_dict(request.old_inputs) != to_dict(request.news)
-        some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
-        return provider_pb2.DiffResponse(changes=some if differ else none)
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
         settings = inputs.clear(to_dict(request.args))
@@ -73,10 +49,6 @@ class Kubernetes(provider_pb2_grpc.ResourceProviderServicer):
             except errors.FleetError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
-
-    def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
-        self.cancelled.set()
-        return empty_pb2.Empty()
 
     # --- objects
 
@@ -161,15 +133,11 @@ class Kubernetes(provider_pb2_grpc.ResourceProviderServicer):
     @contextlib.contextmanager
     def _work(self, context: Context, manifest: Manifest) -> Iterator[Store | None]:
         """Count a request, and turn our errors into gRPC's. The store is None before the cluster is known."""
-        with self._lock:
-            self._requests += 1
-        try:
-            yield self._configured
-        except errors.FleetError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"resource {ident(manifest)}: {error}")
-        finally:
-            with self._lock:
-                self._requests -= 1
+        with self._counting():
+            try:
+                yield self._configured
+            except errors.FleetError as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"resource {ident(manifest)}: {error}")
 
     def _wait(self, objects: Store, manifest: Manifest, urn: str, seconds: float, context: Context) -> dict[str, Any]:
         """Apply an object; return it once it does what it is for, with messages until then; else fail with the state that it has."""
