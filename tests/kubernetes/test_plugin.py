@@ -4,7 +4,10 @@ Its requests are those of the Pulumi engine, without gRPC between; the whole wit
 """
 
 import itertools
+import os
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -39,14 +42,14 @@ class Context:
 class Plugin:
     """The stand-in, configured for a context; its lines are in `said`."""
 
-    def __init__(self, server: ApiServer) -> None:
+    def __init__(self, kubeconfig: Path) -> None:
         self.said: list[str] = []
         self.context: Any = Context()
         self.plugin = Kubernetes(self)  # type: ignore[arg-type]
-        settings = to_struct({"context": "admin", "kubeconfig": str(server.kubeconfig)})
+        settings = to_struct({"context": "admin", "kubeconfig": str(kubeconfig)})
         self.plugin.Configure(provider_pb2.ConfigureRequest(args=settings), self.context)
 
-    def report(self, urn: str, message: str, ephemeral: bool = False) -> None:
+    def report(self, urn: str, message: str, ephemeral: bool = False, warning: bool = False) -> None:
         self.said.append(message)
 
     def create(self, manifest: Object, **more: Any) -> Any:
@@ -64,7 +67,7 @@ class Plugin:
 
 @pytest.fixture
 def plugin(api_server: ApiServer) -> Plugin:
-    return Plugin(api_server)
+    return Plugin(api_server.kubeconfig)
 
 
 @pytest.fixture
@@ -193,3 +196,66 @@ def test_a_wait_tells_of_each_pod_and_its_end_keeps_the_object(plugin: Plugin, a
         plugin.create(deployment, timeout=0.5)
     assert "[Pod default/waits]: ImagePullBackOff: Back-off pulling image" in str(caught.value)
     assert str(caught.value) in plugin.said
+
+
+@pytest.fixture(params=["no kubeconfig", "nobody answers", "the token has expired"])
+def unreachable(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> Plugin:
+    """The plugin of a cluster that it cannot reach."""
+    kubeconfig, text = tmp_path / "kubeconfig", api_server.kubeconfig.read_text()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        nobody = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        if request.param == "nobody answers":
+            kubeconfig.write_text(text.replace(api_server.url, nobody))
+        elif request.param == "the token has expired":
+            kubeconfig.write_text(text.replace(api_server.tokens["admin"], "expired"))
+        return Plugin(kubeconfig)
+
+
+def read(plugin: Plugin, manifest: Object) -> provider_pb2.ReadResponse:
+    properties = to_struct(manifest)
+    request = provider_pb2.ReadRequest(id="default/thing", urn=URN, properties=properties, inputs=properties)
+    return plugin.plugin.Read(request, plugin.context)
+
+
+def delete(plugin: Plugin, manifest: Object) -> None:
+    request = provider_pb2.DeleteRequest(id="default/thing", urn=URN, properties=to_struct(manifest))
+    plugin.plugin.Delete(request, plugin.context)
+
+
+def test_objects_of_a_cluster_that_does_not_answer_stay_in_the_state_and_the_message_says_how_to_forget_them(
+    unreachable: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "PULUMI_K8S_DELETE_UNREACHABLE", "1")  # the vendor's takes `true` alone
+    thing = made("v1", "ConfigMap")
+    for request in (read, delete):
+        with pytest.raises(AbortedError, match="if it was deleted, PULUMI_K8S_DELETE_UNREACHABLE=true removes"):
+            request(unreachable, thing)
+    assert unreachable.said[0].startswith("configured Kubernetes cluster is unreachable: admin: ")
+    for request in (unreachable.create, unreachable.update):
+        with pytest.raises(AbortedError, match="configured Kubernetes cluster is unreachable: admin: "):
+            request(thing)
+
+
+def test_with_the_variable_of_the_vendor_s_plugin_they_leave_the_state(
+    unreachable: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_K8S_DELETE_UNREACHABLE", "true")
+    thing = made("v1", "ConfigMap")
+    assert read(unreachable, thing).id == ""
+    delete(unreachable, thing)
+    assert "removes the object from the state" in unreachable.said[-1]
+
+
+def test_a_cluster_that_answers_keeps_its_objects_whatever_the_variable_says(
+    plugin: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_K8S_DELETE_UNREACHABLE", "true")
+    thing = made("v1", "ConfigMap")
+    plugin.create(thing)
+    assert read(plugin, thing).id == "default/thing"
+
+
+def test_a_preview_needs_no_cluster_that_answers(unreachable: Plugin, made: Callable[..., Object]) -> None:
+    thing = made("v1", "ConfigMap", data={"a": "b"})
+    assert to_dict(unreachable.create(thing, preview=True).properties) == thing

@@ -5,6 +5,7 @@ At a preview the server judges the objects (dry run), and values that only it kn
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
@@ -25,6 +26,8 @@ Context = grpc.ServicerContext
 VERSION = "4.34.2+standin"  # of the SDK that asks for it
 INTERVAL = 0.3  # seconds between two looks
 SECONDS = 600.0
+FORGET = "PULUMI_K8S_DELETE_UNREACHABLE"  # of the environment; only the word `true` counts
+GONE_CLUSTER = "configured Kubernetes cluster is unreachable"
 
 
 class Kubernetes(protocol.Plugin):
@@ -37,6 +40,7 @@ class Kubernetes(protocol.Plugin):
         super().__init__()
         self._engine = engine
         self._configured: Store | None = None
+        self._unreachable = ""  # why, decided once, when the engine configures this
 
     # --- the plugin itself
 
@@ -45,9 +49,11 @@ class Kubernetes(protocol.Plugin):
         if not has_unknown(settings):
             access = Access(str(settings.get("context") or ""), str(settings.get("kubeconfig") or ""))
             try:
-                self._configured = Store(Cluster(access, self.cancelled))
+                store = Store(Cluster(access, self.cancelled))
+                store.answers()
+                self._configured = store
             except errors.FleetError as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                self._unreachable = str(error)
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     # --- objects
@@ -84,7 +90,7 @@ class Kubernetes(protocol.Plugin):
             if request.preview:
                 _judge(objects, manifest)
                 return provider_pb2.CreateResponse(properties=_struct(manifest))
-            assert objects
+            objects = self._reached(objects)
             if objects.find(manifest):
                 doing, seen = f"create {name(manifest)}", "it exists already, and is not in this stack's state"
                 raise errors.FleetError(node=objects.cluster.name, doing=doing, seen=seen)
@@ -98,7 +104,7 @@ class Kubernetes(protocol.Plugin):
             if request.preview:
                 _judge(objects, manifest)
                 return provider_pb2.UpdateResponse(properties=_struct(manifest))
-            assert objects
+            objects = self._reached(objects)
             objects.take_over(manifest)
             live = self._wait(objects, manifest, request.urn, request.timeout, context)
             return provider_pb2.UpdateResponse(properties=_struct(live))
@@ -106,7 +112,9 @@ class Kubernetes(protocol.Plugin):
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
         wanted = _plain(request.inputs) or _plain(request.properties)
         with self._work(context, wanted) as objects:
-            assert objects
+            if self._forgets(request.urn):
+                return provider_pb2.ReadResponse()
+            objects = self._reached(objects)
             live = objects.find(wanted)
             if live is None:
                 return provider_pb2.ReadResponse()
@@ -116,7 +124,9 @@ class Kubernetes(protocol.Plugin):
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
         manifest = _plain(request.properties)
         with self._work(context, manifest) as objects:
-            assert objects
+            if self._forgets(request.urn):
+                return empty_pb2.Empty()
+            objects = self._reached(objects)
             end = time.monotonic() + (request.timeout or SECONDS)
             with _unless_gone():
                 objects.delete(manifest)
@@ -138,6 +148,23 @@ class Kubernetes(protocol.Plugin):
                 yield self._configured
             except errors.FleetError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"resource {ident(manifest)}: {error}")
+
+    def _reached(self, objects: Store | None) -> Store:
+        """Return the store. Raises FleetError where the cluster did not answer."""
+        if objects is None:
+            raise errors.FleetError(seen=f"{GONE_CLUSTER}: {self._unreachable}")
+        return objects
+
+    def _forgets(self, urn: str) -> bool:
+        """Return whether an object of a cluster that does not answer leaves the state. Raises FleetError if not."""
+        if not self._unreachable:
+            return False
+        self._engine.report(urn, f"{GONE_CLUSTER}: {self._unreachable}", warning=True)
+        if os.environ.get(FORGET) != "true":
+            todo = f"if it was deleted, {FORGET}=true removes its objects from the state"
+            raise errors.FleetError(seen=GONE_CLUSTER, next=todo)
+        self._engine.report(urn, f"{GONE_CLUSTER} and {FORGET} is true: removes the object from the state")
+        return True
 
     def _wait(self, objects: Store, manifest: Manifest, urn: str, seconds: float, context: Context) -> dict[str, Any]:
         """Apply an object; return it once it does what it is for, with messages until then; else fail with the state that it has."""
