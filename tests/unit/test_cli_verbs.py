@@ -21,6 +21,8 @@ SHARED = {
     "accept_report",
     "node_rotation",
     "pods",
+    "pod_drain",
+    "pod_verify",
     "cluster_requirements",
 }
 

@@ -30,17 +30,26 @@ WATCHED = (
     _rule("apps", ["replicasets"], ["get", "list", "watch"]),
 )
 
+# What `fleet drain` needs besides. Kubernetes has no smaller right to cordon: who may patch a node may also change its labels and taints.
+CORDON = _rule("", ["nodes"], ["patch"])
+EVICT = _rule("", ["pods/eviction"], ["create"])
 
-def roles(stack: Stack, name: str) -> list[Manifest]:
-    """Return the ClusterRole and the Role of each namespace, all with this name."""
+
+def roles(stack: Stack, name: str, drain: bool = False) -> list[Manifest]:
+    """Return the ClusterRole and the Role of each namespace, all with this name; `drain` adds what `fleet drain` needs."""
     manifests = [item.manifest for item in kubernetes.objects(stack, "", ("any",), token="any")]
     wide = [manifest for manifest in manifests if "namespace" not in manifest["metadata"]]
     spaces = list(dict.fromkeys([stack.cluster.namespace, stack.cluster.jobs_namespace]))
     cluster = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole", "metadata": {"name": name}}
     return [
-        {**cluster, "rules": [*_named(wide), NODES]},
+        {**cluster, "rules": [*_named(wide), NODES, *([CORDON] if drain else [])]},
         *(
-            _role(name, space, [each for each in manifests if each["metadata"].get("namespace") == space])
+            _role(
+                name,
+                space,
+                [each for each in manifests if each["metadata"].get("namespace") == space],
+                [EVICT] if drain and space == stack.cluster.namespace else [],
+            )
             for space in spaces
         ),
     ]
@@ -68,11 +77,11 @@ def _named(manifests: Iterable[Manifest]) -> list[Rule]:
     return [_rule("", [PLURALS[kind]], OWN, each) for kind, each in names.items()]
 
 
-def _role(name: str, namespace: str, manifests: Iterable[Manifest]) -> Manifest:
+def _role(name: str, namespace: str, manifests: Iterable[Manifest], more: Iterable[Rule]) -> Manifest:
     by_group: dict[str, set[str]] = {}
     for manifest in manifests:
         group = manifest["apiVersion"].rpartition("/")[0]
         by_group.setdefault(group, set()).add(PLURALS[manifest["kind"]])
     rules = [_rule(group, resources, OWN) for group, resources in by_group.items()]
     metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": f"{GROUP}/v1", "kind": "Role", "metadata": metadata, "rules": [*rules, *WATCHED]}
+    return {"apiVersion": f"{GROUP}/v1", "kind": "Role", "metadata": metadata, "rules": [*rules, *WATCHED, *more]}
