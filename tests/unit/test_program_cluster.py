@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fleet.program.kubernetes.objects import FORCE, TEMPLATE
+from fleet.stack import validate
 from tests.support import cluster_stack, program_mocks
 from tests.support.program_mocks import KEY, NODES, SECRET, SECRET_SIGN, Declared
 
@@ -95,6 +96,17 @@ def test_a_missing_sdk_stops_the_program_before_anything_is_declared(
         run()
     assert "cluster: import its SDK: the Python package pulumi-kubernetes is not installed\n" in caplog.text
     assert "  next:   `make python STACK=prod`: it installs what the stack files name" in caplog.text
+
+
+def test_a_model_s_variables_are_read_as_often_among_many_models_as_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, calls = validate.model_plan, []
+    monkeypatch.setattr(validate, "model_plan", lambda *parts: calls.append(parts[-1]) or plan(*parts))
+    counts = []
+    for number in (2, 6):
+        run(models={f"glm-{each}": {"replicas": 2} for each in range(number)})
+        counts.append(len(calls) / number)
+        calls.clear()
+    assert counts[0] == counts[1]
 
 
 def test_each_node_that_the_cluster_names_gets_a_job_of_its_own(declared: Declared) -> None:
