@@ -1,9 +1,7 @@
 """The program on a Kubernetes cluster: what it declares, in which order and with which options, and the messages that stop it."""
 
-import importlib.abc
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -39,17 +37,6 @@ def declared() -> Declared:
     return run({"vllm_api_key": KEY, "weights_token": TOKEN})
 
 
-class Absent(importlib.abc.MetaPathFinder):
-    """Finds one package missing."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
-        if name == self.name:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
 def only(declared: Declared, kind: str) -> tuple[str, dict[str, Any]]:
     """Return name and inputs of the only resource of a kind."""
     (name,) = declared.names(kind)
@@ -81,21 +68,6 @@ def test_a_cluster_that_the_stack_cannot_use_stops_the_program_with_the_provider
     with pytest.raises(SystemExit) as caught:
         run(nodes={"error": message})
     assert (caught.value.code, message in caplog.text) == (32, True)
-
-
-def test_a_missing_sdk_stops_the_program_before_anything_is_declared(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "fleet.program.kubernetes.declare", raising=False)
-    # Else `from` takes what another test imported.
-    monkeypatch.delattr("fleet.program.kubernetes.declare", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Absent("pulumi_kubernetes"), *sys.meta_path])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pulumi_kubernetes"]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(SystemExit):
-        run()
-    assert "cluster: import its SDK: the Python package pulumi-kubernetes is not installed\n" in caplog.text
-    assert "  next:   `make python STACK=prod`: it installs what the stack files name" in caplog.text
 
 
 def test_a_model_s_variables_are_read_as_often_among_many_models_as_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
