@@ -8,11 +8,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
-from pulumi.runtime.proto import provider_pb2, status_pb2
+from pulumi.runtime.proto import provider_pb2
 
 from fleet import errors
 from fleet.cluster import Access, Cluster
@@ -175,19 +175,9 @@ class Kubernetes(protocol.Plugin):
                 said = text
                 self._engine.report(urn, text, ephemeral=True)
             if lacks.failed or time.monotonic() > end or self.cancelled.wait(INTERVAL):
-                _keep(context, manifest, live, text)
+                protocol.fail_with_state(context, ident(live), _struct(live), text, inputs=_struct(manifest))
             live = objects.find(live) or live
         return live
-
-
-def _keep(context: Context, manifest: Manifest, live: Mapping[str, Any], message: str) -> NoReturn:
-    """Fail with a state that the Pulumi engine saves: the object exists, and is not done."""
-    seen, wanted = _struct(live), _struct(manifest)
-    detail = provider_pb2.ErrorResourceInitFailed(id=ident(live), properties=seen, inputs=wanted, reasons=[message])
-    status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-    status.details.add().Pack(detail)
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    context.abort(grpc.StatusCode.UNKNOWN, message)
 
 
 def _judge(objects: Store | None, manifest: Manifest) -> None:
