@@ -4,6 +4,7 @@ The objects themselves are in fleet.program.kubernetes. Needs the SDK of require
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -20,7 +21,15 @@ class RefusedError(errors.FleetError):
         return self.seen
 
 
-def deployments(plan: program.Plan) -> Mapping[str, pulumi.Resource]:
+@dataclass(frozen=True)
+class Deployment:
+    """The Deployment of one model: the object, and the resource that was declared from it."""
+
+    object: kubernetes.Object
+    resource: pulumi.Resource
+
+
+def deployments(plan: program.Plan) -> Mapping[str, Deployment]:
     """Declare every object of the stack; return the Deployment of each model."""
     with machines.sdk("cluster", "pulumi-kubernetes", "kubernetes"):
         from fleet.program.kubernetes import declare  # of an SDK that a stack of machines does not need
@@ -29,9 +38,10 @@ def deployments(plan: program.Plan) -> Mapping[str, pulumi.Resource]:
     nodes = _nodes(plan, stack)
     token = config.get_secret("weights_token")
     key = program.api_key().apply("VLLM_API_KEY={}\n".format)
-    objects = kubernetes.objects(stack, _plain_key(), nodes, key, token)
-    declared = declare.declare(stack, objects, declare.provider(stack))
-    return {model: declared[f"Deployment/{stack.cluster.namespace}/{model}"] for model in stack.cluster.models}
+    objects = {item.key: item for item in kubernetes.objects(stack, _plain_key(), nodes, key, token)}
+    declared = declare.declare(stack, objects.values(), declare.provider(stack))
+    keys = {model: f"Deployment/{stack.cluster.namespace}/{model}" for model in stack.cluster.models}
+    return {model: Deployment(objects[key], declared[key]) for model, key in keys.items()}
 
 
 def protected(plan: program.Plan, model: str) -> bool:
@@ -39,9 +49,9 @@ def protected(plan: program.Plan, model: str) -> bool:
     return plan.on_cluster.protects(model)
 
 
-def rollout(plan: program.Plan, model: str) -> dict[str, Any]:
-    """Return the inputs of a model's Rollout."""
-    inputs = kubernetes.rollout(plan.on_cluster, model, _plain_key())
+def rollout(plan: program.Plan, deployment: Deployment) -> dict[str, Any]:
+    """Return the inputs of the Rollout of a model's Deployment."""
+    inputs = kubernetes.rollout(plan.on_cluster, deployment.object)
     return {**inputs, "probes": plan.probes, "api_key": program.api_key()}
 
 

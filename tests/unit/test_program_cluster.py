@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fleet.program.kubernetes.objects import FORCE, TEMPLATE
-from fleet.stack import validate
+from fleet.stack import role_files, validate
 from tests.support import cluster_stack, program_mocks
 from tests.support.program_mocks import KEY, NODES, SECRET, SECRET_SIGN, Declared
 
@@ -79,6 +79,13 @@ def test_a_model_s_variables_are_read_as_often_among_many_models_as_among_few(mo
         counts.append(len(calls) / number)
         calls.clear()
     assert counts[0] == counts[1]
+
+
+def test_the_configuration_of_each_model_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, names = role_files.RoleFiles.text, []
+    monkeypatch.setattr(role_files.RoleFiles, "text", lambda self, name: names.append(name) or text(self, name))
+    run(models={"glm": {"replicas": 2}, "air": {"replicas": 1}})
+    assert names.count("config.yaml.j2") == 2
 
 
 def test_each_node_that_the_cluster_names_gets_a_job_of_its_own(declared: Declared) -> None:
