@@ -9,10 +9,11 @@ KINDS = {"user": "User", "group": "Group", "account": "ServiceAccount"}
 NAMED = """\
 # The rights that stack {stack} needs of its cluster, and no other. The cluster's owner applies them; the Roles once the namespaces are there:
 # the first `pulumi up` makes these, and then says which right it lacks. After another change of the stack file, print them again.
+# `fleet drain` needs more: --drain prints that.
 """
-WITHOUT_DRAIN = "# `fleet drain` needs more, to cordon nodes and to evict pods: with --drain they are here, too.\n"
 DRAIN = """\
-# With what `fleet drain` needs: evictions, and patch on nodes, with which an account may also change labels and taints of every node.
+# What `fleet drain` and `fleet undrain` of stack {stack} need beside the rights that `fleet rights` prints, in Roles of their own: evictions of
+# its pods, and patch on nodes. With that an account may also change labels and taints of every node; Kubernetes has no smaller right to cordon.
 """
 
 
@@ -21,9 +22,7 @@ DRAIN = """\
 @click.option("--user", default="", help="The user who gets them.")
 @click.option("--group", default="", help="The group that gets them.")
 @click.option("--account", default="", metavar="NAMESPACE/NAME", help="The service account that gets them.")
-@click.option(
-    "--drain", is_flag=True, help="Also what `fleet drain` needs: to cordon nodes, and to evict this stack's pods."
-)
+@click.option("--drain", is_flag=True, help="Print instead what `fleet drain` and `fleet undrain` need besides.")
 @common.exit_on_error()
 def command(stack: str, drain: bool, **subjects: str) -> None:
     """Print the Roles of least rights for a stack on a Kubernetes cluster.
@@ -42,10 +41,12 @@ def command(stack: str, drain: bool, **subjects: str) -> None:
             seen="it has machines, which it reaches by SSH",
             wanted="`glm-fleet:kubernetes` in the stack file",
         )
-    made = rights.roles(kubernetes.Stack(settings, settings.kubernetes, roles, stack), f"glm-fleet-{stack}", drain)
+    placed = kubernetes.Stack(settings, settings.kubernetes, roles, stack)
+    name = f"glm-fleet-{stack}"
+    made = rights.drain_roles(placed, f"{name}-drain") if drain else rights.roles(placed, name)
     subject = _subject({kind: name for kind, name in subjects.items() if name})
     documents = [*made, *(rights.bindings(made, subject) if subject else [])]
-    head = NAMED.format(stack=stack) + (DRAIN if drain else WITHOUT_DRAIN)
+    head = (DRAIN if drain else NAMED).format(stack=stack)
     click.echo(head + yaml.safe_dump_all(documents, sort_keys=False, width=1000), nl=False)
 
 

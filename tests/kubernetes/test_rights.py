@@ -16,7 +16,7 @@ from tests.support.environment import expect_failure, expect_success
 from tests.support.played_kubelet import Kubelet
 
 pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]
-SPACE, ACCOUNT = "least", "deployer"
+SPACE, ACCOUNT, OPERATOR = "least", "deployer", "operator"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 Right = tuple[str, str, str, str]  # verb, group, resource, name
 
@@ -24,7 +24,7 @@ Right = tuple[str, str, str, str]  # verb, group, resource, name
 @pytest.fixture(scope="module")
 def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A stack whose context is of an account without a right of its own."""
-    for name in (ACCOUNT, "without"):
+    for name in (ACCOUNT, OPERATOR, "without"):
         gpu_server.add_account(name, "default", [])
     kubelets = [Kubelet(gpu_server, name) for name in (SPACE, f"{SPACE}-weights")]
     folder = tmp_path_factory.mktemp("least")
@@ -33,9 +33,9 @@ def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
         each.close()
 
 
-def printed(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def printed(project: Project, monkeypatch: pytest.MonkeyPatch, account: str, *options: str) -> list[dict[str, Any]]:
     monkeypatch.chdir(project.folder)
-    run = CliRunner().invoke(verb.command, ["-s", "prod", "--account", f"default/{ACCOUNT}"])
+    run = CliRunner().invoke(verb.command, ["-s", "prod", "--account", f"default/{account}", *options])
     assert run.exit_code == 0, run.output
     return list(yaml.safe_load_all(run.output))
 
@@ -56,6 +56,14 @@ def given(server: ApiServer, context: str, namespace: str) -> set[Right]:
     return expand(review["status"]["resourceRules"])
 
 
+def expect_given(server: ApiServer, account: str, documents: list[dict[str, Any]]) -> None:
+    """Expect that the server gives an account what is printed for it, and no more, in each namespace."""
+    rules = {each["metadata"].get("namespace"): expand(each["rules"]) for each in documents if "rules" in each}
+    for space in (SPACE, f"{SPACE}-weights"):
+        own = given(server, account, space) - given(server, "without", space)
+        assert own == rules[None] | rules.get(space, set())
+
+
 def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_the_account_has(
     project: Project, gpu_server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,18 +72,14 @@ def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_t
     seen = expect_failure(project.verb("preflight"), 1)
     assert "this account may not:" in seen
     assert re.search(r"^deployer +GPU nodes +ERROR", seen, re.M)
-    documents = printed(project, monkeypatch)
+    documents = printed(project, monkeypatch, ACCOUNT)
     gpu_server.apply(*(each for each in documents if each["kind"].startswith("Cluster")))
     assert "the rights that `fleet rights` prints" in expect_failure(project.change("up"))
     gpu_server.apply(*documents)  # the namespaces are there now
-    for space in (SPACE, f"{SPACE}-weights"):
-        own = {}
-        for each in documents:
-            if "rules" in each and each["metadata"].get("namespace") in (None, space):
-                own[each["kind"]] = expand(each["rules"])
-        assert (
-            given(gpu_server, ACCOUNT, space) - given(gpu_server, "without", space) == own["ClusterRole"] | own["Role"]
-        )
+    expect_given(gpu_server, ACCOUNT, documents)
+    drain = printed(project, monkeypatch, OPERATOR, "--drain")
+    gpu_server.apply(*drain)
+    expect_given(gpu_server, OPERATOR, drain)
     seen = expect_success(project.verb("preflight", "--all"))
     assert re.search(r"^deployer +GPU nodes +ok +2 nodes with 16 GPUs$", seen, re.M)
     assert re.search(r"^deployer +namespaces +ok +least is its own, least-weights is its own$", seen, re.M)

@@ -1,5 +1,6 @@
-"""`fleet rights`: what `fleet drain` needs besides is printed only when it is asked for."""
+"""`fleet rights`: what `fleet drain` needs besides is printed apart, when it is asked for."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,36 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def printed(*options: str) -> tuple[str, dict[tuple[str, str], list[Any]]]:
-    """Return the comment, and the rules by kind and namespace of each role."""
+def printed(*options: str) -> tuple[str, list[Any]]:
+    """Return the comment, and the documents."""
     run = testing.CliRunner().invoke(rights.command, ["-s", "prod", *options])
     assert run.exit_code == 0, run.output
-    roles = [each for each in yaml.safe_load_all(run.output) if "rules" in each]
     comment = "".join(line for line in run.output.splitlines(keepends=True) if line.startswith("#"))
-    return comment, {(each["kind"], each["metadata"].get("namespace", "")): each["rules"] for each in roles}
+    return comment, list(yaml.safe_load_all(run.output))
 
 
-def test_a_drain_needs_a_patch_of_nodes_and_evictions_of_the_models_pods_and_nothing_else() -> None:
-    comment, rules = printed()
-    more_comment, more = printed("--drain")
-    assert "`fleet drain` needs more, to cordon nodes and to evict pods: with --drain they are here, too." in comment
-    assert "patch on nodes, with which an account may also change labels and taints of every node" in more_comment
-    added = {place: [rule for rule in more[place] if rule not in rules[place]] for place in rules}
-    assert added == {
+def rules(documents: list[Any]) -> dict[tuple[str, str], list[Any]]:
+    """Return the rules by kind and namespace of each role."""
+    roles = [each for each in documents if "rules" in each]
+    return {(each["kind"], each["metadata"].get("namespace", "")): each["rules"] for each in roles}
+
+
+def test_a_drain_needs_a_patch_of_nodes_and_evictions_of_the_models_pods_in_roles_of_their_own() -> None:
+    comment, least = printed()
+    assert "`fleet drain` needs more: --drain prints that." in comment
+    comment, more = printed("--drain", "--group", "operators")
+    assert "With that an account may also change labels and taints of every node" in comment
+    assert rules(more) == {
         ("ClusterRole", ""): [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]}],
         ("Role", "glm"): [{"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]}],
-        ("Role", "glm-weights"): [],
     }
-    assert all(rule in more[place] for place in rules for rule in rules[place])
+    assert {each["metadata"]["name"] for each in more} == {"glm-fleet-prod-drain"}
+    assert {each["metadata"]["name"] for each in least} == {"glm-fleet-prod"}
+    assert [each["kind"] for each in more[2:]] == ["ClusterRoleBinding", "RoleBinding"]
+
+
+def test_without_drain_nothing_may_patch_a_node_or_evict() -> None:
+    _, documents = printed()
+    for rule in itertools.chain(*rules(documents).values()):
+        assert "pods/eviction" not in rule["resources"]
+        assert "nodes" not in rule["resources"] or rule["verbs"] == ["get", "list"]
