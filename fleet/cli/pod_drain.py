@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from fleet import errors
+from fleet.cli import pod_nodes
 from fleet.cli.pods import MODEL, Rollout
 from fleet.cluster import Access, Cluster, drain, nodes, pods
 from fleet.cluster.drain import Outcome
@@ -108,8 +109,7 @@ def _back(place: Place, before: Node) -> str:
     """Return how the node takes pods again."""
     if not before.cordoned or before.drained_by == place.namespace:
         return f"`fleet undrain -s {place.stack} {shlex.quote(place.name)}` lets it take pods again"
-    who = f"the stack in namespace {before.drained_by}" if before.drained_by else "somebody else"
-    return f"{who} had cordoned it before: `fleet undrain` leaves that as it is"
+    return f"{pod_nodes.who(before)} had cordoned it before: `fleet undrain` leaves that as it is"
 
 
 def back(stack: str, rollouts: Mapping[str, Rollout], name: str) -> str:
@@ -122,11 +122,10 @@ def back(stack: str, rollouts: Mapping[str, Rollout], name: str) -> str:
     if not before.cordoned:
         return f"{name} is not drained"
     if before.drained_by != place.namespace:
-        who = f"the stack in namespace {before.drained_by}" if before.drained_by else "somebody, not by `fleet drain`"
         raise errors.FleetError(
             node=name,
             doing="undrain",
-            seen=f"{who} has cordoned it",
+            seen=f"{pod_nodes.who(before)} has cordoned it",
             wanted="a drain of this stack",
             next=f"its owner knows why; {place.access.kubectl('uncordon', name)}",
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet import errors, printable
+from fleet.cluster import managers
 from fleet.cluster.client import Cluster
 from fleet.cluster.forms import CONDITIONS, KEY, METADATA, RESOURCES, WORDS, holds
 from fleet.validators import Each, Flag, Record
@@ -32,7 +33,8 @@ Selector = Mapping[str, Sequence[str]]
 class Node:
     """One node: the GPUs that pods may have, whether its kubelet reports, and whether it takes new pods.
 
-    `drained_by` is the namespace of the stack that has cordoned it, "" if nobody has by `fleet drain`.
+    `drained_by` is the namespace of the stack that has cordoned it, "" if nobody has by `fleet drain`; `cordoned_with` is the program that has
+    set its present cordon and when, "" without one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Node:
     cordoned: bool
     taints: tuple[str, ...] = ()
     drained_by: str = ""
+    cordoned_with: str = ""
 
     def fits(self, selector: Selector) -> bool:
         """Return whether each label has one of its values."""
@@ -77,6 +80,7 @@ def node(item: Mapping[str, Any]) -> Node:
         ready=holds(status, "Ready"),
         cordoned=bool(spec.get("unschedulable")),
         taints=tuple(taint["key"] for taint in spec.get("taints") or ()),
+        cordoned_with=managers.setter(item["metadata"].get("managedFields"), "spec", "unschedulable"),
         drained_by=printable.short((item["metadata"].get("annotations") or {}).get(DRAINED_BY, "")),
     )
 

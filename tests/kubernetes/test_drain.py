@@ -1,17 +1,18 @@
 """Claims about `fleet drain` and `fleet undrain` on a real API server with controllers, scheduler and disruption budgets; the kubelet is played."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fleet import errors
-from fleet.cli import pod_drain
+from fleet.cli import pod_drain, pod_nodes
 from fleet.cluster import drain, nodes
 from fleet.program.kubernetes import rights
 from tests.support import api_server as support
 from tests.support.api_server import ApiServer, Object
-from tests.support.model_rollout import apply, deployment
+from tests.support.model_rollout import SELECTOR, apply, deployment
 
 GROUP = "rbac.authorization.k8s.io"
 
@@ -59,7 +60,7 @@ def ready(server: ApiServer, namespace: str) -> list[Object]:
 
 def rollouts(server: ApiServer, namespace: str, context: str = "admin") -> dict[str, Any]:
     cluster = {"context": context, "kubeconfig": str(server.kubeconfig)}
-    return {"glm": {"cluster": cluster, "namespace": namespace, "deployment": "glm"}}
+    return {"glm": {"cluster": cluster, "namespace": namespace, "deployment": "glm", "selector": SELECTOR}}
 
 
 def out(
@@ -121,6 +122,9 @@ def test_undrain_lets_pods_come_back_and_a_second_one_has_nothing_to_do(gpu_serv
     again, _, _ = out(gpu_server, namespace, "gpu-1")
     assert again.startswith("gpu-1 takes no new pods; no pod of this stack was there\n")
     assert again.endswith("`fleet undrain -s prod gpu-1` lets it take pods again")
+    assert pod_nodes.lines(rollouts(gpu_server, namespace), "prod") == [
+        "gpu-1: drained; `fleet undrain -s prod gpu-1` lets it take pods again"
+    ]
     words = pod_drain.back("prod", rollouts(gpu_server, namespace), "gpu-1")
     assert words == "gpu-1 takes pods again; those that run elsewhere stay there"
     support.wait(lambda: len(ready(gpu_server, namespace)) == 2, "the pod that waited serves there")
@@ -128,14 +132,18 @@ def test_undrain_lets_pods_come_back_and_a_second_one_has_nothing_to_do(gpu_serv
     assert pod_drain.back("prod", rollouts(gpu_server, namespace), "gpu-1") == "gpu-1 is not drained"
 
 
-@pytest.mark.parametrize(("by", "who"), [("", "somebody, not by `fleet drain`"), ("air", "the stack in namespace air")])
+@pytest.mark.parametrize(
+    ("by", "who"), [("", r"somebody else \(python-httpx, 20\d\d-.+Z\)"), ("air", "the stack in namespace air")]
+)
 def test_a_cordon_of_somebody_else_is_left_as_it_is(gpu_server: ApiServer, namespace: str, by: str, who: str) -> None:
     mark(gpu_server, "gpu-1", True, by or None)
     report, _, _ = out(gpu_server, namespace, "gpu-1")
     assert report.endswith("had cordoned it before: `fleet undrain` leaves that as it is")
     with pytest.raises(errors.FleetError) as caught:
         pod_drain.back("prod", rollouts(gpu_server, namespace), "gpu-1")
-    assert caught.value.seen == f"{who} has cordoned it"
+    assert re.fullmatch(f"{who} has cordoned it", caught.value.seen)
+    [line] = pod_nodes.lines(rollouts(gpu_server, namespace), "prod")
+    assert re.fullmatch(f"gpu-1: cordoned by {who}; who ends that knows why: kubectl .* uncordon gpu-1", line)
     assert (node(gpu_server, "gpu-1").cordoned, node(gpu_server, "gpu-1").drained_by) == (True, by)
 
 

@@ -22,6 +22,7 @@ SHARED = {
     "node_rotation",
     "pods",
     "pod_drain",
+    "pod_nodes",
     "pod_verify",
     "cluster_requirements",
 }
