@@ -198,6 +198,48 @@ def test_a_wait_tells_of_each_pod_and_its_end_keeps_the_object(plugin: Plugin, a
     assert str(caught.value) in plugin.said
 
 
+FAILED = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+WHEN = "2026-11-30T07:00:00Z"
+
+
+@pytest.fixture
+def weights_job(api_server: ApiServer) -> Object:
+    """A Job of the stack that fetches weights; its namespace is there."""
+    stack = cluster_stack.stack(namespace="fetches", weights=HOMES["claim"])
+    objects = cluster_stack.objects(stack)
+    api_server.apply(objects["Namespace/fetches"])
+    [job] = [manifest for key, manifest in objects.items() if key.startswith("Job/")]
+    return dict(job)
+
+
+def end(server: ApiServer, job: Object, *kinds: str, **reason: str) -> None:
+    """Report how a Job has ended, as its controller would."""
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": WHEN, **reason} for kind in kinds]
+    done = {"completionTime": WHEN, "succeeded": 1} if "Complete" in kinds else {"failed": 3}
+    server.set_status(job, {"startTime": WHEN, "conditions": conditions, **done})
+
+
+def test_a_job_that_has_failed_is_made_anew_by_the_next_up_and_one_that_is_complete_is_not(
+    plugin: Plugin, api_server: ApiServer, weights_job: Object
+) -> None:
+    job, kept = weights_job, api_server.apply(weights_job)[0]
+    end(api_server, job, "FailureTarget", "Failed", **FAILED)
+    with pytest.raises(AbortedError, match="Job has reached the specified backoff limit"):
+        plugin.update(job)
+    again = plugin.diff(job, job)
+    assert (again.changes, list(again.replaces), again.deleteBeforeReplace) == (
+        provider_pb2.DiffResponse.DIFF_SOME,
+        ['metadata.annotations["pulumi.com/replaceUnready"]'],
+        True,
+    )
+    api_server.request("DELETE", api_server.path(job), propagationPolicy="Background")
+    [fresh] = api_server.apply(job)
+    end(api_server, job, "SuccessCriteriaMet", "Complete")
+    assert fresh["metadata"]["uid"] != kept["metadata"]["uid"]
+    plugin.update(job)
+    assert plugin.diff(job, job).changes == provider_pb2.DiffResponse.DIFF_NONE
+
+
 @pytest.fixture(params=["no kubeconfig", "nobody answers", "the token has expired"])
 def unreachable(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> Plugin:
     """The plugin of a cluster that it cannot reach."""

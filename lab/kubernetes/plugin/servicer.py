@@ -72,10 +72,11 @@ class Kubernetes(protocol.Plugin):
         with self._work(context, new) as objects:
             if changes and not _replacing(changes) and objects and not has_unknown(new) and _is_fixed(objects, new):
                 changes = diffs.changes(old, new, tuple(changes))
-        replaces = _replacing(changes)
+            again = awaiting.replaced(new) and objects and _is_unready(objects, new)
+        replaces = [*_replacing(changes), *([f'metadata.annotations["{awaiting.REPLACE}"]'] if again else [])]
         some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(
-            changes=some if changes else none,
+            changes=some if changes or again else none,
             diffs=sorted({path.split(".")[0].split("[")[0] for path in changes}),
             replaces=replaces,
             # Both cannot be there with one name; with another, the new one comes first.
@@ -185,6 +186,14 @@ def _judge(objects: Store | None, manifest: Manifest) -> None:
     if objects and not has_unknown(manifest):
         with _unless_gone():
             objects.apply(manifest, dry_run=True)
+
+
+def _is_unready(objects: Store, manifest: Manifest) -> bool:
+    """Return whether an object exists and does not do what it is for; False where it cannot be read."""
+    with contextlib.suppress(errors.FleetError):
+        live = objects.find(manifest)
+        return live is not None and awaiting.missing(objects.cluster, live) is not None
+    return False
 
 
 def _is_fixed(objects: Store, manifest: Manifest) -> bool:
