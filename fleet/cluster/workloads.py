@@ -3,6 +3,7 @@
 Needs the rights to read Deployments and ReplicaSets, and to patch Deployments. Called by rollout.py and the provider.
 """
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from fleet.validators import Record
 
 # Annotation of a pod template: the digest of all that the stack says about it. Set by fleet.program, read here.
 TEMPLATE = "glm-fleet/template"
+AGAIN = "glm-fleet/tried-again"  # annotation of a Deployment: when an `up` let Kubernetes try again
 REVISION = "deployment.kubernetes.io/revision"
 SPEC = Record(
     {"template": Record({}, {"metadata": ANY, "spec": ANY}, open=True)},
@@ -140,6 +142,18 @@ def put_template(cluster: Cluster, namespace: str, name: str, template: Mapping[
             {"op": "replace", "path": "/metadata/managedFields", "value": ours},
         ]
         cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", fieldManager=MANAGER)
+
+
+def try_again(cluster: Cluster, namespace: str, name: str) -> None:
+    """Let Kubernetes make a Deployment's pods now. Raises FleetError.
+
+    After refusals its controller waits up to a quarter of an hour, also where a quota or a webhook has been mended meanwhile. Each annotation of
+    a Deployment goes to its ReplicaSet, and a change of that is worked on at once.
+    """
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    body = {"metadata": {"annotations": {AGAIN: now}}}
+    doing = f"try again to make the pods of Deployment {name}"
+    cluster.send(doing, "PATCH", path(namespace, name), body, ANY, "merge-patch+json", fieldManager=MANAGER)
 
 
 def path(namespace: str, name: str) -> str:
