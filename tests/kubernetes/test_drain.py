@@ -133,7 +133,9 @@ def test_undrain_lets_pods_come_back_and_a_second_one_has_nothing_to_do(gpu_serv
 
 
 @pytest.mark.parametrize(
-    ("by", "who"), [("", r"somebody else \(python-httpx, 20\d\d-.+Z\)"), ("air", "the stack in namespace air")]
+    ("by", "who"),
+    [("", r"somebody else \(python-httpx, 20\d\d-.+Z\)"), ("air", "the stack in namespace air")],
+    ids=["nobody", "another stack"],
 )
 def test_a_cordon_of_somebody_else_is_left_as_it_is(gpu_server: ApiServer, namespace: str, by: str, who: str) -> None:
     mark(gpu_server, "gpu-1", True, by or None)
