@@ -5,6 +5,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from lab.kubernetes import crds, pki
 from tests.support import api_server as support
 from tests.support import cluster_stack
 from tests.support.api_server import ApiServer, Object
+from tests.support.broken_way import KubeletLogs
 
 LABEL = "glm-fleet-test/gpu"
 SPACE, OWNER = "mistakes", "acme/glm-fleet/prod"
@@ -128,13 +130,19 @@ def test_a_token_that_has_expired_is_refused_until_there_is_another_one(
     assert ask(api_server, request_of_pulumi, "expires")["nodes"] == [SPACE]
 
 
+def results(server: ApiServer, check: str, **keys: Any) -> list[CheckResult]:
+    """Return what one check of the preflight says of a stack."""
+    stack = cluster_stack.stack(**keys)
+    wanted = dataclasses.replace(cluster_requirements.of_stack("prod", stack.settings, stack.roles), objects=())
+    every = preflight.check(Cluster(Access("admin", str(server.kubeconfig))), wanted)
+    return [each for each in every if each.check == check]
+
+
 def parts(server: ApiServer) -> CheckResult:
     """Return what the preflight says of the definitions that a stack with a PodMonitor needs."""
     monitor = {"namespace": "monitoring", "labels": {"app": "prometheus"}}
-    stack = cluster_stack.stack(pod_monitor=monitor)
-    wanted = dataclasses.replace(cluster_requirements.of_stack("prod", stack.settings, stack.roles), objects=())
-    results = preflight.check(Cluster(Access("admin", str(server.kubeconfig))), wanted)
-    return next(each for each in results if each.check == "parts of the cluster")
+    [result] = results(server, "parts of the cluster", pod_monitor=monitor)
+    return result
 
 
 def test_a_definition_that_the_cluster_lacks_is_named_until_it_is_installed(api_server: ApiServer) -> None:
@@ -155,3 +163,51 @@ def _knows_monitors(server: ApiServer) -> bool:
         return any(each["kind"] == "PodMonitor" for each in server.request("GET", GROUP)["resources"])
     except support.RefusedError:
         return False
+
+
+def fetch(server: ApiServer, name: str, phase: str, code: int, job: str = "weights-1") -> Object:
+    """Make a pod of a Job that fetches weights on the node of these tests, as its kubelet would report it."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job, "controller": True}
+    place = {
+        "name": name,
+        "namespace": f"{SPACE}-weights",
+        "labels": {"glm-fleet/job": "weights"},
+        "ownerReferences": [owner],
+    }
+    container = {"name": "fetch", "image": "serving"}
+    spec = {"nodeName": SPACE, "containers": [{"name": "finish", "image": "serving"}], "initContainers": [container]}
+    pod: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": place, "spec": {**spec, "restartPolicy": "Never"}}
+    server.apply(pod)
+    ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+    status = {"name": "fetch", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": ended}
+    server.set_status(pod, {"phase": phase, "initContainerStatuses": [status]})
+    return pod
+
+
+def test_weights_with_a_wrong_sum_are_named_by_the_preflight_until_their_job_has_been_made_anew(
+    api_server: ApiServer, node: Callable[..., None], tmp_path: Path
+) -> None:
+    node("8")
+    words = "model.safetensors: has sha256 00ab, wanted cd12\x1b[2J"
+    kubelet = KubeletLogs(tmp_path, f"fetching\n{words}\n")
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{SPACE}-weights"}}
+    api_server.apply(space)
+    ways = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.server_port}},
+    }
+    api_server.set_status({"apiVersion": "v1", "kind": "Node", "metadata": {"name": SPACE}}, ways)
+    try:
+        pod = fetch(api_server, "weights-1-a", "Failed", 1)
+        [result] = results(api_server, "weights", namespace=SPACE)
+        assert result.level == "warning"
+        assert result.seen == (
+            f"pod weights-1-a on {SPACE}: fetch has failed\n"
+            "| fetching\n| model.safetensors: has sha256 00ab, wanted cd12\\x1b[2J"
+        )
+        assert result.next.endswith(f"-n {SPACE}-weights logs weights-1-a -c fetch")
+        support.end_pod(api_server, pod)  # with the Job that failed
+        fetch(api_server, "weights-1-b", "Succeeded", 0)
+        assert [each.level for each in results(api_server, "weights", namespace=SPACE)] == ["ok"]
+    finally:
+        kubelet.close()
