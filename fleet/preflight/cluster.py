@@ -9,13 +9,14 @@ from typing import Any
 
 from fleet import errors
 from fleet.cluster import Cluster, access_review, gpus, namespaces, nodes
-from fleet.cluster.forms import ANY, WORD
+from fleet.cluster.forms import WORD
 from fleet.preflight import cluster_admission, cluster_weights
 from fleet.preflight.cluster_admission import StackObject
 from fleet.preflight.form import CheckResult, ok
-from fleet.validators import Record
+from fleet.validators import Each, Record
 
 VERSION = Record({"gitVersion": WORD, "major": WORD, "minor": WORD}, open=True)
+KINDS = Record({"resources": Each(Record({"kind": WORD}, open=True), most=1000)}, open=True)
 OLDEST = 30  # Kubernetes 1.30: a preStop that sleeps
 OLDEST_WITH_IMAGES = 33  # image volumes without a feature gate
 
@@ -106,10 +107,8 @@ def _rights(cluster: Cluster, wanted: Wanted) -> str:
 
 def _kinds(cluster: Cluster, wanted: Wanted) -> str:
     for kind, version in wanted.kinds.items():
-        found = cluster.find(f"look for {kind}", f"/apis/{version}", Record({"resources": ANY}, open=True))
-        if not any(
-            isinstance(each, Mapping) and each.get("kind") == kind for each in (found or {}).get("resources") or ()
-        ):
+        found = cluster.find(f"look for {kind}", f"/apis/{version}", KINDS)
+        if not any(each["kind"] == kind for each in (found or {}).get("resources") or ()):
             raise errors.NotReady(
                 seen=f"no {kind} in {version}",
                 wanted="its CustomResourceDefinition",
