@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet import errors
 from fleet.cluster.client import MANAGER, Cluster
 from fleet.cluster.forms import ANY, CONDITIONS, COUNT, LABELS, METADATA, condition, text
 from fleet.cluster.managers import joined
@@ -17,6 +18,8 @@ from fleet.validators import Record
 # Annotation of a pod template: the digest of all that the stack says about it. Set by fleet.program, read here.
 TEMPLATE = "glm-fleet/template"
 AGAIN = "glm-fleet/tried-again"  # annotation of a Deployment: when an `up` let Kubernetes try again
+TRIES = 10  # of a change that the Deployment's controller was faster than
+MOVED = 422  # the status of a JSON patch whose test fails
 REVISION = "deployment.kubernetes.io/revision"
 SPEC = Record(
     {"template": Record({}, {"metadata": ANY, "spec": ANY}, open=True)},
@@ -134,14 +137,23 @@ def put_template(cluster: Cluster, namespace: str, name: str, template: Mapping[
     # The whole template: a merge would leave what the new one lacks.
     patch = [{"op": "replace", "path": "/spec/template", "value": dict(template)}]
     changed = cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", **query)
-    entries = changed["metadata"].get("managedFields")
-    if entries is not None and (ours := joined(entries, MANAGER)) is not None:
+    for left in reversed(range(TRIES)):
+        entries = changed["metadata"].get("managedFields")
+        ours = joined(entries, MANAGER) if isinstance(entries, list) else None
+        if ours is None:
+            return
         version = changed["metadata"].get("resourceVersion")
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": version},
             {"op": "replace", "path": "/metadata/managedFields", "value": ours},
         ]
-        cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", fieldManager=MANAGER)
+        try:
+            cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", fieldManager=MANAGER)
+            return
+        except errors.ClusterRefused as error:
+            if error.code != MOVED or not left:
+                raise
+        changed = cluster.get(doing, where, DEPLOYMENT)  # its controller was faster
 
 
 def try_again(cluster: Cluster, namespace: str, name: str) -> None:
