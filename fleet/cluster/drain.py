@@ -91,6 +91,7 @@ def evict(
     """
     end = time.monotonic() + seconds
     gone: dict[str, str] = {}  # names by uid
+    last = ""
     while True:
         here = pods.on_node(cluster, namespace, label, node)
         held = {pod.name: why for pod in here if not pod.deleting and (why := _evict(cluster, pod))}
@@ -99,11 +100,12 @@ def evict(
         outcome = Outcome(tuple(gone.values()), tuple(left), held)
         if outcome.empty:
             return outcome
-        note(
-            "; ".join(
-                [*(f"{name} ends" for name in left), *(f"{name} is held back: {why}" for name, why in held.items())]
-            )
+        line = "; ".join(
+            [*(f"{name} ends" for name in left), *(f"{name} is held back: {why}" for name, why in held.items())]
         )
+        if line != last:
+            last = line
+            note(line)
         if time.monotonic() > end or cluster.cancelled.wait(INTERVAL):
             return outcome
 
