@@ -71,7 +71,9 @@ def road(plan: program.Plan) -> None:
 def road_onto_cluster(plan: program.Plan) -> None:
     """Declare the objects of a stack on a Kubernetes cluster, and the rollout of each model's pods."""
     rollouts = {
-        model: Rollout(model, deployment, cluster.rollout(plan, model), plan.fleet, cluster.protected(plan, model))
+        model: Rollout(
+            model, deployment.resource, cluster.rollout(plan, deployment), plan.fleet, cluster.protected(plan, model)
+        )
         for model, deployment in cluster.deployments(plan).items()
     }
     pulumi.export("models", {model: cluster.evidence(plan, model, rollout) for model, rollout in rollouts.items()})

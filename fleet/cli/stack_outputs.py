@@ -38,6 +38,19 @@ def outputs(stack: str) -> dict[str, Any]:
     node, `authority_ends` is the last day of the stack's authority; empty without a gateway. On a cluster, `rollouts` are the outputs of each
     model's Rollout, with the pods that are there now.
     """
+    values = whole(stack)
+    if not replicas(values):
+        raise errors.FleetError(
+            doing=f"read the outputs of stack {stack}",
+            seen="no replica serves",
+            wanted="at least one, made by `pulumi up`",
+            next=f"`pulumi up -s {stack}` reports what is missing",
+        )
+    return values
+
+
+def whole(stack: str) -> dict[str, Any]:
+    """Return the same outputs, also when nothing serves."""
     values: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     state = _state(stack)
     by_node, by_kind = values.get("replicas") or {}, _by_kind(state)
@@ -47,13 +60,6 @@ def outputs(stack: str) -> dict[str, Any]:
     values["gateways"] = by_kind.get("Gateway", {})
     values["authority_ends"] = by_kind.get("Authority", {}).get("authority", {}).get("ends", "")
     values["rollouts"] = {model: pods.live(model, rollout) for model, rollout in by_kind.get("Rollout", {}).items()}
-    if not replicas(values):
-        raise errors.FleetError(
-            doing=f"read the outputs of stack {stack}",
-            seen="no replica serves",
-            wanted="at least one, made by `pulumi up`",
-            next=f"`pulumi up -s {stack}` reports what is missing",
-        )
     return values
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -18,6 +18,9 @@ from fleet import address, resources
 from fleet.program import config, gateway, machines, openings, turns
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
+
+if TYPE_CHECKING:
+    from fleet.program import kubernetes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +58,14 @@ class Plan:
     def owner(self) -> str:
         """The name of this stack, by which it owns machines and namespaces: [ORGANIZATION/]PROJECT/STACK."""
         return "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
+
+    @functools.cached_property
+    def on_cluster(self) -> "kubernetes.Stack":
+        """The stack on its Kubernetes cluster; one for the whole program, because it renders each model's variables once."""
+        from fleet.program import kubernetes  # only stacks on a cluster need it
+
+        assert self.settings.kubernetes
+        return kubernetes.Stack(self.settings, self.settings.kubernetes, self.roles, self.owner)
 
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""

@@ -5,11 +5,10 @@ Knows gRPC and no machine. Needs the resources of the files beside it. Started b
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import provider_pb2, status_pb2
+from pulumi.runtime.proto import provider_pb2
 
 from fleet import errors
 from fleet.impact import effects
@@ -236,7 +235,8 @@ class Fleet(protocol.Plugin):
                     yield work
             except InitFailed as error:
                 self._turns.alive(failed=True)
-                self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
+                message = self._causes.message(error.error, urn)
+                protocol.fail_with_state(context, ident, to_struct(error.properties), message)
             except errors.FleetError as error:
                 self._turns.alive(failed=True)
                 context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
@@ -246,13 +246,5 @@ class Fleet(protocol.Plugin):
                 secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
                 bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
                 if state:
-                    self._keep(context, ident, state, str(bug))
+                    protocol.fail_with_state(context, ident, to_struct(state), str(bug))
                 context.abort(grpc.StatusCode.UNKNOWN, str(bug))
-
-    def _keep(self, context: Context, ident: str, properties: Props, message: str) -> NoReturn:
-        """Fail with a state that the Pulumi engine saves: the resource exists, and the next `up` continues with it."""
-        detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=to_struct(properties), reasons=[message])
-        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-        status.details.add().Pack(detail)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.UNKNOWN, message)

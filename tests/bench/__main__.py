@@ -1,7 +1,7 @@
 """`make bench`: the figures of the road, measured on a lab of its own, as a table and as JSON with the machine's load beside each.
 
 Needs the bootstrap and the lab's images. Nothing here fails on a slow machine: figures are for reading, ratios for comparing.
-Usage: python -m tests.bench [--json FILE] [--only endpoint]
+Usage: python -m tests.bench [--json FILE] [--only endpoint|cluster]
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import endpoint, many, peers
+from tests.bench import cluster, endpoint, many, peers
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_success
 
@@ -128,10 +128,13 @@ def main() -> None:
     """Measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
-    options.add_argument("--only", choices=("endpoint",), help="leave out the other rows, which need a lab")
+    options.add_argument("--only", choices=("endpoint", "cluster"), help="leave out the other rows")
     arguments = options.parse_args()
     rows = Bench()
-    endpoint.measure(rows)
+    if arguments.only != "cluster":
+        endpoint.measure(rows)
+    if arguments.only != "endpoint":
+        cluster.measure(rows)
     if not arguments.only:
         whole(rows)
     print(rows.table())

@@ -21,6 +21,9 @@ SHARED = {
     "accept_report",
     "node_rotation",
     "pods",
+    "pod_drain",
+    "pod_nodes",
+    "pod_verify",
     "cluster_requirements",
 }
 
