@@ -10,11 +10,14 @@ ROLES = {
     "weights": ("weights",),
     "serving": ("vllm",),
     "gateway": ("gateway",),
+    "member": ("kubernetes",),
 }
 # The roles that run on a machine without GPUs.
-WITHOUT_GPUS = ("host", "gateway")
+WITHOUT_GPUS = ("host", "gateway", "kubernetes")
+# The role that does not run on a member of the stack's own cluster: containerd is there for the kubelet, and Docker's rules drop what pods forward.
+NOT_ON_MEMBERS = "docker"
 # The private role that other roles include. A stack sets no variable of it, but its files count as theirs.
-HELPER, HELPED = "long_task", ("image", "weights", "serving")
+HELPER, HELPED = "long_task", ("image", "weights", "serving", "member")
 # Role variables that only the program sets: from an output of another resource, or from another key of the stack file.
 SET_BY_PROGRAM = {
     "vllm_image": "the resource Image",
@@ -30,6 +33,13 @@ SET_BY_PROGRAM = {
     "gateway_clients": "glm-fleet:clients",
     "gateway_acme": "glm-fleet:gateway",
     "gateway_virtual_address": "glm-fleet:gateway",
+    "kubernetes_part": "glm-fleet:cluster",
+    "kubernetes_name": "the machine's name",
+    "kubernetes_address": "the machine's internal_address",
+    "kubernetes_gpus": "the machine's gpus",
+    "kubernetes_endpoint": "glm-fleet:cluster",
+    "kubernetes_names": "glm-fleet:cluster",
+    "kubernetes_authority": "the resource Member of the first control plane",
 }
 
 
