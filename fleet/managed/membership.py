@@ -53,15 +53,26 @@ def ticket(connection: ssh.Connection, member: str, control_plane: bool) -> Tick
     if not control_plane:
         return Ticket(token)
     uploaded = ("kubeadm", "init", "phase", "upload-certs", "--upload-certs")
-    return Ticket(token, _only(connection, uploaded, KEY, f"share the certificates with {member}", "a key of 64 digits"))
+    return Ticket(
+        token, _only(connection, uploaded, KEY, f"share the certificates with {member}", "a key of 64 digits")
+    )
 
 
 def login(connection: ssh.Connection, user: str, days: int) -> Login:
     """Return a new login of an administrator, which ends by itself. Raises CommandFailed."""
     doing = f"make a kubeconfig for {user}"
-    made = ("kubeadm", "kubeconfig", "user", f"--client-name={user}", f"--org={GROUP}", f"--validity-period={days * 24}h")
+    made = (
+        "kubeadm",
+        "kubeconfig",
+        "user",
+        f"--client-name={user}",
+        f"--org={GROUP}",
+        f"--validity-period={days * 24}h",
+    )
     text = _run(connection, made, doing)
-    parts = [re.search(rf"^ +client-{name}-data: ([A-Za-z0-9+/=]+)$", text, re.MULTILINE) for name in ("certificate", "key")]
+    parts = [
+        re.search(rf"^ +client-{name}-data: ([A-Za-z0-9+/=]+)$", text, re.MULTILINE) for name in ("certificate", "key")
+    ]
     pems = [base64.b64decode(part[1]).decode("ascii", "replace") if part else "" for part in parts]
     if not all(PEM.fullmatch(pem) for pem in pems):
         raise _failed(connection, doing, "it has no certificate, or no key", "both in PEM, as kubeadm prints them")
@@ -86,9 +97,7 @@ def take_out(connection: ssh.Connection, member: str) -> None:
             )
 
 
-def _only(
-    connection: ssh.Connection, command: Sequence[str], pattern: re.Pattern[str], doing: str, wanted: str
-) -> str:
+def _only(connection: ssh.Connection, command: Sequence[str], pattern: re.Pattern[str], doing: str, wanted: str) -> str:
     """Return the last line of a command, which must match the pattern, and is a secret. Raises CommandFailed."""
     lines = _run(connection, command, doing).strip().splitlines()
     if not lines or not pattern.fullmatch(lines[-1]):

@@ -14,7 +14,9 @@ from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import Props
 
-GetTicket = Callable[[ssh.Target, ssh.Target, bool], Ticket | None]  # of the control plane and the machine, whether that is one, too
+GetTicket = Callable[
+    [ssh.Target, ssh.Target, bool], Ticket | None
+]  # of the control plane and the machine, whether that is one, too
 TakeOut = Callable[[ssh.Target, str], None]
 
 
@@ -71,5 +73,3 @@ class Member(Playbook):
         if properties.get("control_plane") and properties.get("part"):
             self._take_out(ssh.Target.from_inputs(properties["control_plane"]), request.name)
         super().delete(request, properties)
-
-

@@ -22,6 +22,14 @@ REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 
 # A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 PEM = Text("certificates and keys as PEM", r"[\w\s+/=().,:-]+", most=64_000, lines=True)
+CERTIFICATE = Text(
+    "a certificate as PEM",
+    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n?",
+    most=64_000,
+    lines=True,
+)
+PART = Text("first, control-plane or worker", r"first|control-plane|worker")
+ENDPOINT = Text("HOST:PORT", r"[A-Za-z0-9.:\[\]-]+:[0-9]+", most=300)
 THUMBPRINT = Text("a thumbprint: 43 signs of base64url", r"[A-Za-z0-9_-]{43}", most=43)
 DAY = served_certificate.DAY
 REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
@@ -47,6 +55,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
     },
     "Serving": {"replicas": REPLICA_LIST},
     "Gateway": {"version": VERSION, "acme": ACME},
+    "Member": {"part": PART, "version": VERSION, "endpoint": ENDPOINT, "authority": CERTIFICATE},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.
@@ -91,7 +100,7 @@ BASE: Mapping[str, Form] = {
 
 def forms(kind: str) -> Mapping[str, Form]:
     """Return the forms of the outputs of a kind, by name."""
-    base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway") else {}
+    base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway", "Member") else {}
     if kind == "Rollout":
         base = {name: BASE[name] for name in ("drift", "seconds", "took")}
     return {**base, **RESULTS.get(kind, {}), **OWN.get(kind, {})}

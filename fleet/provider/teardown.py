@@ -24,7 +24,7 @@ SWITCH_FILES = [
 
 
 def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
-    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights, serving or gateway."""
+    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights, serving, gateway or member."""
     parts = ("files", "units", "packages", "users", "groups", "restores", "sysctls")
     things: Request = {part: [] for part in parts}
     for thing, ours in ((properties.get("managed") or {}).get("declared") or {}).items():
@@ -81,6 +81,12 @@ def _gateway(things: Request, properties: Mapping[str, Any], purge: Collection[s
     return {"trees": [*folders, "/etc/fleet/acme", "/var/lib/fleet-acme"]}
 
 
+def _member(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    runtime = ("/etc/containerd", "/var/lib/containerd", "/etc/cni/net.d", "/opt/cni")
+    ours = runtime if any(name.startswith("containerd") for name in things["packages"]) else ()
+    return {"member": True, "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", *ours]}
+
+
 def _keep_mount(unit: str) -> Request:
     """Keep the file system of a named disk mounted: it may have data of others."""
     remedy = f"`systemctl disable --now {unit}` on the node unmounts it and keeps its data"
@@ -102,4 +108,11 @@ def variable(properties: Mapping[str, Any], role: str, name: str) -> Any:
     return values[name]
 
 
-_BY_KIND = {"host": _host, "image": _image, "weights": _weights, "serving": _serving, "gateway": _gateway}
+_BY_KIND = {
+    "host": _host,
+    "image": _image,
+    "weights": _weights,
+    "serving": _serving,
+    "gateway": _gateway,
+    "member": _member,
+}

@@ -43,6 +43,7 @@ SET_BY_PROGRAM = {
 }
 
 
-def of_machine(kind: str, gpus: int) -> tuple[str, ...]:
-    """Return the roles that one kind of resource runs on a machine with so many GPUs."""
-    return ROLES[kind] if gpus else tuple(role for role in ROLES[kind] if role in WITHOUT_GPUS)
+def of_machine(kind: str, gpus: int, member: bool = False) -> tuple[str, ...]:
+    """Return the roles that one kind of resource runs on a machine with so many GPUs; `member`: of the stack's own cluster."""
+    roles = (role for role in ROLES[kind] if gpus or role in WITHOUT_GPUS)
+    return tuple(role for role in roles if not member or role != NOT_ON_MEMBERS)

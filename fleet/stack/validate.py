@@ -15,6 +15,7 @@ from typing import Any
 from fleet.errors import SettingsError
 from fleet.findings import weigh
 from fleet.stack import (
+    cluster_form,
     gateway_form,
     kubernetes_form,
     kubernetes_vars,
@@ -71,6 +72,8 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
         findings.mistakes += map(stack.locate_mistake, mistakes)
         findings.mistakes += map(stack.locate_mistake, _without_a_role(stack, roles, name, file))
+    if stack.cluster:
+        return _own_cluster(stack, stack.cluster, roles, file, today, findings)
     if findings.mistakes:
         findings.mistyped = True
         return findings
@@ -80,6 +83,36 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         # A source may supply variables that a stack must otherwise set.
         applied = (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED))
         findings.judge(plan, applied, stack, file, today, functools.partial(_key, stack=stack, machine=name))
+    return findings
+
+
+def _own_cluster(
+    stack: settings.Settings,
+    cluster: cluster_form.OwnCluster,
+    roles: role_vars.Roles,
+    file: str,
+    today: datetime.date,
+    findings: Findings,
+) -> Findings:
+    """Return the findings about machines that become a cluster, in `findings`: those of the rules that are about hosts."""
+    findings.mistakes += cluster_form.variable_mistakes(stack.vars, roles.owners, file, "vars")
+    for name, machine in stack.machines.items():
+        own = cluster_form.variable_mistakes(machine.vars, roles.owners, file, f"{stack.key(name)}.vars")
+        findings.mistakes += map(stack.locate_mistake, own)
+    if findings.mistakes:
+        findings.mistyped = True
+        return findings
+    findings.warnings += cluster_form.warnings(cluster, file)
+    for name in filter(stack.gpus, stack.machines):
+        findings.judge(
+            machine_plan(stack, roles, name),
+            rules.RULES,
+            stack,
+            file,
+            today,
+            functools.partial(_key, stack=stack, machine=name),
+            lambda finding: roles.owners.get(_split(finding)[0]) not in cluster_form.ELSEWHERE,
+        )
     return findings
 
 

@@ -186,7 +186,7 @@ def _push(registry: oci.Registry, version: str) -> dict[str, str]:
     for name, tag in _listed(version).items():
         if name in images:  # CoreDNS is not among them
             pushed[name] = registry.push(images[name], _path(name), tag)
-    addons = {"root/addons": programs["addons"], "root/k8s-node-labeller": Link("addons")}
+    addons: dict[str, bytes | Link] = {"root/addons": programs["addons"], "root/k8s-node-labeller": Link("addons")}
     plugin = ["/root/addons", "device-plugin", "/var/lib/kubelet/device-plugins", machine_files.GPU]
     processes: dict[str, dict[str, Any]] = {
         "network": {"Entrypoint": ["/root/addons"]},

@@ -5,7 +5,6 @@ Each test reads what one run of the role on each of both has left. Packages and 
 
 import dataclasses
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 

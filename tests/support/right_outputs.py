@@ -24,5 +24,11 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "version": "2.8.16",
         "acme": {"by": "acme", "ends": "2027-02-28", "right": False, "seen": "the ACME server gave no certificate"},
     },
+    "Member": {
+        "part": "first",
+        "version": "1.37.2",
+        "endpoint": "api.example.com:6443",
+        "authority": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+    },
     "Node": {"facts": {"system": "ubuntu 24.04", "kernel": "6.8.0-87-generic", "arch": "x86_64", "python": "3.12.3"}},
 }
