@@ -5,17 +5,22 @@ Each test reads what one run of the role on each of both has left. Packages and 
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fleet import ssh
+from fleet.cli import kubeconfig
+from fleet.managed import membership
 from lab import site
-from lab.kubernetes import own_cluster
+from lab.commands import run
+from lab.kubernetes import build, own_cluster
 from tests.support import labs, playbook
 
-pytestmark = pytest.mark.exhaustive
+# Two minutes of two idle cores until both are members.
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(2400)]
 LAB = "glm-own-cluster"
 GPUS = {"cp-1": 0, "gpu-1": 8}
 
@@ -27,6 +32,7 @@ class Members:
     nodes: dict[str, ssh.Target]
     variables: dict[str, dict[str, Any]]
     runs: dict[str, playbook.Run]
+    tokens: list[str]
 
     def sh(self, name: str, command: str) -> str:
         with ssh.connect(self.nodes[name]) as connection:
@@ -36,6 +42,16 @@ class Members:
         """Ask the API server as its administrator, on the control plane; return what it prints, read as JSON where it is."""
         text = self.sh("cp-1", f"kubectl --kubeconfig=/etc/kubernetes/admin.conf {' '.join(words)}")
         return json.loads(text) if text.startswith("{") else text
+
+    def api(self, *words: str, stdin: str = "") -> Any:
+        """Ask the API server from this machine, by the kubeconfig that `fleet kubeconfig` writes."""
+        member = self.runs["cp-1"].results["fleet_member"]
+        with ssh.connect(self.nodes["cp-1"]) as connection, tempfile.NamedTemporaryFile() as file:
+            login = membership.login(connection, "glm-fleet/test", 1)
+            file.write(kubeconfig.kubeconfig("own", member, login.certificate, login.key).encode())
+            file.flush()
+            kubectl = (str(build.binary("cp")), "kubectl", f"--kubeconfig={file.name}", "--context=own")
+            return run(*kubectl, *words, stdin=stdin.encode() or None)
 
     def again(self, name: str, check: bool = False) -> playbook.Run:
         return playbook.run(self.nodes[name], "member", self.variables[name], {}, check)
@@ -61,14 +77,14 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
             }
             for name, node in nodes.items()
         }
-        made = Members(nodes, variables, {})
+        made = Members(nodes, variables, {}, [])
         made.runs["cp-1"] = playbook.run(nodes["cp-1"], "member", variables["cp-1"], {})
         assert made.runs["cp-1"].rc == 0, made.runs["cp-1"].message
         variables["gpu-1"]["kubernetes_authority"] = made.runs["cp-1"].results["fleet_member"]["authority"]
-        token = made.sh("cp-1", "kubeadm token create --ttl 10m").strip()
-        made.runs["gpu-1"] = playbook.run(
-            nodes["gpu-1"], "member", variables["gpu-1"], {"KUBERNETES_JOIN_TOKEN": token}
-        )
+        with ssh.connect(nodes["cp-1"]) as connection:
+            made.tokens.append(membership.ticket(connection, "gpu-1", False).token)
+        token = {"KUBERNETES_JOIN_TOKEN": made.tokens[0]}
+        made.runs["gpu-1"] = playbook.run(nodes["gpu-1"], "member", variables["gpu-1"], token)
         assert made.runs["gpu-1"].rc == 0, made.runs["gpu-1"].message
         yield made
     finally:
@@ -99,3 +115,65 @@ def test_the_member_with_gpus_offers_them_and_has_the_labels_of_amd(members: Mem
 def test_a_control_plane_without_gpus_takes_no_pods_of_users(members: Members) -> None:
     node = members.kubectl("get", "node", "cp-1", "--output=json")
     assert {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"} in node["spec"]["taints"]
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_a_second_run_changes_nothing_and_needs_no_token(members: Members, name: str) -> None:
+    again = members.again(name)
+    assert (again.rc, again.changed) == (0, []), again.message
+    checked = members.again(name, check=True)
+    assert (checked.rc, checked.changed) == (0, []), checked.message
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_the_packages_are_held(members: Members, name: str) -> None:
+    assert set(members.sh(name, "apt-mark showhold").split()) == {"kubeadm", "kubelet", "kubectl"}
+
+
+def test_no_token_stays_on_a_machine_and_the_makers_own_one_has_ended(members: Members) -> None:
+    assert members.sh("gpu-1", f"grep -rlF {members.tokens[0]} /etc /run /var/lib/kubelet || true") == ""
+    left = members.sh("cp-1", "KUBECONFIG=/etc/kubernetes/admin.conf kubeadm token list --output=json")
+    assert left.count('"token"') <= 1, "only that of the join"
+
+
+def test_a_pod_gets_the_devices_of_its_gpus(members: Members) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "two-gpus", "namespace": "default"},
+        "spec": {
+            "containers": [
+                {
+                    "name": "pod",
+                    "image": members.variables["gpu-1"]["kubernetes_pause_image"],
+                    "resources": {"limits": {"amd.com/gpu": "2", "cpu": "100m", "memory": "32Mi"}},
+                }
+            ]
+        },
+    }
+    members.api("apply", "--filename=-", stdin=json.dumps(pod))
+    members.api("wait", "--for=condition=Ready", "--timeout=120s", "pod/two-gpus")
+    pid = members.sh("gpu-1", "grep -lz ^LAB_GPUS= /proc/[0-9]*/environ | head -1 | cut -d/ -f3").strip()
+    assert len(members.sh("gpu-1", f"ls /proc/{pid}/root/dev/dri").split()) == 2
+    assert members.sh("gpu-1", f"ls /proc/{pid}/root/dev/kfd").strip()
+    members.api("delete", "pod", "two-gpus", "--wait=false")
+
+
+def test_a_member_reaches_the_api_server_by_its_service(members: Members) -> None:
+    """kube-proxy, in an image with its own nft, has written the rules."""
+    answer = members.sh("gpu-1", "curl --silent --cacert /etc/kubernetes/pki/ca.crt https://10.96.0.1/healthz")
+    assert answer == "ok"
+
+
+def test_the_kubelet_has_the_settings_of_the_role_over_those_of_kubeadm(members: Members) -> None:
+    settings = json.loads(members.api("get", "--raw=/api/v1/nodes/gpu-1/proxy/configz"))["kubeletconfig"]
+    assert (settings["cpuManagerPolicy"], settings["topologyManagerPolicy"]) == ("static", "best-effort")
+    assert (settings["shutdownGracePeriod"], settings["shutdownGracePeriodCriticalPods"]) == ("6m0s", "30s")
+    assert settings["cgroupDriver"] == "cgroupfs"
+
+
+def test_a_stranger_is_not_let_into_the_cluster(members: Members) -> None:
+    code = members.sh(
+        "gpu-1", "curl --silent --insecure --output /dev/null --write-out '%{http_code}' https://10.96.0.1/api/v1/nodes"
+    )
+    assert code == "403"
