@@ -42,7 +42,7 @@ def member(plan: program.Plan, machine: str, members: Mapping[str, resources.Mem
         "kubernetes_names": names(plan),
         "kubernetes_authority": first.authority if first else "",
     }
-    asked = {"control_plane": first.node.connection} if first else {}
+    asked = {"control_plane": first.node} if first else {}
     return {**plan.inputs("member", machine, **variables), **asked}
 
 

@@ -39,7 +39,7 @@ SET_BY_PROGRAM = {
     "kubernetes_gpus": "the machine's gpus",
     "kubernetes_endpoint": "glm-fleet:cluster",
     "kubernetes_names": "glm-fleet:cluster",
-    "kubernetes_authority": "the resource Member of the first control plane",
+    "kubernetes_authority": "the resource Member",
 }
 
 

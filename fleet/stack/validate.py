@@ -20,7 +20,6 @@ from fleet.stack import (
     kubernetes_form,
     kubernetes_vars,
     mirrors,
-    resource_roles,
     role_vars,
     rules,
     settings,
@@ -72,6 +71,7 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
         findings.mistakes += map(stack.locate_mistake, mistakes)
         findings.mistakes += map(stack.locate_mistake, _without_a_role(stack, roles, name, file))
+    findings.mistakes += map(stack.locate_mistake, _without_a_cluster(stack, roles, file))
     if stack.cluster:
         return _own_cluster(stack, stack.cluster, roles, file, today, findings)
     if findings.mistakes:
@@ -156,11 +156,23 @@ def _on_cluster(
     return findings
 
 
+def _without_a_cluster(stack: settings.Settings, roles: role_vars.Roles, file: str) -> Iterator[SettingsError]:
+    """Yield the variables of the role kubernetes in a stack whose machines become no cluster."""
+    places = {f"{stack.key(name)}.vars": machine.vars for name, machine in stack.machines.items()}
+    for key, values in () if stack.cluster else {"vars": stack.vars, **places}.items():
+        for name in values:
+            if roles.owners.get(name) == "kubernetes":
+                allowed = "`glm-fleet:cluster`, which says that they do; or leave it out"
+                seen = "the machines become no cluster"
+                yield SettingsError(file=file, key=f"{key}.{name}", seen=seen, allowed=allowed)
+
+
 def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
     """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
     own, gpus = stack.machines[name].vars, stack.gpus(name)
+    there = ("host", "kubernetes" if stack.cluster else "gateway")
     for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus)):
-        allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
+        allowed = f"variables of the roles {' and '.join(there)}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
 

@@ -153,7 +153,7 @@ def test_a_pod_gets_the_devices_of_its_gpus(members: Members) -> None:
     }
     members.api("apply", "--filename=-", stdin=json.dumps(pod))
     members.api("wait", "--for=condition=Ready", "--timeout=120s", "pod/two-gpus")
-    pid = members.sh("gpu-1", "grep -lz ^LAB_GPUS= /proc/[0-9]*/environ | head -1 | cut -d/ -f3").strip()
+    pid = members.sh("gpu-1", "grep -lz ^LAB_GPUS=renderD /proc/[0-9]*/environ | head -1 | cut -d/ -f3").strip()
     assert len(members.sh("gpu-1", f"ls /proc/{pid}/root/dev/dri").split()) == 2
     assert members.sh("gpu-1", f"ls /proc/{pid}/root/dev/kfd").strip()
     members.api("delete", "pod", "two-gpus", "--wait=false")

@@ -8,21 +8,11 @@ import pytest
 from fleet import errors
 from fleet.stack import cluster_form, role_vars, settings, validate
 from tests.support import change_table
+from tests.support.cluster_of_machines import NAMES, stack
 
 FILE = "stacks/Pulumi.cluster.yaml"
 ROLES = role_vars.load(change_table.ROLES)
 TODAY = datetime.date(2026, 11, 30)
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4b1Gcpmcx5cDCqGhqbXvPNLMXtMYBUR3Mj0RvIm4sM"
-NAMES = ("cp-1", "cp-2", "cp-3", "gpu-1")
-
-
-def stack(planes: list[str], endpoint: str = "", **more: Any) -> dict[str, Any]:
-    machines = {
-        name: {"address": f"192.0.2.{number}", "host_key": HOST_KEY, **({"gpus": 0} if name.startswith("cp") else {})}
-        for number, name in enumerate(NAMES, start=1)
-    }
-    cluster = {"control_planes": planes, **({"endpoint": endpoint} if endpoint else {})}
-    return {"nodes": {"source": "ssh", "machines": machines}, "cluster": cluster, **more}
 
 
 def mistake(raw: dict[str, Any]) -> errors.SettingsError:
@@ -77,3 +67,10 @@ def test_three_control_planes_with_a_name_have_no_finding() -> None:
 def test_the_first_control_plane_makes_the_cluster_and_the_others_join() -> None:
     form = cluster_form.OwnCluster(control_planes=["cp-1", "cp-2", "cp-3"], endpoint="api.example.com")
     assert [form.part(name) for name in NAMES] == ["first", "control-plane", "control-plane", "worker"]
+
+
+def test_a_variable_of_the_role_kubernetes_without_a_cluster_is_refused() -> None:
+    raw = {key: value for key, value in stack([]).items() if key != "cluster"}
+    read = settings.read({**raw, "vars": {"kubernetes_port": 7443}}, FILE)
+    errors_by_key = {error.key: error.seen for error in validate.validate(read, ROLES, FILE, TODAY).mistakes}
+    assert errors_by_key["vars.kubernetes_port"] == "the machines become no cluster"
