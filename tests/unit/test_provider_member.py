@@ -33,9 +33,15 @@ class Cluster:
         self.ticket, self.error = ticket, error
         self.events: list[str] = []
         self.secrets: list[dict[str, str]] = []
+        outputs = ("part", "version", "endpoint", "authority")
         self.member = Member(
-            *("Member", ("part", "version", "endpoint", "authority"), Slots()),
-            **{"run": self.run, "read": lambda *_: [{}], "get_ticket": self.get_ticket, "take_out": self.take_out},
+            "Member",
+            outputs,
+            Slots(),
+            run=self.run,
+            read=lambda *_: [{}],
+            get_ticket=self.get_ticket,
+            take_out=self.take_out,
         )
 
     def run(self, job: converge.Job, *_: Any) -> converge.Outcome:
