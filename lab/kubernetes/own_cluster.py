@@ -1,10 +1,9 @@
-"""What a lab's site has for machines that become a cluster of their own, by the role kubernetes: Kubernetes' packages and images, and manifests.
+"""What a lab's site has for machines that become a cluster of their own, by the role kubernetes: Kubernetes' packages and images.
 
 All of it stands in, and says so: packages and images hold the programs of lab.kubernetes.build. Also the files that make a lab node bear a
 kubelet. Needs a site (lab.site). Called by the tests.
 """
 
-import hashlib
 import json
 import os
 import tempfile
@@ -21,7 +20,6 @@ from lab.kubernetes.oci import Image, Link
 
 REPOSITORY = f"{site.REGISTRY}/lab/kubernetes"  # of the images in the site's registry
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
-FOLDER = Path("/srv/packages/kubernetes")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The lab's runtime for containers in containers, by the name that containerd looks for first. This machine may lack CAP_SYS_RESOURCE,
@@ -59,7 +57,7 @@ def create_node(lab: str, name: str, gpus: int, folder: Path) -> dict[str, Any]:
 
 
 def supply(lab: str, authority: str) -> dict[str, Any]:
-    """Put packages, images and manifests on a lab's site. Return the variables of the role kubernetes that name them.
+    """Put packages and images on a lab's site. Return the variables of the role kubernetes that name them.
 
     `authority` is the certificate of the site's registry.
     """
@@ -71,8 +69,6 @@ def supply(lab: str, authority: str) -> dict[str, Any]:
         facts = _publish(lab, version)
     with step("push Kubernetes' images to the site's registry"):
         images = _push(oci.Registry(site.REGISTRY, net.site, authority), version)
-    manifest = network_manifest(images["network"])
-    docker("exec", "--interactive", site.name(lab), "sh", "-c", f"cat > {FOLDER}/network.yaml", stdin=manifest)
     return {
         "kubernetes_version": version.removeprefix("v"),
         "kubernetes_repository_url": site_packages.URL,
@@ -81,8 +77,7 @@ def supply(lab: str, authority: str) -> dict[str, Any]:
         "kubernetes_registry_certificates": {site.REGISTRY: authority},
         "kubernetes_image_repository": REPOSITORY,
         "kubernetes_pause_image": images["pause"],
-        "kubernetes_network_manifest": f"{site_packages.URL}/network.yaml",
-        "kubernetes_network_sha256": hashlib.sha256(manifest).hexdigest(),
+        "kubernetes_network_image": images["kube-router"],
         "kubernetes_device_plugin_image": images["device-plugin"],
         "kubernetes_labeller_image": images["labeller"],
         **PLATFORM,
@@ -118,45 +113,6 @@ PLATFORM: Mapping[str, Any] = {
 }
 
 
-def network_manifest(image: str) -> bytes:
-    """Return the manifest of the network that stands in: pods reach each other, and NetworkPolicies have no effect."""
-    labels = {"app": "lab-network"}
-    rules = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]
-    account = {"name": "lab-network", "namespace": "kube-system"}
-    container = {
-        "name": "network",
-        "image": image,
-        "args": ["network", "/host/cni"],
-        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-        "securityContext": {"privileged": True},
-        "volumeMounts": [{"name": "cni", "mountPath": "/host/cni"}],
-    }
-    pod = {
-        "hostNetwork": True,
-        "serviceAccountName": account["name"],
-        "priorityClassName": "system-node-critical",
-        "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
-        "volumes": [{"name": "cni", "hostPath": {"path": "/etc/cni/net.d", "type": "DirectoryOrCreate"}}],
-    }
-    about = {"annotations": {"glm-fleet/stand-in": "the lab's network, which enforces no NetworkPolicy"}}
-    api, role = "rbac.authorization.k8s.io", {"kind": "ClusterRole", "name": account["name"]}
-    binding = {"roleRef": {"apiGroup": api, **role}, "subjects": [{"kind": "ServiceAccount", **account}]}
-    objects = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
-        {"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": account["name"]}, "rules": rules},
-        {"apiVersion": f"{api}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": account["name"]}, **binding},
-        {
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": {**account, **about},
-            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
-        },
-    ]
-    # Each document has lines of its own, as a manifest that people write.
-    return b"".join(b"---\n" + json.dumps(document, indent=1).encode() + b"\n" for document in objects)
-
-
 def _publish(lab: str, version: str) -> dict[str, str]:
     """Send the programs to the site, which makes packages of them; return the repository's {key, fingerprint}."""
     container = site.name(lab)
@@ -176,7 +132,11 @@ def _push(registry: oci.Registry, version: str) -> dict[str, str]:
     programs = {part: build.binary(part).read_bytes() for part in ("cp", "node", "addons")}
     commands = {f"usr/local/bin/{name}": Link("cp") for name in CONTROL_PLANE}
     control_plane = Image({"usr/local/bin/cp": programs["cp"], **commands}, {"Env": [PATH]})
-    proxy = {"usr/local/bin/node": programs["node"], "usr/local/bin/kube-proxy": Link("node"), **_nft()}
+    proxy = {
+        "usr/local/bin/node": programs["node"],
+        "usr/local/bin/kube-proxy": Link("node"),
+        **_node_programs("/usr/sbin/nft"),
+    }
     images = {
         **dict.fromkeys(CONTROL_PLANE, control_plane),
         "kube-proxy": Image(proxy, {"Env": [PATH]}),
@@ -186,10 +146,17 @@ def _push(registry: oci.Registry, version: str) -> dict[str, str]:
     for name, tag in _listed(version).items():
         if name in images:  # CoreDNS is not among them
             pushed[name] = registry.push(images[name], _path(name), tag)
-    addons: dict[str, bytes | Link] = {"root/addons": programs["addons"], "root/k8s-node-labeller": Link("addons")}
+    addons: dict[str, bytes | Link] = {
+        "root/addons": programs["addons"],
+        "root/k8s-node-labeller": Link("addons"),
+        "root/kube-router": Link("addons"),
+        # The role's objects copy a file in kube-router's image.
+        "bin/sh": Link("../usr/bin/dash"),
+        **_node_programs("/usr/bin/dash", "/usr/bin/cp", "/usr/bin/mv"),
+    }
     plugin = ["/root/addons", "device-plugin", "/var/lib/kubelet/device-plugins", machine_files.GPU]
     processes: dict[str, dict[str, Any]] = {
-        "network": {"Entrypoint": ["/root/addons"]},
+        "kube-router": {"Entrypoint": ["/root/kube-router"], "Env": [PATH]},
         "device-plugin": {"WorkingDir": "/root", "Cmd": plugin},
         "labeller": {"WorkingDir": "/root", "Env": [f"LAB_LABELS={json.dumps(LABELS)}"]},
     }
@@ -210,12 +177,12 @@ def _path(name: str) -> str:
     return f"{REPOSITORY.partition('/')[2]}/{name}"
 
 
-def _nft() -> dict[str, bytes | Link]:
-    """Return nft and its libraries from the image of a Kubernetes node, for kube-proxy."""
+def _node_programs(*paths: str) -> dict[str, bytes | Link]:
+    """Return programs with their libraries from the image of a Kubernetes node."""
     container = docker("create", "--pull=never", node_image.recipe().tag)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            files = {"usr/sbin/nft": _copied(container, "/usr/sbin/nft", folder)}
+            files = {path.lstrip("/"): _copied(container, path, folder) for path in paths}
             linker = _copied(container, "/lib64/ld-linux-x86-64.so.2", folder)
             waiting = list(files.values())
             while waiting:

@@ -1,11 +1,10 @@
 """The files that the role kubernetes writes, for the first control plane, for one that joins, for a worker with GPUs; and how it applies objects.
 
-One run of ansible-playbook renders all; kubeadm and containerd read the same files on lab nodes (tests/kubernetes/test_own_cluster.py).
+Kubeadm and containerd read the same files on lab nodes (tests/kubernetes/test_own_cluster.py).
 """
 
 import hashlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,64 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-ROLE = pathlib.Path(__file__).parents[2] / "roles" / "kubernetes"
-DIGEST = f"@sha256:{'ab' * 32}"
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
-SEEN = {"member": "", "begun": False, "runtime": "2.2.1-0ubuntu1", "stale": [], "installed": {}, "missing": []}
-COMMON = {
-    "kubernetes_endpoint": "api.example.com:6443",
-    "kubernetes_registry_certificates": {"registry.example.com:5000": CERTIFICATE},
-    "kubernetes_device_plugin_image": f"registry.example.com:5000/amd/device-plugin{DIGEST}",
-    "kubernetes_labeller_image": f"registry.example.com:5000/amd/labeller{DIGEST}",
-}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "first": {"kubernetes_part": "first", "kubernetes_name": "cp-1", "kubernetes_address": "10.0.0.1"},
-    "second": {
-        **{"kubernetes_part": "control-plane", "kubernetes_name": "cp-2", "kubernetes_address": "10.0.0.2"},
-        **{"kubernetes_gpus": 8, "kubernetes_authority": CERTIFICATE},
-    },
-    "worker": {
-        **{"kubernetes_part": "worker", "kubernetes_name": "gpu-1", "kubernetes_address": "10.0.0.9", "kubernetes_gpus": 8},
-        **{"kubernetes_authority": CERTIFICATE, "kubernetes_kubelet_options": {"systemReserved": {"cpu": "8"}}},
-    },
-}  # fmt: skip
-Rendered = dict[str, dict[str, Any]]
+from tests.support import kubernetes_role
+from tests.support.kubernetes_role import DIGEST, Rendered
+
+ROLE = kubernetes_role.ROLE
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    folder = tmp_path_factory.mktemp("rendered")
-    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    names = ("init", "join", "discovery", "kubelet", "kubelet_arguments", "waits", "packages", "query", "kind")
-    values = {
-        **{name: f"{{{{ _kubernetes_{name} }}}}" for name in names},
-        **{
-            file: f"{{{{ lookup('ansible.builtin.template', '{ROLE}/templates/{file}.j2') }}}}"
-            for file in ("containerd.toml", "devices.yaml", "kubernetes.sources")
-        },
-    }
-    common = {
-        **{"ansible_managed": "x", "ansible_python_interpreter": sys.executable, "role_path": str(ROLE)},
-        "__kubernetes_read": {"stdout": json.dumps(SEEN)},
-        **{"__kubernetes_runtime_config": {"changed": False}, "__kubernetes_kubelet": {"results": []}},
-    }
-    plays = [
-        {
-            **{"hosts": "localhost", "connection": "local", "gather_facts": False},
-            "vars_files": [str(ROLE / "vars/main.yml")],
-            "vars": {**defaults, **common, **COMMON, **own},
-            "tasks": [{"ansible.builtin.debug": {"msg": "{{ values }}"}, "vars": {"values": values}}],
-        }
-        for own in VARIANTS.values()
-    ]
-    (folder / "all.yml").write_text(yaml.safe_dump(plays))
-    command = [f"{pathlib.Path(sys.executable).parent}/ansible-playbook", "-i", "localhost,", str(folder / "all.yml")]
-    secrets = {"KUBERNETES_JOIN_TOKEN": "abcdef.0123456789abcdef", "KUBERNETES_CERTIFICATE_KEY": "5f" * 32}
-    env = {**os.environ, **secrets, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
-    process = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
-    assert process.returncode == 0, process.stdout + process.stderr
-    results = [play["tasks"][0]["hosts"]["localhost"]["msg"] for play in json.loads(process.stdout)["plays"]]
-    return dict(zip(VARIANTS, results, strict=True))
+    return kubernetes_role.render(tmp_path_factory.mktemp("rendered"))
 
 
 def test_the_first_control_plane_makes_a_cluster_at_its_endpoint_and_keeps_no_token(rendered: Rendered) -> None:
@@ -131,6 +81,27 @@ def test_the_objects_of_the_gpus_are_valid_and_select_the_members_with_gpus(rend
     for document in objects:
         if document["kind"] == "DaemonSet":
             assert document["spec"]["template"]["spec"]["nodeSelector"] == {"glm-fleet/gpus": "true"}
+
+
+def test_the_network_engine_routes_and_enforces_policies_and_leaves_services_to_kube_proxy(rendered: Rendered) -> None:
+    objects = {document["kind"]: document for document in yaml.safe_load_all(rendered["first"]["network.yaml"])}
+    pod = objects["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"--run-router=true", "--run-firewall=true", "--run-service-proxy=false"} <= set(container["args"])
+    assert container["args"][-1] == "--overlay-encap=fou", "the stack's own flags come last"
+    assert {entry["image"] for entry in (container, *pod["initContainers"])} == {kubernetes_role.NETWORK}
+    (rule,) = [rule for rule in objects["ClusterRole"]["rules"] if "networkpolicies" in rule["resources"]]
+    assert all(set(rule["verbs"]) == {"get", "list", "watch"} for rule in objects["ClusterRole"]["rules"]), rule
+
+
+def test_a_network_engine_of_the_stack_s_own_takes_the_place_of_kube_router(rendered: Rendered) -> None:
+    assert rendered["first"]["network_objects"]["sha256"] == "" and rendered["first"]["network_objects"]["images"] == {}
+    assert rendered["second"]["network_objects"] == {
+        "file": f"/etc/kubernetes/fleet/network-{'cd' * 6}.yaml",
+        "url": "https://example.com/calico.yaml",
+        "sha256": "cd" * 32,
+        "images": {"quay.io/calico/node:v3.32.2": f"registry.example.com:5000/calico/node{DIGEST}"},
+    }
 
 
 def test_the_repository_of_kubernetes_is_flat_and_of_its_minor_version(rendered: Rendered) -> None:

@@ -10,7 +10,7 @@ import (
 
 func main() {
 	programs.Run(map[string]programs.Command{
-		"network":           programs.Plain("network", network.Main),
+		"kube-router":       programs.Plain("kube-router", network.Main),
 		"device-plugin":     programs.Plain("device-plugin", deviceplugin.Main),
 		"k8s-node-labeller": programs.Plain("k8s-node-labeller", labeller.Main), // by the name that AMD's has in its image
 	})

@@ -1,4 +1,4 @@
-// Package network stands in for a network engine: pods have addresses of their node, and nodes have routes to each other's pods.
+// Package network stands in for kube-router: pods have addresses of their node, and nodes have routes to each other's pods.
 //
 // The plugins ptp and host-local of the distribution do the work on a node. NetworkPolicies have no effect.
 package network
@@ -8,8 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	core "k8s.io/api/core/v1"
@@ -18,13 +18,16 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-const file = "10-lab.conflist"
+// The address at which kube-router's health is asked.
+const health = "127.0.0.1:20244"
 
-// Main configures the network of the node that NODE_NAME names until it is stopped: NAME FOLDER, where FOLDER is the node's /etc/cni/net.d.
-func Main(arguments []string) {
-	if len(arguments) != 2 {
-		fail(fmt.Errorf("usage: %s FOLDER", arguments[0]))
-	}
+// Main configures the network of the node that NODE_NAME names until it is stopped, in the file that KUBE_ROUTER_CNI_CONF_FILE names. Flags of
+// kube-router change nothing.
+func Main(_ []string) {
+	fmt.Println("stands in for kube-router: pods reach each other, and NetworkPolicies have no effect")
+	go func() {
+		fail(http.ListenAndServe(health, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	}()
 	config, err := rest.InClusterConfig()
 	if err != nil {
 		fail(err)
@@ -34,14 +37,14 @@ func Main(arguments []string) {
 		fail(err)
 	}
 	for {
-		if err := follow(client, os.Getenv("NODE_NAME"), arguments[1]); err != nil {
+		if err := follow(client, os.Getenv("NODE_NAME"), os.Getenv("KUBE_ROUTER_CNI_CONF_FILE")); err != nil {
 			fail(err) // the kubelet starts it again
 		}
 	}
 }
 
 // follow handles every node that is there, and each change of one, until the API server ends the answer.
-func follow(client kubernetes.Interface, own, folder string) error {
+func follow(client kubernetes.Interface, own, file string) error {
 	changes, err := client.CoreV1().Nodes().Watch(context.Background(), meta.ListOptions{})
 	if err != nil {
 		return err
@@ -53,7 +56,7 @@ func follow(client kubernetes.Interface, own, folder string) error {
 			continue
 		}
 		if node.Name == own {
-			err = configure(filepath.Join(folder, file), node.Spec.PodCIDR)
+			err = configure(file, node.Spec.PodCIDR)
 		} else {
 			err = route(node)
 		}
