@@ -47,3 +47,9 @@ def of_machine(kind: str, gpus: int, member: bool = False) -> tuple[str, ...]:
     """Return the roles that one kind of resource runs on a machine with so many GPUs; `member`: of the stack's own cluster."""
     roles = (role for role in ROLES[kind] if gpus or role in WITHOUT_GPUS)
     return tuple(role for role in roles if not member or role != NOT_ON_MEMBERS)
+
+
+def on_machine(gpus: int, member: bool = False) -> list[str]:
+    """Return all roles that run on a machine with so many GPUs; `member`: of the stack's own cluster."""
+    kinds = ("host", "member") if member else (kind for kind in ROLES if kind != "member")
+    return [role for kind in kinds for role in of_machine(kind, gpus, member)]

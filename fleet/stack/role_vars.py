@@ -15,7 +15,7 @@ import yaml
 
 from fleet import errors
 from fleet.stack import role_digest, text_forms
-from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM, of_machine
+from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM, of_machine, on_machine
 
 # ansible-core's types, in words.
 TYPES = {"str": "a text", "int": "a whole number", "bool": "yes or no", "dict": "a mapping"}
@@ -72,9 +72,9 @@ class Roles:
         """The role of each variable."""
         return {name: role.name for role in self.roles.values() for name in role.options}
 
-    def variables_on(self, values: Mapping[str, Any], gpus: int) -> dict[str, Any]:
-        """Return those of `values` that the roles on a machine with so many GPUs know."""
-        return self._known([role for kind in ROLES for role in of_machine(kind, gpus)], values)
+    def variables_on(self, values: Mapping[str, Any], gpus: int, member: bool = False) -> dict[str, Any]:
+        """Return those of `values` that the roles on a machine with so many GPUs know (`member`: of the own cluster)."""
+        return self._known(on_machine(gpus, member), values)
 
     def _known(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
         known = {option for name in names for option in self.roles[name].options}

@@ -67,6 +67,7 @@ class Mirrors(Form):
     docker: Annotated[str, Field(pattern=SERVER)] | None = None
     git: Annotated[str, Field(pattern=SERVER)] | None = None
     hub: Annotated[str, Field(pattern=SERVER)] | None = None
+    kubernetes: Annotated[str, Field(pattern=SERVER)] | None = None
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 

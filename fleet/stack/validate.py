@@ -20,6 +20,7 @@ from fleet.stack import (
     kubernetes_form,
     kubernetes_vars,
     mirrors,
+    resource_roles,
     role_vars,
     rules,
     settings,
@@ -103,10 +104,15 @@ def _own_cluster(
         findings.mistyped = True
         return findings
     findings.warnings += cluster_form.warnings(cluster, file)
-    for name in filter(stack.gpus, stack.machines):
+    for name in stack.machines:
+        plan = machine_plan(stack, roles, name)
+        applied = (
+            *(rules.RULES if plan.gpus else rules.OF_MEMBERS),
+            *(() if stack.pool(name).SUPPLIES_VARS else (rules.member_key,)),
+        )
         findings.judge(
-            machine_plan(stack, roles, name),
-            rules.RULES,
+            plan,
+            applied,
             stack,
             file,
             today,
@@ -169,10 +175,9 @@ def _without_a_cluster(stack: settings.Settings, roles: role_vars.Roles, file: s
 
 def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
     """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
-    own, gpus = stack.machines[name].vars, stack.gpus(name)
-    there = ("host", "kubernetes" if stack.cluster else "gateway")
-    for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus)):
-        allowed = f"variables of the roles {' and '.join(there)}, which run there"
+    own, gpus, member = stack.machines[name].vars, stack.gpus(name), bool(stack.cluster)
+    for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus, member)):
+        allowed = f"variables of the roles {' and '.join(resource_roles.on_machine(gpus, member))}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
 
@@ -180,8 +185,9 @@ def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str,
 def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:
     """Return one machine as the rules see it: the variables of the roles that run there, with their defaults."""
     values = {**roles.defaults, **roles.coerce(variables(stack, roles, machine))}
-    gpus, disk = stack.gpus(machine), stack.pool(machine).disk(machine)
-    return rules.MachinePlan(roles.variables_on(values, gpus), gpus, rules.Disk(*disk) if disk else None)
+    gpus, disk, member = stack.gpus(machine), stack.pool(machine).disk(machine), bool(stack.cluster)
+    own = roles.variables_on(values, gpus, member)
+    return rules.MachinePlan(own, gpus, rules.Disk(*disk) if disk else None, member=member)
 
 
 def model_plan(stack: settings.Settings, roles: role_vars.Roles, model: str) -> rules.MachinePlan:

@@ -8,6 +8,10 @@ from typing import Any
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4b1Gcpmcx5cDCqGhqbXvPNLMXtMYBUR3Mj0RvIm4sM"
 NAMES = ("cp-1", "cp-2", "cp-3", "gpu-1")
 ENDPOINT = "api.example.com"
+PINNED = f"registry.example/amd@sha256:{'ab' * 32}"
+IMAGES = {"kubernetes_device_plugin_image": PINNED, "kubernetes_labeller_image": PINNED}
+# What a stack must have, and what it is told to.
+VARS: dict[str, Any] = {**IMAGES, "kubernetes_repository_key": "-----BEGIN PGP PUBLIC KEY BLOCK-----"}
 
 
 def stack(planes: list[str], endpoint: str = "", **more: Any) -> dict[str, Any]:
@@ -22,4 +26,4 @@ def stack(planes: list[str], endpoint: str = "", **more: Any) -> dict[str, Any]:
 
 def config() -> dict[str, Any]:
     """Return the configuration of a stack with three control planes."""
-    return {f"glm-fleet:{key}": value for key, value in stack([*NAMES[:3]], ENDPOINT).items()}
+    return {f"glm-fleet:{key}": value for key, value in stack([*NAMES[:3]], ENDPOINT, vars=VARS).items()}

@@ -8,7 +8,7 @@ import pytest
 from fleet import errors
 from fleet.stack import cluster_form, role_vars, settings, validate
 from tests.support import change_table
-from tests.support.cluster_of_machines import NAMES, stack
+from tests.support.cluster_of_machines import NAMES, VARS, stack
 
 FILE = "stacks/Pulumi.cluster.yaml"
 ROLES = role_vars.load(change_table.ROLES)
@@ -52,14 +52,14 @@ def test_a_variable_of_a_role_that_no_member_runs_is_refused_by_name(variable: s
 
 
 def test_a_control_plane_that_is_alone_is_a_warning() -> None:
-    read = settings.read(stack(["cp-1"]), FILE)
+    read = settings.read(stack(["cp-1"], vars=VARS), FILE)
     findings = validate.validate(read, ROLES, FILE, TODAY)
     assert findings.mistakes == []
     assert [warning.key for warning in findings.warnings] == ["cluster.control_planes"]
 
 
 def test_three_control_planes_with_a_name_have_no_finding() -> None:
-    read = settings.read(stack(["cp-1", "cp-2", "cp-3"], "api.example.com"), FILE)
+    read = settings.read(stack(["cp-1", "cp-2", "cp-3"], "api.example.com", vars=VARS), FILE)
     findings = validate.validate(read, ROLES, FILE, TODAY)
     assert (findings.mistakes, findings.warnings) == ([], [])
 
