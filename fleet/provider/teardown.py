@@ -13,6 +13,8 @@ Request = dict[str, Any]
 HEX = "[0-9a-f]"
 # What turns leave on a node: who drained it, and the last good state of a change that did not end (fleet/managed/rotation.py, snapshot.py).
 TURNS = ("/var/lib/fleet/drain.json", "/var/lib/fleet/last")
+# What a machine has that has become a member of a cluster (roles/kubernetes).
+MEMBER = "/etc/kubernetes/fleet/member"
 # What is left of a dead man's switch that no run confirmed, and of a reboot that did not help (roles/host/files/boot_revert.py).
 SWITCH_UNIT = "fleet-boot-revert.timer"
 SWITCH_FILES = [
@@ -84,7 +86,13 @@ def _gateway(things: Request, properties: Mapping[str, Any], purge: Collection[s
 def _member(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
     runtime = ("/etc/containerd", "/var/lib/containerd", "/etc/cni/net.d", "/opt/cni")
     ours = runtime if any(name.startswith("containerd") for name in things["packages"]) else ()
-    return {"member": True, "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", *ours]}
+    return {
+        "member": True,
+        "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", *ours],
+        "until_reboot": [
+            {"path": MEMBER, "words": "the firewall rules, routes and interfaces of the cluster's network"}
+        ],
+    }
 
 
 def _keep_mount(unit: str) -> Request:
