@@ -273,10 +273,11 @@ class Member(_Run):
     version: pulumi.Output[str]
     endpoint: pulumi.Output[str]
     authority: pulumi.Output[str]
+    ends: pulumi.Output[str]
     node: pulumi.Output[Mapping[str, Any]]  # the connection of its machine, which those that join ask through
 
     def __init__(self, name: str, after: Sequence[pulumi.Resource], node: Node, inputs: Inputs) -> None:
-        super().__init__(name, node, inputs, ("part", "version", "endpoint", "authority"), after=after)
+        super().__init__(name, node, inputs, ("part", "version", "endpoint", "authority", "ends"), after=after)
 
 
 class Rollout(pulumi.CustomResource):

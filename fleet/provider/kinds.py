@@ -31,6 +31,6 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
         "Gateway": Gateway("Gateway", ("version", "certificates", "ends", "acme"), slots),
-        "Member": Member("Member", ("part", "version", "endpoint", "authority"), slots),
+        "Member": Member("Member", ("part", "version", "endpoint", "authority", "ends"), slots),
         "Rollout": Rollout(),
     }

@@ -4,16 +4,21 @@ The first control plane makes the cluster; the others join with a token that it 
 what that control plane is asked.
 """
 
-from collections.abc import Callable, Collection
+import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from fleet import ssh
+from fleet import certificates, ssh
+from fleet.impact.effects import Reason
+from fleet.impact.role_effects import Level
 from fleet.managed import membership
 from fleet.managed.membership import Ticket
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
-from fleet.provider.properties import Props
+from fleet.provider.properties import UNKNOWN, Props
 
+# What starts again on a control plane whose certificates are renewed; its pods of users run on.
+PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 GetTicket = Callable[
     [ssh.Target, ssh.Target, bool], Ticket | None
 ]  # of the control plane and the machine, whether that is one, too
@@ -38,7 +43,8 @@ def take_out(control_plane: ssh.Target, member: str) -> None:
 class Member(Playbook):
     """A machine as a member. `authority` is the certificate by which the cluster is known; its key never leaves the control planes.
 
-    The input `control_plane` is the connection of the one that is asked for a token; the first has none.
+    The input `control_plane` is the connection of the one that is asked for a token; the first has none. `ends` is the day on which the first
+    certificate of a control plane ends, "" for a worker, whose kubelet renews its own: an update renews those that have 30 days left.
     """
 
     # Which control plane is asked changes nothing on a member.
@@ -49,6 +55,21 @@ class Member(Playbook):
     ) -> None:
         super().__init__(*arguments, **more)
         self._get_ticket, self._take_out = get_ticket, take_out
+
+    def due(self, properties: Props) -> Mapping[str, str]:
+        """Return the reason to renew the certificates of a control plane that end soon."""
+        day = _day(str(properties.get("ends") or ""))
+        reason = certificates.reason_to_renew(day, certificates.now()) if day else ""
+        return {"ends": reason} if reason else {}
+
+    def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
+        """Return them with `ends` UNKNOWN where certificates are renewed."""
+        planned = super().planned_outputs(inputs, old_inputs, old)
+        return planned | ({"ends": UNKNOWN} if old and self.due(old) else {})
+
+    def reasons(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[Reason]:
+        """Return the restart of a control plane whose certificates are renewed."""
+        return [Reason(Level("restart"), PLANE, because) for because in self.due(old).values()]
 
     def environment(self, properties: Props) -> dict[str, str]:
         """Return the token of this run, which ends within minutes; nothing for a machine that is a member. Raises FleetError."""
@@ -73,3 +94,11 @@ class Member(Playbook):
         if properties.get("control_plane") and properties.get("part"):
             self._take_out(ssh.Target.from_inputs(properties["control_plane"]), request.name)
         super().delete(request, properties)
+
+
+def _day(text: str) -> datetime.date | None:
+    """Return a day that a machine has sent; None for a text that is none in the calendar."""
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return None

@@ -32,6 +32,7 @@ PART = Text("first, control-plane or worker", r"first|control-plane|worker")
 ENDPOINT = Text("HOST:PORT", r"[A-Za-z0-9.:\[\]-]+:[0-9]+", most=300)
 THUMBPRINT = Text("a thumbprint: 43 signs of base64url", r"[A-Za-z0-9_-]{43}", most=43)
 DAY = served_certificate.DAY
+DAY_OR_NONE = Text("a day as YYYY-MM-DD, or nothing", r"(\d{4}-\d{2}-\d{2})?", most=10)
 REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
 ACME = Either((Record({}), served_certificate.CERTIFICATE), "a certificate by ACME, or none")
 VERDICT = Record({"passed": Whole(), "total": Whole(), "evidence": Text()})
@@ -55,7 +56,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
     },
     "Serving": {"replicas": REPLICA_LIST},
     "Gateway": {"version": VERSION, "acme": ACME},
-    "Member": {"part": PART, "version": VERSION, "endpoint": ENDPOINT, "authority": CERTIFICATE},
+    "Member": {"part": PART, "version": VERSION, "endpoint": ENDPOINT, "authority": CERTIFICATE, "ends": DAY_OR_NONE},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.

@@ -29,6 +29,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "version": "1.37.2",
         "endpoint": "api.example.com:6443",
         "authority": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+        "ends": "2027-11-30",
     },
     "Node": {"facts": {"system": "ubuntu 24.04", "kernel": "6.8.0-87-generic", "arch": "x86_64", "python": "3.12.3"}},
 }

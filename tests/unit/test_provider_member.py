@@ -3,6 +3,7 @@
 Without a machine: the run of the playbook, the control plane and the machine stand in.
 """
 
+import datetime
 import json
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleet import errors, ssh
+from fleet import certificates, errors, ssh
 from fleet.ansible import converge
 from fleet.managed import managed_set
 from fleet.managed.membership import Ticket
@@ -134,3 +135,26 @@ def test_a_machine_that_never_joined_is_torn_down_without_the_cluster() -> None:
     cluster = Cluster()
     cluster.member.delete(request(), {**inputs(), "part": None})
     assert cluster.events == ["teardown"]
+
+
+TODAY = datetime.datetime(2027, 11, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ("2027-12-02", ""),
+        ("2027-12-01", "its certificate ends 2027-12-01, renewed"),
+        ("2027-10-01", "its certificate ends 2027-10-01, renewed"),
+        *[(text, "") for text in ("", None, "2027-02-31")],
+    ],
+)
+def test_certificates_of_a_control_plane_are_due_in_their_last_30_days(
+    monkeypatch: pytest.MonkeyPatch, ends: str | None, reason: str
+) -> None:
+    monkeypatch.setattr(certificates, "now", lambda: TODAY)
+    member, old = Cluster().member, {**inputs("first"), "ends": ends}
+    assert member.due(old) == ({"ends": reason} if reason else {})
+    assert [entry.because for entry in member.reasons(inputs("first"), inputs("first"), old)] == (
+        [reason] if reason else []
+    )
