@@ -96,7 +96,9 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
 
 def _member_items(values: Mapping[str, Any]) -> Iterator[Item]:
     """Yield what a member of the stack's own cluster fetches."""
-    version, source = values["kubernetes_version"], filled_url(str(values.get("kubernetes_repository_url")), values)
+    version = str(values["kubernetes_version"])
+    minor = {"_kubernetes_minor": version.rpartition(".")[0]}  # roles/kubernetes/vars
+    source = filled_url(str(values.get("kubernetes_repository_url")), {**values, **minor})
     for package in KUBERNETES_PACKAGES:
         yield Item("package", f"{package} {version}" if package != "kubernetes-cni" else package, 0, source)
     for package in values.get("kubernetes_runtime_packages") or ():

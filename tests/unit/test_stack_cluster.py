@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fleet import errors
-from fleet.stack import cluster_form, role_vars, settings, validate
+from fleet.stack import capacity, cluster_form, role_vars, settings, validate
 from tests.support import change_table
 from tests.support.cluster_of_machines import NAMES, VARS, stack
 
@@ -74,3 +74,12 @@ def test_a_variable_of_the_role_kubernetes_without_a_cluster_is_refused() -> Non
     read = settings.read({**raw, "vars": {"kubernetes_port": 7443}}, FILE)
     errors_by_key = {error.key: error.seen for error in validate.validate(read, ROLES, FILE, TODAY).mistakes}
     assert errors_by_key["vars.kubernetes_port"] == "the machines become no cluster"
+
+
+def test_the_plan_names_the_members_and_what_each_offers() -> None:
+    read = settings.read(stack(["cp-1", "cp-2", "cp-3"], "api.example.com", vars=VARS), FILE)
+    first, *members = capacity.report(read, ROLES).splitlines()
+    assert first.startswith(
+        "Kubernetes 1.37.2 at api.example.com, its network by docker.io/cloudnativelabs/kube-router@sha256:"
+    )
+    assert members == ["  cp-1, cp-2, cp-3: control plane, no GPUs", "  gpu-1: worker, 8 GPUs"]

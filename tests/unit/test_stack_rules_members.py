@@ -65,6 +65,9 @@ def test_a_member_fetches_kubernetes_and_nothing_of_models() -> None:
     items = list(mirrors.items(plan("gpu-1").values))
     names = {item.name for item in items}
     assert {"kubeadm 1.37.2", "containerd", "registry.k8s.io/kube-proxy:v1.37.2", PINNED} <= names
+    assert {item.source for item in items if item.name == "kubelet 1.37.2"} == {
+        "https://pkgs.k8s.io/core:/stable:/v1.37/deb"
+    }
     assert "registry.k8s.io/pause:3.10.2" in names and any("kube-router@sha256:" in name for name in names)
     assert not {"weights", "commit"} & {item.kind for item in items} and "docker.io" not in names
 
