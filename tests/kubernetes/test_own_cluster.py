@@ -4,6 +4,7 @@ Each test reads what one run of the role on each of both has left. Packages and 
 """
 
 import dataclasses
+import datetime
 import json
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from fleet import ssh
 from fleet.cli import kubeconfig
 from fleet.managed import membership
+from fleet.provider import teardown
 from lab import site
 from lab.commands import run
 from lab.kubernetes import build, own_cluster
@@ -23,6 +25,22 @@ from tests.support import labs, playbook
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(2400)]
 LAB = "glm-own-cluster"
 GPUS = {"cp-1": 0, "gpu-1": 8}
+PROGRAMS = ("kubeadm", "kubelet", "kubectl")
+# What a run of the role declares of a worker, as the provider's state has it.
+DECLARED = {
+    **{f"package {name}": True for name in (*PROGRAMS, "containerd")},
+    **{"unit kubelet.service": True, "unit containerd.service": True, "sysctl net.ipv4.ip_forward": True},
+    **{f"file {path}": True for path in ("/etc/apt/sources.list.d/kubernetes.sources", "/etc/default/kubelet")},
+}
+# roles/kubernetes/vars: _kubernetes_certificates
+CERTIFICATES = {
+    **{"pki": "/etc/kubernetes/pki", "manifests": "/etc/kubernetes/manifests", "work": "/etc/kubernetes/fleet"},
+    **{
+        "programs": ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+        "port": 6443,
+        "timeout": 300,
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,3 +195,37 @@ def test_a_stranger_is_not_let_into_the_cluster(members: Members) -> None:
         "gpu-1", "curl --silent --insecure --output /dev/null --write-out '%{http_code}' https://10.96.0.1/api/v1/nodes"
     )
     assert code == "403"
+
+
+def test_a_control_plane_says_when_its_certificates_end_and_a_worker_says_nothing(members: Members) -> None:
+    ends = datetime.date.fromisoformat(members.runs["cp-1"].results["fleet_member"]["ends"])
+    assert 360 <= (ends - datetime.datetime.now(datetime.UTC).date()).days <= 366
+    assert members.runs["gpu-1"].results["fleet_member"]["ends"] == ""
+
+
+def test_certificates_that_end_soon_are_renewed_and_the_control_plane_starts_again(members: Members) -> None:
+    """As in eleven months: the role of this one run counts a year as soon."""
+    before = members.sh("cp-1", "pgrep --exact kube-apiserver").split()
+    days = {"_kubernetes_certificates": {**CERTIFICATES, "days": 366}}
+    renewed = playbook.run(members.nodes["cp-1"], "member", {**members.variables["cp-1"], **days}, {})
+    assert (renewed.rc, renewed.changed) == (0, ["Renew the certificates of the control plane"]), renewed.message
+    assert members.sh("cp-1", "pgrep --exact kube-apiserver").split() not in ([], before)
+    again = members.again("cp-1")
+    assert (again.rc, again.changed) == (0, []), again.message
+
+
+def test_a_member_that_is_taken_out_leaves_nothing_of_the_role(members: Members) -> None:
+    """The last one of this file: one member is left."""
+    with ssh.connect(members.nodes["cp-1"]) as connection:
+        membership.take_out(connection, "gpu-1")
+    assert members.sh("cp-1", f"kubectl --kubeconfig={membership.ADMIN} get nodes --output=name").split() == [
+        "node/cp-1"
+    ]
+    request = teardown.request("member", {"managed": {"declared": DECLARED}}, ())
+    for _ in range(2):  # the second one finds nothing, and is content
+        run = playbook.run(members.nodes["gpu-1"], "teardown", {"managed": request}, {})
+        assert run.rc == 0, run.message
+    installed = members.sh("gpu-1", "dpkg-query --show --showformat='${db:Status-Abbrev}${Package}\\n'")
+    assert not {f"ii {name}" for name in (*PROGRAMS, "kubernetes-cni", "containerd")} & set(installed.splitlines())
+    assert members.sh("gpu-1", "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd || true") == ""
+    assert members.sh("gpu-1", "pgrep --exact 'kubelet|containerd' || true") == ""
