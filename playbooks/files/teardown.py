@@ -316,7 +316,11 @@ def remove_record(record: dict) -> None:
 
 
 record = baseline()
-stays += [f"until the next reboot {kept['words']}" for kept in requested("until_reboot") if pathlib.Path(kept["path"]).exists()]
+stays += [
+    f"until the next reboot {kept['words']}"
+    for kept in requested("until_reboot")
+    if pathlib.Path(kept["path"]).exists()
+]
 packages, left = choose_packages(record)
 remove_units()
 remove_images(record)

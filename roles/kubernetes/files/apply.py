@@ -15,7 +15,9 @@ import urllib.error
 import urllib.request
 
 MANAGER = "glm-fleet"
-IMAGE = re.compile(r"""^(?P<before>\s*(?:-\s+)?"?image"?:\s*["']?)(?P<name>[^\s"',]+)(?P<after>["']?,?\s*)$""", re.MULTILINE)
+IMAGE = re.compile(
+    r"""^(?P<before>\s*(?:-\s+)?"?image"?:\s*["']?)(?P<name>[^\s"',]+)(?P<after>["']?,?\s*)$""", re.MULTILINE
+)
 BOUND = 60  # seconds without a byte from the server
 LARGEST = 16 << 20
 
@@ -35,7 +37,11 @@ def fetched(file: pathlib.Path, url: str, sha256: str) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         place = file if file.exists() else url
-        fail(f"{place} has the SHA-256 {found}", f"{sha256} (kubernetes_network_sha256)", "read what changed there; a new sum is for a file that you have read")
+        fail(
+            f"{place} has the SHA-256 {found}",
+            f"{sha256} (kubernetes_network_sha256)",
+            "read what changed there; a new sum is for a file that you have read",
+        )
     if not file.exists():
         work = file.with_suffix(".new")
         work.write_bytes(content)
@@ -48,7 +54,11 @@ def download(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=BOUND) as answer:
             content = answer.read(LARGEST + 1)
     except (OSError, ValueError) as problem:
-        fail(f"{url}: {problem}", "the manifest of the network engine (kubernetes_network_manifest)", f"`curl -I {url}` on the node")
+        fail(
+            f"{url}: {problem}",
+            "the manifest of the network engine (kubernetes_network_manifest)",
+            f"`curl -I {url}` on the node",
+        )
     if len(content) > LARGEST:
         fail(f"{url} has more than {LARGEST >> 20} MB", "a manifest", "correct kubernetes_network_manifest")
     return content
@@ -59,7 +69,11 @@ def placed(manifest: str, images: dict[str, str]) -> str:
     whole = IMAGE.sub(lambda line: line["before"] + images.get(line["name"], line["name"]) + line["after"], manifest)
     moving = sorted({line["name"] for line in IMAGE.finditer(whole) if "@sha256:" not in line["name"]})
     if moving:
-        fail(f"the manifest names {', '.join(moving)}", "each image by digest, from your registry", "add it to kubernetes_network_images: {IMAGE: REGISTRY/PATH@sha256:…}")
+        fail(
+            f"the manifest names {', '.join(moving)}",
+            "each image by digest, from your registry",
+            "add it to kubernetes_network_images: {IMAGE: REGISTRY/PATH@sha256:…}",
+        )
     return whole
 
 

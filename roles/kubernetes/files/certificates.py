@@ -7,6 +7,7 @@ kubeadm renews files and restarts nothing: a new annotation in the manifests let
 openssl. Called by tasks/certificates.yml through `python3 -c`.
 """
 
+import contextlib
 import datetime
 import json
 import pathlib
@@ -28,16 +29,22 @@ def out(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        fail(f"`{' '.join(command)}`: {last}", "certificates of kubeadm", "`kubeadm certs check-expiration` on the machine")
+        fail(
+            f"`{' '.join(command)}`: {last}",
+            "certificates of kubeadm",
+            "`kubeadm certs check-expiration` on the machine",
+        )
     return done.stdout
 
 
 def first_end(pki: pathlib.Path) -> datetime.date:
     """Return the day on which the first certificate ends; those of the authorities have ten years."""
-    lines = [out("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip() for file in sorted(pki.glob("**/*.crt"))]
+    files = sorted(pki.glob("**/*.crt"))
+    lines = [out("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip() for file in files]
     if not lines:
         fail(f"no certificate in {pki}", "a control plane that kubeadm made", "`ls` there")
-    return min(datetime.datetime.strptime(line, "notAfter=%b %d %H:%M:%S %Y GMT") for line in lines).date()
+    days = [line.removeprefix("notAfter=").replace("GMT", "+0000") for line in lines]
+    return min(datetime.datetime.strptime(day, "%b %d %H:%M:%S %Y %z") for day in days).date()
 
 
 def stamped(manifest: str, stamp: str) -> str:
@@ -61,10 +68,8 @@ def processes(names: list[str]) -> dict[str, set[int]]:
     """Return the processes of each program, by the name that the kernel keeps: its first 15 signs."""
     found: dict[str, set[int]] = {name[:15]: set() for name in names}
     for file in pathlib.Path("/proc").glob("[0-9]*/comm"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended
             found.get(file.read_text().strip(), set()).add(int(file.parent.name))
-        except OSError:
-            pass  # it has ended
     return found
 
 
@@ -88,12 +93,16 @@ def wait(old: dict[str, set[int]], port: int, authority: pathlib.Path, seconds: 
             return
         time.sleep(1)
     seen = f"after {seconds} s the control plane has not started again with its new certificates"
-    fail(seen, "other processes, and an API server that is ready", "`crictl ps -a` and `journalctl -u kubelet` on the machine")
+    fail(
+        seen,
+        "other processes, and an API server that is ready",
+        "`crictl ps -a` and `journalctl -u kubelet` on the machine",
+    )
 
 
 query = json.load(sys.stdin)
 pki, work = pathlib.Path(query["pki"]), pathlib.Path(query["work"])
-begun, ends, today = work / "renewal-begun", first_end(pki), datetime.datetime.now(datetime.timezone.utc)
+begun, ends, today = work / "renewal-begun", first_end(pki), datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017 a node has Python 3.10
 soon = (ends - today.date()).days <= query["days"]
 due = soon or begun.exists()
 if due and sys.argv[1:] != ["check"]:
