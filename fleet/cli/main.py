@@ -15,6 +15,7 @@ VERBS = {
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
     "key": "Make, list and remove the keys of clients.",
+    "kubeconfig": "Write a kubeconfig for the cluster of a stack's own machines.",
     "mirrors": "List what the machines of a stack fetch, and from where.",
     "pin": "Replace the tags and branches in a stack file by digests and commits.",
     "plan": "Check a stack file and show how its replicas fit on the GPUs.",

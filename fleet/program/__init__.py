@@ -76,16 +76,16 @@ class Plan:
 
         `program` are variables that only the program knows, such as the image that another resource built.
         """
-        own, gpus = self.variables[machine], self.settings.gpus(machine)
+        own, gpus, member = self.variables[machine], self.settings.gpus(machine), bool(self.settings.cluster)
         from_source = self.machines[machine].vars
         variables: pulumi.Input[dict[str, Any]]
         if isinstance(from_source, Mapping):
-            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus), **program}
+            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus, member), **program}
         else:
             variables = pulumi.Output.all(from_source, program).apply(
-                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus), **both[1]}
+                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus, member), **both[1]}
             )
-        return {"roles": self.roles.files(kind, gpus), "vars": variables}
+        return {"roles": self.roles.files(kind, gpus, member), "vars": variables}
 
     def weights(self, machine: str) -> dict[str, Any]:
         """Return the inputs of Weights, with the hub's token if the stack has one."""
