@@ -74,6 +74,13 @@ def read(table: str) -> dict[str, dict[str, Any]]:
     return stored
 
 
+def holds(table: str, name: str, row: Any) -> bool:
+    """Return whether a run, committed or not, has shown a row as it is now."""
+    file = NEW / f"{table}.json"
+    stored = {**read(table), **(json.loads(file.read_text()) if file.exists() else {})}
+    return name in stored and stored[name].get("digest") == digest(table, row)
+
+
 def state(table: str, record: dict[str, Any], row: Any) -> str:
     """Return when and where a run showed a row, in words, and whether it is stale."""
     if not record:
