@@ -19,6 +19,7 @@ from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
 from fleet.provider.engine import Engine
 from fleet.provider.kinds import kinds
+from fleet.provider.preview_record import PreviewRecord
 from fleet.provider.preview_summary import PreviewSummary
 from fleet.provider.properties import Props, leaves, to_dict, to_struct
 from fleet.provider.slots import PARALLEL, Slots
@@ -48,6 +49,7 @@ class Fleet(protocol.Plugin):
         self._configurable = resources is None
         self._parallel = PARALLEL
         self._summary = PreviewSummary()
+        self._record = PreviewRecord()
         self._causes = Causes()
         self._turns = self.turns()
 
@@ -87,6 +89,7 @@ class Fleet(protocol.Plugin):
             {key: value for key, value in side.items() if key not in resource.ignored_inputs}
             for side in (to_dict(request.old_inputs), olds, to_dict(request.news))
         )
+        self._record.add(request.urn, news, state, (*SECRET, *resource.ignored_inputs))
         changes = diffs.changes(old_inputs, news, resource.replace)
         changes |= diffs.changes(
             {key: value for key, value in state.items() if key not in resource.computed}, news, resource.replace
@@ -111,6 +114,7 @@ class Fleet(protocol.Plugin):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
+            self._record.add(request.urn, inputs, {}, (*SECRET, *resource.ignored_inputs))
             self._predict(request.urn, resource.create_effects(inputs))
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.planned_outputs(inputs, {}, None)))
         # Deterministic, so that a second try after a crash has the same ID.
@@ -171,6 +175,8 @@ class Fleet(protocol.Plugin):
         turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
         for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
+        if message := self._record.message(self._summary.changes(turns), turns, self._parallel):
+            self._engine.record(arguments["beside"], message)
         return {}
 
     def _census(self, arguments: Props) -> Props:

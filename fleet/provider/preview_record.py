@@ -1,0 +1,47 @@
+"""Records what a preview predicts, and from what, for `fleet review`: one event for the Pulumi engine at the end of the preview.
+
+Called by the servicer, from many threads, and only if the environment asks for it: a digest of each state costs a millisecond.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Collection, Mapping, Sequence
+
+from fleet.impact import forecast, forecast_turns
+from fleet.provider.base import ROOT, kind_of, name_of
+from fleet.provider.properties import UNKNOWN, Props
+from fleet.review import record
+
+
+class PreviewRecord:
+    """The bases and versions of one preview's resources."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._enabled = bool(environment.get(record.RECORDS))
+        self._lock = threading.Lock()
+        self._basis: dict[str, record.Basis] = {}
+        self._versions: dict[str, list[record.VersionChange]] = {}
+
+    def add(self, urn: str, inputs: Props, state: Props, leave_out: Collection[str]) -> None:
+        """Add a resource with its new inputs and its state, {} before a create."""
+        if not self._enabled:
+            return
+        kind = kind_of(urn)
+        known = {name: value for name, value in state.items() if value != UNKNOWN}
+        basis = record.basis(kind, inputs, known, leave_out)
+        versions = record.versions(name_of(urn), kind, state, inputs, ROOT / "roles")
+        with self._lock:
+            self._basis[urn], self._versions[urn] = basis, versions
+
+    def message(
+        self, changes: Sequence[forecast.Change], turns: forecast_turns.Turns | None, parallel: int
+    ) -> str | None:
+        """Return the message of the event; None if nobody asked for it."""
+        if not self._enabled:
+            return None
+        with self._lock:
+            basis = dict(sorted(self._basis.items()))
+            versions = tuple(version for urn in basis for version in self._versions[urn])
+        prediction = record.Prediction(tuple(changes), basis, versions, turns, parallel)
+        return record.RECORD + json.dumps(prediction.to_json(), separators=(",", ":"))
