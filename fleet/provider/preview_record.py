@@ -6,11 +6,11 @@ Called by the servicer, from many threads, and only if the environment asks for 
 import json
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fleet.impact import forecast, forecast_turns
-from fleet.provider.base import ROOT, kind_of, name_of
-from fleet.provider.properties import UNKNOWN, Props
+from fleet.provider.base import ROOT, SECRET, Resource, kind_of, name_of
+from fleet.provider.properties import UNKNOWN, Props, has_unknown
 from fleet.review import record
 
 
@@ -23,14 +23,12 @@ class PreviewRecord:
         self._basis: dict[str, record.Basis] = {}
         self._versions: dict[str, list[record.VersionChange]] = {}
 
-    def add(self, urn: str, inputs: Props, state: Props, leave_out: Collection[str]) -> None:
+    def add(self, urn: str, resource: Resource, inputs: Props, state: Props) -> None:
         """Add a resource with its new inputs and its state, {} before a create."""
         if not self._enabled:
             return
-        kind = kind_of(urn)
-        known = {name: value for name, value in state.items() if value != UNKNOWN}
-        basis = record.basis(kind, inputs, known, leave_out)
-        versions = record.versions(name_of(urn), kind, state, inputs, ROOT / "roles")
+        basis = basis_of(urn, resource, inputs, state)
+        versions = record.versions(name_of(urn), kind_of(urn), state, inputs, ROOT / "roles")
         with self._lock:
             self._basis[urn], self._versions[urn] = basis, versions
 
@@ -45,3 +43,9 @@ class PreviewRecord:
             versions = tuple(version for urn in basis for version in self._versions[urn])
         prediction = record.Prediction(tuple(changes), basis, versions, turns, parallel)
         return record.RECORD + json.dumps(prediction.to_json(), separators=(",", ":"))
+
+
+def basis_of(urn: str, resource: Resource, inputs: Props, state: Props) -> record.Basis:
+    """Return what a prediction about a resource is computed from: the same in a preview and in the update after it."""
+    known = {name: value for name, value in state.items() if value != UNKNOWN}
+    return record.basis(kind_of(urn), inputs, known, (*SECRET, *resource.ignored_inputs), not has_unknown(inputs))

@@ -14,7 +14,8 @@ from pulumi.runtime.proto import provider_pb2, status_pb2
 from fleet import errors
 from fleet.impact import effects
 from fleet.provider import base, cluster_nodes, diffs, protocol, unexpected
-from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
+from fleet.provider.approval import Approval
+from fleet.provider.base import FROM_RESOURCES, SECRET, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
 from fleet.provider.engine import Engine
@@ -26,17 +27,12 @@ from fleet.provider.slots import PARALLEL, Slots
 
 Context = grpc.ServicerContext
 
-# Properties whose values must not appear in a message or a log.
-SECRET = (
-    *("api_key", "token", "private", "username", "password"),
-    *("authority_key", "inner_key", "gateway_key", "acme_key", "certificates"),
-)
-
 
 class Fleet(protocol.Plugin):
     """The provider `fleet`.
 
-    Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns.
+    Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns;
+    `approval`, whether only `fleet apply` changes anything.
     """
 
     version = "0.1.0"
@@ -50,6 +46,7 @@ class Fleet(protocol.Plugin):
         self._parallel = PARALLEL
         self._summary = PreviewSummary()
         self._record = PreviewRecord()
+        self._approval = Approval()
         self._causes = Causes()
         self._turns = self.turns()
 
@@ -61,6 +58,7 @@ class Fleet(protocol.Plugin):
         if self._configurable:
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
         self._turns = self.turns(str(settings.get("change") or "{}"))  # the defaults
+        self._approval = Approval(bool(settings.get("approval")))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     # --- resources
@@ -89,7 +87,7 @@ class Fleet(protocol.Plugin):
             {key: value for key, value in side.items() if key not in resource.ignored_inputs}
             for side in (to_dict(request.old_inputs), olds, to_dict(request.news))
         )
-        self._record.add(request.urn, news, state, (*SECRET, *resource.ignored_inputs))
+        self._record.add(request.urn, resource, news, state)
         changes = diffs.changes(old_inputs, news, resource.replace)
         changes |= diffs.changes(
             {key: value for key, value in state.items() if key not in resource.computed}, news, resource.replace
@@ -114,12 +112,13 @@ class Fleet(protocol.Plugin):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
-            self._record.add(request.urn, inputs, {}, (*SECRET, *resource.ignored_inputs))
+            self._record.add(request.urn, resource, inputs, {})
             self._predict(request.urn, resource.create_effects(inputs))
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.planned_outputs(inputs, {}, None)))
         # Deterministic, so that a second try after a crash has the same ID.
         ident = f"{base.kind_of(request.urn).lower()}/{base.name_of(request.urn)}"
         with self._work(context, ident, request.urn, inputs) as work:
+            self._approval.check(request.urn, ("create", "replace"))
             properties = resource.apply(work, inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(properties))
 
@@ -131,6 +130,7 @@ class Fleet(protocol.Plugin):
             self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds, replicas)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
+            self._approval.check_update(request.urn, resource, old_inputs, inputs, olds)
             properties = self._turns.update(resource, work, old_inputs, inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(properties))
 
@@ -154,6 +154,7 @@ class Fleet(protocol.Plugin):
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
         properties = to_dict(request.properties)
         with self._work(context, request.id, request.urn, properties) as work:
+            self._approval.check(request.urn, ("delete", "replace"))
             self._turns.delete(work, properties)
             self._resource(request.urn).delete(work, properties)
             return empty_pb2.Empty()

@@ -64,7 +64,7 @@ CHANGE = Record(
 ANY: Form = Either((LINE, Flag(), Number(), Nothing(), Each(LINE)), "a value of a managed thing")
 DIFFERENCE = Record({"kind": LINE, "name": LINE, "attribute": LINE, "expected": ANY, "seen": ANY})
 BASIS = Record(
-    {"inputs": DIGEST, "state": DIGEST, "facts": Table(LINE, LINE), "drift": Each(DIFFERENCE)},
+    {"inputs": DIGEST, "whole": Flag(), "state": DIGEST, "facts": Table(LINE, LINE), "drift": Each(DIFFERENCE)},
 )
 VERSION = Record({"node": LINE, "name": LINE, "old": LINE, "new": LINE})
 TURNS = Record(
@@ -90,9 +90,13 @@ FORM = Record(
 
 @dataclass(frozen=True)
 class Basis:
-    """What the prediction about one resource was computed from: digests of its inputs and of its state, facts in clear, its drift."""
+    """What the prediction about one resource was computed from: digests of its inputs and of its state, facts in clear, its drift.
+
+    `whole` is whether the preview knew all inputs; else those of the update differ.
+    """
 
     inputs: str
+    whole: bool
     state: str
     facts: Mapping[str, str]
     drift: tuple[Difference, ...] = ()
@@ -151,7 +155,9 @@ class Prediction:
         )
 
 
-def basis(kind: str, inputs: Mapping[str, Any], state: Mapping[str, Any], leave_out: Collection[str]) -> Basis:
+def basis(
+    kind: str, inputs: Mapping[str, Any], state: Mapping[str, Any], leave_out: Collection[str], whole: bool
+) -> Basis:
     """Return what a prediction is computed from; `leave_out` are properties that are secret, or that no run depends on."""
     facts = {
         f"{name}.{part}" if part else name: str(value)
@@ -161,15 +167,14 @@ def basis(kind: str, inputs: Mapping[str, Any], state: Mapping[str, Any], leave_
     }
     return Basis(
         digest({name: value for name, value in inputs.items() if name not in leave_out}),
+        whole,
         digest({name: value for name, value in state.items() if name not in (*leave_out, *VOLATILE)}) if state else "",
         facts,
         tuple(drift.recorded(state)),
     )
 
 
-def versions(
-    node: str, kind: str, old: Mapping[str, Any], new: Mapping[str, Any], roles: Path
-) -> list[VersionChange]:
+def versions(node: str, kind: str, old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> list[VersionChange]:
     """Return the versions that differ between two inputs of a resource; a variable that is not set has its role's default."""
     defaults: dict[str, Any] = {}
     for role in new.get("roles") or {}:

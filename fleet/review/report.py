@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleet import errors
-from fleet.impact.forecast import Change, natural
+from fleet.impact.forecast import natural
 from fleet.review import record
 from fleet.review.record import Prediction
 from fleet.validators import Each, Flag, Record, Text
 
 FORM_NUMBER = "glm-fleet review 1"
+# What a signature of a report is for (ssh-keygen -n): one for another purpose does not count.
+NAMESPACE = "glm-fleet-review"
 # Verdicts, the worst first, and the exit code of each.
 REFUSED, DESTRUCTIVE, WINDOW, SAFE, NOTHING = (
     "refused",

@@ -22,6 +22,8 @@ SHARED = {
     "node_rotation",
     "pods",
     "cluster_requirements",
+    "preview",
+    "signature",
 }
 
 
