@@ -7,6 +7,7 @@ Called by markdown.py and html.py.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fleet import printable
 from fleet.impact import forecast
 from fleet.impact.forecast import Line
 from fleet.impact.forecast_turns import Course
@@ -16,7 +17,7 @@ from fleet.review.report import Report
 VISIBLE = 25
 MARK = "\0"
 # Lines of one topic in the visible part; together with the topics of one line they are at most VISIBLE, whatever happens.
-FAILURES, DESTROYED, REBOOTS, EFFECTS, REMARKS, MOVED = 1, 2, 2, 3, 1, 3
+FAILURES, DESTROYED, REBOOTS, EFFECTS, REMARKS, MOVED = 1, 2, 2, 3, 1, 2
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_VERSIONS = 6, 2, 4
 # Characters of the whole in each form: less than what GitHub (65,536) and GitLab accept in one comment; the rest is for what dresses it.
 LIMIT, DRESS = 60_000, 1_500
@@ -47,7 +48,7 @@ def outline(report: Report, moved: Sequence[str] = ()) -> Outline:
     at_once = report.prediction.turns.at_once if report.prediction.turns else 1
     lines = forecast.alike(changes, report.prediction.parallel, at_once)
     reboots = [line for line in lines if line.effect.level == "reboot"]
-    others = [line for line in lines if line not in reboots]
+    others = [line for line in lines if line.effect.level not in ("reboot", "replace")]
     topics = (
         _first("lines about what moved", (f"moved since the earlier report: {_quoted(line)}" for line in moved), MOVED),
         _failures(report),
@@ -70,13 +71,14 @@ def _title(report: Report) -> str:
     counts = [f"{len(nodes)} {_category(name)}" for name, nodes in report.categories.items() if nodes]
     nodes = len(report.nodes)
     what = "node" if nodes == 1 else "nodes"
-    counted = f": of {nodes} {what} {', '.join(counts)}" if counts and report.verdict != reports.NOTHING else ""
+    known = report.verdict != reports.NOTHING and not (report.failures and not report.prediction.changes)
+    counted = f": of {nodes} {what} {', '.join(counts)}" if counts and known else ""
     return f"{report.stack}: {report.verdict}{counted}{_capacity(report)}"
 
 
 def _category(name: str) -> str:
     """Return the verb of a category: `3 reboot`."""
-    return {"replaced": "are replaced", "new": "are new", "changed": "change without a restart"}.get(name, name)
+    return {"changed": "change without a restart"}.get(name, name)
 
 
 def _capacity(report: Report) -> str:
@@ -122,10 +124,9 @@ def _destroy(verb: str, causes: Sequence[str], names: Sequence[str]) -> str:
 def _effect(line: Line) -> str:
     reasons = [_quoted(reason) for reason in line.because[:SHOWN_REASONS]]
     reasons += [f"and {len(line.because) - SHOWN_REASONS} more reasons"] if len(line.because) > SHOWN_REASONS else []
-    names = f" ({_names(line.nodes)})" if len(line.nodes) > 1 else ""
-    who = line.nodes[0] if len(line.nodes) == 1 else f"{len(line.nodes)} nodes"
+    who = _nodes(line.nodes)
     because = f": {'; '.join(reasons)}" if reasons else ""
-    return f"{who}: {line.action}{line.time}{because}{names}"
+    return f"{who}: {line.action}{line.time}{because}"
 
 
 def _versions(report: Report) -> Iterator[str]:
@@ -134,7 +135,7 @@ def _versions(report: Report) -> Iterator[str]:
     for change in report.prediction.versions:
         groups.setdefault((change.name, change.old, change.new), []).append(change.node)
     for (name, old, new), nodes in groups.items():
-        yield f"{name} {_quoted(_short(old))} -> {_quoted(_short(new))} on {_names(nodes)}"
+        yield f"{name} {_quoted(_short(old), 60)} -> {_quoted(_short(new), 60)} on {_nodes(nodes)}"
 
 
 def _short(value: str) -> str:
@@ -159,12 +160,12 @@ def _drift(report: Report) -> Iterator[str]:
         return
     nodes = dict.fromkeys(urn.rpartition("::")[2] for urn in drifted)
     number = sum(map(len, drifted.values()))
-    yield f"drift: {number} {'difference' if number == 1 else 'differences'} on {_names(nodes)}, which the run repairs"
+    yield f"drift: {number} {'difference' if number == 1 else 'differences'} on {_nodes([*nodes])}, which the run repairs"
 
 
 def _remark(remark: reports.Remark) -> str:
     level = "mandatory" if remark.mandatory else "advisory"
-    about = f" ({_names(remark.about)})" if remark.about else ""
+    about = f" ({_nodes(remark.about)})" if remark.about else ""
     return f"{level} {remark.rule}: {_quoted(' '.join(remark.words.split()))}{about}"
 
 
@@ -261,14 +262,18 @@ def _first(what: str, lines: Iterable[str], most: int) -> Iterator[str]:
         yield f"and {len(lines) - most} more {what} below"
 
 
+def _nodes(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN_NAMES else f"{len(names)} nodes"
+
+
 def _names(names: Iterable[str], most: int = SHOWN_NAMES) -> str:
     names = [*names]
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def _quoted(text: str) -> str:
-    text = " ".join(text.replace(MARK, "").split())
-    return f"{MARK}{text if len(text) <= WIDTH else f'{text[: WIDTH - 3]}...'}{MARK}"
+def _quoted(text: str, width: int = WIDTH) -> str:
+    text = printable.plain(" ".join(text.replace(MARK, "").split()))
+    return f"{MARK}{text if len(text) <= width else f'{text[: width - 3]}...'}{MARK}"
 
 
 def clipped(folds: Sequence[Fold], budget: int, size: Callable[[str], int]) -> list[Fold]:

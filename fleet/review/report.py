@@ -32,9 +32,11 @@ UNCHANGED = ("same", "read", "refresh", "read-discard")
 REPLACES = ("replace", "create-replacement", "delete-replaced", "read-replacement", "import-replacement")
 DELETES = ("delete", *REPLACES, "discard-replaced", "remove-pending-replace")
 KNOWN = (*UNCHANGED, *DELETES, "create", "update", "import")
+NODES = ("fleet:index:Node", "fleet:index:Rollout")
 PROVIDERS = "pulumi:providers:"
 # Categories of nodes, the worst first, with the levels of effects that put a node there.
 CATEGORIES: Mapping[str, Sequence[str]] = {
+    "deleted": (),  # by the operation
     "replaced": ("replace", "recreate", "reinstall"),
     "reboot": ("reboot",),
     "restart": ("restart", "stop"),
@@ -58,6 +60,11 @@ class Operation:
     def name(self) -> str:
         """Return `Serving prod-3`."""
         return f"{self.type.rpartition(':')[2]} {self.urn.rpartition('::')[2]}"
+
+    @property
+    def is_node(self) -> bool:
+        """Return whether it is about a node, or a model on a cluster."""
+        return self.type in NODES
 
     @property
     def destroys(self) -> bool:
@@ -127,7 +134,7 @@ class Report:
         if self.failures or any(remark.mandatory for remark in self.remarks):
             return REFUSED
         categories = self.categories
-        if categories["replaced"] or any(operation.destroys for operation in self.operations):
+        if categories["deleted"] or categories["replaced"] or any(operation.destroys for operation in self.operations):
             return DESTRUCTIVE
         unknown = any(operation.op not in KNOWN for operation in self.operations)
         if unknown or categories["reboot"] or categories["restart"]:
@@ -138,8 +145,7 @@ class Report:
     def nodes(self) -> list[str]:
         """Return the names of the stack's nodes, or of its models on a cluster."""
         urns = [*self.prediction.basis, *(operation.urn for operation in self.operations)]
-        kinds = ("fleet:index:Node", "fleet:index:Rollout")
-        names = {urn.rpartition("::")[2] for urn in urns if urn.split("::")[2].endswith(kinds)}
+        names = {urn.rpartition("::")[2] for urn in urns if urn.split("::")[2].endswith(NODES)}
         return sorted(names | {change.node for change in self.prediction.changes}, key=natural)
 
     @property
@@ -149,9 +155,12 @@ class Report:
         for change in self.prediction.changes:
             levels.setdefault(change.node, set()).add(change.effect.level)
         categories: dict[str, list[str]] = {name: [] for name in (*CATEGORIES, UNTOUCHED)}
+        gone = {step.urn.rpartition("::")[2]: step.op for step in self.operations if step.destroys and step.is_node}
         for node in self.nodes:
             hit = levels.get(node, set())
             category = next((name for name, those in CATEGORIES.items() if hit.intersection(those)), UNTOUCHED)
+            if node in gone:
+                category = "replaced" if gone[node] in REPLACES else "deleted"
             categories[category].append(node)
         return categories
 

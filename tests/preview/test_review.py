@@ -120,7 +120,9 @@ def test_without_a_report_the_provider_changes_nothing(fleet: Fleet) -> None:
     assert log(fleet) == []
 
 
-def test_what_moves_while_the_update_runs_is_refused_by_the_provider(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_moves_while_the_update_runs_is_refused_by_the_provider(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.set(FLAG, "32768")
     file, _ = review(fleet, report.WINDOW)
     fleet.machines(drift=STOPPED)
