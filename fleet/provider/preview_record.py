@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fleet.impact import forecast, forecast_turns
 from fleet.provider.base import ROOT, SECRET, Resource, kind_of, name_of
+from fleet.provider.engine import Engine
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
 from fleet.review import record
 
@@ -32,17 +33,22 @@ class PreviewRecord:
         with self._lock:
             self._basis[urn], self._versions[urn] = basis, versions
 
-    def message(
-        self, changes: Sequence[forecast.Change], turns: forecast_turns.Turns | None, parallel: int
-    ) -> str | None:
-        """Return the message of the event; None if nobody asked for it."""
+    def send(
+        self,
+        engine: Engine,
+        beside: str,
+        changes: Sequence[forecast.Change],
+        turns: forecast_turns.Turns | None,
+        parallel: int,
+    ) -> None:
+        """Send the event, if somebody asked for it, beside a resource."""
         if not self._enabled:
-            return None
+            return
         with self._lock:
             basis = dict(sorted(self._basis.items()))
             versions = tuple(version for urn in basis for version in self._versions[urn])
         prediction = record.Prediction(tuple(changes), basis, versions, turns, parallel)
-        return record.RECORD + json.dumps(prediction.to_json(), separators=(",", ":"))
+        engine.record(beside, record.RECORD + json.dumps(prediction.to_json(), separators=(",", ":")))
 
 
 def basis_of(urn: str, resource: Resource, inputs: Props, state: Props) -> record.Basis:

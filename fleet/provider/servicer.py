@@ -70,10 +70,8 @@ class Fleet(protocol.Plugin):
         olds = to_dict(request.olds)
         news = {**{key: olds[key] for key in FROM_RESOURCES if key in olds}, **to_dict(request.news)}
         problems = self._resource(request.urn).check(news)
-        return provider_pb2.CheckResponse(
-            inputs=to_struct(news),
-            failures=[provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in problems.items()],
-        )
+        failures = [provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in problems.items()]
+        return provider_pb2.CheckResponse(inputs=to_struct(news), failures=failures)
 
     def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
         """Compare with the old inputs and with the old state; find what time alone makes old.
@@ -176,8 +174,7 @@ class Fleet(protocol.Plugin):
         turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
         for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
-        if message := self._record.message(self._summary.changes(turns), turns, self._parallel):
-            self._engine.record(arguments["beside"], message)
+        self._record.send(self._engine, arguments["beside"], self._summary.changes(turns), turns, self._parallel)
         return {}
 
     def _census(self, arguments: Props) -> Props:
