@@ -43,6 +43,12 @@ class Approval:
             has = steps.get(urn, "no change")
             raise _refusal(urn, f"{kind}: {wish}, and the report has {has}", "only operations that the report has")
 
+    def check_create(self, urn: str, resource: Resource, inputs: Props) -> None:
+        """Raise NotApproved also if the report saw other inputs."""
+        self.check(urn, ("create", "replace"))
+        if self._file:
+            self._check_inputs(urn, basis_of(urn, resource, inputs, {}))
+
     def check_update(self, urn: str, resource: Resource, old_inputs: Props, inputs: Props, olds: Props) -> None:
         """Raise NotApproved also if the report saw another state or other inputs, or has only weaker effects."""
         self.check(urn, ("update",))
@@ -52,8 +58,7 @@ class Approval:
         approved, now = self._report.prediction.basis.get(urn), basis_of(urn, resource, inputs, olds)
         if approved is None or (approved.state, _words(approved)) != (now.state, _words(now)):
             raise _refusal(urn, f"{kind}: its state moved since the report", "the state that the report saw")
-        if approved.whole and approved.inputs != now.inputs:
-            raise _refusal(urn, f"{kind}: its inputs are others", "the inputs that the report saw")
+        self._check_inputs(urn, now)
         levels = [
             change.effect.level
             for change in self._report.prediction.changes
@@ -63,6 +68,12 @@ class Approval:
         for effect in resource.effects(old_inputs, inputs, olds):
             if ORDER.index(effect.level) < ORDER.index(most):
                 raise _refusal(urn, f"{kind}: {effect.level}", f"at most {most}, as in the report")
+
+    def _check_inputs(self, urn: str, now: record.Basis) -> None:
+        """Raise NotApproved for other inputs than those that the preview knew."""
+        approved = self._report.prediction.basis.get(urn)
+        if approved is None or (approved.whole and approved.inputs != now.inputs):
+            raise _refusal(urn, f"{kind_of(urn)}: its inputs are others", "the inputs that the report saw")
 
 
 def _words(basis: record.Basis) -> list[str]:

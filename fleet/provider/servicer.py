@@ -116,7 +116,7 @@ class Fleet(protocol.Plugin):
         # Deterministic, so that a second try after a crash has the same ID.
         ident = f"{base.kind_of(request.urn).lower()}/{base.name_of(request.urn)}"
         with self._work(context, ident, request.urn, inputs) as work:
-            self._approval.check(request.urn, ("create", "replace"))
+            self._approval.check_create(request.urn, resource, inputs)
             properties = resource.apply(work, inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(properties))
 

@@ -102,6 +102,8 @@ def _facts(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 
 
 def _surroundings(old: Report, new: Report) -> Iterator[Entry]:
+    if old.stack != new.stack:
+        yield f"it is about the stack {new.stack}, and was about {old.stack}", ""
     if old.prediction.turns != new.prediction.turns:
         yield "the turns moved: glm-fleet:change, or the nodes that serve", ""
     if old.evidence.stack_file != new.evidence.stack_file:

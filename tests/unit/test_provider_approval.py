@@ -81,6 +81,13 @@ def test_inputs_that_the_preview_did_not_know_may_be_any(tmp_path: Path) -> None
     update(approval(tmp_path, {**INPUTS, "vars": {"a": UNKNOWN}}), FLAG)
 
 
+def test_a_create_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    created = approval(tmp_path, operations=(step("create", "Serving", "prod-1"),))
+    created.check_create(URN, resource(), dict(INPUTS))
+    with pytest.raises(errors.NotApproved, match="its inputs are others"):
+        created.check_create(URN, resource(), {"vars": {"a": 2}})
+
+
 def test_a_stronger_effect_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.NotApproved, match="Serving: reboot\n  wanted: at most restart, as in the report"):
         update(approval(tmp_path), REBOOT)
