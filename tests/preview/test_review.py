@@ -153,7 +153,7 @@ def test_no_secret_is_in_a_report(fleet: Fleet) -> None:
 
 def test_what_a_signed_report_has_is_what_happens_and_then_there_is_nothing_to_do(fleet: Fleet) -> None:
     """The last test of the file: it changes the stack."""
-    fleet.set(FLAG, "32768")
+    fleet.set(FLAG, "8192")  # of no earlier test: the provider let some nodes change there
     fleet.set(KERNEL, "amd_iommu=on")
     file, content = review(fleet, report.WINDOW)
     assert content["nodes"]["reboot"] == 1 and content["nodes"]["restart"] == 3
