@@ -1,7 +1,7 @@
 """What a reviewer reads, as lines: a visible part of at most VISIBLE lines, and folds with everything else. The forms only dress it.
 
 Pure. In a line, text between two of MARK comes from a file or a node: a form shows it as it is, and never interprets it.
-Called by markdown.py and html.py.
+Called by markdown.py and page.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
