@@ -41,9 +41,8 @@ def locate(error: errors.SettingsError, inventories: Mapping[str, str]) -> error
 
 
 def _machines(path: Path, folder: Path, file: str, key: str) -> Mapping[str, Any]:
-    if os.path.relpath(path, folder).startswith(
-        os.pardir
-    ):  # a review takes a stack file from a stranger: it may name no other file of the controller
+    # a review takes a stack file from a stranger: it may name no other file of the controller
+    if os.path.relpath(path, folder).startswith(os.pardir):
         raise errors.SettingsError(file=file, key=key, value=path.name, seen="is outside the folder", allowed=ALLOWED)
     try:
         machines = user_file.read(path, f"{Path(file).parent}/{path.name}", ALLOWED)
