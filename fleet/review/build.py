@@ -3,7 +3,7 @@
 Pure. Called by fleet.cli.review and fleet.cli.apply.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.review import vulnerabilities
@@ -52,7 +52,7 @@ def report(preview: Preview, stack: Stack, evidence: Evidence, policies: bool) -
 def _unchecked(prediction: Prediction, evidence: Evidence, policies: bool) -> Iterator[str]:
     """Yield what a reviewer may take for checked, and is not."""
     if not evidence.hosts:
-        yield "the hosts: they were not read, and drift since the last refresh is not in here"
+        yield "the hosts since the last refresh, for what reads them needs root there (--no-refresh): later drift is not in here"
     if not policies:
         yield "the policies: the preview ran without them"
     if evidence.modified:
@@ -62,9 +62,3 @@ def _unchecked(prediction: Prediction, evidence: Evidence, policies: bool) -> It
     if prediction.changes:
         yield "the content of files on the hosts: the roles render them during the run"
         yield "whether each node serves now, and whether it will with the change: the run asks before the first turn, and probes each replica"
-
-
-def about(names: Iterable[str], most: int = 3) -> str:
-    """Return names for a line: all, or the first ones and how many more."""
-    names = [*names]
-    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"

@@ -6,7 +6,9 @@ Pure. Called by fleet.cli.review. The golden texts are in tests/unit/golden/revi
 import html
 import re
 
-from fleet.review.outline import DRESS, LIMIT, MARK, Outline, clipped
+from fleet.review.folds import clipped
+from fleet.review.outline import DRESS, LIMIT, Outline
+from fleet.review.wording import MARK
 
 
 def render(outline: Outline, marker: str = "") -> str:

@@ -5,7 +5,9 @@ Pure. Called by fleet.cli.review.
 
 import html
 
-from fleet.review.outline import DRESS, LIMIT, MARK, Outline, clipped
+from fleet.review.folds import clipped
+from fleet.review.outline import DRESS, LIMIT, Outline
+from fleet.review.wording import MARK
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"

@@ -5,7 +5,7 @@ Holds op, urn and type of what the Pulumi engine does, and what this project wor
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,9 +57,20 @@ class Operation:
     causes: tuple[str, ...] = ()
 
     @property
+    def kind(self) -> str:
+        """Return `Serving`, or `provider fleet` of a provider's settings."""
+        kind = self.type.rpartition(":")[2]
+        return f"provider {kind}" if self.type.startswith(PROVIDERS) else kind
+
+    @property
+    def node(self) -> str:
+        """Return the name of the resource, which is that of its node where it is about one."""
+        return self.urn.rpartition("::")[2]
+
+    @property
     def name(self) -> str:
         """Return `Serving prod-3`."""
-        return f"{self.type.rpartition(':')[2]} {self.urn.rpartition('::')[2]}"
+        return f"{self.kind} {self.node}"
 
     @property
     def is_node(self) -> bool:
@@ -163,6 +174,13 @@ class Report:
                 category = "replaced" if gone[node] in REPLACES else "deleted"
             categories[category].append(node)
         return categories
+
+    def sure(self, category: str, nodes: Collection[str]) -> bool:
+        """Return whether one of the nodes in a category is certainly there."""
+        levels = CATEGORIES.get(category, ())
+        effects = [change.effect for change in self.prediction.changes if change.node in nodes]
+        hits = [effect for effect in effects if effect.level in levels]
+        return not hits or any(effect.sure for effect in hits)
 
     @property
     def effects_digest(self) -> str:
