@@ -5,7 +5,6 @@ Needs `pulumi` and `ssh-keygen` on PATH; skipped with that reason where they are
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from fleet.review import report
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import FLAG, Fleet
+from tests.support.signers import make_key, make_signer, sign
 
 NAMES = ["prod-1", "prod-2", "prod-3", "prod-4"]
 KERNEL = "glm-fleet:nodes.machines.prod-3.vars.host_kernel_arguments[0]"
@@ -27,10 +27,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     """The stack, deployed; only reports that one of the signers has signed change it."""
     fleet = Fleet(tmp_path_factory.mktemp("review"))
     expect_success(fleet.run(*UP))
-    for name in ("alice", "mallory"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(fleet.project / name)], check=True)
-    public = (fleet.project / "alice.pub").read_text()
-    (fleet.project / "signers").write_text(f'alice@example.com namespaces="{report.NAMESPACE}" {public}')
+    make_signer(fleet.project, "alice")
+    make_key(fleet.project, "mallory")
     fleet.set("glm-fleet:review.signers", "signers")
     fleet.as_deployed = fleet.file.read_text()
     return fleet
@@ -64,17 +62,10 @@ def review(fleet: Fleet, verdict: str, *arguments: str) -> tuple[Path, dict[str,
     return file, content
 
 
-def sign(fleet: Fleet, file: Path, name: str = "alice") -> None:
-    """Sign a report with somebody's key."""
-    Path(f"{file}.sig").unlink(missing_ok=True)
-    key = str(fleet.project / name)
-    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-n", report.NAMESPACE, "-f", key, str(file)], check=True)
-
-
 def test_a_moved_fact_refuses_a_signed_report_with_the_diff_and_touches_nothing(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
     file, content = review(fleet, report.WINDOW)
-    sign(fleet, file)
+    sign(fleet.project / "alice", file)
     fleet.machines(drift=STOPPED)
     refusal = expect_failure(fleet.command("apply", str(file)), 14)
     assert refusal == (
@@ -93,7 +84,7 @@ def test_a_moved_fact_refuses_a_signed_report_with_the_diff_and_touches_nothing(
 def test_a_change_of_intent_after_the_signature_is_refused(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
     file, _ = review(fleet, report.WINDOW)
-    sign(fleet, file)
+    sign(fleet.project / "alice", file)
     fleet.set(FLAG, "16384")
     refusal = expect_failure(fleet.command("apply", str(file)), 14)
     assert "max-model-len 65536 -> 16384 in its turn" in refusal and "the stack file is another one" in refusal
@@ -105,9 +96,9 @@ def test_who_has_not_signed_exactly_this_report_applies_nothing(fleet: Fleet) ->
     file, _ = review(fleet, report.WINDOW)
     Path(f"{file}.sig").unlink(missing_ok=True)
     assert f"no signature {file}.sig" in expect_failure(fleet.command("apply", str(file)), 1)
-    sign(fleet, file, "mallory")
+    sign(fleet.project / "mallory", file)
     assert "signed by somebody else" in expect_failure(fleet.command("apply", str(file)), 1)
-    sign(fleet, file)
+    sign(fleet.project / "alice", file)
     file.write_text(file.read_text().replace('"hosts": true', '"hosts": false'))
     assert "alice@example.com signed another text" in expect_failure(fleet.command("apply", str(file)), 1)
     assert log(fleet) == []
@@ -139,7 +130,7 @@ def test_a_policy_s_refusal_is_the_verdict(fleet: Fleet) -> None:
     fleet.set("glm-fleet:vars.vllm_ptrace", "true")
     file, content = review(fleet, report.REFUSED)
     assert [remark["rule"] for remark in content["remarks"] if remark["mandatory"]] == ["no-ptrace"]
-    sign(fleet, file)
+    sign(fleet.project / "alice", file)
     assert "a policy or a failure refused this change" in expect_failure(fleet.command("apply", str(file)), 1)
 
 
@@ -158,7 +149,7 @@ def test_what_a_signed_report_has_is_what_happens_and_then_there_is_nothing_to_d
     file, content = review(fleet, report.WINDOW)
     assert content["nodes"]["reboot"] == 1 and content["nodes"]["restart"] == 3
     changes = content["prediction"]["changes"]
-    sign(fleet, file)
+    sign(fleet.project / "alice", file)
     expect_success(fleet.command("apply", str(file)))
     done = log(fleet)
     drained = sorted({line.removeprefix("drain ") for line in done if line.startswith("drain ")})
