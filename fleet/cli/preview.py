@@ -25,7 +25,6 @@ POLICIES = "policies"
 
 def report(stack: str, refresh: bool) -> Report:
     """Return the report of a preview of the stack; `refresh` reads the hosts first. Raises FleetError when no preview begins."""
-    of_stack = _stack(stack)
     root = common.root()
     policies = (root / POLICIES).is_dir()
     with tempfile.TemporaryDirectory(prefix="fleet-review-") as folder:  # readable by this user alone
@@ -33,6 +32,7 @@ def report(stack: str, refresh: bool) -> Report:
         options = [*(["--refresh"] if refresh else []), *(["--policy-pack", POLICIES] if policies else [])]
         run = _pulumi(stack, ["preview", *QUIET, "--event-log", str(log), *options], EVENTS, subprocess.PIPE)
         if not log.is_file():
+            _stack(stack)  # whose mistakes say more
             raise errors.FleetError(
                 doing=f"preview stack {stack}",
                 seen=(run.stderr.strip().splitlines() or [f"`pulumi preview` ended with {run.returncode}"])[-1],
@@ -40,7 +40,8 @@ def report(stack: str, refresh: bool) -> Report:
             )
         with log.open() as lines:
             preview = events.read(lines)
-    return build.report(preview, of_stack, _evidence(stack, root, refresh), policies)
+    # Not before: what validates would hold memory beside the preview, and that of a mistaken stack ends at once.
+    return build.report(preview, _stack(stack), _evidence(stack, root, refresh), policies)
 
 
 def update(stack: str, approved: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fleet.impact import forecast, forecast_turns
 from fleet.provider.base import ROOT, SECRET, Resource, kind_of, name_of
 from fleet.provider.engine import Engine
+from fleet.provider.file_differences import FileDifferences
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
 from fleet.review import record
 
@@ -21,6 +22,7 @@ class PreviewRecord:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._enabled = bool(environment.get(record.RECORDS))
         self._lock = threading.Lock()
+        self._files = FileDifferences()
         self._basis: dict[str, record.Basis] = {}
         self._versions: dict[str, list[record.VersionChange]] = {}
 
@@ -28,6 +30,7 @@ class PreviewRecord:
         """Add a resource with its new inputs and its state, {} before a create."""
         if not self._enabled:
             return
+        self._files.add(name_of(urn), inputs, state)
         basis = basis_of(urn, resource, inputs, state)
         versions = record.versions(name_of(urn), kind_of(urn), state, inputs, ROOT / "roles")
         with self._lock:
@@ -47,7 +50,8 @@ class PreviewRecord:
         with self._lock:
             basis = dict(sorted(self._basis.items()))
             versions = tuple(version for urn in basis for version in self._versions[urn])
-        prediction = record.Prediction(tuple(changes), basis, versions, turns, parallel)
+        files, left_out = self._files.records(), self._files.left_out
+        prediction = record.Prediction(tuple(changes), basis, versions, turns, parallel, files, left_out)
         engine.record(beside, record.RECORD + json.dumps(prediction.to_json(), separators=(",", ":")))
 
 

@@ -14,6 +14,7 @@ from fleet.review.report import Evidence, Remark, Report, Waiver
 # The policies whose remarks are waivers, which the report lists itself.
 WAIVERS = ("waivers",)
 NOTHING_PREDICTED = Prediction((), {})
+MODEL = "Rollout"
 INCOMPLETE = "the preview ended before everything was previewed; `pulumi preview` shows its output"
 
 
@@ -59,6 +60,12 @@ def _unchecked(prediction: Prediction, evidence: Evidence, policies: bool) -> It
         yield "the files: they differ from the commit"
     if any(not change.effect.sure for change in prediction.changes):
         yield "each effect with `may`: the strongest that is possible, only the run shows which it is"
-    if prediction.changes:
-        yield "the content of files on the hosts: the roles render them during the run"
+    kinds = {change.kind for change in prediction.changes}
+    if kinds - {MODEL}:
+        if prediction.unrendered:
+            yield f"the files of {prediction.unrendered} more resources, each with variables of its own"
+        yield "what roles write by facts of the host: the run reads these"
         yield "whether each node serves now, and whether it will with the change: the run asks before the first turn, and probes each replica"
+    if MODEL in kinds:
+        yield "the fields of objects: the API server judged them, and `pulumi preview --diff` shows them"
+        yield "whether each model serves now, and whether it will with the change: the run follows the pods, and probes each one"

@@ -29,7 +29,9 @@ def of_report(report: Report, lines: Sequence[Line], moved: Sequence[str]) -> It
         Fold("Why it is refused", [wording.quoted(line) for words in report.failures for line in words.splitlines()]),
         Fold("Deletions and replacements", [*_operations(report)]),
         Fold("Effects and their reasons", [entry for line in lines for entry in _whole_effect(line)]),
+        Fold("Beside the effects", [f"{step.op} {wording.quoted(step.name)}" for step in report.beside]),
         Fold("Versions and vulnerabilities", [*wording.versions(report), *_whole_vulnerabilities(report)]),
+        Fold("Files as the roles render them", [*_files(report)]),
         Fold("Drift", [*_whole_drift(report)]),
         Fold("Policies, rules and waivers", [*_whole_remarks(report)]),
         Fold("Not checked", list(report.unchecked)),
@@ -55,6 +57,14 @@ def _whole_effect(line: Line) -> Iterator[str]:
 def _whole_vulnerabilities(report: Report) -> Iterator[str]:
     for entry in report.vulnerabilities:
         yield f"{'closes' if entry.closed else 'opens'} {entry.name}: {wording.quoted(entry.what)}"
+
+
+def _files(report: Report) -> Iterator[str]:
+    """Yield each changed file with its changed lines, once for nodes where they change alike."""
+    for file in report.prediction.files:
+        part = "" if file.whole else " (what the host decides is not in it)"
+        yield f"{wording.quoted(file.path)} on {', '.join(file.nodes)}{part}"
+        yield from (f"  {wording.verbatim(line)}" for line in file.lines)
 
 
 def _whole_drift(report: Report) -> Iterator[str]:

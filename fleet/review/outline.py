@@ -48,6 +48,7 @@ def outline(report: Report, moved: Sequence[str] = ()) -> Outline:
         _joined("also: ", _beside(report)),
         _joined("versions: ", wording.versions(report)),
         _joined("known vulnerabilities of vLLM: ", _vulnerabilities(report)),
+        _joined("files as the roles render them, below: ", _files(report)),
         _drift(report),
         _first("remarks", map(_remark, report.remarks), REMARKS),
         _waivers(report),
@@ -84,7 +85,7 @@ def _title(report: Report) -> str:
         if nodes
     ]
     nodes = len(report.nodes)
-    what = "node" if nodes == 1 else "nodes"
+    what = f"{'model' if report.of_models else 'node'}{'' if nodes == 1 else 's'}"
     known = report.verdict != reports.NOTHING and not (report.failures and not report.prediction.changes)
     counted = f": of {nodes} {what} {', '.join(counts)}" if counts and known else ""
     return f"{report.stack}: {report.verdict}{counted}{_capacity(report)}"
@@ -99,6 +100,10 @@ def _capacity(report: Report) -> str:
     course = _turns(report)
     if course:
         return f"; {course.capacity}, {course.time}"
+    if report.of_models:
+        lines = [line for line in _alike(report, report.prediction.changes) if line.effect.level == "restart"]
+        worst = [f"{wording.nodes(line.nodes)}: {line.effect.manner}{line.time}" for line in lines]
+        return f"; {'; '.join(worst)}" if len(worst) == 1 else f"; {len(worst)} ways, below" if worst else ""
     categories = report.categories
     hit = len(categories["reboot"]) + len(categories["restart"])
     if not hit:
@@ -145,14 +150,16 @@ def _effect(line: Line) -> str:
 
 
 def _beside(report: Report) -> Iterator[str]:
-    """Yield what the Pulumi engine changes beside the predicted effects: objects of a cluster, a cloud's things, the provider's settings."""
-    predicted = {(change.kind, change.node) for change in report.prediction.changes}
     groups: dict[tuple[str, str], list[str]] = {}
-    for step in report.operations:
-        if (step.kind, step.node) not in predicted and not step.destroys:
-            groups.setdefault((step.op, step.kind), []).append(step.node)
+    for step in report.beside:
+        groups.setdefault((step.op, step.kind), []).append(step.node)
     for (op, kind), names in groups.items():
         yield f"{op} {wording.quoted(f'{kind} {wording.names(names, SHOWN_BESIDE)}')}"
+
+
+def _files(report: Report) -> Iterator[str]:
+    for file in report.prediction.files:
+        yield f"{wording.quoted(file.path)} on {wording.nodes(file.nodes)}"
 
 
 def _vulnerabilities(report: Report) -> Iterator[str]:
@@ -193,8 +200,8 @@ def _course(report: Report) -> Iterator[str]:
 def _evidence(report: Report) -> Iterator[str]:
     evidence = report.evidence
     commit = f"commit {evidence.commit[:12]}{' and changes beside it' if evidence.modified else ''}"
-    read = "read now" if evidence.hosts else "of the last refresh"
-    yield f"{commit if evidence.commit else 'no commit'}; effects {report.effects_digest}, facts {report.facts_digest}, hosts {read}"
+    read = f"{'objects' if report.of_models else 'hosts'} {'read now' if evidence.hosts else 'of the last refresh'}"
+    yield f"{commit if evidence.commit else 'no commit'}; effects {report.effects_digest}, facts {report.facts_digest}, {read}"
 
 
 def _unchecked(report: Report) -> Iterator[str]:

@@ -67,6 +67,7 @@ BASIS = Record(
     {"inputs": DIGEST, "whole": Flag(), "state": DIGEST, "facts": Table(LINE, LINE), "drift": Each(DIFFERENCE)},
 )
 VERSION = Record({"node": LINE, "name": LINE, "old": LINE, "new": LINE})
+FILE = Record({"path": LINE, "lines": Each(LINE), "whole": Flag(), "nodes": Each(LINE)})
 TURNS = Record(
     {
         "order": Each(LINE),
@@ -82,6 +83,8 @@ FORM = Record(
         "changes": Each(CHANGE, most=200_000),
         "basis": Table(LINE, BASIS, most=200_000),
         "versions": Each(VERSION, most=200_000),
+        "files": Each(FILE, most=200_000),
+        "unrendered": Whole(),
         "turns": Either((TURNS, Nothing()), "the turns, or nothing"),
         "parallel": Whole(1),
     }
@@ -113,14 +116,29 @@ class VersionChange:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """The changed lines of one file as a role renders it, with the nodes where they change alike; not `whole` where the host decides a part."""
+
+    path: str
+    lines: tuple[str, ...]
+    whole: bool
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """Everything that a preview predicts; `basis` is by urn, with the resources that do not change."""
+    """Everything that a preview predicts; `basis` is by urn, with the resources that do not change.
+
+    `unrendered` resources differ from all whose `files` are here.
+    """
 
     changes: tuple[Change, ...]
     basis: Mapping[str, Basis]
     versions: tuple[VersionChange, ...] = ()
     turns: Turns | None = None
     parallel: int = 4
+    files: tuple[FileRecord, ...] = ()
+    unrendered: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the form of FORM."""
@@ -131,6 +149,8 @@ class Prediction:
                 for urn, basis in self.basis.items()
             },
             "versions": [asdict(version) for version in self.versions],
+            "files": [asdict(file) for file in self.files],
+            "unrendered": self.unrendered,
             "turns": {**asdict(self.turns), "order": [*self.turns.order]} if self.turns else None,
             "parallel": self.parallel,
         }
@@ -152,6 +172,8 @@ class Prediction:
             tuple(VersionChange(**entry) for entry in value["versions"]),
             Turns(**{**turns, "order": tuple(turns["order"])}) if turns else None,
             value["parallel"],
+            tuple(_file_of(entry) for entry in value["files"]),
+            value["unrendered"],
         )
 
 
@@ -218,3 +240,7 @@ def _change_of(entry: Mapping[str, Any]) -> Change:
         entry["level"], tuple(entry["what"]), tuple(entry["because"]), entry["sure"], manner=entry["manner"]
     )
     return Change(entry["node"], effect, entry["seconds"], entry["kind"], entry["in_turn"], entry["replicas"])
+
+
+def _file_of(entry: Mapping[str, Any]) -> FileRecord:
+    return FileRecord(entry["path"], tuple(entry["lines"]), entry["whole"], tuple(entry["nodes"]))

@@ -32,8 +32,11 @@ UNCHANGED = ("same", "read", "refresh", "read-discard")
 REPLACES = ("replace", "create-replacement", "delete-replaced", "read-replacement", "import-replacement")
 DELETES = ("delete", *REPLACES, "discard-replaced", "remove-pending-replace")
 KNOWN = (*UNCHANGED, *DELETES, "create", "update", "import")
-NODES = ("fleet:index:Node", "fleet:index:Rollout")
+MODEL = "fleet:index:Rollout"
+NODES = ("fleet:index:Node", MODEL)
 PROVIDERS = "pulumi:providers:"
+# Objects of a cluster that are made from the stack file alone, some with a digest in their name: another one takes their place.
+DERIVED = ("kubernetes:core/v1:ConfigMap", "kubernetes:core/v1:Secret", "kubernetes:batch/v1:Job")
 # Categories of nodes, the worst first, with the levels of effects that put a node there.
 CATEGORIES: Mapping[str, Sequence[str]] = {
     "deleted": (),  # by the operation
@@ -79,8 +82,8 @@ class Operation:
 
     @property
     def destroys(self) -> bool:
-        """Return whether something is taken away: a provider of the engine is a setting, and no thing."""
-        return self.op in DELETES and not self.type.startswith(PROVIDERS)
+        """Return whether something is lost: not with a provider of the engine, which is a setting, nor with what is made again."""
+        return self.op in DELETES and not self.type.startswith((PROVIDERS, *DERIVED))
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,18 @@ class Report:
         urns = [*self.prediction.basis, *(operation.urn for operation in self.operations)]
         names = {urn.rpartition("::")[2] for urn in urns if urn.split("::")[2].endswith(NODES)}
         return sorted(names | {change.node for change in self.prediction.changes}, key=natural)
+
+    @property
+    def beside(self) -> list[Operation]:
+        """Return the steps without a predicted effect that take nothing away: objects of a cluster, a cloud's things, settings."""
+        predicted = {(change.kind, change.node) for change in self.prediction.changes}
+        return [step for step in self.operations if (step.kind, step.node) not in predicted and not step.destroys]
+
+    @property
+    def of_models(self) -> bool:
+        """Return whether the nodes are models on a cluster."""
+        urns = [*self.prediction.basis, *(operation.urn for operation in self.operations)]
+        return any(urn.split("::")[2].endswith(MODEL) for urn in urns)
 
     @property
     def categories(self) -> dict[str, list[str]]:

@@ -46,3 +46,9 @@ def quoted(text: str, width: int = WIDTH) -> str:
     """Return one line of a text of a file or a node, between two of MARK."""
     text = printable.plain(" ".join(text.replace(MARK, "").split()))
     return f"{MARK}{text if len(text) <= width else f'{text[: width - 3]}...'}{MARK}"
+
+
+def verbatim(line: str) -> str:
+    """Return a line of a file with its spaces, between two of MARK."""
+    text = printable.plain(line.replace(MARK, ""))
+    return f"{MARK}{text if len(text) <= WIDTH else f'{text[: WIDTH - 3]}...'}{MARK}"

@@ -6,7 +6,7 @@ from fleet.drift import Difference
 from fleet.impact.effects import Effect
 from fleet.impact.forecast import Change
 from fleet.impact.forecast_turns import Turns
-from fleet.review.record import Basis, Prediction, VersionChange
+from fleet.review.record import Basis, FileRecord, Prediction, VersionChange
 from fleet.review.report import Evidence, Operation, Remark, Report, Vulnerability, Waiver
 
 FLAG = Effect("restart", ("glm-0", "glm-1"), ("vllm_flags.max-model-len 65536 -> 32768",))
@@ -15,7 +15,8 @@ REBOOT = Effect("reboot", (), DRIVER)
 AWAIT = Effect("await", (), ("its Docker daemon restarts",))
 EVIDENCE = Evidence("4f0c1e2a" + "0" * 32, False, "5" * 64, True)
 STOPPED = Difference("unit", "glm-0.service", "state", "active", "inactive")
-UNCHECKED = ("the content of files on the hosts: the roles render them during the run",)
+UNCHECKED = ("what roles write by facts of the host: the run reads these",)
+CONFIG = ("/etc/fleet/vllm/config.yaml", ("-max-model-len: 65536", "+max-model-len: 32768"), True)
 HOSTILE = "file /srv/</details><img src=x onerror=alert(1)> ```` @all [x](javascript:1) | \u202e"
 
 
@@ -38,6 +39,7 @@ def prediction(
     versions: Sequence[VersionChange] = (),
     drift: Sequence[str] = (),
     difference: Difference = STOPPED,
+    files: Sequence[FileRecord] = (),
 ) -> Prediction:
     """Return a prediction for a stack of these nodes, with turns; a unit of those in `drift` is stopped."""
     basis = {urn("Node", node): Basis("a" * 16, True, "b" * 16, {"facts.kernel": "6.8"}) for node in nodes}
@@ -45,7 +47,7 @@ def prediction(
         found = (difference,) if node in drift else ()
         basis[urn("Serving", node)] = Basis("c" * 16, True, "d" * 16, {}, found)
     turns = Turns((*nodes,))
-    return Prediction(tuple(turns.mark(changes)), basis, tuple(versions), turns)
+    return Prediction(tuple(turns.mark(changes)), basis, tuple(versions), turns, files=tuple(files))
 
 
 def nothing() -> Report:
@@ -64,7 +66,7 @@ def flag_on_twelve_nodes() -> Report:
     waiver = Waiver("vllm-cve-floor", "no image with 0.32.0 yet, ticket 4711", "2026-12-31")
     return Report(
         "prod",
-        prediction(nodes, changes, drift=["prod-3"]),
+        prediction(nodes, changes, drift=["prod-3"], files=[FileRecord(*CONFIG, tuple(nodes))]),
         tuple(step("update", "Serving", node) for node in nodes),
         EVIDENCE,
         (remark,),
@@ -124,9 +126,10 @@ def everything_on_500_nodes() -> Report:
     waivers = [Waiver(f"rule-{number}", HOSTILE, "2026-12-31") for number in range(60)]
     known = [Vulnerability(f"CVE-2026-{number}", HOSTILE, number % 2 == 0) for number in range(80)]
     difference = Difference("file", HOSTILE, "mode", "0644", "0600")
+    files = [FileRecord(f"{HOSTILE} {node}", (f"-{HOSTILE}", f"+{HOSTILE}"), False, (node,)) for node in nodes]
     return Report(
         "prod",
-        prediction(nodes, changes, versions, nodes, difference),
+        prediction(nodes, changes, versions, nodes, difference, files),
         tuple(steps),
         EVIDENCE,
         tuple(remarks),
