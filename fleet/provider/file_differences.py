@@ -32,19 +32,19 @@ class FileDifferences:
     def add(self, node: str, inputs: Props, state: Props) -> None:
         """Add a resource of a node with its new inputs and its state, {} before a create, which writes all files."""
         old, new = state.get("vars"), inputs.get("vars")
-        if not isinstance(old, dict) or not isinstance(new, dict) or old == new:
+        if not inputs.get("roles") or not isinstance(old, dict) or not isinstance(new, dict) or old == new:
             return
         from fleet.impact import (
             role_files,
         )  # Ansible's filters: a third of a second, which a preview without a record does not need
 
-        key = json.dumps([inputs.get("roles"), old, new], sort_keys=True, default=str)
+        key = json.dumps([inputs["roles"], old, new], sort_keys=True, default=str)
         with self._lock:  # also so that the threads of alike nodes wait for the first
             if key not in self._rendered:
                 if len(self._rendered) >= MOST:
                     self.left_out += 1
                     return
-                roles = {"roles": inputs.get("roles") or {}}
+                roles = {"roles": inputs["roles"]}
                 self._rendered[key] = role_files.changes(
                     {**roles, "vars": old}, {**roles, "vars": readable(new)}, ROOT / "roles"
                 )

@@ -91,6 +91,8 @@ def test_a_signed_report_after_the_world_moved(fleet: Fleet) -> None:
     fleet.machines(drift={"Serving prod-2": {"state": "inactive"}, "Host prod-9": {"arguments": []}})
     refusal = expect_failure(fleet.command("apply", str(file)), 14)
     expect_golden("a-signed-report-after-the-world-moved.txt", SCRATCH.sub("report.json", refusal))
+    against = review(fleet, report.WINDOW, "--against", str(file)).partition("<details>")[0]
+    expect_golden("a-report-against-an-earlier-one.md", against)
     fleet.machines()
 
 
