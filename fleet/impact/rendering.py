@@ -92,10 +92,8 @@ class Scope:
         text = self._rendered(lambda: _templates(self._templates).get_template(name), local)
         if isinstance(text, Unknown):
             return None
-        missing = _newlines(self._templates / name) - (len(text) - len(text.rstrip("\n")))
-        return (
-            f"{text}{max(missing, 0) * chr(10)}"  # Jinja takes one away, and Ansible adds those that the template has
-        )
+        # Jinja takes the last newline away, and Ansible adds those that the template ends with and its text does not.
+        return str(text) + "\n" * (_newlines((self._templates / name).read_text()) - _newlines(str(text)))
 
     def _rendered(self, compiled: Callable[[], jinja2.Template], local: Mapping[str, Any]) -> Any:
         try:
@@ -181,8 +179,6 @@ def _templates(folder: Path) -> jinja2.Environment:
     return made
 
 
-@functools.cache
-def _newlines(template: Path) -> int:
-    """Return how many newlines a template ends with."""
-    text = template.read_text()
+def _newlines(text: str) -> int:
+    """Return how many newlines a text ends with."""
     return len(text) - len(text.rstrip("\n"))
