@@ -18,11 +18,13 @@ from jinja2 import nativetypes, runtime, sandbox, utils
 from fleet.impact.value_diff import SECRET
 
 SCOPE = "__scope__"
-OF_HOST = "(of the host)"
+OF_HOST, LATER = "(of the host)", "(known later)"
 
 
 class Unknown(jinja2.ChainableUndefined):
-    """A value that only the host, or the run, knows: empty as a list, false as a condition, OF_HOST as text."""
+    """A value that only the host knows: empty as a list, false as a condition, itself as a result of anything else."""
+
+    _words = OF_HOST
 
     def _same(self, *_: Any, **__: Any) -> "Unknown":
         return self
@@ -31,7 +33,7 @@ class Unknown(jinja2.ChainableUndefined):
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __pos__ = __call__ = _same  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return OF_HOST
+        return self._words
 
     def __int__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(OF_HOST)  # the filters int and float then return their default
@@ -42,10 +44,19 @@ class Unknown(jinja2.ChainableUndefined):
     def __iter__(self) -> Iterator[Any]:
         return iter(())
 
+    def __reversed__(self) -> Iterator[Any]:
+        return iter((self,))
+
     def _less(self, _: Any) -> bool:
         return False
 
     __lt__ = __le__ = __gt__ = __ge__ = _less  # type: ignore[assignment]
+
+
+class Later(Unknown):
+    """A value that another resource of the same run determines."""
+
+    _words = LATER
 
 
 class Scope:
@@ -57,7 +68,7 @@ class Scope:
     def __init__(self, data: Mapping[str, Any], expressions: Mapping[str, Any], templates: Path) -> None:
         self._values, self._expressions, self._templates = dict(data), expressions, templates
         self._open: set[str] = set()
-        self._partial: set[str] = set()  # variables that depend on the host
+        self._partial = {name for name, value in data.items() if _has_unknown(value)}  # and what depends on them
         self.complete = True
 
     def value(self, name: str) -> Any:
@@ -111,6 +122,12 @@ class Scope:
         ):
             self.complete = False  # an Unknown in a place that needs a value
             return Unknown()
+
+
+def _has_unknown(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_unknown, value.values()))
+    return any(map(_has_unknown, value)) if isinstance(value, list) else isinstance(value, Unknown)
 
 
 class _Context(runtime.Context):

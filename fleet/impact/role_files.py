@@ -5,7 +5,7 @@ Needs the roles' tasks and templates; opens no connection. Called by fleet.provi
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fleet.impact import value_diff
-from fleet.impact.rendering import OF_HOST, Scope, Unknown
+from fleet.impact.rendering import LATER, OF_HOST, Later, Scope, Unknown
 from fleet.impact.role_effects import read_statement
 
 TEMPLATE, COPY = "ansible.builtin.template", "ansible.builtin.copy"
@@ -24,7 +24,7 @@ LONGEST = 200  # lines of one file
 
 @dataclass(frozen=True)
 class FileChange:
-    """One file of one role, and its changed lines, each with its sign; not `whole` where a part of the file depends on the host."""
+    """One file of one role, and its changed lines, each with its sign; not `whole` where the host or the run decides a part of the file."""
 
     path: str
     lines: tuple[str, ...]
@@ -42,16 +42,30 @@ class _Writer:
     condition: Any
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], roles: Path) -> list[FileChange]:
-    """Return the changed files of a resource's roles between two inputs; a file that appears or goes is not among them."""
+def changes(
+    names: Iterable[str], old: Mapping[str, Any], new: Mapping[str, Any], roles: Path, later: str = ""
+) -> list[FileChange]:
+    """Return the changed files of the roles `names` between two values of their variables, where `later` is one that is not known yet.
+
+    A file that appears or goes is not among them.
+    """
     changed = []
-    for role in new.get("roles") or {}:
-        before, after = (files(roles, role, side.get("vars") or {}) for side in (old, new))
+    for role in names:
+        before, after = (files(roles, role, _marked(side, later)) for side in (old, new))
         for path in sorted(before.keys() & after.keys()):
             was, now = before[path], after[path]
             if was[0] != now[0]:
                 changed.append(FileChange(path, _difference(was[0], now[0]), was[1] and now[1]))
     return changed
+
+
+def _marked(value: Any, later: str) -> Any:
+    """Return a value with Later in the place of each `later`."""
+    if isinstance(value, Mapping):
+        return {key: _marked(entry, later) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_marked(entry, later) for entry in value]
+    return Later() if later and value == later else value
 
 
 def files(roles: Path, role: str, variables: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
@@ -65,7 +79,7 @@ def files(roles: Path, role: str, variables: Mapping[str, Any]) -> dict[str, tup
                 continue
             path = scope.evaluated(writer.path, **local)
             source = str(scope.evaluated(writer.template, **local))
-            if isinstance(path, Unknown) or OF_HOST in str(path) or OF_HOST in source:
+            if isinstance(path, Unknown) or any(words in f"{path} {source}" for words in (OF_HOST, LATER)):
                 continue
             scope.complete = True
             text = scope.text(source, **local) if source else _content(scope, writer, local)

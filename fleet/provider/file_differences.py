@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet.impact.forecast import natural
 from fleet.provider.base import ROOT
-from fleet.provider.properties import Props, readable
+from fleet.provider.properties import UNKNOWN, Props
 from fleet.review.record import FileRecord
 
 if TYPE_CHECKING:
@@ -44,10 +44,7 @@ class FileDifferences:
                 if len(self._rendered) >= MOST:
                     self.left_out += 1
                     return
-                roles = {"roles": inputs["roles"]}
-                self._rendered[key] = role_files.changes(
-                    {**roles, "vars": old}, {**roles, "vars": readable(new)}, ROOT / "roles"
-                )
+                self._rendered[key] = role_files.changes(inputs["roles"], old, new, ROOT / "roles", UNKNOWN)
             for change in self._rendered[key]:
                 self._nodes.setdefault(change, set()).add(node)
 

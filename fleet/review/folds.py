@@ -62,7 +62,7 @@ def _whole_vulnerabilities(report: Report) -> Iterator[str]:
 def _files(report: Report) -> Iterator[str]:
     """Yield each changed file with its changed lines, once for nodes where they change alike."""
     for file in report.prediction.files:
-        part = "" if file.whole else " (what the host decides is not in it)"
+        part = "" if file.whole else " (in part: the host or the run decides the rest)"
         yield f"{wording.quoted(file.path)} on {', '.join(file.nodes)}{part}"
         yield from (f"  {wording.verbatim(line)}" for line in file.lines)
 

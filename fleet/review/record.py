@@ -117,7 +117,7 @@ class VersionChange:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """The changed lines of one file as a role renders it, with the nodes where they change alike; not `whole` where the host decides a part."""
+    """The changed lines of one file as a role renders it, with the nodes where they change alike; not `whole` where the host or the run decides a part."""
 
     path: str
     lines: tuple[str, ...]

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"
 PROD: dict[str, Any] = yaml.safe_load((ROOT / "stacks" / "Pulumi.prod.yaml").read_text())["config"]["glm-fleet:vars"]
 IMAGE = {"vllm_image": f"registry.example/glm@sha256:{'ab' * 32}", "vllm_model_dir": "/srv/models/glm"}
+LATER = "a value that the preview does not know"
 CONFIG, ENVIRONMENT = "/etc/fleet/vllm/config.yaml", "/etc/fleet/vllm/environment"
 UNIT = "/etc/systemd/system/glm-0.service"
 GATEWAY = {
@@ -36,8 +37,8 @@ OTHER = {"name": "prod-2", "address": "192.0.2.2", "certificate": "prod-2"}
 def changes(role: str, old: dict[str, Any], new: dict[str, Any]) -> list[FileChange]:
     """Return the changed files of one role between the variables of prod and others."""
     own = {**(GATEWAY if role == "gateway" else {**PROD, **IMAGE})}
-    sides = [{"roles": {role: ""}, "vars": {**own, **side}} for side in (old, new)]
-    return role_files.changes(*sides, ROLES)
+    before, after = ({**own, **side} for side in (old, new))
+    return role_files.changes([role], before, after, ROLES, LATER)
 
 
 def flags(**more: Any) -> dict[str, Any]:
@@ -52,6 +53,14 @@ def test_a_flag_changes_one_line_of_the_configuration() -> None:
 def test_a_file_in_which_the_host_decides_something_is_said_to_be_in_part() -> None:
     found = {change.path: change for change in changes("vllm", {}, {"vllm_shm_size": "64g"})}
     assert found[UNIT] == FileChange(UNIT, ("-  --shm-size=32g \\", "+  --shm-size=64g \\"), whole=False)
+
+
+def test_what_another_resource_determines_is_known_later() -> None:
+    found = {change.path: change for change in changes("vllm", {}, {"vllm_image": LATER})}
+    assert "+  --entrypoint=/bin/sh (known later) /etc/vllm-start.sh \\" in found[UNIT].lines
+    mount = "+  --mount=type=bind,source=/var/cache/vllm/(known later)/glm-0,target=/var/cache/vllm \\"
+    assert mount in found[UNIT].lines
+    assert not found[UNIT].whole
 
 
 @pytest.mark.parametrize(
