@@ -11,6 +11,7 @@ import click
 # Each verb, and the first sentence of its own help.
 VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
+    "apply": "Deploy a change exactly as a report of `fleet review` has it, or refuse it.",
     "drain": "Take a node or a replica out of rotation until `fleet undrain`.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
@@ -22,6 +23,7 @@ VERBS = {
     "preflight": "Check whether the machines can become what the stack wants.",
     "probe": "Send the probes to each replica and check its answers.",
     "request": "Print the JSON body of one probe's request.",
+    "review": "Report what a change does, before it is done: its verdict, reasons, evidence.",
     "rights": "Print the Roles of least rights for a stack on a Kubernetes cluster.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
     "undrain": "Put a node or a replica back into rotation after `fleet drain`.",

@@ -153,7 +153,8 @@ def read() -> Plan:
     own = {name: roles.coerce(validate.variables(stack, roles, name)) for name in stack.present}
     # A change of the provider's inputs causes no run on a machine.
     purge = {"purge": " ".join(stack.purge)} if stack.purge else {}
-    inputs = {"parallel": stack.parallel, **purge, **turns.setting(stack)}
+    approval = {"approval": True} if stack.review else {}
+    inputs = {"parallel": stack.parallel, **purge, **approval, **turns.setting(stack)}
     fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
     whole = {name: {**roles.defaults, **values} for name, values in own.items()}
     return Plan(stack, roles, own, whole, fleet, machines.supply(stack, whole, pulumi.get_stack(), fleet))

@@ -22,6 +22,12 @@ FROM_RESOURCES = (
     *("authority", "authority_key", "acme_key", "cluster", "control_plane"),
 )
 
+# Properties whose values must not appear in a message or a log.
+SECRET = (
+    *("api_key", "token", "private", "username", "password"),
+    *("authority_key", "inner_key", "gateway_key", "acme_key", "certificates"),
+)
+
 
 @dataclass(frozen=True)
 class Request:

@@ -71,6 +71,12 @@ class Mirrors(Form):
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 
+class Review(Form):
+    """Who may approve a change: an allowed-signers file of ssh-keygen, relative to the project (docs/review.md). Only `fleet apply` then changes the stack."""
+
+    signers: str = Field(min_length=1)
+
+
 class WaiverForm(Form):
     """The form of a waiver (fleet.findings.Waiver). The policy pack reads it itself."""
 
@@ -100,6 +106,7 @@ class Settings(Machines):
     change: gateway_form.Change = gateway_form.Change()
     kubernetes: kubernetes_form.Cluster | None = None
     cluster: cluster_form.OwnCluster | None = None
+    review: Review | None = None
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:

@@ -37,6 +37,7 @@ SPOKEN_BY = {
         "fleet/impact/role_effects.py",
         "tests/support/testbed.py",
         "tests/support/forecast_reader.py",
+        "tests/support/report_reader.py",
     ),
 }
 ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm|gateway)\b")

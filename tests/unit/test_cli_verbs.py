@@ -25,6 +25,8 @@ SHARED = {
     "pod_nodes",
     "pod_verify",
     "cluster_requirements",
+    "preview",
+    "signature",
 }
 
 
