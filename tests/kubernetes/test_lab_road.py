@@ -128,7 +128,7 @@ def test_a_lost_node_costs_its_requests_until_kubernetes_notices_and_it_serves_a
         after = len(clients.so_far().failures)
         road.power("start", "glm-2")
         road.kubectl("wait", "--for=condition=Ready", "--timeout=300s", "node/glm-2")
-        road.wait_for_pods(NODES)
+        road.wait_for_pods()  # its kubelet may refuse the old pod before the GPUs are there: the scheduler places another anywhere
         sums = clients.end()
     print(f"a lost node: {sums}; {noticed} before Kubernetes noticed, {after} soon after it")
     assert after - noticed <= WORKERS, "those that were still waiting for the lost node"

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from fleet import probes
@@ -84,10 +84,10 @@ class ClusterRoad:
         items = json.loads(self.kubectl("get", "pods", f"--namespace={SPACE}", "--output=json"))["items"]
         return {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in items if _ready(pod)}
 
-    def wait_for_pods(self, nodes: list[str], seconds: float = e2e.BACK) -> None:
-        """Wait until exactly one ready pod is on each of these nodes."""
+    def wait_for_pods(self, nodes: Sequence[str] = (), seconds: float = e2e.BACK) -> None:
+        """Wait until there are exactly two ready pods, on these nodes."""
         end = time.monotonic() + seconds
-        while sorted(self.pods().values()) != sorted(nodes):
+        while len(places := sorted(self.pods().values())) != 2 or places != sorted(nodes or places):
             assert time.monotonic() < end, self.kubectl("get", "pods", f"--namespace={SPACE}", "--output=wide")
             time.sleep(1)
 
