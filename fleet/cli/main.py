@@ -24,6 +24,7 @@ VERBS = {
     "rights": "Print the Roles of least rights for a stack on a Kubernetes cluster.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
     "undrain": "Put a node or a replica back into rotation after `fleet drain`.",
+    "rollback": "Put the image, flags and weights of the last good state into the stack file.",
     "verify": "Compare every byte of the weights, and the images, with the record.",
 }
 

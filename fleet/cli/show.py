@@ -1,9 +1,7 @@
 """`fleet show`: print the outputs of a stack as a table, and commands to paste. stack_outputs.py reads the outputs, endpoint.py has the gateway's part."""
 
-import os
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -39,8 +37,7 @@ def command(stack: str) -> None:
 
 def client_key(stack: str) -> str:
     """Return the file with a client's key: that of a lab, which bootstrap/stack.sh made, else the name that the help of `fleet key` uses."""
-    root = common.root()
-    file = Path(os.environ.get("FLEET_STATE") or root / ".pulumi") / "lab" / f"{stack}.key"
+    root, file = common.root(), common.state_folder() / "lab" / f"{stack}.key"
     if not file.is_file():
         return endpoint.KEY
     return str(file.relative_to(root) if file.is_relative_to(root) else file)

@@ -38,7 +38,7 @@ def outputs(stack: str) -> dict[str, Any]:
     node, `authority_ends` is the last day of the stack's authority; empty without a gateway. On a cluster, `rollouts` are the outputs of each
     model's Rollout, with the pods that are there now.
     """
-    values: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
+    values: dict[str, Any] = ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     state = _state(stack)
     by_node, by_kind = values.get("replicas") or {}, _by_kind(state)
     names = dict.fromkeys([*by_node, *by_kind.get("Serving", ())])
@@ -80,12 +80,12 @@ def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 def configured_key(stack: str) -> str:
     """Return the API key of the stack file, in clear: a stack whose first update failed has no output with it."""
-    return str(_ask(stack, "API key", "config", "get", "--json", "vllm_api_key").get("value") or "")
+    return str(ask(stack, "API key", "config", "get", "--json", "vllm_api_key").get("value") or "")
 
 
 def _state(stack: str) -> list[dict[str, Any]]:
     """Return the fleet's resources in the stack's state, without those that Pulumi will delete."""
-    state = _ask(stack, "state", "stack", "export").get("deployment") or {}
+    state = ask(stack, "state", "stack", "export").get("deployment") or {}
     return [
         item
         for item in state.get("resources") or ()
@@ -137,7 +137,7 @@ def _failures(state: Sequence[Mapping[str, Any]], unfinished: Sequence[str]) -> 
     return reasons_by_node
 
 
-def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
+def ask(stack: str, what: str, *arguments: str) -> Any:
     """Return the JSON that a `pulumi` command prints about the stack. Raises FleetError without `pulumi`, and when the command fails."""
     doing, command = f"read the {what} of stack {stack}", ["pulumi", *arguments, "-s", stack]
     try:
@@ -151,8 +151,7 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
             seen=(answer.stderr.strip().splitlines() or [f"`pulumi` ended with {answer.returncode}"])[-1],
             next='`pulumi stack ls` shows the stacks; `eval "$(make env)"` sets where Pulumi keeps them',
         )
-    content: dict[str, Any] = json.loads(answer.stdout or "{}")
-    return content
+    return json.loads(answer.stdout or "{}")
 
 
 def replicas(outputs: Outputs) -> list[Replica]:

@@ -22,6 +22,9 @@ SHARED = {
     "node_rotation",
     "pods",
     "cluster_requirements",
+    "good_states",
+    "served_edit",
+    "rollback_costs",
 }
 
 
