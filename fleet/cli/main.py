@@ -11,6 +11,7 @@ import click
 # Each verb, and the first sentence of its own help.
 VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
+    "backup": "Make a backup of a stack, or with --schedule the timer that makes it.",
     "drain": "Take a node or a replica out of rotation until `fleet undrain`.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
@@ -22,9 +23,9 @@ VERBS = {
     "probe": "Send the probes to each replica and check its answers.",
     "request": "Print the JSON body of one probe's request.",
     "rights": "Print the Roles of least rights for a stack on a Kubernetes cluster.",
+    "rollback": "Put the image, flags and weights of the last good state into the stack file.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
     "undrain": "Put a node or a replica back into rotation after `fleet drain`.",
-    "rollback": "Put the image, flags and weights of the last good state into the stack file.",
     "verify": "Compare every byte of the weights, and the images, with the record.",
 }
 

@@ -1,12 +1,13 @@
 """`fleet show`: print the outputs of a stack as a table, and commands to paste. stack_outputs.py reads the outputs, endpoint.py has the gateway's part."""
 
+import datetime
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from fleet.cli import common, endpoint, node_rotation, pods, stack_outputs
+from fleet.cli import backup_age, common, endpoint, node_rotation, pods, stack_outputs
 from fleet.cli.stack_outputs import Outputs
 from fleet.cli.table import columns, phases, short
 from fleet.managed import rotation
@@ -20,12 +21,13 @@ HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time b
 def command(stack: str) -> None:
     """Show what serves where, its probe results, and how long each phase took.
 
-    Ends with commands to paste: a request with a picture to the gateway, by curl and by the OpenAI library; of a stack without a gateway a tunnel
+    Warns where the last backup on this machine is older than the last `up`. Ends with commands to paste: a request with a picture to the gateway, by curl and by the OpenAI library; of a stack without a gateway a tunnel
     to a replica, and a request through it.
     """
     outputs = stack_outputs.outputs(stack)
     entry = endpoint.of(outputs)
-    parts = [table(outputs), *_rotation(outputs, stack), *([endpoint.report(entry, stack)] if entry else [])]
+    age = backup_age.line(stack, outputs["saved"], datetime.datetime.now(datetime.UTC))
+    parts = [table(outputs), *_rotation(outputs, stack), age, *([endpoint.report(entry, stack)] if entry else [])]
     click.echo("\n\n".join([*parts, *stack_outputs.failures(outputs, stack)]))
     click.echo()
     if entry:

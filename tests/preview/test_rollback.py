@@ -4,12 +4,16 @@ The stack prod is deployed with the stand-in plugin, whose machines are not ther
 where it is not.
 """
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.environment import expect_failure, expect_success
-from tests.support.pulumi_project import FLAG, Fleet
+from tests.support.pulumi_project import FLAG, Fleet, stand_in
 
 UP = ("up", "--yes", "--skip-preview")
 NAMES = [f"prod-{number}" for number in (1, 2, 3, 4)]
@@ -79,3 +83,28 @@ def test_a_state_that_the_rules_refuse_is_not_written(fleet: Fleet) -> None:
     before = fleet.file.read_text()
     expect_failure(fleet.verb("rollback", "--yes"), 1)
     assert fleet.file.read_text() == before
+
+
+def test_a_restored_backup_brings_its_good_states_with_it(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.set(FLAG, "32768")
+    expect_success(fleet.run(*UP))
+
+    def script(project: Path, *command: str) -> str:
+        state = project / "state"
+        environment = {**os.environ, "FLEET_STATE": str(state)}
+        run = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        return expect_success(run)
+
+    script(fleet.project, "bootstrap/backup.sh", "prod", str(tmp_path / "kept"))
+    (backup,) = (tmp_path / "kept").iterdir()
+    (tmp_path / "clone").mkdir()
+    clone = Fleet.__new__(Fleet)
+    clone.project = stand_in(tmp_path / "clone")
+    for name in ("machines.json", "passphrase"):
+        shutil.copy(fleet.project / "state" / name, clone.project / "state")
+    script(clone.project, "bootstrap/restore.sh", str(backup))
+    assert "no history" not in expect_success(clone.run("stack", "history"))
+    output = expect_success(clone.verb("rollback", "--yes"))
+    assert "-      max-model-len: 32768\n+      max-model-len: 65536\n" in output
