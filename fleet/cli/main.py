@@ -13,6 +13,7 @@ VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
     "backup": "Make a backup of a stack, or with --schedule the timer that makes it.",
     "drain": "Take a node or a replica out of rotation until `fleet undrain`.",
+    "drill": "Rebuild one node of a stack that serves, and measure how long that takes.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
     "key": "Make, list and remove the keys of clients.",
@@ -59,7 +60,7 @@ def main() -> None:
     plan, mirrors, enrol, pin, key and rights read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
     stack that is up; request needs none.
 
-    Exit code 1: an error, printed on stderr. For accept, drain, preflight and verify, 1 is a finding and 2 an error.
+    Exit code 1: an error, printed on stderr. For accept, drain, drill, preflight and verify, 1 is a finding and 2 an error.
     """
 
 

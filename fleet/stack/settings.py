@@ -62,6 +62,16 @@ class Mirrors(Form):
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 
+Step = Literal["drain", "teardown", "rebuild", "verify", "total"]
+Measured = Literal["host", "docker", "rocm", "transformers", "weights", "vllm", "gateway"]  # roles
+
+
+class Drill(Form):
+    """The seconds that each phase of `fleet drill` may take: its steps, and the roles of the rebuild (docs/drill.md)."""
+
+    budgets: dict[Step | Measured, Annotated[int, Field(ge=1)]] = {}
+
+
 class WaiverForm(Form):
     """The form of a waiver (fleet.findings.Waiver). The policy pack reads it itself."""
 
@@ -88,6 +98,7 @@ class Settings(Machines):
     gateway: gateway_form.Gateway | None = None
     clients: dict[Name, gateway_form.Client] = {}
     change: gateway_form.Change = gateway_form.Change()
+    drill: Drill = Drill()
     kubernetes: kubernetes_form.Cluster | None = None
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 

@@ -25,6 +25,8 @@ SHARED = {
     "backup_age",
     "backup_timer",
     "object_store",
+    "drill_identity",
+    "drill_report",
     "good_states",
     "served_edit",
     "rollback_costs",
