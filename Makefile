@@ -95,7 +95,7 @@ lock: ## write new versions into the locks
 
 bench: export LEVEL := dev
 bench: ## measure what the project promises: JSON and a table
-	@$(MAKE) -j4 setup images
+	@$(MAKE) -j4 setup images kubernetes PARTS=cp
 	@$(ENV) python -m tests.bench $(ARGS)
 
 .PHONY: help

@@ -11,6 +11,7 @@ Image  Weights  role transformers · role weights: side by side
   Gateway      role gateway, where the stack has one: the one endpoint, with certificates of the stack's Authority
 
 On a Kubernetes cluster: namespace, weights, a Deployment a model, then its Rollout, with the same rules, policies and probes.
+To a cluster of own machines: Node, Host, then Member; another stack puts models there.
 """
 
 import os
@@ -20,8 +21,8 @@ import sys
 import pulumi
 
 from fleet import errors, program
-from fleet.program import cluster
-from fleet.resources import Account, Authority, Gateway, Host, Image, Node, Rollout, Serving, Weights
+from fleet.program import cluster, own_cluster
+from fleet.resources import Account, Authority, Gateway, Host, Image, Member, Node, Rollout, Serving, Weights
 
 EXPLAINED = 32  # exit code: the error is already on the screen
 # When a step fails, and on ^C, the language host sends SIGINT: the Pulumi engine has shown the reason, which a traceback would hide.
@@ -71,7 +72,9 @@ def road(plan: program.Plan) -> None:
 def road_onto_cluster(plan: program.Plan) -> None:
     """Declare the objects of a stack on a Kubernetes cluster, and the rollout of each model's pods."""
     rollouts = {
-        model: Rollout(model, deployment, cluster.rollout(plan, model), plan.fleet, cluster.protected(plan, model))
+        model: Rollout(
+            model, deployment.resource, cluster.rollout(plan, deployment), plan.fleet, cluster.protected(plan, model)
+        )
         for model, deployment in cluster.deployments(plan).items()
     }
     pulumi.export("models", {model: cluster.evidence(plan, model, rollout) for model, rollout in rollouts.items()})
@@ -79,9 +82,30 @@ def road_onto_cluster(plan: program.Plan) -> None:
     program.forecast(plan, rollouts.values())
 
 
+def road_to_cluster(plan: program.Plan) -> None:
+    """Declare every machine as a member of one Kubernetes cluster: the control planes one after the other, then the workers."""
+    nodes = {
+        name: Node(name, machine, plan.node_requirements(name), plan.fleet, plan.settings.protected(name))
+        for name, machine in plan.machines.items()
+    }
+    hosts = {name: Host(name, node, own_cluster.host(plan, name)) for name, node in nodes.items()}
+    members: dict[str, Member] = {}
+    for name in own_cluster.order(plan):
+        after = [hosts[name], *own_cluster.after(plan, name, members)]
+        members[name] = Member(name, after, nodes[name], own_cluster.member(plan, name, members))
+    for name, value in own_cluster.outputs(plan, members).items():
+        pulumi.export(name, value)
+    program.forecast(plan, [*hosts.values(), *members.values()])
+
+
 try:
     plan = program.read()
-    (road_onto_cluster if plan.settings.kubernetes else road)(plan)
+    if plan.settings.kubernetes:
+        road_onto_cluster(plan)
+    elif plan.settings.cluster:
+        road_to_cluster(plan)
+    else:
+        road(plan)
 except errors.FleetError as error:
     for text in (str(error), *getattr(error, "__notes__", ())):
         pulumi.log.error(text)

@@ -6,6 +6,7 @@
     │   ├── HostKeyMismatch another machine answers than the pinned one
     │   └── LoginRefused    the right machine, but it accepts none of our keys
     ├── NotReady            a machine fails the preflight; nothing on it was touched
+    ├── NotApproved         a change is another one than the approved report, or its signature is wrong
     ├── CommandFailed       a command on a node failed
     ├── ConvergeFailed      an Ansible run stopped at a task
     │   └── Cancelled       the user, or the end of the Pulumi engine, stopped a run
@@ -93,6 +94,10 @@ class NotReady(FleetError):
     def __str__(self) -> str:
         more = [f"  and {len(self.others)} more:"] if self.others else []
         return "\n".join([super().__str__(), *more, *(f"    {_indented(str(other), 4)}" for other in self.others)])
+
+
+class NotApproved(FleetError):
+    """A change is not the one of the approved report, or nobody who may has signed that; nothing of it was done."""
 
 
 class CommandFailed(FleetError):

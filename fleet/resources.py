@@ -1,4 +1,4 @@
-"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway; Authority, Account; HostKey and BareMetal, which some sources need; Rollout.
+"""Pulumi classes: Node, Host, Image, Weights, Serving, Gateway, Member; Authority, Account; HostKey and BareMetal, which some sources need; Rollout.
 
 Inputs and outputs only; behaviour is in fleet/provider. Used by `__main__.py`, fleet.program and fleet.sources. The inputs of an Ansible
 resource are its node's connection, digests of its roles' files and the variables of these roles: without a change of them nothing runs.
@@ -260,6 +260,24 @@ class Serving(_Run):
 
     def __init__(self, name: str, image: Image, weights: Weights, node: Node, inputs: Inputs) -> None:
         super().__init__(name, node, inputs, ("replicas", "verdict"), after=[image, weights], secret=["api_key"])
+
+
+class Member(_Run):
+    """A host as a member of the stack's own Kubernetes cluster (role kubernetes), ready there with its GPUs.
+
+    Owns: packages, container runtime, kubelet; of the first control plane also the cluster with its network and device plugin. Not: what runs
+    in the cluster. `authority` is the certificate by which the cluster is known; no credentials are in the state.
+    """
+
+    part: pulumi.Output[str]
+    version: pulumi.Output[str]
+    endpoint: pulumi.Output[str]
+    authority: pulumi.Output[str]
+    ends: pulumi.Output[str]
+    node: pulumi.Output[Mapping[str, Any]]  # the connection of its machine, which those that join ask through
+
+    def __init__(self, name: str, after: Sequence[pulumi.Resource], node: Node, inputs: Inputs) -> None:
+        super().__init__(name, node, inputs, ("part", "version", "endpoint", "authority", "ends"), after=after)
 
 
 class Rollout(pulumi.CustomResource):

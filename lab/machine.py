@@ -60,13 +60,25 @@ NOTHING: Mapping[Path, str] = {}
 WATCHES, ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
 
 
-def create(lab: str, name: str, system: str, gpus: int, folder: Path, image: str = "") -> dict[str, Any]:
+def create(
+    lab: str,
+    name: str,
+    system: str,
+    gpus: int,
+    folder: Path,
+    image: str = "",
+    volumes: Mapping[str, str] = VOLUMES,
+    files: bytes = b"",
+) -> dict[str, Any]:
     """Create a node and start it, replacing one of the same name. Return {address, port, user, identity, host_key} before it has booted.
 
-    It is a bare node of the system or, with `image`, a copy of a node with its own host key (for the benchmarks).
+    It is a bare node of the system or, with `image`, a copy of a node with its own host key (for the benchmarks). `files` is a tar archive
+    that is unpacked over it.
     """
     build.ensure([system])
-    container, address = make(lab, name, image or node.recipe(node.available(system)).tag, gpus, folder)
+    container, address = make(lab, name, image or node.recipe(node.available(system)).tag, gpus, folder, volumes)
+    if files:
+        docker("cp", "-", f"{container}:/", stdin=files)
     host_keys = folder / name
     host_key = keys.make(host_keys / "ssh_host_ed25519_key", container)
     docker("cp", f"{host_keys}/.", f"{container}:/etc/ssh/")

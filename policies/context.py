@@ -24,7 +24,7 @@ Props = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Context:
-    """One resource: `kind` (BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving, Gateway, Rollout, Stack, or an
+    """One resource: `kind` (BareMetal, HostKey, Authority, Node, Host, Image, Weights, Serving, Gateway, Member, Rollout, Stack, or an
     object of policies.pods), `name` (of its node), `inputs`.
 
     `protect` is Pulumi's resource option. `others` holds the inputs of the other resources that the rule reads, by kind and name.

@@ -14,6 +14,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support import records
+
 DOCKER, E2E = (pytest.mark.docker,), (pytest.mark.docker, pytest.mark.e2e)
 FOLDERS = {
     **dict.fromkeys(("e2e", "faults", "changes", "cloud"), E2E),
@@ -81,6 +83,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run what is marked `exhaustive`, too (hours)")
+    parser.addoption(
+        "--stale", action="store_true", help="of changes and faults, run what no run has shown since it last changed"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,6 +94,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         more = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=more)
         items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+    if config.getoption("--stale"):
+        shown = [item for item in items if _is_shown(item)]
+        config.hook.pytest_deselected(items=shown)
+        items[:] = [item for item in items if item not in shown]
     items.sort(
         key=lambda item: TOGETHER.index(folder_of(item.nodeid)) if folder_of(item.nodeid) in TOGETHER else len(TOGETHER)
     )
@@ -100,6 +109,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 if item.get_closest_marker(marker):
                     item.add_marker(pytest.mark.timeout(seconds))
                     break
+
+
+def _is_shown(item: pytest.Item) -> bool:
+    """Return whether a run has shown every row of a test as it is now."""
+    marker = item.get_closest_marker("recorded")
+    return marker is not None and all(records.holds(marker.args[0], *row) for row in marker.args[1].items())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -33,6 +33,7 @@ def of_stack(stack: str, loaded: settings.Settings, roles: role_vars.Roles) -> W
         owner=made.owner,
         namespace=cluster.namespace,
         namespaces=list(dict.fromkeys([cluster.namespace, cluster.jobs_namespace])),
+        fetches=cluster.jobs_namespace,
         selector=cluster.node_labels,
         gpus=sum(form.replicas * gpus[model] for model, form in cluster.models.items()),
         most=max(gpus.values()),

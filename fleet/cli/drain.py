@@ -1,4 +1,7 @@
-"""`fleet drain`: take a node or one of its replicas out of rotation by hand. fleet.managed.rotation does it, node_rotation.py counts who serves."""
+"""`fleet drain`: take a node or one of its replicas out of rotation by hand. fleet.managed.rotation does it, node_rotation.py counts who serves.
+
+On a cluster pod_drain.py does it.
+"""
 
 import shlex
 import sys
@@ -8,7 +11,7 @@ from collections.abc import Callable
 import click
 
 from fleet import errors, ssh
-from fleet.cli import common, node_rotation, pods, stack_outputs
+from fleet.cli import common, node_rotation, stack_outputs
 from fleet.managed import rotation
 from fleet.stack import stack_file
 
@@ -17,22 +20,27 @@ from fleet.stack import stack_file
 @common.stack_option
 @click.argument("place", metavar="NODE[/REPLICA]")
 @click.option("--even-last", is_flag=True, help="Also take out the last node that serves: clients then get errors.")
+@click.option(
+    "--wait", default=600.0, show_default=True, help="On a cluster: the seconds in which its pods must have gone."
+)
 @common.exit_on_error(2)
-def command(stack: str, place: str, even_last: bool) -> None:
+def command(stack: str, place: str, even_last: bool, wait: float) -> None:
     """Take a node or a replica out of rotation until `fleet undrain`.
 
     Gateways send new requests elsewhere; those in flight end. It waits for them as long as `drain` of glm-fleet:change says. The drain
     survives reboots, and no `pulumi up` ends it. Needs a stack with a gateway.
 
-    Exit code 1 when requests still run there at the end of that time, or a gateway may still send some; 2 for an error.
+    On a Kubernetes cluster it cordons the node and evicts the stack's own pods, as far as their disruption budget allows. Needs the rights that
+    `fleet rights --drain` prints.
+
+    Exit code 1 when requests still run there at the end of that time, a gateway may still send some, or pods are still there; 2 for an error.
     """
-    seconds = stack_file.read(stack, common.root()).change.drain
+    loaded = stack_file.read(stack, common.root())
+    if loaded.kubernetes:
+        _on_cluster(stack, place, even_last, wait)
+        return
+    seconds = loaded.change.drain
     outputs = stack_outputs.outputs_noting_failures(stack, common.progress)
-    pods.leave_to_kubernetes(
-        "drain",
-        outputs.get("rollouts") or {},
-        "drain NODE --pod-selector=glm-fleet/model --ignore-daemonsets --delete-emptydir-data",
-    )
     node, replica = node_rotation.split("drain", outputs, place)
     targets = node_rotation.targets(outputs)
     answers = rotation.looks(targets)
@@ -54,6 +62,16 @@ def command(stack: str, place: str, even_last: bool) -> None:
         sys.exit(130)
     click.echo("\n".join([report(place, drained, seconds), f"{node_rotation.capacity(left, answers)}; {back}"]))
     if drained.running or drained.silent:
+        sys.exit(1)
+
+
+def _on_cluster(stack: str, node: str, even_last: bool, seconds: float) -> None:
+    from fleet.cli import pod_drain  # only stacks on a cluster need it
+
+    rollouts = stack_outputs.deployed(stack).get("Rollout") or {}
+    report, empty = pod_drain.out(stack, rollouts, node, even_last, seconds, _changes_only())
+    click.echo(report)
+    if not empty:
         sys.exit(1)
 
 

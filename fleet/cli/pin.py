@@ -15,14 +15,16 @@ import click
 from fleet import errors, findings
 from fleet.cli import common, stack_edit, table
 from fleet.stack import mirrors, role_vars, rules, settings, validate
+from fleet.stack.rules import members
 from fleet.stack.rules.pins import COMMIT, IMAGE
 from fleet.upstream import git, hub, registry
 
 HEAD = ("where", "names", "which is now")
 VARS, NODES, ACCEPTANCE = "glm-fleet:vars", "glm-fleet:nodes", "glm-fleet:acceptance"
-# The variables with a name to resolve, and those with the place to look it up.
+# The images with a tag to resolve, and the other variables with those that have the place to look them up.
+IMAGES = ("transformers_base_image", *members.IMAGES)
 SOURCES = {
-    "transformers_base_image": (),
+    **dict.fromkeys(IMAGES, ()),
     "transformers_commit": ("transformers_repository",),
     "weights_revision": ("weights_endpoint", "weights_repository"),
 }
@@ -78,7 +80,7 @@ def loose(loaded: settings.Settings, roles: role_vars.Roles, file: str) -> list[
     shared = {**roles.defaults, **roles.coerce(loaded.vars)}
     shared |= mirrors.mirrored_variables(loaded.mirrors, shared)
     names = [*_of(shared, loaded.vars, "vars", (VARS,))]
-    for machine in filter(loaded.gpus, loaded.machines):
+    for machine in loaded.machines if loaded.cluster else filter(loaded.gpus, loaded.machines):
         member, values = loaded.machines[machine], validate.machine_plan(loaded, roles, machine).values
         where = f"{loaded.key(machine)}.vars"
         names += _of(values, member.vars, where, (NODES, machine, "vars"))
@@ -128,7 +130,7 @@ def _sources(values: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _ask(key: str, name: str, values: Mapping[str, Any]) -> str:
-    if key == "transformers_base_image":
+    if key in IMAGES:
         return _image(name, str(values[key]))
     if key == "transformers_commit":
         return git.commit(mirrors.filled_url(str(values["transformers_repository"]), values), name)

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet import errors
 from fleet.cli.table import columns, phases, short
 
 HEAD = ("model", "pod", "node", "state", "image", "probes", "time by phase")
@@ -50,19 +49,3 @@ def forward(rollout: Rollout, pod: str, local: int) -> Iterator[str]:
     with forwarding.Listener(cluster, rollout["namespace"], pod, rollout["port"], local) as listener:
         listener.check()
         yield f"http://127.0.0.1:{listener.port}"
-
-
-def leave_to_kubernetes(verb: str, rollouts: Mapping[str, Rollout], instead: str, then: str = "") -> None:
-    """Raise FleetError for a verb that Kubernetes has itself, with its own command; do nothing for a stack with machines.
-
-    `instead` are the words of kubectl, `then` is what comes after it.
-    """
-    from fleet.cluster import Access
-
-    for rollout in rollouts.values():
-        raise errors.FleetError(
-            doing=verb,
-            seen="the stack is on a Kubernetes cluster, which does this itself",
-            wanted="kubectl, and the rights of the cluster's owner",
-            next=Access.from_inputs(rollout["cluster"]).kubectl(*instead.split()) + then,
-        )

@@ -9,6 +9,11 @@ KINDS = {"user": "User", "group": "Group", "account": "ServiceAccount"}
 NAMED = """\
 # The rights that stack {stack} needs of its cluster, and no other. The cluster's owner applies them; the Roles once the namespaces are there:
 # the first `pulumi up` makes these, and then says which right it lacks. After another change of the stack file, print them again.
+# `fleet drain` needs more: --drain prints that.
+"""
+DRAIN = """\
+# What `fleet drain` and `fleet undrain` of stack {stack} need beside the rights that `fleet rights` prints, in Roles of their own: evictions of
+# its pods, and patch on nodes. With that an account may also change labels and taints of every node; Kubernetes has no smaller right to cordon.
 """
 
 
@@ -17,8 +22,9 @@ NAMED = """\
 @click.option("--user", default="", help="The user who gets them.")
 @click.option("--group", default="", help="The group that gets them.")
 @click.option("--account", default="", metavar="NAMESPACE/NAME", help="The service account that gets them.")
+@click.option("--drain", is_flag=True, help="Print instead what `fleet drain` and `fleet undrain` need besides.")
 @common.exit_on_error()
-def command(stack: str, **subjects: str) -> None:
+def command(stack: str, drain: bool, **subjects: str) -> None:
     """Print the Roles of least rights for a stack on a Kubernetes cluster.
 
     With --user, --group or --account also the bindings.
@@ -35,10 +41,13 @@ def command(stack: str, **subjects: str) -> None:
             seen="it has machines, which it reaches by SSH",
             wanted="`glm-fleet:kubernetes` in the stack file",
         )
-    made = rights.roles(kubernetes.Stack(settings, settings.kubernetes, roles, stack), f"glm-fleet-{stack}")
+    placed = kubernetes.Stack(settings, settings.kubernetes, roles, stack)
+    name = f"glm-fleet-{stack}"
+    made = rights.drain_roles(placed, f"{name}-drain") if drain else rights.roles(placed, name)
     subject = _subject({kind: name for kind, name in subjects.items() if name})
     documents = [*made, *(rights.bindings(made, subject) if subject else [])]
-    click.echo(NAMED.format(stack=stack) + yaml.safe_dump_all(documents, sort_keys=False, width=1000), nl=False)
+    head = (DRAIN if drain else NAMED).format(stack=stack)
+    click.echo(head + yaml.safe_dump_all(documents, sort_keys=False, width=1000), nl=False)
 
 
 def _subject(named: dict[str, str]) -> dict[str, str]:

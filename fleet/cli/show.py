@@ -54,10 +54,14 @@ def table(outputs: Outputs) -> str:
 
 
 def _rotation(outputs: Outputs, stack: str) -> list[str]:
-    """Return what is drained and what does not answer, in one text; a stack without a gateway has no drains."""
-    if not outputs.get("endpoint"):
-        return []
-    lines = node_rotation.lines(rotation.looks(node_rotation.targets(outputs)), shlex.quote(stack))
+    """Return what is drained and what does not answer, in one text; a stack of machines without a gateway has no drains."""
+    if outputs.get("rollouts"):
+        from fleet.cli import pod_nodes  # only stacks on a cluster need it
+
+        lines = pod_nodes.lines(outputs["rollouts"], stack)
+    else:
+        answers = rotation.looks(node_rotation.targets(outputs)) if outputs.get("endpoint") else {}
+        lines = node_rotation.lines(answers, shlex.quote(stack))
     return ["\n".join(lines)] if lines else []
 
 

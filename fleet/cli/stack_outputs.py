@@ -34,10 +34,23 @@ def outputs(stack: str) -> dict[str, Any]:
     """Return the stack's outputs, secrets in clear. Raises FleetError when nothing serves.
 
     A failed update leaves a node without an output while its replicas may run on: the node then gets the last outputs of its resources.
-    `failed` is {node: why its last change failed}, only for nodes whose last change failed. `gateways` are the outputs of each Gateway by
-    node, `saved` is when Pulumi wrote the state, `authority_ends` is the last day of the stack's authority; empty without a gateway. On a cluster, `rollouts` are the outputs of each
-    model's Rollout, with the pods that are there now.
+    `failed` is {node: why its last change failed}, only for nodes whose last change failed. `saved` is when Pulumi
+    wrote the state. `gateways` are the outputs of each Gateway by node, `authority_ends` is the last day of the stack's authority; empty without
+    a gateway. On a cluster, `rollouts` are the outputs of each model's Rollout, with the pods that are there now.
     """
+    values = whole(stack)
+    if not replicas(values):
+        raise errors.FleetError(
+            doing=f"read the outputs of stack {stack}",
+            seen="no replica serves",
+            wanted="at least one, made by `pulumi up`",
+            next=f"`pulumi up -s {stack}` reports what is missing",
+        )
+    return values
+
+
+def whole(stack: str) -> dict[str, Any]:
+    """Return the same outputs, also when nothing serves."""
     values: dict[str, Any] = ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
     exported = _export(stack)
     state = _resources(exported)
@@ -49,13 +62,6 @@ def outputs(stack: str) -> dict[str, Any]:
     values["gateways"] = by_kind.get("Gateway", {})
     values["authority_ends"] = by_kind.get("Authority", {}).get("authority", {}).get("ends", "")
     values["rollouts"] = {model: pods.live(model, rollout) for model, rollout in by_kind.get("Rollout", {}).items()}
-    if not replicas(values):
-        raise errors.FleetError(
-            doing=f"read the outputs of stack {stack}",
-            seen="no replica serves",
-            wanted="at least one, made by `pulumi up`",
-            next=f"`pulumi up -s {stack}` reports what is missing",
-        )
     return values
 
 

@@ -1,4 +1,4 @@
-"""`fleet undrain`: put a node or a replica back that an operator has drained. fleet.managed.rotation does it."""
+"""`fleet undrain`: put a node or a replica back that an operator has drained. fleet.managed.rotation does it; on a cluster pod_drain.py."""
 
 import shlex
 import threading
@@ -6,8 +6,9 @@ import threading
 import click
 
 from fleet import errors, ssh
-from fleet.cli import common, node_rotation, pods, stack_outputs
+from fleet.cli import common, node_rotation, stack_outputs
 from fleet.managed import rotation
+from fleet.stack import stack_file
 
 
 @click.command("undrain")
@@ -18,9 +19,15 @@ def command(stack: str, place: str) -> None:
     """Put a node or a replica back into rotation after `fleet drain`.
 
     It ends when the node proxy finds the replicas healthy. A drain of an unfinished turn is ended by `pulumi up`.
+
+    On a Kubernetes cluster it uncordons the node, if `fleet drain` of this stack has cordoned it.
     """
+    if stack_file.read(stack, common.root()).kubernetes:
+        from fleet.cli import pod_drain  # only stacks on a cluster need it
+
+        click.echo(pod_drain.back(stack, stack_outputs.deployed(stack).get("Rollout") or {}, place))
+        return
     outputs = stack_outputs.outputs_noting_failures(stack, common.progress)
-    pods.leave_to_kubernetes("undrain", outputs.get("rollouts") or {}, "uncordon NODE")
     node, replica = node_rotation.split("undrain", outputs, place)
     targets = node_rotation.targets(outputs)
     now = node_rotation.answer(rotation.looks({node: targets[node]}), node, replica, "undrain")

@@ -1,7 +1,7 @@
 """`fleet verify`: compare the weights on the nodes, byte for byte, and the images of the replicas with the stack's state.
 
 fleet.managed.verify_weights reads the nodes, all at once, with one line of progress for all. A node that cannot be read does not
-stop the others. Needs a stack that is up.
+stop the others. Needs a stack that is up. On a cluster pod_verify.py does it.
 """
 
 import json
@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from fleet import errors, ssh
-from fleet.cli import common, pods, stack_outputs, table
+from fleet import errors, probes, ssh
+from fleet.cli import common, stack_outputs, table
 from fleet.managed import verify_weights as machine
+from fleet.stack import settings, stack_file
 
 HEAD = ("node", "files", "bytes", "verdict")
 EVERY = 10.0  # seconds between two lines of progress
@@ -36,13 +37,43 @@ def command(stack: str, nodes: tuple[str, ...], as_json: bool) -> None:
     The record is in the stack's state, from the fetch of the weights. A wrong file keeps its content and gets the present time: the next
     `pulumi up --refresh` then fetches it again.
 
+    On a Kubernetes cluster, where NODE may also be a model or a pod: whether each pod is ready, has the recorded image and template, and
+    passes all probes. Jobs compare the weights there; it prints how to let them do it again.
+
     Exit code 1 when something differs, 2 when a node could not be read.
     """
+    loaded = stack_file.read(stack, common.root())
+    if loaded.kubernetes:
+        _pods(stack, loaded, nodes, as_json)
+        return
     reports = verify_stack(stack, nodes, common.progress)
     if as_json:
         click.echo(to_json(reports))
     else:
         click.echo("\n".join([as_table(reports), *problems(reports, stack)]))
+    if any(report.wrong for report in reports):
+        sys.exit(1)
+    if any(report.error for report in reports):
+        sys.exit(2)
+
+
+def _pods(stack: str, loaded: settings.Settings, names: Sequence[str], as_json: bool) -> None:
+    from fleet.cli import pod_verify  # only stacks on a cluster need it
+
+    assert loaded.kubernetes
+    outputs, extra = stack_outputs.whole(stack), loaded.probes.extra
+    rollouts = outputs["rollouts"]
+    if not rollouts:
+        raise errors.FleetError(doing="verify", seen="the stack has no pods", next=f"`pulumi up -s {stack}` makes them")
+    cases = probes.load(loaded.probes.cases, loaded.probes.min_iou, common.root() / extra if extra else None)
+    key = outputs.get("api_key") or stack_outputs.configured_key(stack)
+    reports = pod_verify.verify(rollouts, names, cases, key, common.progress)
+    if as_json:
+        click.echo(pod_verify.to_json(reports))
+    else:
+        filled = loaded.kubernetes.filled
+        about = [pod_verify.about_weights(rollouts, loaded.kubernetes.jobs_namespace, stack)] if filled else []
+        click.echo("\n\n".join([pod_verify.as_table(reports), *pod_verify.problems(reports, stack), *about]))
     if any(report.wrong for report in reports):
         sys.exit(1)
     if any(report.error for report in reports):
@@ -178,7 +209,4 @@ def to_json(reports: Sequence[WeightsReport]) -> str:
 def verify_stack(stack: str, names: Sequence[str], note: Callable[[str], None]) -> list[WeightsReport]:
     """Read the stack's state and verify its nodes."""
     resources = stack_outputs.deployed(stack)
-    jobs = "get jobs -A -l app.kubernetes.io/managed-by=glm-fleet"
-    then = "; `pulumi up --refresh` makes a Job again that you have deleted, and it verifies the weights"
-    pods.leave_to_kubernetes("verify", resources.get("Rollout") or {}, jobs, then)
     return verify(recorded(resources.get("Weights") or {}, resources.get("Serving") or {}, names), note)

@@ -95,6 +95,10 @@ class Cluster:
         """Change something; `kind` is the end of the body's type, as merge-patch+json. Return the reply. Raises ClusterRefused."""
         return self._checked(doing, self.request(doing, method, path, body, kind, query), form)
 
+    def once(self, doing: str, method: str, path: str, body: Any) -> None:
+        """Change something, and take a busy server's word for an answer. Raises ClusterRefused."""
+        self._answer(doing, method, path, body, "json", {"fieldManager": MANAGER}, tries=1)
+
     def judge(self, doing: str, method: str, path: str, body: Any, kind: str = "json", **query: str) -> Sequence[str]:
         """Let the server judge a change that it does not make; return its warnings, printable. Raises ClusterRefused with its reason."""
         return self._answer(doing, method, path, body, kind, {**query, "dryRun": "All"}).warnings
@@ -129,9 +133,11 @@ class Cluster:
             raise self.malformed(doing, mistake.at, mistake.seen, mistake.wanted)
         return content
 
-    def _answer(self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str]) -> Reply:
+    def _answer(
+        self, doing: str, method: str, path: str, body: Any, kind: str, query: Mapping[str, str], tries: int = RETRIES
+    ) -> Reply:
         """Return a good reply; a busy server is asked again."""
-        for _ in range(RETRIES):
+        for _ in range(tries):
             reply = self._once(doing, method, path, body, kind, query)
             if reply.status not in BUSY or self.cancelled.wait(reply.later):
                 break

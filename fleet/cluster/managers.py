@@ -1,11 +1,13 @@
 """Field managers: who owns which fields of an object, after server-side apply and after other changes. Pure.
 
-Kubernetes keeps for each manager the set of its fields, as a tree: {"f:spec": {"f:template": {…}}}. Called by workloads.py and dry_run.py.
+Kubernetes keeps for each manager the set of its fields, as a tree: {"f:spec": {"f:template": {…}}}. Called by workloads.py, dry_run.py and nodes.py.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fleet import printable
 
 DEEPEST = 64
 PLUGIN = "pulumi-kubernetes"  # how the managers of Pulumi's plugin begin
@@ -20,6 +22,17 @@ def applier(entries: Sequence[Any]) -> str:
     ]
     ours = [name for name in names if name.startswith(PLUGIN)]
     return next(iter(ours or (names if len(names) == 1 else [])), "")
+
+
+def setter(entries: Any, *path: str) -> str:
+    """Return the manager that has set a field, and when it last changed one: `kubectl-cordon, 2026-11-30T07:00:00Z`; "" where nobody says so."""
+    for entry in entries if isinstance(entries, list) else ():
+        fields = entry.get("fieldsV1") if isinstance(entry, Mapping) else None
+        for name in path:
+            fields = fields.get(f"f:{name}") if isinstance(fields, Mapping) else None
+        if fields is not None:
+            return printable.short(", ".join(filter(None, (str(entry.get(key) or "") for key in ("manager", "time")))))
+    return ""
 
 
 def joined(entries: Sequence[Any], ours: str) -> list[Any] | None:

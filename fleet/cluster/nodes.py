@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet import errors
+from fleet import errors, printable
+from fleet.cluster import managers
 from fleet.cluster.client import Cluster
 from fleet.cluster.forms import CONDITIONS, KEY, METADATA, RESOURCES, WORDS, holds
 from fleet.validators import Each, Flag, Record
 
 GPU = "amd.com/gpu"
 PATH = "/api/v1/nodes"
+DRAINED_BY = "glm-fleet/drained-by"  # annotation: the namespace of the stack that has cordoned the node
 TAINTS = Each(Record({"key": KEY, "effect": KEY}, {"value": WORDS}, open=True), most=200)
 NODE = Record(
     {"metadata": METADATA},
@@ -29,7 +31,11 @@ Selector = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Node:
-    """One node: the GPUs that pods may have, whether its kubelet reports, and whether it takes new pods."""
+    """One node: the GPUs that pods may have, whether its kubelet reports, and whether it takes new pods.
+
+    `drained_by` is the namespace of the stack that has cordoned it, "" if nobody has by `fleet drain`; `cordoned_with` is the program that has
+    set its present cordon and when, "" without one.
+    """
 
     name: str
     labels: Mapping[str, str]
@@ -37,6 +43,8 @@ class Node:
     ready: bool
     cordoned: bool
     taints: tuple[str, ...] = ()
+    drained_by: str = ""
+    cordoned_with: str = ""
 
     def fits(self, selector: Selector) -> bool:
         """Return whether each label has one of its values."""
@@ -50,7 +58,7 @@ class Node:
 
 def read(cluster: Cluster) -> list[Node]:
     """Return all nodes. Raises FleetError."""
-    return [_node(item) for item in cluster.list("list the nodes", PATH, NODE)]
+    return [node(item) for item in cluster.list("list the nodes", PATH, NODE)]
 
 
 def with_gpus(cluster: Cluster, selector: Selector) -> list[Node]:
@@ -62,7 +70,8 @@ def with_gpus(cluster: Cluster, selector: Selector) -> list[Node]:
     raise _none(cluster, nodes, chosen, selector)
 
 
-def _node(item: Mapping[str, Any]) -> Node:
+def node(item: Mapping[str, Any]) -> Node:
+    """Return a node from its object, whose form is right."""
     spec, status = item.get("spec") or {}, item.get("status") or {}
     return Node(
         name=item["metadata"]["name"],
@@ -71,6 +80,8 @@ def _node(item: Mapping[str, Any]) -> Node:
         ready=holds(status, "Ready"),
         cordoned=bool(spec.get("unschedulable")),
         taints=tuple(taint["key"] for taint in spec.get("taints") or ()),
+        cordoned_with=managers.setter(item["metadata"].get("managedFields"), "spec", "unschedulable"),
+        drained_by=printable.short((item["metadata"].get("annotations") or {}).get(DRAINED_BY, "")),
     )
 
 

@@ -22,7 +22,11 @@ STATE = Record(
     {}, {"waiting": Record({}, {"reason": WORDS, "message": WORDS}, open=True), "terminated": TERMINATED}, open=True
 )
 STATUSES = Each(
-    Record({"name": NAME}, {"ready": Flag(), "restartCount": COUNT, "state": STATE, "lastState": STATE}, open=True),
+    Record(
+        {"name": NAME},
+        {"ready": Flag(), "restartCount": COUNT, "imageID": WORDS, "state": STATE, "lastState": STATE},
+        open=True,
+    ),
     most=200,
 )
 POD = Record(
@@ -60,6 +64,7 @@ class Container:
     message: str = ""
     exit_code: int | None = None
     end: str = ""  # why it ended, in one word
+    image_id: str = ""  # of the image that runs, with its digest where that was pulled
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,12 @@ def of_namespace(cluster: Cluster, namespace: str, labels: Mapping[str, str]) ->
     """Return the pods of a namespace with these labels, by name. Raises FleetError."""
     selector = ",".join(f"{label}={value}" for label, value in labels.items())
     return _read(cluster, f"/api/v1/namespaces/{namespace}/pods", **({"labelSelector": selector} if selector else {}))
+
+
+def on_node(cluster: Cluster, namespace: str, label: str, node: str) -> list[Pod]:
+    """Return the pods of a namespace with this label, whatever its value, that are on a node. Raises FleetError."""
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return _read(cluster, path, labelSelector=label, fieldSelector=f"spec.nodeName={node}")
 
 
 def everywhere(cluster: Cluster) -> list[Pod]:
@@ -160,6 +171,7 @@ def _container(status: Mapping[str, Any]) -> Container:
         message=text(waiting, "message") or text(ended, "message"),
         exit_code=ended.get("exitCode"),
         end=text(ended, "reason"),
+        image_id=text(status, "imageID", 400),
     )
 
 

@@ -15,7 +15,7 @@ from fleet.cluster.client import Cluster
 from fleet.cluster.events import Event
 from fleet.cluster.nodes import Selector
 from fleet.cluster.pods import Pod
-from fleet.cluster.verdicts import Trouble
+from fleet.cluster.verdicts import Patience, Trouble
 from fleet.cluster.workloads import Deployment
 
 INTERVAL = 2.0  # seconds between two looks
@@ -25,13 +25,17 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Change:
-    """A change to follow: the Deployment, the digest of the new template, the seconds that all may take."""
+    """A change to follow: the Deployment, the digest of the new template, the seconds that all may take.
+
+    `again`: an earlier one to the same template may have left pods that wait, and reports of troubles that are mended by now.
+    """
 
     namespace: str
     deployment: str
     digest: str
     seconds: float
     selector: Selector = field(default_factory=dict)  # of the GPU nodes
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def follow(cluster: Cluster, change: Change, note: Callable[[str], None], clock:
     `note` gets a line when something is new.
     """
     begin, last, line = clock(), clock(), ""
-    since: dict[tuple[str, str], float] = {}  # when a trouble of a pod began
+    patience = Patience(change.again)
     while True:
         try:
             now = look(cluster, change)
@@ -100,7 +104,9 @@ def follow(cluster: Cluster, change: Change, note: Callable[[str], None], clock:
             if now.line != line:
                 line = now.line
                 note(line)
-            since = _judge(cluster, change, now, since, clock())
+            current = verdicts.troubles(now.deployment, now.pods, now.events, cluster.access)
+            if trouble := patience.ended(current, clock()):
+                raise failure(cluster, change, trouble)
             if clock() - begin > change.seconds:
                 raise _late(cluster, change, now)
         if cluster.cancelled.wait(INTERVAL):
@@ -110,19 +116,6 @@ def follow(cluster: Cluster, change: Change, note: Callable[[str], None], clock:
                 seen="cancelled; Kubernetes goes on with the change by itself",
                 next="`pulumi up` follows it again",
             )
-
-
-def _judge(
-    cluster: Cluster, change: Change, now: Look, since: dict[tuple[str, str], float], time_now: float
-) -> dict[tuple[str, str], float]:
-    """Return since when each trouble lasts. Raises RolloutFailed for one that lasts too long."""
-    current = verdicts.troubles(now.deployment, now.pods, now.events, cluster.access)
-    keys = [(trouble.kind, trouble.pod.uid if trouble.pod else "") for trouble in current]
-    began = {key: since.get(key, time_now) for key in keys}
-    for key, trouble in zip(keys, current, strict=True):
-        if time_now - began[key] >= trouble.patience:
-            raise failure(cluster, change, trouble)
-    return began
 
 
 def failure(cluster: Cluster, change: Change, trouble: Trouble) -> errors.RolloutFailed:

@@ -1,11 +1,12 @@
 """Why a change of a Deployment does not get on: what its new pods, their events and its controller report, and how long that may last.
 
-Pure. Called by rollout.py, which knows since when a trouble lasts.
+Pure. Called by rollout.py.
 """
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet.cluster.events import GROWING, UNHEALTHY, UNMOUNTED, Event
 from fleet.cluster.kubeconfig import Access
@@ -17,6 +18,7 @@ SEES_WRONGLY = "sees wrongly: "
 WRONG_TIMES = 2  # each time, the probe has asked twice
 # Seconds that a trouble may last before it ends the change.
 PULL, PLACE, REFUSAL, CONFIGURATION, MOUNT = 90.0, 60.0, 20.0, 30.0, 180.0
+BACKOFF = 300.0  # seconds after which a kubelet tries again at the latest
 NEVER = ("InvalidImageName", "ErrImageNeverPull")
 NOT_PULLED = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", *NEVER)
 NOT_MADE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -27,7 +29,8 @@ KILLED = 137
 class Trouble:
     """One reason why a change does not get on, and the seconds that it may last. `shortage`: the pod finds no free GPUs.
 
-    `log` is the container whose last run's log says more.
+    `log` is the container whose last run's log says more. `outlives` are the seconds for which the report may stay when its cause is gone,
+    `times` how often it happened, where that is counted.
     """
 
     kind: str
@@ -38,6 +41,35 @@ class Trouble:
     pod: Pod | None = None
     shortage: bool = False
     log: str = ""
+    outlives: float = 0.0
+    times: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What makes it the same trouble at another look; a crash that happens again is another one."""
+        return self.kind, self.pod.uid if self.pod else "", self.times
+
+
+@dataclass
+class Patience:
+    """Since when each trouble of a change lasts. `again`: an earlier `up` has failed with those of the first look; they may be mended by now."""
+
+    again: bool
+    _since: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    _older: set[tuple[str, str, int]] | None = None
+
+    def ended(self, current: Sequence[Trouble], now: float) -> Trouble | None:
+        """Return a trouble that lasts too long, None without one."""
+        keys = {trouble.key for trouble in current}
+        if self._older is None:
+            self._older = keys if self.again else set()
+        self._older &= keys
+        self._since = {key: self._since.get(key, now) for key in keys}
+        for trouble in current:
+            limit = trouble.patience + (trouble.outlives if trouble.key in self._older else 0)
+            if now - self._since[trouble.key] >= limit:
+                return trouble
+        return None
 
 
 def troubles(deployment: Deployment, all_pods: Sequence[Pod], events: Sequence[Event], access: Access) -> list[Trouble]:
@@ -49,7 +81,7 @@ def troubles(deployment: Deployment, all_pods: Sequence[Pod], events: Sequence[E
     failure = current.failure or deployment.failure if current else deployment.failure
     if failure and not ending:
         every.append(_refused(deployment, failure, access))
-    if deployment.overdue:
+    if deployment.overdue and deployment.observed:
         every.append(_overdue(deployment, fresh, access))
     return sorted(every, key=lambda each: each.patience)
 
@@ -88,6 +120,7 @@ def _of_container(pod: Pod, container: Container, access: Access) -> Iterator[Tr
             "an image that this node can pull",
             f"on {pod.node or 'the node'}: crictl pull {shlex.quote(pod.image)}; a private registry needs `pull_secrets` of glm-fleet:kubernetes",
             pod,
+            outlives=0 if container.waiting in NEVER else BACKOFF,
         )
     elif container.waiting in NOT_MADE:
         yield Trouble(
@@ -115,6 +148,8 @@ def _of_container(pod: Pod, container: Container, access: Access) -> Iterator[Tr
             access.kubectl("-n", pod.namespace, "logs", pod.name, "-c", container.name, "--previous"),
             pod,
             log=container.name,
+            outlives=math.inf,  # until it crashes again
+            times=container.restarts,
         )
 
 
@@ -171,6 +206,7 @@ def _overdue(deployment: Deployment, fresh: Sequence[Pod], access: Access) -> Tr
         "pods that get ready in time (vllm_start_timeout)",
         _describe(late[0], access) if late else access.kubectl("-n", deployment.namespace, "get", "events"),
         late[0] if late else None,
+        outlives=math.inf,  # until a pod gets ready, or another template has its deadline
     )
 
 

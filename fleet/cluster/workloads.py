@@ -3,10 +3,12 @@
 Needs the rights to read Deployments and ReplicaSets, and to patch Deployments. Called by rollout.py and the provider.
 """
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet import errors
 from fleet.cluster.client import MANAGER, Cluster
 from fleet.cluster.forms import ANY, CONDITIONS, COUNT, LABELS, METADATA, condition, text
 from fleet.cluster.managers import joined
@@ -15,6 +17,9 @@ from fleet.validators import Record
 
 # Annotation of a pod template: the digest of all that the stack says about it. Set by fleet.program, read here.
 TEMPLATE = "glm-fleet/template"
+AGAIN = "glm-fleet/tried-again"  # annotation of a Deployment: when an `up` let Kubernetes try again
+TRIES = 10  # of a change that the Deployment's controller was faster than
+MOVED = 422  # the status of a JSON patch whose test fails
 REVISION = "deployment.kubernetes.io/revision"
 SPEC = Record(
     {"template": Record({}, {"metadata": ANY, "spec": ANY}, open=True)},
@@ -132,14 +137,35 @@ def put_template(cluster: Cluster, namespace: str, name: str, template: Mapping[
     # The whole template: a merge would leave what the new one lacks.
     patch = [{"op": "replace", "path": "/spec/template", "value": dict(template)}]
     changed = cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", **query)
-    entries = changed["metadata"].get("managedFields")
-    if entries is not None and (ours := joined(entries, MANAGER)) is not None:
+    for left in reversed(range(TRIES)):
+        entries = changed["metadata"].get("managedFields")
+        ours = joined(entries, MANAGER) if isinstance(entries, list) else None
+        if ours is None:
+            return
         version = changed["metadata"].get("resourceVersion")
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": version},
             {"op": "replace", "path": "/metadata/managedFields", "value": ours},
         ]
-        cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", fieldManager=MANAGER)
+        try:
+            cluster.send(doing, "PATCH", where, patch, DEPLOYMENT, "json-patch+json", fieldManager=MANAGER)
+            return
+        except errors.ClusterRefused as error:
+            if error.code != MOVED or not left:
+                raise
+        changed = cluster.get(doing, where, DEPLOYMENT)  # its controller was faster
+
+
+def try_again(cluster: Cluster, namespace: str, name: str) -> None:
+    """Let Kubernetes make a Deployment's pods now. Raises FleetError.
+
+    After refusals its controller waits up to a quarter of an hour, also where a quota or a webhook has been mended meanwhile. Each annotation of
+    a Deployment goes to its ReplicaSet, and a change of that is worked on at once.
+    """
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    body = {"metadata": {"annotations": {AGAIN: now}}}
+    doing = f"try again to make the pods of Deployment {name}"
+    cluster.send(doing, "PATCH", path(namespace, name), body, ANY, "merge-patch+json", fieldManager=MANAGER)
 
 
 def path(namespace: str, name: str) -> str:

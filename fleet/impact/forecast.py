@@ -52,8 +52,33 @@ class Change:
 Groups = dict[Effect, list[Change]]
 
 
+@dataclass(frozen=True)
+class Line:
+    """One line: the nodes that change alike, what happens there, how long it takes, and all reasons."""
+
+    effect: Effect
+    nodes: tuple[str, ...]
+    action: str
+    time: str
+    because: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = ", ".join(self.nodes) if len(self.nodes) <= INLINE_NAMES else f"{len(self.nodes)} nodes"
+        reasons = [*self.because[:REASONS], *_more(self.because, REASONS)]
+        text = f"{names}: {self.action}{self.time}"
+        text += f": {'; '.join(reasons)}" if reasons else ""
+        if len(self.nodes) <= INLINE_NAMES:
+            return text
+        return f"{text}\n  {', '.join(self.nodes[:NAMES])}{''.join(f' {more}' for more in _more(self.nodes, NAMES))}"
+
+
 def lines(changes: Iterable[Change], parallel: int, at_once: int = 1) -> list[str]:
-    """Return the lines, none without changes; `parallel` is the number of machines that a run changes at the same time, `at_once` in turns."""
+    """Return the lines as text, none without changes."""
+    return [str(line) for line in alike(changes, parallel, at_once)]
+
+
+def alike(changes: Iterable[Change], parallel: int, at_once: int = 1) -> list[Line]:
+    """Return the lines; `parallel` is the number of machines that a run changes at the same time, `at_once` in turns."""
     groups: Groups = {}
     for change in _by_machine(changes):
         groups.setdefault(change.effect, []).append(change)
@@ -120,16 +145,10 @@ def _subject(reason: str) -> str:
     return reason.partition(" ")[0] if " -> " in reason else reason.partition(" (")[0]
 
 
-def _line(effect: Effect, group: Sequence[Change], parallel: int) -> str:
-    names = [change.node for change in group]
-    nodes = ", ".join(names) if len(names) <= INLINE_NAMES else f"{len(names)} nodes"
-    reasons = [*effect.because[:REASONS], *_more(effect.because, REASONS)]
+def _line(effect: Effect, group: Sequence[Change], parallel: int) -> Line:
     durations = [change.seconds for change in group]
-    text = f"{nodes}: {_action(effect)}{_how_long(durations, parallel, effect.level not in ('repair', 'none'))}"
-    text += f": {'; '.join(reasons)}" if reasons else ""
-    if len(names) <= INLINE_NAMES:
-        return text
-    return f"{text}\n  {', '.join(names[:NAMES])}{''.join(f' {more}' for more in _more(names, NAMES))}"
+    time = _how_long(durations, parallel, effect.level not in ("repair", "none"))
+    return Line(effect, tuple(change.node for change in group), _action(effect), time, effect.because)
 
 
 def _more(entries: Sequence[str], shown: int) -> list[str]:

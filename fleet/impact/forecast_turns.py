@@ -24,6 +24,18 @@ def interrupts(kind: str, effect: Effect) -> bool:
 
 
 @dataclass(frozen=True)
+class Course:
+    """How a change goes through the nodes, in words: their order, how many serve at the worst moment, the time."""
+
+    order: str
+    capacity: str
+    time: str
+
+    def __str__(self) -> str:
+        return f"{self.order}; {self.capacity}; {self.time}"
+
+
+@dataclass(frozen=True)
 class Turns:
     """The turns of a stack: its nodes that serve, the canary first; how many are out at once; the seconds of hold and drain.
 
@@ -47,12 +59,17 @@ class Turns:
 
     def lines(self, changes: Sequence[Change]) -> list[str]:
         """Return the line about the turns of changes that `mark` returned; none without a turn."""
+        course = self.course(changes)
+        return [str(course)] if course else []
+
+    def course(self, changes: Sequence[Change]) -> "Course | None":
+        """Return how changes that `mark` returned go through the nodes; None without a turn."""
         groups: dict[str, list[Change]] = {}
         for change in changes:
             groups.setdefault(change.node, []).append(change)
         groups = {node: group for node, group in groups.items() if any(change.in_turn for change in group)}
         if not groups:
-            return []
+            return None
         by_replica = self.proxies and all(
             change.replicas for group in groups.values() for change in group if change.in_turn
         )
@@ -61,12 +78,11 @@ class Turns:
         canary = next((node for node in self.order if node in serving), "")
         first = [canary] if canary in seconds else []
         others = sorted((node for node in seconds if node not in first), key=natural)
-        parts = [
+        return Course(
             f"in turns{', replica by replica' if by_replica else ''}: {self._order(canary, bool(first), others)}",
             _capacity(min(self.at_once, len(others)) or 1, len(serving), by_replica),
             self._time(seconds, first, others, "replica" if by_replica else "node"),
-        ]
-        return ["; ".join(parts)]
+        )
 
     def _serving(self, changes: Sequence[Change]) -> set[str]:
         """Return the nodes that serve before the change."""

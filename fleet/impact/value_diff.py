@@ -4,11 +4,22 @@ Pure. Called by effects.py.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Characters of a value in a message; of a longer list only the differences are shown.
 WIDTH = 48
+# A value of such a name, and the user part of a URL, are masked: a stack file should not have them, and a preview is read by many.
+SECRET = "(masked)"
+NAME = r"(?i:(?:^|[\W_])(?:api[_-]?key|token|password|secret|credentials?))"
+NAMED, ENDS = re.compile(rf"({NAME}[\"']?\s*[:=]\s*).+"), re.compile(rf"{NAME}$")
+USER = re.compile(r"://[^/\s@]+@")
+
+
+def masked(line: str) -> str:
+    """Return a text with what follows `name: ` or `name=` of a secret masked, up to the end of its line."""
+    return USER.sub(f"://{SECRET}@", NAMED.sub(rf"\1{SECRET}", line))
 
 
 def entries(old: Any, new: Any) -> list[str]:
@@ -42,6 +53,8 @@ def leaves(path: str, old: Any, new: Any) -> Iterator[str]:
         differ = entries(old, new)
         signed = [_cut(entry if entry.startswith("-") else f"+{entry}") for entry in differ] or ["in another order"]
         yield f"{path} {', '.join(signed)}"
+    elif ENDS.search(path):
+        yield f"{path} {' -> '.join('unset' if value is None else SECRET for value in (old, new))}"
     else:
         yield f"{path} {_cut(_text(old))} -> {_cut(_text(new))}"
 
@@ -49,7 +62,8 @@ def leaves(path: str, old: Any, new: Any) -> Iterator[str]:
 def _text(value: Any) -> str:
     if value is None:
         return "unset"
-    return value if isinstance(value, str) and value else json.dumps(value, sort_keys=True)
+    text = value if isinstance(value, str) and value else json.dumps(value, sort_keys=True)
+    return masked(text)
 
 
 def _cut(text: str) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 from fleet import errors
 from fleet.cluster import Cluster, access_review, gpus, namespaces, nodes
-from fleet.cluster.forms import ANY, WORD
-from fleet.preflight import cluster_admission
+from fleet.cluster.forms import WORD
+from fleet.preflight import cluster_admission, cluster_weights
 from fleet.preflight.cluster_admission import StackObject
 from fleet.preflight.form import CheckResult, ok
-from fleet.validators import Record
+from fleet.validators import Each, Record
 
 VERSION = Record({"gitVersion": WORD, "major": WORD, "minor": WORD}, open=True)
+KINDS = Record({"resources": Each(Record({"kind": WORD}, open=True), most=1000)}, open=True)
 OLDEST = 30  # Kubernetes 1.30: a preStop that sleeps
 OLDEST_WITH_IMAGES = 33  # image volumes without a feature gate
 
@@ -27,6 +28,7 @@ class Wanted:
     owner: str
     namespace: str
     namespaces: Sequence[str]
+    fetches: str  # the namespace of the Jobs that fetch the weights
     selector: Mapping[str, Sequence[str]]
     gpus: int  # of all replicas
     most: int  # of one replica
@@ -39,7 +41,14 @@ class Wanted:
 
 def check(cluster: Cluster, wanted: Wanted) -> list[CheckResult]:
     """Return the result of each check; one that cannot be made is an error of its own."""
-    return [*(_result(name, run, cluster, wanted) for name, run in CHECKS.items()), *_admission(cluster, wanted)]
+    return [
+        *(_result(name, run, cluster, wanted) for name, run in CHECKS.items()),
+        *_results(cluster_weights.CHECK, lambda: cluster_weights.check(cluster, wanted.fetches)),
+        *_results(
+            cluster_admission.CHECK,
+            lambda: cluster_admission.check(cluster, wanted.objects, dict(_closed(cluster, wanted))),
+        ),
+    ]
 
 
 def _result(name: str, run: "Run", cluster: Cluster, wanted: Wanted) -> CheckResult:
@@ -98,10 +107,8 @@ def _rights(cluster: Cluster, wanted: Wanted) -> str:
 
 def _kinds(cluster: Cluster, wanted: Wanted) -> str:
     for kind, version in wanted.kinds.items():
-        found = cluster.find(f"look for {kind}", f"/apis/{version}", Record({"resources": ANY}, open=True))
-        if not any(
-            isinstance(each, Mapping) and each.get("kind") == kind for each in (found or {}).get("resources") or ()
-        ):
+        found = cluster.find(f"look for {kind}", f"/apis/{version}", KINDS)
+        if not any(each["kind"] == kind for each in (found or {}).get("resources") or ()):
             raise errors.NotReady(
                 seen=f"no {kind} in {version}",
                 wanted="its CustomResourceDefinition",
@@ -117,12 +124,12 @@ def _kinds(cluster: Cluster, wanted: Wanted) -> str:
     return ", ".join([*wanted.kinds, *wanted.others.values()]) or "nothing more is needed"
 
 
-def _admission(cluster: Cluster, wanted: Wanted) -> Iterator[CheckResult]:
-    """Yield what the cluster's admission says of the stack's objects; an error where it does not answer."""
+def _results(name: str, run: Callable[[], Iterator[CheckResult]]) -> Iterator[CheckResult]:
+    """Yield what a check says; an error where the server does not answer it."""
     try:
-        yield from cluster_admission.check(cluster, wanted.objects, dict(_closed(cluster, wanted)))
+        yield from run()
     except errors.FleetError as error:
-        yield CheckResult(error.seen, error.wanted, error.next, check=cluster_admission.CHECK, level="error")
+        yield CheckResult(error.seen, error.wanted, error.next, check=name, level="error")
 
 
 def _closed(cluster: Cluster, wanted: Wanted) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -18,6 +18,9 @@ from fleet import address, resources
 from fleet.program import config, gateway, machines, openings, turns
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
+
+if TYPE_CHECKING:
+    from fleet.program import kubernetes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +59,14 @@ class Plan:
         """The name of this stack, by which it owns machines and namespaces: [ORGANIZATION/]PROJECT/STACK."""
         return "/".join(filter(None, (pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack())))
 
+    @functools.cached_property
+    def on_cluster(self) -> "kubernetes.Stack":
+        """The stack on its Kubernetes cluster; one for the whole program, because it renders each model's variables once."""
+        from fleet.program import kubernetes  # only stacks on a cluster need it
+
+        assert self.settings.kubernetes
+        return kubernetes.Stack(self.settings, self.settings.kubernetes, self.roles, self.owner)
+
     def node_requirements(self, machine: str) -> str:
         """Return the requirements of the preflight for one machine and the name of its owner, this stack, as JSON."""
         return json.dumps(requirements.of_machine(self.settings, self.roles, machine, self.owner))
@@ -65,16 +76,16 @@ class Plan:
 
         `program` are variables that only the program knows, such as the image that another resource built.
         """
-        own, gpus = self.variables[machine], self.settings.gpus(machine)
+        own, gpus, member = self.variables[machine], self.settings.gpus(machine), bool(self.settings.cluster)
         from_source = self.machines[machine].vars
         variables: pulumi.Input[dict[str, Any]]
         if isinstance(from_source, Mapping):
-            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus), **program}
+            variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus, member), **program}
         else:
             variables = pulumi.Output.all(from_source, program).apply(
-                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus), **both[1]}
+                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus, member), **both[1]}
             )
-        return {"roles": self.roles.files(kind, gpus), "vars": variables}
+        return {"roles": self.roles.files(kind, gpus, member), "vars": variables}
 
     def weights(self, machine: str) -> dict[str, Any]:
         """Return the inputs of Weights, with the hub's token if the stack has one."""
@@ -142,7 +153,8 @@ def read() -> Plan:
     own = {name: roles.coerce(validate.variables(stack, roles, name)) for name in stack.present}
     # A change of the provider's inputs causes no run on a machine.
     purge = {"purge": " ".join(stack.purge)} if stack.purge else {}
-    inputs = {"parallel": stack.parallel, **purge, **turns.setting(stack)}
+    approval = {"approval": True} if stack.review else {}
+    inputs = {"parallel": stack.parallel, **purge, **approval, **turns.setting(stack)}
     fleet = pulumi.ProviderResource("fleet", "fleet", inputs)
     whole = {name: {**roles.defaults, **values} for name, values in own.items()}
     return Plan(stack, roles, own, whole, fleet, machines.supply(stack, whole, pulumi.get_stack(), fleet))

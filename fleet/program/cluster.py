@@ -4,6 +4,7 @@ The objects themselves are in fleet.program.kubernetes. Needs the SDK of require
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -20,40 +21,43 @@ class RefusedError(errors.FleetError):
         return self.seen
 
 
-def stack_of(plan: program.Plan) -> kubernetes.Stack:
-    """Return the stack on its cluster."""
-    assert plan.settings.kubernetes
-    return kubernetes.Stack(plan.settings, plan.settings.kubernetes, plan.roles, plan.owner)
+@dataclass(frozen=True)
+class Deployment:
+    """The Deployment of one model: the object, and the resource that was declared from it."""
+
+    object: kubernetes.Object
+    resource: pulumi.Resource
 
 
-def deployments(plan: program.Plan) -> Mapping[str, pulumi.Resource]:
+def deployments(plan: program.Plan) -> Mapping[str, Deployment]:
     """Declare every object of the stack; return the Deployment of each model."""
     with machines.sdk("cluster", "pulumi-kubernetes", "kubernetes"):
         from fleet.program.kubernetes import declare  # of an SDK that a stack of machines does not need
 
-    stack, config = stack_of(plan), pulumi.Config()
+    stack, config = plan.on_cluster, pulumi.Config()
     nodes = _nodes(plan, stack)
     token = config.get_secret("weights_token")
     key = program.api_key().apply("VLLM_API_KEY={}\n".format)
-    objects = kubernetes.objects(stack, _plain_key(), nodes, key, token)
-    declared = declare.declare(stack, objects, declare.provider(stack))
-    return {model: declared[f"Deployment/{stack.cluster.namespace}/{model}"] for model in stack.cluster.models}
+    objects = {item.key: item for item in kubernetes.objects(stack, _plain_key(), nodes, key, token)}
+    declared = declare.declare(stack, objects.values(), declare.provider(stack))
+    keys = {model: f"Deployment/{stack.cluster.namespace}/{model}" for model in stack.cluster.models}
+    return {model: Deployment(objects[key], declared[key]) for model, key in keys.items()}
 
 
 def protected(plan: program.Plan, model: str) -> bool:
     """Return whether Pulumi refuses to delete or replace what belongs to a model."""
-    return stack_of(plan).protects(model)
+    return plan.on_cluster.protects(model)
 
 
-def rollout(plan: program.Plan, model: str) -> dict[str, Any]:
-    """Return the inputs of a model's Rollout."""
-    inputs = kubernetes.rollout(stack_of(plan), model, _plain_key())
+def rollout(plan: program.Plan, deployment: Deployment) -> dict[str, Any]:
+    """Return the inputs of the Rollout of a model's Deployment."""
+    inputs = kubernetes.rollout(plan.on_cluster, deployment.object)
     return {**inputs, "probes": plan.probes, "api_key": program.api_key()}
 
 
 def evidence(plan: program.Plan, model: str, rollout: resources.Rollout) -> pulumi.Output[dict[str, Any] | None]:
     """Return what `fleet show` and `fleet probe` need of one model; None after a failure."""
-    stack = stack_of(plan)
+    stack = plan.on_cluster
     known = {
         "cluster": kubernetes.cluster_inputs(stack),
         "namespace": stack.cluster.namespace,

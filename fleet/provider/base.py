@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # skips the resource. Check therefore uses their old values; otherwise the diff would replace the resource.
 FROM_RESOURCES = (
     *("address", "host_key", "install", "node", "vars", "image", "weights"),
-    *("authority", "authority_key", "acme_key", "cluster"),
+    *("authority", "authority_key", "acme_key", "cluster", "control_plane"),
+)
+
+# Properties whose values must not appear in a message or a log.
+SECRET = (
+    *("api_key", "token", "private", "username", "password"),
+    *("authority_key", "inner_key", "gateway_key", "acme_key", "certificates"),
 )
 
 
@@ -53,7 +59,7 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """Return BareMetal, HostKey, Authority, Account, Node, Host, Image, Weights, Serving, Gateway or Rollout."""
+        """Return BareMetal, HostKey, Authority, Account, Node, Host, Image, Weights, Serving, Gateway, Member or Rollout."""
         return kind_of(self.urn)
 
 

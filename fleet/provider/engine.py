@@ -34,6 +34,11 @@ class Engine:
         with contextlib.suppress(grpc.RpcError):  # the engine has ended: `watch` ends this process
             self._stub.Log(engine_pb2.LogRequest(severity=severity, message=message, urn=urn, ephemeral=ephemeral))
 
+    def record(self, urn: str, message: str) -> None:
+        """Add a debug event with JSON to the event log; only `pulumi --debug` shows it."""
+        with contextlib.suppress(grpc.RpcError):
+            self._stub.Log(engine_pb2.LogRequest(severity=engine_pb2.DEBUG, message=message, urn=urn))
+
 
 def watch(address: str, stop: Callable[[], None], busy: Callable[[], bool]) -> None:
     """End this process after the Pulumi engine has ended: killed with -9, it sends no Cancel, but its port closes.

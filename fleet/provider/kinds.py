@@ -9,6 +9,7 @@ from fleet.provider.base import Resource
 from fleet.provider.gateway import Gateway
 from fleet.provider.hostkey import HostKey
 from fleet.provider.image import Image
+from fleet.provider.member import Member
 from fleet.provider.node import Node
 from fleet.provider.playbook import Playbook
 from fleet.provider.rollout import Rollout
@@ -30,5 +31,6 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
         "Gateway": Gateway("Gateway", ("version", "certificates", "ends", "acme"), slots),
+        "Member": Member("Member", ("part", "version", "endpoint", "authority", "ends"), slots),
         "Rollout": Rollout(),
     }

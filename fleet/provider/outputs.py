@@ -22,8 +22,17 @@ REPLICAS = Record({"name": REPLICA, "model": MODEL}, optional={"port": Whole(1, 
 # A replica listens on one of the two.
 LISTENS = Either((Record({"socket": Text()}, open=True), Record({"port": Whole()}, open=True)), "a socket or a port")
 PEM = Text("certificates and keys as PEM", r"[\w\s+/=().,:-]+", most=64_000, lines=True)
+CERTIFICATE = Text(
+    "a certificate as PEM",
+    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n?",
+    most=64_000,
+    lines=True,
+)
+PART = Text("first, control-plane or worker", r"first|control-plane|worker")
+ENDPOINT = Text("HOST:PORT", r"[A-Za-z0-9.:\[\]-]+:[0-9]+", most=300)
 THUMBPRINT = Text("a thumbprint: 43 signs of base64url", r"[A-Za-z0-9_-]{43}", most=43)
 DAY = served_certificate.DAY
+DAY_OR_NONE = Text("a day as YYYY-MM-DD, or nothing", r"(\d{4}-\d{2}-\d{2})?", most=10)
 REPLICA_LIST = Each(Both(REPLICAS, LISTENS), most=64)
 ACME = Either((Record({}), served_certificate.CERTIFICATE), "a certificate by ACME, or none")
 VERDICT = Record({"passed": Whole(), "total": Whole(), "evidence": Text()})
@@ -47,6 +56,7 @@ RESULTS: Mapping[str, Mapping[str, Form]] = {
     },
     "Serving": {"replicas": REPLICA_LIST},
     "Gateway": {"version": VERSION, "acme": ACME},
+    "Member": {"part": PART, "version": VERSION, "endpoint": ENDPOINT, "authority": CERTIFICATE, "ends": DAY_OR_NONE},
     "Node": {"facts": Record({"system": VERSIONS, "kernel": VERSION, "arch": VERSION, "python": VERSION})},
 }
 # Outputs that the provider itself sets.
@@ -91,7 +101,7 @@ BASE: Mapping[str, Form] = {
 
 def forms(kind: str) -> Mapping[str, Form]:
     """Return the forms of the outputs of a kind, by name."""
-    base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway") else {}
+    base = BASE if kind in ("Host", "Image", "Weights", "Serving", "Gateway", "Member") else {}
     if kind == "Rollout":
         base = {name: BASE[name] for name in ("drift", "seconds", "took")}
     return {**base, **RESULTS.get(kind, {}), **OWN.get(kind, {})}

@@ -64,14 +64,18 @@ class PreviewSummary:
 
         `ports` are the lines after a change of who reaches whom.
         """
-        with self._lock:
-            groups = [group for urn, group in sorted(self._changes.items()) if kind_of(urn) not in ELSEWHERE]
-        changes = [change for group in groups for change in group]
+        changes = self.changes(turns)
         after = [*ports] if any(map(_reaches, changes)) else []
         if turns is None:
             return [*forecast.lines(changes, parallel), *after]
-        changes = turns.mark(changes)
         return [*forecast.lines(changes, parallel, turns.at_once), *turns.lines(changes), *after]
+
+    def changes(self, turns: forecast_turns.Turns | None = None) -> list[forecast.Change]:
+        """Return the changes of machines in the order of their urns, with the turns that they need."""
+        with self._lock:
+            groups = [group for urn, group in sorted(self._changes.items()) if kind_of(urn) not in ELSEWHERE]
+        changes = [change for group in groups for change in group]
+        return turns.mark(changes) if turns else changes
 
 
 def _reaches(change: forecast.Change) -> bool:

@@ -6,10 +6,11 @@ Knows gRPC and no resource. Base of the servicers here and of the lab's stand-in
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import grpc
-from google.protobuf import empty_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+from google.protobuf import empty_pb2, struct_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from fleet.provider.properties import to_dict
 
@@ -67,3 +68,14 @@ class Plugin(provider_pb2_grpc.ResourceProviderServicer):
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
         self.cancelled.set()
         return empty_pb2.Empty()
+
+
+def fail_with_state(
+    context: Context, ident: str, state: struct_pb2.Struct, message: str, inputs: struct_pb2.Struct | None = None
+) -> NoReturn:
+    """Fail with a state that the Pulumi engine saves: the resource exists, and the next `up` continues with it."""
+    detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=state, inputs=inputs, reasons=[message])
+    status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
+    status.details.add().Pack(detail)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    context.abort(grpc.StatusCode.UNKNOWN, message)

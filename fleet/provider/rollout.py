@@ -63,7 +63,7 @@ class Rollout(BaseResource):
         request.keep(lambda: outputs)
         try:
             cluster = self._connect(Access.from_inputs(inputs["cluster"]), request)
-            change = _change(inputs)
+            change = _change(inputs, again=old.get("template") == inputs["template"])
             self._forward(request, cluster, change)
             pods = rollout.follow(cluster, change, lambda text: request.report(text, True))
             outputs["pods"] = [{"name": pod.name, "node": pod.node} for pod in pods]
@@ -94,14 +94,19 @@ class Rollout(BaseResource):
     # --- the parts of a change
 
     def _forward(self, request: Request, cluster: Cluster, change: Change) -> None:
-        """Let the Deployment have the stack's template again, where it went back to another one: Pulumi's own state has it already."""
+        """Let the Deployment have the stack's template again, where it went back to another one: Pulumi's own state has it already.
+
+        Where no pod was admitted, let Kubernetes try again.
+        """
         found = workloads.read(cluster, change.namespace, change.deployment)
-        if found is None or found.digest == change.digest:
+        if found is None:
             return
         wanted = found.with_digest(change.digest)
-        if wanted is not None:
+        if found.digest != change.digest and wanted is not None:
             request.report("goes forward again to the template of the stack", False)
             workloads.put_template(cluster, change.namespace, change.deployment, wanted.template)
+        elif found.current and found.current.failure:
+            workloads.try_again(cluster, change.namespace, change.deployment)
 
     def _probe(self, request: Request, cluster: Cluster, inputs: Props, outputs: Props, pods: Sequence[Pod]) -> None:
         """Send the probes to each pod through a port-forward. Raises ProbeFailed, or FleetError if it cannot ask."""
@@ -128,7 +133,7 @@ class Rollout(BaseResource):
             before = self._earlier(cluster, change, digest)
             request.report("the change failed: goes back to the template that served before", False)
             workloads.put_template(cluster, change.namespace, change.deployment, before.template)
-            back = dataclasses.replace(change, digest=digest)
+            back = dataclasses.replace(change, digest=digest, again=True)
             pods = rollout.follow(cluster, back, lambda text: request.report(f"goes back: {text}", True))
         except errors.FleetError as second:
             return _more(error, f"going back failed, too: {second.doing}: {second.seen}")
@@ -144,13 +149,14 @@ class Rollout(BaseResource):
         return before
 
 
-def _change(inputs: Props) -> Change:
+def _change(inputs: Props, again: bool) -> Change:
     return Change(
         namespace=inputs["namespace"],
         deployment=inputs["deployment"],
         digest=inputs["template"],
         seconds=float(inputs.get("deadline") or 0) * max(1, int(inputs["replicas"])),
         selector=inputs.get("selector") or {},
+        again=again,
     )
 
 

@@ -5,37 +5,33 @@ Knows gRPC and no machine. Needs the resources of the files beside it. Started b
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import provider_pb2, status_pb2
+from pulumi.runtime.proto import provider_pb2
 
 from fleet import errors
 from fleet.impact import effects
 from fleet.provider import base, cluster_nodes, diffs, protocol, unexpected
-from fleet.provider.base import FROM_RESOURCES, InitFailed, Request, Resource
+from fleet.provider.approval import Approval
+from fleet.provider.base import FROM_RESOURCES, SECRET, InitFailed, Request, Resource
 from fleet.provider.causes import Causes
 from fleet.provider.change_in_turns import ChangeInTurns
 from fleet.provider.engine import Engine
 from fleet.provider.kinds import kinds
+from fleet.provider.preview_record import PreviewRecord
 from fleet.provider.preview_summary import PreviewSummary
 from fleet.provider.properties import Props, leaves, to_dict, to_struct
 from fleet.provider.slots import PARALLEL, Slots
 
 Context = grpc.ServicerContext
 
-# Properties whose values must not appear in a message or a log.
-SECRET = (
-    *("api_key", "token", "private", "username", "password"),
-    *("authority_key", "inner_key", "gateway_key", "acme_key", "certificates"),
-)
-
 
 class Fleet(protocol.Plugin):
     """The provider `fleet`.
 
-    Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns.
+    Its settings: `parallel`, the limit of Ansible runs; `purge`, what a delete removes in addition; `change`, how nodes take turns;
+    `approval`, whether only `fleet apply` changes anything.
     """
 
     version = "0.1.0"
@@ -48,6 +44,8 @@ class Fleet(protocol.Plugin):
         self._configurable = resources is None
         self._parallel = PARALLEL
         self._summary = PreviewSummary()
+        self._record = PreviewRecord()
+        self._approval = Approval()
         self._causes = Causes()
         self._turns = self.turns()
 
@@ -59,6 +57,7 @@ class Fleet(protocol.Plugin):
         if self._configurable:
             self._resources = kinds(Slots(self._parallel), str(settings.get("purge") or "").split())
         self._turns = self.turns(str(settings.get("change") or "{}"))  # the defaults
+        self._approval = Approval(bool(settings.get("approval")))
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     # --- resources
@@ -70,10 +69,8 @@ class Fleet(protocol.Plugin):
         olds = to_dict(request.olds)
         news = {**{key: olds[key] for key in FROM_RESOURCES if key in olds}, **to_dict(request.news)}
         problems = self._resource(request.urn).check(news)
-        return provider_pb2.CheckResponse(
-            inputs=to_struct(news),
-            failures=[provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in problems.items()],
-        )
+        failures = [provider_pb2.CheckFailure(property=key, reason=reason) for key, reason in problems.items()]
+        return provider_pb2.CheckResponse(inputs=to_struct(news), failures=failures)
 
     def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
         """Compare with the old inputs and with the old state; find what time alone makes old.
@@ -87,6 +84,7 @@ class Fleet(protocol.Plugin):
             {key: value for key, value in side.items() if key not in resource.ignored_inputs}
             for side in (to_dict(request.old_inputs), olds, to_dict(request.news))
         )
+        self._record.add(request.urn, resource, news, state)
         changes = diffs.changes(old_inputs, news, resource.replace)
         changes |= diffs.changes(
             {key: value for key, value in state.items() if key not in resource.computed}, news, resource.replace
@@ -111,11 +109,13 @@ class Fleet(protocol.Plugin):
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
         resource, inputs = self._resource(request.urn), to_dict(request.properties)
         if request.preview:
+            self._record.add(request.urn, resource, inputs, {})
             self._predict(request.urn, resource.create_effects(inputs))
             return provider_pb2.CreateResponse(id="", properties=to_struct(resource.planned_outputs(inputs, {}, None)))
         # Deterministic, so that a second try after a crash has the same ID.
         ident = f"{base.kind_of(request.urn).lower()}/{base.name_of(request.urn)}"
         with self._work(context, ident, request.urn, inputs) as work:
+            self._approval.check_create(request.urn, resource, inputs)
             properties = resource.apply(work, inputs, None)
             return provider_pb2.CreateResponse(id=ident, properties=to_struct(properties))
 
@@ -127,6 +127,7 @@ class Fleet(protocol.Plugin):
             self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds, replicas)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
+            self._approval.check_update(request.urn, resource, old_inputs, inputs, olds)
             properties = self._turns.update(resource, work, old_inputs, inputs, olds)
             return provider_pb2.UpdateResponse(properties=to_struct(properties))
 
@@ -150,6 +151,7 @@ class Fleet(protocol.Plugin):
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
         properties = to_dict(request.properties)
         with self._work(context, request.id, request.urn, properties) as work:
+            self._approval.check(request.urn, ("delete", "replace"))
             self._turns.delete(work, properties)
             self._resource(request.urn).delete(work, properties)
             return empty_pb2.Empty()
@@ -171,6 +173,7 @@ class Fleet(protocol.Plugin):
         turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
         for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
+        self._record.send(self._engine, arguments["beside"], self._summary.changes(turns), turns, self._parallel)
         return {}
 
     def _census(self, arguments: Props) -> Props:
@@ -236,7 +239,8 @@ class Fleet(protocol.Plugin):
                     yield work
             except InitFailed as error:
                 self._turns.alive(failed=True)
-                self._keep(context, ident, error.properties, self._causes.message(error.error, urn))
+                message = self._causes.message(error.error, urn)
+                protocol.fail_with_state(context, ident, to_struct(error.properties), message)
             except errors.FleetError as error:
                 self._turns.alive(failed=True)
                 context.abort(grpc.StatusCode.UNKNOWN, self._causes.message(error, urn))
@@ -246,13 +250,5 @@ class Fleet(protocol.Plugin):
                 secrets = [str(leaf) for name in SECRET for leaf in leaves(properties.get(name)) if leaf]
                 bug = unexpected.explain(error, work, secrets, str(state.get("log") or ""))
                 if state:
-                    self._keep(context, ident, state, str(bug))
+                    protocol.fail_with_state(context, ident, to_struct(state), str(bug))
                 context.abort(grpc.StatusCode.UNKNOWN, str(bug))
-
-    def _keep(self, context: Context, ident: str, properties: Props, message: str) -> NoReturn:
-        """Fail with a state that the Pulumi engine saves: the resource exists, and the next `up` continues with it."""
-        detail = provider_pb2.ErrorResourceInitFailed(id=ident, properties=to_struct(properties), reasons=[message])
-        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-        status.details.add().Pack(detail)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.UNKNOWN, message)

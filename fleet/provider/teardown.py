@@ -13,6 +13,8 @@ Request = dict[str, Any]
 HEX = "[0-9a-f]"
 # What turns leave on a node: who drained it, and the last good state of a change that did not end (fleet/managed/rotation.py, snapshot.py).
 TURNS = ("/var/lib/fleet/drain.json", "/var/lib/fleet/last")
+# What a machine has that has become a member of a cluster (roles/kubernetes).
+MEMBER = "/etc/kubernetes/fleet/member"
 # What is left of a dead man's switch that no run confirmed, and of a reboot that did not help (roles/host/files/boot_revert.py).
 SWITCH_UNIT = "fleet-boot-revert.timer"
 SWITCH_FILES = [
@@ -24,7 +26,7 @@ SWITCH_FILES = [
 
 
 def request(kind: str, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
-    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights, serving or gateway."""
+    """Return `managed` of playbooks/teardown.yml for a resource of this kind: host, image, weights, serving, gateway or member."""
     parts = ("files", "units", "packages", "users", "groups", "restores", "sysctls")
     things: Request = {part: [] for part in parts}
     for thing, ours in ((properties.get("managed") or {}).get("declared") or {}).items():
@@ -81,6 +83,18 @@ def _gateway(things: Request, properties: Mapping[str, Any], purge: Collection[s
     return {"trees": [*folders, "/etc/fleet/acme", "/var/lib/fleet-acme"]}
 
 
+def _member(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:
+    runtime = ("/etc/containerd", "/var/lib/containerd", "/etc/cni/net.d", "/opt/cni")
+    ours = runtime if any(name.startswith("containerd") for name in things["packages"]) else ()
+    return {
+        "member": True,
+        "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", *ours],
+        "until_reboot": [
+            {"path": MEMBER, "words": "the firewall rules, routes and interfaces of the cluster's network"}
+        ],
+    }
+
+
 def _keep_mount(unit: str) -> Request:
     """Keep the file system of a named disk mounted: it may have data of others."""
     remedy = f"`systemctl disable --now {unit}` on the node unmounts it and keeps its data"
@@ -102,4 +116,11 @@ def variable(properties: Mapping[str, Any], role: str, name: str) -> Any:
     return values[name]
 
 
-_BY_KIND = {"host": _host, "image": _image, "weights": _weights, "serving": _serving, "gateway": _gateway}
+_BY_KIND = {
+    "host": _host,
+    "image": _image,
+    "weights": _weights,
+    "serving": _serving,
+    "gateway": _gateway,
+    "member": _member,
+}

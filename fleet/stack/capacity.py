@@ -1,13 +1,13 @@
 """The text of `fleet plan`: the GPUs of each replica, the content of their memory, the room for requests. Pure.
 
-On a cluster a paragraph is about a model, whose pods are all alike, and the last one about what the nodes must have.
+Of an own cluster it names the members. On a cluster a paragraph is about a model, whose pods are all alike, and the last one about what the nodes must have.
 
 The figures are from `rules.models`: the weights' real size, an estimate of vLLM's own buffers. Called by fleet.cli.plan.
 """
 
 from collections.abc import Iterator, Sequence
 
-from fleet.stack import kubernetes_form, role_vars, rules, settings, validate
+from fleet.stack import cluster_form, kubernetes_form, role_vars, rules, settings, validate
 from fleet.stack.rules.models import Room
 
 WIDTH = 48  # characters of a bar, which shows the memory of one GPU
@@ -18,10 +18,27 @@ def report(stack: settings.Settings, roles: role_vars.Roles) -> str:
     """Return a paragraph for each plan. Machines with the same plan share one."""
     if stack.kubernetes:
         return "\n\n".join(_on_cluster(stack, stack.kubernetes, roles))
+    if stack.cluster:
+        return "\n".join(_of_own_cluster(stack, stack.cluster, roles))
     plans: dict[str, list[str]] = {}
     for name in stack.machines:
         plans.setdefault("\n".join(_machine(validate.machine_plan(stack, roles, name))), []).append(name)
     return "\n\n".join(f"{_names(names)}: {plan}" for plan, names in plans.items())
+
+
+def _of_own_cluster(
+    stack: settings.Settings, cluster: cluster_form.OwnCluster, roles: role_vars.Roles
+) -> Iterator[str]:
+    """Yield a line for the cluster, and one for machines that are the same in it."""
+    first = validate.machine_plan(stack, roles, cluster.first).values
+    engine = first["kubernetes_network_manifest"] or first["kubernetes_network_image"]
+    yield f"Kubernetes {first['kubernetes_version']} at {cluster.endpoint or cluster.first}, its network by {engine}"
+    members: dict[str, list[str]] = {}
+    for name in stack.present:
+        part = "worker" if cluster.part(name) == "worker" else "control plane"
+        offers = _count(stack.gpus(name), "GPU") if stack.gpus(name) else "no GPUs"
+        members.setdefault(f"{part}, {offers}", []).append(name)
+    yield from (f"  {_names(names)}: {what}" for what, names in members.items())
 
 
 def _on_cluster(stack: settings.Settings, cluster: kubernetes_form.Cluster, roles: role_vars.Roles) -> Iterator[str]:

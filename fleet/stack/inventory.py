@@ -4,6 +4,7 @@ For fleets of hundreds: Pulumi passes a stack's whole configuration to each poli
 128 KiB. Called by fleet.program.config and `stack_file`; `settings` locates mistakes with it.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def expand(raw: Mapping[str, Any], folder: Path, file: str) -> tuple[dict[str, A
         if isinstance(pool, Mapping) and isinstance(name := pool.get("machines"), str):
             key = f"nodes[{place}].machines" if len(pools) > 1 else "nodes.machines"
             files[key] = f"{Path(file).parent}/{name}"
-            pool = {**pool, "machines": _machines(folder / name, file, key)}
+            pool = {**pool, "machines": _machines(folder / name, folder, file, key)}
         expanded.append(pool)
     return {**raw, **({"nodes": expanded if isinstance(nodes, list) else expanded[0]} if "nodes" in raw else {})}, files
 
@@ -39,7 +40,10 @@ def locate(error: errors.SettingsError, inventories: Mapping[str, str]) -> error
     return error
 
 
-def _machines(path: Path, file: str, key: str) -> Mapping[str, Any]:
+def _machines(path: Path, folder: Path, file: str, key: str) -> Mapping[str, Any]:
+    # a review takes a stack file from a stranger: it may name no other file of the controller
+    if os.path.relpath(path, folder).startswith(os.pardir):
+        raise errors.SettingsError(file=file, key=key, value=path.name, seen="is outside the folder", allowed=ALLOWED)
     try:
         machines = user_file.read(path, f"{Path(file).parent}/{path.name}", ALLOWED)
     except OSError as error:

@@ -246,6 +246,7 @@ def warnings(cluster: Cluster, file: str) -> Iterator[errors.SettingsError]:
 # Keys of a stack with `nodes` → what stands in their place.
 ELSEWHERE = {
     "nodes": "`nodes` or `kubernetes`: a stack has one of them",
+    "cluster": "a stack of its own: that one makes the cluster, this one puts models there",
     "gateway": "`kubernetes.endpoint`: the cluster's own Gateway or Ingress is before the models",
     "clients": "clients of their own in what is before the models; there, all have the key vllm_api_key",
     "change": "`replicas` and `surge` of each model: Kubernetes changes one pod after the other",

@@ -18,6 +18,7 @@ NO_ROLE = {
     "docker": OWNER,
     "rocm": OWNER,
     "gateway": "the cluster's own Gateway or Ingress is before the models",
+    "kubernetes": "the cluster exists; the stack with `cluster` made it, or its owner did",
 }
 BUILT = "the image is built by a stack with `nodes`; `kubernetes.image` names it"
 # Variables of roles that have a meaning there → why not these.

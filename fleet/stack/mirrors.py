@@ -18,12 +18,23 @@ URLS = {
     "docker": ("docker_repository_url",),
     "git": ("transformers_repository",),
     "hub": ("weights_endpoint",),
+    "kubernetes": ("kubernetes_repository_url",),
 }
-# Those that begin with a registry's host.
-IMAGES = ("transformers_base_image",)
+# Those that begin with a registry's host; the last one may be that host alone.
+IMAGES = (
+    *("transformers_base_image", "kubernetes_network_image", "kubernetes_device_plugin_image"),
+    *("kubernetes_labeller_image", "kubernetes_image_repository"),
+)
 # The package that makes a file system, by its type: roles/host/vars/main.yml, _host_makers.
 MAKERS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 DISTRIBUTION = "the system's own sources"
+# What kubeadm, kubelet and kubectl need of their repository, and what kubeadm pulls at the cluster's version.
+KUBERNETES_PACKAGES = ("kubeadm", "kubelet", "kubectl", "kubernetes-cni")
+KUBERNETES_IMAGES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+MEMBER_IMAGES = (
+    *("kubernetes_pause_image", "kubernetes_network_image"),
+    *("kubernetes_device_plugin_image", "kubernetes_labeller_image"),
+)
 SERVER, REGISTRY = re.compile(r"^\w+://[^/]+"), re.compile(r"^(?:[^/]+[.:][^/]*|localhost)/")
 
 
@@ -71,6 +82,8 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
         yield Item("package", f"{package} {version}" if version else package, 0, driver or tools)
     for package in values.get("rocm_packages") or ():
         yield Item("package", package, 0, tools)
+    if values.get("kubernetes_version"):
+        yield from _member_items(values)
     if image := str(values.get("transformers_base_image") or ""):
         yield Item("image", image, 0, image.partition("/")[0])
     if source := str(values.get("transformers_repository") or ""):
@@ -81,9 +94,32 @@ def items(values: Mapping[str, Any]) -> Iterator[Item]:
         yield Item("weights", name, size, str(values.get("weights_endpoint") or ""))
 
 
+def _member_items(values: Mapping[str, Any]) -> Iterator[Item]:
+    """Yield what a member of the stack's own cluster fetches."""
+    version = str(values["kubernetes_version"])
+    minor = {"_kubernetes_minor": version.rpartition(".")[0]}  # roles/kubernetes/vars
+    source = filled_url(str(values.get("kubernetes_repository_url")), {**values, **minor})
+    for package in KUBERNETES_PACKAGES:
+        yield Item("package", f"{package} {version}" if package != "kubernetes-cni" else package, 0, source)
+    for package in values.get("kubernetes_runtime_packages") or ():
+        yield Item("package", package, 0, DISTRIBUTION)
+    repository = str(values.get("kubernetes_image_repository"))
+    for name in (f"{name}:v{version}" for name in KUBERNETES_IMAGES):
+        yield Item("image", f"{repository}/{name}", 0, repository.partition("/")[0])
+    others = f"{repository}/etcd, coredns: the tags of `kubeadm config images list --kubernetes-version {version}`"
+    yield Item("image", others, 0, repository.partition("/")[0])
+    own = {filled_url(str(values.get(name) or ""), values) for name in MEMBER_IMAGES}
+    if manifest := str(values.get("kubernetes_network_manifest") or ""):
+        own.discard(str(values.get("kubernetes_network_image")))
+        own |= {str(image) for image in (values.get("kubernetes_network_images") or {}).values()}
+        yield Item("manifest", manifest, 0, manifest.partition("://")[2].partition("/")[0])
+    for image in sorted(own - {""}):
+        yield Item("image", image, 0, image.partition("/")[0])
+
+
 def mirrored_image(form: settings.Mirrors, image: str) -> str:
-    """Return an image's name with the mirror in place of its registry; unchanged without a mirror."""
-    return f"{form.registry}/{REGISTRY.sub('', image)}" if form.registry and image else image
+    """Return an image's name, or a registry, with the mirror in place of its registry; unchanged without a mirror."""
+    return f"{form.registry}/{REGISTRY.sub('', f'{image}/')}".rstrip("/") if form.registry and image else image
 
 
 def acceptance_items(stack: settings.Settings) -> Iterator[Item]:

@@ -16,7 +16,7 @@ from fleet.stack.rules import disks, models
 PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 # Variables that hold a URL, those that begin with a registry's host, and those of both that only the image's builder uses.
 URLS = tuple(name for names in mirrors.URLS.values() for name in names)
-IMAGES = ("transformers_base_image", "transformers_registry")
+IMAGES = (*mirrors.IMAGES, "kubernetes_pause_image", "transformers_registry")
 BUILDER_ONLY = ("transformers_repository", "transformers_base_image")
 
 
@@ -93,7 +93,11 @@ def _addresses(values: Mapping[str, Any], builds: bool) -> Iterator[str]:
     """Yield "host:port" of every server that roles use from this machine."""
     for name in (*URLS, *IMAGES):
         value = mirrors.filled_url(str(values.get(name) or ""), values)
-        address = _registry(value) if name in IMAGES else _server(value)
+        address = (
+            _registry(f"{value}/" if name == "kubernetes_image_repository" else value)
+            if name in IMAGES
+            else _server(value)
+        )
         if address and (builds or name not in BUILDER_ONLY):
             yield address
 

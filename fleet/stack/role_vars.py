@@ -15,7 +15,7 @@ import yaml
 
 from fleet import errors
 from fleet.stack import role_digest, text_forms
-from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM, of_machine
+from fleet.stack.resource_roles import HELPED, HELPER, ROLES, SET_BY_PROGRAM, of_machine, on_machine
 
 # ansible-core's types, in words.
 TYPES = {"str": "a text", "int": "a whole number", "bool": "yes or no", "dict": "a mapping"}
@@ -55,18 +55,26 @@ class Roles:
         """The default of each variable; `{{ name }}` in it is another variable."""
         return {name: value for role in self.roles.values() for name, value in role.defaults.items()}
 
-    def files(self, kind: str, gpus: int = 1) -> dict[str, str]:
-        """Return {role: its files} for the roles of one kind of resource on a machine with so many GPUs."""
-        used = [*(self.roles[name] for name in of_machine(kind, gpus)), *([self.helper] if kind in HELPED else [])]
+    def files(self, kind: str, gpus: int = 1, member: bool = False) -> dict[str, str]:
+        """Return {role: its files} for the roles of one kind of resource on a machine with so many GPUs (`member`: of the own cluster)."""
+        used = [
+            *(self.roles[name] for name in of_machine(kind, gpus, member)),
+            *([self.helper] if kind in HELPED else []),
+        ]
         return {role.name: role.files for role in used}
 
-    def variables_of(self, kind: str, values: Mapping[str, Any], gpus: int = 1) -> dict[str, Any]:
+    def variables_of(self, kind: str, values: Mapping[str, Any], gpus: int = 1, member: bool = False) -> dict[str, Any]:
         """Return those of `values` that the roles of one kind of resource know, on a machine with so many GPUs."""
-        return self._known(of_machine(kind, gpus), values)
+        return self._known(of_machine(kind, gpus, member), values)
 
-    def variables_on(self, values: Mapping[str, Any], gpus: int) -> dict[str, Any]:
-        """Return those of `values` that the roles on a machine with so many GPUs know."""
-        return self._known([role for kind in ROLES for role in of_machine(kind, gpus)], values)
+    @functools.cached_property
+    def owners(self) -> dict[str, str]:
+        """The role of each variable."""
+        return {name: role.name for role in self.roles.values() for name in role.options}
+
+    def variables_on(self, values: Mapping[str, Any], gpus: int, member: bool = False) -> dict[str, Any]:
+        """Return those of `values` that the roles on a machine with so many GPUs know (`member`: of the own cluster)."""
+        return self._known(on_machine(gpus, member), values)
 
     def _known(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
         known = {option for name in names for option in self.roles[name].options}

@@ -18,7 +18,15 @@ from fleet import errors
 from fleet.findings import Waiver
 from fleet.schema import FOLDER, REGISTRY, SERVER, Form, Name
 from fleet.sources import forms
-from fleet.stack import gateway_form, gateway_network, inventory, kubernetes_form, machines_form, validation_errors
+from fleet.stack import (
+    cluster_form,
+    gateway_form,
+    gateway_network,
+    inventory,
+    kubernetes_form,
+    machines_form,
+    validation_errors,
+)
 from fleet.stack.machines_form import Machines
 
 SECRETS = ("vllm_api_key", "weights_token", "gateway_key", *forms.SECRETS)
@@ -59,6 +67,7 @@ class Mirrors(Form):
     docker: Annotated[str, Field(pattern=SERVER)] | None = None
     git: Annotated[str, Field(pattern=SERVER)] | None = None
     hub: Annotated[str, Field(pattern=SERVER)] | None = None
+    kubernetes: Annotated[str, Field(pattern=SERVER)] | None = None
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 
@@ -72,6 +81,12 @@ class Drill(Form):
     budgets: dict[Step | Measured, Annotated[int, Field(ge=1)]] = {}
 
 
+class Review(Form):
+    """Who may approve a change: an allowed-signers file of ssh-keygen, relative to the project (docs/review.md). Only `fleet apply` then changes the stack."""
+
+    signers: str = Field(min_length=1)
+
+
 class WaiverForm(Form):
     """The form of a waiver (fleet.findings.Waiver). The policy pack reads it itself."""
 
@@ -82,6 +97,7 @@ class WaiverForm(Form):
 class Settings(Machines):
     """A whole stack file, less the secrets. Its models run on machines (`nodes`), or on a cluster (`kubernetes`).
 
+    With `cluster` the machines become a cluster, and no model is in this stack.
     `waivers` has the names of policies
     (docs/policies.md), rules (docs/rules.md) and preflight checks (docs/preflight.md). `release` says by machine why it may be replaced or
     deleted (`gateway` stands for all proxies; on a cluster by model, and `namespace` stands for that), `purge` what its teardown then removes besides (docs/teardown.md). A machine without GPUs serves nothing.
@@ -100,6 +116,8 @@ class Settings(Machines):
     change: gateway_form.Change = gateway_form.Change()
     drill: Drill = Drill()
     kubernetes: kubernetes_form.Cluster | None = None
+    cluster: cluster_form.OwnCluster | None = None
+    review: Review | None = None
     _inventories: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def locate_mistake(self, mistake: errors.SettingsError) -> errors.SettingsError:
@@ -147,11 +165,18 @@ def read(raw: Mapping[str, Any], file: str, inventories: Mapping[str, str] = Map
     if settings.kubernetes:
         mistakes = list(kubernetes_form.mistakes(settings.kubernetes, raw, file))
     else:
-        mistakes = [inventory.locate(mistake, inventories) for mistake in _mistakes(settings, file)]
+        found = [*_cluster_mistakes(settings, raw, file), *_mistakes(settings, file)]
+        mistakes = [inventory.locate(mistake, inventories) for mistake in found]
     if mistakes:
         raise errors.first(mistakes)
     settings._inventories = inventories
     return settings
+
+
+def _cluster_mistakes(settings: Settings, raw: Mapping[str, Any], file: str) -> Iterator[errors.SettingsError]:
+    """Yield the mistakes of a stack whose machines become a cluster."""
+    if settings.cluster:
+        yield from cluster_form.mistakes(settings.cluster, raw, list(settings.machines), settings.present, file)
 
 
 def _mistakes(settings: Settings, file: str) -> Iterator[errors.SettingsError]:

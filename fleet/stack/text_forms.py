@@ -50,6 +50,8 @@ FORMS: Mapping[str, TextForm] = {
     "package": TextForm(
         r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?(=[A-Za-z0-9.+:~*-]+)?", "a Debian package, or NAME=VERSION"
     ),
+    "release": TextForm(r"[0-9]+\.[0-9]+\.[0-9]+", "a version as MAJOR.MINOR.PATCH"),
+    "sha256": TextForm(r"[0-9a-f]{64}", "64 hexadecimal digits"),
     "digest": TextForm(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits"),
     "serial": TextForm(r"[A-Za-z0-9_.:-]+", "a disk's serial, as `lsblk -dno SERIAL` prints it"),
     "address": TextForm(r"[0-9a-fA-F.:]+", "an IP address of the machine"),

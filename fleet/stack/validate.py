@@ -15,6 +15,7 @@ from typing import Any
 from fleet.errors import SettingsError
 from fleet.findings import weigh
 from fleet.stack import (
+    cluster_form,
     gateway_form,
     kubernetes_form,
     kubernetes_vars,
@@ -71,6 +72,9 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         mistakes = roles.validate(machine.vars, file, f"{stack.key(name)}.vars")
         findings.mistakes += map(stack.locate_mistake, mistakes)
         findings.mistakes += map(stack.locate_mistake, _without_a_role(stack, roles, name, file))
+    findings.mistakes += map(stack.locate_mistake, _without_a_cluster(stack, roles, file))
+    if stack.cluster:
+        return _own_cluster(stack, stack.cluster, roles, file, today, findings)
     if findings.mistakes:
         findings.mistyped = True
         return findings
@@ -80,6 +84,41 @@ def validate(stack: settings.Settings, roles: role_vars.Roles, file: str, today:
         # A source may supply variables that a stack must otherwise set.
         applied = (*rules.RULES, *(() if stack.pool(name).SUPPLIES_VARS else rules.UNLESS_SUPPLIED))
         findings.judge(plan, applied, stack, file, today, functools.partial(_key, stack=stack, machine=name))
+    return findings
+
+
+def _own_cluster(
+    stack: settings.Settings,
+    cluster: cluster_form.OwnCluster,
+    roles: role_vars.Roles,
+    file: str,
+    today: datetime.date,
+    findings: Findings,
+) -> Findings:
+    """Return the findings about machines that become a cluster, in `findings`: those of the rules that are about hosts."""
+    findings.mistakes += cluster_form.variable_mistakes(stack.vars, roles.owners, file, "vars")
+    for name, machine in stack.machines.items():
+        own = cluster_form.variable_mistakes(machine.vars, roles.owners, file, f"{stack.key(name)}.vars")
+        findings.mistakes += map(stack.locate_mistake, own)
+    if findings.mistakes:
+        findings.mistyped = True
+        return findings
+    findings.warnings += cluster_form.warnings(cluster, file)
+    for name in stack.machines:
+        plan = machine_plan(stack, roles, name)
+        applied = (
+            *(rules.RULES if plan.gpus else rules.OF_MEMBERS),
+            *(() if stack.pool(name).SUPPLIES_VARS else (rules.member_key,)),
+        )
+        findings.judge(
+            plan,
+            applied,
+            stack,
+            file,
+            today,
+            functools.partial(_key, stack=stack, machine=name),
+            lambda finding: roles.owners.get(_split(finding)[0]) not in cluster_form.ELSEWHERE,
+        )
     return findings
 
 
@@ -123,11 +162,22 @@ def _on_cluster(
     return findings
 
 
+def _without_a_cluster(stack: settings.Settings, roles: role_vars.Roles, file: str) -> Iterator[SettingsError]:
+    """Yield the variables of the role kubernetes in a stack whose machines become no cluster."""
+    places = {f"{stack.key(name)}.vars": machine.vars for name, machine in stack.machines.items()}
+    for key, values in () if stack.cluster else {"vars": stack.vars, **places}.items():
+        for name in values:
+            if roles.owners.get(name) == "kubernetes":
+                allowed = "`glm-fleet:cluster`, which says that they do; or leave it out"
+                seen = "the machines become no cluster"
+                yield SettingsError(file=file, key=f"{key}.{name}", seen=seen, allowed=allowed)
+
+
 def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str, file: str) -> Iterator[SettingsError]:
     """Yield the variables of a machine without GPUs that belong to roles which do not run there."""
-    own, gpus = stack.machines[name].vars, stack.gpus(name)
-    for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus)):
-        allowed = f"variables of the roles {' and '.join(resource_roles.WITHOUT_GPUS)}, which run there"
+    own, gpus, member = stack.machines[name].vars, stack.gpus(name), bool(stack.cluster)
+    for variable in () if gpus else sorted(own.keys() - roles.variables_on(own, gpus, member)):
+        allowed = f"variables of the roles {' and '.join(resource_roles.on_machine(gpus, member))}, which run there"
         key = f"{stack.key(name)}.vars.{variable}"
         yield SettingsError(file=file, key=key, seen="the machine has no GPUs and serves nothing", allowed=allowed)
 
@@ -135,8 +185,9 @@ def _without_a_role(stack: settings.Settings, roles: role_vars.Roles, name: str,
 def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str) -> rules.MachinePlan:
     """Return one machine as the rules see it: the variables of the roles that run there, with their defaults."""
     values = {**roles.defaults, **roles.coerce(variables(stack, roles, machine))}
-    gpus, disk = stack.gpus(machine), stack.pool(machine).disk(machine)
-    return rules.MachinePlan(roles.variables_on(values, gpus), gpus, rules.Disk(*disk) if disk else None)
+    gpus, disk, member = stack.gpus(machine), stack.pool(machine).disk(machine), bool(stack.cluster)
+    own = roles.variables_on(values, gpus, member)
+    return rules.MachinePlan(own, gpus, rules.Disk(*disk) if disk else None, member=member)
 
 
 def model_plan(stack: settings.Settings, roles: role_vars.Roles, model: str) -> rules.MachinePlan:

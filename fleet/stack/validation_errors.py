@@ -14,7 +14,7 @@ from fleet.schema import FILE, FOLDER, HOST_KEY, NAME, REGISTRY, SERVER, Form
 from fleet.sources import cloud_form
 from fleet.sources import forms as sources
 from fleet.sources.pool import Member
-from fleet.stack import gateway_form, kubernetes_form
+from fleet.stack import cluster_form, gateway_form, kubernetes_form
 
 # pydantic's type of a mistake → the `seen` line. For any other type pydantic's own message is the `wanted` line.
 SEEN = {
@@ -58,6 +58,7 @@ MISSING = {
     "expires": "the last day on which the waiver holds, e.g. 2026-12-31",
     **gateway_form.MISSING,  # some by the whole key
     **kubernetes_form.MISSING,
+    **cluster_form.MISSING,
     "nodes.defaults.installer.sha256": "the digest of the installer's image, as sha256sum prints it",
 }
 

@@ -25,6 +25,8 @@ PARTS = {
     "cp": ("cp", "programs"),  # and kube-controller-manager, kube-scheduler, kubectl
     "node": ("node", "programs", "deviceplugin"),  # kubelet, kube-proxy, kubectl, device-plugin
     "pause": ("pause",),
+    # For a cluster of own machines: the network, AMD's device plugin and labeller stand in.
+    "addons": ("addons", "programs", "deviceplugin", "network", "labeller"),
     "kubeadm": ("kubeadm",),
 }
 # Unoptimised and without debugging information: a cold build takes about two thirds of the processor's time.

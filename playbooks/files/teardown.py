@@ -2,7 +2,8 @@
 
 In: {units, containers, packages, images, users, groups, sysctls: [name], files: [path: a file, or a folder that is removed only if empty],
 trees: [pattern of files, or of folders with their content], models: [folder of a repository's revisions], restores: [file that existed
-before], options: {key of daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], ends: bool}; any may be absent.
+before], options: {key of daemon.json: value}, keeps: [{words, packages: [name], paths: [pattern], remedy}], until_reboot: [{path: of what
+shows that it is there, words}], ends: bool}; any may be absent.
 Out: {gone: [what was removed or restored], stays: [what remains, in words], packages: [to be purged next], left: {files, trees, groups}}.
 Called by playbooks/teardown.yml through `python3 -c`: before the purge of packages, and after it with `left`. `ends`: the teardown of
 the host ends here, which also removes the record of baseline.py.
@@ -315,6 +316,11 @@ def remove_record(record: dict) -> None:
 
 
 record = baseline()
+stays += [
+    f"until the next reboot {kept['words']}"
+    for kept in requested("until_reboot")
+    if pathlib.Path(kept["path"]).exists()
+]
 packages, left = choose_packages(record)
 remove_units()
 remove_images(record)

@@ -3,8 +3,10 @@
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from fleet.findings import Finding
+from fleet.stack.rules import members
 from policies import pods
 from policies.context import Context, value_at
 from policies.rule import ResourceRule
@@ -27,9 +29,21 @@ def image_by_digest(context: Context) -> Iterator[Finding]:
         del images["vllm_image"]
     if context.kind == "Image":
         images = {"transformers_base_image": context.var("transformers_base_image")}
+    if context.kind == "Member":
+        images = member_images(context)
     for name, image in images.items():
         if image is not None and not DIGEST.match(str(image)):
             yield Finding(f"{name} is {image!r}" if image else f"{name} is not set")
+
+
+def member_images(context: Context) -> dict[str, Any]:
+    """Return the images that a member of an own cluster runs besides Kubernetes' own, of those that are set."""
+    manifest, replaced = context.var("kubernetes_network_manifest"), context.var("kubernetes_network_images")
+    images = {name: context.var(name) for name in members.IMAGES}
+    if manifest:
+        del images["kubernetes_network_image"]
+        images |= {f"kubernetes_network_images.{name}": image for name, image in (replaced or {}).items()}
+    return {name: image for name, image in images.items() if image}
 
 
 def full_commit(variable: str) -> Callable[[Context], Iterator[Finding]]:
@@ -79,11 +93,11 @@ def nothing_of_the_lab(context: Context) -> Iterator[Finding]:
 RULES = (
     ResourceRule(
         name="image-by-digest",
-        holds="The serving image and its base image are named by digest.",
+        holds="The serving image and its base image are named by digest; so are, in a cluster of own machines, network engine and device plugin.",
         reason="a tag can name another image tomorrow, and differ between nodes",
         remedy="`fleet pin -s ENV` replaces a tag by REPOSITORY@sha256:<64 hex>",
         source="project notes on serving, Images: both image families move, always pinned by digest",
-        kinds=("Image", "Serving", "Rollout", *pods.PODS),
+        kinds=("Image", "Serving", "Rollout", "Member", *pods.PODS),
         check=image_by_digest,
     ),
     ResourceRule(
@@ -119,7 +133,7 @@ RULES = (
         reason="the lab's mirrors are stand-ins: the lab makes their keys itself, and their model knows only the probes' pictures",
         remedy="name your own registry, repositories and hub; `*.lab.internal` is only for stacks whose source is lab",
         source="README, What is real in the lab, and what stands in",
-        kinds=("Host", "Image", "Weights", "Serving", "Rollout"),
+        kinds=("Host", "Image", "Weights", "Serving", "Rollout", "Member"),
         check=nothing_of_the_lab,
     ),
 )

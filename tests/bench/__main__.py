@@ -1,7 +1,7 @@
 """`make bench`: the figures of the road, measured on a lab of its own, as a table and as JSON with the machine's load beside each.
 
 Needs the bootstrap and the lab's images. Nothing here fails on a slow machine: figures are for reading, ratios for comparing.
-Usage: python -m tests.bench [--json FILE] [--only endpoint]
+Usage: python -m tests.bench [--json FILE] [--only endpoint|cluster|review]
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import endpoint, many, peers
+from tests.bench import cluster, endpoint, many, peers, reviews
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_success
 
@@ -62,9 +62,18 @@ class Bench:
             seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
             lines += [
                 f"{seconds:>8}  {load}  {row['what']} ({row['target']}){more}",
-                *endpoint.table(row.get("ways", {})),
+                *_table(row.get("ways", {})),
             ]
         return "\n".join(lines)
+
+
+def _table(ways: dict[str, dict[str, float]]) -> list[str]:
+    """Return the ways of a row as text, one a line."""
+    if any("p50_ms" in figures for figures in ways.values()):
+        return endpoint.table(ways)
+    return [
+        f"{way:>22}  {', '.join(f'{name} {value}' for name, value in figures.items())}" for way, figures in ways.items()
+    ]
 
 
 def logins(road: Road) -> int:
@@ -128,12 +137,15 @@ def main() -> None:
     """Measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
-    options.add_argument("--only", choices=("endpoint",), help="leave out the other rows, which need a lab")
+    options.add_argument("--only", choices=("endpoint", "cluster", "review"), help="leave out the other rows")
     arguments = options.parse_args()
     rows = Bench()
-    endpoint.measure(rows)
-    if not arguments.only:
-        whole(rows)
+    if arguments.only in (None, "endpoint"):
+        endpoint.measure(rows)
+    if arguments.only in (None, "cluster"):
+        cluster.measure(rows)
+    if arguments.only in (None, "review"):
+        whole(rows, lab=not arguments.only)
     print(rows.table())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "max_rss_kib": peak}
@@ -142,10 +154,13 @@ def main() -> None:
     print(f"written to {str(arguments.json.resolve()).removeprefix(f'{pathlib.Path.cwd()}/')}")
 
 
-def whole(rows: Bench) -> None:
-    """Measure what needs a lab or Pulumi."""
+def whole(rows: Bench, lab: bool) -> None:
+    """Measure what needs Pulumi, and with `lab` also what needs that."""
     with tempfile.TemporaryDirectory(prefix="glm-fleet-bench-") as folder:
         road = Road(pathlib.Path(folder) / "glm-fleet", lab="glm-bench")
+        reviews.measure(road, rows)
+        if not lab:
+            return
         expect_success(road.run("bootstrap/stack.sh", STACK))
         peers.preview_of(100, "<= 10 s, < 512 MiB", road, rows)
         peers.preview_of(1000, "<= 40 s, < 1 GiB", road, rows)

@@ -97,8 +97,8 @@ def engine_start(road: Road) -> float:
     return round(max(spans), 1)
 
 
-def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
-    """Measure a preview of many `ssh` machines, made from the prod stack; the preview opens no connection to their addresses."""
+def many_machines(number: int, road: Road) -> str:
+    """Make a stack of many `ssh` machines from the prod stack, and return its name; nobody answers at their addresses."""
     prod = yaml.safe_load((road.home / "stacks" / "Pulumi.prod.yaml").read_text())
     machines = prod["config"]["glm-fleet:nodes"]["machines"]
     key = next(iter(machines.values()))["host_key"]
@@ -113,6 +113,12 @@ def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
     prod["config"]["glm-fleet:nodes"]["machines"] = f"{stack}.yaml"
     (road.home / "stacks" / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump(prod))
     expect_success(road.run("bootstrap/stack.sh", stack))
+    return stack
+
+
+def preview_of(number: int, target: str, road: Road, rows: Any) -> None:
+    """Measure a preview of many `ssh` machines."""
+    stack = many_machines(number, road)
     peak = Peak()
     resources: set[int] = set()
 

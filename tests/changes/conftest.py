@@ -21,7 +21,8 @@ def prepare(road: Road) -> None:
     file = road.home / "stacks" / f"Pulumi.{STACK}.yaml"
     stack = yaml.safe_load(file.read_text())
     stack["config"]["glm-fleet:nodes"]["machines"] = {NODE: {"system": "ubuntu-24.04", "gpus": 8}}
-    del stack["config"]["glm-fleet:gateway"]
+    stack["config"]["glm-fleet:gateway"]["nodes"] = [NODE]
+    stack["config"]["glm-fleet:change"] = {"hold": 0, "canary": False}  # nobody asks, and there is no second machine
     stack["config"]["glm-fleet:probes"] = PROBES
     stack["config"]["glm-fleet:vars"] |= OLDER
     file.write_text(yaml.safe_dump(stack, sort_keys=False))

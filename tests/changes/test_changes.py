@@ -3,6 +3,8 @@
 Hours, so `make test-all` alone makes them all; every `make test` makes a few in tests/e2e.
 """
 
+from typing import Any
+
 import pytest
 
 from tests.support import change_table
@@ -15,6 +17,11 @@ def name(rows: tuple[change_table.Row, ...]) -> str:
     return rows[0].name if len(rows) == 1 else f"{rows[0].role}: {len(rows)} that restart nothing, from {rows[0].name}"
 
 
+def parameters(rows: tuple[change_table.Row, ...]) -> Any:
+    shown = pytest.mark.recorded("changes", {row.name: row.model_dump() for row in rows})
+    return pytest.param(rows, id=name(rows), marks=shown)
+
+
 def mismatches(bed: Bed, rows: tuple[change_table.Row, ...]) -> list[str]:
     """Make these changes at once, and return every false prediction; for several changes each prediction is false."""
     try:
@@ -25,7 +32,7 @@ def mismatches(bed: Bed, rows: tuple[change_table.Row, ...]) -> list[str]:
     return [*outcome.mismatches, *(f"predicted of what restarts nothing: {line}" for line in loud)]
 
 
-@pytest.mark.parametrize("rows", change_table.runs(), ids=name)
+@pytest.mark.parametrize("rows", [parameters(rows) for rows in change_table.runs()])
 def test_what_the_preview_predicts_happens_and_nothing_else(bed: Bed, rows: tuple[change_table.Row, ...]) -> None:
     """After a mismatch of several changes at once, make them again one by one, to find the culprit."""
     errors = mismatches(bed, rows)

@@ -3,6 +3,8 @@
 `make test` injects the `usual` ones into the stack of tests/e2e, in test_e2e_faults.py there. `-k gateway` are those of the endpoint.
 """
 
+from typing import Any
+
 import pytest
 
 from tests.support import fault_table, inject
@@ -10,10 +12,12 @@ from tests.support.e2e import Road
 
 pytestmark = pytest.mark.exhaustive
 
-FAULTS = [row for row in fault_table.load() if not row.usual]
-IDS = [f"{'gateway-' if row.client else ''}{row.fault}".replace(" ", "-") for row in FAULTS]
+
+def parameters(row: fault_table.Fault) -> Any:
+    name = f"{'gateway-' if row.client else ''}{row.fault}".replace(" ", "-")
+    return pytest.param(row, id=name, marks=pytest.mark.recorded("faults", {row.fault: row.model_dump()}))
 
 
-@pytest.mark.parametrize("row", FAULTS, ids=IDS)
+@pytest.mark.parametrize("row", [parameters(row) for row in fault_table.load() if not row.usual])
 def test_a_run_reports_a_fault_and_the_next_up_converges(converged: Road, row: fault_table.Fault) -> None:
     inject.cause(converged, row)

@@ -1,15 +1,23 @@
-"""Real API servers for the tests of this folder: one alone, with a service account that may do little; one with controllers and GPU nodes."""
+"""Real API servers for the tests of this folder: one alone, with a service account that may do little; one with controllers and GPU nodes.
+
+And the resource Rollout, for the second.
+"""
 
 import itertools
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fleet.cluster import nodes, rollout
+from fleet.provider.base import Request
+from fleet.provider.rollout import Rollout
 from tests.support import api_server as support
 from tests.support.api_server import LIMITED, ApiServer
 from tests.support.model_rollout import LABEL, SELECTOR
 from tests.support.played_kubelet import Kubelet
+from tests.support.rollout_run import Listener, Probes
 
 ROOM = {"cpu": "64", "memory": "2000Gi", "pods": "20"}
 NUMBERS = itertools.count()
@@ -60,3 +68,26 @@ def _exists(server: ApiServer, path: str) -> bool:
 def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look ten times as often as with a real cluster."""
     monkeypatch.setattr(rollout, "INTERVAL", 0.2)
+
+
+@pytest.fixture
+def probes() -> Probes:
+    return Probes()
+
+
+@pytest.fixture
+def resource(probes: Probes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rollout:
+    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
+    monkeypatch.setattr("fleet.provider.probing._write_evidence", lambda *_: None)
+    return Rollout(probes, listen=Listener)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def request_of_pulumi(lines: list[str]) -> Request:
+    urn = "urn:pulumi:prod::glm-fleet::fleet:index:Rollout::glm"
+    return Request(urn, lambda text, ephemeral: lines.append(text), threading.Event())

@@ -4,8 +4,11 @@ Its requests are those of the Pulumi engine, without gRPC between; the whole wit
 """
 
 import itertools
+import os
+import socket
 from collections.abc import Callable
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pulumi.runtime.proto import provider_pb2
@@ -13,58 +16,18 @@ from pulumi.runtime.proto import provider_pb2
 from fleet.cluster import Access, Cluster
 from fleet.provider.properties import to_dict, to_struct
 from lab.kubernetes.plugin import inputs
-from lab.kubernetes.plugin.servicer import Kubernetes
 from lab.kubernetes.plugin.store import MANAGER, Store
 from tests.support import cluster_stack
 from tests.support.api_server import ApiServer, Object
 from tests.support.cluster_stack import HOMES
+from tests.support.standin_plugin import URN, AbortedError, Plugin
 
 NUMBERS = itertools.count()
-URN = "urn:pulumi:prod::glm-fleet::kubernetes:core/v1:ConfigMap::thing"
-
-
-class AbortedError(Exception):
-    """The plugin has refused a request."""
-
-
-class Context:
-    """The side of gRPC."""
-
-    def abort(self, code: Any, message: str) -> NoReturn:
-        raise AbortedError(message)
-
-    def set_trailing_metadata(self, metadata: Any) -> None: ...
-
-
-class Plugin:
-    """The stand-in, configured for a context; its lines are in `said`."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self.said: list[str] = []
-        self.context: Any = Context()
-        self.plugin = Kubernetes(self)  # type: ignore[arg-type]
-        settings = to_struct({"context": "admin", "kubeconfig": str(server.kubeconfig)})
-        self.plugin.Configure(provider_pb2.ConfigureRequest(args=settings), self.context)
-
-    def report(self, urn: str, message: str, ephemeral: bool = False) -> None:
-        self.said.append(message)
-
-    def create(self, manifest: Object, **more: Any) -> Any:
-        request = provider_pb2.CreateRequest(urn=URN, properties=to_struct(manifest), **more)
-        return self.plugin.Create(request, self.context)
-
-    def update(self, manifest: Object, **more: Any) -> Any:
-        request = provider_pb2.UpdateRequest(urn=URN, news=to_struct(manifest), **more)
-        return self.plugin.Update(request, self.context)
-
-    def diff(self, old: Object, new: Object) -> provider_pb2.DiffResponse:
-        request = provider_pb2.DiffRequest(urn=URN, old_inputs=to_struct(old), news=to_struct(new))
-        return self.plugin.Diff(request, self.context)
 
 
 @pytest.fixture
 def plugin(api_server: ApiServer) -> Plugin:
-    return Plugin(api_server)
+    return Plugin(api_server.kubeconfig)
 
 
 @pytest.fixture
@@ -193,3 +156,108 @@ def test_a_wait_tells_of_each_pod_and_its_end_keeps_the_object(plugin: Plugin, a
         plugin.create(deployment, timeout=0.5)
     assert "[Pod default/waits]: ImagePullBackOff: Back-off pulling image" in str(caught.value)
     assert str(caught.value) in plugin.said
+
+
+FAILED = {"reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}
+WHEN = "2026-11-30T07:00:00Z"
+
+
+@pytest.fixture
+def weights_job(api_server: ApiServer) -> Object:
+    """A Job of the stack that fetches weights; its namespace is there."""
+    stack = cluster_stack.stack(namespace="fetches", weights=HOMES["claim"])
+    objects = cluster_stack.objects(stack)
+    api_server.apply(objects["Namespace/fetches"])
+    [job] = [manifest for key, manifest in objects.items() if key.startswith("Job/")]
+    return dict(job)
+
+
+def end(server: ApiServer, job: Object, *kinds: str, **reason: str) -> None:
+    """Report how a Job has ended, as its controller would."""
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": WHEN, **reason} for kind in kinds]
+    done = {"completionTime": WHEN, "succeeded": 1} if "Complete" in kinds else {"failed": 3}
+    server.set_status(job, {"startTime": WHEN, "conditions": conditions, **done})
+
+
+def test_a_job_that_has_failed_is_made_anew_by_the_next_up_and_one_that_is_complete_is_not(
+    plugin: Plugin, api_server: ApiServer, weights_job: Object
+) -> None:
+    job, kept = weights_job, api_server.apply(weights_job)[0]
+    end(api_server, job, "FailureTarget", "Failed", **FAILED)
+    with pytest.raises(AbortedError, match="Job has reached the specified backoff limit"):
+        plugin.update(job)
+    again = plugin.diff(job, job)
+    assert (again.changes, list(again.replaces), again.deleteBeforeReplace) == (
+        provider_pb2.DiffResponse.DIFF_SOME,
+        ['metadata.annotations["pulumi.com/replaceUnready"]'],
+        True,
+    )
+    api_server.request("DELETE", api_server.path(job), propagationPolicy="Background")
+    [fresh] = api_server.apply(job)
+    end(api_server, job, "SuccessCriteriaMet", "Complete")
+    assert fresh["metadata"]["uid"] != kept["metadata"]["uid"]
+    plugin.update(job)
+    assert plugin.diff(job, job).changes == provider_pb2.DiffResponse.DIFF_NONE
+
+
+@pytest.fixture(params=["no kubeconfig", "nobody answers", "the token has expired"])
+def unreachable(request: pytest.FixtureRequest, api_server: ApiServer, tmp_path: Path) -> Plugin:
+    """The plugin of a cluster that it cannot reach."""
+    kubeconfig, text = tmp_path / "kubeconfig", api_server.kubeconfig.read_text()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        nobody = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        if request.param == "nobody answers":
+            kubeconfig.write_text(text.replace(api_server.url, nobody))
+        elif request.param == "the token has expired":
+            kubeconfig.write_text(text.replace(api_server.tokens["admin"], "expired"))
+        return Plugin(kubeconfig)
+
+
+def read(plugin: Plugin, manifest: Object) -> provider_pb2.ReadResponse:
+    properties = to_struct(manifest)
+    request = provider_pb2.ReadRequest(id="default/thing", urn=URN, properties=properties, inputs=properties)
+    return plugin.plugin.Read(request, plugin.context)
+
+
+def delete(plugin: Plugin, manifest: Object) -> None:
+    request = provider_pb2.DeleteRequest(id="default/thing", urn=URN, properties=to_struct(manifest))
+    plugin.plugin.Delete(request, plugin.context)
+
+
+def test_objects_of_a_cluster_that_does_not_answer_stay_in_the_state_and_the_message_says_how_to_forget_them(
+    unreachable: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(os.environ, "PULUMI_K8S_DELETE_UNREACHABLE", "1")  # the vendor's takes `true` alone
+    thing = made("v1", "ConfigMap")
+    for request in (read, delete):
+        with pytest.raises(AbortedError, match="if it was deleted, PULUMI_K8S_DELETE_UNREACHABLE=true removes"):
+            request(unreachable, thing)
+    assert unreachable.said[0].startswith("configured Kubernetes cluster is unreachable: admin: ")
+    for request in (unreachable.create, unreachable.update):
+        with pytest.raises(AbortedError, match="configured Kubernetes cluster is unreachable: admin: "):
+            request(thing)
+
+
+def test_with_the_variable_of_the_vendor_s_plugin_they_leave_the_state(
+    unreachable: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_K8S_DELETE_UNREACHABLE", "true")
+    thing = made("v1", "ConfigMap")
+    assert read(unreachable, thing).id == ""
+    delete(unreachable, thing)
+    assert "removes the object from the state" in unreachable.said[-1]
+
+
+def test_a_cluster_that_answers_keeps_its_objects_whatever_the_variable_says(
+    plugin: Plugin, made: Callable[..., Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_K8S_DELETE_UNREACHABLE", "true")
+    thing = made("v1", "ConfigMap")
+    plugin.create(thing)
+    assert read(plugin, thing).id == "default/thing"
+
+
+def test_a_preview_needs_no_cluster_that_answers(unreachable: Plugin, made: Callable[..., Object]) -> None:
+    thing = made("v1", "ConfigMap", data={"a": "b"})
+    assert to_dict(unreachable.create(thing, preview=True).properties) == thing

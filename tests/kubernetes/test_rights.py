@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,13 @@ import yaml
 from click.testing import CliRunner
 
 from fleet.cli import rights as verb
+from tests.support import cluster_stack
 from tests.support.api_server import ApiServer
 from tests.support.cluster_project import Project
 from tests.support.environment import expect_failure, expect_success
 from tests.support.played_kubelet import Kubelet
 
-pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]
-SPACE, ACCOUNT = "least", "deployer"
+SPACE, ACCOUNT, OPERATOR, WITHOUT = "least", "deployer", "operator", "without"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 Right = tuple[str, str, str, str]  # verb, group, resource, name
 
@@ -24,8 +25,7 @@ Right = tuple[str, str, str, str]  # verb, group, resource, name
 @pytest.fixture(scope="module")
 def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A stack whose context is of an account without a right of its own."""
-    for name in (ACCOUNT, "without"):
-        gpu_server.add_account(name, "default", [])
+    gpu_server.add_account(ACCOUNT, "default", [])
     kubelets = [Kubelet(gpu_server, name) for name in (SPACE, f"{SPACE}-weights")]
     folder = tmp_path_factory.mktemp("least")
     yield Project(folder, gpu_server, SPACE, ACCOUNT, release=("glm", "namespace"))
@@ -33,9 +33,9 @@ def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
         each.close()
 
 
-def printed(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    monkeypatch.chdir(project.folder)
-    run = CliRunner().invoke(verb.command, ["-s", "prod", "--account", f"default/{ACCOUNT}"])
+def printed(folder: Path, monkeypatch: pytest.MonkeyPatch, account: str, *options: str) -> list[dict[str, Any]]:
+    monkeypatch.chdir(folder)
+    run = CliRunner().invoke(verb.command, ["-s", "prod", "--account", f"default/{account}", *options])
     assert run.exit_code == 0, run.output
     return list(yaml.safe_load_all(run.output))
 
@@ -56,7 +56,31 @@ def given(server: ApiServer, context: str, namespace: str) -> set[Right]:
     return expand(review["status"]["resourceRules"])
 
 
-def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_the_account_has(
+@pytest.mark.parametrize(("account", "options"), [(ACCOUNT, ()), (OPERATOR, ("--drain",))], ids=["least", "drain"])
+def test_a_server_gives_an_account_what_is_printed_for_it_and_no_more(
+    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: str, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "stacks").mkdir()
+    keys = cluster_stack.keys(namespace=SPACE).items()
+    config = {"config": {f"glm-fleet:{key}": value for key, value in keys}}
+    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text(yaml.safe_dump(config))
+    for name in (account, WITHOUT):
+        api_server.add_account(name, "default", [])
+    spaces = (SPACE, f"{SPACE}-weights")
+    for space in spaces:
+        api_server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    documents = printed(tmp_path, monkeypatch, account, *options)
+    api_server.apply(*documents)
+    rules = {each["metadata"].get("namespace"): expand(each["rules"]) for each in documents if "rules" in each}
+    for space in spaces:
+        own = given(api_server, account, space) - given(api_server, WITHOUT, space)
+        assert own == rules[None] | rules.get(space, set())
+
+
+@pytest.mark.needs("pulumi")
+@pytest.mark.timeout(600)
+def test_the_road_runs_with_the_rights_that_are_printed(
     project: Project, gpu_server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = expect_failure(project.change("preview"))
@@ -64,18 +88,10 @@ def test_the_road_runs_with_the_rights_that_are_printed_and_these_are_all_that_t
     seen = expect_failure(project.verb("preflight"), 1)
     assert "this account may not:" in seen
     assert re.search(r"^deployer +GPU nodes +ERROR", seen, re.M)
-    documents = printed(project, monkeypatch)
+    documents = printed(project.folder, monkeypatch, ACCOUNT)
     gpu_server.apply(*(each for each in documents if each["kind"].startswith("Cluster")))
     assert "the rights that `fleet rights` prints" in expect_failure(project.change("up"))
     gpu_server.apply(*documents)  # the namespaces are there now
-    for space in (SPACE, f"{SPACE}-weights"):
-        own = {}
-        for each in documents:
-            if "rules" in each and each["metadata"].get("namespace") in (None, space):
-                own[each["kind"]] = expand(each["rules"])
-        assert (
-            given(gpu_server, ACCOUNT, space) - given(gpu_server, "without", space) == own["ClusterRole"] | own["Role"]
-        )
     seen = expect_success(project.verb("preflight", "--all"))
     assert re.search(r"^deployer +GPU nodes +ok +2 nodes with 16 GPUs$", seen, re.M)
     assert re.search(r"^deployer +namespaces +ok +least is its own, least-weights is its own$", seen, re.M)

@@ -93,14 +93,32 @@ def test_forward_and_probe_reach_for_a_pod_through_the_api_server(project: Proje
     assert f"wanted: glm/{name}, glm/" in expect_failure(project.verb("forward", "glm/none"))
 
 
-def test_drain_undrain_and_verify_name_the_commands_of_kubernetes(project: Project, gpu_server: ApiServer) -> None:
-    for verb, words in (
-        ("drain gpu-1", "drain NODE --pod-selector"),
-        ("undrain gpu-1", "uncordon NODE"),
-        ("verify", "get jobs"),
-    ):
-        seen = expect_failure(project.verb(*verb.split()))
-        assert re.search(rf"next: +kubectl --kubeconfig \S+ --context admin .*{words}", seen), seen
+def test_verify_names_each_pod_that_it_cannot_ask(project: Project, gpu_server: ApiServer) -> None:
+    seen = expect_failure(project.verb("verify"), 2)  # no kubelet is there
+    for pod in pods(gpu_server):
+        name = pod["metadata"]["name"]
+        assert re.search(rf"^glm +{name} +{pod['spec']['nodeName']} +ready +- +could not ask$", seen, re.M)
+        assert f"admin: forward a port of pod {name}" in seen
+    assert f"delete jobs -n {SPACE}-weights -l app.kubernetes.io/managed-by=glm-fleet" in seen
+
+
+def test_a_node_is_drained_and_given_back(project: Project, gpu_server: ApiServer) -> None:
+    [pod] = [each["metadata"]["name"] for each in pods(gpu_server) if each["spec"]["nodeName"] == "gpu-1"]
+    seen = expect_success(project.verb("drain", "gpu-1"))
+    assert f"gpu-1 takes no new pods; evicted {pod}\nglm: 1 of 2 pods serve\n" in seen
+    assert "the only pod of glm that serves is there" in expect_failure(project.verb("drain", "gpu-2"), 2)
+    seen = expect_failure(project.verb("drain", "gpu-2", "--even-last", "--wait", "1"), 1)
+    assert "disruption budget" in seen
+    expect_success(project.verb("undrain", "gpu-2"))
+    assert "gpu-1 takes pods again" in expect_success(project.verb("undrain", "gpu-1"))
+    support.wait(lambda: len(nodes_of(pods(gpu_server))) == 2, "a pod has come back")
+    assert "23 unchanged" in expect_success(project.change("up", "--refresh"))
+
+
+def nodes_of(found: list[Object]) -> list[str]:
+    """Return the nodes of the pods that serve."""
+    ready = [each for each in found if any(c["type"] == "Ready" for c in each["status"].get("conditions", ()))]
+    return sorted(each["spec"]["nodeName"] for each in ready)
 
 
 def test_a_flag_is_previewed_with_what_it_restarts_and_then_rolls_out(project: Project, gpu_server: ApiServer) -> None:

@@ -88,6 +88,27 @@ def test_going_back_leaves_the_fields_to_who_applied_them_so_that_the_next_chang
     assert "glm-fleet" not in managers
 
 
+def test_fields_are_given_back_though_a_controller_changes_the_deployment_meanwhile(
+    gpu_server: ApiServer, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(gpu_server, deployment(namespace, "one"))
+    send, times = cluster.send, []
+
+    def send_later(doing: str, method: str, path: str, body: Any, *more: Any, **query: str) -> Any:
+        if body[-1]["path"] == "/metadata/managedFields":
+            times.append(path)
+            if len(times) < 3:
+                touched = {"metadata": {"annotations": {"touched": str(len(times))}}}
+                gpu_server.request("PATCH", path, touched, form="merge-patch+json", fieldManager="controller")
+        return send(doing, method, path, body, *more, **query)
+
+    monkeypatch.setattr(cluster, "send", send_later)
+    workloads.put_template(cluster, namespace, "glm", deployment(namespace, "two")["spec"]["template"])
+    assert len(times) >= 3
+    live = gpu_server.get(deployment(namespace, "two"))
+    assert "glm-fleet" not in {entry["manager"] for entry in live["metadata"]["managedFields"]}
+
+
 def test_a_shortage_names_the_nodes_and_which_pods_hold_their_gpus(
     gpu_server: ApiServer, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,7 @@
 """The resource Rollout against a real API server with controllers: its outputs, going back by itself, going forward again, drift."""
 
-import contextlib
 import itertools
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,93 +11,10 @@ from fleet.provider.base import InitFailed, Request
 from fleet.provider.properties import Props
 from fleet.provider.rollout import Rollout
 from tests.support.api_server import ApiServer
-from tests.support.model_rollout import SELECTOR, apply, deployment, expect_golden
+from tests.support.model_rollout import apply, deployment, expect_golden
+from tests.support.rollout_run import Probes, inputs
 
 pytestmark = pytest.mark.usefixtures("short_interval")
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str = "bottle-grounding"
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a probe, as fleet.probes has it."""
-
-    passed: bool = True
-    case: Case = Case()
-    seen: str = "'a cat'"
-    gates: bool = True
-    earlier: None = None
-
-    @property
-    def refused(self) -> bool:
-        return not self.passed
-
-
-class Listener(contextlib.AbstractContextManager["Listener"]):
-    """In the place of a port-forward, which needs a kubelet."""
-
-    port = 8000
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def check(self) -> None: ...
-
-
-class Probes:
-    """Answers rightly for pods of the templates that are not `blind`."""
-
-    def __init__(self) -> None:
-        self.blind = False
-        self.asked = 0
-
-    def __call__(self, url: str, key: str, model: str, options: Mapping[str, Any], note: Any) -> Sequence[Any]:
-        self.asked += 1
-        return [Result(passed=not self.blind)]
-
-
-@pytest.fixture
-def probes() -> Probes:
-    return Probes()
-
-
-@pytest.fixture
-def resource(probes: Probes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rollout:
-    monkeypatch.setenv("FLEET_STATE", str(tmp_path))
-    monkeypatch.setattr("fleet.provider.probing._write_evidence", lambda *_: None)
-    return Rollout(probes, listen=Listener)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def lines() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def request_of_pulumi(lines: list[str]) -> Request:
-    urn = "urn:pulumi:prod::glm-fleet::fleet:index:Rollout::glm"
-    return Request(urn, lambda text, ephemeral: lines.append(text), threading.Event())
-
-
-def inputs(gpu_server: ApiServer, namespace: str, template: str, **more: Any) -> Props:
-    return {
-        "cluster": {"context": "admin", "kubeconfig": str(gpu_server.kubeconfig)},
-        "namespace": namespace,
-        "deployment": "glm",
-        "template": template,
-        "replicas": 2,
-        "deadline": 60,
-        "selector": SELECTOR,
-        "model": "zai-org/GLM-4.6V",
-        "probes": {"cases": [], "min_iou": 0.5},
-        "api_key": "a-key",
-        "vars": {},
-        **more,
-    }
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 As test_rollout.py, with what stands beside an API server: tests/support/broken_way.py.
 """
 
-import base64
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,21 +82,7 @@ def test_a_pod_that_a_webhook_refuses_is_named_with_its_words(
 ) -> None:
     monkeypatch.setattr(rollout.verdicts, "REFUSAL", 1.0)
     webhook = Webhook(tmp_path, "images come from our own registry \x1b[31m")
-    config = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": namespace},
-        "webhooks": [
-            {
-                "name": "images.example.com",
-                "clientConfig": {"url": f"{webhook.url}/", "caBundle": base64.b64encode(webhook.authority).decode()},
-                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                "sideEffects": "None",
-                "admissionReviewVersions": ["v1"],
-            }
-        ],
-    }
+    config = webhook.configuration(namespace)
     gpu_server.apply(config)
     try:
         apply(gpu_server, deployment(namespace, "one"))

@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import Fleet, pulumi
-from tests.support.redfish_machine import USER, UUID, WORD, Machine, machine
+from tests.support.redfish_machine import USER, WORD, Machine, machine
 
 NONCE = "glm-fleet:nodes.machines.prod-3.reinstall"
 HOST_KEY = "glm-fleet:nodes.machines.prod-3.host_key"
@@ -28,20 +28,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, bare: Machine) -> Fleet:
     """The stack prod with one existing machine, which has a host key."""
     fleet = Fleet(tmp_path_factory.mktemp("redfish"))
     stack = yaml.safe_load(fleet.file.read_text())
-    keys = {name: (bare.folder / f"{name}.pub").read_text().strip() for name in ("user", "pin")}
-    bmc = {"bmc": bare.url, "system": UUID}
-    stack["config"]["glm-fleet:nodes"] = {
-        "source": "redfish",
-        "defaults": {
-            "ca": str(bare.folder / "ca.pem"),
-            "identity": str(bare.folder / "user"),
-            "serve": bare.serve,
-            "installer": bare.installer,
-            "seed": {"kind": "ubuntu", "authorized_keys": [keys["user"]]},
-            "wait": 20,
-        },
-        "machines": {"prod-3": {"address": "127.0.0.1", "port": bare.ssh_port, **bmc, "host_key": keys["pin"]}},
-    }
+    stack["config"]["glm-fleet:nodes"] = bare.pool()
     fleet.file.write_text(yaml.safe_dump(stack))
     for name, word in (("redfish_username", USER), ("redfish_password", WORD)):
         pulumi(fleet.project, "config", "set", "--secret", name, word, "-s", "prod")

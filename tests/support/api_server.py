@@ -198,8 +198,11 @@ def wait(holds: Callable[[], bool], claim: str, seconds: float = PATIENCE) -> No
 
 
 def _server_flags(controllers: bool) -> list[str]:
-    loopback = "--endpoint-reconciler-type=none"  # it refuses to announce an address of the loopback
-    return [loopback] if controllers else [loopback, WITHOUT_CONTROLLERS]
+    always = [
+        "--endpoint-reconciler-type=none",  # it refuses to announce an address of the loopback
+        "--allow-privileged=true",  # as kubeadm starts it: what a namespace admits is Pod Security's to say
+    ]
+    return always if controllers else [*always, WITHOUT_CONTROLLERS]
 
 
 def _controllers(server: ApiServer, folder: Path) -> list[list[str]]:

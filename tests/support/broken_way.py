@@ -3,12 +3,14 @@
 Used by tests/kubernetes.
 """
 
+import base64
 import contextlib
 import json
 import socket
 import socketserver
 import threading
 from pathlib import Path
+from typing import Any
 
 from tests.support.http_server import Handler, LoopbackServer, make_certificate
 
@@ -76,6 +78,20 @@ class Webhook(LoopbackServer):
         certificate = make_certificate(folder, "webhook")
         self.authority = certificate.read_bytes().partition(b"-----BEGIN EC")[0]
         super().__init__(_Refusal, certificate)
+
+    def configuration(self, namespace: str) -> dict[str, Any]:
+        """Return the object with which an API server asks it about each new pod of a namespace."""
+        pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+        hook = {
+            "name": "images.example.com",
+            "clientConfig": {"url": f"{self.url}/", "caBundle": base64.b64encode(self.authority).decode()},
+            "rules": [pods],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
+        return {**kind, "metadata": {"name": namespace}, "webhooks": [hook]}
 
 
 class _Refusal(Handler):

@@ -66,7 +66,7 @@ class Project:
         """Run a verb of `fleet` on the stack."""
         command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments, "-s", "prod"]
         options: Any = {"cwd": self.folder, "env": self.environment, "capture_output": True, "text": True}
-        return subprocess.run(command, timeout=60, check=False, **options)
+        return subprocess.run(command, timeout=SECONDS, check=False, **options)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run pulumi in the project."""

@@ -1,10 +1,12 @@
 """Clients that never send a request twice: every failure is a line, and so is the longest time without a success.
 
-Half of the requests are streams, the others are a probe's picture. A worker keeps its connection. A new one goes to the first address that
-accepts it, as with a DNS name that has several: until then nothing was sent. Needs the standard library alone, so it also runs on a lab node.
-Run as a process of its own, so that a busy test does not slow it: `Load` starts and ends it. Called by tests/e2e and tests/bench.
+Half of the requests are streams, the others are a probe's picture. A worker keeps its connection, where the target says so. A new one goes to
+the first address that accepts it, as with a DNS name that has several: until then nothing was sent. Needs the standard library alone, so it also
+runs in a pod. Run as a process of its own, so that a busy test does not slow it: `Load` starts and ends it. Called by tests/e2e, tests/kubernetes
+and tests/bench.
 """
 
+import abc
 import argparse
 import collections
 import contextlib
@@ -36,11 +38,11 @@ class Failed(Exception):
     """A request failed, or its answer is not whole."""
 
 
-class Connection(http.client.HTTPSConnection):
-    """A connection to the first of the addresses that accepts one; its certificate must be of the endpoint's name."""
+class Connection(http.client.HTTPConnection):
+    """A connection to the first of the addresses that accepts one; with TLS its certificate must be of the endpoint's name."""
 
-    def __init__(self, name: str, addresses: Sequence[str], port: int, tls: ssl.SSLContext) -> None:
-        super().__init__(name, port, timeout=CONNECT, context=tls)
+    def __init__(self, name: str, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None) -> None:
+        super().__init__(name, port, timeout=CONNECT)
         self._addresses, self._tls = addresses, tls
 
     def connect(self) -> None:
@@ -54,27 +56,32 @@ class Connection(http.client.HTTPSConnection):
     def _connect_to(self, address: str) -> None:
         plain = socket.create_connection((address, self.port), CONNECT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host) if self._tls else plain
         self.sock.settimeout(ANSWER)
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The endpoint as a client has it. `picture` is a request's body; `authority` is a file, or "" for the system's own; `long` has its tokens."""
+    """The endpoint as a client has it. `picture` is a request's body; `long` has the tokens of the longest streams.
+
+    `authority` is a file, "" for the system's own authorities, None for no TLS. Without `kept` each request has a connection of its own.
+    """
 
     name: str
     addresses: Sequence[str]
     port: int
-    authority: str
+    authority: str | None
     key: str
     picture: Mapping[str, Any]
     long: int = LONG
+    kept: bool = True
 
     def connect(self, first: int) -> Connection:
         """Return a new connection, not yet open; it begins with the address of that number."""
         turn = first % len(self.addresses)
         addresses = [*self.addresses[turn:], *self.addresses[:turn]]
-        return Connection(self.name, addresses, self.port, ssl.create_default_context(cafile=self.authority or None))
+        tls = None if self.authority is None else ssl.create_default_context(cafile=self.authority or None)
+        return Connection(self.name, addresses, self.port, tls)
 
 
 def ask(connection: Connection, target: Target, kind: str) -> None:
@@ -133,6 +140,8 @@ def work(target: Target, number: int, stop: threading.Event, report: Any) -> Non
         try:
             ask(connection, target, kind)
             report(kind=kind, start=start, end=time.time())
+            if not target.kept:
+                connection.close()
         except Failed as error:
             report(kind=kind, start=start, end=time.time(), error=str(error), worker=number)
             connection.close()
@@ -174,14 +183,40 @@ def sums(lines: Sequence[Mapping[str, Any]]) -> Sums:
     return Sums({kind: kinds.count(kind) for kind in sorted({*kinds})}, bad, round(gap, 2))
 
 
-class Load:
+def job(target: Target, workers: int) -> str:
+    """Return the text of a job file."""
+    return json.dumps({**dataclasses.asdict(target), "workers": workers})
+
+
+class Reports(abc.ABC):
+    """The reports of clients that ask somewhere else."""
+
+    @abc.abstractmethod
+    def text(self) -> str:
+        """Return what they have reported up to now. Raises AssertionError where they have ended by themselves."""
+
+    def so_far(self) -> Sums:
+        """Return the sums up to now."""
+        lines = [json.loads(line) for line in self.text().splitlines(keepends=True) if line.endswith("\n")]
+        return sums([*(lines or [{"time": time.time()}]), {"time": time.time()}])
+
+    def wait_for(self, successes: int, seconds: float) -> Sums:
+        """Wait until there were so many successes more than now. Raises AssertionError after `seconds`."""
+        wanted, end = sum(self.so_far().successes.values()) + successes, time.monotonic() + seconds
+        while sum((current := self.so_far()).successes.values()) < wanted:
+            assert time.monotonic() < end, f"only {current} within {seconds:g} s"
+            time.sleep(0.2)
+        return current
+
+
+class Load(Reports):
     """Clients in a process of their own, from the entering of the context to its end."""
 
     def __init__(self, target: Target, folder: pathlib.Path, workers: int = 8) -> None:
         self._job, self._out = folder / "load.json", folder / "load.jsonl"
         # The key is in a file that only its owner reads, never among the arguments.
         self._job.touch(0o600)
-        self._job.write_text(json.dumps({**dataclasses.asdict(target), "workers": workers}))
+        self._job.write_text(job(target, workers))
 
     def __enter__(self) -> Self:
         self._out.write_text("")
@@ -194,19 +229,9 @@ class Load:
             self._process.send_signal(signal.SIGTERM)
         self._process.wait(ANSWER + 30)
 
-    def so_far(self) -> Sums:
-        """Return the sums up to now."""
-        lines = [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return sums([*(lines or [{"time": time.time()}]), {"time": time.time()}])
-
-    def wait_for(self, successes: int, seconds: float) -> Sums:
-        """Wait until there were so many successes more than now. Raises AssertionError after `seconds`."""
-        wanted, end = sum(self.so_far().successes.values()) + successes, time.monotonic() + seconds
-        while sum((current := self.so_far()).successes.values()) < wanted:
-            assert time.monotonic() < end, f"only {current} within {seconds:g} s"
-            assert self._process.poll() is None, "the clients have ended"
-            time.sleep(0.2)
-        return current
+    def text(self) -> str:
+        assert self._process.poll() is None, "the clients have ended"
+        return self._out.read_text()
 
     def end(self) -> Sums:
         """End the clients after their running requests, and return the sums."""
@@ -221,8 +246,8 @@ def main() -> None:
     parser.add_argument("job", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     arguments = parser.parse_args()
-    job = json.loads(arguments.job.read_text())
-    workers, target = job.pop("workers"), Target(**job)
+    settings = json.loads(arguments.job.read_text())
+    workers, target = settings.pop("workers"), Target(**settings)
     stop, lock = threading.Event(), threading.Lock()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with arguments.out.open("a") as out:

@@ -64,7 +64,7 @@ class RunningPlaybook:
             "ANSIBLE_SSH_ARGS": f"-o ControlMaster=auto -o ControlPersist=30s {ssh} -o HostKeyAlgorithms=ssh-ed25519",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(here / "cp"),
         }
-        own = book in ("host", "image", "weights", "serving", "gateway", "teardown", "acceptance")
+        own = (ROOT / "playbooks" / f"{book}.yml").exists()
         path = ROOT / "playbooks" / f"{book}.yml" if own else ONE_ROLE
         program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
         command = [program, "-i", str(here / "inventory"), str(path), *(["--check", "--diff"] if check else [])]

@@ -9,7 +9,7 @@ from policies.context import Context
 from policies.rule import ResourceRule
 from policies.rules import RULES
 from policies.stack import Stack
-from tests.support import cluster_stack
+from tests.support import cluster_of_machines, cluster_stack
 
 DIGEST = "registry.example/glm@sha256:" + "ab" * 32
 COMMIT = "12" * 20
@@ -53,6 +53,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "inner_key": KEY,
         "vars": {"gateway_faces": ["clients"], "gateway_clients": {"team-a": {"sha256": "5f" * 32}}},
     },
+    "Member": {"vars": cluster_of_machines.VARS},
     "Rollout": {
         "image": DIGEST,
         "api_key": KEY,

@@ -137,8 +137,12 @@ class Fleet:
 
     def verb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb of `fleet` on the stack."""
-        environment = environment_of(self.project / "state")
-        command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments, "-s", "prod"]
+        return self.command(*arguments, "-s", "prod")
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `fleet` in the project."""
+        environment = {**environment_of(self.project / "state"), "FLEET_STATE": str(self.project / "state")}
+        command = [str(ROOT / ".venv" / "bin" / "fleet"), *arguments]
         return subprocess.run(
-            command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=200, check=False
         )

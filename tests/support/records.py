@@ -37,6 +37,7 @@ SPOKEN_BY = {
         "fleet/impact/role_effects.py",
         "tests/support/testbed.py",
         "tests/support/forecast_reader.py",
+        "tests/support/report_reader.py",
     ),
 }
 ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm|gateway)\b")
@@ -72,6 +73,13 @@ def read(table: str) -> dict[str, dict[str, Any]]:
     file = KEPT[table]
     stored: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
     return stored
+
+
+def holds(table: str, name: str, row: Any) -> bool:
+    """Return whether a run, committed or not, has shown a row as it is now."""
+    file = NEW / f"{table}.json"
+    stored = {**read(table), **(json.loads(file.read_text()) if file.exists() else {})}
+    return name in stored and stored[name].get("digest") == digest(table, row)
 
 
 def state(table: str, record: dict[str, Any], row: Any) -> str:

@@ -91,6 +91,20 @@ class Machine:
         """The site's image."""
         return {"url": self.mirror.url, "sha256": hashlib.sha256(self.mirror.image).hexdigest()}
 
+    def pool(self, name: str = "prod-3", **more: Any) -> dict[str, Any]:
+        """Return a pool of a stack file that has this machine alone; `more` are other keys of it."""
+        user, pin = ((self.folder / f"{key}.pub").read_text().strip() for key in ("user", "pin"))
+        defaults = {
+            "ca": str(self.folder / "ca.pem"),
+            "identity": str(self.folder / "user"),
+            "serve": self.serve,
+            "installer": self.installer,
+            "seed": {"kind": "ubuntu", "authorized_keys": [user]},
+            "wait": 20,
+        }
+        place = {"address": "127.0.0.1", "port": self.ssh_port, "bmc": self.url, "system": UUID, "host_key": pin}
+        return {"source": "redfish", "defaults": {**defaults, **more}, "machines": {name: place}}
+
     def open(self) -> None:
         """Let its BMC answer."""
         files = (str(self.folder / "bmc.pem"), str(self.folder / "bmc.key"))

@@ -24,5 +24,12 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
         "version": "2.8.16",
         "acme": {"by": "acme", "ends": "2027-02-28", "right": False, "seen": "the ACME server gave no certificate"},
     },
+    "Member": {
+        "part": "first",
+        "version": "1.37.2",
+        "endpoint": "api.example.com:6443",
+        "authority": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+        "ends": "2027-11-30",
+    },
     "Node": {"facts": {"system": "ubuntu 24.04", "kernel": "6.8.0-87-generic", "arch": "x86_64", "python": "3.12.3"}},
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.support import forecast_reader, node_changes, records
+from tests.support import forecast_reader, node_changes, records, report_reader
 from tests.support.change_table import Row
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_success
@@ -66,9 +66,9 @@ class Bed:
         return outcomes
 
     def run(self, names: list[str]) -> dict[str, Outcome]:
-        """Preview, look, `up`, look again."""
+        """Review, look, `up`, look again: the predictions are those of the report, and the preview's lines have the same."""
         old_replicas = {name: self._replicas(name) for name in names}
-        preview = expect_success(self.road.pulumi("preview"))
+        preview, report = report_reader.review(self.road)
         before = {name: node_changes.look(lambda command, on=name: self.road.on(on, command)) for name in names}
         self.up()
         outcomes = {}
@@ -76,9 +76,10 @@ class Bed:
             replicas = self._replicas(name)
             self.road.wait_for_replicas(name, replicas=replicas)
             after = node_changes.look(lambda command, on=name: self.road.on(on, command))
-            predictions, changes = forecast_reader.predictions(preview, name), node_changes.changes(before[name], after)
-            assert predictions, f"the preview predicts nothing for {name}:\n{preview}"
+            predictions, changes = report_reader.predictions(report, name), node_changes.changes(before[name], after)
+            assert predictions, f"the report predicts nothing for {name}:\n{preview}"
             mismatches = forecast_reader.mismatches(predictions, changes, {*old_replicas[name], *replicas})
+            mismatches += report_reader.disagreement(forecast_reader.predictions(preview, name), predictions)
             outcomes[name] = Outcome(predictions, changes, mismatches)
         return outcomes
 

@@ -21,6 +21,9 @@ SHARED = {
     "accept_report",
     "node_rotation",
     "pods",
+    "pod_drain",
+    "pod_nodes",
+    "pod_verify",
     "cluster_requirements",
     "backup_age",
     "backup_timer",
@@ -30,6 +33,8 @@ SHARED = {
     "good_states",
     "served_edit",
     "rollback_costs",
+    "preview",
+    "signature",
 }
 
 

@@ -4,7 +4,7 @@ import base64
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,6 @@ from tests.support.scripted_api import CONTEXT, TOKEN, ScriptedApi
 
 GOLDEN = Path(__file__).parent / "golden" / "cluster"
 SELECTOR = {"amd.com/gpu.product-name": ["AMD_Instinct_MI300X_OAM", "AMD_Instinct_MI300X_VF"]}
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ScriptedApi]:
-    server = ScriptedApi(tmp_path)
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def cluster(api: ScriptedApi) -> Cluster:
-    return Cluster(Access(CONTEXT, str(api.kubeconfig)))
 
 
 def expect_golden(claim: str, message: str, api: ScriptedApi) -> None:

@@ -6,15 +6,14 @@ import http.client
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from fleet import errors
-from fleet.cluster import Access, Cluster, forward
+from fleet.cluster import Cluster, forward
 from tests.support.http_server import Handler
-from tests.support.scripted_api import CONTEXT, TOKEN, ScriptedApi
+from tests.support.scripted_api import TOKEN, ScriptedApi
 
 PATH = "/api/v1/namespaces/glm/pods/glm-a/portforward"
 PORT = 8000
@@ -23,18 +22,6 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
 KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of the websocket protocol
 
 Speak = Callable[[Handler], object]
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ScriptedApi]:
-    server = ScriptedApi(tmp_path)
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def cluster(api: ScriptedApi) -> Cluster:
-    return Cluster(Access(CONTEXT, str(api.kubeconfig)))
 
 
 def frame(channel: int, data: bytes) -> bytes:

@@ -42,10 +42,10 @@ def test_a_part_is_built_once(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("file", "parts"),
     [
-        ("deviceplugin/plugin.go", {"node"}),
-        ("programs/programs.go", {"min", "cp", "node"}),
+        ("deviceplugin/plugin.go", {"node", "addons"}),
+        ("programs/programs.go", {"min", "cp", "node", "addons"}),
         ("kubeadm/main.go", {"kubeadm"}),
-        ("go.sum", {"min", "cp", "node", "pause", "kubeadm"}),
+        ("go.sum", {"min", "cp", "node", "pause", "kubeadm", "addons"}),
     ],
 )
 def test_a_change_of_a_source_builds_the_parts_that_have_it(sources: pathlib.Path, file: str, parts: set[str]) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-SCRIPT = Path(__file__).parents[2] / "playbooks" / "files" / "teardown.py"
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+SCRIPT = PLAYBOOKS / "files" / "teardown.py"
 # `apt-get --simulate … purge NAMES`: what is named, and what the file needs/NAME has. Every package is installed, every unit there.
 COMMANDS = {
     "dpkg-query": "echo installed 1.0",
@@ -125,3 +127,16 @@ def test_a_user_of_ours_goes_without_its_group_which_another_role_may_have_made(
     assert (report["gone"], report["stays"]) == (["user fleet-proxy"], ["user busy: userdel: user busy is in use"])
     commands = (host / "users.log").read_text().splitlines()
     assert commands[:2] == ["usermod --gid nogroup fleet-proxy", "userdel fleet-proxy"]
+
+
+def test_what_only_a_reboot_ends_is_reported_where_it_is_there(host: Path) -> None:
+    (host / "member").touch()
+    things = [{"path": str(host / name), "words": f"the rules of {name}"} for name in ("member", "never-joined")]
+    assert "until the next reboot the rules of member" in run_teardown(host, until_reboot=things)["stays"]
+    assert "never-joined" not in str(run_teardown(host, until_reboot=things)["stays"])
+
+
+def test_packages_that_are_held_are_purged_too() -> None:
+    (play,) = yaml.safe_load((PLAYBOOKS / "teardown.yml").read_text())
+    (purge,) = [task for task in play["tasks"] if task["name"] == "Remove packages"]
+    assert purge["ansible.builtin.apt"]["allow_change_held_packages"] is True, "kubeadm, kubelet and kubectl are held"

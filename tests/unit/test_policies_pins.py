@@ -80,3 +80,16 @@ def test_an_image_of_the_lab_s_registry_is_refused_in_another_stack() -> None:
 @pytest.mark.parametrize("host", ["hub.collab.internal", "lab.internal.example", "hub-lab.internal", "hub.example"])
 def test_a_host_with_a_name_like_the_lab_s_passes(host: str) -> None:
     assert messages("nothing-of-the-lab", context("Weights", vars={"weights_endpoint": f"https://{host}/mirror"})) == []
+
+
+def test_the_images_of_a_member_s_system_pods_are_named_by_digest() -> None:
+    assert messages("image-by-digest", context("Member")) == []
+    message = only_message("image-by-digest", context("Member", vars={"kubernetes_labeller_image": "amd:labeller"}))
+    assert message.startswith("kubernetes_labeller_image is 'amd:labeller'")
+    own = {"kubernetes_network_manifest": "https://x/y", "kubernetes_network_images": {"node:v3": "node:v4"}}
+    assert "kubernetes_network_images.node:v3" in only_message("image-by-digest", context("Member", vars=own))
+
+
+def test_a_member_with_the_lab_s_packages_is_refused_in_another_stack() -> None:
+    own = {"kubernetes_repository_url": "http://packages.lab.internal/kubernetes"}
+    assert only_message("nothing-of-the-lab", context("Member", vars=own)).startswith("kubernetes_repository_url names")

@@ -11,7 +11,7 @@ import pytest
 
 from fleet import program
 from fleet.stack import resource_roles
-from tests.support import program_mocks
+from tests.support import cluster_of_machines, program_mocks
 from tests.support.program_mocks import KEY, SECRET, SECRET_SIGN, SITE_VARS, STACKS, config, run, run_as_written
 from tests.support.right_outputs import RIGHT
 
@@ -120,9 +120,10 @@ def test_a_variable_whose_value_a_node_has_reported_is_data(monkeypatch: pytest.
 
     monkeypatch.setattr(program_mocks.Mocks, "new_resource", report)
     declared = run("prod", {**config("prod"), "glm-fleet:gateway": {"nodes": ["prod-1"], "name": "glm.example.com"}})
+    members = run("cluster", cluster_of_machines.config(), {})
     names = {
         name: text.rpartition(" ")[2]
-        for inputs in declared.inputs.values()
+        for inputs in (*declared.inputs.values(), *members.inputs.values())
         for name, value in inputs.get("vars", {}).items()
         for text in texts(value)
         if text.startswith("a node reported ")

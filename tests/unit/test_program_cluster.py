@@ -1,9 +1,7 @@
 """The program on a Kubernetes cluster: what it declares, in which order and with which options, and the messages that stop it."""
 
-import importlib.abc
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import yaml
 
 from fleet.program.kubernetes.objects import FORCE, TEMPLATE
+from fleet.stack import role_files, validate
 from tests.support import cluster_stack, program_mocks
 from tests.support.program_mocks import KEY, NODES, SECRET, SECRET_SIGN, Declared
 
@@ -36,17 +35,6 @@ def run(secrets: dict[str, str] | None = None, nodes: dict[str, Any] | None = No
 @pytest.fixture(scope="module")
 def declared() -> Declared:
     return run({"vllm_api_key": KEY, "weights_token": TOKEN})
-
-
-class Absent(importlib.abc.MetaPathFinder):
-    """Finds one package missing."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
-        if name == self.name:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def only(declared: Declared, kind: str) -> tuple[str, dict[str, Any]]:
@@ -82,19 +70,22 @@ def test_a_cluster_that_the_stack_cannot_use_stops_the_program_with_the_provider
     assert (caught.value.code, message in caplog.text) == (32, True)
 
 
-def test_a_missing_sdk_stops_the_program_before_anything_is_declared(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "fleet.program.kubernetes.declare", raising=False)
-    # Else `from` takes what another test imported.
-    monkeypatch.delattr("fleet.program.kubernetes.declare", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Absent("pulumi_kubernetes"), *sys.meta_path])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pulumi_kubernetes"]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(SystemExit):
-        run()
-    assert "cluster: import its SDK: the Python package pulumi-kubernetes is not installed\n" in caplog.text
-    assert "  next:   `make python STACK=prod`: it installs what the stack files name" in caplog.text
+def test_a_model_s_variables_are_read_as_often_among_many_models_as_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, calls = validate.model_plan, []
+    monkeypatch.setattr(validate, "model_plan", lambda *parts: calls.append(parts[-1]) or plan(*parts))
+    counts = []
+    for number in (2, 6):
+        run(models={f"glm-{each}": {"replicas": 2} for each in range(number)})
+        counts.append(len(calls) / number)
+        calls.clear()
+    assert counts[0] == counts[1]
+
+
+def test_the_configuration_of_each_model_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, names = role_files.RoleFiles.text, []
+    monkeypatch.setattr(role_files.RoleFiles, "text", lambda self, name: names.append(name) or text(self, name))
+    run(models={"glm": {"replicas": 2}, "air": {"replicas": 1}})
+    assert names.count("config.yaml.j2") == 2
 
 
 def test_each_node_that_the_cluster_names_gets_a_job_of_its_own(declared: Declared) -> None:

@@ -1,11 +1,7 @@
 """The function `cluster_nodes` finds a stack's mistakes about its cluster before anything is declared there, and returns the nodes."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from fleet.cluster import namespaces, nodes
 from fleet.provider import cluster_nodes
@@ -14,13 +10,6 @@ from tests.support.scripted_api import CONTEXT, ScriptedApi
 
 LABEL = "amd.com/gpu.product-name"
 OWNER = "acme/glm-fleet/prod"
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ScriptedApi]:
-    server = ScriptedApi(tmp_path)
-    yield server
-    server.close()
 
 
 def node(name: str, ready: bool = True, cordoned: bool = False) -> dict[str, Any]:

@@ -142,3 +142,23 @@ def test_a_delete_of_the_host_removes_a_dead_man_s_switch_that_no_run_has_confir
     host = request("host")
     assert "fleet-boot-revert.timer" in host["units"]
     assert {"/etc/systemd/system/fleet-boot-revert.*", "/var/lib/fleet/boot-revert"} < {*host["trees"]}
+
+
+MEMBER = {
+    "package containerd": True,
+    "package kubelet": True,
+    "unit kubelet.service": True,
+    "sysctl net.ipv4.ip_forward": True,
+}
+
+
+def test_a_member_leaves_its_cluster_and_takes_the_runtime_that_we_installed_with_it() -> None:
+    member = teardown.request("member", {"managed": {"declared": MEMBER}}, ())
+    assert member["member"] and {"/etc/kubernetes", "/var/lib/etcd", "/var/lib/containerd"} <= set(member["trees"])
+    assert (member["packages"], member["sysctls"]) == (["containerd", "kubelet"], ["net.ipv4.ip_forward"])
+    assert [thing["path"] for thing in member["until_reboot"]] == ["/etc/kubernetes/fleet/member"]
+
+
+def test_a_container_runtime_that_was_there_before_the_member_keeps_its_data() -> None:
+    member = teardown.request("member", {"managed": {"declared": MEMBER | {"package containerd": False}}}, ())
+    assert not [path for path in member["trees"] if "containerd" in path or "cni" in path]

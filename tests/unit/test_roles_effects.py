@@ -183,6 +183,7 @@ def test_a_change_reloads_the_proxies_that_read_it(
     assert (foretold.level, foretold.what, foretold.sure) == (*effect, True)
 
 
+KUBELET = "kubelet.service and containerd.service, while pods run on"
 EVERY_REPLICA, DAEMON = ("glm-0", "glm-1"), ("docker.service and every replica",)
 NOTHING = ("repair", ())
 # What drifted on a host: kind of the resource, difference, what a repair does by the tasks of its roles.
@@ -261,6 +262,18 @@ DRIFT: list[tuple[str, Difference, tuple[str, tuple[str, ...]]]] = [
     ("gateway", Difference("file", "/etc/fleet/gateway/keepalived.conf", "sha256", "aaaa", "bbbb"), NOTHING),
     ("gateway", Difference("package", "haproxy", "present", True, False), ("may reload", EVERY_PROXY)),
     ("gateway", Difference("package", "haproxy", "version", "2.8.16", "2.8.30"), NOTHING),
+    # kubernetes: kubelet and containerd restart, and pods run on
+    ("member", Difference("file", "/etc/kubernetes/kubelet.conf.d/50-fleet.conf", "mode", "0644", "0600"), NOTHING),
+    ("member", Difference("file", "/etc/kubernetes/kubelet.conf.d/50-fleet.conf", "sha256", "aaaa", "bbbb"), ("restart", (KUBELET,))),
+    ("member", Difference("file", "/etc/default/kubelet", "sha256", "aaaa", "bbbb"), ("restart", (KUBELET,))),
+    ("member", Difference("file", "/etc/containerd/config.toml", "sha256", "aaaa", "bbbb"), ("restart", (KUBELET,))),
+    ("member", Difference("file", "/etc/kubernetes/fleet/devices.yaml", "sha256", "aaaa", "bbbb"), NOTHING),
+    ("member", Difference("unit", "kubelet.service", "state", "active", "inactive"), ("restart", (KUBELET,))),
+    ("member", Difference("unit", "containerd.service", "present", True, False), ("restart", (KUBELET,))),
+    ("member", Difference("unit", "kubelet.service", "drop_ins", [], ["/etc/systemd/system/kubelet.service.d/a.conf 0123"]), ("restart", (KUBELET,))),
+    ("member", Difference("package", "containerd", "present", True, False), ("restart", (KUBELET,))),
+    ("member", Difference("package", "kubelet", "present", True, False), ("restart", (KUBELET,))),
+    ("member", Difference("package", "kubelet", "held", True, False), NOTHING),
 ]  # fmt: skip
 REPLICAS = {"vllm_replicas": [{"name": name} for name in EVERY_REPLICA], "gateway_faces": ["node", "clients"]}
 

@@ -48,6 +48,18 @@ def test_a_deeply_nested_file_ends_in_a_message(tmp_path: Path, deep: bytes) -> 
     assert str(caught.value).startswith("stacks/machines.yaml: line 1: is nested deeper than 50 levels")
 
 
+@pytest.mark.parametrize(
+    "name", ["../secret.yaml", "{folder}/../secret.yaml", "/proc/self/environ", "more/../../secret.yaml"]
+)
+def test_a_file_of_machines_is_in_the_stack_file_s_folder(tmp_path: Path, name: str) -> None:
+    """A review takes the stack file of a stranger, and its messages may quote what they read."""
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    (tmp_path / "secret.yaml").write_text("machine: {address: 192.0.2.1}")
+    with pytest.raises(errors.SettingsError, match="is outside the folder"):
+        inventory.expand({"nodes": {"machines": name.format(folder=folder)}}, folder, "stacks/Pulumi.prod.yaml")
+
+
 @settings(max_examples=80, derandomize=True, database=None, deadline=None)
 @given(
     st.one_of(st.binary(max_size=200), st.text(alphabet="ab:-[]{}#&*!|>'\"%@`?, \n\t0", max_size=120).map(str.encode))

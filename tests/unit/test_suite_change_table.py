@@ -53,8 +53,8 @@ def test_a_row_changes_one_thing_in_one_way() -> None:
             *map(bool, (row.from_node, row.site, row.by, row.never)),
         ]
         assert bool(row.variable) is not bool(row.file), f"{row.name}: `variable` or `file`"
-        rule = "a variable has one of to, from_node, site, entry, unset, by, never; a file none of them"
-        assert sum(ways) == (1 if row.variable else 0), f"{row.name}: {rule}"
+        rule = "a variable has one of to, from_node, site, entry, unset, by, never; a file none of them but never"
+        assert sum(ways) == (1 if row.variable or row.never else 0), f"{row.name}: {rule}"
         assert not row.file or not (row.add and row.put), f"{row.name}: `add` or `put`"
 
 

@@ -52,14 +52,10 @@ def urls(stack: Stack, model: str) -> dict[str, str]:
     return {"service": f"http://{model}.{stack.cluster.namespace}.svc/v1", **outside}
 
 
-def rollout(stack: Stack, model: str, api_key: str) -> dict[str, Any]:
-    """Return the inputs of a model's Rollout, but for the secret key and the probes."""
+def rollout(stack: Stack, deployment: Object) -> dict[str, Any]:
+    """Return the inputs of the Rollout of a model's Deployment, but for the secret key and the probes."""
+    model = deployment.manifest["metadata"]["name"]
     cluster, form = stack.cluster, stack.cluster.models[model]
-    values = stack.values(model)
-    secret = serving.key_secret(stack, api_key, "")
-    deployment = next(
-        item for item in serving.objects(stack, model, secret, ()) if item.manifest["kind"] == "Deployment"
-    )
     return {
         "cluster": cluster_inputs(stack),
         "namespace": cluster.namespace,
@@ -72,7 +68,7 @@ def rollout(stack: Stack, model: str, api_key: str) -> dict[str, Any]:
         "gpus": stack.gpus(model),
         "deadline": deployment.seconds,
         "image": cluster.image,
-        "model": values["vllm_served_model_name"],
+        "model": stack.values(model)["vllm_served_model_name"],
         "vars": validate.model_own(stack.settings, stack.roles, model),
     }
 

@@ -3,7 +3,7 @@
 Pure. Called by fleet.cli.rights.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fleet.program import kubernetes
@@ -30,20 +30,25 @@ WATCHED = (
     _rule("apps", ["replicasets"], ["get", "list", "watch"]),
 )
 
+# What `fleet drain` needs besides. Kubernetes has no smaller right to cordon: who may patch a node may also change its labels and taints.
+CORDON = _rule("", ["nodes"], ["patch"])
+EVICT = _rule("", ["pods/eviction"], ["create"])
+
 
 def roles(stack: Stack, name: str) -> list[Manifest]:
     """Return the ClusterRole and the Role of each namespace, all with this name."""
     manifests = [item.manifest for item in kubernetes.objects(stack, "", ("any",), token="any")]
     wide = [manifest for manifest in manifests if "namespace" not in manifest["metadata"]]
     spaces = list(dict.fromkeys([stack.cluster.namespace, stack.cluster.jobs_namespace]))
-    cluster = {"apiVersion": f"{GROUP}/v1", "kind": "ClusterRole", "metadata": {"name": name}}
     return [
-        {**cluster, "rules": [*_named(wide), NODES]},
-        *(
-            _role(name, space, [each for each in manifests if each["metadata"].get("namespace") == space])
-            for space in spaces
-        ),
+        _role(name, "", [*_named(wide), NODES]),
+        *(_role(name, space, [*_own(manifests, space), *WATCHED]) for space in spaces),
     ]
+
+
+def drain_roles(stack: Stack, name: str) -> list[Manifest]:
+    """Return what `fleet drain` and `fleet undrain` need besides: a ClusterRole, and a Role where the models are."""
+    return [_role(name, "", [CORDON]), _role(name, stack.cluster.namespace, [EVICT])]
 
 
 def bindings(made: Iterable[Manifest], subject: Mapping[str, str]) -> list[Manifest]:
@@ -68,11 +73,18 @@ def _named(manifests: Iterable[Manifest]) -> list[Rule]:
     return [_rule("", [PLURALS[kind]], OWN, each) for kind, each in names.items()]
 
 
-def _role(name: str, namespace: str, manifests: Iterable[Manifest]) -> Manifest:
+def _own(manifests: Iterable[Manifest], namespace: str) -> list[Rule]:
+    """Return the rules for the kinds of objects that the stack has in a namespace."""
     by_group: dict[str, set[str]] = {}
     for manifest in manifests:
-        group = manifest["apiVersion"].rpartition("/")[0]
-        by_group.setdefault(group, set()).add(PLURALS[manifest["kind"]])
-    rules = [_rule(group, resources, OWN) for group, resources in by_group.items()]
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": f"{GROUP}/v1", "kind": "Role", "metadata": metadata, "rules": [*rules, *WATCHED]}
+        if manifest["metadata"].get("namespace") == namespace:
+            group = manifest["apiVersion"].rpartition("/")[0]
+            by_group.setdefault(group, set()).add(PLURALS[manifest["kind"]])
+    return [_rule(group, resources, OWN) for group, resources in by_group.items()]
+
+
+def _role(name: str, namespace: str, rules: Sequence[Rule]) -> Manifest:
+    """Return a Role of a namespace, without one a ClusterRole."""
+    place = {"namespace": namespace} if namespace else {}
+    kind = "Role" if namespace else "ClusterRole"
+    return {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": {"name": name, **place}, "rules": list(rules)}

@@ -16,6 +16,8 @@ TOKEN = "weights-token"
 NOMINAL = "1Ti"  # a hostPath has no size
 ROOT_MAY = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]  # what taking over another user's files needs
 LATEST = 2  # times that a Job tries again
+# Pulumi's plugin would wait for the end of a Job that has failed, at each `up` again: so it makes it anew.
+RETRY = {"pulumi.com/replaceUnready": "true"}
 
 
 def folder(stack: Stack, values: Mapping[str, Any]) -> str:
@@ -136,6 +138,7 @@ def _job(stack: Stack, values: Mapping[str, Any], files: pod_files.Files, node: 
         return {
             "name": name,
             "image": cluster.image,
+            "terminationMessagePolicy": "FallbackToLogsOnError",  # the last lines, for who looks at the pod
             "command": [*command, *(words["hub"] if hub else [])],
             "env": trusted if hub else [],
             "resources": {"requests": {"cpu": "1", "memory": "1Gi"} if hub else {"cpu": "100m", "memory": "128Mi"}},
@@ -186,7 +189,7 @@ def _job(stack: Stack, values: Mapping[str, Any], files: pod_files.Files, node: 
         name,
         cluster.jobs_namespace,
         labels={NODE: label(node)} if node else {},
-        annotations={NODE: node} if node else {},
+        annotations={**RETRY, **({NODE: node} if node else {})},
         spec={"activeDeadlineSeconds": seconds, "backoffLimit": LATEST, "template": template},
     )
     needed = [files.object.key, f"PersistentVolumeClaim/{cluster.jobs_namespace}/weights", *namespace.policies(stack)]

@@ -9,16 +9,29 @@ then `make docs`.
 from collections.abc import Sequence
 
 from fleet import findings
-from fleet.stack.rules import disks, gpus, memory, pins, pods, serving, versions
+from fleet.stack.rules import disks, gpus, members, memory, pins, pods, serving, versions
 from fleet.stack.rules.gpus import PARALLEL
+from fleet.stack.rules.members import member_key
 from fleet.stack.rules.pins import UNLESS_SUPPLIED
 from fleet.stack.rules.rule import Disk, MachinePlan, Rule, StackFinding
 
-__all__ = ["PARALLEL", "RULES", "UNLESS_SUPPLIED", "Disk", "MachinePlan", "Rule", "StackFinding"]
+__all__ = [
+    "OF_MEMBERS",
+    "PARALLEL",
+    "RULES",
+    "UNLESS_SUPPLIED",
+    "Disk",
+    "MachinePlan",
+    "Rule",
+    "StackFinding",
+    "member_key",
+]
 
 RULES: Sequence[Rule] = [
     rule
-    for module in (pins, gpus, memory, disks, serving, pods, versions)
+    for module in (pins, gpus, memory, disks, serving, pods, members, versions)
     for rule in vars(module).values()
-    if isinstance(rule, findings.Rule) and rule not in UNLESS_SUPPLIED
+    if isinstance(rule, findings.Rule) and rule not in (*UNLESS_SUPPLIED, member_key)
 ]
+# Those about members of the stack's own cluster, also without GPUs.
+OF_MEMBERS: Sequence[Rule] = [rule for rule in RULES if rule in vars(members).values()]

@@ -43,12 +43,14 @@ class MachinePlan:
     """The plan of one machine: its role variables, with the right types and with defaults, and its number of GPUs.
 
     `disk` is the system's, None when only the machine knows it. `pod`: not a machine, but one replica on a cluster, with its own GPUs.
+    `member`: a machine of the stack's own cluster, on which no replica is set up.
     """
 
     values: Mapping[str, Any]
     gpus: int
     disk: Disk | None = None
     pod: bool = False
+    member: bool = False
 
     @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:

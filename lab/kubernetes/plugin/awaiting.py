@@ -12,6 +12,7 @@ from fleet.cluster.forms import ANY, condition
 from fleet.validators import Record
 
 SKIP = "pulumi.com/skipAwait"
+REPLACE = "pulumi.com/replaceUnready"  # only of a Job
 SLICE = Record({"metadata": ANY}, open=True)
 
 
@@ -25,7 +26,16 @@ class Wait:
 
 def skipped(manifest: Mapping[str, Any]) -> bool:
     """Return whether the program waits for nobody's work on this object."""
-    return str((manifest["metadata"].get("annotations") or {}).get(SKIP, "")).lower() == "true"
+    return _says(manifest, SKIP)
+
+
+def replaced(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the program wants a new object in place of one that is not done at the next update."""
+    return manifest["kind"] == "Job" and _says(manifest, REPLACE)
+
+
+def _says(manifest: Mapping[str, Any], annotation: str) -> bool:
+    return str((manifest["metadata"].get("annotations") or {}).get(annotation, "")).lower() == "true"
 
 
 def missing(cluster: Cluster, live: Mapping[str, Any]) -> Wait | None:

@@ -5,13 +5,14 @@ At a preview the server judges the objects (dry run), and values that only it kn
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
-from pulumi.runtime.proto import provider_pb2, status_pb2
+from pulumi.runtime.proto import provider_pb2
 
 from fleet import errors
 from fleet.cluster import Access, Cluster
@@ -25,6 +26,8 @@ Context = grpc.ServicerContext
 VERSION = "4.34.2+standin"  # of the SDK that asks for it
 INTERVAL = 0.3  # seconds between two looks
 SECONDS = 600.0
+FORGET = "PULUMI_K8S_DELETE_UNREACHABLE"  # of the environment; only the word `true` counts
+GONE_CLUSTER = "configured Kubernetes cluster is unreachable"
 
 
 class Kubernetes(protocol.Plugin):
@@ -37,6 +40,7 @@ class Kubernetes(protocol.Plugin):
         super().__init__()
         self._engine = engine
         self._configured: Store | None = None
+        self._unreachable = ""  # why, decided once, when the engine configures this
 
     # --- the plugin itself
 
@@ -45,9 +49,11 @@ class Kubernetes(protocol.Plugin):
         if not has_unknown(settings):
             access = Access(str(settings.get("context") or ""), str(settings.get("kubeconfig") or ""))
             try:
-                self._configured = Store(Cluster(access, self.cancelled))
+                store = Store(Cluster(access, self.cancelled))
+                store.answers()
+                self._configured = store
             except errors.FleetError as error:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                self._unreachable = str(error)
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     # --- objects
@@ -66,10 +72,11 @@ class Kubernetes(protocol.Plugin):
         with self._work(context, new) as objects:
             if changes and not _replacing(changes) and objects and not has_unknown(new) and _is_fixed(objects, new):
                 changes = diffs.changes(old, new, tuple(changes))
-        replaces = _replacing(changes)
+            again = awaiting.replaced(new) and objects and _is_unready(objects, new)
+        replaces = [*_replacing(changes), *([f'metadata.annotations["{awaiting.REPLACE}"]'] if again else [])]
         some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(
-            changes=some if changes else none,
+            changes=some if changes or again else none,
             diffs=sorted({path.split(".")[0].split("[")[0] for path in changes}),
             replaces=replaces,
             # Both cannot be there with one name; with another, the new one comes first.
@@ -84,7 +91,7 @@ class Kubernetes(protocol.Plugin):
             if request.preview:
                 _judge(objects, manifest)
                 return provider_pb2.CreateResponse(properties=_struct(manifest))
-            assert objects
+            objects = self._reached(objects)
             if objects.find(manifest):
                 doing, seen = f"create {name(manifest)}", "it exists already, and is not in this stack's state"
                 raise errors.FleetError(node=objects.cluster.name, doing=doing, seen=seen)
@@ -98,7 +105,7 @@ class Kubernetes(protocol.Plugin):
             if request.preview:
                 _judge(objects, manifest)
                 return provider_pb2.UpdateResponse(properties=_struct(manifest))
-            assert objects
+            objects = self._reached(objects)
             objects.take_over(manifest)
             live = self._wait(objects, manifest, request.urn, request.timeout, context)
             return provider_pb2.UpdateResponse(properties=_struct(live))
@@ -106,7 +113,9 @@ class Kubernetes(protocol.Plugin):
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
         wanted = _plain(request.inputs) or _plain(request.properties)
         with self._work(context, wanted) as objects:
-            assert objects
+            if self._forgets(request.urn):
+                return provider_pb2.ReadResponse()
+            objects = self._reached(objects)
             live = objects.find(wanted)
             if live is None:
                 return provider_pb2.ReadResponse()
@@ -116,7 +125,9 @@ class Kubernetes(protocol.Plugin):
     def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
         manifest = _plain(request.properties)
         with self._work(context, manifest) as objects:
-            assert objects
+            if self._forgets(request.urn):
+                return empty_pb2.Empty()
+            objects = self._reached(objects)
             end = time.monotonic() + (request.timeout or SECONDS)
             with _unless_gone():
                 objects.delete(manifest)
@@ -139,6 +150,23 @@ class Kubernetes(protocol.Plugin):
             except errors.FleetError as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"resource {ident(manifest)}: {error}")
 
+    def _reached(self, objects: Store | None) -> Store:
+        """Return the store. Raises FleetError where the cluster did not answer."""
+        if objects is None:
+            raise errors.FleetError(seen=f"{GONE_CLUSTER}: {self._unreachable}")
+        return objects
+
+    def _forgets(self, urn: str) -> bool:
+        """Return whether an object of a cluster that does not answer leaves the state. Raises FleetError if not."""
+        if not self._unreachable:
+            return False
+        self._engine.report(urn, f"{GONE_CLUSTER}: {self._unreachable}", warning=True)
+        if os.environ.get(FORGET) != "true":
+            todo = f"if it was deleted, {FORGET}=true removes its objects from the state"
+            raise errors.FleetError(seen=GONE_CLUSTER, next=todo)
+        self._engine.report(urn, f"{GONE_CLUSTER} and {FORGET} is true: removes the object from the state")
+        return True
+
     def _wait(self, objects: Store, manifest: Manifest, urn: str, seconds: float, context: Context) -> dict[str, Any]:
         """Apply an object; return it once it does what it is for, with messages until then; else fail with the state that it has."""
         live, said, end = objects.apply(manifest), "", time.monotonic() + (seconds or SECONDS)
@@ -148,19 +176,9 @@ class Kubernetes(protocol.Plugin):
                 said = text
                 self._engine.report(urn, text, ephemeral=True)
             if lacks.failed or time.monotonic() > end or self.cancelled.wait(INTERVAL):
-                _keep(context, manifest, live, text)
+                protocol.fail_with_state(context, ident(live), _struct(live), text, inputs=_struct(manifest))
             live = objects.find(live) or live
         return live
-
-
-def _keep(context: Context, manifest: Manifest, live: Mapping[str, Any], message: str) -> NoReturn:
-    """Fail with a state that the Pulumi engine saves: the object exists, and is not done."""
-    seen, wanted = _struct(live), _struct(manifest)
-    detail = provider_pb2.ErrorResourceInitFailed(id=ident(live), properties=seen, inputs=wanted, reasons=[message])
-    status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-    status.details.add().Pack(detail)
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    context.abort(grpc.StatusCode.UNKNOWN, message)
 
 
 def _judge(objects: Store | None, manifest: Manifest) -> None:
@@ -168,6 +186,14 @@ def _judge(objects: Store | None, manifest: Manifest) -> None:
     if objects and not has_unknown(manifest):
         with _unless_gone():
             objects.apply(manifest, dry_run=True)
+
+
+def _is_unready(objects: Store, manifest: Manifest) -> bool:
+    """Return whether an object exists and does not do what it is for; False where it cannot be read."""
+    with contextlib.suppress(errors.FleetError):
+        live = objects.find(manifest)
+        return live is not None and awaiting.missing(objects.cluster, live) is not None
+    return False
 
 
 def _is_fixed(objects: Store, manifest: Manifest) -> bool:

@@ -31,6 +31,10 @@ class Store:
         self._places: dict[tuple[str, str], tuple[str, bool]] = {}
         self._lock = threading.Lock()
 
+    def answers(self) -> None:
+        """Raise FleetError where the server does not say which kinds it has, as where the credentials have expired."""
+        self.cluster.get("ask which kinds it has", "/api/v1", KINDS)
+
     def path(self, manifest: Manifest) -> str:
         """Return the path of an object. Raises ClusterRefused, of code 404 for a kind that the server does not know."""
         collection, namespaced = self._place(manifest["apiVersion"], manifest["kind"])

@@ -6,7 +6,9 @@ package deviceplugin
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	v1 "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
@@ -14,20 +16,31 @@ import (
 
 const driverFile = "/dev/kfd"
 
+// A node of the driver without a render node is a processor: it has the minor 0.
+var renderMinor = regexp.MustCompile(`(?m)^drm_render_minor ([1-9][0-9]*)$`)
+
 // plugin offers one GPU for each render node; the file's name is the GPU's identifier.
 type plugin struct {
 	v1.UnimplementedDevicePluginServer
 	renderNodes map[string]string
 }
 
+// findGPUs reads the tree of the driver, as AMD's does: in a pod the device files are not there.
 func findGPUs() (*plugin, error) {
-	paths, err := filepath.Glob("/dev/dri/renderD*")
+	paths, err := filepath.Glob("/sys/class/kfd/kfd/topology/nodes/*/properties")
 	if err != nil {
 		return nil, err
 	}
 	nodes := map[string]string{}
 	for _, path := range paths {
-		nodes[filepath.Base(path)] = path
+		properties, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if minor := renderMinor.FindSubmatch(properties); minor != nil {
+			name := "renderD" + string(minor[1])
+			nodes[name] = "/dev/dri/" + name
+		}
 	}
 	return &plugin{renderNodes: nodes}, nil
 }

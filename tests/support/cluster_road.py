@@ -1,0 +1,198 @@
+"""The road onto the lab's cluster: a copy of the project with its own Pulumi state, cluster and stack, and clients in a pod of that cluster.
+
+Needs what `make up STACK=lab-kubernetes` needs. Used by tests/kubernetes. The stack's name is the lab's, which protects the user's.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fleet import probes
+from lab.kubernetes import cluster
+from tests.support import e2e, load_client
+from tests.support.environment import expect_success, forget_secrets, user_environment
+
+SPACE, CLIENTS = "glm", "clients"  # namespaces
+ENDED = 300  # seconds until clients have ended after their running requests
+FILES = "/clients"  # in their pod
+OPTIONS = ("--policy-pack", "policies", "--color", "never")
+
+
+class ClusterRoad:
+    """One stack on one cluster of the lab; both have the name `stack`."""
+
+    def __init__(self, home: pathlib.Path, stack: str) -> None:
+        self.home, self.stack = home, stack
+        e2e.copy_project(home)
+        forget_secrets(home)
+        stacks = home / "stacks"
+        shutil.copy2(stacks / "Pulumi.lab-kubernetes.yaml", stacks / f"Pulumi.{stack}.yaml")
+        own = user_environment(home)
+        self.env = {**own, "PATH": f"{own['PATH']}:{home / 'lab' / 'kubernetes' / 'plugin'}", "NO_COLOR": "1"}
+
+    def run(self, *command: str, timeout: float = e2e.UP) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would; both streams in one output."""
+        return subprocess.run(
+            command, cwd=self.home, env=self.env, text=True, timeout=timeout,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def make(self, verb: str) -> subprocess.CompletedProcess[str]:
+        """Do what `make up` or `make down` of the stack does."""
+        return self.run(f"bootstrap/{verb}.sh", self.stack)
+
+    def up(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("pulumi", "up", "--yes", "--skip-preview", *OPTIONS, "--stack", self.stack, *more)
+
+    def preview(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("pulumi", "preview", *OPTIONS, "--stack", self.stack, *more)
+
+    def fleet(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("fleet", verb, "-s", self.stack, *arguments)
+
+    def set_length(self, tokens: int) -> None:
+        """Change the longest context that the model takes."""
+        path = 'glm-fleet:vars.vllm_flags["max-model-len"]'
+        expect_success(self.run("pulumi", "config", "set", "--path", path, str(tokens), "--stack", self.stack))
+
+    def set_key(self, key: str) -> None:
+        command = ("pulumi", "config", "set", "--secret", "vllm_api_key", "--stack", self.stack)
+        run = subprocess.run(command, cwd=self.home, env=self.env, text=True, input=key, capture_output=True)
+        expect_success(run)
+
+    def output(self, name: str) -> str:
+        return expect_success(
+            self.run("pulumi", "stack", "output", name, "--show-secrets", "--stack", self.stack)
+        ).strip()
+
+    def setting(self, path: str) -> str:
+        """Return a value of the stack file."""
+        return expect_success(self.run("pulumi", "config", "get", "--path", path, "--stack", self.stack)).strip()
+
+    def kubectl(self, *words: str, stdin: bytes | None = None) -> str:
+        """Run kubectl as the cluster's administrator."""
+        return cluster.kubectl(pathlib.Path(self.setting("kubernetes.kubeconfig")), *words, stdin=stdin)
+
+    def pods(self) -> dict[str, str]:
+        """Return the node of each ready pod of the model, by the pod's id."""
+        items = json.loads(self.kubectl("get", "pods", f"--namespace={SPACE}", "--output=json"))["items"]
+        return {pod["metadata"]["uid"]: pod["spec"]["nodeName"] for pod in items if _ready(pod)}
+
+    def wait_for_pods(self, nodes: list[str], seconds: float = e2e.BACK) -> None:
+        """Wait until exactly one ready pod is on each of these nodes."""
+        end = time.monotonic() + seconds
+        while sorted(self.pods().values()) != sorted(nodes):
+            assert time.monotonic() < end, self.kubectl("get", "pods", f"--namespace={SPACE}", "--output=wide")
+            time.sleep(1)
+
+    def power(self, verb: str, *machines: str) -> None:
+        """Start or stop machines of the cluster at once, as a power switch does."""
+        options = ("--time=0",) if verb == "stop" else ()
+        expect_success(self.run("docker", verb, *options, *(f"{self.stack}-{name}" for name in machines)))
+
+    def clients(self, key: str = "") -> "PodClients":
+        """Return clients of the Service, in a pod, who ask while the context lasts, with the stack's key or another."""
+        address = self.kubectl("get", "service/glm", f"--namespace={SPACE}", "--output=jsonpath={.spec.clusterIP}")
+        picture = probes.load(["bottle-grounding"])[0].body(self.setting("vars.vllm_served_model_name"))
+        target = load_client.Target(
+            name=address, addresses=[address], port=80, authority=None, key=key or self.output("api_key"), picture=picture, kept=False
+        )  # fmt: skip
+        return PodClients(self, target)
+
+    def paste(self) -> str:
+        """Paste the two lines that `fleet show` ends with, and return the model's answer."""
+        lines = expect_success(self.fleet("show")).splitlines()
+        tunnel, ask = (next(line for line in lines if f"; fleet {verb} " in line) for verb in ("forward", "request"))
+        with subprocess.Popen(
+            ["bash", "-c", tunnel],
+            cwd=self.home,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert "answers at" in process.stdout.readline()
+                answer = expect_success(self.run("bash", "-c", ask))
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+        body = json.loads(answer[answer.index("{") :])
+        assert "choices" in body, body
+        return str(body["choices"][0]["message"]["content"]).strip()
+
+    def left_overs(self) -> list[str]:
+        """Return what of the cluster is still on this machine; nothing after `make down`."""
+        label = f"label=glm-fleet-lab={self.stack}"
+        looks = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+        left = [expect_success(self.run("docker", *look, "--quiet", "--filter", label)) for look in looks]
+        return [*"".join(left).split(), *(line for line in e2e.processes() if str(self.home) in line)]
+
+
+class PodClients(load_client.Reports):
+    """Clients in a pod that reports on its standard output."""
+
+    def __init__(self, road: ClusterRoad, target: load_client.Target, workers: int = 4) -> None:
+        self._road = road
+        files = {"load_client.py": pathlib.Path(load_client.__file__).read_text()}
+        files["job.json"] = load_client.job(target, workers)
+        self._objects = _objects(road.setting("kubernetes.image"), files)
+
+    def __enter__(self) -> Self:
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CLIENTS}}
+        self._road.kubectl("apply", "--filename=-", stdin=json.dumps(space).encode())
+        self._kubectl("wait", "--for=create", f"--timeout={ENDED}s", "serviceaccount/default")  # no pod before it
+        self._kubectl("apply", "--filename=-", stdin=json.dumps(self._objects).encode())
+        self._kubectl("wait", "--for=condition=Ready", f"--timeout={ENDED}s", "pod/clients")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kubectl("delete", "pod/clients", "secret/clients", "--wait")
+
+    def text(self) -> str:
+        return self._kubectl("logs", "clients")
+
+    def end(self) -> load_client.Sums:
+        """End the clients after their running requests, and return the sums."""
+        self._kubectl("exec", "clients", "--", "python3", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
+        self._kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={ENDED}s", "pod/clients")
+        return load_client.sums([json.loads(line) for line in self.text().splitlines()])
+
+    def _kubectl(self, *words: str, stdin: bytes | None = None) -> str:
+        return self._road.kubectl(*words, f"--namespace={CLIENTS}", stdin=stdin)
+
+
+def _objects(image: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the clients' files and pod. The pod may run where nothing else may."""
+    container = {
+        "name": "clients",
+        "image": image,
+        "command": ["python3", "-u", f"{FILES}/load_client.py", f"{FILES}/job.json", "/dev/stdout"],
+        "volumeMounts": [{"name": "files", "mountPath": FILES}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "nodeName": "glm-1",  # the tests stop and drain the other one
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [container],
+        "volumes": [{"name": "files", "secret": {"secretName": "clients"}}],
+    }
+    labels = {"glm-fleet/client": "true"}
+    items = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "clients"}, "stringData": files},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "clients", "labels": labels}, "spec": pod},
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        each["type"] == "Ready" and each["status"] == "True" for each in conditions
+    )
