@@ -58,8 +58,8 @@ trial "$work" "$stack" || case $output in
   *) no "Pulumi refuses this backup of $stack; nothing was written: ${output##*error: }" "a state that can be imported" "use another copy" ;;
 esac
 
-# older FILE OTHER: whether Pulumi wrote the state of the first export before that of the other.
-older() { python -c 'import datetime, sys; times = map(datetime.datetime.fromisoformat, sys.argv[1:]); sys.exit(next(times) >= next(times))' "$(saved "$1")" "$(saved "$2")"; }
+# as_new FILE OTHER: whether Pulumi wrote the state of the first export not before that of the other; a time that cannot be read is none.
+as_new() { python -c 'import datetime, sys; times = map(datetime.datetime.fromisoformat, sys.argv[1:]); sys.exit(next(times) < next(times))' "$(saved "$1")" "$(saved "$2")"; }
 current=$(resources_of "$stack")
 case $current in
   none | 0) ;;
@@ -69,7 +69,7 @@ case $current in
     esac
     if [ "$current" != broken ]; then
       pulumi stack export --stack "$stack" --file "$work/current.json"
-      if [ "$overwrite" != --overwrite=older ] && older "$work/state.json" "$work/current.json"; then
+      if [ "$overwrite" != --overwrite=older ] && ! as_new "$work/state.json" "$work/current.json"; then
         no "the state of $stack is of $(saved "$work/current.json"), the backup's of $(saved "$work/state.json"): it does not know what was deployed since" "a backup of the present state, or permission to go back to an older one" "make restore FILE=$(paste "$file") OVERWRITE=older; it first makes a backup of the current state"
       fi
       "$REPO/bootstrap/backup.sh" "$stack"

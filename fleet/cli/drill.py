@@ -108,12 +108,8 @@ class Drill:
                     self._empty_preview("after the drill", "--refresh")
             after = drill_identity.of(stack_outputs.deployed(self._stack), self._node, self._made)
             self.report.same = drill_identity.compare(identity, after)
-        except errors.FleetError as error:
-            self.report.error = str(error).splitlines()[0]
-            self._way_back()
-            raise
-        except KeyboardInterrupt:
-            self.report.error = "interrupted"
+        except (errors.FleetError, KeyboardInterrupt) as error:
+            self.report.error = (str(error) or "interrupted").splitlines()[0]
             self._way_back()
             raise
 

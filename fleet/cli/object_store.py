@@ -64,9 +64,9 @@ def newest(place: str) -> list[str]:
     import obstore
 
     store = _store(place)
-    found = _call(f"list {place}", lambda: [each["path"] for batch in obstore.list(store) for each in batch])
+    paths = _call(f"list {place}", lambda: [each["path"] for batch in obstore.list(store) for each in batch])
     stamp = re.compile(r"-(\d{8}-\d{6})\.tar\.gz$")
-    names = {name: match[1] for name in found if NAME.fullmatch(name) and (match := stamp.search(name))}
+    names = {name: match[1] for name in paths if NAME.fullmatch(name) and (match := stamp.search(name))}
     return sorted(names, key=lambda name: names[name], reverse=True)[:SHOWN]
 
 

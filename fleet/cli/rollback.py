@@ -39,7 +39,7 @@ def command(stack: str, listed: bool, number: int | None, build: bool, download:
     """
     path = common.root() / "stacks" / f"Pulumi.{stack}.yaml"
     file = f"stacks/{path.name}"
-    stack_file.read(stack, common.root())
+    reviewed = stack_file.read(stack, common.root()).review
     config = yaml.safe_load(path.read_text())["config"]
     states = good_states.read(stack)
     if listed:
@@ -60,9 +60,13 @@ def command(stack: str, listed: bool, number: int | None, build: bool, download:
         click.echo("nothing was written")
         sys.exit(1)
     stack_edit.replace(path, text)
-    click.echo(
-        f"{file}: written\n  next:   `pulumi up -s {shlex.quote(stack)} --policy-pack policies` goes back, in turns"
+    quoted = shlex.quote(stack)
+    step = (
+        f"`fleet review -s {quoted} --out FILE`; once it is signed, `fleet apply FILE`"
+        if reviewed
+        else f"`pulumi up -s {quoted} --policy-pack policies`"
     )
+    click.echo(f"{file}: written\n  next:   {step} goes back, in turns")
 
 
 def choose(states: Sequence[Update], config: dict[str, object], number: int | None) -> Update:

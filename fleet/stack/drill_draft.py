@@ -18,7 +18,15 @@ RELEASE, WAIVERS, GATEWAY, NODES = (f"glm-fleet:{key}" for key in ("release", "w
 
 
 def refuse(loaded: settings.Settings, node: str) -> None:
-    """Raise FleetError for a machine without which the fleet cannot be deployed."""
+    """Raise FleetError for a stack that a drill cannot change, and for a machine without which the fleet cannot be deployed."""
+    if loaded.cluster:
+        raise _refusal(node, "it is a member of a cluster", "a stack whose machines serve models themselves")
+    if loaded.review:
+        raise _refusal(
+            node,
+            "only `fleet apply` changes this stack",
+            "a stack without glm-fleet:review for the drill (docs/drill.md)",
+        )
     if node not in loaded.serving:
         serving = ", ".join(loaded.serving) or "a stack with machines"
         near = errors.nearest(node, loaded.serving)

@@ -6,6 +6,7 @@ A lab of its own: its containers, network and keys are removed, and the copy of 
 import pathlib
 import shutil
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,20 @@ LAB = "glm-loss"
 REINSTALL = "pulumi refresh --yes --skip-preview -s ENV --target '**lab:index:Site**' --target '**lab:index:Machine**'"
 
 
+@pytest.fixture
+def homes(tmp_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """The folders of the project before and after the loss; what is left of the lab is removed at the end."""
+    homes = (tmp_path / "lost" / "glm-fleet", tmp_path / "new" / "glm-fleet")
+    yield homes
+    for home in homes:
+        site.remove(LAB, keys(home))
+
+
+def keys(home: pathlib.Path) -> pathlib.Path:
+    """Return the folder of the lab's keys."""
+    return home / ".pulumi" / "lab" / LAB
+
+
 def deploy(home: pathlib.Path, kept: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, dict[str, str]]:
     """Deploy the lab, and return a backup, the passphrase and the nodes' host keys."""
     road = Road(home, LAB)
@@ -32,25 +47,25 @@ def deploy(home: pathlib.Path, kept: pathlib.Path) -> tuple[pathlib.Path, pathli
     return backup, kept.parent / "passphrase", host_keys
 
 
-def test_the_commands_of_the_page_lead_back_to_a_verified_endpoint(tmp_path: pathlib.Path) -> None:
-    backup, passphrase, earlier = deploy(tmp_path / "lost" / "glm-fleet", tmp_path / "kept")
-    site.remove(LAB, tmp_path / "lost" / "glm-fleet" / ".pulumi" / "lab" / LAB)
-    shutil.rmtree(tmp_path / "lost")
+def test_the_commands_of_the_page_lead_back_to_a_verified_endpoint(
+    homes: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    lost, new = homes
+    backup, passphrase, earlier = deploy(lost, tmp_path / "kept")
+    site.remove(LAB, keys(lost))
+    shutil.rmtree(lost)
 
-    road = Road(tmp_path / "new" / "glm-fleet", LAB)
+    road = Road(new, LAB)
     (road.home / ".venv").unlink()  # a link to that of this checkout: the page's commands make one
     values = {"ENV": STACK, "BACKUP": str(backup), "PASSPHRASE": str(passphrase)}
     instead = {"git clone": "true", "git checkout": "true", "fleet enrol": REINSTALL}
-    try:
-        for command in recovery_page.commands(values, instead):
-            began = time.monotonic()
-            expect_success(road.run("bash", "-ec", command, timeout=UP))
-            print(f"{time.monotonic() - began:6.0f} s  {command}")
-        served = road.outputs()["replicas"]
-        assert {*served} == {*NODES} and all(
-            each["probes"]["passed"] == each["probes"]["total"] for each in served.values()
-        )
-        assert not {each["connection"]["host_key"] for each in served.values()} & {*earlier.values()}
-        expect_success(road.run("fleet", "probe", "-s", STACK, timeout=600))
-    finally:
-        expect_success(road.destroy())
+    for command in recovery_page.commands(values, instead):
+        began = time.monotonic()
+        expect_success(road.run("bash", "-ec", command, timeout=UP))
+        print(f"{time.monotonic() - began:6.0f} s  {command}")
+    served = road.outputs()["replicas"]
+    assert {*served} == {*NODES} and all(
+        each["probes"]["passed"] == each["probes"]["total"] for each in served.values()
+    )
+    assert not {each["connection"]["host_key"] for each in served.values()} & {*earlier.values()}
+    expect_success(road.run("fleet", "probe", "-s", STACK, timeout=600))

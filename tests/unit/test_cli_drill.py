@@ -116,6 +116,12 @@ def alone(config: dict[str, Any]) -> None:
     del config[drill_draft.GATEWAY]
 
 
+def members(config: dict[str, Any]) -> None:
+    for key in (drill_draft.GATEWAY, "glm-fleet:clients", "glm-fleet:acceptance"):
+        config.pop(key, None)
+    config["glm-fleet:cluster"] = {"control_planes": ["prod-1"]}
+
+
 def one_gateway(config: dict[str, Any]) -> None:
     config[drill_draft.GATEWAY]["nodes"] = ["prod-2"]
 
@@ -126,6 +132,8 @@ def test_a_drill_that_would_end_the_service_is_refused(tmp_path: Path) -> None:
         refused("prod-1", tmp_path),
         refused("prod-1", tmp_path, alone),
         refused("prod-2", tmp_path, one_gateway),
+        refused("prod-2", tmp_path, lambda config: config.update({"glm-fleet:review": {"signers": "reviewers"}})),
+        refused("prod-2", tmp_path, members),
     ]
     assert "\n".join([*texts, ""]) == (GOLDEN / "refused.txt").read_text()
     drill_draft.refuse(loaded(prod(), tmp_path), "prod-2")

@@ -210,6 +210,17 @@ def test_a_preview_that_fails_leaves_the_file_unchanged(world: World) -> None:
     assert world.file.read_text() == before
 
 
+def test_where_only_an_approved_report_changes_the_stack_the_next_step_is_a_review(world: World) -> None:
+    world.add(world.changed(vllm_memory="300g"))
+    text = world.file.read_text()
+    world.file.write_text(
+        text.replace("  glm-fleet:parallel:", "  glm-fleet:review: {signers: reviewers}\n  glm-fleet:parallel:")
+    )
+    assert run("--yes").endswith(
+        "  next:   `fleet review -s prod --out FILE`; once it is signed, `fleet apply FILE` goes back, in turns\n"
+    )
+
+
 def test_a_machine_that_the_earlier_state_did_not_have_keeps_its_values(world: World) -> None:
     earlier = world.changed(vllm_memory="300g")
     del earlier[NODES]["machines"]["prod-4"]
