@@ -11,6 +11,8 @@ from fleet import errors
 from fleet.cli import common
 
 WORDS = ("minutely", "hourly", "daily", "weekly", "monthly", "quarterly", "semiannually", "yearly", "annually")
+# Of the user's environment, what chooses another backend or passphrase than the default one (bootstrap/env.sh).
+CHOICES = ("FLEET_BACKEND", "FLEET_PASSPHRASE_FILE")
 CALENDAR = re.compile(r"[A-Za-z0-9*/:.,~ -]{1,100}")
 SERVICE = """\
 [Unit]
@@ -21,9 +23,9 @@ After=network-online.target
 [Service]
 Type=oneshot
 WorkingDirectory={root}
-Environment={state}
+{environment}
 EnvironmentFile=-{credentials}
-ExecStart={script} {arguments}
+ExecStart={command}
 UMask=0077
 Nice=10
 """
@@ -44,14 +46,15 @@ WantedBy=timers.target
 def units(stack: str, place: str, schedule: str) -> dict[str, str]:
     """Return {name: content} of the service and its timer. Raises FleetError for a schedule that systemd does not know."""
     _check(schedule)
-    root, state = common.root(), common.state_folder()
+    root = common.root()
+    environment = {"FLEET_STATE": str(common.state_folder()), **_choices()}
+    command = [str(root / "bootstrap" / "backup.sh"), stack, *([place] if place else [])]
     words = {
         "stack": _percent(stack),
         "root": _percent(str(root)),
-        "state": _quoted(f"FLEET_STATE={state}"),
+        "environment": "\n".join(f"Environment={_quoted(f'{name}={value}')}" for name, value in environment.items()),
         "credentials": _percent(str(credentials())),
-        "script": _quoted(str(root / "bootstrap" / "backup.sh")),
-        "arguments": " ".join(map(_quoted, [stack, *([place] if place else [])])),
+        "command": " ".join(_quoted(word).replace("$", "$$") for word in command),
         "schedule": schedule,
     }
     return {f"{name(stack)}.service": SERVICE.format(**words), f"{name(stack)}.timer": TIMER.format(**words)}
@@ -85,10 +88,14 @@ def write(contents: Mapping[str, str], stack: str, place: str) -> str:
     steps = [f"systemctl{user} daemon-reload && systemctl{user} enable --now {name(stack)}.timer"]
     if user:
         steps.append("loginctl enable-linger    # so that it also runs while you are logged out")
-    if place.startswith("s3://"):
+    if any(where.startswith("s3://") for where in (place, _choices().get("FLEET_BACKEND", ""))):
         file = shlex.quote(str(credentials()))
         steps.insert(0, f"install -m 600 /dev/null {file}    # then AWS_ACCESS_KEY_ID=… and the others, one a line")
     return "\n".join([*parts, "next:", *(f"  {step}" for step in steps)])
+
+
+def _choices() -> dict[str, str]:
+    return {name: os.environ[name] for name in CHOICES if os.environ.get(name)}
 
 
 def _check(schedule: str) -> None:
@@ -113,6 +120,6 @@ def _percent(text: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Return one word of a unit's line, as systemd.service(5) quotes it."""
-    escaped = _percent(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    """Return one word of a unit's line, as systemd.syntax(7) quotes it; in a command a $ stands twice besides."""
+    escaped = _percent(word).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if re.search(r"[\s\"'\\]", word) else escaped

@@ -5,6 +5,7 @@ stays as it is: after an interrupted drill, a plain `up` sets the node up again.
 """
 
 import datetime
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -166,7 +167,7 @@ class Drill:
     def _require_bare(self, resources: drill_identity.Resources) -> None:
         """Look on the machine that the owner's mark and the replicas' units are gone."""
         connection_inputs = resources["Node"][self._node]["connection"]
-        units = " ".join(drill_identity.units(resources, self._node))
+        units = shlex.join(drill_identity.units(resources, self._node))
         command = (
             f"ls -d {owner.MARKER} /etc/fleet 2>/dev/null; systemctl list-unit-files --no-legend {units or 'none'}"
         )

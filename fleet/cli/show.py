@@ -21,8 +21,8 @@ HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time b
 def command(stack: str) -> None:
     """Show what serves where, its probe results, and how long each phase took.
 
-    Warns where the last backup on this machine is older than the last `up`. Ends with commands to paste: a request with a picture to the gateway, by curl and by the OpenAI library; of a stack without a gateway a tunnel
-    to a replica, and a request through it.
+    Warns where the last backup on this machine is older than the last `up`. Ends with commands to paste: a request with a picture to the gateway,
+    by curl and by the OpenAI library; of a stack without a gateway a tunnel to a replica, and a request through it.
     """
     outputs = stack_outputs.outputs(stack)
     entry = endpoint.of(outputs)

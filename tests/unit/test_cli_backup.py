@@ -26,7 +26,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / "Pulumi.yaml").touch()
     shutil.copy(ROOT / "stacks" / "Pulumi.prod.yaml", project / "stacks")
     monkeypatch.chdir(project)
-    monkeypatch.delenv("FLEET_STATE", raising=False)
+    for name in ("FLEET_STATE", *backup_timer.CHOICES):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backup_timer, "folder", lambda: tmp_path / "units")
     return project
 
@@ -53,6 +54,18 @@ def test_the_timer_is_written_and_shown_with_what_starts_it(
         assert (tmp_path / "units" / f"glm-fleet-backup-prod.{name}").read_text() in output
 
 
+def test_the_timer_has_the_backend_and_the_passphrase_that_the_user_chose(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_BACKEND", "s3://states?region=a")
+    monkeypatch.setenv("FLEET_PASSPHRASE_FILE", "/media/my key/$5")
+    output = run("--schedule", "daily")
+    assert "\nEnvironment=FLEET_BACKEND=s3://states?region=a\n" in output
+    assert '\nEnvironment="FLEET_PASSPHRASE_FILE=/media/my key/$5"\n' in output
+    assert "AWS_ACCESS_KEY_ID" in output, "the backend needs credentials, too"
+
+
+@pytest.mark.exhaustive
 @pytest.mark.needs("systemd-analyze")
 def test_systemd_accepts_the_units(project: Path, tmp_path: Path) -> None:
     script(project, "exit 0")
@@ -69,6 +82,7 @@ def refused(folder: Path, schedule: str) -> None:
     assert not (folder / "units").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("schedule", ["soonish", "*-*-* 99:00"])
 def test_a_schedule_that_systemd_does_not_know_is_refused(project: Path, tmp_path: Path, schedule: str) -> None:
