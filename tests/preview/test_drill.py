@@ -19,6 +19,7 @@ from fleet.managed import rotation
 from tests.support.environment import expect_success
 from tests.support.pulumi_project import FLAG, Fleet, environment_of
 
+pytestmark = pytest.mark.timeout(600)  # each deploys a stack several times
 UP = ("up", "--yes", "--skip-preview")
 BUDGETS = "  glm-fleet:drill: {budgets: {host: 10, total: 3600}}\n"
 

@@ -20,6 +20,7 @@ from tests.support import recovery_page
 from tests.support.environment import expect_success
 from tests.support.pulumi_project import KEY, Fleet, pulumi, stand_in
 
+pytestmark = pytest.mark.timeout(600)  # each deploys a stack several times
 KEYS = re.compile(r"AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}")
 
 
@@ -65,7 +66,7 @@ def test_the_commands_of_the_page_bring_the_stack_back(tmp_path: Path) -> None:
     script = "\n".join(recovery_page.commands(values, instead))
     environment["FLEET_STATE"] = str(project / "state")
     run = subprocess.run(
-        ["bash", "-e", "-x", "-c", script], cwd=project, env=environment, capture_output=True, text=True, timeout=280, check=False
+        ["bash", "-e", "-x", "-c", script], cwd=project, env=environment, capture_output=True, text=True, timeout=560, check=False
     )  # fmt: skip
     expect_success(run)
     pinned = KEYS.findall((project / "stacks" / "Pulumi.prod.yaml").read_text())

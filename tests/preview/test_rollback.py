@@ -15,6 +15,7 @@ import pytest
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import FLAG, Fleet, stand_in
 
+pytestmark = pytest.mark.timeout(600)  # each deploys a stack several times
 UP = ("up", "--yes", "--skip-preview")
 NAMES = [f"prod-{number}" for number in (1, 2, 3, 4)]
 WRITTEN = "stacks/Pulumi.prod.yaml: written\n  next:   `pulumi up -s prod --policy-pack policies` goes back, in turns\n"
@@ -93,7 +94,7 @@ def test_a_restored_backup_brings_its_good_states_with_it(fleet: Fleet, tmp_path
         state = project / "state"
         environment = {**os.environ, "FLEET_STATE": str(state)}
         run = subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, timeout=100, check=False
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=280, check=False
         )
         return expect_success(run)
 
