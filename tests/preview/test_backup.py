@@ -15,6 +15,7 @@ import pytest
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import KEY, Fleet, pulumi, stand_in
 
+pytestmark = pytest.mark.timeout(600)  # each deploys or restores a stack several times
 KEPT = Path("state", "passphrase")
 FILES = Path("state", "backend", ".pulumi", "stacks", "glm-fleet")
 
