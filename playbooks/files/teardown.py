@@ -21,6 +21,7 @@ import sys
 
 RECORD = pathlib.Path("/var/lib/fleet/before.json")
 DAEMON = "/etc/docker/daemon.json"
+MOUNTS = pathlib.Path("/proc/self/mountinfo")
 # Seconds for a call of docker, and for a removal; they do not end if the Docker daemon hangs.
 DOCKER, DOCKER_REMOVES = 60, 600
 DOCKER_PACKAGES = {"docker.io", "docker-ce"}
@@ -72,11 +73,7 @@ def remove_files() -> None:
             path.unlink()
             gone.append(str(path))
     for path in (match for pattern in requested("trees") for match in matches(pattern)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        gone.append(str(path))
+        remove_tree(path)
     # The deepest folders first, and only empty ones.
     for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
@@ -87,6 +84,30 @@ def remove_files() -> None:
         lost = kernel_arguments(pathlib.Path("/proc/cmdline").read_text()) - kernel_arguments(next_boot())
         if lost:
             stays.append(f"until the next reboot the kernel runs with {' '.join(sorted(lost))}")
+
+
+def remove_tree(path: pathlib.Path) -> None:
+    """Remove a folder with its content, or a file; of a mounted file system the content alone, and nothing where one is mounted deeper."""
+    mounted = mount_points()
+    if any(path in point.parents for point in mounted):
+        stays.append(f"{path}: file systems are mounted below it")
+        return
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    elif path not in mounted:
+        shutil.rmtree(path)
+    else:
+        stays.append(f"{path}: empty, a file system is mounted there")
+        for child in path.iterdir():
+            remove_tree(child)
+        return
+    gone.append(str(path))
+
+
+def mount_points() -> set:
+    """Return the paths where a file system is mounted."""
+    paths = [line.split()[4] for line in MOUNTS.read_text().splitlines()]
+    return {pathlib.Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), path)) for path in paths}
 
 
 def remove_models() -> None:

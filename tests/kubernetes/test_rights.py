@@ -78,6 +78,7 @@ def test_a_server_gives_an_account_what_is_printed_for_it_and_no_more(
         assert own == rules[None] | rules.get(space, set())
 
 
+@pytest.mark.exhaustive  # the server's own review, above, has every right
 @pytest.mark.needs("pulumi")
 @pytest.mark.timeout(600)
 def test_the_road_runs_with_the_rights_that_are_printed(

@@ -102,6 +102,7 @@ def test_verify_names_each_pod_that_it_cannot_ask(project: Project, gpu_server: 
     assert f"delete jobs -n {SPACE}-weights -l app.kubernetes.io/managed-by=glm-fleet" in seen
 
 
+@pytest.mark.exhaustive  # test_drain.py has what the verbs do
 def test_a_node_is_drained_and_given_back(project: Project, gpu_server: ApiServer) -> None:
     [pod] = [each["metadata"]["name"] for each in pods(gpu_server) if each["spec"]["nodeName"] == "gpu-1"]
     seen = expect_success(project.verb("drain", "gpu-1"))
@@ -132,6 +133,7 @@ def test_a_flag_is_previewed_with_what_it_restarts_and_then_rolls_out(project: P
     assert {pod["metadata"]["uid"] for pod in pods(gpu_server)}.isdisjoint(before)
 
 
+@pytest.mark.exhaustive  # test_plugin.py has what a refresh sees
 def test_a_change_by_kubectl_is_previewed_and_mended(project: Project, gpu_server: ApiServer) -> None:
     def edit(path: str, **spec: Any) -> None:
         gpu_server.request("PATCH", path, {"spec": spec}, form="merge-patch+json", **HAND)
@@ -147,6 +149,7 @@ def test_a_change_by_kubectl_is_previewed_and_mended(project: Project, gpu_serve
     assert "23 unchanged" in expect_success(project.change("up", "--refresh", "--expect-no-changes"))
 
 
+@pytest.mark.exhaustive
 def test_an_object_that_somebody_removed_comes_back(project: Project, gpu_server: ApiServer) -> None:
     gpu_server.request("DELETE", BUDGET)
     seen = expect_success(project.change("up", "--refresh"))
@@ -170,6 +173,7 @@ def test_a_change_that_sees_wrongly_goes_back_by_itself_and_the_next_one_needs_n
     assert all("max-num-seqs: 32" in note for note in notes)
 
 
+@pytest.mark.exhaustive  # test_objects.py has the Secret's name, the flag above the restarts
 def test_another_key_is_another_secret_and_restarts_the_pods(project: Project, gpu_server: ApiServer) -> None:
     def secrets() -> set[str]:
         items = gpu_server.request("GET", f"/api/v1/namespaces/{SPACE}/secrets")["items"]

@@ -165,7 +165,7 @@ class PodClients(load_client.Reports):
         return load_client.sums([json.loads(line) for line in self.text().splitlines()])
 
     def _kubectl(self, *words: str, stdin: bytes | None = None) -> str:
-        return self._road.kubectl(*words, f"--namespace={CLIENTS}", stdin=stdin)
+        return self._road.kubectl(f"--namespace={CLIENTS}", *words, stdin=stdin)
 
 
 def _objects(image: str, files: Mapping[str, str]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def host(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_teardown(host: Path, **managed: Any) -> dict[str, Any]:
-    command, env = [sys.executable, "-c", SCRIPT.read_text()], {"PATH": str(host)}
+def run_teardown(host: Path, script: str = SCRIPT.read_text(), **managed: Any) -> dict[str, Any]:
+    command, env = [sys.executable, "-c", script], {"PATH": str(host)}
     process = subprocess.run(command, input=json.dumps(managed), cwd=host, capture_output=True, text=True, env=env)
     assert process.returncode == 0, process.stderr
     return dict(json.loads(process.stdout))
@@ -140,3 +140,21 @@ def test_packages_that_are_held_are_purged_too() -> None:
     (play,) = yaml.safe_load((PLAYBOOKS / "teardown.yml").read_text())
     (purge,) = [task for task in play["tasks"] if task["name"] == "Remove packages"]
     assert purge["ansible.builtin.apt"]["allow_change_held_packages"] is True, "kubeadm, kubelet and kubectl are held"
+
+
+def test_a_teardown_empties_a_mounted_file_system_and_touches_none_that_is_mounted_deeper(host: Path) -> None:
+    """Its unmounting is its owner's: /var/lib/docker and /var/lib/kubelet often have a disk of their own."""
+    for name in ("own disk/images", "pods/volume"):
+        (host / name).mkdir(parents=True)
+        (host / name / "file").touch()
+    lines = [f"36 25 8:1 / {host}/{name} rw - ext4 /dev/sda1 rw" for name in (r"own\040disk", "pods/volume")]
+    (host / "mountinfo").write_text("\n".join(lines))
+    script = SCRIPT.read_text().replace("/proc/self/mountinfo", str(host / "mountinfo"))
+    report = run_teardown(host, script, trees=[f"{host}/own disk", f"{host}/pods"])
+    assert [*(host / "own disk").iterdir()] == []
+    assert (host / "pods" / "volume" / "file").exists()
+    assert report["gone"] == [f"{host}/own disk/images"]
+    assert report["stays"] == [
+        f"{host}/own disk: empty, a file system is mounted there",
+        f"{host}/pods: file systems are mounted below it",
+    ]
