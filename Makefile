@@ -28,11 +28,11 @@ down: setup ## remove everything of the stack; stop the Docker daemon if `make` 
 recover: setup ## after a kill -9 or with a truncated state file: repair the state, then deploy
 	@bootstrap/recover.sh $(STACK)
 
-backup: python pulumi ## write the state and the stack file into one file, secrets encrypted; TO=FOLDER
+backup: python pulumi ## write the state and the stack file into one file, secrets encrypted; TO=FOLDER or s3://BUCKET/PREFIX
 	@bootstrap/backup.sh $(STACK) $(if $(TO),"$(TO)")
 
-restore: python pulumi ## restore a stack: FILE=BACKUP; OVERWRITE=yes when it still exists
-	@bootstrap/restore.sh "$(FILE)" $(if $(OVERWRITE),--overwrite)
+restore: python pulumi ## restore a stack: FILE=BACKUP; OVERWRITE=yes when it still exists, OVERWRITE=older when its state is newer
+	@bootstrap/restore.sh "$(FILE)" $(if $(OVERWRITE),--overwrite$(if $(filter older,$(OVERWRITE)),=older))
 
 env: ## print the environment for plain pulumi commands: eval "$$(make env)"
 	@bootstrap/env.sh

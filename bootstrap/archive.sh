@@ -1,10 +1,11 @@
-# The form of a backup, for backup.sh and restore.sh (both source it after lib.sh): one tar.gz with `about`, `state.json` and
-# `stacks/`: the stack file, and the files of machines that it names.
+# The form of a backup, for backup.sh and restore.sh (both source it after lib.sh): one tar.gz with `about`, `state.json`, `good.json`
+# and `stacks/`: the stack file, and the files of machines that it names. `good.json` has the states to which `fleet rollback` can go back; format 2
+# was without it.
 # `state.json` is the output of `pulumi stack export`: its secrets are encrypted with the passphrase, which is not in the backup.
 # shellcheck shell=bash disable=SC2034
 
-FORMAT=2
-MEMBERS=(about state.json stacks)
+FORMAT=3
+MEMBERS=(about state.json good.json stacks)
 UMASK=$(umask)
 umask 077
 
@@ -12,6 +13,9 @@ umask 077
 about() { sed -n "s/^$1 //p" "$2/about"; }
 
 resources() { python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["deployment"].get("resources") or []))' "$1"; }
+
+# saved FILE: print when Pulumi wrote the state of an export.
+saved() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["deployment"]["manifest"]["time"])' "$1"; }
 
 # trial FOLDER STACK: import the folder's state into an empty backend below it. Fails when this environment's passphrase does not open it,
 # or when Pulumi refuses it. Pulumi's output is in $output.

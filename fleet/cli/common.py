@@ -3,6 +3,7 @@
 Needs click; a function that reads a stack file imports the reader itself, so that other verbs start fast. Called by each verb.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -73,6 +74,11 @@ def root() -> Path:
     """Return the project folder: the nearest one upwards with a Pulumi.yaml, as for Pulumi, else that of this installation."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").is_file()), ROOT)
+
+
+def state_folder() -> Path:
+    """Return the folder with this controller's own files: FLEET_STATE (bootstrap/env.sh), or .pulumi of the project."""
+    return Path(os.environ.get("FLEET_STATE") or root() / ".pulumi")
 
 
 def progress(text: str) -> None:

@@ -12,7 +12,9 @@ import click
 VERBS = {
     "accept": "Run the benchmarks of docs/acceptance.md on machines with idle GPUs.",
     "apply": "Deploy a change exactly as a report of `fleet review` has it, or refuse it.",
+    "backup": "Make a backup of a stack, or with --schedule the timer that makes it.",
     "drain": "Take a node or a replica out of rotation until `fleet undrain`.",
+    "drill": "Rebuild one node of a stack that serves, and measure how long that takes.",
     "enrol": "Show the host keys of machines and pin one key each in the stack file.",
     "forward": "Keep a tunnel to a replica open, until ^C.",
     "key": "Make, list and remove the keys of clients.",
@@ -25,6 +27,7 @@ VERBS = {
     "request": "Print the JSON body of one probe's request.",
     "review": "Report what a change does, before it is done: its verdict, reasons, evidence.",
     "rights": "Print the Roles of least rights for a stack on a Kubernetes cluster.",
+    "rollback": "Put the image, flags and weights of the last good state into the stack file.",
     "show": "Show what serves where, its probe results, and how long each phase took.",
     "undrain": "Put a node or a replica back into rotation after `fleet drain`.",
     "verify": "Compare every byte of the weights, and the images, with the record.",
@@ -60,7 +63,7 @@ def main() -> None:
     plan, mirrors, enrol, pin, key and rights read only the stack file. preflight too, for machines whose host key is in it. The other verbs need a
     stack that is up; request needs none.
 
-    Exit code 1: an error, printed on stderr. For accept, drain, preflight and verify, 1 is a finding and 2 an error.
+    Exit code 1: an error, printed on stderr. For accept, drain, drill, preflight and verify, 1 is a finding and 2 an error.
     """
 
 

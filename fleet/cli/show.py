@@ -1,14 +1,13 @@
 """`fleet show`: print the outputs of a stack as a table, and commands to paste. stack_outputs.py reads the outputs, endpoint.py has the gateway's part."""
 
-import os
+import datetime
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from fleet.cli import common, endpoint, node_rotation, pods, stack_outputs
+from fleet.cli import backup_age, common, endpoint, node_rotation, pods, stack_outputs
 from fleet.cli.stack_outputs import Outputs
 from fleet.cli.table import columns, phases, short
 from fleet.managed import rotation
@@ -22,12 +21,13 @@ HEAD = ("node", "replica", "image", "transformers", "weights", "probes", "time b
 def command(stack: str) -> None:
     """Show what serves where, its probe results, and how long each phase took.
 
-    Ends with commands to paste: a request with a picture to the gateway, by curl and by the OpenAI library; of a stack without a gateway a tunnel
-    to a replica, and a request through it.
+    Warns where the last backup on this machine is older than the last `up`. Ends with commands to paste: a request with a picture to the gateway,
+    by curl and by the OpenAI library; of a stack without a gateway a tunnel to a replica, and a request through it.
     """
     outputs = stack_outputs.outputs(stack)
     entry = endpoint.of(outputs)
-    parts = [table(outputs), *_rotation(outputs, stack), *([endpoint.report(entry, stack)] if entry else [])]
+    age = backup_age.line(stack, outputs["saved"], datetime.datetime.now(datetime.UTC))
+    parts = [table(outputs), *_rotation(outputs, stack), age, *([endpoint.report(entry, stack)] if entry else [])]
     click.echo("\n\n".join([*parts, *stack_outputs.failures(outputs, stack)]))
     click.echo()
     if entry:
@@ -39,8 +39,7 @@ def command(stack: str) -> None:
 
 def client_key(stack: str) -> str:
     """Return the file with a client's key: that of a lab, which bootstrap/stack.sh made, else the name that the help of `fleet key` uses."""
-    root = common.root()
-    file = Path(os.environ.get("FLEET_STATE") or root / ".pulumi") / "lab" / f"{stack}.key"
+    root, file = common.root(), common.state_folder() / "lab" / f"{stack}.key"
     if not file.is_file():
         return endpoint.KEY
     return str(file.relative_to(root) if file.is_relative_to(root) else file)

@@ -1,8 +1,9 @@
 """Change stack files for `fleet enrol` and `fleet pin`: set a host key or a pinned name, and keep every other line. Needs ruamel.yaml.
 
-stack_entries.py adds and removes whole entries.
+stack_entries.py adds and removes whole entries, served_edit.py restores what served.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,15 @@ class Document:
         self._path = path
         self.content: Any = self._yaml.load(text) or {}
 
+    def text(self) -> str:
+        """Return the content as YAML."""
+        stream = io.StringIO()
+        self._yaml.dump(self.content, stream)
+        return stream.getvalue()
+
     def write(self) -> None:
         """Write the file."""
-        with self._path.open("w") as file:
-            self._yaml.dump(self.content, file)
+        self._path.write_text(self.text())
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ def outputs(stack: str) -> dict[str, Any]:
     """Return the stack's outputs, secrets in clear. Raises FleetError when nothing serves.
 
     A failed update leaves a node without an output while its replicas may run on: the node then gets the last outputs of its resources.
-    `failed` is {node: why its last change failed}, only for nodes whose last change failed. `gateways` are the outputs of each Gateway by
-    node, `authority_ends` is the last day of the stack's authority; empty without a gateway. On a cluster, `rollouts` are the outputs of each
-    model's Rollout, with the pods that are there now.
+    `failed` is {node: why its last change failed}, only for nodes whose last change failed. `saved` is when Pulumi
+    wrote the state. `gateways` are the outputs of each Gateway by node, `authority_ends` is the last day of the stack's authority; empty without
+    a gateway. On a cluster, `rollouts` are the outputs of each model's Rollout, with the pods that are there now.
     """
     values = whole(stack)
     if not replicas(values):
@@ -51,12 +51,14 @@ def outputs(stack: str) -> dict[str, Any]:
 
 def whole(stack: str) -> dict[str, Any]:
     """Return the same outputs, also when nothing serves."""
-    values: dict[str, Any] = _ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
-    state = _state(stack)
+    values: dict[str, Any] = ask(stack, "outputs", "stack", "output", "--json", "--show-secrets")
+    exported = _export(stack)
+    state = _resources(exported)
     by_node, by_kind = values.get("replicas") or {}, _by_kind(state)
     names = dict.fromkeys([*by_node, *by_kind.get("Serving", ())])
     values["replicas"] = {name: by_node.get(name) or _from_state(by_kind, name) for name in names}
     values["failed"] = _failures(state, [name for name in names if not by_node.get(name)])
+    values["saved"] = (exported.get("manifest") or {}).get("time") or ""
     values["gateways"] = by_kind.get("Gateway", {})
     values["authority_ends"] = by_kind.get("Authority", {}).get("authority", {}).get("ends", "")
     values["rollouts"] = {model: pods.live(model, rollout) for model, rollout in by_kind.get("Rollout", {}).items()}
@@ -81,17 +83,21 @@ def failures(outputs: Outputs, stack: str) -> list[str]:
 
 def deployed(stack: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Return {kind: {node: outputs}} of the fleet's resources in the stack's state (kinds: Weights, Serving …); secrets stay encrypted."""
-    return _by_kind(_state(stack))
+    return _by_kind(_resources(_export(stack)))
 
 
 def configured_key(stack: str) -> str:
     """Return the API key of the stack file, in clear: a stack whose first update failed has no output with it."""
-    return str(_ask(stack, "API key", "config", "get", "--json", "vllm_api_key").get("value") or "")
+    return str(ask(stack, "API key", "config", "get", "--json", "vllm_api_key").get("value") or "")
 
 
-def _state(stack: str) -> list[dict[str, Any]]:
-    """Return the fleet's resources in the stack's state, without those that Pulumi will delete."""
-    state = _ask(stack, "state", "stack", "export").get("deployment") or {}
+def _export(stack: str) -> dict[str, Any]:
+    """Return the stack's state as Pulumi exports it."""
+    return ask(stack, "state", "stack", "export").get("deployment") or {}
+
+
+def _resources(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the fleet's resources in a state, without those that Pulumi will delete."""
     return [
         item
         for item in state.get("resources") or ()
@@ -143,7 +149,7 @@ def _failures(state: Sequence[Mapping[str, Any]], unfinished: Sequence[str]) -> 
     return reasons_by_node
 
 
-def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
+def ask(stack: str, what: str, *arguments: str) -> Any:
     """Return the JSON that a `pulumi` command prints about the stack. Raises FleetError without `pulumi`, and when the command fails."""
     doing, command = f"read the {what} of stack {stack}", ["pulumi", *arguments, "-s", stack]
     try:
@@ -157,8 +163,7 @@ def _ask(stack: str, what: str, *arguments: str) -> dict[str, Any]:
             seen=(answer.stderr.strip().splitlines() or [f"`pulumi` ended with {answer.returncode}"])[-1],
             next='`pulumi stack ls` shows the stacks; `eval "$(make env)"` sets where Pulumi keeps them',
         )
-    content: dict[str, Any] = json.loads(answer.stdout or "{}")
-    return content
+    return json.loads(answer.stdout or "{}")
 
 
 def replicas(outputs: Outputs) -> list[Replica]:

@@ -22,6 +22,7 @@ KEYS = {
     "kubernetes": "a stack of its own: this one makes the cluster, that one puts models there",
     "gateway": "`kubernetes.endpoint` of the stack with the models",
     "clients": "clients of their own in what is before the models",
+    "drill": "leave it out: `fleet drill` rebuilds a machine that serves models itself",
     "acceptance": "`fleet accept` before the machines become a cluster",
 }
 

@@ -251,6 +251,7 @@ ELSEWHERE = {
     "clients": "clients of their own in what is before the models; there, all have the key vllm_api_key",
     "change": "`replicas` and `surge` of each model: Kubernetes changes one pod after the other",
     "acceptance": "`fleet accept` of a stack with `nodes`",
+    "drill": "leave it out: `fleet drill` rebuilds a machine of a stack with `nodes`",
     "purge": "leave it out: `pulumi destroy` takes away the stack's objects; folders of weights on the nodes stay",
 }
 

@@ -71,6 +71,16 @@ class Mirrors(Form):
     registry: Annotated[str, Field(pattern=REGISTRY)] | None = None
 
 
+Step = Literal["drain", "teardown", "rebuild", "verify", "total"]
+Measured = Literal["host", "docker", "rocm", "transformers", "weights", "vllm", "gateway"]  # roles
+
+
+class Drill(Form):
+    """The seconds that each phase of `fleet drill` may take: its steps, and the roles of the rebuild (docs/drill.md)."""
+
+    budgets: dict[Step | Measured, Annotated[int, Field(ge=1)]] = {}
+
+
 class Review(Form):
     """Who may approve a change: an allowed-signers file of ssh-keygen, relative to the project (docs/review.md). Only `fleet apply` then changes the stack."""
 
@@ -104,6 +114,7 @@ class Settings(Machines):
     gateway: gateway_form.Gateway | None = None
     clients: dict[Name, gateway_form.Client] = {}
     change: gateway_form.Change = gateway_form.Change()
+    drill: Drill = Drill()
     kubernetes: kubernetes_form.Cluster | None = None
     cluster: cluster_form.OwnCluster | None = None
     review: Review | None = None

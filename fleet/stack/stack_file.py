@@ -25,21 +25,29 @@ def read(name: str, root: Path) -> settings.Settings:
             allowed=f"a stack: {', '.join(stacks)}",
             nearest=errors.nearest(name, stacks),
         )
-    raw, inventories = inventory.expand(_project_keys(file), file.parent, f"stacks/{file.name}")
-    return settings.read(raw, f"stacks/{file.name}", inventories)
+    return read_as(file, file)
+
+
+def read_as(content: Path, file: Path) -> settings.Settings:
+    """Return the settings that the stack file `file` would have with the content of another file. Raises SettingsError."""
+    label = f"stacks/{file.name}"
+    raw, inventories = inventory.expand(_project_keys(content, label), file.parent, label)
+    return settings.read(raw, label, inventories)
 
 
 def machine_files(name: str, root: Path) -> list[str]:
     """Return the files of machines that a stack names, relative to stacks/. A backup includes them."""
     folder = root / "stacks"
-    keys = _project_keys(folder / f"Pulumi.{name}.yaml")
-    _, inventories = inventory.expand(keys, folder, f"stacks/Pulumi.{name}.yaml")
+    label = f"stacks/Pulumi.{name}.yaml"
+    _, inventories = inventory.expand(_project_keys(root / label, label), folder, label)
     return [file.removeprefix("stacks/") for file in inventories.values()]
 
 
-def _project_keys(file: Path) -> dict[str, Any]:
-    """Return the keys of this project without their prefix, less the secrets. Raises SettingsError when the file has another form than FORM."""
-    label = f"stacks/{file.name}"
+def _project_keys(file: Path, label: str) -> dict[str, Any]:
+    """Return the keys of this project without their prefix, less the secrets. Raises SettingsError when the file has another form than FORM.
+
+    `label` is the file's name in a message.
+    """
     content = user_file.read(file, label, FORM)
     config = {} if content is None else content.get("config", {}) if isinstance(content, dict) else None
     if not isinstance(config, dict | None) or (config is None and not isinstance(content, dict)):

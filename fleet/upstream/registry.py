@@ -30,6 +30,25 @@ HELPER_SECONDS = 20.0
 WRITE = "write REGISTRY/NAME@sha256:DIGEST into the stack file"
 
 
+def exists(image: str) -> bool:
+    """Return whether the registry has REGISTRY/NAME:TAG or REGISTRY/NAME@DIGEST.
+
+    Raises FleetError: no registry in the name, credentials refused, no valid answer.
+    """
+    doing, name, at, digest = f"look for {image}", *image.partition("@")
+    parts = reference.TAGGED.fullmatch(f"{name}:none" if at else image)
+    if not parts or (at and not re.fullmatch(validators.DIGEST, digest)):
+        raise bounded.error(doing, "its name has no registry, or neither tag nor digest", "REGISTRY/NAME:TAG")
+    answer = _ask(doing, parts["registry"], parts["name"], digest or parts["tag"])
+    if answer.status not in (200, 404):
+        refused = answer.status in (401, 403)
+        todo = f"`docker login {parts['registry']}` on this machine" if refused else "try again"
+        raise bounded.error(
+            doing, f"{answer.status} from the registry", "an image, or the answer that it has none", todo
+        )
+    return answer.status == 200
+
+
 def digest(image: str) -> str:
     """Return the current digest, sha256:…, of the tag in REGISTRY/NAME:TAG.
 

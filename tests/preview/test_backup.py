@@ -15,6 +15,7 @@ import pytest
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import KEY, Fleet, pulumi, stand_in
 
+pytestmark = pytest.mark.timeout(600)  # each deploys or restores a stack several times
 KEPT = Path("state", "passphrase")
 FILES = Path("state", "backend", ".pulumi", "stacks", "glm-fleet")
 
@@ -77,7 +78,7 @@ def test_only_the_owner_reads_a_backup_which_has_neither_key_nor_passphrase(flee
         files = {
             name: archive.extractfile(name).read() for name in archive.getnames() if archive.getmember(name).isfile()
         }  # type: ignore[union-attr]
-    assert set(files) == {"about", "state.json", "stacks/Pulumi.prod.yaml", "stacks/machines/prod.yaml"}
+    assert set(files) == {"about", "state.json", "good.json", "stacks/Pulumi.prod.yaml", "stacks/machines/prod.yaml"}
     for secret in (KEY.encode(), (fleet.project / KEPT).read_bytes().strip()):
         assert all(secret not in text for text in files.values())
 
@@ -140,6 +141,19 @@ def test_a_restore_replaces_an_existing_stack_only_on_request_and_after_a_backup
     expect_no_changes(clone)
 
 
+def test_a_backup_that_is_older_than_the_state_is_restored_only_when_that_is_asked_for(
+    clone: Path, backup: Path
+) -> None:
+    restore(clone, backup)
+    expect_success(pulumi(clone, "up", "--yes", "--skip-preview", "-s", "prod"))
+    before = content(clone)
+    output = expect_failure(restore(clone, backup, "--overwrite"), 1)
+    assert "it does not know what was deployed since" in output and "OVERWRITE=older" in output
+    assert content(clone) == before
+    expect_success(restore(clone, backup, "--overwrite=older"))
+    assert len(list((clone / "state" / "backups").glob("*.tar.gz"))) == 1
+
+
 def test_recover_restores_a_truncated_state_file(clone: Path, backup: Path) -> None:
     """From Pulumi's own copy; here the newest of a real update."""
     restore(clone, backup)
@@ -162,3 +176,18 @@ def test_a_backup_restores_a_state_without_a_complete_copy(clone: Path, backup: 
     assert "make restore FILE=" in expect_failure(script(clone, "bootstrap/recover.sh", "prod"), 1)
     expect_success(restore(clone, backup, "--overwrite"))
     expect_no_changes(clone)
+
+
+def test_a_backup_of_the_earlier_format_can_be_restored(clone: Path, backup: Path, tmp_path: Path) -> None:
+    """Format 2 had no good states."""
+    members = tmp_path / "members"
+    members.mkdir()
+    subprocess.run(["tar", "xzf", str(backup), "-C", str(members)], check=True)
+    (members / "about").write_text((members / "about").read_text().replace("format 3", "format 2"))
+    earlier = tmp_path / "earlier.tar.gz"
+    subprocess.run(["tar", "czf", str(earlier), "-C", str(members), "about", "state.json", "stacks"], check=True)
+    expect_success(restore(clone, earlier))
+    expect_no_changes(clone)
+    (members / "about").write_text((members / "about").read_text().replace("format 2", "format 9"))
+    subprocess.run(["tar", "czf", str(earlier), "-C", str(members), "about", "state.json", "stacks"], check=True)
+    assert "has the format 9\n  wanted: format 3, or 2\n" in expect_failure(restore(clone, earlier, "--overwrite"), 1)

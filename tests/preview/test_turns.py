@@ -31,19 +31,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 @pytest.fixture
 def fleet(deployed: Fleet) -> Iterator[Fleet]:
     """The deployed stack with an empty log; the end of the test restores its file, its machines and its state."""
-    log(deployed)
+    deployed.log()
     yield deployed
     deployed.file.write_text(deployed.as_deployed)
     deployed.machines()
     expect_success(deployed.run(*UP))
-
-
-def log(fleet: Fleet) -> list[str]:
-    """Return what was done since the last call."""
-    file = fleet.project / "state" / "runs.log"
-    lines = file.read_text().splitlines()
-    file.write_text("")
-    return lines
 
 
 def errors(output: str) -> list[str]:
@@ -55,14 +47,14 @@ def test_a_change_of_flags_goes_from_node_to_node(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
     expect_success(fleet.run(*UP))
     steps = ("drain {}", "Serving {} begins", "Serving {} ends", "give back {}")
-    assert log(fleet) == [step.format(name) for name in NAMES for step in steps]
+    assert fleet.log() == [step.format(name) for name in NAMES for step in steps]
 
 
 def test_a_node_keeps_its_turn_from_host_to_serving(fleet: Fleet) -> None:
     fleet.set(ARGUMENT, "iommu=soft")
     fleet.set(FLAG, "16384")
     expect_success(fleet.run(*UP))
-    turns = [line.split() for line in log(fleet)]
+    turns = [line.split() for line in fleet.log()]
     order = [next(word for word in words if word.startswith("prod-")) for words in turns]
     assert order == sorted(order), "no two nodes at once"
     kinds = [words[0] for words in turns if "prod-3" in words]
@@ -73,7 +65,7 @@ def test_a_failed_canary_holds_the_others_back_and_the_next_preview_shows_the_ch
     fleet.set(FLAG, "8192")
     fleet.machines(failing=["Serving prod-1"])
     output = expect_failure(fleet.run(*UP, "--continue-on-error"))
-    assert log(fleet) == ["drain prod-1", "Serving prod-1 begins"]
+    assert fleet.log() == ["drain prod-1", "Serving prod-1 begins"]
     assert errors(output) == [
         "prod-1: serving: it broke",
         *(f"{name}: held back: prod-1 failed" for name in NAMES[1:]),
@@ -86,7 +78,7 @@ def test_without_continue_on_error_the_others_end_too(fleet: Fleet) -> None:
     fleet.set(FLAG, "8192")
     fleet.machines(failing=["Serving prod-1"])
     output = expect_failure(fleet.run(*UP))
-    assert log(fleet) == ["drain prod-1", "Serving prod-1 begins"]
+    assert fleet.log() == ["drain prod-1", "Serving prod-1 begins"]
     assert "prod-1: serving: it broke" in output
 
 
@@ -94,7 +86,7 @@ def test_a_dead_node_ends_a_run_before_it_touches_anything(fleet: Fleet) -> None
     fleet.set(FLAG, "8192")
     fleet.machines(silent=["prod-3"])
     output = expect_failure(fleet.run(*UP, "--continue-on-error"))
-    assert not [line for line in log(fleet) if "prod-3" not in line]
+    assert not [line for line in fleet.log() if "prod-3" not in line]
     assert "prod-1: not begun: out of service already: prod-3 does not answer" in errors(output)
 
 
@@ -102,7 +94,7 @@ def test_a_target_is_changed_in_its_turn(fleet: Fleet) -> None:
     fleet.set(FLAG, "8192")
     urn = "urn:pulumi:prod::glm-fleet::fleet:index:Node$fleet:index:Serving::prod-3"
     expect_success(fleet.run(*UP, "--target", urn))
-    assert log(fleet) == ["drain prod-3", "Serving prod-3 begins", "Serving prod-3 ends", "give back prod-3"]
+    assert fleet.log() == ["drain prod-3", "Serving prod-3 begins", "Serving prod-3 ends", "give back prod-3"]
 
 
 def test_a_preview_of_twelve_nodes_ends_with_their_turns(tmp_path: Path) -> None:

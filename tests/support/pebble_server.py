@@ -4,12 +4,9 @@ Needs `go`; the build is in the lab's cache, by content. Called by tests/machine
 """
 
 import json
-import os
 import pathlib
-import subprocess
 
-from lab import cache
-from tests.support import acme_machines, gateway_pki
+from tests.support import acme_machines, gateway_pki, go_program
 
 SOURCES = pathlib.Path(__file__).with_name("pebble")
 PACKAGE = "github.com/letsencrypt/pebble/v2/cmd/pebble"
@@ -22,14 +19,7 @@ QUIET = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 
 def build() -> pathlib.Path:
     """Return the program."""
-    target = cache.folder() / f"pebble-{cache.key([SOURCES])}"
-    if not target.exists():
-        with cache.making(target) as work:
-            command = ["go", "build", "-mod=readonly", "-o", str(work / "pebble"), PACKAGE]
-            subprocess.run(
-                command, cwd=SOURCES, env={**os.environ, "GOFLAGS": "", "CGO_ENABLED": "0"}, check=True, timeout=600
-            )
-    return target / "pebble"
+    return go_program.build(SOURCES, PACKAGE)
 
 
 def settings(

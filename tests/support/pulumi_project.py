@@ -110,6 +110,13 @@ class Fleet:
         text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], "failing": [], **state})
         (self.project / "state" / "machines.json").write_text(text)
 
+    def log(self) -> list[str]:
+        """Return what was done to the machines since the last call."""
+        file = self.project / "state" / "runs.log"
+        lines = file.read_text().splitlines()
+        file.write_text("")
+        return lines
+
     def set_apart(self, name: str) -> Path:
         """Move the stack's machines into a file of their own beside its file; return that."""
         stack = yaml.safe_load(self.file.read_text())

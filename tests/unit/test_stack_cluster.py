@@ -30,6 +30,7 @@ def mistake(raw: dict[str, Any]) -> errors.SettingsError:
         (stack(["cp-1", "cp-2", "cp-3"]), "cluster.endpoint", "this key is missing"),
         (stack(["cp-1"], "10.0.0.1"), "cluster.endpoint", "is no name of a host"),
         (stack(["cp-1"], clients={}, gateway={"nodes": ["gpu-1"], "name": "a.example.com"}), "gateway", "has no meaning beside `cluster`"),
+        (stack(["cp-1"], drill={"budgets": {"vllm": 240}}), "drill", "has no meaning beside `cluster`"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_key(raw: dict[str, Any], key: str, seen: str) -> None:

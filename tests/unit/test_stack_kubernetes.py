@@ -28,6 +28,7 @@ MISTAKES: dict[str, tuple[list[str], Any]] = {
     "nodes-beside-a-cluster": (["nodes"], {"source": "lab", "machines": {"glm-1": {"system": "debian-12"}}}),
     "a-gateway-of-machines": (["gateway"], {"nodes": ["prod-1"], "name": HOST}),
     "a-purge": (["purge"], ["weights"]),
+    "budgets-of-a-drill": (["drill"], {"budgets": {"vllm": 240}}),
     "a-release-of-no-model": (["release"], {"glmm": "the model is retired"}),
     "no-context": (["kubernetes", "context"], REMOVE),
     "a-context-with-a-blank": (["kubernetes", "context"], "my cluster"),

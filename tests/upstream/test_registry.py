@@ -143,3 +143,23 @@ def test_a_request_for_docker_hub_goes_to_its_api(monkeypatch: pytest.MonkeyPatc
     manifest = "https://registry-1.docker.io/v2/library/ubuntu/manifests/24.04"
     token = "https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Ax%3Apull"
     assert requests == [(manifest, ""), (token, ""), (manifest, "Bearer t")]
+
+
+def test_a_registry_says_whether_it_has_an_image(server: Registry) -> None:
+    server.tags[f"glm/vllm:{DIGEST}"] = DIGEST
+    assert registry.exists(f"{server.name}/glm/vllm:v1") and registry.exists(f"{server.name}/glm/vllm@{DIGEST}")
+    assert not registry.exists(f"{server.name}/glm/vllm:v2")
+    assert not registry.exists(f"{server.name}/glm/vllm@{DIGEST.replace('ab', 'cd')}")
+
+
+@pytest.mark.parametrize("image", ["glm", "registry.example/glm", "registry.example/glm@sha256:ab", "a b/glm:v1"])
+def test_whether_an_image_exists_needs_its_whole_name(image: str) -> None:
+    with pytest.raises(errors.FleetError, match="its name has no registry, or neither tag nor digest"):
+        registry.exists(image)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_registry_that_gives_no_clear_answer_is_no_no(server: Registry, status: int) -> None:
+    server.answer = status
+    with pytest.raises(errors.FleetError, match=f"{status} from the registry"):
+        registry.exists(f"{server.name}/glm/vllm:v1")
