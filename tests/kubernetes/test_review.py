@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.review import report
+from tests.support import api_server as support
 from tests.support.api_server import ApiServer
 from tests.support.cluster_project import Project
 from tests.support.environment import expect_failure, expect_success
@@ -24,9 +25,12 @@ OWN = ((r"(effects|facts) [0-9a-f]{16}", r"\1 0123456789abcdef"), (r"about \d+ s
 
 @pytest.fixture(scope="module")
 def project(gpu_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A stack that is not deployed."""
+    """A stack that is not deployed. At the end nothing of it holds the server's GPUs."""
     kubelets = [Kubelet(gpu_server, name, lambda _: "ready") for name in (SPACE, f"{SPACE}-weights")]
-    yield Project(tmp_path_factory.mktemp("review"), gpu_server, SPACE, release=("glm", "namespace"))
+    project = Project(tmp_path_factory.mktemp("review"), gpu_server, SPACE, release=("glm", "namespace"))
+    yield project
+    expect_success(project.change("destroy"))
+    support.wait(lambda: not gpu_server.pods({"glm-fleet/model": "glm"}, SPACE), "its pods have ended")
     for each in kubelets:
         each.close()
 
