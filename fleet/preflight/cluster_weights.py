@@ -21,7 +21,7 @@ def check(cluster: Cluster, namespace: str) -> Iterator[CheckResult]:
     last = {(pod.owner, pod.node): pod for pod in found}.values()
     failed = [pod for pod in last if pod.phase == "Failed"]
     for pod in failed:
-        todo = f"what it says; the next `pulumi up` makes the Job anew; {_log(cluster, pod)}"
+        todo = f"what it says; the next `pulumi up` makes a new Job; {_log(cluster, pod)}"
         yield warning(CHECK, _seen(cluster, pod), "weights that are fetched and verified", todo)
     if not failed:
         yield ok(CHECK, "no fetch has failed")

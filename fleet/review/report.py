@@ -199,7 +199,7 @@ class Report:
 
     @property
     def effects_digest(self) -> str:
-        """Return the digest of what will happen: operations and effects, without the times, which are measured anew by each run."""
+        """Return the digest of what will happen: operations and effects, without the times, which each run measures again."""
         changes = [{**entry, "seconds": None} for entry in self.prediction.to_json()["changes"]]
         return record.digest([changes, [asdict(operation) for operation in self.operations]])
 

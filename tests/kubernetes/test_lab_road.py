@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster_road import SPACE, ClusterRoad
+from tests.support.cluster_road import SPACE, WORKERS, ClusterRoad
 from tests.support.environment import expect_failure, expect_success
 
 # Ten minutes of two idle cores, and ten more where Kubernetes was not yet built.
 pytestmark = [pytest.mark.exhaustive, pytest.mark.needs("docker", "pulumi"), pytest.mark.timeout(3600)]
 NODES = ["glm-1", "glm-2"]
 ANSWERS, SECONDS = 8, 300  # so many after each event, within that time
-WORKERS = 4
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,15 @@ The BMC and its machine are tests/support/redfish_machine.py's, the runs of Ansi
 where the previous one stopped. Needs `pulumi` on PATH (`make setup`, `eval "$(make env)"`); skipped with that reason where it is not.
 """
 
-from collections.abc import Iterator
-
 import pytest
 import yaml
 
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import Fleet, pulumi
-from tests.support.redfish_machine import USER, WORD, Machine, machine
+from tests.support.redfish_machine import USER, WORD, Machine
 
 NONCE = "glm-fleet:nodes.machines.prod-3.reinstall"
 HOST_KEY = "glm-fleet:nodes.machines.prod-3.host_key"
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with machine(tmp_path_factory.mktemp("bare")) as bare_machine:
-        yield bare_machine
 
 
 @pytest.fixture(scope="module")

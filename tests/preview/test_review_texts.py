@@ -6,7 +6,6 @@ The steps go on where the one before stopped. FLEET_GOLDEN=write writes the text
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import yaml
 from fleet.review import report
 from tests.support.environment import expect_failure, expect_success
 from tests.support.pulumi_project import FLAG, Fleet, pulumi
-from tests.support.redfish_machine import USER, WORD, Machine, machine
+from tests.support.redfish_machine import USER, WORD, Machine
 from tests.support.signers import make_signer, sign
 
 GOLDEN = Path(__file__).parent / "golden" / "review"
@@ -26,12 +25,6 @@ UP = ("up", "--yes", "--skip-preview")
 # What differs from run to run.
 OWN = ((r"(effects|facts) [0-9a-f]{16}", r"\1 0123456789abcdef"), (r"commit [0-9a-f]{12}", "commit 0123456789ab"))
 SCRATCH = re.compile(r"[^ ]*/report\.json")
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with machine(tmp_path_factory.mktemp("bare")) as bare_machine:
-        yield bare_machine
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 def fleet(deployed: Fleet) -> Iterator[Fleet]:
     """The deployed stack; the end of the test restores its file, its machines and its state."""
     yield deployed
-    deployed.file.write_text(deployed.as_deployed)
-    deployed.machines()
-    expect_success(deployed.run(*UP))
+    deployed.restore()
 
 
 def test_after_a_failed_change_only_the_failed_node_is_left_to_change(fleet: Fleet) -> None:

@@ -33,9 +33,7 @@ def fleet(deployed: Fleet) -> Iterator[Fleet]:
     """The deployed stack with an empty log; the end of the test restores its file, its machines and its state."""
     deployed.log()
     yield deployed
-    deployed.file.write_text(deployed.as_deployed)
-    deployed.machines()
-    expect_success(deployed.run(*UP))
+    deployed.restore()
 
 
 def errors(output: str) -> list[str]:

@@ -19,6 +19,7 @@ from tests.support import e2e, load_client
 from tests.support.environment import expect_success, forget_secrets, user_environment
 
 SPACE, CLIENTS = "glm", "clients"  # namespaces
+WORKERS = 4  # clients
 ENDED = 300  # seconds until clients have ended after their running requests
 FILES = "/clients"  # in their pod
 OPTIONS = ("--policy-pack", "policies", "--color", "never")
@@ -36,11 +37,11 @@ class ClusterRoad:
         own = user_environment(home)
         self.env = {**own, "PATH": f"{own['PATH']}:{home / 'lab' / 'kubernetes' / 'plugin'}", "NO_COLOR": "1"}
 
-    def run(self, *command: str, timeout: float = e2e.UP) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = e2e.UP, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; both streams in one output."""
         return subprocess.run(
             command, cwd=self.home, env=self.env, text=True, timeout=timeout,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, input=stdin,
         )  # fmt: skip
 
     def make(self, verb: str) -> subprocess.CompletedProcess[str]:
@@ -63,8 +64,7 @@ class ClusterRoad:
 
     def set_key(self, key: str) -> None:
         command = ("pulumi", "config", "set", "--secret", "vllm_api_key", "--stack", self.stack)
-        run = subprocess.run(command, cwd=self.home, env=self.env, text=True, input=key, capture_output=True)
-        expect_success(run)
+        expect_success(self.run(*command, stdin=key))
 
     def output(self, name: str) -> str:
         return expect_success(
@@ -77,7 +77,8 @@ class ClusterRoad:
 
     def kubectl(self, *words: str, stdin: bytes | None = None) -> str:
         """Run kubectl as the cluster's administrator."""
-        return cluster.kubectl(pathlib.Path(self.setting("kubernetes.kubeconfig")), *words, stdin=stdin)
+        kubeconfig = self.home / ".pulumi" / "lab" / self.stack / "kubeconfig"
+        return cluster.kubectl(kubeconfig, *words, stdin=stdin)
 
     def pods(self) -> dict[str, str]:
         """Return the node of each ready pod of the model, by the pod's id."""
@@ -138,10 +139,10 @@ class ClusterRoad:
 class PodClients(load_client.Reports):
     """Clients in a pod that reports on its standard output."""
 
-    def __init__(self, road: ClusterRoad, target: load_client.Target, workers: int = 4) -> None:
+    def __init__(self, road: ClusterRoad, target: load_client.Target) -> None:
         self._road = road
         files = {"load_client.py": pathlib.Path(load_client.__file__).read_text()}
-        files["job.json"] = load_client.job(target, workers)
+        files["job.json"] = load_client.job(target, WORKERS)
         self._objects = _objects(road.setting("kubernetes.image"), files)
 
     def __enter__(self) -> Self:

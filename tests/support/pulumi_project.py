@@ -110,6 +110,12 @@ class Fleet:
         text = json.dumps({"seconds": SECONDS, "drift": {}, "silent": [], "failing": [], **state})
         (self.project / "state" / "machines.json").write_text(text)
 
+    def restore(self) -> None:
+        """Restore the stack's file, its machines and its state as they were deployed."""
+        self.file.write_text(self.as_deployed)
+        self.machines()
+        expect_success(self.run("up", "--yes", "--skip-preview"))
+
     def log(self) -> list[str]:
         """Return what was done to the machines since the last call."""
         file = self.project / "state" / "runs.log"

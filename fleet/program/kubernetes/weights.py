@@ -16,7 +16,7 @@ TOKEN = "weights-token"
 NOMINAL = "1Ti"  # a hostPath has no size
 ROOT_MAY = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]  # what taking over another user's files needs
 LATEST = 2  # times that a Job tries again
-# Pulumi's plugin would wait for the end of a Job that has failed, at each `up` again: so it makes it anew.
+# Pulumi's plugin would wait for the end of a Job that has failed, at each `up` again: so it makes a new one.
 RETRY = {"pulumi.com/replaceUnready": "true"}
 
 
