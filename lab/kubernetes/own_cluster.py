@@ -81,6 +81,8 @@ def supply(lab: str, authority: str) -> dict[str, Any]:
         "kubernetes_device_plugin_image": images["device-plugin"],
         "kubernetes_labeller_image": images["labeller"],
         **PLATFORM,
+        # The site answers for the names of the lab, as CoreDNS would ask it.
+        "kubernetes_kubelet_options": {**PLATFORM["kubernetes_kubelet_options"], "clusterDNS": [net.site]},
     }
 
 

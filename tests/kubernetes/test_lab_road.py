@@ -61,6 +61,19 @@ def test_a_flag_loses_no_request_of_clients_that_connect_anew(road: ClusterRoad,
     assert road.pods().keys().isdisjoint(before)
 
 
+def test_a_flag_loses_no_request_of_clients_that_keep_connections_to_a_gateway(
+    road: ClusterRoad, first_up: str
+) -> None:
+    road.set_length(7808)
+    with road.clients_of_gateway() as clients:
+        clients.wait_for(ANSWERS, SECONDS)
+        expect_success(road.up())
+        clients.wait_for(ANSWERS, SECONDS)
+        sums = clients.end()
+    print(f"a flag, through a gateway: {sums}")
+    assert sums.failures == [] and sums.requests > 50
+
+
 def test_a_bad_flag_stops_at_its_first_pod_and_goes_back_by_itself(road: ClusterRoad, first_up: str) -> None:
     with road.clients() as clients:
         clients.wait_for(ANSWERS, SECONDS)

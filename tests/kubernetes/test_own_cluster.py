@@ -1,11 +1,13 @@
 """Claims about machines that become a cluster by the role kubernetes: the genuine kubeadm on two bare nodes of the lab.
 
-Each test reads what one run of the role on each of both has left. Packages and images hold the lab's own builds (lab.kubernetes.own_cluster).
+Each test reads what one run of the role on each of both has left; one deploys the model there, by a second stack. Packages and images hold the lab's own builds (lab.kubernetes.own_cluster).
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -20,11 +22,14 @@ from lab import site
 from lab.commands import run
 from lab.kubernetes import build, own_cluster
 from tests.support import labs, playbook
+from tests.support.cluster_road import ClusterRoad
+from tests.support.environment import expect_success
 
 # Two minutes of two idle cores until both are members.
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(2400)]
 LAB = "glm-own-cluster"
 GPUS = {"cp-1": 0, "gpu-1": 8}
+CONTEXT = "own"
 PROGRAMS = ("kubeadm", "kubelet", "kubectl")
 # What a run of the role declares of a worker, as the provider's state has it.
 DECLARED = {
@@ -51,6 +56,7 @@ class Members:
     variables: dict[str, dict[str, Any]]
     runs: dict[str, playbook.Run]
     tokens: list[str]
+    site: dict[str, Any]  # what the lab's site offers, as role variables
 
     def sh(self, name: str, command: str) -> str:
         with ssh.connect(self.nodes[name]) as connection:
@@ -63,13 +69,19 @@ class Members:
 
     def api(self, *words: str, stdin: str = "") -> Any:
         """Ask the API server from this machine, by the kubeconfig that `fleet kubeconfig` writes."""
+        with self.login() as file:
+            kubectl = (str(build.binary("cp")), "kubectl", f"--kubeconfig={file}", f"--context={CONTEXT}")
+            return run(*kubectl, *words, stdin=stdin.encode() or None)
+
+    @contextlib.contextmanager
+    def login(self) -> Iterator[str]:
+        """Give the path of the kubeconfig that `fleet kubeconfig` writes."""
         member = self.runs["cp-1"].results["fleet_member"]
         with ssh.connect(self.nodes["cp-1"]) as connection, tempfile.NamedTemporaryFile() as file:
             login = membership.login(connection, "glm-fleet/test", 1)
-            file.write(kubeconfig.kubeconfig("own", member, login.certificate, login.key).encode())
+            file.write(kubeconfig.kubeconfig(CONTEXT, member, login.certificate, login.key).encode())
             file.flush()
-            kubectl = (str(build.binary("cp")), "kubectl", f"--kubeconfig={file.name}", "--context=own")
-            return run(*kubectl, *words, stdin=stdin.encode() or None)
+            yield file.name
 
     def again(self, name: str, check: bool = False) -> playbook.Run:
         return playbook.run(self.nodes[name], "member", self.variables[name], {}, check)
@@ -95,7 +107,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
             }
             for name, node in nodes.items()
         }
-        made = Members(nodes, variables, {}, [])
+        made = Members(nodes, variables, {}, [], supplied)
         made.runs["cp-1"] = playbook.run(nodes["cp-1"], "member", variables["cp-1"], {})
         assert made.runs["cp-1"].rc == 0, made.runs["cp-1"].message
         variables["gpu-1"]["kubernetes_authority"] = made.runs["cp-1"].results["fleet_member"]["authority"]
@@ -212,6 +224,30 @@ def test_certificates_that_end_soon_are_renewed_and_the_control_plane_starts_aga
     assert members.sh("cp-1", "pgrep --exact kube-apiserver").split() not in ([], before)
     again = members.again("cp-1")
     assert (again.rc, again.changed) == (0, []), again.message
+
+
+def test_a_second_stack_deploys_the_model_there_and_its_pod_passes_all_probes(
+    members: Members, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From bare machines to a pod that sees: the steps of docs/kubernetes.md, whose image is the lab's serving image."""
+    road = ClusterRoad(tmp_path_factory.mktemp("models") / "glm-fleet", "lab-own-cluster")
+    expect_success(road.run("bootstrap/stack.sh", road.stack))
+    (road.home / "lab-ca.pem").write_text(members.site["docker_registry_certificates"][site.REGISTRY])
+    with members.login() as file:
+        settings = {
+            "context": CONTEXT,
+            "kubeconfig": file,
+            "image": members.site["transformers_base_image"],
+            "render_group": members.sh("gpu-1", "stat -c %g /dev/dri/renderD128").strip(),
+            "models.glm.replicas": "1",
+        }
+        for key, value in settings.items():
+            road.set(f"kubernetes.{key}", value)
+        print(expect_success(road.fleet("plan")))
+        expect_success(road.up())
+        table = expect_success(road.fleet("show"))
+        assert re.findall(r"(?m)^glm +glm-\S+ +(\S+) +ready +[0-9a-f]{12} +26/26 ", table) == ["gpu-1"], table
+        expect_success(road.up("--expect-no-changes"))
 
 
 def test_a_member_that_is_taken_out_leaves_nothing_of_the_role(members: Members) -> None:

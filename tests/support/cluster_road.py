@@ -23,6 +23,24 @@ WORKERS = 4  # clients
 ENDED = 300  # seconds until clients have ended after their running requests
 FILES = "/clients"  # in their pod
 OPTIONS = ("--policy-pack", "policies", "--color", "never")
+GATEWAY_PORT = 8088
+# What a gateway before the Service needs so that no change interrupts its clients, as the role gateway has it: a kept connection ends here,
+# each request takes a connection of its own to a pod, and what has begun is never sent twice.
+GATEWAY = """
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  retries 3
+  retry-on conn-failure 503
+  option http-buffer-request
+  option http-server-close
+  http-reuse never
+listen gateway
+  bind :{port}
+  server service {address}:80
+"""
 
 
 class ClusterRoad:
@@ -59,8 +77,11 @@ class ClusterRoad:
 
     def set_length(self, tokens: int) -> None:
         """Change the longest context that the model takes."""
-        path = 'glm-fleet:vars.vllm_flags["max-model-len"]'
-        expect_success(self.run("pulumi", "config", "set", "--path", path, str(tokens), "--stack", self.stack))
+        self.set('vars.vllm_flags["max-model-len"]', str(tokens))
+
+    def set(self, path: str, value: str) -> None:
+        """Set a value of the stack file."""
+        expect_success(self.run("pulumi", "config", "set", "--path", f"glm-fleet:{path}", value, "--stack", self.stack))
 
     def set_key(self, key: str) -> None:
         command = ("pulumi", "config", "set", "--secret", "vllm_api_key", "--stack", self.stack)
@@ -98,11 +119,28 @@ class ClusterRoad:
         expect_success(self.run("docker", verb, *options, *(f"{self.stack}-{name}" for name in machines)))
 
     def clients(self, key: str = "") -> "PodClients":
-        """Return clients of the Service, in a pod, who ask while the context lasts, with the stack's key or another."""
-        address = self.kubectl("get", "service/glm", f"--namespace={SPACE}", "--output=jsonpath={.spec.clusterIP}")
+        """Return clients of the Service that connect for each request, with the stack's key or another."""
+        return self._clients(self._service(), 80, key, kept=False)
+
+    def clients_of_gateway(self) -> "PodClients":
+        """Start a gateway before the Service, on the first node, and return clients that keep their connections to it."""
+        text = GATEWAY.format(port=GATEWAY_PORT, address=self._service())
+        start = (
+            "command -v haproxy >/dev/null || { apt-get update && apt-get install -y --no-install-recommends haproxy; };"
+            "cat > /run/gateway.cfg && haproxy -D -f /run/gateway.cfg"
+        )
+        expect_success(self.run("docker", "exec", "-i", f"{self.stack}-glm-1", "sh", "-ec", start, stdin=text))
+        address = '--output=jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'
+        return self._clients(self.kubectl("get", "node/glm-1", address), GATEWAY_PORT, kept=True)
+
+    def _service(self) -> str:
+        return self.kubectl("get", "service/glm", f"--namespace={SPACE}", "--output=jsonpath={.spec.clusterIP}")
+
+    def _clients(self, address: str, port: int, key: str = "", *, kept: bool) -> "PodClients":
+        """Return clients in a pod, who ask while the context lasts."""
         picture = probes.load(["bottle-grounding"])[0].body(self.setting("vars.vllm_served_model_name"))
         target = load_client.Target(
-            name=address, addresses=[address], port=80, authority=None, key=key or self.output("api_key"), picture=picture, kept=False
+            name=address, addresses=[address], port=port, authority=None, key=key or self.output("api_key"), picture=picture, kept=kept
         )  # fmt: skip
         return PodClients(self, target)
 
