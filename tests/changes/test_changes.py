@@ -37,5 +37,6 @@ def test_what_the_preview_predicts_happens_and_nothing_else(bed: Bed, rows: tupl
     """After a mismatch of several changes at once, make them again one by one, to find the culprit."""
     errors = mismatches(bed, rows)
     if errors and len(rows) > 1:
+        print("\n".join(["a prediction is false, so each of these changes is made alone:", *errors]))
         errors += [f"{row.name}: {text}" for row in rows for text in mismatches(bed, (row,))]
     assert errors == []
