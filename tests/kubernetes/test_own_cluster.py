@@ -20,7 +20,7 @@ from fleet.managed import membership
 from fleet.provider import teardown
 from lab import site
 from lab.commands import run
-from lab.kubernetes import build, own_cluster
+from lab.kubernetes import build, cluster, own_cluster
 from tests.support import labs, playbook
 from tests.support.cluster_road import ClusterRoad
 from tests.support.environment import expect_success
@@ -29,7 +29,7 @@ from tests.support.environment import expect_success
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(2400)]
 LAB = "glm-own-cluster"
 GPUS = {"cp-1": 0, "gpu-1": 8}
-CONTEXT = "own"
+CONTEXT = cluster.CONTEXT  # by its name the policies know that the registry and hub may be those of the lab
 PROGRAMS = ("kubeadm", "kubelet", "kubectl")
 # What a run of the role declares of a worker, as the provider's state has it.
 DECLARED = {
