@@ -246,7 +246,8 @@ def test_a_second_stack_deploys_the_model_there_and_its_pod_passes_all_probes(
         print(expect_success(road.fleet("plan")))
         expect_success(road.up())
         table = expect_success(road.fleet("show"))
-        assert re.findall(r"(?m)^glm +glm-\S+ +(\S+) +ready +[0-9a-f]{12} +26/26 ", table) == ["gpu-1"], table
+        ((node, passed, total),) = re.findall(r"(?m)^glm +glm-\S+ +(\S+) +ready +[0-9a-f]{12} +(\d+)/(\d+) ", table)
+        assert (node, passed) == ("gpu-1", total) and int(total) >= 12, table
         expect_success(road.up("--expect-no-changes"))
 
 
