@@ -42,7 +42,7 @@ CATEGORIES: Mapping[str, Sequence[str]] = {
     "deleted": (),  # by the operation
     "replaced": ("replace", "recreate", "reinstall"),
     "reboot": ("reboot",),
-    "restart": ("restart", "stop"),
+    "restart": ("upgrade", "restart", "stop"),
     "reload": ("reload",),
     "new": ("new",),
     "changed": ("start", "await", "repair", "none"),
