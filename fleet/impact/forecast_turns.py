@@ -17,8 +17,8 @@ KINDS = ("Host", "Image", "Weights", "Serving", "Member")
 RANK = {"Host": 0, "Image": 1, "Weights": 1, "Serving": 2, "Member": 1}
 # Levels of effects that interrupt what a node serves, also where an effect is not sure.
 INTERRUPTING = ("restart", "reboot", "stop", "recreate", "reinstall")
-# Pods run on while the kubelet restarts.
-OF_MEMBER = ("upgrade", "recreate", "reinstall")
+# Pods run on while the kubelet restarts, and a member that is made again has none.
+OF_MEMBER = ("upgrade",)
 
 
 def interrupts(kind: str, effect: Effect) -> bool:

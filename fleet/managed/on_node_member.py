@@ -69,7 +69,7 @@ def set_cordon(name: str, cordon: bool) -> Facts:
             "resourceVersion": node["metadata"]["resourceVersion"],
         }
         patch = {"metadata": metadata, "spec": {"unschedulable": True if cordon else None}}
-        words = ("--type=merge", f"--patch={json.dumps(patch)}", "--field-manager=glm-fleet")
+        words = ("--type=merge", f"--patch={json.dumps(patch)}", "--field-manager=glm-fleet-turn")
         error = kubectl("patch", "node", name, *words)[1]
         if not error:
             return {"ours": True}
@@ -128,7 +128,7 @@ def refusal(pod: Facts) -> str:
         return ""
     if error and "(TooManyRequests)" not in error:
         sys.exit(error)
-    return error.partition("(TooManyRequests): ")[2] or error
+    return (error.partition("(TooManyRequests): ")[2] or error)[:300]
 
 
 def waiting(name: str, owners: list[list[str]]) -> Facts:

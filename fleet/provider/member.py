@@ -113,11 +113,12 @@ class Member(Playbook):
     def effects(self, old_inputs: Props, inputs: Props, old: Props) -> list[Effect]:
         """Return what the roles state; an upgrade includes all of it. Raises NotReady for one that kubeadm does not do."""
         predicted = super().effects(old_inputs, inputs, old)
-        if not self.upgrades(inputs, old):
+        if not self.upgrades(inputs, old) or predicted[0].level == "recreate":
             return predicted
         self.refuse(inputs, old)
         because = dict.fromkeys(reason for effect in predicted for reason in effect.because)
-        what = f"Kubernetes {old['version']} to {wanted_version(inputs)}"
+        has, wanted = old["version"], wanted_version(inputs)
+        what = f"Kubernetes {has} to {wanted}" if has != wanted else f"Kubernetes, which stays at {has}"
         return [Effect("upgrade", (what,), tuple(because), manner=MOVES)]
 
     def reasons(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[Reason]:

@@ -60,6 +60,9 @@ class MemberTurns:
         with self._turn(request, ssh.Target.from_inputs(inputs["node"])):
             owners = self._drain(resource, request, inputs)
             properties = resource.apply(request, inputs, old)
+            if owners is None:
+                self._turns.passed(request.name)
+                return properties
             try:
                 self._give_back(request, owners)
             except errors.FleetError as error:
@@ -69,14 +72,21 @@ class MemberTurns:
 
     # --- the steps of a turn
 
-    def _drain(self, resource: Resource, request: Request, inputs: Props) -> Collection[Owner]:
-        """Cordon the member and wait until its pods have ended; return the controllers of those that were ready."""
+    def _drain(self, resource: Resource, request: Request, inputs: Props) -> Collection[Owner] | None:
+        """Cordon the member and wait until its pods have ended; return the controllers of those that were ready.
+
+        One that is not ready ends no pod: an upgrade waits for none, and anything else needs no drain, None.
+        """
         name, seconds = request.name, self._turns.change.drain
         end, last = time.monotonic() + seconds, ""
         owners: set[Owner] = set()
         with self._connected() as connection:
+            members = member_pods.look(connection)
+            ready = name in members and members[name].ready
             if isinstance(resource, Member):
-                resource.check_skew(inputs, member_pods.look(connection))
+                resource.check_skew(inputs, members)
+            elif not ready:
+                return None
             if not member_pods.cordon(connection, name):
                 request.report("somebody else has cordoned it: it stays so", False)
             while True:
@@ -84,7 +94,7 @@ class MemberTurns:
                 owners |= evicted.owners
                 if evicted.bare:
                     raise _bare(name, evicted.bare)
-                if not evicted.left and not evicted.held:
+                if not ready or not (evicted.left or evicted.held):
                     return owners
                 line = "; ".join(
                     [*(f"{pod} ends" for pod in evicted.left), *(f"{pod}: {why}" for pod, why in evicted.held.items())]

@@ -197,6 +197,19 @@ def test_a_member_has_a_turn_for_an_upgrade(wanted: str, has: str, begun: str, u
     assert Cluster().member.upgrades(*of_version(wanted, has, begun)) is upgrades
 
 
+def test_an_upgrade_that_is_given_up_says_that_the_version_stays() -> None:
+    new, state = of_version("1.36.3", "1.36.3", begun="1.37.2")
+    (effect,) = Cluster().member.effects({**state, "vars": new["vars"]}, new, state)
+    assert effect.what == ("Kubernetes, which stays at 1.36.3",)
+
+
+def test_a_member_on_a_machine_that_was_reinstalled_is_set_up_again() -> None:
+    new, state = of_version("1.37.2", "1.36.3")
+    new["node"] = {**OWN, "install": "two"}
+    (effect,) = Cluster().member.effects(state, new, {**state, "node": {**OWN, "install": "one"}})
+    assert effect.level == "recreate"
+
+
 def test_without_a_version_in_the_stack_the_role_s_default_counts() -> None:
     assert Cluster().member.upgrades(inputs(), {**inputs(), "version": "1.36.3"})
 

@@ -12,10 +12,14 @@ from typing import Any, cast
 import pytest
 
 from fleet import errors, ssh
+from fleet.impact.effects import Effect
 from fleet.managed import member_pods
-from fleet.managed.member_pods import Evicted, Member
+from fleet.managed.member_pods import Evicted
+from fleet.managed.member_pods import Member as State
 from fleet.provider import member_turns
 from fleet.provider.base import InitFailed, Request, Resource
+from fleet.provider.change_in_turns import ChangeInTurns
+from fleet.provider.member import Member
 from fleet.provider.member_turns import MemberTurns
 from fleet.provider.turns import Change, Turns
 
@@ -33,7 +37,7 @@ def target(name: str) -> ssh.Target:
 class Cluster:
     """Stands in for a cluster: `evictions` are the answers to each try, `pods` how often a pod is not ready yet, `events` what happened."""
 
-    members: dict[str, Member]
+    members: dict[str, State]
     evictions: list[Evicted] = field(default_factory=lambda: [NOBODY])
     pods: int = 0
     upgrading: bool = False
@@ -46,11 +50,11 @@ class Cluster:
             raise errors.Unreachable(node=machine.name, doing="connect", seen="no answer")
         yield machine.name
 
-    def look(self, connection: Any) -> dict[str, Member]:
+    def look(self, connection: Any) -> dict[str, State]:
         return self.members
 
     def set(self, name: str, **fields: bool) -> None:
-        self.members[name] = Member(**{**vars(self.members[name]), **fields})
+        self.members[name] = State(**{**vars(self.members[name]), **fields})
 
     def cordon(self, connection: Any, name: str) -> bool:
         if not self.members[name].cordoned:
@@ -74,17 +78,23 @@ class Cluster:
         return ["glm/glm-1"] if self.pods >= 0 else []
 
 
-class Upgrade:
-    """Stands in for Member: records the change, or fails with `error`."""
+class Reboot:
+    """Stands in for Host: records the change, or fails with `error`; the member is `ready` afterwards, or as before."""
 
-    def __init__(self, cluster: Cluster, error: errors.FleetError | None = None) -> None:
-        self.cluster, self.error = cluster, error
+    def __init__(self, cluster: Cluster, error: errors.FleetError | None = None, ready: bool | None = None) -> None:
+        self.cluster, self.error, self.ready = cluster, error, ready
 
     def apply(self, request: Request, inputs: Any, old: Any) -> Any:
-        self.cluster.events.append(f"upgrade {request.name}")
+        self.cluster.events.append(f"change {request.name}")
+        if self.ready is not None:
+            self.cluster.set(request.name, ready=self.ready)
         if self.error:
             raise InitFailed({}, self.error)
         return UPGRADED
+
+
+class Upgrade(Reboot, Member):
+    """Stands in for Member, with its own judgement of the versions."""
 
 
 @dataclass
@@ -106,18 +116,29 @@ class Run:
         self.members.census(ORDER, {name: target(name) for name in planes}, self.request("cp-1"))
         self.turns.resolved("cp-1", True)
 
-    def change(self, name: str, error: errors.FleetError | None = None, cancel: bool = False) -> Any:
+    def change(
+        self,
+        name: str,
+        error: errors.FleetError | None = None,
+        cancel: bool = False,
+        kind: type[Reboot] = Upgrade,
+        **more: Any,
+    ) -> Any:
         request = self.request(name)
         self.turns.enter(name, self.lines.append, self.cancelled)
         if cancel:
             self.cancelled.set()
-        upgrade = cast(Resource, Upgrade(self.cluster, error))
-        return self.members.change(upgrade, request, {"node": {"name": name, "address": "192.0.2.2", "port": 22}}, {})
+        resource = cast(Resource, kind(self.cluster, error, **more))
+        variables = {"kubernetes_part": "worker", "kubernetes_name": name, "kubernetes_version": "1.37.2"}
+        inputs = {"node": {"name": name, "address": "192.0.2.2"}, "vars": variables}
+        return self.members.change(resource, request, inputs, {})
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    cluster = Cluster({name: Member("v1.36.3", True, False, False, name == "cp-1") for name in ORDER})
+    cluster = Cluster(
+        {name: State("v1.37.2" if name == "cp-1" else "v1.36.3", True, False, False, name == "cp-1") for name in ORDER}
+    )
     monkeypatch.setattr(member_turns, "INTERVAL", 0.01)
     monkeypatch.setattr(ssh, "connect", cluster.connect)
     for name in ("look", "cordon", "evict", "uncordon", "waiting"):
@@ -135,7 +156,7 @@ def failed() -> errors.ConvergeFailed:
 def test_a_member_is_drained_changed_and_given_back(run: Run) -> None:
     run.census()
     assert run.change("gpu-1") == UPGRADED
-    assert run.cluster.events == ["cordon gpu-1", "evict gpu-1", "upgrade gpu-1", "uncordon gpu-1"]
+    assert run.cluster.events == ["cordon gpu-1", "evict gpu-1", "change gpu-1", "uncordon gpu-1"]
 
 
 def test_a_turn_ends_when_the_pods_that_were_there_are_ready(run: Run) -> None:
@@ -158,7 +179,7 @@ def test_a_pod_that_its_budget_holds_back_stops_the_turn_and_the_others_in_time(
     with pytest.raises(errors.NotReady) as caught:
         run.change("gpu-1")
     assert caught.value.seen == "after 0.05 s glm/glm-0: it would violate the pod's disruption budget"
-    assert "upgrade gpu-1" not in run.cluster.events and not run.cluster.members["gpu-1"].cordoned
+    assert "change gpu-1" not in run.cluster.events and not run.cluster.members["gpu-1"].cordoned
     with pytest.raises(errors.FleetError, match="gpu-1 failed"):
         run.change("gpu-2")
 
@@ -219,10 +240,35 @@ def test_pods_that_do_not_get_ready_fail_the_turn_and_keep_the_new_version(
 def test_a_member_that_does_not_get_ready_stays_cordoned(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member_turns, "READY", 0.05)
     run.census()
-    run.cluster.set("gpu-1", ready=False)
     with pytest.raises(InitFailed) as caught:
-        run.change("gpu-1")
+        run.change("gpu-1", ready=False)
     assert caught.value.error.seen == "it is not ready after 0.05 s" and run.cluster.members["gpu-1"].cordoned
+
+
+def test_a_member_that_is_not_ready_is_upgraded_without_a_wait_for_its_pods(run: Run) -> None:
+    run.cluster.set("gpu-1", ready=False)
+    run.cluster.evictions = [HELD]
+    run.census()
+    run.change("gpu-1", ready=True)
+    assert run.cluster.events == ["cordon gpu-1", "evict gpu-1", "change gpu-1", "uncordon gpu-1"]
+
+
+def test_a_reboot_drains_a_member_that_is_ready_and_no_other(run: Run) -> None:
+    run.census()
+    run.change("gpu-1", kind=Reboot)
+    assert run.cluster.events == ["cordon gpu-1", "evict gpu-1", "change gpu-1", "uncordon gpu-1"]
+    run.cluster.set("gpu-2", ready=False)
+    run.cluster.events.clear()
+    run.change("gpu-2", kind=Reboot)
+    assert run.cluster.events == ["change gpu-2"]
+
+
+def test_a_worker_before_the_control_plane_is_not_drained(run: Run) -> None:
+    run.cluster.members["cp-1"] = State("v1.36.3", True, False, False, True)
+    run.census()
+    with pytest.raises(errors.NotReady, match=r"cp-1 has v1\.36\.3"):
+        run.change("gpu-1")
+    assert run.cluster.events == []
 
 
 def test_a_member_that_is_out_of_service_uses_up_the_budget(run: Run) -> None:
@@ -253,3 +299,29 @@ def test_before_there_is_a_cluster_nobody_has_a_turn(run: Run, monkeypatch: pyte
     monkeypatch.setattr(member_pods, "is_plane", lambda _: False)
     run.census()
     assert not run.turns.enter("gpu-1", run.lines.append, run.cancelled)
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "drained"),
+    [
+        ("Host", "reboot", True),
+        ("Host", "none", False),
+        ("Member", "upgrade", True),
+        ("Member", "restart", False),
+        ("Member", "recreate", False),
+    ],
+)
+def test_what_moves_pods_has_a_turn_and_all_else_is_changed_at_once(
+    run: Run, kind: str, level: str, drained: bool
+) -> None:
+    changes = ChangeInTurns(turns=run.turns)
+    node = {"name": "gpu-1", "address": "192.0.2.2"}
+    plane = {"name": "cp-1", "address": "192.0.2.1"}
+    urn = f"urn:pulumi:prod::glm-fleet::fleet:index:{kind}::gpu-1"
+    request = Request(urn, lambda text, _: run.lines.append(text), run.cancelled, run.warnings.append)
+    changes.census(ORDER, {"cp-1": plane, "gpu-1": node, "gpu-2": node}, request, planes=("cp-1",))
+    changes.passed("cp-1", True, request)
+    resource = Reboot(run.cluster)
+    resource.effects = lambda *_: [Effect(level, (), ())]  # type: ignore[attr-defined]
+    assert changes.update(cast(Resource, resource), request, {}, {"node": node}, {}) == UPGRADED
+    assert ("cordon gpu-1" in run.cluster.events) is drained and not run.cluster.members["gpu-1"].cordoned
