@@ -90,12 +90,13 @@ def road_to_cluster(plan: program.Plan) -> None:
     }
     hosts = {name: Host(name, node, own_cluster.host(plan, name)) for name, node in nodes.items()}
     members: dict[str, Member] = {}
-    for name in own_cluster.order(plan):
+    for name in plan.order:
         after = [hosts[name], *own_cluster.after(plan, name, members)]
         members[name] = Member(name, after, nodes[name], own_cluster.member(plan, name, members))
     for name, value in own_cluster.outputs(plan, members).items():
         pulumi.export(name, value)
     program.forecast(plan, [*hosts.values(), *members.values()])
+    program.turns.follow(plan.fleet, plan.order, nodes, members, plan.planes)
 
 
 try:

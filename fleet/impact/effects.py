@@ -27,8 +27,8 @@ class Effect:
 
     The level is one of LEVELS, or `repair`: reverts drift without a restart; `await`: waits for replicas that another run restarts;
     `start` and `stop`: of a new or a removed replica; `reinstall`: of the machine; `recreate`: of everything that was on a machine before
-    its reinstallation. An effect that is not `sure` is the strongest possible: only the run can show which one it is.
-    Of pods, `what` has their number and `manner` how they change: pod_effects.py.
+    its reinstallation; `upgrade`: of a member of a cluster. An effect that is not `sure` is the strongest possible: only the run can show
+    which one it is. Of pods, `what` has their number and `manner` how they change: pod_effects.py; an upgrade's `manner` is about its pods.
     """
 
     level: str

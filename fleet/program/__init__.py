@@ -50,9 +50,19 @@ class Plan:
 
     @property
     def order(self) -> list[str]:
-        """The order of the machines' turns, the canary first; empty in a stack without turns: one machine that serves, and no gateway."""
+        """The order of the machines' turns, the canary first; empty in a stack without turns: one machine that serves, and no gateway.
+
+        Of a cluster of own machines the control planes are first.
+        """
+        if self.settings.cluster:
+            return self.settings.cluster.order(self.settings.present)
         alone = len(self.settings.serving) < 2 and not self.settings.gateway
         return [] if alone else turns.order(self.settings.serving, self.builds)
+
+    @property
+    def planes(self) -> list[str]:
+        """The control planes of a cluster of own machines; [] without one."""
+        return self.settings.cluster.control_planes if self.settings.cluster else []
 
     @property
     def owner(self) -> str:
@@ -225,7 +235,9 @@ def forecast(plan: Plan, last: Iterable[pulumi.Resource]) -> None:
         options = pulumi.InvokeOptions(provider=plan.fleet)
         ports = openings.by_hand(plan.settings, plan.whole)
         proxies = plan.settings.gateway is not None
-        arguments = {"beside": stack.urn if stack else "", "order": plan.order, "proxies": proxies, "ports": ports}
+        podless = [name for name in plan.planes if not plan.settings.gpus(name)]
+        turns_of = {"order": plan.order, "proxies": proxies, "planes": plan.planes, "podless": podless}
+        arguments = {"beside": stack.urn if stack else "", "ports": ports, **turns_of}
         await pulumi.runtime.invoke_async("fleet:index:forecast", arguments, options)
         return True
 

@@ -15,13 +15,6 @@ FOREIGN = "host_foreign_services"
 KUBELET = "kubelet"
 
 
-def order(plan: program.Plan) -> list[str]:
-    """Return the machines in the order in which they become members: the control planes one after the other, then the workers."""
-    assert plan.settings.cluster
-    planes = plan.settings.cluster.control_planes
-    return [*planes, *(name for name in plan.settings.present if name not in planes)]
-
-
 def host(plan: program.Plan, machine: str) -> dict[str, Any]:
     """Return the inputs of Host on a member: without Docker, and with a kubelet that is no sign of another manager."""
     foreign = [name for name in plan.whole[machine][FOREIGN] if name != KUBELET]

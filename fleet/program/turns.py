@@ -1,4 +1,4 @@
-"""Tells the provider, in an update, who takes part in its turns: the census once all nodes are resolved, and each node whose Serving is.
+"""Tells the provider, in an update, who takes part in its turns: the census once all nodes are resolved, and each node whose Serving, or Member, is.
 
 Called by `__main__.py`. In a preview there are no turns. The provider's side is fleet/provider/change_in_turns.py.
 """
@@ -18,12 +18,14 @@ def follow(
     provider: pulumi.ProviderResource,
     order: Sequence[str],
     nodes: Mapping[str, resources.Node],
-    servings: Mapping[str, resources.Serving],
+    last: Mapping[str, resources.Serving] | Mapping[str, resources.Member],
+    planes: Sequence[str] = (),
 ) -> None:
-    """Let the provider ask the nodes who serves, and report each node that has reached its end.
+    """Let the provider ask the nodes who serves, and report each node that has reached its end: that of its `last` resource.
 
     `order` has the canary first, and is empty in a stack without turns: then no node has one. The provider waits for the census before the first
-    turn. The program ends with these calls; one with an error makes the update fail.
+    turn. The program ends with these calls; one with an error makes the update fail. Of a cluster of own machines the provider asks one of the
+    `planes` about all of them.
     """
     options = pulumi.InvokeOptions(provider=provider)
 
@@ -35,19 +37,21 @@ def follow(
     async def census() -> bool:
         connections = {name: await _value(nodes[name].connection) for name in order}
         reached = {name: connection for name, connection in connections.items() if connection}
-        await call("census", {"order": list(order), "nodes": reached}, pulumi.runtime.get_root_resource())
+        arguments = {"order": list(order), "nodes": reached, **({"planes": list(planes)} if planes else {})}
+        await call("census", arguments, pulumi.runtime.get_root_resource())
         return True
 
     async def passed(name: str, asked: "asyncio.Future[bool]") -> bool:
-        ok = await _value(servings[name].replicas) is not None
+        resource = last[name]
+        ok = await _value(resource.replicas if isinstance(resource, resources.Serving) else resource.part) is not None
         await asked
-        if error := (await call("passed", {"node": name, "ok": ok}, servings[name])).get("error"):
-            pulumi.log.error(error, servings[name])
+        if error := (await call("passed", {"node": name, "ok": ok}, resource)).get("error"):
+            pulumi.log.error(error, resource)
         return True
 
     if not pulumi.runtime.is_dry_run():
         asked = asyncio.ensure_future(census())
-        pulumi.Output.all(asked, *(passed(name, asked) for name in servings))  # as an output: the program waits for it
+        pulumi.Output.all(asked, *(passed(name, asked) for name in last))  # as an output: the program waits for it
 
 
 async def _value(output: pulumi.Output[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Change the nodes of a stack in turns: wait for the turn, drain, change, prove, give back, hold the canary; go back when it fails.
 
-Called by the servicer around each update. turns.py decides the order, rotation.py and rollback.py work on the node. Where the
-program's census names no node, everything is changed at once, as its requests arrive.
+Called by the servicer around each update. turns.py decides the order, rotation.py and rollback.py work on the node, member_turns.py on a member of
+a cluster. Where the program's census names no node, everything is changed at once, as its requests arrive.
 """
 
 import contextlib
@@ -13,8 +13,9 @@ from fleet.impact import forecast_turns
 from fleet.managed import rotation, snapshot
 from fleet.managed.rotation import TURN
 from fleet.managed.standing import Standing
-from fleet.provider import replica_turns, rollback
+from fleet.provider import canary_hold, replica_turns, rollback
 from fleet.provider.base import InitFailed, Request, Resource
+from fleet.provider.member_turns import MemberTurns
 from fleet.provider.properties import Props
 from fleet.provider.replica_turns import ReplicaTurns
 from fleet.provider.serving import Serving
@@ -30,6 +31,7 @@ class ChangeInTurns:
     def __init__(self, setting: str = "", turns: Turns | None = None) -> None:
         self._turns = turns or (Turns(Change.from_setting(setting)) if setting else None)
         self._targets: Mapping[str, ssh.Target | None] = {}
+        self._members: MemberTurns | None = None  # in a stack whose machines are a cluster
 
     # --- what the Pulumi engine and the program ask
 
@@ -44,11 +46,22 @@ class ChangeInTurns:
         if self._turns:
             self._turns.alive(failed)
 
-    def census(self, order: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], request: Request) -> None:
-        """Ask each node of the order whether it serves; `nodes` has the connections of those that have not failed in this run."""
-        if self._turns:
-            self._targets = {name: ssh.Target.from_inputs(nodes[name]) if name in nodes else None for name in order}
-            self._turns.take_census(order, rotation.census(self._targets, lambda text: request.report(text, False)))
+    def census(
+        self, order: Sequence[str], nodes: Mapping[str, Mapping[str, Any]], request: Request, planes: Sequence[str] = ()
+    ) -> None:
+        """Ask each node of the order whether it serves; `nodes` has the connections of those that have not failed in this run.
+
+        Of a cluster of own machines one of its control planes, `planes`, is asked.
+        """
+        if not self._turns:
+            return
+        targets = {name: ssh.Target.from_inputs(nodes[name]) if name in nodes else None for name in order}
+        if planes:
+            self._members = MemberTurns(self._turns)
+            self._members.census(order, {name: targets[name] for name in planes}, request)
+        else:
+            self._targets = targets
+            self._turns.take_census(order, rotation.census(targets, lambda text: request.report(text, False)))
 
     def passed(self, node: str, ok: bool, request: Request) -> None:
         """End the turn of a node whose Serving needed no update, or did not get there. Raises FleetError for one that does not serve."""
@@ -74,6 +87,8 @@ class ChangeInTurns:
             self._turns.enter(node, lambda text: request.report(text, True), request.cancelled)
         if not self._turns.is_open(node):
             return resource.apply(request, inputs, old)
+        if self._members:
+            return self._members.change(resource, request, inputs, old)
         with self._ends_with_failure(node, request, target, serves_on=request.kind != "Serving"):
             names = self._one_at_a_time(target, resource.one_at_a_time(old_inputs, inputs, old) if interrupts else ())
             if interrupts and not names:
@@ -90,12 +105,17 @@ class ChangeInTurns:
         with contextlib.suppress(errors.Unreachable, errors.CommandFailed):
             self._drain(request, ssh.Target.from_inputs(properties["node"]))
 
-    def forecast(self, order: Sequence[str], proxies: bool) -> forecast_turns.Turns | None:
+    def forecast(
+        self, order: Sequence[str], proxies: bool, planes: Sequence[str] = (), podless: Sequence[str] = ()
+    ) -> forecast_turns.Turns | None:
         """Return the turns that a preview describes, for the nodes that serve, the canary first; None for a stack without turns."""
         if not self._turns or not order:
             return None
         change = self._turns.change
-        return forecast_turns.Turns(tuple(order), change.at_once, change.canary, change.hold, change.drain, proxies)
+        nodes = {"planes": tuple(planes), "podless": tuple(podless)}
+        return forecast_turns.Turns(
+            tuple(order), change.at_once, change.canary, change.hold, change.drain, proxies, **nodes
+        )
 
     # --- a turn
 
@@ -192,36 +212,14 @@ class ChangeInTurns:
             back = rotation.undrain(connection, TURN, request.cancelled, key=key)
             if not back:
                 request.report("stays out of rotation: an operator drained it", False)
-            pause = self._hold(request, connection, properties) if back and node == self._turns.canary else ""
+            canary = back and node == self._turns.canary
+            pause = canary_hold.hold(self._turns.change, request, connection, properties) if canary else ""
             snapshot.drop(connection)
         if pause:
             request.warn(f"{node} {pause}")
             self._turns.paused(node, pause)
         else:
             self._turns.passed(node)
-
-    def _hold(self, request: Request, connection: ssh.Connection, properties: Props | None) -> str:
-        """Watch the canary under clients' requests. Return why its verdict is inconclusive, "" if it has passed. Raises InitFailed."""
-        assert self._turns
-        change = self._turns.change
-        if not change.canary or not change.hold:
-            return ""
-        requests = 0
-        start: int | None = None
-        try:
-            for seen in rotation.watch(connection, change.hold, request.cancelled):
-                start = seen.requests if start is None else start
-                requests = max(requests, seen.requests - start)
-                if seen.failing:
-                    raise InitFailed(properties or {}, _died(connection.target, seen.failing, change.hold))
-                request.report(f"canary: holds {change.hold:g} s, {requests} requests so far", True)
-        except errors.Unreachable as error:
-            return f"is inconclusive: {error.seen} in its hold"
-        if requests < change.requests:
-            wanted = f"wanted {change.requests} (`requests` of glm-fleet:change)"
-            return f"is inconclusive: it got {requests} requests in its hold of {change.hold:g} s, {wanted}"
-        request.report(f"canary: held {change.hold:g} s, {requests} requests", False)
-        return ""
 
     # --- the end of a turn that fails
 
@@ -281,14 +279,4 @@ def _unhealthy(target: ssh.Target, doing: str) -> errors.ProbeFailed:
         seen="its replicas are not healthy",
         wanted="active units of all replicas",
         next=f"{target.login} systemctl status; then `pulumi up --refresh` repairs them",
-    )
-
-
-def _died(target: ssh.Target, failing: Sequence[str], hold: float) -> errors.ProbeFailed:
-    return errors.ProbeFailed(
-        node=target.name,
-        doing="hold of the canary",
-        seen=f"{', '.join(failing)} passed the probes and became unhealthy under clients' requests",
-        wanted=f"healthy replicas for {hold:g} s (`hold` of glm-fleet:change)",
-        next=f"{target.login} journalctl -u {failing[0]} has its last lines",
     )

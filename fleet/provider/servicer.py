@@ -124,7 +124,9 @@ class Fleet(protocol.Plugin):
         old_inputs = to_dict(request.old_inputs)
         if request.preview:
             replicas = len(resource.one_at_a_time(old_inputs, inputs, olds))
-            self._predict(request.urn, resource.effects(old_inputs, inputs, olds), olds, replicas)
+            with self._work(context, request.id, request.urn, inputs):  # an update that its resource refuses
+                effects_of_run = resource.effects(old_inputs, inputs, olds)
+            self._predict(request.urn, effects_of_run, olds, replicas)
             return provider_pb2.UpdateResponse(properties=to_struct(resource.planned_outputs(inputs, old_inputs, olds)))
         with self._work(context, request.id, request.urn, inputs) as work:
             self._approval.check_update(request.urn, resource, old_inputs, inputs, olds)
@@ -168,18 +170,21 @@ class Fleet(protocol.Plugin):
     def _forecast(self, arguments: Props) -> Props:
         """Show a summary of the preview: {order: the nodes that serve, the canary first, none without turns; proxies: whether they can drain}.
 
-        `ports` are lines about ports that the user opens, shown where a change may need that.
+        `ports` are lines about ports that the user opens, shown where a change may need that. Of a cluster of own machines `planes` are its
+        control planes, and `podless` those machines that take no pods of users.
         """
-        turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")))
+        planes, podless = arguments.get("planes") or (), arguments.get("podless") or ()
+        turns = self._turns.forecast(arguments.get("order") or (), bool(arguments.get("proxies")), planes, podless)
         for line in self._summary.lines(self._parallel, turns, arguments.get("ports") or ()):
             self._engine.report(arguments["beside"], line)
         self._record.send(self._engine, arguments["beside"], self._summary.changes(turns), turns, self._parallel)
         return {}
 
     def _census(self, arguments: Props) -> Props:
-        """Ask the nodes whether they serve: {order: names, the canary first; nodes: their connections}."""
+        """Ask the nodes whether they serve: {order: names, the canary first; nodes: their connections; planes: of a cluster of own machines}."""
+        request = self._request(arguments["beside"])
         with self._turns.request():
-            self._turns.census(arguments["order"], arguments["nodes"], self._request(arguments["beside"]))
+            self._turns.census(arguments["order"], arguments["nodes"], request, arguments.get("planes") or ())
         return {}
 
     def _passed(self, arguments: Props) -> Props:

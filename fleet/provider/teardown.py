@@ -88,7 +88,7 @@ def _member(things: Request, properties: Mapping[str, Any], purge: Collection[st
     ours = runtime if any(name.startswith("containerd") for name in things["packages"]) else ()
     return {
         "member": True,
-        "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", *ours],
+        "trees": ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", "/var/lib/fleet/etcd", *ours],
         "until_reboot": [
             {"path": MEMBER, "words": "the firewall rules, routes and interfaces of the cluster's network"}
         ],

@@ -105,7 +105,7 @@ def _capacity(report: Report) -> str:
         worst = [f"{wording.nodes(line.nodes)}: {line.effect.manner}{line.time}" for line in lines]
         return f"; {'; '.join(worst)}" if len(worst) == 1 else f"; {len(worst)} ways, below" if worst else ""
     categories = report.categories
-    hit = len(categories["reboot"]) + len(categories["restart"])
+    hit = sum(len(categories[name]) for name in reports.INTERRUPTED)
     if not hit:
         return ""
     if len(report.nodes) == 1:

@@ -43,6 +43,7 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
     },
     "Weights": {"weights": "weights_revision", "weights from": "weights_repository"},
     "Rollout": {"vLLM": "transformers_base_vllm", "weights": "weights_revision"},
+    "Member": {"Kubernetes": "kubernetes_version"},
 }
 
 LINE = Text(most=4096)
@@ -76,7 +77,8 @@ TURNS = Record(
         "hold": Number(),
         "drain": Number(),
         "proxies": Flag(),
-    }
+    },
+    {"planes": Each(LINE), "podless": Each(LINE)},  # of a cluster of own machines
 )
 FORM = Record(
     {
@@ -151,7 +153,7 @@ class Prediction:
             "versions": [asdict(version) for version in self.versions],
             "files": [asdict(file) for file in self.files],
             "unrendered": self.unrendered,
-            "turns": {**asdict(self.turns), "order": [*self.turns.order]} if self.turns else None,
+            "turns": self.turns.to_json() if self.turns else None,
             "parallel": self.parallel,
         }
 
@@ -170,7 +172,7 @@ class Prediction:
                 for urn, entry in value["basis"].items()
             },
             tuple(VersionChange(**entry) for entry in value["versions"]),
-            Turns(**{**turns, "order": tuple(turns["order"])}) if turns else None,
+            Turns.from_json(turns) if turns else None,
             value["parallel"],
             tuple(_file_of(entry) for entry in value["files"]),
             value["unrendered"],

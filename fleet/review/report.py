@@ -42,11 +42,14 @@ CATEGORIES: Mapping[str, Sequence[str]] = {
     "deleted": (),  # by the operation
     "replaced": ("replace", "recreate", "reinstall"),
     "reboot": ("reboot",),
+    "upgrade": ("upgrade",),
     "restart": ("restart", "stop"),
     "reload": ("reload",),
     "new": ("new",),
     "changed": ("start", "await", "repair", "none"),
 }
+# Those whose nodes are out of service for a while.
+INTERRUPTED = ("reboot", "upgrade", "restart")
 UNTOUCHED = "untouched"
 
 
@@ -151,7 +154,7 @@ class Report:
         if categories["deleted"] or categories["replaced"] or any(operation.destroys for operation in self.operations):
             return DESTRUCTIVE
         unknown = any(operation.op not in KNOWN for operation in self.operations)
-        if unknown or categories["reboot"] or categories["restart"]:
+        if unknown or any(categories[name] for name in INTERRUPTED):
             return WINDOW
         return SAFE if self.operations or self.prediction.changes else NOTHING
 

@@ -42,6 +42,10 @@ class OwnCluster(Form):
         """The control plane that makes the cluster, and that is asked for tokens."""
         return self.control_planes[0]
 
+    def order(self, machines: Sequence[str]) -> list[str]:
+        """Return the machines in the order in which they become members, and are upgraded: the control planes, then the workers."""
+        return [*self.control_planes, *(name for name in machines if name not in self.control_planes)]
+
     def part(self, machine: str) -> str:
         """Return what a machine is: `first`, `control-plane` or `worker`, as in kubernetes_part."""
         if machine == self.first:

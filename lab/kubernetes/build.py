@@ -1,6 +1,7 @@
-"""Build the lab's Kubernetes programs, once for each content. Usage: python -m lab.kubernetes.build [PART ...].
+"""Build the lab's Kubernetes programs, once for each content. Usage: python -m lab.kubernetes.build [--previous] [PART ...].
 
-Owns the Go module binaries/. Needs go and its module proxy; go.sum locks what that one gives. Called by lab.kubernetes.cluster, by
+Owns the Go module binaries/, in two versions of Kubernetes: the lab's, and the minor version before it, from which the long tests upgrade a
+cluster. Needs go and its module proxy; go.sum locks what that one gives. Called by lab.kubernetes.cluster, by
 tests/support/api_server.py and by `make kubernetes`.
 """
 
@@ -19,6 +20,8 @@ from lab import cache
 from lab.commands import LabError, run, say
 
 SOURCES = Path(__file__).with_name("binaries")
+# What locks a version: its requirements; their sums are in the file beside it.
+PRESENT, PREVIOUS = "go.mod", "previous.mod"
 # Each part is one program of several commands: its own folder, and the packages that it shares with others.
 PARTS = {
     "min": ("min", "programs"),  # etcd, kube-apiserver: all that a test of objects needs
@@ -35,42 +38,43 @@ PATIENCE = 3 * 3600  # seconds of one build: a cold one takes 10 minutes of two 
 REQUIRED = re.compile(r"^\tk8s\.io/kubernetes (v\d+\.\d+\.\d+)$", re.MULTILINE)
 
 
-def version() -> str:
+def version(module: str = PRESENT) -> str:
     """Return the version of Kubernetes."""
-    match = REQUIRED.search((SOURCES / "go.mod").read_text())
+    match = REQUIRED.search((SOURCES / module).read_text())
     if match is None:
-        raise LabError(f"{SOURCES / 'go.mod'}: it requires no version of k8s.io/kubernetes")
+        raise LabError(f"{SOURCES / module}: it requires no version of k8s.io/kubernetes")
     return match[1]
 
 
-def binary(part: str) -> Path:
+def binary(part: str, module: str = PRESENT) -> Path:
     """Return the program of a part, which may not exist yet."""
-    files = [SOURCES / name for name in ("go.mod", "go.sum", *PARTS[part])]
-    return cache.folder() / f"kubernetes-{part}-{cache.key(files, COMPILE, _link(), _go())}" / part
+    files = [SOURCES / name for name in (module, module.replace(".mod", ".sum"), *PARTS[part])]
+    return cache.folder() / f"kubernetes-{part}-{cache.key(files, COMPILE, _link(module), _go())}" / part
 
 
-def ensure(*parts: str) -> list[Path]:
+def ensure(*parts: str, module: str = PRESENT) -> list[Path]:
     """Return the programs of these parts; build the missing ones. Only one such build runs on a machine."""
     with (cache.folder() / "kubernetes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for part in parts:
-            if not binary(part).exists():
-                _build(part, binary(part))
-    return [binary(part) for part in parts]
+            if not binary(part, module).exists():
+                _build(part, binary(part, module), module)
+    return [binary(part, module) for part in parts]
 
 
-def _build(part: str, program: Path) -> None:
-    say(f"build Kubernetes {version()}, part {part} …")
+def _build(part: str, program: Path, module: str) -> None:
+    say(f"build Kubernetes {version(module)}, part {part} …")
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with cache.making(program.parent) as work:
         command = [
             "go",
             "build",
             "-mod=readonly",
+            *([f"-modfile={module}"] if module != PRESENT else []),
             "-trimpath",
             "-buildvcs=false",
             f"-gcflags={COMPILE}",
-            f"-ldflags={_link()}",
+            f"-ldflags={_link(module)}",
         ]
         command += ["-o", str(work / part), f"./{part}"]
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOOS": "linux"}
@@ -87,10 +91,10 @@ def _build(part: str, program: Path) -> None:
     say(f"build Kubernetes, part {part}: done in {time.monotonic() - start:.0f} s, {cpu:.0f} s of processor")
 
 
-def _link() -> str:
+def _link(module: str) -> str:
     """Return the linker's flags: no symbols, and the version as a release has it."""
-    _, minor, _ = version().split(".")
-    settings = {"gitVersion": version(), "gitMajor": "1", "gitMinor": minor}
+    _, minor, _ = version(module).split(".")
+    settings = {"gitVersion": version(module), "gitMajor": "1", "gitMinor": minor}
     return "-s -w " + " ".join(f"-X k8s.io/component-base/version.{name}={text}" for name, text in settings.items())
 
 
@@ -105,11 +109,13 @@ def main() -> None:
     """Build the named parts, or all."""
     options = argparse.ArgumentParser(prog="python -m lab.kubernetes.build", description=main.__doc__)
     options.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
-    parts = options.parse_args().parts or list(PARTS)
+    options.add_argument("--previous", action="store_true", help="of the minor version before the lab's")
+    arguments = options.parse_args()
+    parts = arguments.parts or list(PARTS)
     if unknown := [part for part in parts if part not in PARTS]:
         options.error(f"Kubernetes has no part {unknown[0]} here; it has {', '.join(PARTS)}")
     try:
-        ensure(*parts)
+        ensure(*parts, module=PREVIOUS if arguments.previous else PRESENT)
     except LabError as error:
         sys.exit(f"lab: {error}")
 

@@ -7,7 +7,7 @@ kubelet. Needs a site (lab.site). Called by the tests.
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +56,25 @@ def create_node(lab: str, name: str, gpus: int, folder: Path) -> dict[str, Any]:
     return machine.create(lab, name, node_image.SYSTEM, gpus, folder, volumes=VOLUMES, files=whole)
 
 
-def supply(lab: str, authority: str) -> dict[str, Any]:
-    """Put packages and images on a lab's site. Return the variables of the role kubernetes that name them.
+def supply(lab: str, authority: str, modules: Sequence[str] = (build.PRESENT,)) -> dict[str, Any]:
+    """Put packages and images on a lab's site. Return the variables of the role kubernetes that name them, of the lab's version.
 
-    `authority` is the certificate of the site's registry.
+    `authority` is the certificate of the site's registry; `modules` are the versions, the lab's the last.
     """
-    version = build.version()
-    build.ensure("cp", "node", "pause", "kubeadm", "addons")
+    build.ensure("pause", "addons")
+    for module in modules:
+        build.ensure("cp", "node", "kubeadm", module=module)
     net = network.find(lab)
     assert net  # the site made it
+    registry = oci.Registry(site.REGISTRY, net.site, authority)
     with step("publish Kubernetes' packages on the site"):
-        facts = _publish(lab, version)
+        facts = _publish(lab, modules)
     with step("push Kubernetes' images to the site's registry"):
-        images = _push(oci.Registry(site.REGISTRY, net.site, authority), version)
+        images = _push_addons(registry)
+        for module in modules:
+            images |= _push(registry, module)
     return {
-        "kubernetes_version": version.removeprefix("v"),
+        "kubernetes_version": build.version().removeprefix("v"),
         "kubernetes_repository_url": site_packages.URL,
         "kubernetes_repository_key": facts["key"],
         "kubernetes_key_fingerprint": facts["fingerprint"],
@@ -115,23 +119,26 @@ PLATFORM: Mapping[str, Any] = {
 }
 
 
-def _publish(lab: str, version: str) -> dict[str, str]:
+def _publish(lab: str, modules: Sequence[str]) -> dict[str, str]:
     """Send the programs to the site, which makes packages of them; return the repository's {key, fingerprint}."""
     container = site.name(lab)
-    docker("exec", container, "mkdir", "-p", str(site_packages.PROGRAMS))
-    for part in ("kubeadm", "node"):
-        docker("cp", str(build.binary(part)), f"{container}:{site_packages.PROGRAMS}/{part}")
+    versions = {build.version(module).removeprefix("v"): module for module in modules}
+    for version, module in versions.items():
+        folder = f"{site_packages.PROGRAMS}/{version}"
+        docker("exec", container, "mkdir", "-p", folder)
+        for part in ("kubeadm", "node"):
+            docker("cp", str(build.binary(part, module)), f"{container}:{folder}/{part}")
     script = Path(site_packages.__file__).read_bytes()
     facts: dict[str, str] = json.loads(
-        docker("exec", "--interactive", container, "python3", "-", version.removeprefix("v"), stdin=script)
+        docker("exec", "--interactive", container, "python3", "-", *versions, stdin=script)
     )
     docker("exec", container, "rm", "-r", str(site_packages.PROGRAMS))
     return facts
 
 
-def _push(registry: oci.Registry, version: str) -> dict[str, str]:
-    """Push every image of kubeadm's list, and the addons; return references by digest of those that a variable names."""
-    programs = {part: build.binary(part).read_bytes() for part in ("cp", "node", "addons")}
+def _push(registry: oci.Registry, module: str) -> dict[str, str]:
+    """Push every image of kubeadm's list of one version; return references by digest."""
+    programs = {part: build.binary(part, module).read_bytes() for part in ("cp", "node")}
     commands = {f"usr/local/bin/{name}": Link("cp") for name in CONTROL_PLANE}
     control_plane = Image({"usr/local/bin/cp": programs["cp"], **commands}, {"Env": [PATH]})
     proxy = {
@@ -144,12 +151,14 @@ def _push(registry: oci.Registry, version: str) -> dict[str, str]:
         "kube-proxy": Image(proxy, {"Env": [PATH]}),
         "pause": pause_image.image(build.binary("pause").read_bytes()),
     }
-    pushed = {}
-    for name, tag in _listed(version).items():
-        if name in images:  # CoreDNS is not among them
-            pushed[name] = registry.push(images[name], _path(name), tag)
+    listed = {name: tag for name, tag in _listed(module).items() if name in images}  # CoreDNS is not among them
+    return {name: registry.push(images[name], _path(name), tag) for name, tag in listed.items()}
+
+
+def _push_addons(registry: oci.Registry) -> dict[str, str]:
+    """Push network engine, device plugin and labeller; return references by digest."""
     addons: dict[str, bytes | Link] = {
-        "root/addons": programs["addons"],
+        "root/addons": build.binary("addons").read_bytes(),
         "root/k8s-node-labeller": Link("addons"),
         "root/kube-router": Link("addons"),
         # The role's objects copy a file in kube-router's image.
@@ -162,15 +171,13 @@ def _push(registry: oci.Registry, version: str) -> dict[str, str]:
         "device-plugin": {"WorkingDir": "/root", "Cmd": plugin},
         "labeller": {"WorkingDir": "/root", "Env": [f"LAB_LABELS={json.dumps(LABELS)}"]},
     }
-    for name, process in processes.items():
-        pushed[name] = registry.push(Image(addons, process), _path(name), "lab")
-    return pushed
+    return {name: registry.push(Image(addons, process), _path(name), "lab") for name, process in processes.items()}
 
 
-def _listed(version: str) -> dict[str, str]:
+def _listed(module: str) -> dict[str, str]:
     """Return the images that kubeadm pulls, by the last part of their names: the tag of each."""
-    form = ("--image-repository=listed", f"--kubernetes-version={version}")
-    names = run(str(build.binary("kubeadm")), "config", "images", "list", *form).splitlines()
+    form = ("--image-repository=listed", f"--kubernetes-version={build.version(module)}")
+    names = run(str(build.binary("kubeadm", module)), "config", "images", "list", *form).splitlines()
     return {name.removeprefix("listed/").partition(":")[0]: name.partition(":")[2] for name in names}
 
 

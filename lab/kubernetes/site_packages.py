@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 URL = "http://packages.lab.internal/kubernetes"
-PROGRAMS = pathlib.Path("/srv/kubernetes")  # on the site: `kubeadm` and `node`
+PROGRAMS = pathlib.Path("/srv/kubernetes")  # on the site: `kubeadm` and `node`, in a folder of each version
 ROOT = pathlib.Path("/srv/packages/kubernetes")
 REVISION = "-1.1"  # as of Kubernetes' own packages
 ABOUT = "stands in for Kubernetes' own package: built by glm-fleet's lab from the source modules"
@@ -41,20 +41,26 @@ ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELE
 PLUGINS = ("host-local", "loopback", "portmap", "ptp")
 
 
-def main(version: str) -> None:
-    """Build and sign the packages of a version; print {key, fingerprint}."""
+def main(versions: list[str]) -> None:
+    """Build and sign the packages of these versions; print {key, fingerprint}."""
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir(parents=True)
+    for version in versions:
+        _build(version)
+    (ROOT / "Packages").write_text(_archive("packages", "."))
+    (ROOT / "Release").write_text(_archive("--option=APT::FTPArchive::Release::Origin=lab", "release", "."))
+    print(json.dumps(_sign()))
+
+
+def _build(version: str) -> None:
     own = f"(= {version}{REVISION})"
     unit, drop_in = "usr/lib/systemd/system/kubelet.service", "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf"
     plugins = {f"opt/cni/bin/{name}": f"/usr/lib/cni/{name}" for name in PLUGINS}
     _deb("kubernetes-cni", version, "containernetworking-plugins", {}, plugins)
     _deb("kubelet", version, f"kubernetes-cni {own}, iptables, conntrack, ethtool, socat", {unit: KUBELET}, {}, "node")
     _deb("kubectl", version, f"kubelet {own}", {}, {"usr/bin/kubectl": "kubelet"})
-    _deb("kubeadm", version, f"kubelet {own}, kubectl {own}", {drop_in: KUBEADM}, {}, "kubeadm")
-    (ROOT / "Packages").write_text(_archive("packages", "."))
-    (ROOT / "Release").write_text(_archive("--option=APT::FTPArchive::Release::Origin=lab", "release", "."))
-    print(json.dumps(_sign()))
+    # Of any version, as Kubernetes' own package: in an upgrade kubeadm is new before the kubelet.
+    _deb("kubeadm", version, "kubelet, kubectl", {drop_in: KUBEADM}, {}, "kubeadm")
 
 
 def _deb(
@@ -71,7 +77,7 @@ def _deb(
             (root / path).symlink_to(target)
         if program:
             (root / "usr" / "bin").mkdir(parents=True)
-            os.link(PROGRAMS / program, root / "usr" / "bin" / name)
+            os.link(PROGRAMS / version / program, root / "usr" / "bin" / name)
         fields = {
             "Package": name,
             "Version": version + REVISION,
@@ -108,4 +114,4 @@ def _sign() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -11,8 +11,8 @@ from fleet.cli import pod_drain, pod_nodes
 from fleet.cluster import drain, nodes
 from fleet.program.kubernetes import rights
 from tests.support import api_server as support
-from tests.support.api_server import ApiServer, Object
-from tests.support.model_rollout import SELECTOR, apply, deployment
+from tests.support.api_server import ApiServer
+from tests.support.model_rollout import SELECTOR, ready, serve
 
 GROUP = "rbac.authorization.k8s.io"
 
@@ -33,29 +33,6 @@ def mark(server: ApiServer, node: str, cordoned: bool | None, by: str | None) ->
 
 def node(server: ApiServer, name: str) -> nodes.Node:
     return nodes.node(server.request("GET", f"{nodes.PATH}/{name}"))
-
-
-def serve(server: ApiServer, namespace: str, replicas: int = 2) -> dict[str, str]:
-    """Deploy a model with its disruption budget, whose pods need a whole node; return its pods by node once they are ready."""
-    item = deployment(namespace, "one", gpus=8)
-    item["spec"]["replicas"] = replicas
-    place = {"name": "glm", "namespace": namespace}
-    budget = {"maxUnavailable": 1, "selector": item["spec"]["selector"], "unhealthyPodEvictionPolicy": "AlwaysAllow"}
-    server.apply({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": place, "spec": budget})
-    apply(server, item)
-    path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/glm"
-    allowed = "the disruption budget knows the pods"
-    support.wait(lambda: (server.request("GET", path).get("status") or {}).get("currentHealthy") == replicas, allowed)
-    return {each["spec"]["nodeName"]: each["metadata"]["name"] for each in ready(server, namespace)}
-
-
-def ready(server: ApiServer, namespace: str) -> list[Object]:
-    pods = server.pods({"glm-fleet/model": "glm"}, namespace)
-    return [
-        each
-        for each in pods
-        if any(c["status"] == "True" for c in each["status"].get("conditions", ()) if c["type"] == "Ready")
-    ]
 
 
 def rollouts(server: ApiServer, namespace: str, context: str = "admin") -> dict[str, Any]:

@@ -20,10 +20,11 @@ from fleet.managed import membership
 from fleet.provider import teardown
 from lab import site
 from lab.commands import run
-from lab.kubernetes import build, cluster, own_cluster
-from tests.support import labs, playbook
+from lab.kubernetes import build, cluster
+from tests.support import lab_members, playbook
 from tests.support.cluster_road import ClusterRoad
 from tests.support.environment import expect_success
+from tests.support.lab_members import Machines
 
 # Two minutes of two idle cores until both are members.
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(2400)]
@@ -49,23 +50,11 @@ CERTIFICATES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Members:
-    """Two machines, the variables of the role for each, and the runs that made them members, by name."""
+class Members(Machines):
+    """Two machines, and the runs that made them members, by name."""
 
-    nodes: dict[str, ssh.Target]
-    variables: dict[str, dict[str, Any]]
     runs: dict[str, playbook.Run]
     tokens: list[str]
-    site: dict[str, Any]  # what the lab's site offers, as role variables
-
-    def sh(self, name: str, command: str) -> str:
-        with ssh.connect(self.nodes[name]) as connection:
-            return connection.run(command).stdout
-
-    def kubectl(self, *words: str) -> Any:
-        """Ask the API server as its administrator, on the control plane; return what it prints, read as JSON where it is."""
-        text = self.sh("cp-1", f"kubectl --kubeconfig=/etc/kubernetes/admin.conf {' '.join(words)}")
-        return json.loads(text) if text.startswith("{") else text
 
     def api(self, *words: str, stdin: str = "") -> Any:
         """Ask the API server from this machine, by the kubeconfig that `fleet kubeconfig` writes."""
@@ -89,25 +78,9 @@ class Members:
 
 @pytest.fixture(scope="session")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
-    folder = tmp_path_factory.mktemp("lab") / "keys"
-    site.remove(LAB, folder)
-    try:
-        supplied = site.create(LAB, ["ubuntu-24.04", "kubernetes"], folder)["vars"]
-        common = own_cluster.supply(LAB, supplied["docker_registry_certificates"][site.REGISTRY])
-        nodes = {name: bare(name, gpus, folder) for name, gpus in GPUS.items()}
-        endpoint = f"{nodes['cp-1'].address}:6443"
-        variables = {
-            name: {
-                **common,
-                "kubernetes_name": name,
-                "kubernetes_address": node.address,
-                "kubernetes_gpus": GPUS[name],
-                "kubernetes_endpoint": endpoint,
-                "kubernetes_part": "first" if name == "cp-1" else "worker",
-            }
-            for name, node in nodes.items()
-        }
-        made = Members(nodes, variables, {}, [], supplied)
+    with lab_members.machines(LAB, GPUS, tmp_path_factory.mktemp("lab") / "keys") as machines:
+        nodes, variables = machines.nodes, machines.variables
+        made = Members(nodes, variables, machines.site, {}, [])
         made.runs["cp-1"] = playbook.run(nodes["cp-1"], "member", variables["cp-1"], {})
         assert made.runs["cp-1"].rc == 0, made.runs["cp-1"].message
         variables["gpu-1"]["kubernetes_authority"] = made.runs["cp-1"].results["fleet_member"]["authority"]
@@ -117,14 +90,6 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
         made.runs["gpu-1"] = playbook.run(nodes["gpu-1"], "member", variables["gpu-1"], token)
         assert made.runs["gpu-1"].rc == 0, made.runs["gpu-1"].message
         yield made
-    finally:
-        site.remove(LAB, folder)
-
-
-def bare(name: str, gpus: int, folder: Any) -> ssh.Target:
-    node = ssh.Target.from_inputs({"name": name, **own_cluster.create_node(LAB, name, gpus, folder)})
-    ssh.wait(node, labs.BOOT, lambda _text: None)
-    return node
 
 
 def test_both_members_are_ready_at_the_pinned_version(members: Members) -> None:

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime.proto import provider_pb2
 
-from tests.support.plugin import PATIENCE, Plugin, Props, ident, plain, struct, urn
+from tests.support.plugin import PATIENCE, Plugin, Props, expect_error, ident, plain, struct, urn
 from tests.support.serving_inputs import INPUTS, OUTPUTS, changed
 
 
@@ -59,3 +59,23 @@ def test_without_the_setting_an_update_does_not_wait(
     assert invoke(fresh_plugin, "census", order=["glm-1"], nodes={"glm-1": connection}) == {}
     update(fresh_plugin, connection).exception(PATIENCE)
     assert not [line for line in fresh_plugin.engine.lines if "turn" in line.message]
+
+
+def test_an_upgrade_that_kubeadm_does_not_do_stops_the_preview(fresh_plugin: Plugin, connection: Props) -> None:
+    configure(fresh_plugin, change="{}")
+
+    def of_version(version: str) -> Props:
+        variables = {"kubernetes_part": "worker", "kubernetes_name": "gpu-1", "kubernetes_version": version}
+        return {"node": connection, "roles": {"kubernetes": ""}, "vars": variables}
+
+    old = of_version("1.36.3")
+    fields = {"old_inputs": struct(old), "olds": struct({**old, "version": "1.36.3"}), "preview": True}
+    ids = {"id": "member/gpu-1", "urn": urn("Member", "gpu-1")}
+    request = provider_pb2.UpdateRequest(**ids, **fields, news=struct(of_version("1.38.0")))
+    assert expect_error(fresh_plugin.stub.Update, request).details().splitlines() == [
+        "gpu-1: upgrade Kubernetes: it has 1.36.3, and kubernetes_version is 1.38.0",
+        "  wanted: the newest 1.37 before: kubeadm skips none",
+        "  next:   set kubernetes_version to the newest 1.37; then `pulumi up`",
+    ]
+    request = provider_pb2.UpdateRequest(**ids, **fields, news=struct(of_version("1.37.2")))
+    assert plain(fresh_plugin.stub.Update(request).properties)["version"] == "1.37.2"

@@ -38,10 +38,10 @@ class RefusedError(Exception):
 
 
 class ApiServer:
-    """An API server that answers. `kubeconfig` has a context for each entry of `tokens`, among them `admin`, and no current one."""
+    """An API server that answers, with its `etcd`. `kubeconfig` has a context for each entry of `tokens`, among them `admin`, and no current one."""
 
-    def __init__(self, keys: pki.Keys, port: int, kubeconfig: Path) -> None:
-        self.url, self.keys, self.kubeconfig = f"https://127.0.0.1:{port}", keys, kubeconfig
+    def __init__(self, keys: pki.Keys, port: int, kubeconfig: Path, etcd: str) -> None:
+        self.url, self.keys, self.kubeconfig, self.etcd = f"https://127.0.0.1:{port}", keys, kubeconfig, etcd
         self.tokens: dict[str, str] = {}
         self._client = httpx.Client(base_url=self.url, verify=_trust(keys.authority), timeout=60, trust_env=False)
         self._places: dict[tuple[str, str], tuple[str, bool]] = {}
@@ -150,7 +150,7 @@ def running(folder: Path, controllers: bool = False) -> Iterator[ApiServer]:
     with contextlib.ExitStack() as ended:
         for command in commands:
             ended.enter_context(_process(program, command, folder))
-        server = ApiServer(keys, port, folder / "kubeconfig")
+        server = ApiServer(keys, port, folder / "kubeconfig", f"http://127.0.0.1:{etcd}")
         ended.callback(server.close)
         wait(lambda: _answers(server), f"the API server answers; its log is {folder / 'kube-apiserver.log'}")
         if controllers:

@@ -16,7 +16,15 @@ ROLE = pathlib.Path(__file__).parents[2] / "roles" / "kubernetes"
 DIGEST = f"@sha256:{'ab' * 32}"
 NETWORK = f"registry.example.com:5000/kube-router{DIGEST}"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
-SEEN = {"member": "", "begun": False, "runtime": "2.2.1-0ubuntu1", "stale": [], "installed": {}, "missing": []}
+SEEN = {
+    "member": "",
+    "begun": False,
+    "upgrading": False,
+    "runtime": "2.2.1-0ubuntu1",
+    "stale": [],
+    "installed": {},
+    "missing": [],
+}
 COMMON = {
     "kubernetes_endpoint": "api.example.com:6443",
     "kubernetes_registry_certificates": {"registry.example.com:5000": CERTIFICATE},

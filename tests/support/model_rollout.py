@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from fleet.cluster import Cluster, nodes, workloads
+from tests.support import api_server as support
 from tests.support.api_server import ApiServer, Object
 from tests.support.played_kubelet import PLAYS
 
@@ -45,6 +46,30 @@ def apply(server: ApiServer, item: Object, force: bool = False) -> None:
     """Apply it as Pulumi's plugin does."""
     query = {"fieldManager": PLUGIN, "fieldValidation": "Strict", "force": str(force).lower()}
     server.request("PATCH", server.path(item), item, form="apply-patch+yaml", **query)
+
+
+def serve(server: ApiServer, namespace: str, replicas: int = 2) -> dict[str, str]:
+    """Deploy a model with its disruption budget, whose pods need a whole node; return its pods by node once they are ready."""
+    item = deployment(namespace, "one", gpus=8)
+    item["spec"]["replicas"] = replicas
+    place = {"name": "glm", "namespace": namespace}
+    budget = {"maxUnavailable": 1, "selector": item["spec"]["selector"], "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    server.apply({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": place, "spec": budget})
+    apply(server, item)
+    path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/glm"
+    allowed = "the disruption budget knows the pods"
+    support.wait(lambda: (server.request("GET", path).get("status") or {}).get("currentHealthy") == replicas, allowed)
+    return {each["spec"]["nodeName"]: each["metadata"]["name"] for each in ready(server, namespace)}
+
+
+def ready(server: ApiServer, namespace: str) -> list[Object]:
+    """Return the pods of the model that are ready."""
+    pods = server.pods({"glm-fleet/model": "glm"}, namespace)
+    return [
+        each
+        for each in pods
+        if any(c["status"] == "True" for c in each["status"].get("conditions", ()) if c["type"] == "Ready")
+    ]
 
 
 def expect_golden(cluster: Cluster, namespace: str, claim: str, message: str) -> None:

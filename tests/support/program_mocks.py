@@ -80,6 +80,7 @@ class Mocks(pulumi.runtime.Mocks):
                 "verdict": {"passed": 12, "total": 12},
                 "seconds": {"rollout": 4.0},
             },
+            "Member": {"part": "worker", "seconds": {"kubernetes": 5.0}},
             "Serving": {
                 "replicas": [{"name": "glm-0", "port": 8000, "model": "m"}],
                 "verdict": {"passed": 10, "total": 10},

@@ -60,7 +60,9 @@ def log(line: str) -> None:
 class Turns(ChangeInTurns):
     """Turns without a connection: every machine serves unless it is silent, drains at once and is healthy again."""
 
-    def census(self, order: Sequence[str], nodes: Mapping[str, Any], request: base.Request) -> None:
+    def census(
+        self, order: Sequence[str], nodes: Mapping[str, Any], request: base.Request, planes: Sequence[str] = ()
+    ) -> None:
         """Take the test's word."""
         if self._turns:
             silent, first = machines()["silent"], not (base.state_dir() / "runs.log").exists()

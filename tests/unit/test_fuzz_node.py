@@ -16,7 +16,17 @@ from fleet import errors, preflight, ssh
 from fleet.ansible import connection_loss, declarations, events, progress
 from fleet.cli import verify as fleet_verify
 from fleet.impact import effects
-from fleet.managed import differences, managed_set, owner, reader, revert, rotation, snapshot, verify_weights
+from fleet.managed import (
+    differences,
+    managed_set,
+    member_pods,
+    owner,
+    reader,
+    revert,
+    rotation,
+    snapshot,
+    verify_weights,
+)
 from fleet.managed.standing import Standing
 from fleet.preflight import answer
 from fleet.provider import node, outputs
@@ -127,6 +137,25 @@ def test_any_output_is_how_a_node_serves_or_an_error(output: str) -> None:
         assert isinstance(seen.standing, Standing) and {*seen.failing} | {*seen.inactive} <= {*seen.replicas}
     with allow_our_errors():
         [*rotation.watch(connect(output), 1, threading.Event())]
+
+
+MEMBERS = {
+    "nodes": {"gpu-1": {"version": "v1.37.2", "ready": True, "cordoned": False, "in_turn": False, "plane": False}}
+}
+EVICTED = {"left": ["glm/a"], "held": {"glm/b": "budget"}, "bare": [], "owners": [["glm", "1-2"]]}
+
+
+@fuzz.FUZZ
+@given(fuzz.outputs(MEMBERS), fuzz.outputs(EVICTED), fuzz.outputs({"waiting": ["glm/a"]}))
+def test_any_output_is_how_members_are_or_an_error(members: str, evicted: str, waiting: str) -> None:
+    with allow_our_errors():
+        for member in member_pods.look(connect(members)).values():
+            assert isinstance(member.standing, Standing)
+    with allow_our_errors():
+        seen = member_pods.evict(connect(evicted), "gpu-1")
+        assert "\x1b" not in "".join([*seen.left, *seen.held, *seen.held.values(), *seen.bare])
+    with allow_our_errors():
+        member_pods.waiting(connect(waiting), "gpu-1", [("glm", "1-2")])
 
 
 STEP = {"done": True, "in_flight": 0, "silent": ["glm-1"], "up": 1, "known": 2, "drained": False}

@@ -1,6 +1,7 @@
 """The line of a preview about its turns, below the effects: tests/unit/golden/impact_forecast_turns has both for each claim."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,15 @@ REBOOT = Effect("reboot", (), ('host_kernel_arguments ["iommu=pt"] -> ["amd_iomm
 AWAIT = Effect("await", (), ("its Docker daemon restarts",))
 PROBES = Effect("none", (), ("the probes changed: they run again",))
 PROXY = Effect("restart", ("fleet-proxy",), ("gateway_maxconn 1000 -> 2000",))
+UPGRADE = Effect(
+    "upgrade",
+    ("Kubernetes 1.36.3 to 1.37.2",),
+    ("kubernetes_version 1.36.3 -> 1.37.2",),
+    manner="pods move to other nodes",
+)
+KUBELET = Effect("restart", ("kubelet.service",), ("kubernetes_cpu_manager static -> none",))
 # Seconds of earlier runs.
-TOOK = {"restart": 1800.0, "reboot": 600.0, "await": 900.0, "none": 20.0}
+TOOK = {"upgrade": 300.0, "restart": 1800.0, "reboot": 600.0, "await": 900.0, "none": 20.0}
 
 Update = tuple[str, str, Sequence[Effect], dict[str, float]]
 
@@ -36,6 +44,14 @@ def host(*names: str) -> list[Update]:
 def new(*names: str) -> list[Update]:
     """Nodes of a first set-up."""
     return [(kind, name, [], {}) for name in names for kind in ("Host", "Weights", "Serving")]
+
+
+PLANES, WORKERS = ("cp-1", "cp-2", "cp-3"), ("a-1", "gpu-1", "gpu-2", "gpu-10")
+CLUSTER = Turns((*PLANES, *WORKERS), planes=PLANES, podless=PLANES)
+
+
+def members(*names: str, effect: Effect = UPGRADE, took: dict[str, float] = TOOK) -> list[Update]:
+    return [("Member", name, [effect], took) for name in names]
 
 
 CASES: dict[str, tuple[Turns, list[Update]]] = {
@@ -65,6 +81,13 @@ CASES: dict[str, tuple[Turns, list[Update]]] = {
     "a-first-set-up-needs-no-turn": (Turns((*nodes(3),)), new(*nodes(3))),
     "new-nodes-serve-nothing": (Turns((*nodes(6),)), [*serving(*nodes(4)), *new("prod-5", "prod-6")]),
     "a-machine-without-gpus-needs-no-turn": (Turns((*nodes(2),)), host("gateway-1", "prod-1")),
+    "a-cluster-is-upgraded": (CLUSTER, members(*PLANES, *WORKERS)),
+    "a-cluster-is-upgraded-two-at-once": (replace(CLUSTER, at_once=2), members(*PLANES, *WORKERS, took={})),
+    "a-cluster-s-workers-go-on": (CLUSTER, members("gpu-1", "gpu-2")),
+    "the-only-machine-of-a-cluster": (Turns(("cp-1",), planes=("cp-1",)), members("cp-1")),
+    "a-control-plane-with-gpus": (Turns(("cp-1", "gpu-1"), planes=("cp-1",)), members("cp-1")),
+    "a-member-s-kubelet-needs-no-turn": (CLUSTER, members(*WORKERS, effect=KUBELET)),
+    "a-member-reboots": (CLUSTER, host("gpu-1")),
     "a-proxy-needs-no-turn": (Turns((*nodes(2),)), [("Gateway", name, [PROXY], TOOK) for name in nodes(2)]),
 }
 

@@ -11,6 +11,7 @@ from lab.commands import LabError
 from lab.kubernetes import build, crds, pki
 from tests.support.programs import write_program
 
+MODULES = (build.PRESENT, build.PREVIOUS)
 GO = """[ "$1" = env ] && { echo go1.26.8; exit; }
 echo "$@" >> "$LOG"
 while [ "$1" != -o ]; do shift; done
@@ -52,6 +53,24 @@ def test_a_change_of_a_source_builds_the_parts_that_have_it(sources: pathlib.Pat
     before = {part: build.binary(part) for part in build.PARTS}
     (sources / file).write_text((sources / file).read_text() + "// more\n")
     assert {part for part in build.PARTS if build.binary(part) != before[part]} == parts
+
+
+def test_the_previous_version_is_one_minor_before_and_is_built_beside_the_present(tmp_path: pathlib.Path) -> None:
+    present, previous = ([int(number) for number in build.version(module)[1:].split(".")] for module in MODULES)
+    assert (previous[0], previous[1] + 1) == (present[0], present[1]), (
+        "go.mod has another minor version: previous.mod, too"
+    )
+    programs = [build.ensure("kubeadm", module=module)[0] for module in MODULES]
+    assert programs[0] != programs[1] and all(program.exists() for program in programs)
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert "-modfile" not in first and "-modfile=previous.mod" in second
+    assert f"version.gitVersion={build.version(build.PREVIOUS)}" in second
+
+
+def test_a_change_of_the_previous_version_builds_nothing_of_the_present(sources: pathlib.Path) -> None:
+    before = [build.binary("cp", module) for module in MODULES]
+    (sources / "previous.sum").write_text("")
+    assert [build.binary("cp", module) == old for module, old in zip(MODULES, before, strict=True)] == [True, False]
 
 
 def test_another_go_builds_again(tmp_path: pathlib.Path) -> None:

@@ -49,3 +49,19 @@ def test_a_host_of_the_cluster_has_no_docker_and_its_kubelet_is_no_stranger(decl
 def test_the_outputs_say_where_the_cluster_is_and_have_no_secret(declared: Declared) -> None:
     assert declared.outputs.keys() == {"cluster", "members"}
     assert declared.outputs["cluster"].keys() == {"endpoint", "authority", "version"}
+
+
+def test_an_update_asks_the_control_planes_who_takes_pods_and_follows_each_member(declared: Declared) -> None:
+    (census, *passed) = declared.calls
+    assert census[0] == "fleet:index:census"
+    assert (census[1]["order"], census[1]["planes"]) == ([*NAMES], [*NAMES[:3]])
+    assert census[1]["nodes"].keys() == {*NAMES}
+    assert sorted((token, arguments["node"], arguments["ok"]) for token, arguments, _ in passed) == [
+        ("fleet:index:passed", name, True) for name in NAMES
+    ]
+
+
+def test_a_preview_knows_the_order_of_an_upgrade_and_who_takes_no_pods() -> None:
+    ((token, arguments, _),) = run("cluster", cluster_of_machines.config(), {}, preview=True).calls
+    assert token == "fleet:index:forecast"
+    assert (arguments["order"], arguments["planes"], arguments["podless"]) == ([*NAMES], [*NAMES[:3]], [*NAMES[:3]])

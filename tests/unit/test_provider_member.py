@@ -14,11 +14,12 @@ import pytest
 from fleet import certificates, errors, ssh
 from fleet.ansible import converge
 from fleet.managed import managed_set
+from fleet.managed.member_pods import Member as State
 from fleet.managed.membership import Ticket
 from fleet.provider import base
 from fleet.provider.base import InitFailed, Request
 from fleet.provider.member import Member
-from fleet.provider.properties import Props
+from fleet.provider.properties import UNKNOWN, Props
 from fleet.provider.slots import Slots
 
 TOKEN, KEY = "abcdef.0123456789abcdef", "5f" * 32
@@ -34,7 +35,7 @@ class Cluster:
         self.ticket, self.error = ticket, error
         self.events: list[str] = []
         self.secrets: list[dict[str, str]] = []
-        outputs = ("part", "version", "endpoint", "authority")
+        outputs = ("part", "version", "endpoint", "authority", "ends")
         self.member = Member(
             "Member",
             outputs,
@@ -158,3 +159,111 @@ def test_certificates_of_a_control_plane_are_due_in_their_last_30_days(
     assert [entry.because for entry in member.reasons(inputs("first"), inputs("first"), old)] == (
         [reason] if reason else []
     )
+
+
+def of_version(wanted: str, has: str = "", begun: str = "", part: str = "worker") -> tuple[Props, Props]:
+    """Return the inputs, and the state of a member that `has` a version; `begun` is what a failed run wanted."""
+    new = inputs(part)
+    new["vars"] |= {"kubernetes_name": "gpu-1", "kubernetes_version": wanted}
+    state = {**new, "vars": {**new["vars"], "kubernetes_version": begun or has}, "version": has, "part": part}
+    return new, state | {
+        "endpoint": "192.0.2.1:6443",
+        "authority": CERTIFICATE,
+        "ends": "2028-01-01" if part == "first" else "",
+    }
+
+
+def test_another_version_upgrades_a_member_and_its_pods_move() -> None:
+    new, state = of_version("1.37.2", "1.36.3")
+    (effect,) = Cluster().member.effects(state, new, state)
+    assert (effect.level, effect.what, effect.manner) == (
+        *("upgrade", ("Kubernetes 1.36.3 to 1.37.2",)),
+        "pods move to other nodes",
+    )
+    assert effect.because == ("kubernetes_version 1.36.3 -> 1.37.2",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "begun", "upgrades"),
+    [
+        ("1.36.3", "1.36.3", "", False),
+        ("1.37.2", "1.36.3", "1.37.2", True),
+        ("1.36.3", "1.36.3", "1.37.2", True),
+        ("1.37.2", "", "1.37.2", False),
+    ],
+    ids=["nothing new", "an upgrade that failed goes on", "an upgrade that is given up ends", "it never joined"],
+)
+def test_a_member_has_a_turn_for_an_upgrade(wanted: str, has: str, begun: str, upgrades: bool) -> None:
+    assert Cluster().member.upgrades(*of_version(wanted, has, begun)) is upgrades
+
+
+def test_an_upgrade_that_is_given_up_says_that_the_version_stays() -> None:
+    new, state = of_version("1.36.3", "1.36.3", begun="1.37.2")
+    (effect,) = Cluster().member.effects({**state, "vars": new["vars"]}, new, state)
+    assert effect.what == ("Kubernetes, which stays at 1.36.3",)
+
+
+def test_a_member_on_a_machine_that_was_reinstalled_is_set_up_again() -> None:
+    new, state = of_version("1.37.2", "1.36.3")
+    new["node"] = {**OWN, "install": "two"}
+    (effect,) = Cluster().member.effects(state, new, {**state, "node": {**OWN, "install": "one"}})
+    assert effect.level == "recreate"
+
+
+def test_without_a_version_in_the_stack_the_role_s_default_counts() -> None:
+    assert Cluster().member.upgrades(inputs(), {**inputs(), "version": "1.36.3"})
+
+
+def test_an_upgrade_makes_the_version_known_and_renews_the_certificates_of_a_control_plane() -> None:
+    for part, ends in (("worker", ""), ("first", UNKNOWN)):
+        new, state = of_version("1.37.2", "1.36.3", part=part)
+        planned = Cluster().member.planned_outputs(new, state, state)
+        assert {name: planned[name] for name in ("version", "authority", "ends")} == {
+            **{"version": "1.37.2", "authority": CERTIFICATE},
+            "ends": ends,
+        }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "next_step"),
+    [
+        (
+            "1.36.2",
+            "it has 1.36.3, and kubernetes_version is 1.36.2",
+            "set kubernetes_version to 1.36.3, or to a later patch",
+        ),
+        (
+            "1.35.9",
+            "it has 1.36.3, and kubernetes_version is 1.35.9",
+            "set kubernetes_version to 1.36.3, or to a later patch",
+        ),
+        ("1.38.0", "it has 1.36.3, and kubernetes_version is 1.38.0", "set kubernetes_version to the newest 1.37"),
+    ],
+)
+def test_a_way_down_and_two_minor_versions_at_once_stop_the_preview(wanted: str, seen: str, next_step: str) -> None:
+    new, state = of_version(wanted, "1.36.3")
+    with pytest.raises(errors.NotReady) as caught:
+        Cluster().member.effects(state, new, state)
+    error = caught.value
+    assert (error.node, error.seen, error.next) == ("gpu-1", seen, f"{next_step}; then `pulumi up`")
+
+
+@pytest.mark.parametrize("version", ["", "1.37", "v1.37.2; reboot", "1.37.2" * 99])
+def test_a_version_of_another_form_is_left_to_the_role(version: str) -> None:
+    new, state = of_version("1.36.2", version)
+    Cluster().member.refuse(new, state)
+
+
+def plane(version: str) -> State:
+    return State(version, ready=True, cordoned=False, in_turn=False, plane=True)
+
+
+def test_no_worker_is_upgraded_before_a_control_plane() -> None:
+    members = {"cp-1": plane("v1.37.2"), "cp-2": plane("v1.36.3"), "gpu-2": State("v1.36.3", True, False, False, False)}
+    worker, _ = of_version("1.37.2", "1.36.3")
+    with pytest.raises(errors.NotReady) as caught:
+        Cluster().member.check_skew(worker, members)
+    assert caught.value.seen == "cp-2 has v1.36.3"
+    Cluster().member.check_skew(worker, {**members, "cp-2": plane("v1.37.2")})
+    second, _ = of_version("1.37.2", "1.36.3", part="control-plane")
+    Cluster().member.check_skew(second, members)

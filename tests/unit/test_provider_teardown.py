@@ -154,7 +154,12 @@ MEMBER = {
 
 def test_a_member_leaves_its_cluster_and_takes_the_runtime_that_we_installed_with_it() -> None:
     member = teardown.request("member", {"managed": {"declared": MEMBER}}, ())
-    assert member["member"] and {"/etc/kubernetes", "/var/lib/etcd", "/var/lib/containerd"} <= set(member["trees"])
+    assert member["member"] and {
+        "/etc/kubernetes",
+        "/var/lib/etcd",
+        "/var/lib/fleet/etcd",
+        "/var/lib/containerd",
+    } <= set(member["trees"])
     assert (member["packages"], member["sysctls"]) == (["containerd", "kubelet"], ["net.ipv4.ip_forward"])
     assert [thing["path"] for thing in member["until_reboot"]] == ["/etc/kubernetes/fleet/member"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.impact.effects import Effect
 from fleet.impact.forecast import Change
+from fleet.impact.forecast_turns import Turns
 from fleet.review import build, events, outline, report
 from fleet.review.record import Basis, Prediction
 from fleet.review.report import Evidence, Operation, Report
@@ -87,6 +88,17 @@ def test_what_only_may_reboot_is_not_counted_as_rebooting() -> None:
     for effect, words in ((sure, "2 reboot"), (unsure, "2 may reboot")):
         made = Report("prod", prediction(names(2), [Change(node, effect) for node in names(2)]), (), EVIDENCE)
         assert f"of 2 nodes {words}" in visible(made)
+
+
+def test_an_upgrade_of_a_cluster_needs_a_window_and_names_its_turns() -> None:
+    upgrade = Effect("upgrade", ("Kubernetes 1.36.3 to 1.37.2",), (), manner="pods move to other nodes")
+    turns = Turns((*names(2),), planes=("prod-1",), podless=("prod-1",))
+    changes = turns.mark([Change(node, upgrade, kind="Member") for node in names(2)])
+    made = Report("prod", dataclasses.replace(prediction(names(2), changes), turns=turns), (), EVIDENCE)
+    assert (made.verdict, Turns.from_json(turns.to_json())) == (report.WINDOW, turns)
+    title = "prod: needs a window: of 2 nodes 2 upgrade; at the worst moment no node takes pods, not measured yet"
+    assert visible(made).splitlines()[0] == title
+    assert "in turns: prod-1, then prod-2" in visible(made)
 
 
 def test_of_a_node_that_is_installed_again_nothing_else_is_among_the_first_lines() -> None:

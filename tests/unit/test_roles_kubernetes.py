@@ -60,9 +60,11 @@ def test_a_stack_s_options_of_the_kubelet_are_merged_over_those_of_the_role(rend
 
 
 def test_a_member_waits_for_its_gpus_and_registers_with_the_label_of_the_device_plugin(rendered: Rendered) -> None:
-    assert rendered["worker"]["waits"] == ["condition=Ready", r"jsonpath={.status.allocatable.amd\.com/gpu}=8"]
+    version = "jsonpath={.status.nodeInfo.kubeletVersion}=v1.37.2"
+    gpus = r"jsonpath={.status.allocatable.amd\.com/gpu}=8"
+    assert rendered["worker"]["waits"] == [version, "condition=Ready", gpus]
     assert "--node-labels=glm-fleet/gpus=true" in rendered["worker"]["kubelet_arguments"]
-    assert rendered["first"]["waits"] == ["condition=Ready"]
+    assert rendered["first"]["waits"] == [version, "condition=Ready"]
     assert "--node-labels" not in rendered["first"]["kubelet_arguments"]
 
 

@@ -1,8 +1,8 @@
 """Read everything that the role kubernetes needs to know of a host, in one exec: JSON in, JSON out. Changes nothing.
 
-In: {packages: ["name" or "name=version"], runtime: name of containerd's package, key: armoured, begun, member: path of the role's marks,
+In: {packages: ["name" or "name=version"], runtime: name of containerd's package, key: armoured, begun, member, upgrade: path of the role's marks,
 units: {unit: [file that it reads]}, ports: [port], endpoint: HOST:PORT at which nothing may answer yet, or ""}. Out: {system, missing: [package], unknown: [such a package that apt does not know],
-installed: {package: version}, runtime: version of containerd, installed or to be installed, begun: bool, member: what the machine is, "" before
+installed: {package: version}, runtime: version of containerd, installed or to be installed, begun: bool, upgrading: bool, member: what the machine is, "" before
 the join, foreign: [sign of another cluster], others: [what cannot be on a member], swap: [device], stale: [active unit with files that are newer
 than its start], taken: [port], answers: bool, fingerprint}. Needs dpkg, apt-cache, systemctl. Called by tasks/preflight.yml through `python3 -c`, after
 roles/host/files/openpgp.py (fingerprints).
@@ -100,6 +100,7 @@ print(
             "installed": {name: installed[name] for name in pins if name in installed},
             "runtime": installed.get(query["runtime"]) or candidate(query["runtime"]),
             "begun": begun,
+            "upgrading": pathlib.Path(query["upgrade"]).exists(),
             "member": member,
             "foreign": [] if begun or member else [sign for sign in SIGNS if pathlib.Path(sign).exists()],
             "others": others(),
