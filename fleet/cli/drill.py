@@ -26,7 +26,7 @@ from fleet.managed import owner, rotation
 from fleet.sources.ssh.form import Reached
 from fleet.stack import drill_draft, settings, stack_file, user_file
 
-GONE = 60.0  # seconds for the look at a bare machine
+LOOK = 60.0  # seconds for a look at the machine
 KINDS = ("Host", "Image", "Weights", "Serving", "Gateway")  # whose runs take seconds by role
 
 
@@ -96,7 +96,7 @@ class Drill:
         try:
             self._empty_preview("before the drill")
             resources = stack_outputs.deployed(self._stack)
-            identity = drill_identity.of(resources, self._node, self._made)
+            identity = self._identity(resources)
             with self._phase("total"):
                 with self._phase("drain"):
                     self._drain()
@@ -107,7 +107,7 @@ class Drill:
                 self.report.phases |= self._roles()
                 with self._phase("verify"):
                     self._empty_preview("after the drill", "--refresh")
-            after = drill_identity.of(stack_outputs.deployed(self._stack), self._node, self._made)
+            after = self._identity(stack_outputs.deployed(self._stack))
             self.report.same = drill_identity.compare(identity, after)
         except (errors.FleetError, KeyboardInterrupt) as error:
             self.report.error = (str(error) or "interrupted").splitlines()[0]
@@ -164,15 +164,33 @@ class Drill:
             if isinstance(name, str)
         }
 
+    def _identity(self, resources: drill_identity.Resources) -> dict[str, str]:
+        """Return what must be the same before and after, by the state and by a look at the node."""
+        command = drill_identity.look(resources, self._node)
+        with ssh.connect(self._target(resources)) as connection:
+            text = connection.run(command, timeout=LOOK).stdout
+        seen = drill_identity.on_node(resources, self._node, text)
+        if missing := [what for what, word in seen.items() if not word]:
+            raise errors.FleetError(
+                node=self._node,
+                doing="look at what must be the same after the drill",
+                seen=f"{' and '.join(missing)}: not there, or of another form",
+                wanted="the record of verified weights, and the replicas' units",
+                next=f"`fleet verify -s {self._stack} {self._node}` says what differs",
+            )
+        return drill_identity.of(resources, self._node, self._made) | seen
+
+    def _target(self, resources: drill_identity.Resources) -> ssh.Target:
+        return ssh.Target.from_inputs({**resources["Node"][self._node]["connection"], "name": self._node})
+
     def _require_bare(self, resources: drill_identity.Resources) -> None:
         """Look on the machine that the owner's mark and the replicas' units are gone."""
-        connection_inputs = resources["Node"][self._node]["connection"]
         units = shlex.join(drill_identity.units(resources, self._node))
         command = (
             f"ls -d {owner.MARKER} /etc/fleet 2>/dev/null; systemctl list-unit-files --no-legend {units or 'none'}"
         )
-        with ssh.connect(ssh.Target.from_inputs({**connection_inputs, "name": self._node})) as connection:
-            left = connection.run(command, timeout=GONE).stdout.strip()
+        with ssh.connect(self._target(resources)) as connection:
+            left = connection.run(command, timeout=LOOK).stdout.strip()
         if left:
             raise errors.FleetError(
                 node=self._node,

@@ -1,5 +1,6 @@
 """`fleet drill`: what it refuses, what it deploys meanwhile, what its report says. Pulumi and the nodes are stand-ins."""
 
+import base64
 import copy
 import datetime
 import json
@@ -148,7 +149,7 @@ def resources(**serving: Any) -> dict[str, dict[str, dict[str, Any]]]:
     managed = {"declared": {"unit glm-0.service": True, "file /x": True}, "expected": {**expected, **serving}}
     return {
         "Node": {"prod-3": {"connection": {"host_key": "ssh-ed25519 AAAA"}}},
-        "Weights": {"prod-3": {"revision": "ab" * 20, "manifest": "cd" * 32}},
+        "Weights": {"prod-3": {"revision": "ab" * 20, "manifest": "cd" * 32, "path": "/models/a"}},
         "Serving": {
             "prod-3": {"image": "r/x@sha256:" + "ef" * 32, "replicas": [{"name": "glm-0"}], "managed": managed}
         },
@@ -160,7 +161,7 @@ def test_an_equal_rebuild_has_the_same_words_and_another_file_or_key_has_not() -
     assert all(each.holds for each in drill_identity.compare(before, before))
     other_process = resources(**{"unit glm-0.service": {"state": "active", "pid": "8"}})
     assert drill_identity.of(other_process, "prod-3", made=False) == before
-    other_file = resources(**{"file /etc/systemd/system/glm-0.service": {"type": "file", "sha256": "00" * 32}})
+    other_file = resources(**{"file /etc/fleet/glm-0/config.yaml": {"type": "file", "sha256": "00" * 32}})
     after = drill_identity.of(other_file, "prod-3", made=False)
     assert [each.what for each in drill_identity.compare(before, after) if not each.holds] == ["files of Serving"]
     other_key = resources()
@@ -169,6 +170,33 @@ def test_an_equal_rebuild_has_the_same_words_and_another_file_or_key_has_not() -
     assert [each.what for each in drill_identity.compare(before, after) if not each.holds] == ["host key"]
     made = [drill_identity.of(each, "prod-3", made=True)["host key"] for each in (resources(), other_key)]
     assert made == ["of its source"] * 2, "a machine that is made again has a new key"
+
+
+def printed(sums: dict[str, str], time: int, unit: str) -> str:
+    """Return what a node prints whose weights were fetched at that time."""
+    record = json.dumps({"files": {name: {"sha256": value, "mtime_ns": time} for name, value in sums.items()}})
+    return "".join(f"{base64.b64encode(text.encode()).decode()}\n" for text in (record, unit))
+
+
+def test_weights_that_were_fetched_again_are_the_same_and_another_file_or_unit_is_not() -> None:
+    sums, unit = {"model.safetensors": "ab" * 32}, "# weights {}\n[Service]\nUser=vllm\n"
+    old, new = resources(), resources()
+    new["Weights"]["prod-3"]["manifest"] = "ef" * 32
+
+    def words(known: dict[str, Any], text: str) -> dict[str, str]:
+        return drill_identity.on_node(known, "prod-3", text)
+
+    before = words(old, printed(sums, 1, unit.format("cd" * 32)))
+    assert all(before.values()) and before == words(new, printed(sums, 2, unit.format("ef" * 32)))
+    other_file = words(new, printed({"model.safetensors": "ac" * 32}, 2, unit.format("ef" * 32)))
+    assert [what for what in before if other_file[what] != before[what]] == ["files of the weights"]
+    other_unit = words(new, printed(sums, 2, unit.format("ef" * 32).replace("vllm", "root")))
+    assert [what for what in before if other_unit[what] != before[what]] == ["text of the replicas' units"]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "e30=\n", "no base64\n!\n", printed({"a": "another form"}, 1, "")])
+def test_what_a_node_prints_in_another_form_is_not_there(text: str) -> None:
+    assert set(drill_identity.on_node(resources(), "prod-3", text).values()) == {""}
 
 
 def test_a_node_that_is_gone_is_not_as_before() -> None:
