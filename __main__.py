@@ -38,13 +38,15 @@ def road(plan: program.Plan) -> None:
     hosts = {name: Host(name, node, plan.inputs("host", name)) for name, node in nodes.items()}
     builds = {name: Image(name, hosts[name], nodes[name], plan.inputs("image", name)) for name in plan.builds}
     images = {name: builds[builder] for name, builder in plan.builders.items()}
-    weights = {name: Weights(name, hosts[name], nodes[name], plan.weights(name)) for name in plan.settings.serving}
+    protected = {name: plan.settings.proxy_protected(name) for name in plan.settings.gateways}
+    authority = Authority(plan.fleet, any(protected.values())) if protected else None
+    weights = {
+        name: Weights(name, hosts[name], nodes[name], plan.weights(name, authority)) for name in plan.settings.serving
+    }
     servings = {
         name: Serving(name, image, weights[name], nodes[name], plan.serving(name, hosts[name], image, weights[name]))
         for name, image in images.items()
     }
-    protected = {name: plan.settings.proxy_protected(name) for name in plan.settings.gateways}
-    authority = Authority(plan.fleet, any(protected.values())) if protected else None
     account = Account(plan.fleet) if plan.settings.by_acme else None
     gateways = {
         name: Gateway(

@@ -235,7 +235,7 @@ class Image(_Run):
 class Weights(_Run):
     """The model's files at a pinned revision, verified against their manifest (role weights).
 
-    Owns: the folder of that revision. Not: the choice of a replica's weights.
+    Owns: the folder of that revision, and the source from which neighbours take it. Not: the choice of a replica's weights.
     """
 
     path: pulumi.Output[str]
@@ -243,10 +243,11 @@ class Weights(_Run):
     bytes: pulumi.Output[int]
     files: pulumi.Output[int]
     manifest: pulumi.Output[str]
+    ends: pulumi.Output[Mapping[str, str]]  # the last day of each certificate
 
     def __init__(self, name: str, host: Host, node: Node, inputs: Inputs) -> None:
-        outputs = ("path", "revision", "bytes", "files", "manifest")
-        super().__init__(name, node, inputs, outputs, after=[host], secret=["token"])
+        outputs = ("path", "revision", "bytes", "files", "manifest", "certificates", "ends")
+        super().__init__(name, node, inputs, outputs, after=[host], secret=["token", "authority_key", "certificates"])
 
 
 class Serving(_Run):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from fleet import address, resources
-from fleet.program import config, gateway, machines, openings, turns
+from fleet.program import config, gateway, machines, openings, sharing, turns
 from fleet.sdk_patches import debug_log, failure_isolation, output_wait
 from fleet.stack import requirements, role_vars, settings, validate
 
@@ -97,10 +97,19 @@ class Plan:
             )
         return {"roles": self.roles.files(kind, gpus, member), "vars": variables}
 
-    def weights(self, machine: str) -> dict[str, Any]:
-        """Return the inputs of Weights, with the hub's token if the stack has one."""
+    def weights(self, machine: str, authority: resources.Authority | None) -> dict[str, Any]:
+        """Return the inputs of Weights, with the hub's token if the stack has one, and with the neighbours of a machine that shares them."""
         token = pulumi.Config().get_secret("weights_token")
-        return {**self.inputs("weights", machine), **({} if token is None else {"token": token})}
+        names = sharing.group(self.settings, self.whole, machine)
+        shared: dict[str, Any] = {}
+        if names and authority:
+            shared = {
+                "neighbours": sharing.neighbours(names, self.machines, self.whole, machine),
+                "authority": authority.certificate,
+                "authority_key": pulumi.Output.secret(authority.private),
+            }
+        variables = sharing.variables_of(names, self.machines, machine)
+        return {**self.inputs("weights", machine, **variables), **({} if token is None else {"token": token}), **shared}
 
     def serving(
         self, machine: str, host: resources.Host, image: resources.Image, weights: resources.Weights

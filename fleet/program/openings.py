@@ -1,4 +1,4 @@
-"""Which ports a gateway needs besides SSH, and from where: for the firewalls that sources create, and in words for all others.
+"""Which ports a gateway and weights from neighbours need besides SSH, and from where: for the firewalls that sources create, and in words for all others.
 
 Pure: settings and role variables in. Called by `fleet.program` and its machines.py.
 """
@@ -6,6 +6,7 @@ Pure: settings and role variables in. Called by `fleet.program` and its machines
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleet.program import sharing
 from fleet.sources.pool import Pool
 from fleet.sources.request import Opening
 from fleet.sources.ssh.form import Reached
@@ -46,6 +47,11 @@ def of_pool(stack: settings.Settings, variables: Variables, pool: Pool) -> list[
         Opening(f"proxies-{port}", port, sources=sources, inside=bool(entries))
         for port in _by_port(variables, nodes, "gateway_node_port")
     ]
+    shared = [name for name in nodes if set(sharing.group(stack, variables, name)) & {*nodes} - {name}]
+    openings += [
+        Opening(f"weights-{port}", port, on, inside=True)
+        for port, on in _by_port(variables, shared, "weights_port").items()
+    ]
     return openings
 
 
@@ -76,6 +82,16 @@ def by_hand(stack: settings.Settings, variables: Variables) -> list[str]:
             f"{port} of {_names(names)} for {_names(form.nodes)}"
             for port, names in _by_port(variables, entries, "gateway_peers_port").items()
         ]
+    groups = {
+        tuple(group): [one for one in own if one in group]
+        for name in own
+        if (group := sharing.group(stack, variables, name))
+    }
+    parts += [
+        f"{port} of {_names(names)} for {_names(group)}"
+        for group, members in groups.items()
+        for port, names in _by_port(variables, members, "weights_port").items()
+    ]
     if form.address:
         parts.append(f"IP protocol 112 of {_names(entries)} for {_names(form.nodes)}")
     return [f"open in firewalls of yours (docs/ports.md): {'; '.join(parts)}"] if parts else []

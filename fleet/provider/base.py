@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # skips the resource. Check therefore uses their old values; otherwise the diff would replace the resource.
 FROM_RESOURCES = (
     *("address", "host_key", "install", "node", "vars", "image", "weights"),
-    *("authority", "authority_key", "acme_key", "cluster", "control_plane"),
+    *("authority", "authority_key", "acme_key", "cluster", "control_plane", "neighbours"),
 )
 
 # Properties whose values must not appear in a message or a log.

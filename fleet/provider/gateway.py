@@ -3,7 +3,6 @@
 Called by the servicer. Needs fleet.certificates and the stack's authority, whose key is an input.
 """
 
-import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ from fleet import certificates, drift, errors, ssh
 from fleet.impact.effects import PROXIES, Reason
 from fleet.impact.role_effects import Level
 from fleet.managed import rotation, served_certificate
-from fleet.provider import acme_certificate
+from fleet.provider import acme_certificate, issued
 from fleet.provider.base import Request
 from fleet.provider.playbook import Playbook
 from fleet.provider.properties import UNKNOWN, Props, has_unknown
@@ -122,15 +121,7 @@ class Gateway(Playbook):
 
     def made_outputs(self, request: Request, inputs: Props, old: Props | None) -> Props:
         """Return the certificates, new ones where they must be issued, and their ends."""
-        at, held = certificates.now(), dict((old or {}).get("certificates") or {})
-        reasons = _reasons_to_issue(inputs, old or {})
-        made = {}
-        for name, wanted in _wanted(inputs).items():
-            if name in reasons:
-                made[name] = certificates.issue(wanted, inputs["authority"], inputs["authority_key"], at)
-                request.report(f"its certificate {name} is new, and ends {certificates.ends(made[name])}", False)
-            else:
-                made[name] = held[name]
+        made = issued.issue(request, _wanted(inputs), inputs, old)
         if inputs.get("chain") and "clients" in _faces(inputs, {}):
             made["server"] = f"{inputs['chain'].rstrip()}\n{inputs['gateway_key'].strip()}\n"
         return {"certificates": made, "ends": {name: certificates.ends(pem).isoformat() for name, pem in made.items()}}
@@ -160,21 +151,13 @@ def _drained(node: str, replica: str, words: str, seen: rotation.Look) -> drift.
 
 
 def _due(properties: Props) -> dict[str, str]:
-    """Return {certificate: reason} for each of ours that ends soon. Reads only days, since each preview asks for each machine."""
-    at, ours = certificates.now(), _ours(properties)
-    days = {name: day for name, day in (properties.get("ends") or {}).items() if name in ours}
-    reasons = {name: certificates.reason_to_renew(datetime.date.fromisoformat(day), at) for name, day in days.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
+    """Return {certificate: reason} for each of ours that ends soon."""
+    return issued.due(properties.get("ends"), _ours(properties))
 
 
 def _reasons_to_issue(inputs: Props, old: Props) -> dict[str, str]:
     """Return {certificate: reason} for each that an update issues."""
-    at, held = certificates.now(), old.get("certificates") or {}
-    reasons = {
-        name: certificates.reason_to_issue(held.get(name) or "", wanted, inputs["authority"], at)
-        for name, wanted in _wanted(inputs).items()
-    }
-    return {name: reason for name, reason in reasons.items() if reason}
+    return issued.reasons_to_issue(_wanted(inputs), inputs["authority"], old)
 
 
 def _wanted(inputs: Props) -> dict[str, certificates.Wanted]:

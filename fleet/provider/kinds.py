@@ -28,7 +28,12 @@ def kinds(slots: Slots, purge: Collection[str] = ()) -> dict[str, Resource]:
         "Node": Node(),
         "Host": Playbook("Host", ("gpus", "driver", "engine"), slots, purge=purge),
         "Image": Image("Image", ("image", "commit", "version", "recipe"), slots),
-        "Weights": Weights("Weights", ("path", "revision", "bytes", "files", "manifest"), slots, purge=purge),
+        "Weights": Weights(
+            "Weights",
+            ("path", "revision", "bytes", "files", "manifest", "certificates", "ends"),
+            slots,
+            purge=purge,
+        ),
         "Serving": Serving("Serving", ("replicas", "verdict"), slots),
         "Gateway": Gateway("Gateway", ("version", "certificates", "ends", "acme"), slots),
         "Member": Member("Member", ("part", "version", "endpoint", "authority", "ends"), slots),

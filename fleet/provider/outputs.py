@@ -64,6 +64,7 @@ OWN: Mapping[str, Mapping[str, Form]] = {
     "Node": {"connection": Record({}, open=True)},
     "Authority": {"certificate": PEM, "private": PEM, "ends": DAY},
     "Account": {"private": PEM, "thumbprint": THUMBPRINT},
+    "Weights": {"certificates": Table(validators.NAME, PEM), "ends": Table(validators.NAME, DAY)},
     "Gateway": {"certificates": Table(validators.NAME, PEM), "ends": Table(validators.NAME, DAY)},
     "Serving": {"verdict": VERDICT},
     "Rollout": {

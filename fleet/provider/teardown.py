@@ -65,9 +65,11 @@ def _weights(things: Request, properties: Mapping[str, Any], purge: Collection[s
     folder = f"{variable(properties, 'weights', 'weights_dir')}/{variable(properties, 'weights', 'weights_repository')}"
     revisions = f"{folder}/{HEX * 40}", f"{folder}/.incoming-{HEX * 40}"
     sums = f"{folder}/.wanted-{HEX * 40}.json"  # weights_manifest as the role wrote it
+    lists = f"{folder}/.chunks-{HEX * 40}"  # what neighbours read
+    trees = [sums, lists, "/etc/fleet/weights"]
     if "weights" in purge:
-        return {"trees": [sums], "models": [folder]}
-    return {"trees": [sums], "keeps": [_keep("the model", "weights", paths=revisions)]}
+        return {"trees": trees, "models": [folder]}
+    return {"trees": trees, "keeps": [_keep("the model", "weights", paths=revisions)]}
 
 
 def _serving(things: Request, properties: Mapping[str, Any], purge: Collection[str]) -> Request:

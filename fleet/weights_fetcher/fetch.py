@@ -1,8 +1,9 @@
-"""fetch|sums: download the files of one revision of a model repository into the model's incoming folder, each verified.
+"""fetch|sums|index: download the files of one revision of a model repository into the model's incoming folder, each verified.
 
 Owns the files in DIR/REPOSITORY/.incoming-REVISION until they and their record are complete; model.py prepares that folder and moves it
 into place. The role weights runs it as a user that can write nothing else. `sums` prints the value of weights_manifest for the revision,
-and writes nothing. A killed fetch continues where it stopped: a part file has a fixed name, and a Range request gets the rest.
+and writes nothing; `index` publishes the chunk lists of a model that has none. With --neighbours the bytes come from other nodes of the
+fleet where these have them (sharing.py). A killed fetch continues where it stopped: a part file has a fixed name, and a Range request gets the rest.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import pathlib
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 
 from .download import Download, Patience, Progress, Sums, no_space, pieces, with_retries
 from .hub import File, Hub
@@ -84,15 +86,42 @@ def verified_sum(path: pathlib.Path, file: File) -> str:
     return "" if sums.wrong() else sums.sha256.hexdigest()
 
 
-def fetch(model: Model, hub: Hub, files: list[File], parallel: int, limit: float, stop: threading.Event) -> None:
-    """Download the missing files into the incoming folder, and write its record. Raises Wrong."""
+def fetch(
+    model: Model,
+    hub: Hub,
+    files: list[File],
+    parallel: int,
+    limit: float,
+    stop: threading.Event,
+    shared: "Callable[[list[File], set[str], Progress], dict[str, str]] | None" = None,
+) -> None:
+    """Fetch the missing files into the incoming folder, with `shared` from neighbours, too, and write its record. Raises Wrong."""
     model.incoming.mkdir(parents=True, exist_ok=True)
     progress = Progress(sum(file.size for file in files), len(files))
     digests = reuse(model, files, progress)
     todo = [file for file in files if file.path not in digests]
-    left = sum(file.size for file in todo) - sum(path.stat().st_size for path in model.incoming.rglob(f"*{PART}"))
+    left = sum(file.size for file in todo) - sum(map(_on_disk, model.incoming.rglob(f"*{PART}")))
     if shutil.disk_usage(model.incoming).free < left:
         raise Wrong(no_space(model.incoming, left))
+    if shared:
+        digests |= shared(files, {file.path for file in todo}, progress)
+    else:
+        digests |= _download(model, hub, todo, parallel, limit, stop, progress)
+    progress.show()
+    write_record(model, {file.path: Entry(file.size, digests[file.path], 0) for file in files}, 0o600)
+
+
+def _on_disk(part: pathlib.Path) -> int:
+    """Return the bytes of a part, which may have holes."""
+    state = part.stat()
+    return min(state.st_size, state.st_blocks * 512)
+
+
+def _download(
+    model: Model, hub: Hub, todo: list[File], parallel: int, limit: float, stop: threading.Event, progress: Progress
+) -> dict[str, str]:
+    """Download files from the hub. Return their sha256. Raises Wrong."""
+    digests = {}
     with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
         running = {
             pool.submit(Download(hub, file, model.incoming / file.path, Patience(limit, stop), progress).run): file
@@ -106,8 +135,7 @@ def fetch(model: Model, hub: Hub, files: list[File], parallel: int, limit: float
             pool.shutdown(wait=False, cancel_futures=True)
             os.sync()
             raise
-    progress.show()
-    write_record(model, {file.path: Entry(file.size, digests[file.path], 0) for file in files}, 0o600)
+    return digests
 
 
 def sums_of(hub: Hub, files: list[File], limit: float) -> dict[str, str]:
@@ -132,26 +160,32 @@ def _small(hub: Hub, file: File) -> str:
 
 
 def command_line() -> argparse.ArgumentParser:
-    parser = arguments("fetch", "sums")
-    parser.add_argument("--endpoint", required=True)
+    parser = arguments("fetch", "sums", "index")
+    parser.add_argument("--endpoint", default="")
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--patience", type=float, default=900, metavar="SECONDS")
     parser.add_argument("--token-file", default="")
+    parser.add_argument(
+        "--neighbours", default="", help="file of the stack's nodes (neighbours.Place); with --name, --tls, --lists"
+    )
+    parser.add_argument("--name", default="", help="name of this node there")
+    parser.add_argument("--tls", default="", help="folder of ca.pem and client.pem")
+    parser.add_argument("--chunk", type=int, default=16 << 20, metavar="BYTES", help="the same on all nodes")
     return parser
 
 
 def main() -> int:
     options = command_line().parse_args()
-    os.umask(0o077)
+    os.umask(0o027 if options.lists else 0o077)  # the source reads as a member of the group
     try:
-        if options.verb == "fetch":
+        if options.verb != "sums":
             run(options)
         else:
             with contextlib.redirect_stdout(sys.stderr):  # progress lines are not JSON
                 digests = run(options)
             print(json.dumps(digests, indent=1, sort_keys=True))
     except (Wrong, OSError, http.client.HTTPException) as problem:
-        print(problem, flush=True, file=sys.stdout if options.verb == "fetch" else sys.stderr)
+        print(problem, flush=True, file=sys.stderr if options.verb == "sums" else sys.stdout)
         return 1
     return 0
 
@@ -159,6 +193,12 @@ def main() -> int:
 def run(options: argparse.Namespace) -> dict[str, str]:
     """Fetch, or return the sums."""
     exclude = [pattern for pattern in options.exclude.split(",") if pattern]
+    model = Model(pathlib.Path(options.dir), options.repository, options.revision)
+    if options.verb == "index":
+        from . import sharing  # the pods of a cluster fetch without neighbours, and do not have it
+
+        sharing.index(model, pathlib.Path(options.lists), options.chunk, options.parallel)
+        return {}
     stop = threading.Event()
     token = pathlib.Path(options.token_file).read_text().strip() if options.token_file else ""
     hub = Hub(options.endpoint, options.repository, options.revision, token)
@@ -167,6 +207,10 @@ def run(options: argparse.Namespace) -> dict[str, str]:
         chosen = [file for file in listed if not excluded(file.path, exclude)]
         return sums_of(hub, chosen, options.patience)
     files = files_to_fetch(listed, read_sums(pathlib.Path(options.manifest)), exclude)
-    model = Model(pathlib.Path(options.dir), options.repository, options.revision)
-    fetch(model, hub, files, options.parallel, options.patience, stop)
+    shared = None
+    if options.neighbours:
+        from . import sharing
+
+        shared = functools.partial(sharing.fetch, options, model, hub)
+    fetch(model, hub, files, options.parallel, options.patience, stop, shared)
     return {}

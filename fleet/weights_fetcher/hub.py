@@ -177,11 +177,11 @@ class Hub:
         ):
             self.opener.add_handler(handler)
 
-    def open(self, url: str, start: int = 0) -> http.client.HTTPResponse:
-        """Request a URL of the hub, from byte `start`."""
+    def open(self, url: str, start: int = 0, end: int = 0) -> http.client.HTTPResponse:
+        """Request a URL of the hub, from byte `start` to the one before `end`, by default to the last."""
         headers = {"User-Agent": "glm-fleet", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        headers |= {"Range": f"bytes={start}-"} if start else {}
+        headers |= {"Range": f"bytes={start}-{end - 1 if end else ''}"} if start or end else {}
         try:
             answer: http.client.HTTPResponse = self.opener.open(
                 urllib.request.Request(url, headers=headers), timeout=SILENCE
@@ -234,9 +234,10 @@ class Hub:
                 return complete(files)
         raise Wrong(f"{self.endpoint}: the list of files does not end")
 
-    def file(self, path: str, start: int) -> http.client.HTTPResponse:
-        """Request a file of the revision, from byte `start`."""
-        return self.open(f"{self.endpoint}/{self.repository}/resolve/{self.revision}/{urllib.parse.quote(path)}", start)
+    def file(self, path: str, start: int, end: int = 0) -> http.client.HTTPResponse:
+        """Request a file of the revision, from byte `start` to the one before `end`, by default to the last."""
+        url = f"{self.endpoint}/{self.repository}/resolve/{self.revision}/{urllib.parse.quote(path)}"
+        return self.open(url, start, end)
 
 
 def final(reason: object) -> bool:

@@ -3,7 +3,7 @@
 Owns DIR/REPOSITORY/REVISION, with the record (manifest.json) in it, and DIR/REPOSITORY/.incoming-REVISION. One file, without imports from
 this package: the role weights runs it as root through `python3 -c`, and trusts no file on the node. fetch.py imports it.
 
-    check    print {ready, owned, path, revision, bytes, files, manifest, why}; reads metadata only
+    check    print {ready, owned, listed, path, revision, bytes, files, manifest, why}; reads metadata only
     prepare  give the incoming folder to the user that fetches (--fetcher)
     finish   check what that user fetched, give it to --owner, and move it into place
     own      give the model to --owner
@@ -256,17 +256,23 @@ class Model:
         """Set owner, group and modes of the model."""
         set_owner(self.path, owner, group, self.FILE, self.FOLDER, keep=RECORD)
 
-    def prepare(self, fetcher: int, group: int) -> None:
+    def listed(self, lists: pathlib.Path) -> bool:
+        """Return whether each file of the model has its list of chunks (chunks.list_name)."""
+        digests = (hashlib.sha256(name.encode()).hexdigest() for name in read_record(self.record(self.path)))
+        return all((lists / f"{digest[:40]}.json").is_file() for digest in digests)
+
+    def prepare(self, fetcher: int, group: int, shared: bool = False) -> None:
         """Make the incoming folder, and give it, with the files of an earlier fetch, to the user that fetches.
 
-        That user reads the present model as a member of the group. Raises Wrong if it cannot reach these folders.
+        That user reads the present model as a member of the group, and so does the source for neighbours the incoming one where it is
+        `shared`. Raises Wrong if it cannot reach these folders.
         """
         if self.path.is_dir():
             self.own(os.geteuid(), group)
         if self.incoming.is_symlink() or (self.incoming.exists() and not self.incoming.is_dir()):
             self.incoming.unlink()
         self.incoming.mkdir(parents=True, exist_ok=True)
-        set_owner(self.incoming, fetcher, group, 0o600, 0o700)
+        set_owner(self.incoming, fetcher, group, *((self.FILE, self.FOLDER) if shared else (0o600, 0o700)))
         for folder in self.incoming.parents if fetcher not in (0, os.geteuid()) else ():
             if not folder.stat().st_mode & stat.S_IXOTH:
                 raise Wrong(
@@ -358,6 +364,7 @@ def arguments(*verbs: str) -> argparse.ArgumentParser:
     parser.add_argument("--manifest", default="/dev/null", help="weights_manifest: JSON, sha256 by file")
     parser.add_argument("--exclude", default="")
     parser.add_argument("--owner", type=pair, default=(os.getuid(), os.getgid()), metavar="USER:GROUP")
+    parser.add_argument("--lists", default="", help="folder of the chunk lists, where neighbours get files")
     parser.add_argument("--fetcher", type=int, default=os.getuid(), metavar="USER")
     return parser
 
@@ -374,9 +381,10 @@ def main() -> int:
                 report = model.check(read_sums(manifest), exclude)
             except Wrong as problem:
                 report |= {"ready": False, "why": str(problem)}
-        print(json.dumps({**report, "owned": model.owned(*options.owner)}))
+        listed = not options.lists or model.listed(pathlib.Path(options.lists))
+        print(json.dumps({**report, "owned": model.owned(*options.owner), "listed": listed}))
     elif options.verb == "prepare":
-        model.prepare(options.fetcher, options.owner[1])
+        model.prepare(options.fetcher, options.owner[1], bool(options.lists))
     elif options.verb == "finish":
         model.finish(read_sums(manifest), exclude, *options.owner)
     else:
@@ -388,7 +396,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (Wrong, OSError) as problem:
-        remedy = (
-            getattr(problem, "remedy", "") or "look at that folder on the node; without it `pulumi up` fetches again"
-        )
+        remedy = getattr(problem, "remedy", "") or "look at that folder there; without it `pulumi up` fetches again"
         sys.exit(f"{problem}\nwanted: a model's folder that root can take over\nnext: {remedy}")

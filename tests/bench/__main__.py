@@ -1,7 +1,7 @@
 """`make bench`: the figures of the road, measured on a lab of its own, as a table and as JSON with the machine's load beside each.
 
 Needs the bootstrap and the lab's images. Nothing here fails on a slow machine: figures are for reading, ratios for comparing.
-Usage: python -m tests.bench [--json FILE] [--only endpoint|cluster|review]
+Usage: python -m tests.bench [--json FILE] [--only endpoint|cluster|review|weights]
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import cluster, endpoint, many, peers, reviews
+from tests.bench import cluster, endpoint, many, peers, reviews, weights
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_success
 
@@ -137,13 +137,17 @@ def main() -> None:
     """Measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=pathlib.Path, default=pathlib.Path(".pulumi/bench.json"))
-    options.add_argument("--only", choices=("endpoint", "cluster", "review"), help="leave out the other rows")
+    options.add_argument(
+        "--only", choices=("endpoint", "cluster", "review", "weights"), help="leave out the other rows"
+    )
     arguments = options.parse_args()
     rows = Bench()
     if arguments.only in (None, "endpoint"):
         endpoint.measure(rows)
     if arguments.only in (None, "cluster"):
         cluster.measure(rows)
+    if arguments.only in (None, "weights"):
+        weights.measure(rows)
     if arguments.only in (None, "review"):
         whole(rows, lab=not arguments.only)
     print(rows.table())

@@ -22,7 +22,15 @@ FILE = "stacks/Pulumi.prod.yaml"
 # The mark of a secret among the inputs that the Pulumi engine gets.
 SECRET = "4dabf18193072939515e22adb298388d"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nof {name}\n-----END OPENSSH PRIVATE KEY-----\n"
-PORTS = {"gateway_port": 443, "gateway_challenge_port": 80, "gateway_node_port": 8443, "gateway_peers_port": 8444}
+PORTS = {
+    **{"gateway_port": 443, "gateway_challenge_port": 80, "gateway_node_port": 8443, "gateway_peers_port": 8444},
+    **{
+        "weights_port": 8445,
+        "weights_from_neighbours": False,
+        "weights_repository": "lab/model",
+        "weights_revision": "0" * 40,
+    },
+}
 BMC = {"glm-fleet:redfish_username": "admin", "glm-fleet:redfish_password": "of the BMCs"}
 
 

@@ -86,11 +86,12 @@ class Handler(http_server.Handler):
         if hub.storage:
             return self.reply(302, b"", Location=f"{hub.storage}{path}")
         data = hub.served.get(name, hub.files[name])
-        part = None if hub.deaf else re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        part = None if hub.deaf else re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start = int(part[1]) if part else 0
+        whole, data = len(data), data[: int(part[2]) + 1] if part and part[2] else data
         self.send_response(206 if part else 200)
         if part:
-            self.send_header("Content-Range", self.RANGE or f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", self.RANGE or f"bytes {start}-{len(data) - 1}/{whole}")
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         cut = hub.cuts.get(name, 0) > 0

@@ -1,14 +1,21 @@
-"""Fixtures of the tests of fleet/weights_fetcher (a hub in this process, the folder of a node that fetches from it) and of fleet/cluster."""
+"""Fixtures of the tests of fleet/weights_fetcher (a hub and neighbours in this process, the folder of a node that fetches from them) and of
+fleet/cluster."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from fleet.cluster import Access, Cluster
-from tests.support import weights_hub
+from fleet.weights_fetcher import neighbours, swarm
+from tests.support import weights_hub, weights_source
 from tests.support.scripted_api import CONTEXT, ScriptedApi
 from tests.support.weights_hub import Hub, Node
+from tests.support.weights_member import Member, Take, places
+from tests.support.weights_source import Pki, Source
+
+OTHERS = ("n2", "n3")
 
 
 @pytest.fixture
@@ -34,3 +41,50 @@ def api(tmp_path: pathlib.Path) -> Iterator[ScriptedApi]:
 def cluster(api: ScriptedApi) -> Cluster:
     """The cluster of that API server."""
     return Cluster(Access(CONTEXT, str(api.kubeconfig)))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter times than a real fleet has."""
+    for module, name, value in (
+        (swarm, "POLL", 0.05),
+        (swarm, "LOOK", 0.2),
+        (swarm, "TAKE", 0.1),
+        (swarm, "LATE", 0.3),
+        (neighbours, "LONGEST_CHUNK", 4),
+        (neighbours, "SILENCE", 5),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for how long others are waited for."""
+    for name in ("GRACE", "STALL", "SILENT"):
+        monkeypatch.setattr(swarm, name, 1.5)
+
+
+@pytest.fixture
+def pki(tmp_path: pathlib.Path) -> Pki:
+    return weights_source.pki(tmp_path / "tls")
+
+
+@pytest.fixture
+def sources(hub: Hub, pki: Pki) -> Iterator[dict[str, Source]]:
+    """Two neighbours that have every file."""
+    del hub.files["README.md"]
+    with contextlib.ExitStack() as stack:
+        made = {name: Source(dict(hub.files), pki.server(name), pki.ca) for name in OTHERS}
+        for one in made.values():
+            stack.callback(one.close)
+        yield made
+
+
+@pytest.fixture
+def member(tmp_path: pathlib.Path, hub: Hub, pki: Pki, sources: dict[str, Source]) -> Member:
+    return Member(tmp_path / "n1", hub, pki, "n1", places(sources))
+
+
+@pytest.fixture
+def take(member: Member, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Take:
+    return lambda: member.take(capsys, monkeypatch)

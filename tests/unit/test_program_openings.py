@@ -111,3 +111,27 @@ def test_a_gateway_that_serves_nothing_needs_the_addresses_of_those_elsewhere() 
 def test_a_virtual_address_needs_vrrp_between_the_gateways() -> None:
     (line,) = by_hand(SSH, "door-1", "prod-1", address="192.0.2.99/24")
     assert line.endswith("; IP protocol 112 of prod-1, door-1 for door-1, prod-1")
+
+
+def sharing_stack(*names: str) -> list[str]:
+    """Return the lines by hand of a stack whose machines with these names share their weights."""
+    read = stack(SSH, nodes=["door-1"])
+    own = {name: {**PORTS, "weights_from_neighbours": name in names} for name in read.present}
+    return openings.by_hand(read, own)
+
+
+def test_machines_that_share_their_weights_reach_each_other() -> None:
+    (line,) = sharing_stack("prod-1", "prod-2")
+    assert line.endswith("; 8445 of prod-1, prod-2 for prod-1, prod-2")
+
+
+def test_one_machine_alone_shares_nothing() -> None:
+    (line,) = sharing_stack("prod-1")
+    assert "8445" not in line
+
+
+def test_a_clouds_firewall_opens_the_port_of_the_weights_between_its_machines() -> None:
+    read = stack(DROPLETS, nodes=["burst-1"], clients_from=CLIENTS)
+    own = {name: {**PORTS, "weights_from_neighbours": True} for name in read.present}
+    (pool,) = read.nodes
+    assert Opening("weights-8445", 8445, ["burst-1", "burst-2"], inside=True) in openings.of_pool(read, own, pool)

@@ -90,9 +90,10 @@ def test_the_weights_stay_unless_the_stack_purges_them() -> None:
     where = {"weights_dir": "/data", "weights_repository": "zai-org/GLM-4.6V"}
     revisions = [f"/data/zai-org/GLM-4.6V/{HEX * 40}", f"/data/zai-org/GLM-4.6V/.incoming-{HEX * 40}"]
     sums = f"/data/zai-org/GLM-4.6V/.wanted-{HEX * 40}.json"
+    trees = [sums, f"/data/zai-org/GLM-4.6V/.chunks-{HEX * 40}", "/etc/fleet/weights"]
     kept, purged = request("weights", vars=where), request("weights", "weights", vars=where)
-    assert (kept["trees"], kept["keeps"][0]["paths"]) == ([sums], revisions)
-    assert (purged["trees"], purged["models"], purged.get("keeps")) == ([sums], ["/data/zai-org/GLM-4.6V"], None)
+    assert (kept["trees"], kept["keeps"][0]["paths"]) == (trees, revisions)
+    assert (purged["trees"], purged["models"], purged.get("keeps")) == (trees, ["/data/zai-org/GLM-4.6V"], None)
 
 
 def test_images_and_caches_go_with_the_resource_that_needed_them() -> None:

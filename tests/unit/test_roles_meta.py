@@ -11,7 +11,7 @@ from fleet.stack import resource_roles
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 # Files with a secret that a role removes in the same run.
-TEMPORARY = ("{{ _weights_token_file }}", "{{ _kubernetes_join_file }}")
+TEMPORARY = ("{{ _weights_fetch_dir }}/{{ item.name }}", "{{ _weights_token_file }}", "{{ _kubernetes_join_file }}")
 PUBLIC = ("host", "docker", "rocm", "transformers", "weights", "vllm", "gateway", "kubernetes")
 # Python type of a default, by the type that the argument spec promises.
 TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}

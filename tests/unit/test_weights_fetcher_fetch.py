@@ -28,7 +28,15 @@ def test_a_fetch_writes_every_file_of_the_revision_and_the_manifest(node: Node, 
         path: hashlib.sha256(data).hexdigest() for path, data in hub.files.items() if path != "README.md"
     }
     assert record[BIG]["size"] == 3_000_000
-    report = {"ready": True, "owned": True, "why": "", "path": str(node.model), "revision": REVISION, "files": 3}
+    report = {
+        "ready": True,
+        "owned": True,
+        "why": "",
+        "path": str(node.model),
+        "revision": REVISION,
+        "files": 3,
+        "listed": True,
+    }
     manifest = hashlib.sha256((node.model / "manifest.json").read_bytes()).hexdigest()
     assert node.check() == {**report, "bytes": 3_000_000 + len(hub.files[SMALL]) + 2, "manifest": manifest}
 

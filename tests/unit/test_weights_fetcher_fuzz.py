@@ -1,4 +1,4 @@
-"""Fuzzed answers of a hub (fleet/weights_fetcher/hub.py, model.py): each is read, or is one message on one line."""
+"""Fuzzed answers of a hub and of neighbours (fleet/weights_fetcher/hub.py, model.py, chunks.py): each is read, or is one message on one line."""
 
 import json
 import pathlib
@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.weights_fetcher import chunks
 from fleet.weights_fetcher import hub as hub_client
 from fleet.weights_fetcher import model as model_folder
 
@@ -66,3 +67,37 @@ def test_every_record_is_entries_or_none(record: Any) -> None:
 @given(st.binary())
 def test_every_record_of_bytes_is_entries_or_none(data: bytes) -> None:
     assert model_folder.read_record(data) == {}
+
+
+LISTED = st.fixed_dictionaries(
+    {
+        "size": st.just(5) | JSON,
+        "chunk": st.just(2) | JSON,
+        "digests": st.lists(st.none() | st.just("a" * 64) | JSON, max_size=4) | JSON,
+    }
+)
+HAS = st.fixed_dictionaries(
+    {
+        "have": st.sampled_from(["0", "7", "8", "-1", ""]) | JSON,
+        "verified": st.booleans() | JSON,
+        "hub": st.booleans() | JSON,
+    }
+)
+
+
+@given(st.binary() | (JSON | LISTED).map(lambda value: json.dumps(value).encode()))
+def test_every_list_of_a_neighbour_has_the_files_chunks_or_is_refused(data: bytes) -> None:
+    try:
+        digests = chunks.read_list(data, 5, 2)
+    except ValueError:
+        return
+    assert len(digests) == 3 and all(digest is None or len(digest) == 64 for digest in digests)
+
+
+@given(st.binary() | (JSON | st.fixed_dictionaries({"a" * 40: HAS})).map(lambda value: json.dumps(value).encode()))
+def test_every_summary_of_a_neighbour_is_of_the_files_chunks_or_is_refused(data: bytes) -> None:
+    try:
+        summary = chunks.read_summary(data, {f"{'a' * 40}.json": 3})
+    except ValueError:
+        return
+    assert all(0 <= has.bits < 8 and (has.bits == 7 or not has.verified) for has in summary.values())

@@ -1,0 +1,103 @@
+"""Takes the chunks of a file from the hub that no neighbour has: runs of them in one answer, and on after a broken connection.
+
+Called by swarm.py, in a thread for each file.
+"""
+
+import hashlib
+import http.client
+import time
+from typing import TYPE_CHECKING
+
+from .download import Patience, range_start
+from .model import Wrong, plain
+from .shared_file import HUB, SharedFile
+
+if TYPE_CHECKING:
+    from .swarm import Swarm
+
+PIECE = 1 << 20
+
+
+def take(swarm: "Swarm", file: SharedFile, patience: Patience) -> None:
+    """Take what is missing, until nothing is, or another node takes it. Raises Wrong."""
+    held, data = -1, bytearray()  # the chunk of which bytes are there, and these
+    while run := _run(swarm, file):
+        if run[0] != held:
+            held, data = run[0], bytearray()
+        first, end = file.mine.span(held)[0] + len(data), sum(file.mine.span(run[-1]))
+        try:
+            with swarm.hub.file(file.path, first, end if end < file.file.size else 0) as answer:
+                _skip(answer, first, end)
+                for held in run:
+                    if not _begin(swarm, file, held):
+                        break
+                    _fill(swarm, file, answer, data, held, patience)
+                    swarm.store(file, held, data, hashlib.sha256(data).hexdigest(), HUB, HUB)
+                    _end(swarm, file, held)
+                    data = bytearray()
+                held = -1
+        except (OSError, http.client.HTTPException) as problem:
+            patience.wait(file.path, problem)
+        finally:
+            _end(swarm, file, held)
+
+
+def _run(swarm: "Swarm", file: SharedFile) -> list[int]:
+    """Return the first chunks, one after the other, that nobody has and nobody fetches."""
+    run: list[int] = []
+    with swarm.change:
+        if swarm.stop.is_set() or swarm.yields(file):
+            return []
+        for index in sorted(file.missing):
+            free = index not in file.flying and not swarm.elsewhere(file, index)
+            if run and (not free or index != run[-1] + 1):
+                break
+            if free:
+                run.append(index)
+    return run
+
+
+def _begin(swarm: "Swarm", file: SharedFile, index: int) -> bool:
+    """Mark a chunk as being fetched. Return False if it is no longer to be fetched here."""
+    with swarm.change:
+        free = index in file.missing and index not in file.flying and not swarm.elsewhere(file, index)
+        if not free or swarm.yields(file):
+            return False
+        file.flying[index] = time.monotonic()
+    return True
+
+
+def _end(swarm: "Swarm", file: SharedFile, index: int) -> None:
+    with swarm.change:
+        file.flying.pop(index, None)
+
+
+def _skip(answer: http.client.HTTPResponse, first: int, end: int) -> None:
+    """Check which bytes the answer has, and read those before the first wanted one. Raises OSError."""
+    if answer.status == 206 and range_start(answer) != first:
+        raise OSError(f"other bytes than those from {first} on")
+    length = answer.headers.get("Content-Length", "")
+    if answer.status == 206 and length.isdecimal() and int(length[:20]) != end - first:
+        raise OSError(f"an answer of {plain(length, 20)} bytes, wanted {end - first}")
+    left = 0 if answer.status == 206 else first  # a server that ignores Range sends the whole file
+    while left:
+        data = answer.read1(min(PIECE, left))
+        if not data:
+            raise OSError(f"the connection ended before byte {first}")
+        left -= len(data)
+
+
+def _fill(
+    swarm: "Swarm", file: SharedFile, answer: http.client.HTTPResponse, data: bytearray, index: int, patience: Patience
+) -> None:
+    """Append the missing bytes of a chunk. Raises OSError where the connection ends before, Wrong where the fetch ends."""
+    start, length = file.mine.span(index)
+    while len(data) < length:
+        piece = answer.read1(min(PIECE, length - len(data)))
+        if not piece:
+            raise OSError(f"the connection ended at {start + len(data)} of {file.file.size} bytes")
+        data += piece
+        swarm.progress.add(len(piece))
+        patience.reset()
+        if swarm.stop.is_set():
+            raise Wrong("the fetch of another file failed")

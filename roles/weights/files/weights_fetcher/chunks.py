@@ -1,0 +1,1 @@
+../../../../fleet/weights_fetcher/chunks.py

@@ -1,0 +1,1 @@
+../../../../fleet/weights_fetcher/shared_file.py
