@@ -165,7 +165,11 @@ class Drill:
         }
 
     def _identity(self, resources: drill_identity.Resources) -> dict[str, str]:
-        """Return what must be the same before and after, by the state and by a look at the node."""
+        """Return what must be the same before and after."""
+        return drill_identity.of(resources, self._node, self._made) | self._look(resources)
+
+    def _look(self, resources: drill_identity.Resources) -> dict[str, str]:
+        """Return the part of it that only the node knows. Raises FleetError where something of it is not there."""
         command = drill_identity.look(resources, self._node)
         with ssh.connect(self._target(resources)) as connection:
             text = connection.run(command, timeout=LOOK).stdout
@@ -178,7 +182,7 @@ class Drill:
                 wanted="the record of verified weights, and the replicas' units",
                 next=f"`fleet verify -s {self._stack} {self._node}` says what differs",
             )
-        return drill_identity.of(resources, self._node, self._made) | seen
+        return seen
 
     def _target(self, resources: drill_identity.Resources) -> ssh.Target:
         return ssh.Target.from_inputs({**resources["Node"][self._node]["connection"], "name": self._node})

@@ -49,6 +49,7 @@ def fleet(deployed: Fleet, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.chdir(deployed.project)
     monkeypatch.setattr(rotation, "looks", lambda targets: {name: serves() for name in targets})
     monkeypatch.setattr(drill.Drill, "_require_bare", lambda *_: None)
+    monkeypatch.setattr(drill.Drill, "_look", lambda *_: {"files of the weights": "ab12"})
     deployed.log()
     return deployed
 
