@@ -5,51 +5,70 @@ Called by swarm.py, in a thread for each file.
 
 import hashlib
 import http.client
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .download import Patience, range_start
+from .download import Patience, Progress, range_start
+from .hub import Hub
 from .model import Wrong, plain
 from .shared_file import HUB, SharedFile
-
-if TYPE_CHECKING:
-    from .swarm import Swarm
 
 PIECE = 1 << 20
 
 
-def take(swarm: "Swarm", file: SharedFile, patience: Patience) -> None:
+class Fetch(Protocol):
+    """What a thread here needs of the fetch that it belongs to. `change` guards all that several threads read."""
+
+    hub: Hub
+    change: threading.Condition
+    stop: threading.Event
+    progress: Progress
+
+    def yields(self, file: SharedFile) -> bool:
+        """Return whether another node takes this file."""
+
+    def elsewhere(self, file: SharedFile, index: int) -> bool:
+        """Return whether a neighbour has a chunk."""
+
+    def store(
+        self, file: SharedFile, index: int, data: bytes | bytearray, digest: str, sender: str, author: str
+    ) -> None:
+        """Keep a chunk."""
+
+
+def take(fetch: Fetch, file: SharedFile, patience: Patience) -> None:
     """Take what is missing, until nothing is, or another node takes it. Raises Wrong."""
     held, data = -1, bytearray()  # the chunk of which bytes are there, and these
-    while run := _run(swarm, file):
+    while run := _run(fetch, file):
         if run[0] != held:
             held, data = run[0], bytearray()
         first, end = file.mine.span(held)[0] + len(data), sum(file.mine.span(run[-1]))
         try:
-            with swarm.hub.file(file.path, first, end if end < file.file.size else 0) as answer:
+            with fetch.hub.file(file.path, first, end if end < file.file.size else 0) as answer:
                 _skip(answer, first, end)
                 for held in run:
-                    if not _begin(swarm, file, held):
+                    if not _begin(fetch, file, held):
                         break
-                    _fill(swarm, file, answer, data, held, patience)
-                    swarm.store(file, held, data, hashlib.sha256(data).hexdigest(), HUB, HUB)
-                    _end(swarm, file, held)
+                    _fill(fetch, file, answer, data, held, patience)
+                    fetch.store(file, held, data, hashlib.sha256(data).hexdigest(), HUB, HUB)
+                    _end(fetch, file, held)
                     data = bytearray()
                 held = -1
         except (OSError, http.client.HTTPException) as problem:
             patience.wait(file.path, problem)
         finally:
-            _end(swarm, file, held)
+            _end(fetch, file, held)
 
 
-def _run(swarm: "Swarm", file: SharedFile) -> list[int]:
+def _run(fetch: Fetch, file: SharedFile) -> list[int]:
     """Return the first chunks, one after the other, that nobody has and nobody fetches."""
     run: list[int] = []
-    with swarm.change:
-        if swarm.stop.is_set() or swarm.yields(file):
+    with fetch.change:
+        if fetch.stop.is_set() or fetch.yields(file):
             return []
         for index in sorted(file.missing):
-            free = index not in file.flying and not swarm.elsewhere(file, index)
+            free = index not in file.flying and not fetch.elsewhere(file, index)
             if run and (not free or index != run[-1] + 1):
                 break
             if free:
@@ -57,18 +76,18 @@ def _run(swarm: "Swarm", file: SharedFile) -> list[int]:
     return run
 
 
-def _begin(swarm: "Swarm", file: SharedFile, index: int) -> bool:
+def _begin(fetch: Fetch, file: SharedFile, index: int) -> bool:
     """Mark a chunk as being fetched. Return False if it is no longer to be fetched here."""
-    with swarm.change:
-        free = index in file.missing and index not in file.flying and not swarm.elsewhere(file, index)
-        if not free or swarm.yields(file):
+    with fetch.change:
+        free = index in file.missing and index not in file.flying and not fetch.elsewhere(file, index)
+        if not free or fetch.yields(file):
             return False
         file.flying[index] = time.monotonic()
     return True
 
 
-def _end(swarm: "Swarm", file: SharedFile, index: int) -> None:
-    with swarm.change:
+def _end(fetch: Fetch, file: SharedFile, index: int) -> None:
+    with fetch.change:
         file.flying.pop(index, None)
 
 
@@ -88,7 +107,7 @@ def _skip(answer: http.client.HTTPResponse, first: int, end: int) -> None:
 
 
 def _fill(
-    swarm: "Swarm", file: SharedFile, answer: http.client.HTTPResponse, data: bytearray, index: int, patience: Patience
+    fetch: Fetch, file: SharedFile, answer: http.client.HTTPResponse, data: bytearray, index: int, patience: Patience
 ) -> None:
     """Append the missing bytes of a chunk. Raises OSError where the connection ends before, Wrong where the fetch ends."""
     start, length = file.mine.span(index)
@@ -97,7 +116,7 @@ def _fill(
         if not piece:
             raise OSError(f"the connection ended at {start + len(data)} of {file.file.size} bytes")
         data += piece
-        swarm.progress.add(len(piece))
+        fetch.progress.add(len(piece))
         patience.reset()
-        if swarm.stop.is_set():
+        if fetch.stop.is_set():
             raise Wrong("the fetch of another file failed")
