@@ -14,6 +14,7 @@ from fleet.provider.properties import UNKNOWN, Props, has_unknown
 
 # The name in the certificates: the source admits no other of the authority's.
 NAME = "fleet-weights"
+ISSUED = ("certificates", "ends")  # outputs
 VARIABLES = {"server": "WEIGHTS_SERVER_PEM", "client": "WEIGHTS_CLIENT_PEM"}
 
 
@@ -37,13 +38,19 @@ class Weights(Playbook):
         return {"certificates": "; ".join(dict.fromkeys(reasons.values()))} if reasons else {}
 
     def planned_outputs(self, inputs: Props, old_inputs: Props, old: Props | None) -> Props:
-        """Return them with `manifest` unknown if the repair of drift fetches files, and the certificates where they are issued."""
+        """Return them with `manifest` unknown if the repair of drift fetches files, and the certificates where they are issued.
+
+        Without the certificates if the state is from before these outputs: the next run adds them, a preview shows no change.
+        """
         planned = super().planned_outputs(inputs, old_inputs, old)
         if any(map(_fetches, drift.recorded(old or {}))):
             planned["manifest"] = UNKNOWN
         issues = _undetermined(inputs) or (_wanted(inputs) and (not old or _reasons(inputs, old)))
-        kept = {key: (old or {}).get(key) or {} if _wanted(inputs) else {} for key in ("certificates", "ends")}
-        return planned | (dict.fromkeys(kept, UNKNOWN) if issues else kept)
+        if issues:
+            return planned | dict.fromkeys(ISSUED, UNKNOWN)
+        held = (old or {}) if _wanted(inputs) else {}
+        planned = {key: value for key, value in planned.items() if key not in ISSUED}
+        return planned | {key: held.get(key) or {} for key in ISSUED if old is None or key in old}
 
     def reasons(self, old_inputs: Props, inputs: Props, old: Props) -> Sequence[Reason]:
         """Return that nothing of the service restarts where the source gets a certificate."""

@@ -20,6 +20,7 @@ NO_ROLE = {
     "gateway": "the cluster's own Gateway or Ingress is before the models",
     "kubernetes": "the cluster exists; the stack with `cluster` made it, or its owner did",
 }
+JOBS = "a Job fetches to each home of the weights from the hub"
 BUILT = "the image is built by a stack with `nodes`; `kubernetes.image` names it"
 # Variables of roles that have a meaning there → why not these.
 REFUSED = {
@@ -37,6 +38,9 @@ REFUSED = {
     "vllm_replicas": "`replicas` of the model says how many pods serve it",
     "vllm_pids_limit": KUBELET,
     "vllm_pull_timeout": KUBELET,
+    "weights_from_neighbours": JOBS,
+    "weights_port": JOBS,
+    "weights_megabytes_per_second": JOBS,
     "weights_dir": "`kubernetes.weights` says where the weights are",
 }
 # The only variable of role transformers: rules and policies know an image's faults by its vLLM version.

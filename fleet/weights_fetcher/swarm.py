@@ -58,6 +58,7 @@ class Swarm:
         self.change, self.stop = threading.Condition(), threading.Event()
         self.error: Wrong | OSError | None = None
         self.from_hub = 0
+        self.broken: set[str] = set()  # files of which neighbours promised chunks and sent none
         self.start = self.last = time.monotonic()  # of the fetch; of its newest chunk
         self.news = 0  # counts what may give a thread something to ask for
         self.dry = (-1, 0.0)  # `news` and time of the last search that found nothing
@@ -148,10 +149,13 @@ class Swarm:
         return not one.dropped and one.failures < 3 and time.monotonic() - one.answered < SILENT
 
     def elsewhere(self, file: SharedFile, index: int) -> bool:
-        """Return whether a neighbour says that it has a chunk. Where no chunk has come from anybody for a while, nobody is believed."""
-        return time.monotonic() - self.last < STALL and any(
+        """Return whether a neighbour says that it has a chunk. Where none has then come for a while, nobody is believed about that file again."""
+        promised = file.path not in self.broken and any(
             self._alive(one) and (has := one.usable(file.path)) and has.has(index) for one in self.neighbours
         )
+        if promised and time.monotonic() - self.last >= STALL:
+            self.broken.add(file.path)
+        return promised and file.path not in self.broken
 
     # Chunks of neighbours.
 

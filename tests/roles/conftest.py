@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import testinfra
 
 from tests.support import labs
-from tests.support.role_node import COMMON, SERVED, Place, Runs
+from tests.support.role_node import SERVED, Place, Runs, place_of
 
 NODES = {"ubuntu": "ubuntu-24.04", "debian": "debian-12"}
 
@@ -30,37 +29,24 @@ BARE = [
 
 @pytest.fixture(scope="session", params=BARE)
 def place(request: pytest.FixtureRequest, lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return _place(lab, request.param, tmp_path_factory)
+    return place_of(lab, request.param, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def ubuntu(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return _place(lab, "ubuntu", tmp_path_factory)
+    return place_of(lab, "ubuntu", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def jammy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """An Ubuntu 22.04 in a lab of its own."""
     with labs.stand("glm-jammy", {"jammy": "ubuntu-22.04"}, tmp_path_factory.mktemp("lab") / "keys") as lab:
-        yield _place(lab, "jammy", tmp_path_factory)
+        yield place_of(lab, "jammy", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def debian(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return _place(lab, "debian", tmp_path_factory)
-
-
-def _place(lab: labs.Lab, name: str, folders: pytest.TempPathFactory) -> Place:
-    node = lab.nodes[name]
-    folder = folders.mktemp(name)
-    known_hosts, config = folder / "known_hosts", folder / "ssh_config"
-    known_hosts.write_text(f"{node.address} {node.host_key}\n[{node.address}]:{node.port} {node.host_key}\n")
-    options = (f"UserKnownHostsFile {known_hosts}", "GlobalKnownHostsFile /dev/null", "IdentitiesOnly yes")
-    config.write_text("\n  ".join(["Host *", *options]) + "\n")
-    url = f"ssh://{node.user}@{node.address}:{node.port}"
-    host = testinfra.get_host(url, ssh_identity_file=node.identity, ssh_config=str(config))
-    host.backend.known_hosts = str(known_hosts)
-    return Place(node, host, {**lab.vars, **COMMON})
+    return place_of(lab, "debian", tmp_path_factory)
 
 
 HOST_FILES = [

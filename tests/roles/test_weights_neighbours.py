@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from lab import site
-from tests.roles.conftest import _place
 from tests.support import gateway_pki, labs, playbook
-from tests.support.role_node import SERVED, Place
+from tests.support.role_node import SERVED, Place, place_of
 
 pytestmark = pytest.mark.exhaustive
 NODES = {"noble": "ubuntu-24.04", "bookworm": "debian-12", "jammy": "ubuntu-22.04"}
@@ -65,7 +64,7 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with labs.stand("glm-sharing", NODES, tmp_path_factory.mktemp("lab") / "keys") as lab:
-        yield Fleet(lab, {name: _place(lab, name, tmp_path_factory) for name in NODES})
+        yield Fleet(lab, {name: place_of(lab, name, tmp_path_factory) for name in NODES})
 
 
 @pytest.fixture

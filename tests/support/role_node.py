@@ -5,6 +5,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+import testinfra
 import yaml
 
 from fleet import ssh
@@ -87,3 +89,17 @@ def container(place: Place) -> dict[str, Any]:
 def paths(served: Runs) -> dict[str, Any]:
     """Return the image and the model that the program passes on."""
     return {name: served.variables[name] for name in ("vllm_image", "vllm_model_dir", "vllm_model_manifest")}
+
+
+def place_of(lab: labs.Lab, name: str, folders: pytest.TempPathFactory) -> Place:
+    """Return a node of a lab, as a test reaches it, and the variables of its roles."""
+    node = lab.nodes[name]
+    folder = folders.mktemp(name)
+    known_hosts, config = folder / "known_hosts", folder / "ssh_config"
+    known_hosts.write_text(f"{node.address} {node.host_key}\n[{node.address}]:{node.port} {node.host_key}\n")
+    options = (f"UserKnownHostsFile {known_hosts}", "GlobalKnownHostsFile /dev/null", "IdentitiesOnly yes")
+    config.write_text("\n  ".join(["Host *", *options]) + "\n")
+    url = f"ssh://{node.user}@{node.address}:{node.port}"
+    host = testinfra.get_host(url, ssh_identity_file=node.identity, ssh_config=str(config))
+    host.backend.known_hosts = str(known_hosts)
+    return Place(node, host, {**lab.vars, **COMMON})

@@ -47,7 +47,7 @@ def shared(declared: Declared) -> dict[str, list[str]]:
 def test_every_machine_knows_those_with_the_same_weights_and_itself() -> None:
     declared = prod(**ON)
     names = declared.names("Weights")
-    assert shared(declared) == {name: list(names) for name in names}
+    assert shared(declared) == {name: sorted(names) for name in names}
     inputs = declared.inputs["Weights", "prod-2"]
     assert inputs["vars"]["weights_address"] == "10.0.0.12" and inputs["vars"]["weights_name"] == "prod-2"
     assert {"name": "prod-2", "address": "10.0.0.12", "port": 8445, "first": True} in inputs["neighbours"]

@@ -120,7 +120,7 @@ def test_certificates_stay_until_their_last_thirty_days(weights: Weights, travel
 def test_a_state_of_an_earlier_release_gets_certificates_when_it_shares(weights: Weights) -> None:
     old: Props = {**inputs_of(), **RIGHT["Weights"], "drift": []}
     planned: Mapping[str, Any] = weights.planned_outputs(inputs_of(), inputs_of(), old)
-    assert (planned["certificates"], planned["ends"]) == ({}, {})
+    assert not {"certificates", "ends"} & planned.keys()
     planned = weights.planned_outputs(inputs_of(authority()), inputs_of(), old)
     assert (planned["certificates"], planned["ends"], planned["path"]) == (UNKNOWN, UNKNOWN, RIGHT["Weights"]["path"])
 

@@ -224,7 +224,8 @@ def test_an_owner_that_does_not_get_on_is_replaced_for_what_it_lacks(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_neighbour_that_promises_chunks_and_gives_none_does_not_hold_the_fetch_for_ever(
+@pytest.mark.usefixtures("hasty")
+def test_a_neighbour_that_promises_chunks_and_gives_none_holds_the_fetch_up_once_and_not_at_each_chunk(
     member: Member, hub: Hub, sources: dict[str, Source], take: Take
 ) -> None:
     """Its summary has every chunk, its list none."""
@@ -234,6 +235,7 @@ def test_a_neighbour_that_promises_chunks_and_gives_none_does_not_hold_the_fetch
     assert code == 0, text
     right(member, hub)
     assert {*taken(hub)} == {f"/{REPOSITORY}/resolve/{REVISION}/{BIG}"}
+    assert len(hub.ranges(BIG)) <= 2, "one answer has the whole file"
 
 
 @pytest.mark.parametrize("name", ["n001", "n009", "n050"])
