@@ -1,6 +1,7 @@
 """Claims about a run that lost its node: where ssh and Ansible gave no reason, the run asks the node once more."""
 
 import dataclasses
+import re
 import time
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def test_a_task_that_failed_before_a_restart_of_the_machine_is_reported_as_the_r
     systemd(monkeypatch, tmp_path, "running", age=20)
     error = failed(server.target, seconds=30)
     assert isinstance(error, errors.Unreachable)
-    assert error.seen == "the machine went down, and started again 20 s ago"
+    # The age grows while a busy machine runs the test.
+    assert re.fullmatch(r"the machine went down, and started again 2\d s ago", error.seen), error.seen
 
 
 def test_a_task_that_failed_on_a_machine_that_no_longer_answers_is_reported_as_unreachable(server: Server) -> None:
