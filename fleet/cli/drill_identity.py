@@ -56,9 +56,10 @@ def on_node(resources: Resources, node: str, text: str) -> dict[str, str]:
     """Return {what: a short word for it} of what the node has printed; "" for what it does not have."""
     manifest = str(resources.get("Weights", {}).get(node, {}).get("manifest") or "")
     record, *texts = (_decoded(line) for line in text.splitlines() or [""])
+    sums = _sums(record)
     own = [each.replace(manifest.encode(), b"") if manifest else each for each in texts]
     return {
-        "files of the weights": _digest(_sums(record)) if _sums(record) else "",
+        "files of the weights": _digest(sums) if sums else "",
         "text of the replicas' units": _digest([each.hex() for each in own]) if own and all(own) else "",
     }
 

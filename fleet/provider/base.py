@@ -3,9 +3,10 @@
 Implemented by one class a kind, in the files beside this one and in the lab's plugins, which know machines and no gRPC.
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,25 @@ class InitFailed(Exception):
     def __init__(self, properties: Props, error: errors.FleetError) -> None:
         super().__init__(str(error))
         self.properties, self.error = properties, error
+
+
+@contextlib.contextmanager
+def on_failure(end: Callable[[errors.FleetError | None], None]) -> Iterator[None]:
+    """Call `end` where the work fails, with its error; with None for one that is no FleetError."""
+    error: errors.FleetError | None = None
+    ended = False
+    try:
+        yield
+        ended = True
+    except InitFailed as failure:
+        error = failure.error
+        raise
+    except errors.FleetError as failure:
+        error = failure
+        raise
+    finally:
+        if not ended:
+            end(error)
 
 
 class Resource(Protocol):

@@ -14,7 +14,7 @@ from fleet.managed import rotation, snapshot
 from fleet.managed.rotation import TURN
 from fleet.managed.standing import Standing
 from fleet.provider import canary_hold, replica_turns, rollback
-from fleet.provider.base import InitFailed, Request, Resource
+from fleet.provider.base import InitFailed, Request, Resource, on_failure
 from fleet.provider.member_turns import MemberTurns
 from fleet.provider.properties import Props
 from fleet.provider.replica_turns import ReplicaTurns
@@ -223,30 +223,25 @@ class ChangeInTurns:
 
     # --- the end of a turn that fails
 
-    @contextlib.contextmanager
-    def _ends_with_failure(self, node: str, request: Request, target: ssh.Target, serves_on: bool) -> Iterator[None]:
+    def _ends_with_failure(
+        self, node: str, request: Request, target: ssh.Target, serves_on: bool
+    ) -> contextlib.AbstractContextManager[None]:
         """End the node's turn if its work fails. `serves_on`: what it served is unchanged, and goes on where it is healthy."""
-        assert self._turns
-        error: errors.FleetError | None = None
-        ended = False
-        try:
-            yield
-            ended = True
-        except InitFailed as failure:
-            error = failure.error
-            raise
-        except errors.FleetError as failure:
-            error = failure
-            raise
-        finally:
-            if not ended and self._turns.is_open(node):
-                if isinstance(error, errors.Cancelled):
-                    self._turns.failed(node, "was cancelled", serves=False)
-                elif isinstance(error, errors.Unreachable | errors.CommandFailed):
-                    self._turns.failed(node, f"is inconclusive: {error.seen}", serves=False)
-                else:
-                    serves = error is not None and serves_on and self._serves_on(node, request, target)
-                    self._turns.failed(node, "failed", serves)
+        turns = self._turns
+        assert turns
+
+        def end(error: errors.FleetError | None) -> None:
+            if not turns.is_open(node):
+                return
+            if isinstance(error, errors.Cancelled):
+                turns.failed(node, "was cancelled", serves=False)
+            elif isinstance(error, errors.Unreachable | errors.CommandFailed):
+                turns.failed(node, f"is inconclusive: {error.seen}", serves=False)
+            else:
+                serves = error is not None and serves_on and self._serves_on(node, request, target)
+                turns.failed(node, "failed", serves)
+
+        return on_failure(end)
 
     def _serves_on(self, node: str, request: Request, target: ssh.Target) -> bool:
         """Put a node whose Serving is unchanged back into rotation if its replicas are healthy; return whether it is."""

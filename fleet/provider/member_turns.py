@@ -6,13 +6,13 @@ that the control planes go before the workers. Needs a control plane that answer
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fleet import errors, ssh
 from fleet.managed import member_pods
 from fleet.managed.member_pods import Owner
 from fleet.managed.standing import Standing
-from fleet.provider.base import InitFailed, Request, Resource
+from fleet.provider.base import InitFailed, Request, Resource, on_failure
 from fleet.provider.member import Member
 from fleet.provider.properties import Props
 from fleet.provider.turns import Turns
@@ -143,26 +143,15 @@ class MemberTurns:
 
     # --- the end of a turn that fails
 
-    @contextlib.contextmanager
-    def _turn(self, request: Request, machine: ssh.Target) -> Iterator[None]:
+    def _turn(self, request: Request, machine: ssh.Target) -> contextlib.AbstractContextManager[None]:
         """End the turn if its work fails, and hold back the others."""
-        name = request.name
-        error: errors.FleetError | None = None
-        ended = False
-        try:
-            yield
-            ended = True
-        except InitFailed as failure:
-            error = failure.error
-            raise
-        except errors.FleetError as failure:
-            error = failure
-            raise
-        finally:
-            if not ended:
-                cancelled = isinstance(error, errors.Cancelled)
-                back = error is not None and not cancelled and self._comes_back(request, machine)
-                self._turns.failed(name, "was cancelled" if cancelled else "failed", serves=back)
+
+        def end(error: errors.FleetError | None) -> None:
+            cancelled = isinstance(error, errors.Cancelled)
+            back = error is not None and not cancelled and self._comes_back(request, machine)
+            self._turns.failed(request.name, "was cancelled" if cancelled else "failed", serves=back)
+
+        return on_failure(end)
 
     def _comes_back(self, request: Request, machine: ssh.Target) -> bool:
         """Uncordon a member that is ready and not between two versions; return whether it takes pods."""
