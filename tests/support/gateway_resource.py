@@ -1,10 +1,12 @@
-"""The resource Gateway without a machine: its inputs, a request, and a stand-in for the runs of its playbook.
+"""The resource Gateway without a machine: its inputs, a request, a stand-in for the runs of its playbook, the first day of its clock.
 
-Called by tests/unit/test_provider_gateway.py, test_provider_gateway_drains.py and test_provider_acme.py.
+Called by tests/unit/conftest.py (travel), test_provider_gateway.py, test_provider_gateway_drains.py, test_provider_acme.py and
+test_provider_weights.py.
 """
 
+import datetime
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fleet import errors
@@ -17,6 +19,8 @@ from fleet.provider.properties import Props
 NODE = {"name": "glm-1", "address": "192.0.2.11", "port": 22, "host_key": "ssh-ed25519 AAAA"}
 NAMES = ["glm.example.com", "192.0.2.1"]
 CLIENTS = {"team-a": {"sha256": "5f" * 32, "requests_per_minute": 600}}
+START = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
+Travel = Callable[[int], None]
 
 
 class Runs:

@@ -1,15 +1,19 @@
-"""Fixtures of the tests of fleet/weights_fetcher (a hub and neighbours in this process, the folder of a node that fetches from them) and of
-fleet/cluster."""
+"""Fixtures of the tests of fleet/weights_fetcher (a hub and neighbours in this process, the folder of a node that fetches from them), of
+fleet/cluster, and of resources with certificates (fleet/provider)."""
 
 import contextlib
+import datetime
 import pathlib
 from collections.abc import Iterator
 
 import pytest
 
+from fleet import certificates
 from fleet.cluster import Access, Cluster
+from fleet.provider import base
 from fleet.weights_fetcher import neighbours, swarm
 from tests.support import weights_hub, weights_source
+from tests.support.gateway_resource import START, Travel
 from tests.support.scripted_api import CONTEXT, ScriptedApi
 from tests.support.weights_hub import Hub, Node
 from tests.support.weights_member import Member, Take, places
@@ -88,3 +92,15 @@ def member(tmp_path: pathlib.Path, hub: Hub, pki: Pki, sources: dict[str, Source
 @pytest.fixture
 def take(member: Member, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Take:
     return lambda: member.take(capsys, monkeypatch)
+
+
+@pytest.fixture
+def travel(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Travel:
+    """Set the clock of certificates to so many days after the first day; what is kept beside the state goes into a folder of the test."""
+
+    def to(days: int) -> None:
+        monkeypatch.setattr(certificates, "now", lambda: START + datetime.timedelta(days=days))
+
+    to(0)
+    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
+    return to

@@ -3,9 +3,6 @@
 Without a machine: the run of the playbook is a stand-in. The clock is that of fleet.certificates.
 """
 
-import datetime
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,28 +10,14 @@ from cryptography import x509
 
 from fleet import certificates, errors
 from fleet.impact import effects
-from fleet.provider import base
 from fleet.provider.authority import Authority
 from fleet.provider.base import InitFailed
 from fleet.provider.gateway import Gateway
 from fleet.provider.properties import UNKNOWN, Props
 from fleet.provider.slots import Slots
-from tests.support.gateway_resource import CLIENTS, NAMES, Runs, authority, inputs_of, request
+from tests.support.gateway_resource import CLIENTS, NAMES, START, Runs, Travel, authority, inputs_of, request
 
-START = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
-Travel = Callable[[int], None]
-
-
-@pytest.fixture(autouse=True)
-def travel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Travel:
-    """Set the clock to so many days after the first day."""
-
-    def to(days: int) -> None:
-        monkeypatch.setattr(certificates, "now", lambda: START + datetime.timedelta(days=days))
-
-    to(0)
-    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
-    return to
+pytestmark = pytest.mark.usefixtures("travel")
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 Without a machine: the run of the playbook is a stand-in. The clock is that of fleet.certificates.
 """
 
-import datetime
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,17 +12,16 @@ from fleet import certificates
 from fleet.ansible import converge
 from fleet.impact import effects
 from fleet.managed import managed_set
-from fleet.provider import base
 from fleet.provider.kinds import kinds
 from fleet.provider.properties import UNKNOWN, Props
 from fleet.provider.slots import Slots
 from fleet.provider.weights import Weights
-from tests.support.gateway_resource import NODE, authority, request
+from tests.support.gateway_resource import NODE, Travel, authority, request
 from tests.support.right_outputs import RIGHT
 
-START = datetime.datetime(2026, 12, 1, tzinfo=datetime.UTC)
+pytestmark = pytest.mark.usefixtures("travel")
+
 PLACES = [{"name": f"glm-{number}", "address": f"10.0.0.1{number}", "port": 8445, "first": True} for number in (1, 2)]
-Travel = Callable[[int], None]
 
 
 class Runs:
@@ -36,18 +33,6 @@ class Runs:
     def __call__(self, job: converge.Job, *_: Any) -> converge.Outcome:
         self.jobs.append(job)
         return converge.Outcome({"fleet_weights": RIGHT["Weights"]}, managed_set.Declared(), 0, 1, {"weights": 3.0})
-
-
-@pytest.fixture(autouse=True)
-def travel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Travel:
-    """Set the clock to so many days after the first day."""
-
-    def to(days: int) -> None:
-        monkeypatch.setattr(certificates, "now", lambda: START + datetime.timedelta(days=days))
-
-    to(0)
-    monkeypatch.setattr(base, "state_dir", lambda: tmp_path)
-    return to
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "gateway"
+READER = (ROLE.parent / "host/files/ports.py").read_text() + (ROLE / "files/read.py").read_text()
 ENTRIES = [
     {"name": f"glm-{number}", "address": f"10.0.0.{number}", "certificate": f"glm-{number}{reissue}"}
     for number, reissue in ((1, ""), (2, ""), (3, ".r2"))
@@ -218,7 +219,7 @@ def test_the_device_of_the_virtual_address_has_another_one_in_its_network(
         program.chmod(0o755)
     query = {"faces": [], "ports": {}, "packages": [], "wanted": [], "files": [], "record": str(tmp_path / "none")}
     query |= {"address": "10.0.0.2", "virtual": virtual}
-    command, env = [sys.executable, str(ROLE / "files/read.py")], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command, env = [sys.executable, "-c", READER], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = subprocess.run(command, input=json.dumps(query), capture_output=True, text=True, env=env, check=True)
     assert (json.loads(run.stdout)["device"], json.loads(run.stdout)["interface"]) == (
         device,

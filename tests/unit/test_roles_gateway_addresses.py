@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "gateway"
+READER = (ROLE.parent / "host/files/ports.py").read_text() + (ROLE / "files/read.py").read_text()
 V4, V6 = "10.0.0.11", "2001:db8::11"
 BOTH = [{"name": f"glm-{number}", "address": at, "certificate": f"glm-{number}"} for number, at in ((1, V4), (2, V6))]
 # claim → the role's variables
@@ -127,7 +128,7 @@ def test_a_port_that_another_process_has_on_ipv4_or_ipv6_is_taken(address: str, 
             "virtual": "",
         }
         query |= {"packages": [], "wanted": [], "files": []}
-        command = [sys.executable, str(ROLE / "files/read.py")]
+        command = [sys.executable, "-c", READER]
         read = json.loads(subprocess.check_output(command, input=json.dumps(query), text=True))
     assert read["taken"] == [port]
     assert json.loads(subprocess.check_output(command, input=json.dumps(query), text=True))["taken"] == []

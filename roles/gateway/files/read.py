@@ -6,15 +6,13 @@ installed or to be installed, "" if apt knows none, uninstalled: [wanted package
 packages: {name: {before: bool, whether it was installed before the first run, foreign: bool, whether its unit runs then or is enabled}}, units:
 [unit that this role wrote], active: [unit], unread: [active unit with files that it has not read], taken: [port], acme: bool, whether this role
 wrote the unit of ACME, interface: of the address, device: of the virtual address's network, holder: bool, whether the virtual address has a
-unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`.
+unit}. Needs dpkg, apt-cache, systemctl, ip. Called by tasks/preflight.yml through `python3 -c`, after roles/host/files/ports.py (listening).
 """
 
-import errno
 import ipaddress
 import json
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
@@ -33,27 +31,6 @@ def upstream(version: str) -> str:
     """Return the version without Debian's epoch and revision."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)+)", version)
     return match[1] if match else ""
-
-
-def listening(port: int) -> bool:
-    return is_taken(socket.AF_INET, "0.0.0.0", port) or (socket.has_ipv6 and is_taken(socket.AF_INET6, "::", port))
-
-
-def is_taken(family: socket.AddressFamily, every: str, port: int) -> bool:
-    """Return whether a process listens on a port, on any address of a family; not in a kernel without the family."""
-    try:
-        probe = socket.socket(family)
-    except OSError:
-        return False
-    with probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            probe.bind((every, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
 
 
 def unread(face: dict[str, str]) -> bool:
@@ -138,7 +115,10 @@ print(
             "active": [unit for unit in query["ports"] if states[unit] in ("active", "reloading")],
             "unread": [face["unit"] for face in query["faces"] if states[face["unit"]] == "active" and unread(face)],
             "taken": [
-                port for ports in query["ports"].values() for port in ports if port not in ours and listening(port)
+                port
+                for ports in query["ports"].values()
+                for port in ports
+                if port not in ours and listening(port)  # noqa: F821 ports.py
             ],
             "interface": interface_of(query["address"]),
             "device": device_for(query["virtual"]) if query["virtual"] else "",

@@ -3,40 +3,19 @@
 In: {unit, port: 0 where none is wanted, folder: of its files, record: path of baseline.py's record, group: number}. Out: {installed: nginx,
 unknown: to apt, before: whether somebody had installed nginx before the first run, unit: whether this role wrote the unit, active, unread:
 whether it runs with older files, taken: whether another process has the port, group: name of that number, or ""}. Needs dpkg, apt-cache,
-systemctl. Called by tasks/source.yml through `python3 -c`.
+systemctl. Called by tasks/source.yml through `python3 -c`, after roles/host/files/ports.py (listening).
 """
 
-import errno
 import grp
 import json
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 
 
 def out(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
-
-
-def listening(port: int) -> bool:
-    """Return whether a process listens on a port, on any address."""
-    for family, every in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        try:
-            probe = socket.socket(family)
-        except OSError:  # a kernel without the family
-            continue
-        with probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind((every, port))
-            except OSError as problem:
-                if problem.errno == errno.EADDRINUSE:
-                    return True
-    return False
 
 
 query = json.load(sys.stdin)
@@ -58,7 +37,7 @@ print(
             "active": active,
             "unread": active and stamp.exists() and newest > stamp.stat().st_mtime_ns,
             "group": next((group.gr_name for group in grp.getgrall() if group.gr_gid == int(query["group"])), ""),
-            "taken": query["port"] > 0 and query["port"] not in own and listening(query["port"]),
+            "taken": query["port"] > 0 and query["port"] not in own and listening(query["port"]),  # noqa: F821 ports.py
         }
     )
 )
