@@ -38,6 +38,8 @@ EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 """
+# A version of its own, which any kubelet takes, as of Kubernetes' own packages.
+CNI, OLDEST_CNI = "1.8.0", "1.2.0"
 PLUGINS = ("host-local", "loopback", "portmap", "ptp")
 
 
@@ -45,6 +47,8 @@ def main(versions: list[str]) -> None:
     """Build and sign the packages of these versions; print {key, fingerprint}."""
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir(parents=True)
+    plugins = {f"opt/cni/bin/{name}": f"/usr/lib/cni/{name}" for name in PLUGINS}
+    _deb("kubernetes-cni", CNI, "containernetworking-plugins", {}, plugins)
     for version in versions:
         _build(version)
     (ROOT / "Packages").write_text(_archive("packages", "."))
@@ -55,9 +59,8 @@ def main(versions: list[str]) -> None:
 def _build(version: str) -> None:
     own = f"(= {version}{REVISION})"
     unit, drop_in = "usr/lib/systemd/system/kubelet.service", "usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf"
-    plugins = {f"opt/cni/bin/{name}": f"/usr/lib/cni/{name}" for name in PLUGINS}
-    _deb("kubernetes-cni", version, "containernetworking-plugins", {}, plugins)
-    _deb("kubelet", version, f"kubernetes-cni {own}, iptables, conntrack, ethtool, socat", {unit: KUBELET}, {}, "node")
+    needs = f"kubernetes-cni (>= {OLDEST_CNI}), iptables, conntrack, ethtool, socat"
+    _deb("kubelet", version, needs, {unit: KUBELET}, {}, "node")
     _deb("kubectl", version, f"kubelet {own}", {}, {"usr/bin/kubectl": "kubelet"})
     # Of any version, as Kubernetes' own package: in an upgrade kubeadm is new before the kubelet.
     _deb("kubeadm", version, "kubelet, kubectl", {drop_in: KUBEADM}, {}, "kubeadm")

@@ -11,10 +11,12 @@ FILES = pathlib.Path(__file__).parents[2] / "roles" / "host" / "files"
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
 
 
-def explain(message: str) -> list[str]:
-    """Return the lines of the file for apt's message."""
+def explain(message: str, printed: str = "") -> list[str]:
+    """Return the lines of the file for apt's message and standard output."""
     command = [sys.executable, str(FILES / "apt_failed.py")]
-    return subprocess.check_output(command, input=json.dumps(message), text=True).splitlines()
+    return subprocess.check_output(
+        command, input=json.dumps({"said": message, "printed": printed}), text=True
+    ).splitlines()
 
 
 # From `apt-get install` on a terminal; and with DPkg::Lock::Timeout, after that time.
@@ -54,6 +56,26 @@ def test_a_package_that_cannot_be_configured_has_dpkgs_message_each_line_once() 
         line,
         "installed script returned 1",
         "wanted: packages that dpkg can configure",
+    ]
+
+
+UNMET = """Reading package lists...
+The following information may help to resolve the situation:
+
+The following packages have unmet dependencies:
+ kubelet : Depends: kubernetes-cni (= 1.36.3-1.1) but 1.37.2-1.1 is to be installed
+           Depends: ethtool but it is not installable
+"""
+
+
+def test_dependencies_that_apt_cannot_meet_are_named() -> None:
+    assert explain(
+        "'apt-get install x' failed: E: Unable to correct problems, you have held broken packages.", UNMET
+    ) == [
+        "kubelet : Depends: kubernetes-cni (= 1.36.3-1.1) but 1.37.2-1.1 is to be installed",
+        "Depends: ethtool but it is not installable",
+        "wanted: these packages from the machine's sources of apt",
+        "next: `apt-cache policy` and `apt-mark showhold` on the node show from where each comes, and what is held",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Explain why apt failed: its message in (JSON, stdin); what was seen, wanted and next out.
+"""Explain why apt failed: {said: its messages, printed: its standard output} in (JSON, stdin); what was seen, wanted and next out.
 
 Needs apt, ps and /proc. Called by tasks/apt-failed.yml through `python3 -c`, on the node, directly after the failure.
 """
@@ -18,6 +18,8 @@ BESIDE = re.compile(r"non-zero return code|E: Sub-process|E: Unable to acquire|W
 LOCK = re.compile(
     r"(?:[Cc]ould not get lock (/[\w./-]*\w)|Unable to acquire the .*lock \((/[^)]+)\))(?:\. It is held by (process \d+ \(\S+\)))?"
 )
+# Only apt's standard output names them; its message is "you have held broken packages".
+UNMET = re.compile(r"The following packages have unmet dependencies:\n((?: .*(?:\n|$))+)")
 SUMMARY = re.compile(r"Errors were encountered while processing:\n( .*\n?)*")
 
 
@@ -47,14 +49,20 @@ def sources() -> list[str]:
     return [line for line in said if line.startswith(("E:", "W:")) and not BESIDE.match(line)]
 
 
-def words(said: str) -> list[str]:
-    """Return seen, wanted and next, as lines."""
+def words(said: str, unmet: list[str]) -> list[str]:
+    """Return seen, wanted and next, as lines. `unmet`: lines of apt about dependencies."""
     if lock := LOCK.search(said):
         path = lock[1] or lock[2]
         return [
             f"apt is locked by {holder(path) or lock[3] or 'a process that has ended'}: {path}",
             "wanted: the lock within the time that a run waits for it (host_lock_timeout)",
             "next: let it end, or stop it on the node",
+        ]
+    if unmet:
+        return [
+            *unmet,
+            "wanted: these packages from the machine's sources of apt",
+            "next: `apt-cache policy` and `apt-mark showhold` on the node show from where each comes, and what is held",
         ]
     if "dpkg: error processing" in said or "dpkg was interrupted" in said:
         return [
@@ -67,5 +75,8 @@ def words(said: str) -> list[str]:
     return [said, "wanted: the packages of this role", "next: `apt-get update` and the same installation on the node"]
 
 
-lines = (line.strip() for line in SUMMARY.sub("", json.load(sys.stdin)).splitlines())
-print("\n".join(words("\n".join(dict.fromkeys(line for line in lines if line and not BESIDE.match(line))))))
+met = json.load(sys.stdin)
+lines = (line.strip() for line in SUMMARY.sub("", met["said"]).splitlines())
+block = UNMET.search(met["printed"])
+unmet = [" ".join(line.split()) for line in block[1].splitlines()] if block else []
+print("\n".join(words("\n".join(dict.fromkeys(line for line in lines if line and not BESIDE.match(line))), unmet)))
