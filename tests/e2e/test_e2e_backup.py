@@ -8,7 +8,8 @@ import pytest
 from tests.support.e2e import STACK, Road
 from tests.support.environment import expect_failure, expect_success
 
-pytestmark = pytest.mark.timeout(600)
+# `make test` has these claims without machines: tests/preview/test_backup.py.
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 
 def test_restored_in_an_empty_clone_the_preview_is_empty(road: Road, first_up: str, tmp_path: pathlib.Path) -> None:

@@ -1,6 +1,6 @@
 """Predicted = happened, a row for each level of the change matrix, in the stack of this folder; tests/changes makes all rows.
 
-One run changes two machines, which do not affect each other. That a changed flag restarts only the replica is in test_e2e.py.
+One run changes two machines, which do not affect each other. `make test` has a flag (test_e2e.py) and a key (test_e2e_secrets.py).
 """
 
 import pytest
@@ -20,13 +20,13 @@ RELOAD = {"glm-1": (TAKEN_OVER, ("reload", ("docker.service",))), "glm-2": ("hos
 RESTART = {"glm-2": ("vllm_pids_limit", ("restart", REPLICA))}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "run",
     [
         pytest.param(REBOOT, id="reboot, and restart of the Docker daemon"),
-        # tests/roles/test_host.py reloads a Docker daemon, too
-        pytest.param(RELOAD, id="reload, and nothing", marks=pytest.mark.exhaustive),
-        pytest.param(RESTART, id="restart of a replica", marks=pytest.mark.exhaustive),
+        pytest.param(RELOAD, id="reload, and nothing"),
+        pytest.param(RESTART, id="restart of a replica"),
     ],
 )
 def test_what_the_preview_predicts_happens_and_nothing_else(

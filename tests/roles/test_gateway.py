@@ -205,6 +205,7 @@ def test_the_tokens_of_a_stream_arrive_one_by_one(up: Fleet) -> None:
     assert any(middle_lag() < HELD_BACK for _ in range(5))
 
 
+@pytest.mark.exhaustive
 def test_a_client_that_never_reads_holds_nobody_up_and_its_stream_ends(up: Fleet, until: Until) -> None:
     """After `gateway_request_timeout` without a byte read: the buffers between it and the replica are full then, and no more."""
     assert up.run("ubuntu", gateway_request_timeout=5).rc == 0
@@ -315,6 +316,7 @@ def test_a_stop_ends_what_is_in_flight(up: Fleet, until: Until) -> None:
     until(lambda: up.states("debian") == UP)
 
 
+@pytest.mark.exhaustive
 def test_a_run_reloads_a_proxy_that_has_not_read_its_files_since_an_interrupted_one(up: Fleet) -> None:
     up.places["ubuntu"].sh("touch /etc/fleet/gateway/keys.map")
     run = up.run("ubuntu")

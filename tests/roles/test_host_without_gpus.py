@@ -9,6 +9,7 @@ from fleet import ssh
 from tests.support import labs, playbook
 from tests.support.role_node import COMMON
 
+pytestmark = pytest.mark.exhaustive
 # As the provider passes them: variables of the role host, and its name.
 VARIABLES = {
     **{name: value for name, value in COMMON.items() if name.startswith("host_")},

@@ -13,6 +13,7 @@ import pytest
 from tests.support import playbook
 from tests.support.role_node import KEY, SERVED, UNIT, Place, Runs, active, container, paths
 
+pytestmark = pytest.mark.exhaustive
 BUILT = "module_moe_ck2stages"  # the module that no package contains
 # As in the recipe that kept HOME on a file system in memory, which Docker mounts noexec.
 IN_MEMORY = {**SERVED["vllm_environment"], "HOME": "/run/vllm", "AITER_ROOT_DIR": "/run/vllm/.aiter"}
