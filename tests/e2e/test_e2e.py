@@ -177,7 +177,7 @@ def test_verify_finds_a_flipped_byte_that_no_refresh_sees_and_its_commands_repai
     road.expect_no_changes()
 
 
-@pytest.mark.exhaustive  # `make test` restarts it by a role and by a reboot (test_e2e_changes.py)
+@pytest.mark.exhaustive  # in `make test` tests/roles/test_host.py restarts the daemon
 def test_a_replica_serves_again_after_a_restart_of_the_docker_daemon(road: Road, first_up: str) -> None:
     """After a reboot as well: in test_e2e_drift.py, which needs a reboot to lose a kernel argument."""
     road.on("glm-1", "systemctl restart docker")

@@ -28,6 +28,7 @@ class Case:
     upgrading: bool = False
     part: str = "worker"
     member: str = "worker"
+    dns: bool = True
 
 
 CASES = {
@@ -40,6 +41,7 @@ CASES = {
     "interrupted after the packages": Case("1.37.2", kubelet="1.37.2-1.1", upgrading=True),
     "given up after kubeadm": Case("1.36.3", kubeadm="1.37.2-1.1"),
     "a kubelet that somebody removed": Case("1.37.2", kubelet="", kubeadm="1.37.2-1.1"),
+    "without CoreDNS": Case("1.37.2", dns=False),
     "no member yet": Case("1.37.2", kubelet="1.30.0-1.1", member=""),
 }
 
@@ -71,7 +73,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
             "vars_files": [str(ROLE / "vars/main.yml")],
             "vars": {
                 **defaults,
-                **{"kubernetes_version": case.wanted, "kubernetes_part": case.part, "role_path": str(ROLE)},
+                **{
+                    "kubernetes_version": case.wanted,
+                    "kubernetes_part": case.part,
+                    "kubernetes_dns": case.dns,
+                    "role_path": str(ROLE),
+                },
                 **{"kubernetes_ignored_checks": ["Mem"], "ansible_python_interpreter": sys.executable},
                 "__kubernetes_read": {"stdout": json.dumps(seen(case))},
             },
@@ -92,7 +99,7 @@ def test_another_patch_or_the_next_minor_version_is_an_upgrade_and_an_interrupte
     evaluated: dict[str, dict[str, Any]],
 ) -> None:
     assert {claim for claim, values in evaluated.items() if values["upgrades"] and values[BACK]["holds"]} == {
-        *("the next patch", "the next minor version", "two minor versions"),
+        *("the next patch", "the next minor version", "two minor versions", "without CoreDNS"),
         *("interrupted after kubeadm", "interrupted after the packages"),
     }
 
@@ -131,3 +138,8 @@ def test_the_first_control_plane_upgrades_the_cluster_and_another_member_itself(
     settings = evaluated["the next minor version"]["upgrade"]
     assert settings["apply"]["kubernetesVersion"] == "v1.37.2"
     assert settings["apply"]["ignorePreflightErrors"] == settings["node"]["ignorePreflightErrors"] == ["Mem"]
+
+
+def test_a_cluster_without_coredns_is_upgraded_without_its_checks(evaluated: dict[str, dict[str, Any]]) -> None:
+    checks = evaluated["without CoreDNS"]["upgrade"]["apply"]["ignorePreflightErrors"]
+    assert checks == ["Mem", "CoreDNSUnsupportedPlugins", "CoreDNSMigration"]
