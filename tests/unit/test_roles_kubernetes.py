@@ -121,6 +121,7 @@ KUBECTL = """#!/bin/sh
 echo "$@" >> {folder}/calls
 cat > {folder}/$2
 [ "$2" != diff ] || exit {differs}
+[ ! -s {folder}/problems ] || {{ head -n 1 {folder}/problems >&2; sed -i 1d {folder}/problems; exit 1; }}
 """
 
 
@@ -155,6 +156,25 @@ def test_objects_that_differ_are_applied_and_those_that_do_not_are_left(tmp_path
         (folder := tmp_path / str(differs)).mkdir()
         applying = Applying(folder, differs)
         assert json.loads(applying(PINNED).stdout) == {"changed": bool(differs)} and applying.verbs == verbs
+
+
+STARTING = 'error: error validating "STDIN": error validating data: failed to download openapi: unknown'
+BUSY = 'Error from server (ServiceUnavailable): error when creating "STDIN": apiserver not ready'
+REFUSAL = 'Error from server (Forbidden): error when creating "STDIN": admission webhook denied the request'
+
+
+def test_an_api_server_that_restarts_is_waited_for(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "problems").write_text(f"{STARTING}\n{BUSY}\n")
+    applying = Applying(tmp_path, 1)
+    assert json.loads(applying(PINNED).stdout) == {"changed": True}
+    assert applying.verbs == ["diff", "apply", "apply", "apply"]
+
+
+def test_a_refusal_of_the_api_server_ends_it_at_once(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "problems").write_text(f"{REFUSAL}\n")
+    applying = Applying(tmp_path, 1)
+    run = applying(PINNED)
+    assert (run.returncode, run.stderr.strip()) == (1, REFUSAL) and applying.verbs == ["diff", "apply"]
 
 
 def test_check_mode_applies_nothing(tmp_path: pathlib.Path) -> None:

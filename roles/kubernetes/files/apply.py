@@ -1,8 +1,8 @@
 """apply.py KUBECONFIG [check]: apply one file of objects to a cluster, if that changes them: JSON in, JSON out.
 
 In: {file: path, url, sha256: of the file, which is fetched if it is not there ("": it is there), images: {image that the file names: image in
-its place}}. Out: {changed: bool}. Ends with words on stderr if the file is another one, or if one of its
-images is not named by digest. Needs kubectl. Called by tasks/apply.yml through `python3 -c`.
+its place}}. Out: {changed: bool}. Ends with words on stderr if the file is another one, if one of its images is not named by digest, or if the
+API server refuses it; waits for an API server that does not answer. Needs kubectl. Called by tasks/objects.yml through `python3 -c`.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -20,6 +21,9 @@ IMAGE = re.compile(
 )
 BOUND = 60  # seconds without a byte from the server
 LARGEST = 16 << 20
+# The API server's own words about the objects. Any other failure passes: the kubelet restarts the API server after an upgrade or renewal.
+REFUSED = re.compile(r"Error from server \((?!ServiceUnavailable|Timeout|InternalError|TooManyRequests)")
+PATIENCE, PAUSE = 120, 2  # seconds
 
 
 def fail(seen: str, wanted: str, next_step: str) -> None:
@@ -88,8 +92,12 @@ query = json.load(sys.stdin)
 manifest = placed(fetched(pathlib.Path(query["file"]), query["url"], query["sha256"]).decode(), query["images"])
 # More than 1: the server cannot compare yet, because the manifest itself brings a kind, or a namespace.
 changed = kubectl("diff", manifest).returncode != 0
-if changed and not check:
+end = time.monotonic() + PATIENCE
+while changed and not check:
     done = kubectl("apply", manifest)
-    if done.returncode:
+    if not done.returncode:
+        break
+    if REFUSED.search(done.stderr) or time.monotonic() > end:
         sys.exit(done.stderr.strip())
+    time.sleep(PAUSE)
 print(json.dumps({"changed": changed}))
