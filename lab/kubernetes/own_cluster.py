@@ -145,6 +145,8 @@ def _push(registry: oci.Registry, module: str) -> dict[str, str]:
         "usr/local/bin/node": programs["node"],
         "usr/local/bin/kube-proxy": Link("node"),
         **_node_programs("/usr/sbin/nft"),
+        # Else nft prints numbers, which kube-proxy at its next start takes for other entries than its own, and deletes.
+        "etc/protocols": b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nsctp 132 SCTP\n",
     }
     images = {
         **dict.fromkeys(CONTROL_PLANE, control_plane),
