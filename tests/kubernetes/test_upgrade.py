@@ -38,11 +38,13 @@ WEB = {"app": "web"}
 
 @dataclasses.dataclass(frozen=True)
 class Cluster(Machines):
-    """The members, their states as Pulumi would keep them, the first pods, and the least number of ready ones that was ever seen."""
+    """The members, their states as Pulumi would keep them, the first pods, and the least number of ready ones that was ever seen, by
+    the `watch`."""
 
     states: dict[str, Props]
     first_pods: set[str]
     least: list[int]
+    watch: list[futures.Future[None]]
 
     def inputs(self, name: str, version: str) -> Props:
         variables = {**self.variables[name], "kubernetes_version": version}
@@ -148,7 +150,8 @@ def web(image: str) -> list[dict[str, Any]]:
 
 def ready(cluster: Cluster) -> int | None:
     """Return how many pods of the Deployment are ready; None while the API server does not answer."""
-    text = cluster.kubectl("get", "deployment", "web", "--output='jsonpath=ready={.status.readyReplicas}' || true")
+    query = "--output='jsonpath=ready={.status.readyReplicas}'"
+    text = cluster.kubectl("get", "deployment", "web", query, "--request-timeout=5s", "|| true")
     return int(text.removeprefix("ready=") or 0) if text.startswith("ready=") else None
 
 
@@ -163,7 +166,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     patch = pytest.MonkeyPatch()
     patch.setattr(base, "state_dir", lambda: folder)
     with lab_members.machines(LAB, GPUS, folder / "keys", (build.PREVIOUS, build.PRESENT)) as machines:
-        made = Cluster(machines.nodes, machines.variables, machines.site, {}, set(), [])
+        made = Cluster(machines.nodes, machines.variables, machines.site, {}, set(), [], [])
         made.states[PLANE] = made.apply(PLANE, BEFORE)
         with futures.ThreadPoolExecutor() as pool:
             joined = pool.map(lambda name: made.apply(name, BEFORE), WORKERS)
@@ -180,14 +183,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 if (number := ready(made)) is not None:
                     made.least[:] = [min([*made.least, number])]
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            yield made
-        finally:
-            ended.set()
-            watcher.join()
-            patch.undo()
+        with futures.ThreadPoolExecutor() as pool:
+            made.watch.append(pool.submit(watch))
+            try:
+                yield made
+            finally:
+                ended.set()
+                patch.undo()
 
 
 def test_the_cluster_has_the_previous_version(cluster: Cluster) -> None:
@@ -246,7 +248,7 @@ def test_a_worker_that_somebody_has_cordoned_stays_so(cluster: Cluster) -> None:
 
 
 def test_the_pods_were_never_below_their_budget(cluster: Cluster) -> None:
-    assert cluster.least[0] >= 1
+    assert cluster.watch[0].running() and cluster.least[0] >= 1
     assert pods(cluster).isdisjoint(cluster.first_pods), "each worker's pod had to move"
     api_server.wait(lambda: ready(cluster) == 2, "both pods are ready again", 300)
 
