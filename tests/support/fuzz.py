@@ -1,4 +1,4 @@
-"""Answers of the other side: any JSON, a right answer with one corrupt part, noise around it. Always the same examples, so every run tests the same.
+"""Answers of the other side: any JSON, a right answer with one corrupt part, noise around it.
 
 Used by tests/unit/test_fuzz_*.py, each of which claims: an error of ours or a result within a second, never anything else.
 """
@@ -9,17 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-
-# No deadline: a loaded machine is slow. `within` measures the claim's second in this process's own time.
-FUZZ = settings(
-    max_examples=40,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 @contextlib.contextmanager

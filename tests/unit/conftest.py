@@ -1,5 +1,5 @@
 """Fixtures of the tests of fleet/weights_fetcher (a hub and neighbours in this process, the folder of a node that fetches from them), of
-fleet/cluster, and of resources with certificates (fleet/provider)."""
+fleet/cluster, and of resources with certificates (fleet/provider). Owns what all fuzz tests here have in common."""
 
 import contextlib
 import datetime
@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fleet import certificates
 from fleet.cluster import Access, Cluster
@@ -20,6 +21,17 @@ from tests.support.weights_member import Member, Take, places
 from tests.support.weights_source import Pki, Source
 
 OTHERS = ("n2", "n3")
+
+# Always the same examples, so that every run tests the same. No deadline: a loaded machine is slow, and the first example loads tables.
+settings.register_profile(
+    "unit",
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("unit")
 
 
 @pytest.fixture

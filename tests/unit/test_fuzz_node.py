@@ -84,7 +84,6 @@ STATE = {
 THINGS = managed_set.Declared({"file /etc/x": True, "unit glm-0.service": True, "package docker.io": False})
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(STATE), fuzz.outputs(STATE))
 def test_any_output_is_a_managed_state_or_an_error(first: str, second: str) -> None:
     with allow_our_errors():
@@ -99,7 +98,6 @@ def test_any_output_is_a_managed_state_or_an_error(first: str, second: str) -> N
         to_struct({"expected": expected, "drift": [item.to_json() for item in drift]}).SerializeToString()
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs({"owner": json.dumps({"id": "a/b/c", "who": "x", "since": "y"}), "gone": False}))
 def test_any_output_is_the_mark_of_a_machine_or_an_error(output: str) -> None:
     with allow_our_errors():
@@ -108,7 +106,6 @@ def test_any_output_is_the_mark_of_a_machine_or_an_error(output: str) -> None:
         owner.release(connect(output), "a/b/c")
 
 
-@fuzz.FUZZ
 @given(st.one_of(fuzz.ANYTHING.map(json.dumps), fuzz.WRECKS, st.text(max_size=50)))
 def test_any_text_of_a_mark_is_an_owner_or_none(text: str) -> None:
     mark = owner.Owner.read(text)
@@ -129,7 +126,6 @@ LOOK = {
 }
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(LOOK))
 def test_any_output_is_how_a_node_serves_or_an_error(output: str) -> None:
     with allow_our_errors():
@@ -145,7 +141,6 @@ MEMBERS = {
 EVICTED = {"left": ["glm/a"], "held": {"glm/b": "budget"}, "bare": [], "owners": [["glm", "1-2"]]}
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(MEMBERS), fuzz.outputs(EVICTED), fuzz.outputs({"waiting": ["glm/a"]}))
 def test_any_output_is_how_members_are_or_an_error(members: str, evicted: str, waiting: str) -> None:
     with allow_our_errors():
@@ -167,7 +162,6 @@ RESTORED = {
 }
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(STEP), fuzz.outputs(RESTORED))
 def test_any_output_is_a_step_of_a_turn_or_an_error(step: str, restored: str) -> None:
     notes: list[str] = []
@@ -182,7 +176,6 @@ def test_any_output_is_a_step_of_a_turn_or_an_error(step: str, restored: str) ->
     assert "\x1b" not in "".join(notes)
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(after_a_run()))
 def test_any_output_gives_the_results_of_a_preflight_or_an_error(output: str) -> None:
     with allow_our_errors():
@@ -201,7 +194,6 @@ def verify(output: str, monkeypatch: pytest.MonkeyPatch) -> verify_weights.Compa
     return verify_weights.verify(weights, lambda done, total: None)
 
 
-@fuzz.FUZZ
 @given(st.tuples(*map(fuzz.outputs, ANSWERS)).map("\n".join))
 def test_any_output_gives_the_report_of_a_verification_or_an_error(output: str) -> None:
     with pytest.MonkeyPatch.context() as patch, allow_our_errors():
@@ -210,7 +202,6 @@ def test_any_output_gives_the_report_of_a_verification_or_an_error(output: str) 
         "".join([fleet_verify.as_table([report]), *fleet_verify.problems([report], "s")]).encode()
 
 
-@fuzz.FUZZ
 @given(
     st.one_of(
         fuzz.outputs("running"), st.sampled_from(["running\n1\n1e999 1", "stopping", f"x\n{'9' * 5000}\n1", "x\n²\n1"])
@@ -220,7 +211,6 @@ def test_any_output_gives_a_reason_why_a_connection_broke(output: str) -> None:
     assert isinstance(connection_loss._went_down(output, 10.0), str)
 
 
-@fuzz.FUZZ
 @given(fuzz.outputs(RIGHT["Node"]["facts"]))
 def test_any_output_gives_the_facts_of_a_node_or_an_error(output: str) -> None:
     with allow_our_errors():
@@ -243,7 +233,6 @@ ACTIONS = ["apt", "copy", "systemd_service", "user", "dpkg_selections", "set_sta
 EVENTS = ["on_ok", "item_on_ok", "on_failed", "item_on_failed", "on_unreachable", "retry"]
 
 
-@fuzz.FUZZ
 @given(st.sampled_from(EVENTS), st.sampled_from(ACTIONS), fuzz.corruptions(RESULT))
 def test_any_answer_of_a_module_gives_progress_and_outputs_or_an_error(kind: str, action: str, res: Any) -> None:
     data = {"role": "r", "task": "t", "resolved_action": f"ansible.builtin.{action}", "res": res}

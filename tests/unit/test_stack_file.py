@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet import errors
@@ -60,7 +60,6 @@ def test_a_file_of_machines_is_in_the_stack_file_s_folder(tmp_path: Path, name: 
         inventory.expand({"nodes": {"machines": name.format(folder=folder)}}, folder, "stacks/Pulumi.prod.yaml")
 
 
-@settings(max_examples=80, derandomize=True, database=None, deadline=None)
 @given(
     st.one_of(st.binary(max_size=200), st.text(alphabet="ab:-[]{}#&*!|>'\"%@`?, \n\t0", max_size=120).map(str.encode))
 )

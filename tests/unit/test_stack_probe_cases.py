@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -179,9 +179,6 @@ def test_a_changed_or_renamed_case_or_picture_is_another_digest(folder: Path, mo
     assert len(set(digests)) == 5
 
 
-FUZZ = settings(
-    max_examples=50, derandomize=True, database=None, deadline=1000, suppress_health_check=list(HealthCheck)
-)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.dates()),
     lambda inner: st.one_of(
@@ -198,13 +195,11 @@ CHANGES = st.one_of(
 )
 
 
-@FUZZ
 @given(CHANGES)
 def test_any_keys_are_a_case_or_mistakes(tmp_path_factory: pytest.TempPathFactory, change: dict[str, Any]) -> None:
     read_any(tmp_path_factory, yaml.safe_dump({**RIGHT, **change}).encode())
 
 
-@FUZZ
 @given(st.one_of(st.binary(), st.text().map(lambda text: text.encode(errors="replace")), VALUES.map(yaml.safe_dump)))
 def test_any_file_is_a_case_or_mistakes(tmp_path_factory: pytest.TempPathFactory, content: bytes | str) -> None:
     read_any(tmp_path_factory, content if isinstance(content, bytes) else content.encode())
