@@ -29,14 +29,16 @@ def mismatches(bed: Bed, rows: tuple[change_table.Row, ...]) -> list[str]:
     except AssertionError as error:
         return [str(error), *getattr(error, "__notes__", ())]
     loud = [line for line in outcome.predictions if line.level != "nothing restarts" and len(rows) > 1]
-    return [*outcome.mismatches, *(f"predicted of what restarts nothing: {line}" for line in loud)]
+    errors = [*outcome.mismatches, *(f"predicted of what restarts nothing: {line}" for line in loud)]
+    return [*errors, *(f"predicted: {line}" for line in outcome.predictions)] if errors else []
 
 
 @pytest.mark.parametrize("rows", [parameters(rows) for rows in change_table.runs()])
 def test_what_the_preview_predicts_happens_and_nothing_else(bed: Bed, rows: tuple[change_table.Row, ...]) -> None:
     """After a mismatch of several changes at once, make them again one by one, to find the culprit."""
     errors = mismatches(bed, rows)
+    print("\n".join(errors))  # pytest would cut them off
     if errors and len(rows) > 1:
-        print("\n".join(["a prediction is false, so each of these changes is made alone:", *errors]))
+        print("a prediction is false, so each of these changes is made alone")
         errors += [f"{row.name}: {text}" for row in rows for text in mismatches(bed, (row,))]
     assert errors == []
