@@ -92,8 +92,9 @@ class Plan:
         if isinstance(from_source, Mapping):
             variables = {**self.roles.variables_of(kind, role_vars.merge(from_source, own), gpus, member), **program}
         else:
-            variables = pulumi.Output.all(from_source, program).apply(
-                lambda both: {**self.roles.variables_of(kind, role_vars.merge(both[0], own), gpus, member), **both[1]}
+            # The variables of `program` stay outputs of their own: a preview that does not know one of them knows the others.
+            variables = pulumi.Output.all(from_source).apply(
+                lambda known: {**self.roles.variables_of(kind, role_vars.merge(known[0], own), gpus, member), **program}
             )
         return {"roles": self.roles.files(kind, gpus, member), "vars": variables}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi.runtime import rpc
 
 from fleet import program
 from fleet.stack import resource_roles
@@ -152,6 +153,8 @@ def test_each_node_has_the_requirements_of_its_machine_and_its_owner(stack: str)
     """As at plan time: in the lab, without the variables of its site."""
     values = config(stack)
     values["glm-fleet:vars"]["vllm_network"] = "host"
+    for key in ("glm-fleet:gateway", "glm-fleet:clients"):  # whose node proxies would expect sockets
+        values.pop(key, None)
     declared = run(stack, values)
     for name in declared.names("Node"):
         wants = json.loads(declared.inputs["Node", name]["wants"])
@@ -160,6 +163,25 @@ def test_each_node_has_the_requirements_of_its_machine_and_its_owner(stack: str)
         replicas = declared.inputs["Serving", name]["vars"]["vllm_replicas"] if gpus else []
         assert wants["ports"] == {str(int(replica["port"])): f"{replica['name']}.service" for replica in replicas}
         assert bool(wants["usual"]) is (stack == "lab")
+
+
+@pytest.mark.parametrize("stack", ["lab", "prod"])
+def test_a_preview_that_does_not_know_the_replicas_knows_all_else_of_their_gateway(
+    stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it predicts a restart of everything; the lab's variables are themselves outputs."""
+    known = run_as_written(stack)
+    new_resource = program_mocks.Mocks.new_resource
+
+    def unknown_replicas(mocks: program_mocks.Mocks, args: Any) -> tuple[str | None, dict[Any, Any]]:
+        identifier, outputs = new_resource(mocks, args)
+        return identifier, outputs | ({"replicas": rpc.UNKNOWN} if args.typ.endswith(":Serving") else {})
+
+    monkeypatch.setattr(program_mocks.Mocks, "new_resource", unknown_replicas)
+    (name, *_) = known.names("Gateway")
+    wanted = {**known.inputs["Gateway", name]["vars"], "gateway_replicas": None}
+    variables = run(stack, config(stack), preview=True).inputs["Gateway", name]["vars"]
+    assert {**variables, "gateway_replicas": variables.get("gateway_replicas")} == wanted
 
 
 def test_replicas_on_sockets_want_no_ports() -> None:
