@@ -187,7 +187,8 @@ def machine_plan(stack: settings.Settings, roles: role_vars.Roles, machine: str)
     values = {**roles.defaults, **roles.coerce(variables(stack, roles, machine))}
     gpus, disk, member = stack.gpus(machine), stack.pool(machine).disk(machine), bool(stack.cluster)
     own = roles.variables_on(values, gpus, member)
-    return rules.MachinePlan(own, gpus, rules.Disk(*disk) if disk else None, member=member)
+    proxied = stack.gateway is not None
+    return rules.MachinePlan(own, gpus, rules.Disk(*disk) if disk else None, member=member, gateway=proxied)
 
 
 def model_plan(stack: settings.Settings, roles: role_vars.Roles, model: str) -> rules.MachinePlan:

@@ -9,7 +9,7 @@ then `make docs`.
 from collections.abc import Sequence
 
 from fleet import findings
-from fleet.stack.rules import disks, gpus, members, memory, pins, pods, serving, versions
+from fleet.stack.rules import access, disks, gpus, members, memory, pins, pods, serving, versions
 from fleet.stack.rules.gpus import PARALLEL
 from fleet.stack.rules.members import member_key
 from fleet.stack.rules.pins import UNLESS_SUPPLIED
@@ -29,7 +29,7 @@ __all__ = [
 
 RULES: Sequence[Rule] = [
     rule
-    for module in (pins, gpus, memory, disks, serving, pods, members, versions)
+    for module in (pins, gpus, memory, disks, serving, access, pods, members, versions)
     for rule in vars(module).values()
     if isinstance(rule, findings.Rule) and rule not in (*UNLESS_SUPPLIED, member_key)
 ]

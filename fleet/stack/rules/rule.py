@@ -43,7 +43,7 @@ class MachinePlan:
     """The plan of one machine: its role variables, with the right types and with defaults, and its number of GPUs.
 
     `disk` is the system's, None when only the machine knows it. `pod`: not a machine, but one replica on a cluster, with its own GPUs.
-    `member`: a machine of the stack's own cluster, on which no replica is set up.
+    `member`: a machine of the stack's own cluster, on which no replica is set up. `gateway`: clients reach its replicas by its node proxy.
     """
 
     values: Mapping[str, Any]
@@ -51,6 +51,7 @@ class MachinePlan:
     disk: Disk | None = None
     pod: bool = False
     member: bool = False
+    gateway: bool = False
 
     @functools.cached_property  # every rule asks
     def flags(self) -> dict[str, Any]:
