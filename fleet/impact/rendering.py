@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
+import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.filter import core, mathstuff, urlsplit
 from ansible.plugins.test import core as tests
@@ -18,6 +19,7 @@ from jinja2 import nativetypes, runtime, sandbox, utils
 from fleet.impact.value_diff import SECRET
 
 SCOPE = "__scope__"
+WRITING = ("to_json", "to_nice_json", "to_yaml", "to_nice_yaml")
 OF_HOST, LATER = "(of the host)", "(known later)"
 
 
@@ -119,6 +121,7 @@ class Scope:
             ArithmeticError,
             LookupError,
             AttributeError,
+            yaml.YAMLError,
         ):
             self.complete = False  # an Unknown in a place that needs a value
             return Unknown()
@@ -155,6 +158,20 @@ def _known(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _worded(value: Any) -> Any:
+    """Return a value with words in the place of each Unknown: what it is a part of is then known but for that."""
+    if isinstance(value, Mapping):
+        return {key: _worded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_worded(entry) for entry in value]
+    return str(value) if isinstance(value, Unknown) else value
+
+
+def _writing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter that writes a value as text, and has words for the parts that are not known."""
+    return lambda value, *arguments, **options: function(_worded(value), *arguments, **options)
+
+
 def _native(values: Iterable[Any]) -> Any:
     """Return the value of an expression that stands alone, else the text of all parts, as Ansible does."""
     parts = [*values]
@@ -173,6 +190,7 @@ def _environment(kind: type[jinja2.Environment]) -> jinja2.Environment:
     modules = (core.FilterModule(), mathstuff.FilterModule(), urlsplit.FilterModule())
     filters = {name: function for module in modules for name, function in module.filters().items()}
     made.filters |= {name: _known(function) for name, function in filters.items() if name not in made.filters}
+    made.filters |= {name: _known(_writing(filters[name])) for name in WRITING}
     made.tests |= {
         name: _known(function) for name, function in tests.TestModule().tests().items() if name not in made.tests
     }

@@ -4,7 +4,7 @@ import pytest
 
 from fleet.provider import file_differences
 from fleet.provider.file_differences import FileDifferences
-from fleet.provider.properties import Props
+from fleet.provider.properties import UNKNOWN, Props
 
 ROLES = {"vllm": ""}
 CONFIG = "/etc/fleet/vllm/config.yaml"
@@ -28,6 +28,21 @@ def test_nodes_that_change_alike_share_one_entry() -> None:
         differences.add(node, inputs(seed=2), inputs(seed=1))
     (file,) = differences.records()
     assert (file.path, file.lines, file.nodes) == (CONFIG, ("-seed: 1", "+seed: 2"), ("prod-2", "prod-10"))
+
+
+def test_a_file_with_a_value_that_another_resource_makes_shows_its_place() -> None:
+    """As where a new weights_revision gives the model another folder: Weights makes it during the run."""
+    differences, new = FileDifferences(), inputs(seed=2)
+    new["vars"]["vllm_model_dir"] = UNKNOWN
+    differences.add("prod-1", new, inputs(seed=2))
+    files = {file.path: file for file in differences.records()}
+    assert files[CONFIG].lines == (
+        "-chat-template: /srv/glm/chat_template.jinja",
+        "+chat-template: (known later)/chat_template.jinja",
+        "-model: /srv/glm",
+        "+model: (known later)",
+    )
+    assert not files[CONFIG].whole
 
 
 def test_what_is_new_or_unchanged_has_no_entry() -> None:
