@@ -62,6 +62,14 @@ def review(fleet: Fleet, verdict: str, *arguments: str) -> tuple[Path, dict[str,
     return file, content
 
 
+def test_new_weights_show_where_their_folder_will_be(fleet: Fleet) -> None:
+    """Only their run tells the folder; what it is written into is known but for that."""
+    fleet.set("glm-fleet:vars.weights_revision", "0123456789abcdef0123456789abcdef01234567")
+    _, content = review(fleet, report.WINDOW)
+    lines = {file["path"]: file["lines"] for file in content["prediction"]["files"]}
+    assert "+model: (known later)" in lines["/etc/fleet/vllm/config.yaml"]
+
+
 def test_a_moved_fact_refuses_a_signed_report_with_the_diff_and_touches_nothing(fleet: Fleet) -> None:
     fleet.set(FLAG, "32768")
     file, content = review(fleet, report.WINDOW)

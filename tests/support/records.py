@@ -40,13 +40,17 @@ SPOKEN_BY = {
         "tests/support/report_reader.py",
     ),
 }
-ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm|gateway)\b")
+# What a role says that a change of it does: the prediction of the table changes, and no part of a role's listing.
+EFFECTS = "meta/effects.yml"
+ROLE = re.compile(r"\b(host|docker|rocm|transformers|weights|vllm|gateway|kubernetes|long_task)\b")
 
 
 def digest(table: str, row: Any) -> str:
     """Return 12 hex of a sha256 over the row, the roles that it names and the files of its table."""
     text = json.dumps(row, sort_keys=True, default=str)
-    roles = [role_digest.listing(ROOT / "roles" / name) for name in sorted(set(ROLE.findall(text)))]
+    named = [ROOT / "roles" / name for name in sorted(set(ROLE.findall(text)))]
+    roles = [role_digest.listing(folder) for folder in named]
+    roles += [(folder / EFFECTS).read_text() for folder in named] if table == "changes" else []
     files = [(ROOT / name).read_text() for name in SPOKEN_BY[table] if (ROOT / name).is_file()]
     return hashlib.sha256("\0".join([text, *roles, *files]).encode()).hexdigest()[:12]
 

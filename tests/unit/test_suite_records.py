@@ -50,6 +50,13 @@ def test_a_record_is_stale_when_its_role_changes(monkeypatch: pytest.MonkeyPatch
     assert records.digest("faults", ssh) == records.digest("faults", ssh)
 
 
+def test_a_record_of_a_change_is_stale_when_its_prediction_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {table: records.digest(table, ROW) for table in ("changes", "faults")}
+    monkeypatch.setattr(records, "EFFECTS", "meta/main.yml")  # another text
+    assert records.digest("changes", ROW) != before["changes"]
+    assert records.digest("faults", ROW) == before["faults"]
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_every_record_belongs_to_a_row(table: str) -> None:
     assert set(records.read(table)) <= set(TABLES[table]), f"no row has this name: remove it from {records.KEPT[table]}"
