@@ -34,6 +34,11 @@ def test_a_row_whose_clients_may_lose_something_says_what_they_see() -> None:
     assert [row.fault for row in fault_table.load() if row.loses and not row.client] == []
 
 
+def test_the_other_node_has_something_to_finish_where_a_row_requires_it() -> None:
+    idle = [row.fault for row in fault_table.load() if row.other and row.set and set(row.set) <= {row.node}]
+    assert idle == [], "give `all` a variable in `set`, or remove `other`"
+
+
 @pytest.mark.parametrize(
     ("text", "like"),
     [
