@@ -166,8 +166,9 @@ def _differences(found: Deployment, properties: Props) -> Iterator[Difference]:
     hash_now = found.current.hash if found.current else "none"
     if good.get("hash") and hash_now != good["hash"]:
         yield Difference("deployment", name, "template", good["hash"], hash_now)
-    if found.available != found.replicas:
-        yield Difference("deployment", name, "pods", found.replicas, found.available)
+    replicas = int(properties["replicas"])  # the stack's: a Deployment that was scaled by hand has all of its own
+    if found.available != replicas:
+        yield Difference("deployment", name, "pods", replicas, found.available)
 
 
 def _more(error: errors.FleetError, line: str) -> errors.FleetError:

@@ -96,6 +96,7 @@ def test_a_change_by_hand_is_previewed_and_mended(road: ClusterRoad, first_up: s
     road.kubectl("patch", space, "poddisruptionbudget/glm", *edit)
     seen = expect_success(road.preview("--refresh", "--diff"))
     assert "maxUnavailable: 2 => 1" in seen and re.search(r"replicas *: 1 => 2", seen), seen
+    assert "glm: await the replicas and probe them again" in seen, seen
     expect_success(road.up("--refresh"))
     road.wait_for_pods(NODES)
     expect_success(road.preview("--refresh", "--expect-no-changes"))

@@ -7,6 +7,7 @@ import pytest
 
 from fleet import errors
 from fleet.cluster import Access, Cluster, workloads
+from fleet.drift import Difference
 from fleet.provider.base import InitFailed, Request
 from fleet.provider.properties import Props
 from fleet.provider.rollout import Rollout
@@ -104,6 +105,18 @@ def test_a_refresh_sees_another_template_and_pods_that_do_not_serve_and_nothing_
         if {entry["attribute"] for entry in now["drift"]} == {"template", "pods"}:
             break
     assert next(entry["seen"] for entry in now["drift"] if entry["attribute"] == "pods") == 1
+
+
+def test_a_refresh_sees_that_a_deployment_was_scaled_by_hand(
+    gpu_server: ApiServer, namespace: str, resource: Rollout, request_of_pulumi: Request, good: Props
+) -> None:
+    scaled = deployment(namespace, "one")
+    scaled["spec"]["replicas"] -= 1
+    apply(gpu_server, scaled)
+    while gpu_server.get(scaled)["status"].get("availableReplicas") != 1:
+        pass  # each look takes some milliseconds
+    now = resource.read(request_of_pulumi, good)
+    assert now and now["drift"] == [Difference("deployment", "glm", "pods", 2, 1).to_json()]
 
 
 def test_a_refresh_without_the_deployment_forgets_the_rollout(
