@@ -106,7 +106,7 @@ def bench(road: Road, rows: Bench) -> None:
     )
     peer = rows.measure(
         "ansible-playbook --check, the same roles on the same nodes",
-        ">= 10 times slower",
+        ">= 12 times slower",
         lambda: peers.check(road),
         times=3,
     )
@@ -167,7 +167,7 @@ def whole(rows: Bench, lab: bool) -> None:
             return
         expect_success(road.run("bootstrap/stack.sh", STACK))
         peers.preview_of(100, "<= 10 s, < 512 MiB", road, rows)
-        peers.preview_of(1000, "<= 40 s, < 1 GiB", road, rows)
+        peers.preview_of(1000, "<= 30 s, <= 800 MiB", road, rows)
         try:
             bench(road, rows)
         finally:
